@@ -1,0 +1,112 @@
+"""The errors of the library, by what their reader must do. Imports nothing; every room raises from here.
+
+    WorkflowError
+    ├── Invalid                     fix the call, the code or the settings, then try again
+    │   ├── EntrypointInvalid       what a Workflow resource names cannot be loaded or called
+    │   ├── StoreRefused            the store said no: bucket, credentials, address, or a property it lacks
+    │   └── WorkflowConflict        the id is used by another DAG, or the run is in a state that forbids the call
+    │       └── WorkflowNotFound    nothing is stored under this id
+    ├── Unavailable                 nothing is wrong with the call; try again later
+    │   └── StoreUnavailable        the store did not answer, or answered that it cannot now
+    ├── Ownership                   stop: somebody else owns the run
+    │   ├── Fenced                  a later epoch owns it; nothing this side does will be committed
+    │   ├── Superseded              this submission was replaced by a later attempt, or its run was ended or deleted
+    │   └── InUse                   another owner, which still lives, runs this workflow id
+    ├── Corrupt                     repair: a stored object is damaged; its key is in the text
+    ├── WorkflowFailed              the workflow ended without a value
+    │   ├── StepFailed              a step raised, after all its tries; `__cause__` is the user's exception
+    │   └── WorkflowCanceled        it was canceled
+    └── Bug                         a broken invariant of this library: please report it
+
+Every error survives pickling with its fields, because Ray carries them between processes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class WorkflowError(Exception):
+    """Base of all errors of this library.
+
+    Args:
+        message: what was wrong, where, and what to do. Ids belong in this text.
+        **fields: the same facts for programs; each becomes an attribute.
+    """
+
+    def __init__(self, message: str, **fields: Any) -> None:
+        super().__init__(message)
+        self.fields = dict(fields)
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.fields)
+
+
+def _rebuild(kind: type[WorkflowError], args: tuple[str], fields: dict[str, Any]) -> WorkflowError:
+    return kind(*args, **fields)
+
+
+class Invalid(WorkflowError, ValueError):
+    """Fix the call, the code or the settings, then try again."""
+
+
+class EntrypointInvalid(Invalid):
+    """What a Workflow resource names cannot be loaded or called."""
+
+
+class StoreRefused(Invalid):
+    """The store said no: bucket, credentials or address are wrong, or it lacks a property the log needs."""
+
+
+class WorkflowConflict(Invalid):
+    """The id is used by another DAG, or the run is in a state that forbids the call."""
+
+
+class WorkflowNotFound(WorkflowConflict):
+    """Nothing is stored under this workflow id."""
+
+
+class Unavailable(WorkflowError):
+    """Nothing is wrong with the call; try again later."""
+
+
+class StoreUnavailable(Unavailable):
+    """The store did not answer, or answered that it cannot now."""
+
+
+class Ownership(WorkflowError):
+    """Stop: somebody else owns the run."""
+
+
+class Fenced(Ownership):
+    """A later epoch owns the run; nothing this side does will be committed."""
+
+
+class Superseded(Ownership):
+    """This submission was replaced by a later attempt, or its run was ended or deleted."""
+
+
+class InUse(Ownership):
+    """Another owner, which still lives, runs this workflow id."""
+
+
+class Corrupt(WorkflowError):
+    """A stored object is damaged; its key is in the text."""
+
+
+class WorkflowFailed(WorkflowError):
+    """The workflow ended without a value."""
+
+
+class StepFailed(WorkflowFailed):
+    """A step raised, after all its tries; `__cause__` is the user's exception where it could be carried."""
+
+
+class WorkflowCanceled(WorkflowFailed):
+    """The workflow was canceled."""
+
+
+class Bug(WorkflowError):
+    """A broken invariant of this library: please report it with the text."""
