@@ -1,0 +1,134 @@
+"""Servers that outlive the command that started them, known by a recorded pid.
+
+Called by the control plane, the node and the single servers of tests. A pid alone may have been given to another process
+since; it is recorded together with the process's start time, so that only what was started here is ever stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from dev.console import SetupError
+
+_POLL_SECONDS: Final = 0.1
+_TAIL_LINES: Final = 20
+
+
+class Daemon:
+    """One server process, its log file and its pid file.
+
+    Args:
+        name: the server's name; its files are called by it.
+        folder: where its pid file and its log lie.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.pid_file = folder / f"{name}.pid"
+        self.log = folder / f"{name}.log"
+
+    def start(self, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+        """Start the server in its own session, unless it runs."""
+        if self.running():
+            return
+        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            child = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, **(env or {})},
+            )
+        self.pid_file.write_text(f"{child.pid} {_started(child.pid)}\n")
+
+    def running(self) -> bool:
+        """Whether the recorded process is alive and is the one that was started."""
+        return self.pid() is not None
+
+    def pid(self) -> int | None:
+        """The recorded process, if it is alive and is the one that was started."""
+        try:
+            pid, started = self.pid_file.read_text().split()
+        except (FileNotFoundError, ValueError):
+            return None
+        _reap(int(pid))
+        return int(pid) if _started(int(pid)) == started else None
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Ask the server to end, make it end after `grace` seconds, and forget it."""
+        pid = self.pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            if not poll(lambda: self.pid() is None, grace):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                poll(lambda: self.pid() is None, grace)
+        self.pid_file.unlink(missing_ok=True)
+
+    def wait(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until the server answers.
+
+        Args:
+            ready: says whether it does.
+            seconds: how long at most.
+
+        Raises:
+            SetupError: it ended, or did not answer in time; the end of its log is in the text.
+        """
+        if poll(lambda: not self.running() or ready(), seconds) and self.running():
+            return
+        how = f"did not answer within {seconds:.0f} s" if self.running() else "ended"
+        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        raise SetupError(f"{self.name} {how}; the end of {self.log}:\n" + "\n".join(lines))
+
+
+def poll(ready: Callable[[], bool], seconds: float) -> bool:
+    """Ask again and again, for foreign systems that give no event.
+
+    Args:
+        ready: what to ask.
+        seconds: how long at most.
+
+    Returns:
+        Whether `ready` said yes in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def free_port() -> int:
+    """A port of the loopback device that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _started(pid: int) -> str:
+    """The process's start time in clock ticks since boot, or "" when it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,3 @@
+module rayworkflow.dev/tools/pause
+
+go 1.25
