@@ -38,7 +38,11 @@ class MinioServer:
         self._daemon = Daemon("minio", Path(self._scratch.name))
 
     def __enter__(self) -> MinioServer:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
