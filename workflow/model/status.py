@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class WorkflowStatus(str, Enum):
-    """What a user sees of a run. RESUMABLE is read, not written: a run without an end whose owner left or fell silent."""
+    """What a user sees of a run. RESUMABLE: without an end, and its owner said goodbye or fell silent."""
 
     RUNNING = "RUNNING"
     RESUMABLE = "RESUMABLE"

@@ -1,0 +1,263 @@
+"""The fold: how records change a run's state. The only place that changes a `RunState`.
+
+Called by the engine for each segment it is about to store, and by `log.replay` for each it reads. Linear in the
+records; the tail of a recursion of any depth resolves in one pass. A record that the state does not allow is
+`Corrupt`: two owners committed, or the log was edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from workflow.errors import Corrupt
+from workflow.model import records as r
+from workflow.model.graph import Graph
+from workflow.model.state import Outcome, RunState, StepState, below
+from workflow.model.status import TRANSITIONS, StepPhase, WorkflowStatus
+
+P = StepPhase
+
+
+def begin(created: r.Created, graph: Graph) -> RunState:
+    """The state of a run that was just made.
+
+    Args:
+        created: its record.
+        graph: its DAG, read from the record or from the blob that the record names.
+    """
+    state = RunState(created=created, epoch=1, owner=created.owner)
+    members = _insert(state, graph, None)
+    state.output = members[graph.output]
+    return state
+
+
+def apply(state: RunState, seq: int, record: r.Record, graph: Graph | None = None) -> None:
+    """Fold one record in.
+
+    Args:
+        state: changed in place.
+        seq: the segment that holds the record.
+        record: what happened.
+        graph: the DAG of a `StepExpanded`, where the record only names its blob.
+
+    Raises:
+        Corrupt: the record may not stand here.
+    """
+    epoch = getattr(record, "epoch", state.epoch)
+    if not isinstance(record, r.Claimed) and epoch > state.epoch:
+        raise _illegal(state, seq, record, f"it is of epoch {epoch}, but only {state.epoch} was claimed")
+    if state.ended and not isinstance(record, (r.Claimed, r.RequestTaken)):
+        raise _illegal(state, seq, record, "the run has ended")
+    if isinstance(record, r.StepExpanded):
+        _expanded(state, seq, record, graph or record.graph)
+    else:
+        handler = _HANDLERS.get(type(record))
+        if handler is None:
+            raise _illegal(state, seq, record, "such a record never stands in a segment")
+        handler(state, seq, record)
+    state.seq = max(state.seq, seq)
+
+
+def restore(state: RunState, records: list[r.Record]) -> None:
+    """Fold a snapshot into the state that `begin` made.
+
+    Raises:
+        Corrupt: it does not begin with its head, or a record may not stand in it.
+    """
+    head = records[0] if records else None
+    if not isinstance(head, r.SnapshotHead) or state.seq:
+        raise Corrupt(f"run {state.created.run_uuid}: a snapshot begins with its head and stands before all segments")
+    state.epoch, state.owner = head.epoch, head.owner
+    for record in records[1:]:
+        apply(state, head.seq, record)
+    state.seq, state.status, state.goodbye = head.seq, head.status, head.goodbye
+    state.stalled, state.culprits, state.taken = head.stalled, head.culprits, set(head.taken)
+
+
+def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
+    if record.epoch != state.epoch + 1:
+        raise _illegal(state, seq, record, f"the epoch after {state.epoch} is {state.epoch + 1}")
+    if state.end is not None:
+        end_seq, end = state.end
+        if (end.status, "retried") not in TRANSITIONS or record.retry_failed != end_seq:
+            raise _illegal(state, seq, record, f"the run ended {end.status} in segment {end_seq}")
+        state.end = None
+        state.stalled, state.culprits = 0, ()
+        _void_failures(state)
+    elif not state.goodbye:
+        state.stalled += 1
+        state.culprits = tuple(dict.fromkeys((*state.culprits, *state.running)))
+    state.epoch, state.owner = record.epoch, record.owner
+    state.status, state.goodbye = WorkflowStatus.RUNNING, False
+    for step in state.running.values():
+        step.phase = P.READY
+    state.ready = {**state.running, **state.ready}
+    state.running = {}
+    for step in state.ready.values():
+        step.tries = 0
+
+
+def _void_failures(state: RunState) -> None:
+    """Failed and canceled steps run again, but nothing below an expansion whose step has its outcome."""
+    closed: set[StepState] = set()
+    for step in state.steps.values():
+        if step.scope is not None and (step.scope in closed or step.scope.outcome is not None):
+            closed.add(step)
+        elif step.phase in (P.FAILED, P.CANCELED):
+            if step.phase is P.FAILED:
+                state.failed -= 1
+            step.tries, step.error = 0, None
+            if step.members:
+                step.phase = P.EXPANDED
+            elif step.waiting:
+                step.phase = P.WAITING
+            else:
+                step.phase = P.READY
+                state.ready[step.spec.step_id] = step
+
+
+def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
+    step = _step(state, seq, record, P.READY, P.RUNNING)
+    state.ready.pop(record.step_id, None)
+    state.running[record.step_id] = step
+    step.phase, step.epoch, step.tries, step.started = P.RUNNING, record.epoch, record.number, record.at
+
+
+def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:
+    # A step that expanded is committed by its sub-DAG's failure, which it catches; any other by its own return.
+    allowed = (P.EXPANDED,) if record.caught else ()
+    step = _step(state, seq, record, P.READY, P.RUNNING, *allowed)
+    step.text = record.text
+    _ran(state, step, record)
+    _resolve(
+        state, step, Outcome(record.value, record.caught, int(step.spec.options.catch_exceptions and not record.caught))
+    )
+
+
+def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | None) -> None:
+    step = _step(state, seq, record, P.READY, P.RUNNING)
+    if graph is None:
+        raise _illegal(state, seq, record, "its DAG is in neither the record nor a blob")
+    _ran(state, step, record)
+    step.phase = P.EXPANDED
+    state.journal.append(step)
+    members = _insert(state, graph, step)
+    step.members = tuple(members.values())
+    members[graph.output].resolves = step
+
+
+def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
+    step = _step(state, seq, record, P.READY, P.RUNNING)
+    _ran(state, step, record, progress=False)
+    step.phase, step.error = P.FAILED, record.error
+    state.failed += 1
+
+
+def _canceled(state: RunState, seq: int, record: r.StepCanceled) -> None:
+    step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.EXPANDED)
+    state.ready.pop(record.step_id, None)
+    state.running.pop(record.step_id, None)
+    step.phase, step.epoch = P.CANCELED, record.epoch
+
+
+def _taken(state: RunState, seq: int, record: r.RequestTaken) -> None:
+    state.taken.add(record.request)
+
+
+def _status_changed(state: RunState, seq: int, record: r.StatusChanged) -> None:
+    if record.status is WorkflowStatus.RESUMABLE:
+        state.goodbye = True
+    elif record.status.is_end:
+        if record.status is WorkflowStatus.SUCCEEDED and (state.output is None or state.output.outcome is None):
+            raise _illegal(state, seq, record, "its output step has no outcome")
+        state.end = (seq, record)
+    else:
+        raise _illegal(state, seq, record, "RUNNING is begun by a claim")
+    state.status = record.status
+
+
+_HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
+    r.Claimed: _claimed,
+    r.StepStarted: _started,
+    r.StepCommitted: _committed,
+    r.StepFailed: _failed,
+    r.StepCanceled: _canceled,
+    r.RequestTaken: _taken,
+    r.StatusChanged: _status_changed,
+}
+
+
+def _ran(state: RunState, step: StepState, record: Any, progress: bool = True) -> None:
+    """What commits, expansions and failures share: the step has left the running ones."""
+    step_id = step.spec.step_id
+    state.ready.pop(step_id, None)
+    state.running.pop(step_id, None)
+    step.epoch, step.tries = record.epoch, record.number
+    step.started, step.ended = record.started or step.started, record.ended or step.ended
+    if progress:
+        state.stalled, state.culprits = 0, ()
+
+
+def _resolve(state: RunState, step: StepState, outcome: Outcome) -> None:
+    """The step, and each dynamic step it is the output of, now has its outcome; whoever waited for one may start."""
+    state.journal.append(step)
+    while True:
+        step.outcome, step.phase = outcome, P.COMMITTED
+        state.succeeded += 1
+        for dependant in step.dependants:
+            dependant.waiting -= 1
+            if dependant.waiting == 0 and dependant.phase is P.WAITING:
+                dependant.phase = P.READY
+                state.ready[dependant.spec.step_id] = dependant
+        if step.resolves is None:
+            return
+        step = step.resolves
+        outcome = outcome.through(step.spec.options.catch_exceptions)
+
+
+def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str, StepState]:
+    members: dict[str, StepState] = {}
+    for spec in graph.steps:
+        if spec.step_id in state.steps:
+            raise Corrupt(f"run {state.created.run_uuid}: two steps have the id {spec.step_id!r}")
+        step = StepState(spec, scope)
+        for parent in spec.parents:
+            if parent not in members:
+                raise Corrupt(
+                    f"run {state.created.run_uuid}: step {spec.step_id!r} takes the outcome of {parent!r}, "
+                    "which does not stand before it in the same DAG"
+                )
+            members[parent].dependants.append(step)
+        step.waiting = len(spec.parents)
+        state.steps[spec.step_id] = members[spec.step_id] = step
+        if not step.waiting:
+            step.phase = P.READY
+            state.ready[spec.step_id] = step
+    if graph.output not in members:
+        raise Corrupt(f"run {state.created.run_uuid}: the output {graph.output!r} of a DAG is none of its steps")
+    return members
+
+
+def _step(state: RunState, seq: int, record: Any, *allowed: StepPhase) -> StepState:
+    step = state.steps.get(record.step_id)
+    if step is None:
+        raise _illegal(state, seq, record, "no such step came into being")
+    if step.phase not in allowed:
+        raise _illegal(state, seq, record, f"the step is {step.phase}")
+    return step
+
+
+def _illegal(state: RunState, seq: int, record: r.Record, why: str) -> Corrupt:
+    what = f"{type(record).__name__} {getattr(record, 'step_id', '')}".strip()
+    return Corrupt(
+        f"workflow {state.created.workflow_id!r}, run {state.created.run_uuid}, segment {seq}: "
+        f"{what} may not stand here: {why}",
+        workflow_id=state.created.workflow_id,
+        seq=seq,
+    )
+
+
+def unfinished_below(step: StepState) -> list[StepState]:
+    """The steps of its sub-DAG, at any depth, that a failure which `step` catches has to cancel."""
+    return [each for each in below(step) if not each.finished]

@@ -1,0 +1,90 @@
+"""The shape of a DAG as the log keeps it: which steps, their options, their edges. Pickles are opaque bytes here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflow.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A pickled value: either its bytes, or the blob that holds them.
+
+    Attributes:
+        inline: the pickle, where it is small.
+        blob: sha256 of the pickle, where it lies under `blobs/`.
+        size: bytes of the pickle.
+    """
+
+    inline: bytes | None = None
+    blob: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How one step is executed.
+
+    Attributes:
+        max_retries: tries in all; -1 without end.
+        catch_exceptions: the outcome is `(value, None)` or `(None, exception)`.
+        ray: options for the Ray task, as JSON values.
+        metadata: the user's, as JSON text.
+    """
+
+    max_retries: int = 1
+    catch_exceptions: bool = False
+    ray: Mapping[str, Any] = field(default_factory=dict)
+    metadata: str = "{}"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_retries, int) or isinstance(self.max_retries, bool):
+            raise Invalid(f"max_retries must be a whole number, got {self.max_retries!r}; 3 means three tries in all")
+        if self.max_retries == 0 or self.max_retries < -1:
+            raise Invalid(
+                f"max_retries={self.max_retries} leaves no try; give the number of tries in all (1 or more), "
+                "or -1 to try without end"
+            )
+
+    def may_try_again(self, tries: int) -> bool:
+        """Whether another try may follow after `tries` tries of this epoch raised."""
+        return self.max_retries == -1 or tries < self.max_retries
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """One node of a DAG.
+
+    Attributes:
+        step_id: unique in the run.
+        name: the user's name for it, or the function's qualified name.
+        function: sha256 of the pickled function, a blob of the run.
+        qualname: `module.qualname` of the function.
+        args: pickle of `(args, kwargs)`, parents and object references replaced by marks.
+        parents: ids of the steps whose outcomes stand in args, each once, in order of appearance.
+        options: how to execute it.
+    """
+
+    step_id: str
+    name: str
+    function: str
+    qualname: str
+    args: Value
+    parents: tuple[str, ...] = ()
+    options: StepOptions = StepOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A DAG: its steps in an order in which parents come first, and the one whose outcome is the DAG's."""
+
+    steps: tuple[StepSpec, ...]
+    output: str
+
+    def shape(self) -> str:
+        """What makes it "the same DAG" under a used id: step ids, qualified names, edges; never code or arguments."""
+        return json.dumps([self.output, [[s.step_id, s.qualname, list(s.parents)] for s in self.steps]])

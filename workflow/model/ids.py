@@ -1,0 +1,45 @@
+"""Ids of step executions: pure functions of place and name, so that running a dynamic step again gives the same ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+LONGEST_SCOPE = 120
+"""Characters of a parent's id that a child's id carries; a longer one is replaced by a hash of it, so that an id has
+bounded length at any depth of recursion."""
+
+
+def scope_of(parent: str) -> str:
+    """The prefix that all children of one dynamic step share; empty for the steps a run begins with."""
+    if not parent:
+        return ""
+    if len(parent) <= LONGEST_SCOPE:
+        return parent + "/"
+    return "~" + hashlib.sha256(parent.encode()).hexdigest()[:24] + "/"
+
+
+def place(parent: str, names: Iterable[str]) -> list[str]:
+    """Give each step of one DAG its id.
+
+    Args:
+        parent: id of the dynamic step that returned the DAG; empty for a run's own.
+        names: the steps' names, in the DAG's order.
+
+    Returns:
+        An id each, unique within the run. The second step of a name gets `_1`, the third `_2`, and so on.
+    """
+    prefix = scope_of(parent)
+    taken: set[str] = set()
+    used: dict[str, int] = {}
+    ids = []
+    for name in names:
+        k = used.get(name, 0)
+        candidate = name if k == 0 else f"{name}_{k}"
+        while candidate in taken:
+            k += 1
+            candidate = f"{name}_{k}"
+        used[name] = k + 1
+        taken.add(candidate)
+        ids.append(prefix + candidate)
+    return ids

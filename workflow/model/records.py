@@ -1,0 +1,189 @@
+"""What the log holds: one frozen dataclass a kind of record. `at`, `started`, `ended` are seconds since 1970.
+
+Written by the owner of a run only (`Created` makes the run). Read by `fold`, through `codec`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflow.model.graph import Graph, Value
+from workflow.model.run_view import ErrorInfo, Owner
+from workflow.model.status import WorkflowStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The run itself: the content of `names/<n>`. It counts as the claim of epoch 1.
+
+    Attributes:
+        graph: the DAG, where it is small.
+        graph_blob: sha256 of the blob that holds the encoded DAG otherwise.
+        shape: sha256 of `Graph.shape()`: tells "another DAG" under a used id without reading the DAG.
+        max_resumes: claims in a row without progress after which the run ends FAILED; -1 without end.
+        code: sha256 of the blob with the user's code, or empty.
+        versions: of Python and the libraries that pickled, as `name version` words.
+    """
+
+    workflow_id: str
+    n: int
+    run_uuid: str
+    owner: Owner
+    shape: str
+    at: float
+    graph: Graph | None = None
+    graph_blob: str = ""
+    max_resumes: int = -1
+    metadata: str = "{}"
+    code: str = ""
+    versions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Stands at `names/<n>` where no run is and none may be made.
+
+    Attributes:
+        status: what a reader is told: CANCELED or FAILED; for `Deleted` and `Swept` there is no run to speak of.
+        reason: Deleted, Canceled, Swept, or why it failed.
+        uid: the object on whose behalf it was written, or empty.
+    """
+
+    workflow_id: str
+    n: int
+    status: WorkflowStatus
+    reason: str
+    at: float
+    uid: str = ""
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A new epoch begins. `retry_failed` is the seq of the FAILED end that it voids, or -1."""
+
+    epoch: int
+    owner: Owner
+    at: float
+    reason: str = ""
+    retry_failed: int = -1
+    versions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A try was handed to Ray, or is as soon as this segment is stored."""
+
+    step_id: str
+    epoch: int
+    number: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepCommitted:
+    """The one outcome of a step execution.
+
+    Attributes:
+        value: the value; the exception where `caught`.
+        caught: the outcome is `(None, exception)`.
+        text: JSON or plain-text rendering of the value, made where it was; empty where none was wanted.
+        number: tries of this epoch, this one included.
+    """
+
+    step_id: str
+    epoch: int
+    value: Value
+    caught: bool = False
+    text: str = ""
+    number: int = 1
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepExpanded:
+    """A dynamic step returned a DAG. This is its committed execution: it never runs again."""
+
+    step_id: str
+    epoch: int
+    graph: Graph | None = None
+    graph_blob: str = ""
+    number: int = 1
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """All tries raised and nothing caught it. `value` is the pickled exception, where it could be pickled."""
+
+    step_id: str
+    epoch: int
+    error: ErrorInfo
+    value: Value | None = None
+    number: int = 1
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepCanceled:
+    """The step is not executed (any more), because of another's failure or with the run."""
+
+    step_id: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTaken:
+    """A request from the inbox took effect: `did` says what."""
+
+    request: str
+    epoch: int
+    did: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """The run ended (SUCCEEDED, FAILED, CANCELED), or its owner said goodbye (RESUMABLE)."""
+
+    status: WorkflowStatus
+    epoch: int
+    at: float
+    reason: str = ""
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHead:
+    """First record of a snapshot: what the records behind it do not tell.
+
+    Attributes:
+        seq: the last segment folded into it.
+    """
+
+    seq: int
+    epoch: int
+    owner: Owner
+    status: WorkflowStatus
+    goodbye: bool
+    stalled: int
+    culprits: tuple[str, ...]
+    taken: tuple[str, ...]
+
+
+Record = (
+    Created
+    | Tombstone
+    | Claimed
+    | StepStarted
+    | StepCommitted
+    | StepExpanded
+    | StepFailed
+    | StepCanceled
+    | RequestTaken
+    | StatusChanged
+    | SnapshotHead
+)

@@ -1,0 +1,78 @@
+"""A run's state as records that fold to the same state: what a snapshot object holds.
+
+Folding it goes through the same checks as the log itself, so a snapshot cannot say what the log could not.
+"""
+
+from __future__ import annotations
+
+from workflow.model import records as r
+from workflow.model.graph import Graph
+from workflow.model.state import RunState, StepState
+from workflow.model.status import StepPhase
+
+
+def compact(state: RunState) -> list[r.Record]:
+    """The records of a snapshot of a run that has not ended.
+
+    Args:
+        state: folded up to `state.seq`.
+    """
+    records: list[r.Record] = [
+        r.SnapshotHead(
+            seq=state.seq,
+            epoch=state.epoch,
+            owner=state.owner,
+            status=state.status,
+            goodbye=state.goodbye,
+            stalled=state.stalled,
+            culprits=state.culprits,
+            taken=tuple(sorted(state.taken)),
+        )
+    ]
+    expanded: set[str] = set()
+    for step in state.journal:
+        if step.members and step.spec.step_id not in expanded:
+            expanded.add(step.spec.step_id)
+            records.append(_expansion(step))
+        else:
+            records.append(_commit(step))
+    records += [_failure(step) for step in state.steps.values() if step.phase is StepPhase.FAILED]
+    records += [
+        r.StepCanceled(step.spec.step_id, step.epoch, "canceled before the snapshot")
+        for step in state.steps.values()
+        if step.phase is StepPhase.CANCELED
+    ]
+    records += [
+        r.StepStarted(step.spec.step_id, step.epoch, step.tries, step.started) for step in state.running.values()
+    ]
+    return records
+
+
+def _expansion(step: StepState) -> r.StepExpanded:
+    output = next(each for each in step.members if each.resolves is step)
+    graph = Graph(tuple(each.spec for each in step.members), output.spec.step_id)
+    return r.StepExpanded(
+        step.spec.step_id, step.epoch, graph, number=step.tries, started=step.started, ended=step.ended
+    )
+
+
+def _commit(step: StepState) -> r.StepCommitted:
+    outcome = step.outcome
+    assert outcome is not None, "only steps with an outcome stand in the journal twice or without members"
+    return r.StepCommitted(
+        step.spec.step_id,
+        step.epoch,
+        outcome.value,
+        caught=outcome.caught,
+        text=step.text,
+        number=step.tries,
+        started=step.started,
+        ended=step.ended,
+    )
+
+
+def _failure(step: StepState) -> r.StepFailed:
+    assert step.error is not None, "a failed step has its error"
+    return r.StepFailed(
+        step.spec.step_id, step.epoch, step.error, number=step.tries, started=step.started, ended=step.ended
+    )

@@ -1,0 +1,131 @@
+"""What a fold of the log holds in memory: the run and its step executions.
+
+Changed by `fold.apply` alone; everybody else reads. One object a step, with slots: a manager keeps every step of its
+live runs, so their size is what bounds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from workflow.model.graph import StepSpec, Value
+from workflow.model.records import Created, StatusChanged
+from workflow.model.run_view import ErrorInfo, Owner
+from workflow.model.status import StepPhase, WorkflowStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What every consumer of a step sees.
+
+    Attributes:
+        value: the pickle.
+        caught: the value is an exception; the outcome begins as `(None, exception)`.
+        wraps: how often it is then made `(outcome, None)`, once for each catching step that it came through.
+    """
+
+    value: Value
+    caught: bool = False
+    wraps: int = 0
+
+    def through(self, catching: bool) -> Outcome:
+        """The outcome of a step whose sub-DAG ended with this one."""
+        return Outcome(self.value, self.caught, self.wraps + 1) if catching else self
+
+
+class StepState:
+    """One step execution.
+
+    Attributes:
+        scope: the dynamic step whose sub-DAG it belongs to, or None.
+        waiting: parents that have no outcome yet.
+        dependants: steps that take its outcome.
+        resolves: the dynamic step that gets this step's outcome, because this is its sub-DAG's output; or None.
+        catcher: the nearest enclosing dynamic step that catches exceptions, or None.
+        members: the steps of its sub-DAG, after it expanded.
+        text: rendering of its value.
+    """
+
+    __slots__ = (
+        "catcher", "dependants", "ended", "epoch", "error", "members", "outcome", "phase", "resolves", "scope", "spec",
+        "started", "text", "tries", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, spec: StepSpec, scope: StepState | None) -> None:
+        self.spec = spec
+        self.scope = scope
+        self.phase = StepPhase.WAITING
+        self.waiting = 0
+        self.dependants: list[StepState] = []
+        self.resolves: StepState | None = None
+        self.catcher: StepState | None = None
+        if scope is not None:
+            self.catcher = scope if scope.spec.options.catch_exceptions else scope.catcher
+        self.members: tuple[StepState, ...] = ()
+        self.outcome: Outcome | None = None
+        self.error: ErrorInfo | None = None
+        self.text = ""
+        self.tries = 0
+        self.epoch = 0
+        self.started = 0.0
+        self.ended = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to it, in this epoch."""
+        return self.phase in FINISHED
+
+
+FINISHED = frozenset({StepPhase.COMMITTED, StepPhase.FAILED, StepPhase.CANCELED})
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run, as its log says up to `seq`.
+
+    Attributes:
+        seq: the last segment folded; 0 where only Created was.
+        goodbye: the owner left on purpose and nobody has claimed since.
+        stalled: claims in a row without a commit or an expansion between them.
+        culprits: steps that ran at each death since the last progress.
+        taken: ids of the inbox requests that took effect.
+        end: the record that ended the run, and the seq of its segment.
+        steps: by id, in the order in which they came into being.
+        output: the step whose outcome is the run's.
+        journal: steps in the order of their commits and expansions: an order in which they can be folded again.
+        ready: the steps that may be started, in order.
+        running: the steps started in this epoch without an outcome.
+    """
+
+    created: Created
+    epoch: int
+    owner: Owner
+    seq: int = 0
+    status: WorkflowStatus = WorkflowStatus.RUNNING
+    goodbye: bool = False
+    stalled: int = 0
+    culprits: tuple[str, ...] = ()
+    taken: set[str] = field(default_factory=set)
+    end: tuple[int, StatusChanged] | None = None
+    steps: dict[str, StepState] = field(default_factory=dict)
+    output: StepState | None = None
+    journal: list[StepState] = field(default_factory=list)
+    ready: dict[str, StepState] = field(default_factory=dict)
+    running: dict[str, StepState] = field(default_factory=dict)
+    succeeded: int = 0
+    failed: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the log is closed."""
+        return self.end is not None
+
+
+def below(step: StepState) -> Iterator[StepState]:
+    """All steps of the sub-DAG of `step`, at any depth."""
+    stack = list(step.members)
+    while stack:
+        each = stack.pop()
+        yield each
+        stack.extend(each.members)
