@@ -1,0 +1,167 @@
+"""The contract of Ray's Jobs API, as the operator relies on it: the same tests on a real head and on the fake one."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from tests.operator.fake_ray import FakeRay
+from tests.operator.real_ray import real_ray
+from tests.support.waiting import eventually
+from workflow_operator.adapters.packages import code_package
+from workflow_operator.adapters.ray_jobs import Head, Job, RayJobs, Submission
+from workflow_operator.errors import Refused, Unreachable
+
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture(scope="session")
+def real_head() -> Iterator[Head]:
+    with real_ray(TOKEN) as head:
+        yield head
+
+
+@pytest.fixture(params=["fake", "real"])
+async def head(request: pytest.FixtureRequest) -> AsyncIterator[Head]:
+    if request.param == "real":
+        yield request.getfixturevalue("real_head")
+        return
+    async with FakeRay(token=TOKEN).serving() as ray:
+        ray.head("team", "trip")
+        yield Head(f"{ray.address}/team/trip", TOKEN)
+
+
+@pytest.fixture
+async def jobs() -> AsyncIterator[RayJobs]:
+    async with aiohttp.ClientSession() as session:
+        yield RayJobs(session, timeout=60)
+
+
+def submission(entrypoint: str, **runtime_env: object) -> Submission:
+    return Submission(f"trip-{uuid4().hex[:8]}", entrypoint, runtime_env, {"uid": "u-1", "attempt": "1"})
+
+
+async def ended(jobs: RayJobs, head: Head, submission_id: str) -> Job:
+    async def look() -> Job | None:
+        job = await jobs.job(head, submission_id)
+        return job if job and job.ended else None
+
+    return await eventually(look, timeout=60)
+
+
+async def test_a_head_tells_its_version(jobs: RayJobs, head: Head) -> None:
+    assert await jobs.version(head) == "2.60.0"
+
+
+async def test_an_unknown_submission_is_none(jobs: RayJobs, head: Head) -> None:
+    assert await jobs.job(head, "never-submitted") is None
+
+
+@pytest.mark.parametrize("token", ["", "another"], ids=["no token", "wrong token"])
+async def test_a_head_wants_its_token(jobs: RayJobs, head: Head, token: str) -> None:
+    with pytest.raises(Refused, match="must hold the token") as caught:
+        await jobs.version(replace(head, token=token))
+    assert TOKEN not in str(caught.value)
+
+
+async def test_nobody_listening_is_unreachable(jobs: RayJobs) -> None:
+    with pytest.raises(Unreachable, match="does not answer"):
+        await jobs.version(Head("http://127.0.0.1:9"))
+
+
+async def test_a_package_is_uploaded_once(jobs: RayJobs, head: Head) -> None:
+    package = code_package({"trip.py": uuid4().bytes})
+    assert await jobs.ensure_package(head, package.name, package.data)
+    assert not await jobs.ensure_package(head, package.name, package.data)
+
+
+async def test_a_package_over_the_limit_is_refused(jobs: RayJobs, head: Head) -> None:
+    with pytest.raises(Refused, match="100 MiB"):
+        await jobs.ensure_package(head, "_ray_pkg_large.zip", bytes((100 << 20) + 1))
+
+
+async def test_what_a_submission_returned_is_its_exit_code(jobs: RayJobs, head: Head) -> None:
+    wanted = submission("exit 4")
+    await jobs.submit(head, wanted)
+    job = await ended(jobs, head, wanted.submission_id)
+    assert (job.status, job.exit_code, job.error_type) == ("FAILED", 4, "JOB_ENTRYPOINT_COMMAND_ERROR")
+    assert "exit code 4" in job.message
+
+
+async def test_packages_of_a_submission_are_found(jobs: RayJobs, head: Head) -> None:
+    package = code_package({"trip.py": b"raise SystemExit(0)\n"})
+    await jobs.ensure_package(head, package.name, package.data)
+    wanted = submission("exit 0", working_dir=package.uri, py_modules=[package.uri])
+    await jobs.submit(head, wanted)
+    assert (await ended(jobs, head, wanted.submission_id)).status == "SUCCEEDED"
+
+
+async def test_an_unknown_package_fails_the_job(jobs: RayJobs, head: Head) -> None:
+    wanted = submission("exit 0", working_dir="gcs://_ray_pkg_never_uploaded.zip")
+    await jobs.submit(head, wanted)
+    job = await ended(jobs, head, wanted.submission_id)
+    assert (job.status, job.exit_code) == ("FAILED", None)
+    assert "runtime_env" in job.message
+
+
+async def test_a_submission_whose_reply_was_lost_is_found_again(jobs: RayJobs, head: Head) -> None:
+    wanted = submission("sleep 1000")
+    await jobs.submit(head, wanted)
+    again = await jobs.submit(head, wanted)
+    assert again.submission_id == wanted.submission_id
+    assert again.metadata == {"uid": "u-1", "attempt": "1"}
+    await jobs.stop(head, wanted.submission_id)
+
+
+async def test_a_post_that_races_another_finds_the_job(jobs: RayJobs, head: Head) -> None:
+    wanted = submission("exit 0")
+    await jobs.submit(head, wanted)
+    blind = RayJobsThatFirstSeesNothing(jobs)
+    assert (await blind.submit(head, wanted)).submission_id == wanted.submission_id
+
+
+async def test_an_id_taken_by_another_is_refused(jobs: RayJobs, head: Head) -> None:
+    wanted = submission("exit 0")
+    await jobs.submit(head, wanted)
+    with pytest.raises(Refused, match="not of this Workflow"):
+        await jobs.submit(head, replace(wanted, metadata={"uid": "u-2", "attempt": "1"}))
+
+
+async def test_a_malformed_submission_is_refused(jobs: RayJobs, head: Head) -> None:
+    with pytest.raises(Refused, match="Ray refuses the submission"):
+        await jobs.submit(head, replace(submission("exit 0"), metadata={"uid": 1}))  # type: ignore[dict-item]
+
+
+async def test_stop_ends_a_job_and_may_be_said_again(jobs: RayJobs, head: Head) -> None:
+    wanted = submission("sleep 1000")
+    await jobs.submit(head, wanted)
+    await jobs.stop(head, wanted.submission_id)
+    assert (await ended(jobs, head, wanted.submission_id)).status == "STOPPED"
+    await jobs.stop(head, wanted.submission_id)
+    await jobs.stop(head, "never-submitted")
+
+
+class RayJobsThatFirstSeesNothing(RayJobs):
+    """Asks for the job as another replica does that looked before the first POST: it is told of none."""
+
+    def __init__(self, jobs: RayJobs) -> None:
+        super().__init__(jobs._session)
+        self._looked = False
+
+    async def job(self, head: Head, submission_id: str) -> Job | None:
+        if not self._looked:
+            self._looked = True
+            return None
+        return await super().job(head, submission_id)
+
+
+def test_a_package_has_flat_names_at_its_root() -> None:
+    package = code_package({"trip.py": b"x = 1\n"})
+    with zipfile.ZipFile(io.BytesIO(package.data)) as archive:
+        assert archive.namelist() == ["trip.py"]
