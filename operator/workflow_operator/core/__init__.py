@@ -1,0 +1,1 @@
+"""The operator's pure core: values in, values out. No client, no clock, no kopf."""
