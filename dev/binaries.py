@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -76,24 +77,21 @@ def location(module: GoModule, program: str) -> Path:
 
 def content_key(module: GoModule) -> str:
     """A short hash of all that decides what the module's programs are."""
-    digest = hashlib.sha256(" ".join(module.ldflags).encode())
-    folder = paths.TOOLS / module.folder
-    for source in sorted(folder.iterdir()):
+    digest = hashlib.sha256(" ".join((*module.ldflags, *module.assets)).encode())
+    for source in sorted(_folder(module).iterdir()):
         if source.suffix == ".go" or source.name in ("go.mod", "go.sum"):
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def module_source(folder: str) -> Path:
-    """Where Go keeps the unpacked source of a module's `require` (KubeRay's manifests lie there).
+def asset(program: str, name: str) -> Path:
+    """A folder of a module that was kept beside its program (KubeRay's manifests), once the program is built.
 
     Args:
-        folder: the folder's name below `dev/tools/`.
+        program: one of `names()`.
+        name: the folder's name.
     """
-    module = next(module for module in GO_MODULES if module.folder == folder)
-    run(["go", "mod", "download", module.require], cwd=paths.TOOLS / folder, env=_environment())
-    listed = run(["go", "list", "-m", "-f", "{{.Dir}}", module.require], cwd=paths.TOOLS / folder, env=_environment())
-    return Path(listed.strip())
+    return ensure(program).parent.parent / name
 
 
 def check_go() -> None:
@@ -124,13 +122,21 @@ def _build_locked(module: GoModule, programs: Sequence[str]) -> None:
 def _build(module: GoModule, programs: Sequence[str]) -> None:
     target = location(module, programs[0]).parent
     target.mkdir(parents=True, exist_ok=True)
+    for name in module.assets:
+        run(["go", "mod", "download", module.require], cwd=_folder(module), env=_environment())
+        listed = run(["go", "list", "-m", "-f", "{{.Dir}}", module.require], cwd=_folder(module), env=_environment())
+        shutil.copytree(Path(listed.strip()) / name, target.parent / name, dirs_exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         flags = " ".join(("-s -w", *module.ldflags))
         for name in programs:
             output = Path(scratch) / name
-            command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", output]
-            run([*command, module.programs[name]], cwd=paths.TOOLS / module.folder, env=_environment())
+            command: list[str | Path] = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", output]
+            run([*command, module.programs[name]], cwd=_folder(module), env=_environment())
             output.rename(target / name)
+
+
+def _folder(module: GoModule) -> Path:
+    return paths.TOOLS / module.folder
 
 
 def _environment() -> dict[str, str]:

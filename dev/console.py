@@ -87,7 +87,8 @@ def run(
             check=False,
         )
     except FileNotFoundError as missing:
-        raise SetupError(f"`{words[0]}` is not installed; run `make cluster-up`, which installs what it needs") from missing
+        remedy = "`make cluster-up` installs what the cluster needs"
+        raise SetupError(f"`{words[0]}` is not installed: {remedy}") from missing
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"$ {' '.join(words)}\n{done.stdout}\n{done.stderr}")

@@ -21,6 +21,7 @@ from dev.pki import Authority
 from dev.processes import Daemon, free_port
 
 _ANSWERS_WITHIN_SECONDS: Final = 60.0
+_ALONE_FLAGS: Final = ("--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,6 @@ class ControlPlane:
             f"--service-account-signing-key-file={self.pki.service_accounts}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
-            *(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none"] if self.settings.alone else []),
             "--allow-privileged=true",
+            *(_ALONE_FLAGS if self.settings.alone else ()),
         ]

@@ -55,9 +55,9 @@ class MinioServer:
         """Start the server and wait until it serves requests."""
         data = Path(self._scratch.name) / "data"
         data.mkdir(exist_ok=True)
-        address = f"127.0.0.1:{self.port}"
+        flags = ["--quiet", "--address", f"127.0.0.1:{self.port}", "--console-address", "127.0.0.1:0"]
         self._daemon.start(
-            [binaries.ensure("minio"), "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0", data],
+            [binaries.ensure("minio"), "server", *flags, data],
             env={
                 "MINIO_ROOT_USER": self.access_key,
                 "MINIO_ROOT_PASSWORD": self.secret_key,

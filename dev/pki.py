@@ -117,10 +117,20 @@ class Authority:
         return Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
 
     def _request(self, pair: Pair, subject: str, section: str, more: Sequence[str]) -> None:
-        words = ["openssl", "req", "-x509", "-new", "-nodes", "-config", self._config, "-extensions", section]
+        words: list[str | Path] = [
+            "openssl",
+            "req",
+            "-x509",
+            "-new",
+            "-nodes",
+            "-config",
+            self._config,
+            "-extensions",
+            section,
+        ]
         # Written under another name first: a killed run must not leave half a pair behind.
         fresh = pair.certificate.with_suffix(".new")
-        where = ["-days", _DAYS, "-subj", subject, "-keyout", pair.key, "-out", fresh]
+        where: list[str | Path] = ["-days", _DAYS, "-subj", subject, "-keyout", pair.key, "-out", fresh]
         run([*words, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *where, *more])
         fresh.rename(pair.certificate)
 

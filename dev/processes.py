@@ -1,7 +1,7 @@
 """Servers that outlive the command that started them, known by a recorded pid.
 
-Called by the control plane, the node and the single servers of tests. A pid alone may have been given to another process
-since; it is recorded together with the process's start time, so that only what was started here is ever stopped.
+Called by the control plane, the node and the single servers of tests. A pid alone may have been given to another
+process since; it is recorded together with the process's start time, so that only what was started is ever stopped.
 """
 
 from __future__ import annotations

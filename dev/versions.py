@@ -14,6 +14,7 @@ MINIO: Final = "v0.0.0-20260212201848-7aac2a2c5b7c"
 KUBERAY: Final = "v1.6.2"
 HELM: Final = "v3.22.0"
 COREDNS: Final = "v1.15.0"
+KIND: Final = "v0.30.0"
 PAUSE: Final = "v1"
 RAY: Final = "2.60.0"
 
@@ -21,7 +22,11 @@ GO_AT_LEAST: Final = (1, 26)
 PYTHON_AT_LEAST: Final = (3, 10)
 
 DEBIAN_SUITE: Final = "bookworm"
-BASE_IMAGE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv", "python3-pip")
+# wget: KubeRay's probes call it.
+BASE_IMAGE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv", "python3-pip", "wget")
+# Where a Docker engine answers, the public images stand in for the two above.
+BASE_IMAGE_OF_DOCKER: Final = f"python:3.11-slim-{DEBIAN_SUITE}"
+RAY_IMAGE_OF_DOCKER: Final = f"rayproject/ray:{RAY}-py311"
 
 # Debian packages of the node: the runtime, its plugins, and what builds and holds images.
 APT_NODE: Final = (
@@ -48,6 +53,7 @@ class GoModule:
         version: the pinned version.
         programs: program name -> Go package.
         ldflags: what the linker stamps into the programs.
+        assets: folders of the required module that are kept beside the programs.
     """
 
     folder: str
@@ -55,6 +61,7 @@ class GoModule:
     version: str
     programs: dict[str, str]
     ldflags: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
 
 
 def _kubernetes() -> GoModule:
@@ -80,6 +87,7 @@ GO_MODULES: Final = (
         "github.com/ray-project/kuberay/ray-operator",
         KUBERAY,
         {"kuberay-operator": "github.com/ray-project/kuberay/ray-operator"},
+        assets=("config",),
     ),
     GoModule(
         "helm",
@@ -89,5 +97,6 @@ GO_MODULES: Final = (
         (f"-X helm.sh/helm/v3/internal/version.version={HELM}",),
     ),
     GoModule("coredns", "github.com/coredns/coredns", COREDNS, {"coredns": "."}),
+    GoModule("kind", "sigs.k8s.io/kind", KIND, {"kind": "sigs.k8s.io/kind"}),
     GoModule("pause", "", PAUSE, {"pause": "."}),
 )

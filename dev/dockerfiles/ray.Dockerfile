@@ -1,0 +1,8 @@
+# A stand-in for the stock Ray image: Ray and nothing of this project, whose library arrives with each job.
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+ARG RAY_VERSION
+RUN useradd --uid 1000 --gid 100 --create-home --shell /bin/bash ray \
+    && pip install --no-cache-dir "ray[default]==${RAY_VERSION}"
+USER 1000:100
+WORKDIR /home/ray

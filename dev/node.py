@@ -1,0 +1,223 @@
+"""The cluster's one node and what runs beside it: runtime, kubelet, proxy, DNS, controllers, scheduler.
+
+Called by `dev.cluster`. Everything it writes lies in one folder, and every server is known by its recorded pid.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dev import binaries, network
+from dev.control_plane import ControlPlane
+from dev.processes import Daemon
+
+NAME: Final = "rayworkflow"
+_RUNTIME_ANSWERS_WITHIN_SECONDS: Final = 30.0
+_PROGRAMS: Final = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node in a folder.
+
+    Attributes:
+        folder: all its files.
+        plane: the control plane it belongs to.
+    """
+
+    folder: Path
+    plane: ControlPlane
+
+    @property
+    def socket(self) -> Path:
+        """Where the runtime listens."""
+        return self.folder / "containerd.sock"
+
+    def daemons(self) -> list[Daemon]:
+        """Every server of the node, in the order in which they are to stop."""
+        return [Daemon(name, self.folder) for name in (*reversed(_PROGRAMS), "containerd")]
+
+    def start_runtime(self, pause_image: str) -> None:
+        """Start containerd unless it runs.
+
+        Args:
+            pause_image: the image of each pod's first container.
+        """
+        plugins = network.write_plugin_config(self.folder / "network")
+        config = self.folder / "containerd.toml"
+        config.write_text(_containerd_config(self.folder, plugins, pause_image))
+        runtime = Daemon("containerd", self.folder)
+        runtime.start(["containerd", "--config", config])
+        runtime.wait(lambda: self._ctr("version").returncode == 0, _RUNTIME_ANSWERS_WITHIN_SECONDS)
+
+    def start_servers(self) -> None:
+        """Start what makes the machine a node, and the controllers, unless they run."""
+        built = binaries.ensure_all(_PROGRAMS)
+        pki, url = self.plane.pki, self.plane.url
+        users = {
+            "kube-controller-manager": pki.issue("system:kube-controller-manager"),
+            "kube-scheduler": pki.issue("system:kube-scheduler"),
+            "kubelet": pki.issue(f"system:node:{NAME}", groups=["system:nodes"]),
+            "kube-proxy": pki.issue("system:kube-proxy"),
+            "coredns": pki.issue("admin", groups=["system:masters"]),
+        }
+        for name, user in users.items():
+            pki.kubeconfig(self.kubeconfig(name), url, user)
+        self._write("kubelet.yaml", json.dumps(_kubelet_config(self)))
+        self._write("kube-proxy.yaml", json.dumps(_proxy_config(self)))
+        self._write("Corefile", _corefile(self))
+        for name in _PROGRAMS:
+            Daemon(name, self.folder).start([built[name], *_flags(self, name)])
+
+    def kubeconfig(self, name: str) -> Path:
+        """Where the kubeconfig of one server lies."""
+        return self.folder / f"{name}.kubeconfig"
+
+    def remove_containers(self) -> None:
+        """End every container of the node at once, and give back its network namespace. The runtime has to run."""
+        tasks = self._ctr("task", "list", "-q").stdout.split()
+        containers = self._ctr("container", "list", "-q").stdout.split()
+        namespaces = {path for name in containers for path in self._network_namespaces(name)}
+        for task in tasks:
+            self._ctr("task", "delete", "--force", task)
+        for container in containers:
+            self._ctr("container", "delete", container)
+        for path in namespaces:
+            subprocess.run(["umount", path], capture_output=True, check=False)
+            path.unlink(missing_ok=True)
+
+    def leftover_pids(self) -> list[int]:
+        """Processes that still run in a pod's control group."""
+        found: set[int] = set()
+        for root in control_groups():
+            for listing in root.rglob("cgroup.procs"):
+                found.update(int(pid) for pid in listing.read_text().split())
+        return sorted(found - {os.getpid()})
+
+    def _network_namespaces(self, container: str) -> list[Path]:
+        told = self._ctr("container", "info", container)
+        if told.returncode != 0:
+            return []
+        listed = json.loads(told.stdout).get("Spec", {}).get("linux", {}).get("namespaces", [])
+        given = [entry.get("path", "") for entry in listed if entry["type"] == "network"]
+        return [Path(path) for path in given if "/cni-" in path]
+
+    def _ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def _write(self, name: str, content: str) -> None:
+        (self.folder / name).write_text(content)
+
+
+def control_groups() -> list[Path]:
+    """The control groups of all pods, one a hierarchy."""
+    root = Path("/sys/fs/cgroup")
+    return [*root.glob("kubepods"), *root.glob("*/kubepods")]
+
+
+def _flags(node: Node, name: str) -> list[str]:
+    kubeconfig = f"--kubeconfig={node.kubeconfig(name)}"
+    pki = node.plane.pki
+    return {
+        "kube-controller-manager": [
+            kubeconfig,
+            "--bind-address=127.0.0.1",
+            "--leader-elect=false",
+            f"--service-account-private-key-file={pki.service_accounts}",
+            f"--root-ca-file={pki.authority.certificate}",
+        ],
+        "kube-scheduler": [kubeconfig, "--bind-address=127.0.0.1", "--leader-elect=false"],
+        "kubelet": [
+            kubeconfig,
+            f"--config={node.folder / 'kubelet.yaml'}",
+            f"--root-dir={node.folder / 'kubelet'}",
+            f"--hostname-override={NAME}",
+            f"--node-ip={network.GATEWAY}",
+        ],
+        "kube-proxy": [f"--config={node.folder / 'kube-proxy.yaml'}", f"--hostname-override={NAME}"],
+        "coredns": ["-conf", str(node.folder / "Corefile")],
+    }[name]
+
+
+def _kubelet_config(node: Node) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": network.GATEWAY,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(node.plane.pki.authority.certificate)},
+        },
+        "authorization": {"mode": "Webhook"},
+        "containerRuntimeEndpoint": f"unix://{node.socket}",
+        "clusterDNS": [network.GATEWAY],
+        "clusterDomain": "cluster.local",
+        "resolvConf": "/etc/resolv.conf",
+        "podLogsDir": str(node.folder / "pod-logs"),
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "serializeImagePulls": False,
+        # A busy disk of a build machine must not evict the cluster.
+        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+    }
+
+
+def _proxy_config(node: Node) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(node.kubeconfig("kube-proxy"))},
+        "mode": "iptables",
+        "clusterCIDR": network.POD_CIDR,
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        # The kernel's table size is not ours to set, and may be read-only.
+        "conntrack": {"maxPerCore": 0},
+    }
+
+
+def _corefile(node: Node) -> str:
+    return f""".:53 {{
+    bind {network.GATEWAY}
+    errors
+    ready 127.0.0.1:18181
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+        kubeconfig {node.kubeconfig("coredns")}
+    }}
+    cache 5
+    forward . /etc/resolv.conf
+}}
+"""
+
+
+def _containerd_config(folder: Path, network_config: Path, pause_image: str) -> str:
+    cri = 'plugins."io.containerd.grpc.v1.cri"'
+    return f"""version = 2
+root = "{folder / "images"}"
+state = "{folder / "containers"}"
+[grpc]
+address = "{folder / "containerd.sock"}"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{folder / "opt"}"
+[{cri}]
+sandbox_image = "{pause_image}"
+# Without the right to lower an oom score no sandbox would start.
+restrict_oom_score_adj = true
+[{cri}.cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{network_config}"
+[{cri}.containerd]
+default_runtime_name = "runc"
+[{cri}.containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+"""
