@@ -1,0 +1,267 @@
+"""A store in a folder: a path, or `file:///path`.
+
+For one machine, or for several that mount the folder over a network file system with hard links. An object is a file:
+its bytes, then a trailer with a digest of its put id. It appears under its name whole or not at all: written to a
+temporary file in the same folder, synced, linked to its name (which fails where the name is taken), and the folder is
+synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from stat import S_ISDIR, S_ISREG
+from typing import Final
+
+from workflow.errors import Corrupt, StoreUnavailable
+from workflow.store.folder_errors import translated
+from workflow.store.keys import RESERVED, check_key
+from workflow.store.port import ObjectInfo
+
+_MAGIC: Final = b"rwf-put\n"
+_DIGEST_SIZE: Final = 16
+_TRAILER_SIZE: Final = _DIGEST_SIZE + len(_MAGIC)
+_FOLDERS_REMEMBERED: Final = 10_000
+_TRIES_WHILE_FOLDERS_GO: Final = 100
+_OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+
+
+class FolderStore:
+    """A store whose objects are files below a folder.
+
+    Args:
+        root: absolute path; made at the first write.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._clock_file = os.path.join(root, f"{RESERVED}clock")
+        self._durable: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        """The folder's path."""
+        return self._root
+
+    def create(self, key: str, data: bytes, put_id: str) -> bool:
+        """See the port."""
+        return self._write(key, data, _trailer(put_id), replace=False)
+
+    def overwrite(self, key: str, data: bytes) -> None:
+        """See the port."""
+        self._write(key, data, _trailer(""), replace=True)
+
+    def get(self, key: str) -> bytes | None:
+        """See the port.
+
+        Raises:
+            Corrupt: the file was not written by this store, or was damaged.
+        """
+        path = self._path(key)
+        with translated("read", key, path):
+            try:
+                with open(path, "rb") as file:
+                    size = os.fstat(file.fileno()).st_size - _TRAILER_SIZE
+                    data = file.read(max(0, size))
+                    trailer = file.read(_TRAILER_SIZE + 1)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+        if len(trailer) != _TRAILER_SIZE or not trailer.endswith(_MAGIC):
+            raise Corrupt(f"{path}: the end of the file is damaged, or no store wrote it (key {key})", key=key)
+        return data
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """See the port."""
+        path = self._path(key)
+        with translated("look at", key, path):
+            try:
+                # A network file system may answer stat from its cache, but asks the server when a file is opened.
+                with open(path, "rb", buffering=0) as file:
+                    found = os.fstat(file.fileno())
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            return _info(key, found, self._now())
+
+    def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
+        """See the port. Folders are read as the iterator comes to them."""
+        folder = prefix.rpartition("/")[0]
+        if folder:
+            check_key(folder)
+        return self._listed(folder + "/" if folder else "", prefix, start_after)
+
+    def delete(self, key: str) -> None:
+        """See the port. A power cut may bring the object back: no fsync."""
+        path = self._path(key)
+        with translated("remove", key, path):
+            try:
+                os.unlink(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            folder = os.path.dirname(path)
+            with contextlib.suppress(OSError):  # it is not empty, or somebody else removed it
+                while folder != self._root:
+                    os.rmdir(folder)
+                    self._durable.discard(folder)
+                    folder = os.path.dirname(folder)
+
+    def close(self) -> None:
+        """Nothing to give back: no file is held open."""
+
+    def _path(self, key: str) -> str:
+        check_key(key)
+        return os.path.join(self._root, key)
+
+    def _write(self, key: str, data: bytes, trailer: bytes, *, replace: bool) -> bool:
+        path = self._path(key)
+        folder, name = os.path.split(path)
+        with translated("write", key, path):
+            for _ in range(_TRIES_WHILE_FOLDERS_GO):
+                try:
+                    self._make_durable(folder)
+                    folder_fd = os.open(folder, _OPEN_FOLDER)
+                    try:
+                        return _write_in(folder_fd, name, (data, trailer), replace=replace)
+                    finally:
+                        os.close(folder_fd)
+                except FileNotFoundError:
+                    # A delete took the folder's last file, and the folder, or the object that stood in the way.
+                    self._forget(folder)
+        raise StoreUnavailable(f"{path}: others keep removing what stands there while {key} is written", key=key)
+
+    def _make_durable(self, folder: str) -> None:
+        """Make the folder and see that a power cut does not take it, whoever made it."""
+        if folder in self._durable:
+            return
+        parent = os.path.dirname(folder)
+        if folder != self._root:
+            self._make_durable(parent)
+            _make_folder(folder)
+            _sync_folder(parent)
+        elif not os.path.isdir(folder):
+            self._make_durable_root(folder)
+        if len(self._durable) >= _FOLDERS_REMEMBERED:
+            self._durable.clear()
+        self._durable.add(folder)
+
+    def _forget(self, folder: str) -> None:
+        while len(folder) >= len(self._root):
+            self._durable.discard(folder)
+            folder = os.path.dirname(folder)
+
+    def _make_durable_root(self, folder: str) -> None:
+        parent = os.path.dirname(folder)
+        if not os.path.isdir(parent):
+            self._make_durable_root(parent)
+        _make_folder(folder)
+        _sync_folder(parent)
+
+    def _listed(self, folder: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+        path = os.path.join(self._root, folder)
+        with translated("list", folder, path):
+            found = _scan(path)
+            now = self._now() if found else 0.0
+        # A folder sorts as its keys do: with the `/` behind its name.
+        entries = sorted(
+            (folder + name + ("/" if S_ISDIR(state.st_mode) else ""), state) for name, state in found.items()
+        )
+        for key, state in entries:
+            if S_ISREG(state.st_mode):
+                if key.startswith(prefix) and key > start_after:
+                    yield _info(key, state, now)
+            elif _overlap(key, prefix) and (key > start_after or start_after.startswith(key)):
+                yield from self._listed(key, prefix, start_after)
+
+    def _now(self) -> float:
+        """The file system's clock, as it stamps files: a server's where it is one, never that of this machine."""
+        try:
+            fd = os.open(self._clock_file, os.O_CREAT | os.O_WRONLY, 0o666)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return time.time()  # who may only read has but its own clock
+            raise
+        try:
+            os.utime(fd)
+            return os.fstat(fd).st_mtime
+        finally:
+            os.close(fd)
+
+
+def _trailer(put_id: str) -> bytes:
+    return hashlib.blake2b(put_id.encode(), digest_size=_DIGEST_SIZE).digest() + _MAGIC
+
+
+def _info(key: str, state: os.stat_result, now: float) -> ObjectInfo:
+    return ObjectInfo(key, max(0, state.st_size - _TRAILER_SIZE), max(0.0, now - state.st_mtime))
+
+
+def _overlap(folder: str, prefix: str) -> bool:
+    return folder.startswith(prefix) or prefix.startswith(folder)
+
+
+def _scan(path: str) -> dict[str, os.stat_result]:
+    found: dict[str, os.stat_result] = {}
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not entry.name.startswith(RESERVED):
+                    with contextlib.suppress(FileNotFoundError):  # removed since the folder was read
+                        found[entry.name] = entry.stat(follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return found
+
+
+def _make_folder(path: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, _OPEN_FOLDER)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write_in(folder_fd: int, name: str, chunks: tuple[bytes, bytes], *, replace: bool) -> bool:
+    """Write a file durably; False where another stands there (never, if it may be replaced)."""
+    temporary = f"{RESERVED}{uuid.uuid4().hex}"
+    fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=folder_fd)
+    try:
+        with open(fd, "wb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(fd)
+        if replace:
+            os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+            won = True
+        else:
+            won = _link(temporary, name, folder_fd) or _trailer_of(name, folder_fd) == chunks[1]
+        # Also where it was lost: what the loser reads next must not vanish in a power cut.
+        os.fsync(folder_fd)
+        return won
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder_fd)
+
+
+def _link(temporary: str, name: str, folder_fd: int) -> bool:
+    try:
+        os.link(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _trailer_of(name: str, folder_fd: int) -> bytes:
+    fd = os.open(name, os.O_RDONLY, dir_fd=folder_fd)
+    try:
+        return os.pread(fd, _TRAILER_SIZE, max(0, os.fstat(fd).st_size - _TRAILER_SIZE))
+    finally:
+        os.close(fd)
