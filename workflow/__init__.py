@@ -1,0 +1,54 @@
+"""Durable workflows on Ray: `import workflow` in place of `from ray import workflow`, or `from workflow import step`.
+
+What needs Ray is imported when it is first asked for, so that the operator and other readers of the log need none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workflow import packaging
+
+packaging.use_bundled_dependencies()
+
+if TYPE_CHECKING:
+    from workflow.api import (
+        cancel,
+        delete,
+        get_output,
+        get_status,
+        init,
+        list_all,
+        resume,
+        resume_async,
+        run,
+        run_async,
+    )
+    from workflow.model.status import WorkflowStatus
+    from workflow.steps import Workflow, step
+
+__all__ = [
+    "Workflow",
+    "WorkflowStatus",
+    "cancel",
+    "delete",
+    "get_output",
+    "get_status",
+    "init",
+    "list_all",
+    "resume",
+    "resume_async",
+    "run",
+    "run_async",
+    "step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'workflow' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return packaging.load(name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -29,6 +29,7 @@ def begin(created: r.Created, graph: Graph) -> RunState:
     state = RunState(created=created, epoch=1, owner=created.owner)
     members = _insert(state, graph, None)
     state.output = members[graph.output]
+    state.output.final = True
     return state
 
 
@@ -107,7 +108,7 @@ def _void_failures(state: RunState) -> None:
         elif step.phase in (P.FAILED, P.CANCELED):
             if step.phase is P.FAILED:
                 state.failed -= 1
-            step.tries, step.error = 0, None
+            step.tries, step.error, step.error_value = 0, None, None
             if step.members:
                 step.phase = P.EXPANDED
             elif step.waiting:
@@ -145,12 +146,13 @@ def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | 
     members = _insert(state, graph, step)
     step.members = tuple(members.values())
     members[graph.output].resolves = step
+    members[graph.output].final = step.final
 
 
 def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     _ran(state, step, record, progress=False)
-    step.phase, step.error = P.FAILED, record.error
+    step.phase, step.error, step.error_value = P.FAILED, record.error, record.value
     state.failed += 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,29 @@ class StepOptions:
     def may_try_again(self, tries: int) -> bool:
         """Whether another try may follow after `tries` tries of this epoch raised."""
         return self.max_retries == -1 or tries < self.max_retries
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A step with its arguments, not executed yet: what a user composes. Nodes in the arguments are its parents.
+
+    Attributes:
+        function: the user's.
+        args, kwargs: as given.
+        options: how to execute it.
+        name: the user's name for the step, or empty for the function's qualified name.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    options: StepOptions
+    name: str = ""
+
+    @property
+    def qualname(self) -> str:
+        """`module.qualname` of the function."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,5 +74,11 @@ def _commit(step: StepState) -> r.StepCommitted:
 def _failure(step: StepState) -> r.StepFailed:
     assert step.error is not None, "a failed step has its error"
     return r.StepFailed(
-        step.spec.step_id, step.epoch, step.error, number=step.tries, started=step.started, ended=step.ended
+        step.spec.step_id,
+        step.epoch,
+        step.error,
+        step.error_value,
+        number=step.tries,
+        started=step.started,
+        ended=step.ended,
     )

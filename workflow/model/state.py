@@ -44,12 +44,13 @@ class StepState:
         resolves: the dynamic step that gets this step's outcome, because this is its sub-DAG's output; or None.
         catcher: the nearest enclosing dynamic step that catches exceptions, or None.
         members: the steps of its sub-DAG, after it expanded.
+        final: its outcome is the run's, directly or through the dynamic steps it is the output of.
         text: rendering of its value.
     """
 
     __slots__ = (
-        "catcher", "dependants", "ended", "epoch", "error", "members", "outcome", "phase", "resolves", "scope", "spec",
-        "started", "text", "tries", "waiting",
+        "catcher", "dependants", "ended", "epoch", "error", "error_value", "final", "members", "outcome", "phase",
+        "resolves", "scope", "spec", "started", "text", "tries", "waiting",
     )  # fmt: skip
 
     def __init__(self, spec: StepSpec, scope: StepState | None) -> None:
@@ -59,12 +60,14 @@ class StepState:
         self.waiting = 0
         self.dependants: list[StepState] = []
         self.resolves: StepState | None = None
+        self.final = False
         self.catcher: StepState | None = None
         if scope is not None:
             self.catcher = scope if scope.spec.options.catch_exceptions else scope.catcher
         self.members: tuple[StepState, ...] = ()
         self.outcome: Outcome | None = None
         self.error: ErrorInfo | None = None
+        self.error_value: Value | None = None
         self.text = ""
         self.tries = 0
         self.epoch = 0

@@ -1,0 +1,92 @@
+"""The Ray actor around a manager: a thread with an event loop of the manager's own, and calls that pass through to it.
+
+The loop is not Ray's, so that waiting callers, who may be thousands, sit in a concurrency group that never keeps a
+commit waiting. Ray restarts the actor with the arguments it was made with: `manager_id` stays, the incarnation changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import ray
+
+from workflow.engine.delivery import Delivered, deliver_failure
+from workflow.engine.manager import ClaimRequest, Manager
+from workflow.engine.messages import Ended, RunAddress
+from workflow.engine.ray_runner import RayRunner
+from workflow.engine.worker import store_at
+from workflow.model.records import Created, Tombstone
+from workflow.model.run_view import Owner
+from workflow.model.status import WorkflowStatus
+
+T = TypeVar("T")
+
+NAMESPACE = "workflow"
+IDLE_EXIT = 300.0
+"""Seconds without a live run after which a manager leaves."""
+
+logger = logging.getLogger(__name__)
+
+
+class ManagerActor:
+    """One manager: one environment, one store, any number of runs.
+
+    Args:
+        store_url: where its runs lie.
+        manager_id: unique among all clusters, kept over restarts.
+        address: this actor's name.
+    """
+
+    def __init__(self, store_url: str, manager_id: str, address: str) -> None:
+        self._me = Owner(manager=manager_id, incarnation=uuid.uuid4().hex, address=address)
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
+        self._manager = Manager(store_at(store_url), self._me, RayRunner(self._loop))
+        asyncio.run_coroutine_threadsafe(self._manager.begin(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._leave_when_idle(), self._loop)
+
+    async def ping(self) -> Owner:
+        """Who answers."""
+        return self._me
+
+    async def start(self, created: Created) -> Created | Tombstone:
+        """See Manager.start."""
+        return await self._pass(self._manager.start(created))
+
+    async def claim(self, request: ClaimRequest) -> None:
+        """See Manager.claim."""
+        await self._pass(self._manager.claim(request))
+
+    async def ring(self, run_uuid: str) -> None:
+        """See Manager.ring."""
+        await self._pass(self._manager.ring(run_uuid))
+
+    @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]  # ray ships no types for it
+    async def wait(self, run: RunAddress) -> Ended:
+        """See Manager.wait."""
+        return await self._pass(self._manager.wait(run))
+
+    @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
+    async def output(self, run: RunAddress) -> Delivered:
+        """A run's value, for `ray.get`; unpickled only where it arrives. Raises what the run failed with."""
+        ended = await self._pass(self._manager.wait(run))
+        if ended.status is not WorkflowStatus.SUCCEEDED:
+            raise deliver_failure(ended)
+        return Delivered(ended)
+
+    async def _pass(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _leave_when_idle(self) -> None:
+        await self._manager.idle(IDLE_EXIT)
+        await self._manager.leave()
+        logger.info("manager %s owned no run for %d s and leaves", self._me.address, IDLE_EXIT)
+        # Ray would restart an actor whose process just ends; this says that it is meant.
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+        os._exit(0)

@@ -1,0 +1,232 @@
+"""The driver's side: makes runs, attaches to them, resumes them, waits for them. Called by `api` and `entrypoint`."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from workflow.engine import managers
+from workflow.engine.encoding import Encoder
+from workflow.engine.manager import ClaimRequest
+from workflow.engine.messages import Ended, RunAddress
+from workflow.errors import InUse, Superseded, Unavailable, WorkflowConflict, WorkflowFailed, WorkflowNotFound
+from workflow.log import naming
+from workflow.log.blobs import Blobs
+from workflow.log.claim import is_silent
+from workflow.log.paths import RunPaths
+from workflow.log.run_log import RunLog
+from workflow.log.values import versions
+from workflow.model.graph import Graph, Node
+from workflow.model.records import Created, Tombstone
+from workflow.model.run_view import Owner
+from workflow.model.status import WorkflowStatus
+from workflow.store.port import Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is made.
+
+    Attributes:
+        metadata: the user's, as JSON text.
+        max_resumes: claims in a row without progress before the run is given up; -1 without end.
+        uid, attempt: of the Workflow object that asks; empty and 0 without the operator.
+        n, run_uuid: told by the operator; 0 and empty: the next one, a new one.
+        code: sha256 of the user's code kept with the run.
+        unresponsive: seconds after which a manager that does not answer is restarted.
+    """
+
+    metadata: str = "{}"
+    max_resumes: int = -1
+    uid: str = ""
+    attempt: int = 0
+    n: int = 0
+    run_uuid: str = ""
+    code: str = ""
+    unresponsive: float = managers.UNRESPONSIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A run, and a manager of this cluster that can wait for it."""
+
+    manager: Any
+    run: RunAddress
+
+
+class Client:
+    """Starts and finds runs of one store.
+
+    Args:
+        store: where they lie.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def start(self, root: Node, workflow_id: str, options: RunOptions = RunOptions()) -> Handle:
+        """Make a run, or attach to the one that the id names.
+
+        Returns:
+            The run, owned by a manager of this cluster or followed by one.
+
+        Raises:
+            WorkflowConflict: the id names a run of another DAG.
+            InUse, Superseded: it may not be attached to (under the operator).
+            Invalid: something in the DAG cannot be stored.
+        """
+        while True:
+            named = self._named(workflow_id, options)
+            if isinstance(named, Created):
+                self._check_shape(root, named)
+                return self.attach(named, options)
+            if isinstance(named, Tombstone) and named.reason not in ("Deleted", "Swept"):
+                raise _tombstone_error(named)
+            manager = managers.find_or_make(self._store.url, options.unresponsive)
+            created = self._created(root, workflow_id, options, named.n + 1 if named is not None else 1)
+            there = managers.ask(manager.start.remote(created))
+            if isinstance(there, Created) and there.run_uuid == created.run_uuid:
+                return Handle(manager, self._address(there))
+
+    def attach(self, named: Created, options: RunOptions = RunOptions(), *, take_over: bool = False) -> Handle:
+        """Wait on a run through the manager that owns it, or claim it where nobody does, or follow it.
+
+        Raises:
+            InUse: under the operator, another object's run lives. Superseded: a later attempt owns it.
+        """
+        log = RunLog(self._store, named)
+        state = log.replay()
+        if not state.ended and not take_over:
+            owner = managers.find(state.owner.address)
+            if (
+                owner is not None
+                and managers.answers(owner, options.unresponsive)
+                and managers.who(owner).manager == state.owner.manager
+                and _same_object(state.owner, options)
+            ):
+                return Handle(owner, self._address(named))
+        manager = managers.find_or_make(self._store.url, options.unresponsive)
+        handle = Handle(manager, self._address(named))
+        if not state.ended and (options.uid or take_over or state.goodbye or self._is_silent(state.owner)):
+            try:
+                self._claim(manager, named, options, take_over=take_over)
+            except (InUse, WorkflowConflict):
+                if options.uid:
+                    raise
+                # Somebody else claimed it, or it ended, since it was read: it is followed.
+        return handle
+
+    def resume(self, workflow_id: str, *, take_over: bool = False, options: RunOptions = RunOptions()) -> Handle:
+        """Go on with a RESUMABLE or FAILED run. One that SUCCEEDED is only waited for.
+
+        Raises:
+            WorkflowNotFound: nothing under this id; nothing was written.
+            InUse: its owner lives.
+            WorkflowConflict: it was canceled.
+        """
+        named = self.find(workflow_id)
+        state = RunLog(self._store, named).replay()
+        manager = managers.find_or_make(self._store.url, options.unresponsive)
+        status = state.end[1].status if state.end is not None else WorkflowStatus.RUNNING
+        if status is WorkflowStatus.CANCELED:
+            raise WorkflowConflict(f"workflow {workflow_id!r} was canceled; a canceled run cannot be resumed")
+        if status is not WorkflowStatus.SUCCEEDED:
+            self._claim(manager, named, options, take_over=take_over, retry_failed=status is WorkflowStatus.FAILED)
+        return Handle(manager, self._address(named))
+
+    def find(self, workflow_id: str) -> Created:
+        """The run that the id names.
+
+        Raises:
+            WorkflowNotFound: none.
+        """
+        named = naming.current(self._store, workflow_id)
+        if named is None or (isinstance(named, Tombstone) and named.reason in ("Deleted", "Swept")):
+            raise WorkflowNotFound(
+                f"no workflow {workflow_id!r} is stored at {self._store.url}; list_all() shows what is",
+                workflow_id=workflow_id,
+            )
+        if isinstance(named, Tombstone):
+            raise _tombstone_error(named)
+        return named
+
+    def wait(self, handle: Handle) -> Ended:
+        """How a run ended; goes on with it by itself where its owner is lost meanwhile."""
+        while True:
+            try:
+                ended: Ended = managers.ask(handle.manager.wait.remote(handle.run))
+                return ended
+            except (Unavailable, ray.exceptions.RayActorError):
+                handle = self.attach(self.find(handle.run.workflow_id))
+
+    def _claim(
+        self, manager: Any, named: Created, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
+    ) -> None:
+        request = ClaimRequest(
+            named.workflow_id, named.n, options.uid, options.attempt, take_over=take_over, retry_failed=retry_failed
+        )
+        managers.ask(manager.claim.remote(request))
+
+    def _named(self, workflow_id: str, options: RunOptions) -> Created | Tombstone | None:
+        if not options.n:
+            return naming.current(self._store, workflow_id)
+        highest = naming.highest(self._store, workflow_id)
+        if highest > options.n:
+            raise Superseded(f"workflow {workflow_id!r}: run {options.n} was replaced by run {highest}")
+        return naming.read_name(self._store, workflow_id, options.n)
+
+    def _created(self, root: Node, workflow_id: str, options: RunOptions, n: int) -> Created:
+        n = options.n or n
+        run_uuid = options.run_uuid or uuid.uuid4().hex
+        paths = RunPaths(workflow_id, n, run_uuid)
+        blobs = Blobs(self._store, paths)
+        graph = Encoder(blobs, paths.folder).encode(root)
+        inline, blob = blobs.keep_graph(graph)
+        return Created(
+            workflow_id=workflow_id,
+            n=n,
+            run_uuid=run_uuid,
+            owner=Owner(manager="", uid=options.uid, attempt=options.attempt),
+            shape=_digest(graph),
+            at=time.time(),
+            graph=inline,
+            graph_blob=blob,
+            max_resumes=options.max_resumes,
+            metadata=options.metadata,
+            code=options.code,
+            versions=versions(),
+        )
+
+    def _check_shape(self, root: Node, named: Created) -> None:
+        paths = RunPaths(named.workflow_id, named.n, named.run_uuid)
+        graph = Encoder(Blobs(self._store, paths), paths.folder).encode(root)
+        if _digest(graph) != named.shape:
+            raise WorkflowConflict(
+                f"workflow id {named.workflow_id!r} is used by another DAG (other step ids, functions or edges); give "
+                "another workflow_id, or delete the old one",
+                workflow_id=named.workflow_id,
+            )
+
+    def _address(self, created: Created) -> RunAddress:
+        return RunAddress(self._store.url, created.workflow_id, created.n, created.run_uuid)
+
+    def _is_silent(self, owner: Owner) -> bool:
+        return is_silent(self._store, owner.manager)
+
+
+def _same_object(owner: Owner, options: RunOptions) -> bool:
+    return not options.uid or owner.uid == options.uid
+
+
+def _digest(graph: Graph) -> str:
+    return hashlib.sha256(graph.shape().encode()).hexdigest()
+
+
+def _tombstone_error(tombstone: Tombstone) -> WorkflowFailed:
+    text = tombstone.error.message if tombstone.error is not None else tombstone.reason
+    return WorkflowFailed(f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it began: {text}")

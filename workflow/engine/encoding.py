@@ -1,0 +1,103 @@
+"""Composed steps to a DAG for the log: pickles functions and arguments, gives ids, finds edges. Iterative at any depth.
+
+Called by the driver for a run's own DAG, and by a worker for what a dynamic step returned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workflow.engine.refs import Packer
+from workflow.errors import Invalid
+from workflow.log import values
+from workflow.log.blobs import Blobs
+from workflow.model import ids
+from workflow.model.graph import Graph, Node, StepSpec, Value
+
+
+class Encoder:
+    """Encodes DAGs of one run; a function or a blob that it has stored it does not store again."""
+
+    def __init__(self, blobs: Blobs, folder: str) -> None:
+        self._blobs = blobs
+        self._folder = folder
+        self._functions: dict[int, tuple[Any, str]] = {}
+
+    def encode(self, root: Node, parent: str = "") -> Graph:
+        """The DAG that ends in root.
+
+        Args:
+            root: the step whose outcome is the DAG's.
+            parent: id of the dynamic step that returned it; empty for a run's own.
+
+        Raises:
+            Invalid: an argument or a function cannot be stored; the text names the step.
+        """
+        ordered = self._pack(root)
+        names = [node.name or node.qualname for node, _, _ in ordered]
+        step_ids = ids.place(parent, names)
+        id_of = {id(node): step_id for (node, _, _), step_id in zip(ordered, step_ids, strict=True)}
+        steps = tuple(
+            StepSpec(
+                step_id=step_id,
+                name=name,
+                function=self._function(node),
+                qualname=node.qualname,
+                args=args,
+                parents=tuple(id_of[id(each)] for each in parents),
+                options=node.options,
+            )
+            for (node, args, parents), step_id, name in zip(ordered, step_ids, names, strict=True)
+        )
+        return Graph(steps, id_of[id(root)])
+
+    def _pack(self, root: Node) -> list[tuple[Node, Value, list[Node]]]:
+        """Each node once, parents first, with its packed arguments and its parents."""
+        packed: dict[int, tuple[Node, Value, list[Node]]] = {}
+        ordered: list[tuple[Node, Value, list[Node]]] = []
+        done: set[int] = set()
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if id(node) in done:
+                stack.pop()
+                continue
+            if id(node) not in packed:
+                packed[id(node)] = (node, *self._arguments(node))
+                waiting = [each for each in reversed(packed[id(node)][2]) if id(each) not in done]
+                if waiting:
+                    stack += waiting
+                    continue
+            stack.pop()
+            done.add(id(node))
+            ordered.append(packed[id(node)])
+        return ordered
+
+    def _arguments(self, node: Node) -> tuple[Value, list[Node]]:
+        parents: list[Node] = []
+        place: dict[int, int] = {}
+
+        def on_node(obj: Any) -> tuple[Any, ...] | None:
+            if not isinstance(obj, Node):
+                return None
+            if id(obj) not in place:
+                place[id(obj)] = len(parents)
+                parents.append(obj)
+            return values.mark("parent", str(place[id(obj)]))
+
+        what = f"arguments of step {node.name or node.qualname!r}"
+        packer = Packer(self._blobs, self._folder, what, on_node)
+        return self._blobs.keep(packer.dumps((node.args, dict(node.kwargs)))), parents
+
+    def _function(self, node: Node) -> str:
+        known = self._functions.get(id(node.function))
+        if known is None:
+            packer = Packer(self._blobs, self._folder, f"function of step {node.qualname!r}", _refuse_node)
+            known = (node.function, self._blobs.put(packer.dumps(node.function)))
+            self._functions[id(node.function)] = known
+        return known[1]
+
+
+def _refuse_node(obj: Any) -> None:
+    if isinstance(obj, Node):
+        raise Invalid(f"it holds the step {obj.qualname!r} itself; pass the step as an argument instead")

@@ -1,0 +1,94 @@
+"""What the engine's parts tell each other: plain frozen values, carried by Ray or by a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflow.model.graph import Graph, Value
+from workflow.model.run_view import ErrorInfo
+from workflow.model.state import Outcome
+from workflow.model.status import WorkflowStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RunAddress:
+    """Which run, where."""
+
+    store_url: str
+    workflow_id: str
+    n: int
+    run_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepTask:
+    """One try of one step, for a worker.
+
+    Attributes:
+        parents: outcomes that stand for the marks in args, in the order of the step's parents.
+        number: which try of this epoch, from 1.
+        render: make a text of the value: it is the run's.
+        written_by: versions that pickled the DAG.
+    """
+
+    run: RunAddress
+    step_id: str
+    qualname: str
+    function: str
+    args: Value
+    parents: tuple[Outcome, ...]
+    number: int
+    render: bool
+    written_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The step returned a value, which is stored where it is large."""
+
+    value: Value
+    text: str
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """The step returned a DAG; either itself or the blob that holds it."""
+
+    graph: Graph
+    blob: str
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The step raised. `value` is its exception, pickled, or a stand-in that tells the same."""
+
+    error: ErrorInfo
+    value: Value
+    started: float
+    ended: float
+
+
+StepResult = Returned | Expanded | Raised
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended, for whoever waited.
+
+    Attributes:
+        outcome: where it SUCCEEDED.
+        error, error_value: where it FAILED.
+        written_by: versions that pickled.
+    """
+
+    run: RunAddress
+    status: WorkflowStatus
+    outcome: Outcome | None
+    error: ErrorInfo | None
+    error_value: Value | None
+    reason: str
+    written_by: str

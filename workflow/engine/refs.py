@@ -1,0 +1,153 @@
+"""Ray objects inside values: references and datasets become blobs and come back as references; actors are refused.
+
+A reference is known by its ObjectID, and one loaded from a blob by that blob, before anything is hashed: an object that
+goes to many steps is stored once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+
+from workflow.errors import Corrupt, Invalid
+from workflow.log import values
+from workflow.log.blobs import Blobs
+
+REMEMBERED = 10_000
+
+_blob_of: OrderedDict[tuple[str, str], str] = OrderedDict()
+"""(run folder, ObjectID) -> blob, for the references this process stored or loaded last."""
+
+_blocks: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
+"""Dataset -> references of its materialized blocks, so that one object is materialized once."""
+
+
+class Packer:
+    """Pickles values of one run: the reducer behind `values.dumps`.
+
+    Args:
+        blobs: of the run.
+        folder: of the run; tells whose blobs are remembered.
+        what: names the step and the place (`arguments of step 'x'`), for the text of an error.
+        on_node: replaces a step that is not executed yet; None where none may occur.
+    """
+
+    def __init__(
+        self, blobs: Blobs, folder: str, what: str, on_node: Callable[[Any], tuple[Any, ...] | None] | None = None
+    ) -> None:
+        self._blobs = blobs
+        self._folder = folder
+        self._what = what
+        self._on_node = on_node
+
+    def dumps(self, value: Any) -> bytes:
+        """Pickle a value; stores the content of every reference in it first.
+
+        Raises:
+            Invalid: it holds an actor handle or something that cannot be pickled; the text says where.
+        """
+        try:
+            return values.dumps(value, self._reduce)
+        except _ActorFound:
+            path = next(_paths_to(value, _is_actor), None)
+            raise Invalid(
+                f"{self._what}: a Ray actor handle{f' at {path}' if path else ''}. An actor does not survive its "
+                "cluster, so it cannot be passed between steps; pass what is needed to make or find the actor "
+                "(its name, say) instead"
+            ) from None
+        except Invalid as error:
+            raise Invalid(f"{self._what}: {error}") from error
+
+    def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
+        if isinstance(obj, ray.ObjectRef):
+            return values.mark("object", self._store(obj))
+        if self._on_node is not None:
+            reduced = self._on_node(obj)
+            if reduced is not None:
+                return reduced
+        if _is_actor(obj):
+            raise _ActorFound(self._what)
+        if _is_dataset(obj):
+            if obj not in _blocks:
+                _blocks[obj] = obj.materialize().to_arrow_refs()
+            return _dataset_of, (_blocks[obj],)
+        return None
+
+    def _store(self, ref: Any) -> str:
+        key = (self._folder, ref.hex())
+        if key not in _blob_of:
+            _remember(key, self._blobs.put(self.dumps(ray.get(ref))))
+        return _blob_of[key]
+
+
+class _ActorFound(Invalid):
+    """Carries nothing: the packer looks for the place itself."""
+
+
+def resolver(blobs: Blobs, folder: str, written_by: str, parents: Callable[[int], Any]) -> values.Resolve:
+    """What marks stand for in a worker or a driver.
+
+    Args:
+        blobs, folder: of the run.
+        written_by: versions that pickled.
+        parents: the outcome of a step's i-th parent.
+    """
+
+    def resolve(kind: str, name: str) -> Any:
+        if kind == "parent":
+            return parents(int(name))
+        if kind != "object":
+            raise Corrupt(f"a stored value refers to an unknown kind of thing: {kind} {name}")
+        ref = ray.put(values.loads(blobs.get(name), resolve, written_by))
+        _remember((folder, ref.hex()), name)
+        return ref
+
+    return resolve
+
+
+def _remember(key: tuple[str, str], blob: str) -> None:
+    _blob_of[key] = blob
+    while len(_blob_of) > REMEMBERED:
+        _blob_of.popitem(last=False)
+
+
+def _dataset_of(blocks: list[Any]) -> Any:
+    import ray.data
+
+    return ray.data.from_arrow_refs(blocks)
+
+
+def _is_dataset(obj: Any) -> bool:
+    """Without importing ray.data, which is heavy: who holds a Dataset has imported it."""
+    return any(base.__name__ == "Dataset" and base.__module__.startswith("ray.data") for base in type(obj).__mro__)
+
+
+def _is_actor(obj: Any) -> bool:
+    return isinstance(obj, ray.actor.ActorHandle)
+
+
+def _paths_to(value: Any, wanted: Callable[[Any], bool], path: str = "value", depth: int = 0) -> Iterator[str]:
+    """Where in nested containers something stands, as an expression."""
+    if wanted(value):
+        yield path
+    elif depth < 20:
+        for step, item in _items(value):
+            yield from _paths_to(item, wanted, path + step, depth + 1)
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, (set, frozenset)):
+        yield from ((f"{{{item!r}}}", item) for item in value)
+    elif dataclasses.is_dataclass(value):
+        yield from ((f".{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value))
+    elif hasattr(value, "__dict__"):
+        yield from ((f".{name}", item) for name, item in vars(value).items())

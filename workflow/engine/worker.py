@@ -1,0 +1,150 @@
+"""Executes one try of one step, inside a Ray worker. Stores what is large; the record is the manager's to write.
+
+Nothing a user's code does makes `execute` raise: what it raised is a result like any other.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import OrderedDict
+from functools import cache
+from typing import Any
+
+from workflow.engine import context
+from workflow.engine.encoding import Encoder
+from workflow.engine.messages import Expanded, Raised, Returned, RunAddress, StepResult, StepTask
+from workflow.engine.refs import Packer, resolver
+from workflow.errors import Invalid, StoreUnavailable
+from workflow.log import values
+from workflow.log.blobs import Blobs
+from workflow.log.paths import RunPaths
+from workflow.model.graph import Node, Value
+from workflow.model.run_view import ErrorInfo
+from workflow.model.state import Outcome
+from workflow.store import Store, open_store
+
+FUNCTIONS_KEPT = 256
+TRACEBACK_LINES = 30
+
+_functions: OrderedDict[tuple[str, str], Any] = OrderedDict()
+
+
+@cache
+def store_at(url: str) -> Store:
+    """This process's store at an address; credentials come from its environment."""
+    return open_store(url)
+
+
+def blobs_of(run: RunAddress) -> tuple[Blobs, str]:
+    """A run's blobs, and its folder."""
+    paths = RunPaths(run.workflow_id, run.n, run.run_uuid)
+    return Blobs(store_at(run.store_url), paths), paths.folder
+
+
+def execute(task: StepTask) -> StepResult:
+    """Run one try of a step.
+
+    Returns:
+        Its value, the DAG it returned, or what it raised.
+
+    Raises:
+        StoreUnavailable: the store did not answer; Ray's own retry of the task is the right answer to that.
+    """
+    started = time.time()
+    blobs, folder = blobs_of(task.run)
+    try:
+        with context.of_step(task):
+            function, args, kwargs = _inputs(task, blobs, folder)
+            result = function(*args, **kwargs)
+            if isinstance(result, Node):
+                graph = Encoder(blobs, folder).encode(result, task.step_id)
+                inline, blob = blobs.keep_graph(graph)
+                return Expanded(graph if inline is None else inline, blob, started, time.time())
+            packer = Packer(blobs, folder, f"value returned by step {task.step_id!r}", _refuse_nested)
+            value = blobs.keep(packer.dumps(result))
+            text = values.render(result) if task.render else ""
+        return Returned(value, text, started, time.time())
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises is its result
+        return Raised(describe(error, task.step_id), _pickled(error, blobs, folder, task), started, time.time())
+
+
+def _inputs(task: StepTask, blobs: Blobs, folder: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def parent(index: int) -> Any:
+        return materialize(task.parents[index], blobs, resolve_nothing_more)
+
+    resolve_nothing_more = resolver(blobs, folder, task.written_by, _no_parent)
+    resolve = resolver(blobs, folder, task.written_by, parent)
+    key = (folder, task.function)
+    function = _functions.get(key)
+    if function is None:
+        function = values.loads(blobs.get(task.function), resolve, task.written_by)
+        _functions[key] = function
+        while len(_functions) > FUNCTIONS_KEPT:
+            _functions.popitem(last=False)
+    args, kwargs = values.loads(blobs.load(task.args), resolve, task.written_by)
+    return function, args, kwargs
+
+
+def _no_parent(index: int) -> Any:
+    raise Invalid("an outcome refers to another step's outcome; outcomes are whole values")
+
+
+def materialize(outcome: Outcome, blobs: Blobs, resolve: values.Resolve, written_by: str = "") -> Any:
+    """The Python value of an outcome: itself, or the tuple that catch_exceptions made."""
+    value = values.loads(blobs.load(outcome.value), resolve, written_by)
+    if outcome.caught:
+        value = (None, value)
+    for _ in range(outcome.wraps):
+        value = (value, None)
+    return value
+
+
+def _refuse_nested(obj: Any) -> None:
+    if isinstance(obj, Node):
+        raise Invalid(
+            f"it holds the step {obj.qualname!r} inside another value; return the step itself, or a step that takes "
+            "it as an argument"
+        )
+
+
+def describe(error: BaseException, step_id: str = "") -> ErrorInfo:
+    """An exception as text, for readers that must not unpickle."""
+    lines = traceback.format_exception(type(error), error, _users_part(error))
+    text = "".join(lines).rstrip().splitlines()
+    return ErrorInfo(
+        kind=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+        message=_text_of(error),
+        traceback="\n".join(text[-TRACEBACK_LINES:]),
+        step_id=step_id,
+    )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)[: values.LONGEST_TEXT]
+    except Exception as second:  # noqa: BLE001 - a user's __str__ may raise anything; that must not hide the error
+        return f"<its text cannot be made: {second!r}>"
+
+
+def _users_part(error: BaseException) -> Any:
+    """The traceback from where the user's code begins."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None and tb.tb_frame.f_globals.get("__name__") == __name__:
+        tb = tb.tb_next
+    return tb
+
+
+def _pickled(error: Exception, blobs: Blobs, folder: str, task: StepTask) -> Value:
+    """The exception as it can be carried: itself, or a RuntimeError with its text where it cannot be pickled back."""
+    packer = Packer(blobs, folder, f"exception of step {task.step_id!r}")
+    try:
+        data = packer.dumps(error)
+        back = values.loads(data, resolver(blobs, folder, "", _no_parent))
+        if type(back) is not type(error):
+            raise Invalid("it comes back as another type")
+    except Invalid as why:
+        data = packer.dumps(RuntimeError(f"{type(error).__qualname__}: {_text_of(error)} (not carried itself: {why})"))
+    return blobs.keep(data)

@@ -1,0 +1,133 @@
+"""Pickles of the user's values, with marks for what lies outside them: parents' outcomes, object references.
+
+The engine says, by a `Reducer`, what to replace while pickling, and by an environment what the marks stand for while
+unpickling. cloudpickle does the rest. Needs no Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Any
+
+import cloudpickle
+
+from workflow.errors import Corrupt, Invalid
+
+LONGEST_TEXT = 16 * 1024
+
+Reducer = Callable[[Any], "tuple[Any, ...] | None"]
+"""Asked of each object that pickle does not know by itself: `(Mark resolver, arguments)` to replace it, or None."""
+
+
+def dumps(value: Any, reduce: Reducer) -> bytes:
+    """Pickle a value.
+
+    Raises:
+        Invalid: something in it cannot be pickled; the text says what pickle said.
+    """
+    out = io.BytesIO()
+    pickler = _Pickler(out, reduce)
+    try:
+        pickler.dump(value)
+    except Invalid:
+        raise
+    except Exception as error:
+        raise Invalid(
+            f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; pass data instead of open "
+            "files, locks, generators or connections, and make those inside the step"
+        ) from error
+    return out.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no types
+    def __init__(self, out: io.BytesIO, reduce: Reducer) -> None:
+        super().__init__(out, protocol=5)
+        self._reduce = reduce
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Pickle's hook: ours first, then cloudpickle's."""
+        reduced = self._reduce(obj)
+        return super().reducer_override(obj) if reduced is None else reduced
+
+
+_environment = threading.local()
+
+Resolve = Callable[[str, str], Any]
+"""(kind of mark, its name) -> what it stands for."""
+
+
+def mark(kind: str, name: str) -> tuple[Any, ...]:
+    """What a Reducer returns to have an object replaced by a mark."""
+    return _resolve_mark, (kind, name)
+
+
+def _resolve_mark(kind: str, name: str) -> Any:
+    resolve: Resolve | None = getattr(_environment, "resolve", None)
+    if resolve is None:
+        raise Corrupt(f"a stored value refers to {kind} {name}, but is read where nothing can resolve it")
+    return resolve(kind, name)
+
+
+def loads(data: bytes, resolve: Resolve, written_by: str = "") -> Any:
+    """Unpickle what `dumps` made.
+
+    Args:
+        data: the pickle.
+        resolve: what marks stand for.
+        written_by: versions that pickled it, for the text of an error.
+
+    Raises:
+        Invalid: it cannot be unpickled here; the text names both sides' versions.
+    """
+    with _resolving(resolve):
+        try:
+            return cloudpickle.loads(data)
+        except (Invalid, Corrupt):
+            raise
+        except Exception as error:
+            raise Invalid(
+                f"a stored value cannot be unpickled: {type(error).__name__}: {error}; written by "
+                f"{written_by or 'an unknown version'}, read by {versions()}; install the module it needs, or resume "
+                "where the versions fit"
+            ) from error
+
+
+@contextlib.contextmanager
+def _resolving(resolve: Resolve) -> Iterator[None]:
+    before = getattr(_environment, "resolve", None)
+    _environment.resolve = resolve
+    try:
+        yield
+    finally:
+        _environment.resolve = before
+
+
+def render(value: Any) -> str:
+    """A value as JSON where it is JSON, else as plain text: for readers that must not unpickle. At most 16 KiB."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        try:
+            text = str(value)
+        except Exception as error:  # noqa: BLE001 - a user's __str__ may raise anything; a text must not lose the value
+            text = f"<{type(value).__name__}, whose text cannot be made: {error}>"
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
+def versions() -> str:
+    """What decides whether a pickle made here can be read there: `name version` words."""
+    return f"python {platform.python_version()}, cloudpickle {cloudpickle.__version__}, rayworkflow {library_version()}"
+
+
+def library_version() -> str:
+    """Of this package; `0+unpacked` where it was put on the path without being installed."""
+    try:
+        return metadata.version("rayworkflow")
+    except metadata.PackageNotFoundError:
+        return "0+unpacked"

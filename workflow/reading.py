@@ -1,0 +1,163 @@
+"""Read a run without Ray: the one door of the operator, the CLI and the views into the log. Unpickles nothing."""
+
+from __future__ import annotations
+
+from workflow.log import naming
+from workflow.log.claim import is_silent
+from workflow.log.run_log import RunLog
+from workflow.model.records import Created, Tombstone
+from workflow.model.run_view import ErrorInfo, Owner, RunView, StepCounts, StepView
+from workflow.model.state import RunState, StepState
+from workflow.model.status import StepPhase, WorkflowStatus
+from workflow.store.port import Store
+
+__all__ = [
+    "ErrorInfo",
+    "Follower",
+    "Owner",
+    "RunView",
+    "StepCounts",
+    "StepView",
+    "WorkflowStatus",
+    "read_run",
+    "status_of",
+    "view_of",
+]
+
+
+def read_run(store: Store, workflow_id: str, n: int | None = None) -> RunView | None:
+    """A run as its log tells it now.
+
+    Args:
+        store: where it lies.
+        workflow_id: the user's id.
+        n: which run under that id; the newest where None.
+
+    Returns:
+        The run, or the tombstone that stands in its place; None where nothing is.
+
+    Raises:
+        Corrupt: something of it is damaged; the text names the key.
+        StoreUnavailable, StoreRefused: the store could not be read.
+    """
+    return Follower(store, workflow_id, n).poll()
+
+
+class Follower:
+    """Follows one run; each poll without news costs one small GET.
+
+    Args:
+        store: where the run lies.
+        workflow_id: the user's id.
+        n: which run under that id; where None, the newest at the first poll that finds one.
+    """
+
+    def __init__(self, store: Store, workflow_id: str, n: int | None = None) -> None:
+        self._store = store
+        self._workflow_id = workflow_id
+        self._n = n
+        self._log: RunLog | None = None
+        self._state: RunState | None = None
+        self._view: RunView | None = None
+
+    def poll(self) -> RunView | None:
+        """The run as it is now; the very same object as last time where nothing changed. Raises like `read_run`."""
+        if self._state is None or self._log is None:
+            return self._first()
+        if self._log.catch_up(self._state):
+            self._view = view_of(self._state)
+        return self._view
+
+    def _first(self) -> RunView | None:
+        if self._view is not None:
+            return self._view
+        if self._n is None:
+            named = naming.current(self._store, self._workflow_id)
+        else:
+            named = naming.read_name(self._store, self._workflow_id, self._n)
+        if named is None:
+            return None
+        if isinstance(named, Tombstone):
+            self._view = _tombstone_view(named)
+            return self._view
+        self._log = RunLog(self._store, named)
+        self._state = self._log.replay()
+        self._view = view_of(self._state)
+        return self._view
+
+
+def status_of(store: Store, view: RunView) -> WorkflowStatus:
+    """A run's status for people: RUNNING and RESUMABLE told apart by goodbye and heartbeat."""
+    if view.status is WorkflowStatus.RUNNING and view.owner is not None and is_silent(store, view.owner.manager):
+        return WorkflowStatus.RESUMABLE
+    return view.status
+
+
+def view_of(state: RunState) -> RunView:
+    """A fold's state as a view."""
+    created: Created = state.created
+    end = state.end[1] if state.end is not None else None
+    output = state.output
+    return RunView(
+        workflow_id=created.workflow_id,
+        n=created.n,
+        run_uuid=created.run_uuid,
+        status=state.status,
+        epoch=state.epoch,
+        owner=state.owner,
+        created=created.at,
+        ended=end.at if end is not None else None,
+        reason=end.reason if end is not None else "",
+        error=end.error if end is not None else None,
+        counts=StepCounts(len(state.steps), state.succeeded, len(state.running), state.failed),
+        steps=tuple(_step_view(step) for step in state.steps.values()),
+        result_text=_result_text(output) if output is not None and state.status is WorkflowStatus.SUCCEEDED else None,
+        stalled=state.stalled,
+        culprits=state.culprits,
+        next_seq=state.seq + 1,
+        code=created.code,
+        metadata=created.metadata,
+    )
+
+
+def _result_text(output: StepState) -> str:
+    while output.members:
+        output = next(step for step in output.members if step.resolves is output)
+    return output.text
+
+
+def _step_view(step: StepState) -> StepView:
+    return StepView(
+        step_id=step.spec.step_id,
+        name=step.spec.name,
+        phase=StepPhase(step.phase),
+        parents=step.spec.parents,
+        parent_expansion=step.scope.spec.step_id if step.scope is not None else "",
+        tries=step.tries,
+        epoch=step.epoch,
+        started=step.started or None,
+        ended=step.ended or None,
+        error=step.error,
+    )
+
+
+def _tombstone_view(tombstone: Tombstone) -> RunView:
+    return RunView(
+        workflow_id=tombstone.workflow_id,
+        n=tombstone.n,
+        run_uuid="",
+        status=tombstone.status,
+        epoch=0,
+        owner=Owner(manager="", uid=tombstone.uid),
+        created=tombstone.at,
+        ended=tombstone.at,
+        reason=tombstone.reason,
+        error=tombstone.error,
+        counts=StepCounts(),
+        steps=(),
+        result_text=None,
+        stalled=0,
+        culprits=(),
+        next_seq=1,
+        tombstone=True,
+    )

@@ -1,0 +1,204 @@
+"""Ask something of a run without Ray: cancel it, end one that nobody owns, say goodbye for it, delete it.
+
+Used by the operator, the CLI and `api`. What acts on a run is checked against its log, and again at the seq it
+claims: an object may only act on a run that its uid owns, or that it may claim.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workflow.errors import Superseded, WorkflowConflict
+from workflow.log import naming
+from workflow.log import paths as keys
+from workflow.log.blobs import Blobs
+from workflow.log.claim import Claimant, Ending, claim
+from workflow.log.paths import RunPaths
+from workflow.log.run_log import RunLog
+from workflow.log.values import versions
+from workflow.model.failure import cancellations
+from workflow.model.records import Record, StatusChanged, Tombstone
+from workflow.model.run_view import ErrorInfo, Owner, RunView
+from workflow.model.state import RunState
+from workflow.model.status import WorkflowStatus
+from workflow.reading import read_run
+from workflow.store.port import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts on a run from outside.
+
+    Attributes:
+        uid: of the Workflow object, or empty for a person.
+        attempt: the object's, or 0.
+        name: for people: `namespace/name`, or a user.
+    """
+
+    uid: str
+    attempt: int
+    name: str
+
+
+def ask_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str:
+    """Ask the run's owner to end it CANCELED; it does so as soon as it looks into its inbox.
+
+    Args:
+        store: where the run lies.
+        view: the run.
+        uid: of the object that asks, or empty.
+        reason: for people.
+
+    Returns:
+        The request's id.
+    """
+    request = uuid.uuid4().hex
+    paths = RunPaths(view.workflow_id, view.n, view.run_uuid)
+    content = json.dumps({"kind": "cancel", "uid": uid, "reason": reason}).encode()
+    store.create(paths.request(request), content, request)
+    store.create(keys.bell(view.run_uuid, request), b"", request)
+    again = read_run(store, view.workflow_id, view.n)
+    if again is not None and again.ended is not None:
+        withdraw(store, paths, request)
+    return request
+
+
+def withdraw(store: Store, paths: RunPaths, request: str) -> None:
+    """Remove a request and its bell: it took effect, or its run has ended."""
+    store.delete(paths.request(request))
+    store.delete(keys.bell(paths.run_uuid, request))
+
+
+def end_run(
+    store: Store,
+    workflow_id: str,
+    *,
+    n: int,
+    status: WorkflowStatus,
+    reason: str,
+    message: str,
+    actor: Actor,
+) -> RunView:
+    """End a run from outside: claim and end in one segment; a tombstone where no run exists yet.
+
+    Args:
+        store: where the run lies, or would.
+        workflow_id: the user's id.
+        n: which run under it.
+        status: FAILED or CANCELED.
+        reason: one CamelCase word.
+        message: what happened and what to do, for people.
+        actor: who ends it; its own uid's run is claimed whether or not its owner lives.
+
+    Returns:
+        What the log says then; another end where one was first.
+
+    Raises:
+        Superseded, InUse: the run is not this actor's. Nothing was written.
+    """
+    error = ErrorInfo(kind=reason, message=message) if status is WorkflowStatus.FAILED else None
+    named = naming.read_name(store, workflow_id, n)
+    if named is None:
+        named = naming.write_name(store, Tombstone(workflow_id, n, status, reason, time.time(), actor.uid, error))
+    if not isinstance(named, Tombstone):
+        log = RunLog(store, named)
+        state = log.replay()
+        if not state.ended:
+
+            def ending(claimed: RunState) -> Sequence[Record]:
+                stopped = cancellations(claimed, list(claimed.ready.values()), reason)
+                return [*stopped, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
+
+            _claim_for(log, state, actor, reason, ending)
+            naming.index(store, workflow_id, state.status, replaces=WorkflowStatus)
+    return _must_read(store, workflow_id, n)
+
+
+def say_goodbye(store: Store, workflow_id: str, *, n: int, actor: Actor, reason: str) -> RunView:
+    """Leave a run RESUMABLE for a later object: claim and goodbye in one segment. A run that has ended stays so.
+
+    Raises:
+        Superseded, InUse: the run is not this actor's.
+        WorkflowConflict: there is no such run.
+    """
+    named = naming.read_name(store, workflow_id, n)
+    if named is None:
+        raise WorkflowConflict(f"workflow {workflow_id!r} has no run {n} to say goodbye for")
+    if not isinstance(named, Tombstone):
+        log = RunLog(store, named)
+        state = log.replay()
+        if not state.ended and not (state.goodbye and state.owner.uid == actor.uid):
+
+            def goodbye(claimed: RunState) -> Sequence[Record]:
+                return [StatusChanged(WorkflowStatus.RESUMABLE, claimed.epoch, time.time(), reason)]
+
+            _claim_for(log, state, actor, reason, goodbye)
+    return _must_read(store, workflow_id, n)
+
+
+def delete_run(store: Store, workflow_id: str, *, n: int, actor: Actor) -> None:
+    """End a run where it has no end, put a tombstone behind it and remove its keys.
+
+    Raises:
+        Superseded, InUse: the run is not this actor's, and lives.
+    """
+    view = read_run(store, workflow_id, n)
+    if view is None:
+        return
+    if not view.tombstone:
+        if view.ended is None:
+            end_run(
+                store,
+                workflow_id,
+                n=n,
+                status=WorkflowStatus.CANCELED,
+                reason="Deleted",
+                message="deleted",
+                actor=actor,
+            )
+        if naming.highest(store, workflow_id) == n:
+            gone = Tombstone(workflow_id, n + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), actor.uid)
+            naming.write_name(store, gone)
+    naming.unindex(store, workflow_id)
+    for info in store.list(f"{keys.runs(workflow_id)}{n}-"):
+        store.delete(info.key)
+
+
+def stage_code(store: Store, workflow_id: str, n: int, run_uuid: str, data: bytes) -> str:
+    """Keep the user's code with the run that is about to be made, so that each resume uses this very copy.
+
+    Returns:
+        Its sha256.
+    """
+    return Blobs(store, RunPaths(workflow_id, n, run_uuid)).put(data)
+
+
+def read_code(store: Store, workflow_id: str, n: int, run_uuid: str, sha256: str) -> bytes:
+    """The code kept by `stage_code`; raises Corrupt where it is missing or damaged."""
+    return Blobs(store, RunPaths(workflow_id, n, run_uuid)).get(sha256)
+
+
+def _claim_for(log: RunLog, state: RunState, actor: Actor, reason: str, ending: Ending) -> None:
+    owner = state.owner
+    if actor.uid and owner.uid and owner.uid != actor.uid and not state.goodbye:
+        raise Superseded(
+            f"workflow {state.created.workflow_id!r} is owned by object {owner.uid}, not by {actor.name} ({actor.uid})"
+        )
+    me = Owner(manager=f"outside-{uuid.uuid4().hex}", address=actor.name, uid=actor.uid, attempt=actor.attempt)
+    own = bool(actor.uid) and owner.uid == actor.uid
+    who = Claimant(owner=me, at=time.time(), take_over=own, reason=reason, versions=versions())
+    try:
+        claim(log, state, who, ending)
+    except WorkflowConflict:
+        # It ended meanwhile: what the log says is what holds.
+        log.catch_up(state)
+
+
+def _must_read(store: Store, workflow_id: str, n: int) -> RunView:
+    view = read_run(store, workflow_id, n)
+    assert view is not None, "a name, once written, is never removed"
+    return view

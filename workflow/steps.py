@@ -1,0 +1,136 @@
+"""What a user writes: `@workflow.step`, `.options()`, `.step()`, and the lazy `Workflow` that they compose."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, overload
+
+from workflow import api
+from workflow.errors import Invalid
+from workflow.model.graph import Node, StepOptions
+
+T = TypeVar("T")
+
+RAY_OPTIONS = (
+    "accelerator_type",
+    "label_selector",
+    "memory",
+    "num_cpus",
+    "num_gpus",
+    "resources",
+    "runtime_env",
+    "scheduling_strategy",
+)
+"""Options that a step hands to its Ray task; their values must be JSON."""
+
+OWN_OPTIONS = ("catch_exceptions", "max_retries", "metadata", "name")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Workflow(Node, Generic[T]):
+    """A workflow that was composed and not run: a step with its arguments, which may be other workflows."""
+
+    def run(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> T:
+        """Run it, and wait for its value.
+
+        Args:
+            workflow_id: its name in the store; a new one is made where None. One that is used already is not run
+                again: a finished workflow gives its stored value, a running one is waited for, a RESUMABLE one goes on.
+            metadata: JSON values to keep with the run.
+
+        Returns:
+            The value of this step, all steps before it executed exactly once.
+
+        Raises:
+            WorkflowConflict: the id is used by another DAG.
+            Whatever a step raised, after its tries, where nothing catches it; its cause, a StepFailed, names the step.
+        """
+        result: T = api.run(self, workflow_id, metadata)
+        return result
+
+    def run_async(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
+        """Run it in the background; the run goes on when this driver exits.
+
+        Returns:
+            An ObjectRef for `ray.get`, of the value.
+        """
+        return api.run_async(self, workflow_id, metadata)
+
+
+class StepFunction(Generic[T]):
+    """A function made a step; `.step(...)` composes, `.options(...)` changes how it is executed."""
+
+    def __init__(self, function: Callable[..., T], options: StepOptions, name: str = "") -> None:
+        self._function = function
+        self._options = options
+        self._name = name
+        functools.update_wrapper(self, function)
+
+    def step(self, *args: Any, **kwargs: Any) -> Workflow[T]:
+        """Compose: this step with these arguments. Nothing is executed.
+
+        Raises:
+            Invalid: the arguments do not fit the function's signature.
+        """
+        return Workflow(self._function, args, kwargs, self._options, self._name)
+
+    def options(self, **options: Any) -> StepFunction[T]:
+        """The same step, executed otherwise; takes what the decorator takes."""
+        given, name = _options(options, self._options)
+        return StepFunction(self._function, given, name or self._name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"step {self._function.__qualname__} is not called directly; use "
+            f"{self._function.__name__}.step(...), and .run() on what that returns"
+        )
+
+
+@overload
+def step(function: Callable[..., T]) -> StepFunction[T]: ...
+@overload
+def step(**options: Any) -> Callable[[Callable[..., T]], StepFunction[T]]: ...
+def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Make a function a workflow step.
+
+    Args:
+        function: where used as plain `@step`.
+        **options: `max_retries` (tries in all; -1 without end; 1 by default), `catch_exceptions` (the outcome is
+            `(value, None)` or `(None, exception)`), `name`, `metadata` (a dict of JSON values), and of Ray's own for
+            tasks: num_cpus, num_gpus, resources, memory, accelerator_type, label_selector, runtime_env,
+            scheduling_strategy.
+
+    Raises:
+        Invalid: an option is unknown or its value does not fit.
+    """
+    given, name = _options(options, StepOptions())
+    if function is None:
+        return lambda decorated: StepFunction(_checked(decorated), given, name)
+    return StepFunction(_checked(function), given, name)
+
+
+def _checked(function: Any) -> Callable[..., Any]:
+    if isinstance(function, StepFunction):
+        raise Invalid(f"{function._function.__qualname__} is a step already; change it with .options(...)")
+    if not callable(function):
+        raise Invalid(f"@workflow.step is for functions, not for a {type(function).__name__}")
+    return function  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _options(given: Mapping[str, Any], base: StepOptions) -> tuple[StepOptions, str]:
+    unknown = sorted(set(given) - set(OWN_OPTIONS) - set(RAY_OPTIONS))
+    if unknown:
+        known = ", ".join((*OWN_OPTIONS, *RAY_OPTIONS))
+        raise Invalid(f"unknown step option {', '.join(unknown)}; known are {known}")
+    own = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}
+    ray = {**base.ray, **{key: value for key, value in given.items() if key in RAY_OPTIONS}}
+    try:
+        json.dumps(ray)
+        if "metadata" in given:
+            own["metadata"] = json.dumps(dict(given["metadata"] or {}))
+    except TypeError as error:
+        raise Invalid(f"step options and metadata must be JSON values: {error}") from error
+    return dataclasses.replace(base, ray=ray, **own), str(given.get("name", ""))
