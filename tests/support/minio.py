@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+import warnings
 from collections.abc import Iterator
 
 import pytest
 from minio import Minio
 
 from dev.minio_server import MinioServer
+from workflow.store.s3 import S3Address, S3Credentials
 
 
 @pytest.fixture(scope="session")
 def minio_server() -> Iterator[MinioServer]:
     """A running server."""
-    with MinioServer() as server:
+    with contextlib.ExitStack() as stack:
+        with warnings.catch_warnings():
+            # A server is known by its recorded pid; the object that started it is dropped while it runs.
+            warnings.simplefilter("ignore", ResourceWarning)
+            server = stack.enter_context(MinioServer())
         yield server
 
 
@@ -35,3 +42,13 @@ def bucket(minio_server: MinioServer) -> str:
     name = f"test-{uuid.uuid4().hex}"
     client_of(minio_server).make_bucket(name)
     return name
+
+
+def address_of(server: MinioServer, bucket: str) -> S3Address:
+    """A store's address below a prefix of a bucket."""
+    return S3Address(bucket, "some/prefix", server.endpoint, "us-east-1")
+
+
+def credentials_of(server: MinioServer) -> S3Credentials:
+    """The server's own."""
+    return S3Credentials(server.access_key, server.secret_key)

@@ -7,15 +7,25 @@ stores.
 from __future__ import annotations
 
 import os
-from urllib.parse import unquote, urlsplit
+import re
+from typing import Final
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from workflow.errors import Invalid
 from workflow.store.folder import FolderStore
+from workflow.store.keys import check_key
 from workflow.store.memory import MemoryStore
 from workflow.store.port import Store
 from workflow.store.retrying import RetryingStore
+from workflow.store.s3 import S3Address, S3Credentials, S3Store
 
-KINDS = "s3://bucket/prefix?endpoint=http://host:9000, file:///folder, a path, or memory://name"
+KINDS: Final = "s3://bucket/prefix?endpoint=http://host:9000, file:///folder, a path, or memory://name"
+_AWS: Final = "https://s3.amazonaws.com"
+_AWS_REGION: Final = "us-east-1"
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_LONGEST_PREFIX: Final = 200
+_OPTIONS: Final = ("endpoint", "region")
+_WHERE_CREDENTIALS_GO: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 def open_store(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> Store:
@@ -23,9 +33,9 @@ def open_store(url: str, *, access_key: str | None = None, secret_key: str | Non
 
     Args:
         url: `s3://bucket/prefix?endpoint=http://host:9000&region=us-east-1` (endpoint and region default to
-            `AWS_ENDPOINT_URL` and `AWS_REGION`), `file:///folder`, a path, or `memory://name`.
+            `AWS_ENDPOINT_URL` and `AWS_REGION`, then to those of AWS), `file:///folder`, a path, or `memory://name`.
         access_key: for S3; default `AWS_ACCESS_KEY_ID`.
-        secret_key: for S3; default `AWS_SECRET_ACCESS_KEY`.
+        secret_key: for S3; default `AWS_SECRET_ACCESS_KEY`. `AWS_SESSION_TOKEN` counts where neither is given.
 
     Returns:
         The store, which tries again for 30 seconds where an answer fails to come.
@@ -49,6 +59,8 @@ def _open_plain(url: str, access_key: str | None, secret_key: str | None) -> Sto
         if not name:
             raise Invalid("memory:// lacks a name; give memory://name")
         return MemoryStore.named(name)
+    if scheme == "s3":
+        return S3Store(_s3_address(url), _s3_credentials(access_key, secret_key))
     raise Invalid(f"no kind of store is called {scheme!r}; give {KINDS}")
 
 
@@ -57,3 +69,54 @@ def _folder_of(url: str) -> str:
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise Invalid(f"{url!r} does not name a folder of this machine; give file:///folder, with three slashes")
     return os.path.normpath(unquote(parts.path))
+
+
+def _s3_address(url: str) -> S3Address:
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise Invalid("the store's address holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
+    options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown or parts.fragment:
+        # Values are not shown: they may be what somebody took for the place of a secret.
+        what = ", ".join(repr(name) for name in unknown) or "a part behind '#'"
+        raise Invalid(
+            f"the address of s3://{parts.netloc}{parts.path} holds {what}; it takes 'endpoint' and 'region', "
+            f"and credentials stand elsewhere: {_WHERE_CREDENTIALS_GO}"
+        )
+    if not _BUCKET.fullmatch(parts.netloc):
+        raise Invalid(f"{parts.netloc!r} cannot be a bucket's name; give s3://bucket/prefix, the bucket in lower case")
+    prefix = parts.path.strip("/")
+    if prefix:
+        check_key(prefix)
+    if len(prefix.encode()) > _LONGEST_PREFIX:
+        raise Invalid(f"the prefix {prefix!r} is longer than {_LONGEST_PREFIX} bytes; shorten it")
+    region = options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or _AWS
+    return S3Address(parts.netloc, prefix, _endpoint(endpoint), region or _AWS_REGION)
+
+
+def _endpoint(endpoint: str) -> str:
+    parts = urlsplit(endpoint)
+    if "@" in parts.netloc:
+        raise Invalid("the endpoint of the store holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
+    if parts.scheme not in ("http", "https") or not _has_host(parts) or parts.path.strip("/") or parts.query:
+        raise Invalid(f"{endpoint!r} is no endpoint; give http://host:port or https://host, and nothing behind it")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _has_host(parts: SplitResult) -> bool:
+    try:
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
+
+
+def _s3_credentials(access_key: str | None, secret_key: str | None) -> S3Credentials:
+    token = None if access_key or secret_key else os.environ.get("AWS_SESSION_TOKEN")
+    access_key = access_key or os.environ.get("AWS_ACCESS_KEY_ID")
+    secret_key = secret_key or os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not access_key or not secret_key:
+        missing = "access key" if not access_key else "secret key"
+        raise Invalid(f"the {missing} of the S3 store is missing; {_WHERE_CREDENTIALS_GO}")
+    return S3Credentials(access_key, secret_key, token or None)
