@@ -1,20 +1,16 @@
 """What a Ray job of the operator executes: `python -m workflow.entrypoint '<json>'`.
 
-Loads what the Workflow resource names, makes its run or attaches to it, prints its progress, and exits. The log, not the
-exit code, says how the run ended; the codes tell the operator why this submission did.
+Loads what the Workflow resource names, makes its run or attaches to it, prints its progress, and exits. The log says how
+the run ended; the exit codes tell the operator why this submission did.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import inspect
 import json
 import logging
-import os
 import sys
 import time
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +19,7 @@ import ray
 from workflow import api, reading, requests
 from workflow.engine import managers
 from workflow.engine.client import Client, Handle, RunOptions
-from workflow.engine.worker import describe, store_at
+from workflow.engine.worker import store_at
 from workflow.errors import (
     EntrypointInvalid,
     InUse,
@@ -34,12 +30,11 @@ from workflow.errors import (
     WorkflowError,
     WorkflowFailed,
 )
+from workflow.loading import load
 from workflow.log import naming
-from workflow.model.graph import Node
-from workflow.model.records import Tombstone
+from workflow.model.records import Created
 from workflow.model.run_view import ErrorInfo, RunView
 from workflow.model.status import WorkflowStatus
-from workflow.steps import StepFunction
 from workflow.store.port import Store
 
 ENDED, SUPERSEDED, IN_USE, UNRESPONSIVE, BAD_INPUT, CRASHED = 0, 3, 4, 5, 6, 1
@@ -146,8 +141,7 @@ def _submit(submission: Submission) -> int:
     api.init(store.url)
     client = Client(store)
     try:
-        root = load(submission.entrypoint, submission.args)
-        handle = _begin(client, store, root, submission)
+        handle = _begin(client, store, submission)
     except (EntrypointInvalid, WorkflowConflict) as error:
         return _refuse(store, submission, error)
     except WorkflowFailed as error:  # a tombstone stands where the run would be: it was ended before it began
@@ -155,102 +149,14 @@ def _submit(submission: Submission) -> int:
     return _follow(store, handle, submission)
 
 
-def _begin(client: Client, store: Store, root: Node, submission: Submission) -> Handle:
-    """Make the run, or take up the one there is, with the DAG it began with."""
-    named = naming.read_name(store, submission.workflow_id, submission.n)
+def _begin(client: Client, store: Store, submission: Submission) -> Handle:
+    """Take up this object's run with the DAG it began with; make it where there is none."""
     options = submission.options()
-    if named is None or isinstance(named, Tombstone):
-        return client.start(root, submission.workflow_id, options)
-    view = reading.read_run(store, submission.workflow_id, submission.n)
-    if view is not None and view.status is WorkflowStatus.FAILED:
-        return client.resume(submission.workflow_id, options=options)
+    named = naming.read_name(store, submission.workflow_id, submission.n)
+    if isinstance(named, Created) and named.owner.uid == submission.uid:
+        return client.attach(named, options)
+    root = load(submission.entrypoint, submission.args)
     return client.start(root, submission.workflow_id, options)
-
-
-def load(entrypoint: str, args: Mapping[str, Any]) -> Node:
-    """The workflow that an entrypoint stands for.
-
-    Args:
-        entrypoint: `module:attribute`: a step, a function that returns a Workflow, or a Workflow.
-        args: keyword arguments for a step or a function.
-
-    Raises:
-        EntrypointInvalid: with what to change.
-    """
-    module_name, _, attribute = entrypoint.partition(":")
-    target: Any = _import(module_name, entrypoint)
-    for part in attribute.split("."):
-        if not hasattr(target, part):
-            known = ", ".join(sorted(name for name in vars(target) if not name.startswith("_"))[:30])
-            raise EntrypointInvalid(
-                f"spec.entrypoint {entrypoint!r}: {target.__name__!r} has no {part!r}; it has: {known or 'nothing'}. "
-                "Name one of these, or add it to the code"
-            )
-        target = getattr(target, part)
-    if isinstance(target, Node):
-        if args:
-            raise EntrypointInvalid(
-                f"spec.args are given, but spec.entrypoint {entrypoint!r} is a composed Workflow, which takes none; "
-                "leave spec.args out, or name the step itself"
-            )
-        return target
-    if not isinstance(target, StepFunction) and not callable(target):
-        raise EntrypointInvalid(
-            f"spec.entrypoint {entrypoint!r} is a {type(target).__name__}; it must be a step, a function that returns "
-            "a Workflow, or a Workflow"
-        )
-    return _call(target, entrypoint, args)
-
-
-def _import(module_name: str, entrypoint: str) -> Any:
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise EntrypointInvalid(
-                f"spec.entrypoint {entrypoint!r}: there is no module {error.name!r}; put {module_name}.py into the "
-                f"code (a key {module_name}.py of the ConfigMap) or correct the name"
-            ) from error
-        raise EntrypointInvalid(
-            f"spec.entrypoint {entrypoint!r}: importing {module_name!r} needs the module {error.name!r}, which is not "
-            "installed; add it to spec.runtimeEnv.pip, or to the image"
-        ) from error
-    except SyntaxError as error:
-        raise EntrypointInvalid(
-            f"spec.entrypoint {entrypoint!r}: syntax error in {os.path.basename(error.filename or module_name)}, line "
-            f"{error.lineno}: {error.msg}: {(error.text or '').strip()}"
-        ) from error
-    except Exception as error:
-        last = traceback.format_exc().rstrip().splitlines()[-6:]
-        raise EntrypointInvalid(
-            f"spec.entrypoint {entrypoint!r}: importing {module_name!r} raised {type(error).__name__}: {error}\n"
-            + "\n".join(last)
-        ) from error
-
-
-def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> Node:
-    function = target.__wrapped__ if isinstance(target, StepFunction) else target
-    try:
-        inspect.signature(function).bind(**args)
-    except TypeError as error:
-        raise EntrypointInvalid(
-            f"spec.args {sorted(args)} do not fit {entrypoint}{inspect.signature(function)}: {error}"
-        ) from error
-    if isinstance(target, StepFunction):
-        return target.step(**args)
-    try:
-        root = target(**args)
-    except Exception as error:
-        info = describe(error)
-        raise EntrypointInvalid(
-            f"spec.entrypoint {entrypoint!r} raised {info.kind}: {info.message}\n{info.traceback}"
-        ) from error
-    if not isinstance(root, Node):
-        raise EntrypointInvalid(
-            f"spec.entrypoint {entrypoint!r} returned a {type(root).__name__}; a function named there must return a "
-            "Workflow (what .step(...) returns), or be a step itself"
-        )
-    return root
 
 
 def _refuse(store: Store, submission: Submission, error: WorkflowError) -> int:

@@ -64,7 +64,7 @@ class StepFunction(Generic[T]):
     """A function made a step; `.step(...)` composes, `.options(...)` changes how it is executed."""
 
     def __init__(self, function: Callable[..., T], options: StepOptions, name: str = "") -> None:
-        self._function = function
+        self.function = function
         self._options = options
         self._name = name
         functools.update_wrapper(self, function)
@@ -75,17 +75,17 @@ class StepFunction(Generic[T]):
         Raises:
             Invalid: the arguments do not fit the function's signature.
         """
-        return Workflow(self._function, args, kwargs, self._options, self._name)
+        return Workflow(self.function, args, kwargs, self._options, self._name)
 
     def options(self, **options: Any) -> StepFunction[T]:
         """The same step, executed otherwise; takes what the decorator takes."""
         given, name = _options(options, self._options)
-        return StepFunction(self._function, given, name or self._name)
+        return StepFunction(self.function, given, name or self._name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
-            f"step {self._function.__qualname__} is not called directly; use "
-            f"{self._function.__name__}.step(...), and .run() on what that returns"
+            f"step {self.function.__qualname__} is not called directly; use "
+            f"{self.function.__name__}.step(...), and .run() on what that returns"
         )
 
 
@@ -114,7 +114,7 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, StepFunction):
-        raise Invalid(f"{function._function.__qualname__} is a step already; change it with .options(...)")
+        raise Invalid(f"{function.function.__qualname__} is a step already; change it with .options(...)")
     if not callable(function):
         raise Invalid(f"@workflow.step is for functions, not for a {type(function).__name__}")
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
