@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from dev import binaries
-from dev.console import stage
+from dev.console import SetupError, stage
+from dev.processes import poll
 
 NAMESPACE: Final = "kuberay-system"
 _DEPLOYMENT: Final = "deployment/kuberay-operator"
+_METRICS: Final = f"/api/v1/namespaces/{NAMESPACE}/services/kuberay-operator:8080/proxy/metrics"
+_ANSWERS_WITHIN_SECONDS: Final = 60.0
 Kubectl = Callable[..., str]
 
 
@@ -32,13 +35,19 @@ def deploy_kuberay(kubectl: Kubectl, image: str) -> None:
         manifests = _manifests(kubectl, image)
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
         kubectl("-n", NAMESPACE, "rollout", "status", _DEPLOYMENT, "--timeout=180s")
+        if not poll(lambda: kuberay_ready(kubectl, image), _ANSWERS_WITHIN_SECONDS):
+            raise SetupError(f"KubeRay does not answer; look at `kubectl -n {NAMESPACE} describe pods`")
 
 
 def kuberay_ready(kubectl: Kubectl, image: str) -> bool:
-    """Whether the operator runs with just this image."""
-    fields = "{.spec.template.spec.containers[0].image} {.status.readyReplicas}"
-    words = ("get", _DEPLOYMENT, "--ignore-not-found", "-o", f"jsonpath={fields}")
-    return kubectl("-n", NAMESPACE, *words).split() == [image, "1"]
+    """Whether the operator is there with just this image, and answers: after a crash its status may be a memory."""
+    field = "jsonpath={.spec.template.spec.containers[0].image}"
+    if kubectl("-n", NAMESPACE, "get", _DEPLOYMENT, "--ignore-not-found", "-o", field) != image:
+        return False
+    try:
+        return bool(kubectl("get", "--raw", _METRICS))
+    except SetupError:
+        return False
 
 
 def _manifests(kubectl: Kubectl, image: str) -> str:

@@ -93,6 +93,8 @@ class FromBinaries:
             self._node.start_runtime(images.program("pause"))
             self._node.start_servers()
             if not poll(self._node_ready, _NODE_READY_WITHIN_SECONDS):
+                for daemon in self._node.daemons():
+                    daemon.wait(lambda: True, 0)
                 log = Daemon("kubelet", self._node.folder).log
                 raise SetupError(f"the node did not become ready; its own words are in {log}")
 
@@ -105,7 +107,8 @@ class FromBinaries:
                 daemon.stop()
         if self._node.folder.exists() and shutil.which("containerd"):
             with stage("remove the containers"):
-                self._node.start_runtime("none")
+                if not runtime.running():
+                    self._node.start_runtime("no pod is started any more")
                 self._node.remove_containers()
                 runtime.stop()
         with stage("remove mounts, network and state"):

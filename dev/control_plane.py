@@ -121,6 +121,8 @@ class ControlPlane:
 
     def answers(self) -> bool:
         """Whether the API server says it is ready."""
+        if not self.api_server.running():
+            return False
         context = ssl.create_default_context(cafile=str(self.pki.authority.certificate))
         admin = self.pki.issue("admin", groups=["system:masters"])
         context.load_cert_chain(admin.certificate, admin.key)

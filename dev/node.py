@@ -5,9 +5,10 @@ Called by `dev.cluster`. Everything it writes lies in one folder, and every serv
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +53,7 @@ class Node:
         config = self.folder / "containerd.toml"
         config.write_text(_containerd_config(self.folder, plugins, pause_image))
         runtime = Daemon("containerd", self.folder)
-        runtime.start(["containerd", "--config", config])
+        runtime.start(["containerd", "--config", config], config=[config])
         runtime.wait(lambda: self._ctr("version").returncode == 0, _RUNTIME_ANSWERS_WITHIN_SECONDS)
 
     def start_servers(self) -> None:
@@ -68,11 +69,14 @@ class Node:
         }
         for name, user in users.items():
             pki.kubeconfig(self.kubeconfig(name), url, user)
-        self._write("kubelet.yaml", json.dumps(_kubelet_config(self)))
-        self._write("kube-proxy.yaml", json.dumps(_proxy_config(self)))
-        self._write("Corefile", _corefile(self))
+        configs = {
+            "kubelet": self._write("kubelet.yaml", json.dumps(_kubelet_config(self))),
+            "kube-proxy": self._write("kube-proxy.yaml", json.dumps(_proxy_config(self))),
+            "coredns": self._write("Corefile", _corefile(self)),
+        }
         for name in _PROGRAMS:
-            Daemon(name, self.folder).start([built[name], *_flags(self, name)])
+            read = [self.kubeconfig(name), *([configs[name]] if name in configs else [])]
+            Daemon(name, self.folder).start([built[name], *_flags(self, name)], config=read)
 
     def kubeconfig(self, name: str) -> Path:
         """Where the kubeconfig of one server lies."""
@@ -92,12 +96,10 @@ class Node:
             path.unlink(missing_ok=True)
 
     def leftover_pids(self) -> list[int]:
-        """Processes that still run in a pod's control group."""
-        found: set[int] = set()
-        for root in control_groups():
-            for listing in root.rglob("cgroup.procs"):
-                found.update(int(pid) for pid in listing.read_text().split())
-        return sorted(found - {os.getpid()})
+        """Processes that still run in a pod's control group, and servers that lost their record."""
+        found = {pid for root in control_groups() for listing in root.rglob("cgroup.procs") for pid in _pids(listing)}
+        found.update(pid for pid, words in _command_lines() if is_server_of(self.folder.parent, words))
+        return sorted(found)
 
     def _network_namespaces(self, container: str) -> list[Path]:
         told = self._ctr("container", "info", container)
@@ -111,8 +113,30 @@ class Node:
         command = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    def _write(self, name: str, content: str) -> None:
-        (self.folder / name).write_text(content)
+    def _write(self, name: str, content: str) -> Path:
+        path = self.folder / name
+        path.write_text(content)
+        return path
+
+
+def is_server_of(folder: Path, command: list[str]) -> bool:
+    """Whether a command line is that of a server which works in a folder (a reader of its logs is not one)."""
+    program = Path(command[0]).name
+    known = program in (*_PROGRAMS, "containerd", "etcd", "kube-apiserver", "docker-registry")
+    return (known or program.startswith("containerd-shim")) and any(f"{folder}/" in word for word in command)
+
+
+def _command_lines() -> Iterator[tuple[int, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (line := (entry / "cmdline").read_text(errors="replace")):
+                yield int(entry.name), line.split("\0")
+
+
+def _pids(listing: Path) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(pid) for pid in listing.read_text().split()]
+    return []
 
 
 def control_groups() -> list[Path]:
@@ -129,6 +153,7 @@ def _flags(node: Node, name: str) -> list[str]:
             kubeconfig,
             "--bind-address=127.0.0.1",
             "--leader-elect=false",
+            "--use-service-account-credentials=true",
             f"--service-account-private-key-file={pki.service_accounts}",
             f"--root-ca-file={pki.authority.certificate}",
         ],

@@ -7,6 +7,7 @@ process since; it is recorded together with the process's start time, so that on
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from dev.console import SetupError
 
 _POLL_SECONDS: Final = 0.1
 _TAIL_LINES: Final = 20
+_LINE_LENGTH: Final = 300
 
 
 class Daemon:
@@ -35,10 +37,20 @@ class Daemon:
         self.pid_file = folder / f"{name}.pid"
         self.log = folder / f"{name}.log"
 
-    def start(self, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
-        """Start the server in its own session, unless it runs."""
-        if self.running():
+    def start(
+        self, command: Sequence[str | Path], env: Mapping[str, str] | None = None, config: Sequence[Path] = ()
+    ) -> None:
+        """Start the server in its own session, unless it runs with just this command and configuration.
+
+        Args:
+            command: the program and its arguments.
+            env: what it finds in its environment beside this process's own.
+            config: files it reads once when it starts.
+        """
+        started_as = _fingerprint(command, config)
+        if self.running() and self._recorded()[2] == started_as:
             return
+        self.stop()
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             child = subprocess.Popen(
@@ -50,7 +62,7 @@ class Daemon:
                 cwd="/",
                 env={**os.environ, **(env or {})},
             )
-        self.pid_file.write_text(f"{child.pid} {_started(child.pid)}\n")
+        self.pid_file.write_text(f"{child.pid} {_started(child.pid)} {started_as}\n")
 
     def running(self) -> bool:
         """Whether the recorded process is alive and is the one that was started."""
@@ -58,12 +70,9 @@ class Daemon:
 
     def pid(self) -> int | None:
         """The recorded process, if it is alive and is the one that was started."""
-        try:
-            pid, started = self.pid_file.read_text().split()
-        except (FileNotFoundError, ValueError):
-            return None
-        _reap(int(pid))
-        return int(pid) if _started(int(pid)) == started else None
+        pid, started, _ = self._recorded()
+        _reap(pid)
+        return pid if started and _started(pid) == started else None
 
     def stop(self, grace: float = 10.0) -> None:
         """Ask the server to end, make it end after `grace` seconds, and forget it."""
@@ -91,7 +100,17 @@ class Daemon:
             return
         how = f"did not answer within {seconds:.0f} s" if self.running() else "ended"
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        raise SetupError(f"{self.name} {how}; the end of {self.log}:\n" + "\n".join(lines))
+        raise SetupError(
+            f"{self.name} {how}; the end of {self.log}:\n" + "\n".join(line[:_LINE_LENGTH] for line in lines)
+        )
+
+    def _recorded(self) -> tuple[int, str, str]:
+        """The recorded pid, its start time and how it was started; an unreadable record is as good as none."""
+        try:
+            pid, started, started_as = self.pid_file.read_text().split()
+            return int(pid), started, started_as
+        except (FileNotFoundError, ValueError):
+            return 0, "", ""
 
 
 def poll(ready: Callable[[], bool], seconds: float) -> bool:
@@ -129,6 +148,15 @@ def _started(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
+def _fingerprint(command: Sequence[str | Path], config: Sequence[Path]) -> str:
+    digest = hashlib.sha256("\0".join(str(word) for word in command).encode())
+    for path in config:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _reap(pid: int) -> None:
+    if pid == 0:
+        return
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

@@ -33,8 +33,9 @@ def start() -> None:
         "storage": {"filesystem": {"rootdirectory": str(paths.cache() / "registry")}},
         "http": {"addr": ADDRESS},
     }
-    (folder / "config.yml").write_text(json.dumps(config))
-    daemon().start(["docker-registry", "serve", folder / "config.yml"])
+    config_file = folder / "config.yml"
+    config_file.write_text(json.dumps(config))
+    daemon().start(["docker-registry", "serve", config_file], config=[config_file])
     daemon().wait(lambda: _status("GET", "/v2/") == http.client.OK, _ANSWERS_WITHIN_SECONDS)
 
 

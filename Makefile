@@ -1,0 +1,38 @@
+# Every target works from any directory (make -C), without a terminal, and says in one line a stage what it does.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
+PYTHON ?= python3
+IN := cd $(ROOT) &&
+PY := $(IN) .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(ROOT)/Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+.PHONY: venv
+venv:  ## .venv in the checkout, installed anew only when pyproject.toml changes
+	@$(IN) $(PYTHON) -m dev.venv
+
+# --- the local cluster (dev/README.md) ---
+.PHONY: cluster-up cluster-down cluster-status
+cluster-up: venv  ## a real Kubernetes with KubeRay on this machine; prints its KUBECONFIG
+	@$(PY) -m dev.cluster up
+
+cluster-down: venv  ## take it down; leaves no process, mount, bridge or firewall chain
+	@$(PY) -m dev.cluster down
+
+cluster-status: venv  ## what of it runs
+	@$(PY) -m dev.cluster status
+
+# --- check: what a change must pass before it is looked at ---
+
+# --- test: all set-up and all tests ---
+
+# --- bench ---
+
+# --- demo: the main job, end to end ---
+
+# --- crds: generated from the operator's models ---
