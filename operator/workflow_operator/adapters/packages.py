@@ -48,6 +48,11 @@ class Package:
     data: bytes = field(repr=False)
 
     @property
+    def sha256(self) -> str:
+        """Digest of the zip; the code of a run is kept under it."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
     def uri(self) -> str:
         """What a `runtime_env` calls it; Ray unpacks it and puts its root on the path."""
         return f"gcs://{self.name}"
@@ -85,7 +90,7 @@ def code_package(files: Mapping[str, bytes]) -> Package:
                 f"the file {name!r} would hide the module {top!r} that the run itself needs; give it another name, and "
                 f"change the imports and `spec.entrypoint` accordingly"
             )
-    return package_of(_zip(files.items()))
+    return package_of(_zip(files.items(), zipfile.ZIP_STORED))  # its digest must not hang on a compressor's version
 
 
 def library_package(folder: Path) -> Package:
@@ -177,12 +182,12 @@ def _files(folder: Path, base: Path) -> Iterable[tuple[str, bytes]]:
             yield path.relative_to(base).as_posix(), path.read_bytes()
 
 
-def _zip(files: Iterable[tuple[str, bytes]]) -> bytes:
+def _zip(files: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in sorted(files):
             entry = zipfile.ZipInfo(name, EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.compress_type = compression
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content)
     return buffer.getvalue()

@@ -1,0 +1,5 @@
+"""`python -m workflow_operator`."""
+
+from workflow_operator.main import main
+
+main()

@@ -1,0 +1,188 @@
+"""RayClusters as KubeRay keeps them: the port `core.ports.Clusters`, and what their JSON and that of their pods means.
+
+What KubeRay says of a cluster is not what a cluster is: `status.state` stays `ready` while its head is dead. So the
+view is made of the conditions, of the head pod's own identity and of what the kubelet says of the pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from workflow_operator.adapters.kube import EVENTS, PODS, RAYCLUSTERS, Kube, Object
+from workflow_operator.api.base import parse_time
+from workflow_operator.api.status import HeadIdentity
+from workflow_operator.core.names import UID_LABEL
+from workflow_operator.core.observation import ClusterView, HeadView, Trouble
+from workflow_operator.errors import Conflict
+
+CLUSTER_LABEL = "ray.io/cluster"
+TYPE_LABEL = "ray.io/node-type"
+STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+"""Reasons for which a container waits while all is well."""
+
+
+class KubeRayClusters:
+    """The port on a real API server."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    async def owned(self, namespace: str, uid: str) -> tuple[ClusterView, ...]:
+        """All that carry this Workflow's uid in their label."""
+        return await self.matching(namespace, {UID_LABEL: uid})
+
+    async def named(self, namespace: str, name: str) -> ClusterView | None:
+        """The one of this name, or None."""
+        found = await self._kube.get(RAYCLUSTERS, namespace, name)
+        return None if found is None else await self._view(namespace, found)
+
+    async def matching(self, namespace: str, labels: Mapping[str, str]) -> tuple[ClusterView, ...]:
+        """All that carry these labels, in the order of their names."""
+        found = await self._kube.list(RAYCLUSTERS, namespace, labels)
+        return tuple(
+            [await self._view(namespace, one) for one in sorted(found, key=lambda one: one["metadata"]["name"])]
+        )
+
+    async def create(self, namespace: str, manifest: Mapping[str, Any]) -> None:
+        """Make the cluster; where one of this name exists, whoever made it, nothing is done to that.
+
+        Raises:
+            Refused: the API server's text.
+        """
+        with suppress(Conflict):  # the next round sees whose it is
+            await self._kube.create(RAYCLUSTERS, namespace, dict(manifest))
+
+    async def delete(self, namespace: str, name: str, uid: str) -> None:
+        """Delete that very cluster; one that is gone or has another uid is a success."""
+        await self._kube.delete(RAYCLUSTERS, namespace, name, uid)
+
+    async def _view(self, namespace: str, cluster: Object) -> ClusterView:
+        name, uid = cluster["metadata"]["name"], cluster["metadata"]["uid"]
+        pods = await self._kube.list(PODS, namespace, {CLUSTER_LABEL: name})
+        pods = [pod for pod in pods if _owner_uid(pod) in ("", uid)]
+        warning = ""
+        if not any(_is_head(pod) for pod in pods):  # only then can KubeRay have refused its spec
+            selector = {"involvedObject.uid": uid, "type": "Warning"}
+            warning = newest_warning(await self._kube.list(EVENTS, namespace, {}, fields=selector))
+        return cluster_view(cluster, pods, warning)
+
+
+def cluster_view(cluster: Object, pods: Iterable[Object], warning: str = "") -> ClusterView:
+    """A RayCluster with its pods as one value.
+
+    Args:
+        cluster: its JSON.
+        pods: the pods labelled with its name and owned by it.
+        warning: the newest warning event on it.
+    """
+    meta, spec, status = cluster["metadata"], cluster.get("spec") or {}, cluster.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    suspended = any(_true(conditions, kind) for kind in ("RayClusterSuspended", "RayClusterSuspending"))
+    heads = sorted((pod for pod in pods if _is_head(pod)), key=_age_order)
+    workers = sorted((pod for pod in pods if not _is_head(pod)), key=_age_order)
+    return ClusterView(
+        name=meta["name"],
+        uid=meta["uid"],
+        created=_seconds(meta["creationTimestamp"]),
+        labels=meta.get("labels") or {},
+        owner_uid=_owner_uid(cluster),
+        ready=_true(conditions, "RayClusterProvisioned") and _true(conditions, "HeadPodReady"),
+        suspended=bool(spec.get("suspend")) or suspended,
+        failed=_failure(status, conditions),
+        deleting="deletionTimestamp" in meta,
+        warning=warning,
+        trouble=next(filter(None, map(pod_trouble, [*heads, *workers])), None),
+        head=head_view(heads[0]) if heads else None,
+        token_secret=_token_secret(meta["name"], spec),
+    )
+
+
+def head_view(pod: Object) -> HeadView:
+    """A head pod as a value."""
+    meta, status = pod["metadata"], pod.get("status") or {}
+    ray = _ray_container(pod)
+    ended = (ray.get("state") or {}).get("terminated") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    return HeadView(
+        pod_name=meta["name"],
+        identity=HeadIdentity(pod_uid=meta["uid"], container_id=ray.get("containerID") or ""),
+        ip=status.get("podIP") or "",
+        phase=status.get("phase") or "Pending",
+        running="running" in (ray.get("state") or {}),
+        ready=_true(conditions, "Ready"),
+        deleting="deletionTimestamp" in meta,
+        reason=status.get("reason") or ended.get("reason") or "",
+    )
+
+
+def pod_trouble(pod: Object) -> Trouble | None:
+    """Why a pod does not come up, in Kubernetes' own word, or None."""
+    meta, status = pod["metadata"], pod.get("status") or {}
+    since = _seconds(meta["creationTimestamp"])
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(kind) or ():
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            reason = waiting.get("reason") or ""
+            if reason not in STARTING:
+                text = f"pod {meta['name']}, image {container.get('image')}: {waiting.get('message') or reason}"
+                return Trouble(reason, text, since)
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            text = f"pod {meta['name']}: {condition.get('message') or ''}"
+            return Trouble(condition.get("reason") or "Unschedulable", text, _seconds(condition["lastTransitionTime"]))
+    if status.get("phase") == "Failed":
+        text = f"pod {meta['name']}: {status.get('message') or 'it failed'}"
+        return Trouble(status.get("reason") or "Failed", text, since)
+    return None
+
+
+def newest_warning(events: Iterable[Object]) -> str:
+    """`reason: message` of the last of these events, or empty."""
+    last = max(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""), default=None)
+    return f"{last.get('reason')}: {last.get('message')}" if last else ""
+
+
+def _ray_container(pod: Object) -> Mapping[str, Any]:
+    """Status of the container that KubeRay runs Ray in: the first of the pod's spec."""
+    name = pod["spec"]["containers"][0]["name"]
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((one for one in statuses if one["name"] == name), {})
+
+
+def _failure(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
+    if _true(conditions, "ReplicaFailure"):
+        failure = conditions["ReplicaFailure"]
+        return f"{failure.get('reason')}: {failure.get('message')}"
+    if status.get("state") == "failed":
+        return str(status.get("reason") or "KubeRay says that the cluster failed")
+    return ""
+
+
+def _token_secret(name: str, spec: Mapping[str, Any]) -> str:
+    auth = spec.get("authOptions") or {}
+    return str(auth.get("secretName") or name) if auth.get("mode") == "token" else ""
+
+
+def _true(conditions: Mapping[str, Mapping[str, Any]], kind: str) -> bool:
+    return (conditions.get(kind) or {}).get("status") == "True"
+
+
+def _is_head(pod: Object) -> bool:
+    return (pod["metadata"].get("labels") or {}).get(TYPE_LABEL) == "head"
+
+
+def _owner_uid(found: Object) -> str:
+    owners = found["metadata"].get("ownerReferences") or ()
+    return next((str(one["uid"]) for one in owners if one.get("controller")), "")
+
+
+def _age_order(pod: Object) -> tuple[bool, float]:
+    """Pods that are being deleted last, else the youngest first."""
+    meta = pod["metadata"]
+    return "deletionTimestamp" in meta, -_seconds(meta["creationTimestamp"])
+
+
+def _seconds(time: str) -> float:
+    return float(parse_time(time))

@@ -1,0 +1,126 @@
+"""Workflow objects at the API server: the port `core.ports.Workflows`.
+
+Status is written under the resourceVersion that was decided on, and so are the finalizers: a Workflow that changed in
+between is a Conflict, and the round is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import structlog
+
+from workflow_operator.adapters.kube import EVENTS, WORKFLOWS, Kube, Object
+from workflow_operator.api import API_VERSION, KIND
+from workflow_operator.api.base import parse_time
+from workflow_operator.api.parse import parse_spec, parse_status
+from workflow_operator.api.status import WorkflowState, dump_status
+from workflow_operator.core.actions import EmitEvent
+from workflow_operator.core.names import FIELD_MANAGER, FINALIZER
+from workflow_operator.core.observation import WorkflowObject
+from workflow_operator.errors import Conflict, OperatorError, Refused
+
+EVENT_LIMIT = 1024
+log = structlog.get_logger(__name__)
+
+
+def _utcnow() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class KubeWorkflows:
+    """The port on a real API server.
+
+    Args:
+        kube: the API.
+        utcnow: the time written into events.
+    """
+
+    def __init__(self, kube: Kube, utcnow: Callable[[], datetime] = _utcnow) -> None:
+        self._kube = kube
+        self._utcnow = utcnow
+
+    async def get(self, namespace: str, name: str) -> WorkflowObject | None:
+        """The object, its spec parsed or refused; None where it does not exist."""
+        found = await self._kube.get(WORKFLOWS, namespace, name)
+        return None if found is None else parse_workflow(found)
+
+    async def patch_status(self, workflow: WorkflowObject, state: WorkflowState) -> str:
+        """PATCH /status under the workflow's resourceVersion, and return the new one.
+
+        Raises:
+            Conflict: the object changed since it was read, or is gone.
+        """
+        body = {"metadata": {"resourceVersion": workflow.resource_version}, "status": dump_status(state)}
+        patched = await self._kube.patch(WORKFLOWS, workflow.namespace, workflow.name, body, subresource="status")
+        if patched is None:
+            raise Conflict(f"Workflow {workflow.namespace}/{workflow.name} is gone")
+        return str(patched["metadata"]["resourceVersion"])
+
+    async def add_finalizer(self, workflow: WorkflowObject, resource_version: str) -> None:
+        """Add our finalizer under that resourceVersion."""
+        await self._finalizers(workflow, resource_version, [*workflow.finalizers, FINALIZER])
+
+    async def remove_finalizer(self, workflow: WorkflowObject, resource_version: str) -> None:
+        """Remove our finalizer under that resourceVersion; an object that is gone is a success."""
+        await self._finalizers(workflow, resource_version, [name for name in workflow.finalizers if name != FINALIZER])
+
+    async def _finalizers(self, workflow: WorkflowObject, resource_version: str, names: list[str]) -> None:
+        body = {"metadata": {"resourceVersion": resource_version, "uid": workflow.uid, "finalizers": names}}
+        await self._kube.patch(WORKFLOWS, workflow.namespace, workflow.name, body)
+
+    async def emit(self, workflow: WorkflowObject, event: EmitEvent) -> None:
+        """Write an event on the object; never raises for one that was refused, because nothing depends on it."""
+        now = self._utcnow().isoformat(timespec="seconds").replace("+00:00", "Z")
+        mark = f"{workflow.uid}/{workflow.resource_version}/{event.reason}/{event.message}"
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{workflow.name}.{hashlib.sha256(mark.encode()).hexdigest()[:16]}"},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": workflow.namespace,
+                "name": workflow.name,
+                "uid": workflow.uid,
+            },
+            "type": event.type,
+            "reason": event.reason,
+            "message": event.message[:EVENT_LIMIT],
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._kube.create(EVENTS, workflow.namespace, body)
+        except (Conflict, Refused):
+            return  # written before, or the namespace is going
+        except OperatorError as error:
+            log.warning("event not written", namespace=workflow.namespace, workflow=workflow.name, error=str(error))
+
+
+def parse_workflow(found: Object) -> WorkflowObject:
+    """A Workflow as values, from its JSON."""
+    meta: Mapping[str, Any] = found["metadata"]
+    spec, refusal = parse_spec(found.get("spec") or {})
+    deleted = meta.get("deletionTimestamp")
+    return WorkflowObject(
+        name=meta["name"],
+        namespace=meta["namespace"],
+        uid=meta["uid"],
+        generation=int(meta.get("generation", 0)),
+        resource_version=meta["resourceVersion"],
+        created=float(parse_time(meta["creationTimestamp"])),
+        spec=spec,
+        refusal=refusal,
+        state=parse_status(found.get("status") or {}),
+        deleted=float(parse_time(deleted)) if deleted else None,
+        labels=meta.get("labels") or {},
+        annotations=meta.get("annotations") or {},
+        finalizers=tuple(meta.get("finalizers") or ()),
+    )

@@ -1,0 +1,55 @@
+"""Works off what is owed to runs whose Workflow is gone: noted where a store was down while its object was deleted.
+
+Run by `main.py` beside the reconciler. What is noted names the object that owes it; the library checks again, when the
+debt is paid, that the run is still that object's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from workflow_operator.adapters.references import KubeReferences
+from workflow_operator.core import ports
+from workflow_operator.core.actions import DeleteCheckpoints, EndRun, NoteDebt, SayGoodbye
+from workflow_operator.errors import OperatorError
+
+PAUSE_SECONDS = 60.0
+DELETED = "ObjectDeleted"
+MESSAGE = "the Workflow was deleted"
+log = structlog.get_logger(__name__)
+
+
+async def work_off(references: KubeReferences, runs: ports.Runs) -> None:
+    """Pay all debts again and again, until canceled."""
+    while True:
+        try:
+            await pay_all(references, runs)
+        except OperatorError as error:
+            log.warning("debts not read", error=str(error))
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def pay_all(references: KubeReferences, runs: ports.Runs) -> None:
+    """Try each noted debt once; one that cannot be paid now stays.
+
+    Raises:
+        OperatorError: the debts could not be read.
+    """
+    for noted, debt in await references.debts():
+        try:
+            await _pay(debt, runs)
+            await references.settle_debt(noted)
+        except OperatorError as error:
+            log.warning("debt not paid yet", namespace=debt.namespace, workflow=debt.run.name, error=str(error))
+
+
+async def _pay(debt: NoteDebt, runs: ports.Runs) -> None:
+    match debt.what:
+        case "goodbye":
+            await runs.goodbye(debt.namespace, SayGoodbye(debt.run, DELETED))
+        case "cancel":
+            await runs.end(debt.namespace, EndRun(debt.run, "CANCELED", DELETED, MESSAGE))
+        case "delete":
+            await runs.delete(debt.namespace, DeleteCheckpoints(debt.run))
