@@ -12,12 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from workflow_operator.api import rules
 from workflow_operator.api.base import Value
 
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
-ENTRYPOINT = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-STORE_URI = r"^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9](/[^?#]*)?$"
 
 
 class RecoveryPolicy(str, Enum):
@@ -94,23 +93,37 @@ class Cluster(Value):
     @model_validator(mode="after")
     def _exactly_one(self) -> Cluster:
         if (self.template is None) == (self.selector is None):
-            raise ValueError("set exactly one of template (to make a RayCluster) and selector (to use one that runs)")
+            raise ValueError(rules.ONE_CLUSTER_TEXT)
         return self
 
 
 class Storage(Value):
     """Where the checkpoints lie: S3 or what speaks it."""
 
-    uri: Annotated[str, Field(pattern=STORE_URI, max_length=512)]
+    uri: Annotated[str, Field(max_length=512)]
     """Bucket and prefix, for example s3://bucket/prefix. The namespace is added to it, so that no namespace can name
     another's runs."""
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^/?#]+/?$", max_length=512)] | None = None
+    endpoint: Annotated[str, Field(max_length=512)] | None = None
     """Address of the server where it is not AWS, for example http://minio.storage:9000."""
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64)] | None = None
     """Region of the bucket, for example us-east-1."""
     secret_ref: LocalName | None = None
     """A Secret of this namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. The operator and the pods
     of a cluster made for this Workflow use it. Leave it out where the pods get their credentials in another way."""
+
+    @field_validator("uri")
+    @classmethod
+    def _bucket(cls, value: str) -> str:
+        if not re.match(rules.STORE_URI, value):
+            raise ValueError(rules.STORE_URI_TEXT)
+        return value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(rules.ENDPOINT, value):
+            raise ValueError(rules.ENDPOINT_TEXT)
+        return value
 
 
 class Backoff(Value):
@@ -153,11 +166,12 @@ class Checkpoints(Value):
 class WorkflowSpec(Value):
     """What to run, where, and what to do when the cluster fails."""
 
-    entrypoint: Annotated[str, Field(pattern=ENTRYPOINT, max_length=512)]
+    entrypoint: Annotated[str, Field(min_length=3, max_length=512)]
     """What to run, as module:attribute, for example trip:book_trip. The attribute is a step, a function that returns a
     Workflow, or a Workflow."""
     args: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
-    """Keyword arguments for the entrypoint, any JSON."""
+    """Keyword arguments for the entrypoint, any JSON. They are read when the run is first made; a resume takes them
+    from its checkpoints."""
     code: Code | None = None
     """The user's code. Leave it out where the image holds it."""
     runtime_env: dict[str, Any] = Field(
@@ -202,7 +216,9 @@ class WorkflowSpec(Value):
 
     @field_validator("entrypoint")
     @classmethod
-    def _own_name(cls, value: str) -> str:
-        if re.match(r"^workflow[.:]", value):
-            raise ValueError("rename the module: workflow is the library's own name")
+    def _loadable(cls, value: str) -> str:
+        if not re.match(rules.ENTRYPOINT, value):
+            raise ValueError(rules.ENTRYPOINT_TEXT)
+        if re.match(r"workflow[.:]", value):
+            raise ValueError(rules.OWN_NAME_TEXT)
         return value

@@ -75,7 +75,8 @@ class RemoveFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class CreateCluster:
-    """Apply a RayCluster (server-side). It is only decided while none of that name exists.
+    """Create a RayCluster. Where one of this name exists, whoever made it, nothing is done to that: a plain create,
+    never an apply, which would edit a stranger's cluster.
 
     Attributes:
         name: its name.

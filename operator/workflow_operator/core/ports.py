@@ -75,8 +75,8 @@ class Clusters(Protocol):
     async def matching(self, namespace: str, labels: Mapping[str, str]) -> tuple[ClusterView, ...]:
         """All that carry these labels."""
 
-    async def apply(self, namespace: str, manifest: Mapping[str, Any]) -> None:
-        """Server-side apply.
+    async def create(self, namespace: str, manifest: Mapping[str, Any]) -> None:
+        """Create it; where one of this name exists, whoever made it, nothing is done to that and it is a success.
 
         Raises:
             Refused: the API server's text.

@@ -1,0 +1,133 @@
+"""`decide`: from what was seen to a new status and what to do. Total and pure; the whole life cycle is tested through
+it.
+
+A table gives each phase its function. What is the same for all stands here: the log is read first, then the phase's
+function answers, and of its answer come conditions, events and the clean-up of clusters that nobody wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from workflow_operator.api.status import Phase, Steps, WorkflowState
+from workflow_operator.core import log_facts, names
+from workflow_operator.core.actions import Action, Decision, DeleteCluster, EmitEvent
+from workflow_operator.core.conditions import conditions
+from workflow_operator.core.decide.canceling import canceling
+from workflow_operator.core.decide.deleting import deleting
+from workflow_operator.core.decide.ending import terminal
+from workflow_operator.core.decide.failure import owned
+from workflow_operator.core.decide.pending import pending
+from workflow_operator.core.decide.provisioning import provisioning
+from workflow_operator.core.decide.resumable import resumable
+from workflow_operator.core.decide.running import running
+from workflow_operator.core.decide.turn import Outcome, Turn
+from workflow_operator.core.log_facts import LogFacts, Standing
+from workflow_operator.core.log_view import RunView
+from workflow_operator.core.observation import Observation
+from workflow_operator.core.state import TERMINAL
+
+PHASES: Mapping[Phase, Callable[[Turn], Outcome]] = {
+    Phase.PENDING: pending,
+    Phase.PROVISIONING: provisioning,
+    Phase.RUNNING: running,
+    Phase.RESUMABLE: resumable,
+    Phase.CANCELING: canceling,
+    Phase.SUCCEEDED: terminal,
+    Phase.FAILED: terminal,
+    Phase.CANCELED: terminal,
+}
+_WITHOUT_SUBMISSION = (Phase.RESUMABLE, Phase.CANCELING)
+
+
+def decide(observation: Observation, now: float) -> Decision:
+    """The next status of a Workflow, and what to do once it is written.
+
+    Args:
+        observation: what this round saw.
+        now: seconds since 1970.
+
+    Returns:
+        The status, the actions in order, and when to look again at the latest.
+    """
+    now = round(now, 3)
+    workflow = observation.workflow
+    state = workflow.state
+    facts = log_facts.read(workflow, observation.run)
+    if state.phase is None:
+        state = state.model_copy(update={"phase": Phase.PENDING, "phase_time": now})
+    if state.phase not in TERMINAL:
+        state = _with_log(state, facts, now)
+    turn = Turn(observation, now, state, facts)
+    outcome = deleting(turn) if workflow.deleted is not None else PHASES[state.phase or Phase.PENDING](turn)
+    return _finish(turn, outcome)
+
+
+def _with_log(state: WorkflowState, facts: LogFacts, now: float) -> WorkflowState:
+    """The state with what the log tells of a run that is this object's."""
+    view = facts.view
+    if (
+        view is None
+        or view.tombstone
+        or facts.standing not in (Standing.OURS, Standing.ENDED, Standing.FINISHED_BEFORE)
+    ):
+        return state
+    changes: dict[str, object] = {"steps": _steps(state.steps, view, now)}
+    if facts.standing is not Standing.FINISHED_BEFORE:
+        changes |= {"epoch": max(state.epoch, view.epoch), "blocked_since": None}
+    if state.attempt == 0 and view.owner is not None and facts.standing is Standing.OURS:
+        changes |= {"attempt": view.owner.attempt, "n": view.n, "run_id": view.run_uuid}
+    if view.counts.succeeded > state.steps.succeeded or view.counts.total > state.steps.total:
+        changes["resumes"] = state.resumes.model_copy(update={"never_ran": 0})
+    return state.model_copy(update=changes)
+
+
+def _steps(old: Steps, view: RunView, now: float) -> Steps:
+    counts = view.counts
+    new = Steps(
+        total=counts.total,
+        succeeded=counts.succeeded,
+        running=counts.running,
+        failed=counts.failed,
+        summary=f"{counts.succeeded}/{counts.total}",
+        changed=old.changed,
+    )
+    return old if new == old else new.model_copy(update={"changed": now})
+
+
+def _finish(turn: Turn, outcome: Outcome) -> Decision:
+    generation = turn.workflow.generation
+    state = outcome.state.model_copy(
+        update={
+            "observed_generation": generation,
+            "conditions": conditions(outcome.state, outcome.note, generation, turn.now),
+        }
+    )
+    actions: tuple[Action, ...] = (*_unwanted(turn, state), *outcome.actions, *_events(turn, state, outcome))
+    return Decision(state, actions, outcome.requeue_after)
+
+
+def _unwanted(turn: Turn, state: WorkflowState) -> tuple[DeleteCluster, ...]:
+    """Clusters that were made for this object and that its state does not name: of earlier attempts, or where none is
+    wanted."""
+    wanted = state.cluster.name if state.cluster is not None else ""
+    return tuple(
+        DeleteCluster(cluster.name, cluster.uid)
+        for cluster in turn.seen.clusters
+        if owned(turn, cluster)
+        and not cluster.deleting
+        and cluster.name != wanted
+        and names.attempt_of(cluster.labels) <= state.attempt
+    )
+
+
+def _events(turn: Turn, state: WorkflowState, outcome: Outcome) -> tuple[EmitEvent, ...]:
+    """An event for each change of phase, and one for each new thing that is in the way."""
+    note = outcome.note
+    if state.phase is not turn.workflow.state.phase:
+        bad = state.phase in (Phase.RESUMABLE, Phase.FAILED) or note.blocked
+        return (EmitEvent("Warning" if bad else "Normal", note.reason, f"{state.phase}: {note.message}"[:1000]),)
+    before = turn.workflow.state.condition("Reconciling")
+    if note.blocked and (before is None or before.reason != note.reason):
+        return (EmitEvent("Warning", note.reason, note.message[:1000]),)
+    return ()
