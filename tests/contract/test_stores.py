@@ -11,6 +11,7 @@ from dev.minio_server import MinioServer
 from tests.support.minio import address_of, credentials_of
 from workflow.store import Store, open_store
 from workflow.store.folder import FolderStore
+from workflow.store.instrumented import InstrumentedStore
 from workflow.store.s3 import S3Store
 from workflow.testing import FailingStore, MemoryStore, StoreContract
 
@@ -47,6 +48,14 @@ class TestFailing(StoreContract):
     @pytest.fixture
     def store(self) -> Store:
         return FailingStore(MemoryStore())
+
+
+class TestInstrumented(StoreContract):
+    """The wrapper that counts."""
+
+    @pytest.fixture
+    def store(self) -> Store:
+        return InstrumentedStore(MemoryStore())
 
 
 class TestOpened(StoreContract):

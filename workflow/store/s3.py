@@ -212,8 +212,8 @@ class _Pool(urllib3.PoolManager):
 
     now: datetime
 
-    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> Any:
-        response = super().urlopen(method, url, redirect, **options)
+    def urlopen(self, method: str, url: str, *args: Any, **options: Any) -> Any:
+        response = super().urlopen(method, url, *args, **options)
         date = response.headers.get("date")
         if date:
             self.now = parsedate_to_datetime(date)

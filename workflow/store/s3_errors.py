@@ -110,15 +110,20 @@ def translated(place: Place) -> Iterator[None]:
     """Turn an error of the client library into one of this library, with what was done, where, and what helps."""
     try:
         yield
-    except S3Error as error:
-        meaning = ANSWERS.get(error.code or "", UNKNOWN_ANSWER)
-        raise _error(meaning, place, f"{error.code}: {error.message}") from error
     except WorkflowError:
         raise
     except tuple(kind for kind, _ in FAILURES) as error:
         cause = _innermost(error)
-        meaning = next(meaning for kind, meaning in FAILURES if isinstance(cause, kind))
-        raise _error(meaning, place, f"{type(cause).__name__}: {cause}") from error
+        what = f"{cause.code}: {cause.message}" if isinstance(cause, S3Error) else f"{type(cause).__name__}: {cause}"
+        raise _error(meaning_of(error), place, what) from error
+
+
+def meaning_of(error: Exception) -> Meaning:
+    """What an error of the client library means."""
+    cause = _innermost(error)
+    if isinstance(cause, S3Error):
+        return ANSWERS.get(cause.code or "", UNKNOWN_ANSWER)
+    return next(meaning for kind, meaning in FAILURES if isinstance(cause, kind))
 
 
 def _error(meaning: Meaning, place: Place, what: str) -> WorkflowError:
@@ -127,7 +132,7 @@ def _error(meaning: Meaning, place: Place, what: str) -> WorkflowError:
     return kind(text, object=place.object, endpoint=place.endpoint)
 
 
-def _innermost(error: BaseException) -> BaseException:
+def _innermost(error: Exception) -> Exception:
     """What urllib3 wrapped: the reason that tries were given up, and the certificate that was not trusted."""
     if isinstance(error, urllib3_errors.MaxRetryError) and error.reason is not None:
         return _innermost(error.reason)

@@ -1,0 +1,56 @@
+"""Ages of a memory store, and what the counting wrapper counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from workflow.errors import StoreUnavailable
+from workflow.store.instrumented import Count, InstrumentedStore
+from workflow.testing import FailingStore, MemoryStore
+
+
+def test_a_memory_stores_ages_follow_its_clock() -> None:
+    now = 100.0
+    store = MemoryStore(clock=lambda: now)
+    store.create("made", b"", "put-1")
+    store.overwrite("beat", b"")
+    now = 140.0
+    store.overwrite("beat", b"")
+    now = 145.0
+    assert {info.key: info.age for info in store.list("")} == {"made": 45.0, "beat": 5.0}
+    now = 90.0
+    assert {info.key: info.age for info in store.list("")} == {"made": 0.0, "beat": 0.0}
+
+
+def test_calls_and_bytes_are_counted_by_method() -> None:
+    store = InstrumentedStore(MemoryStore())
+    store.create("a", b"12345", "put-1")
+    store.create("a", b"123", "put-2")
+    store.get("a")
+    store.get("missing")
+    store.head("a")
+    assert len(list(store.list(""))) == 1
+    store.overwrite("beat", b"1")
+    store.delete("a")
+    assert store.counts() == {
+        "create": Count(calls=2, bytes_in=8),
+        "get": Count(calls=2, bytes_out=5),
+        "head": Count(calls=1),
+        "list": Count(calls=1),
+        "overwrite": Count(calls=1, bytes_in=1),
+        "delete": Count(calls=1),
+    }
+    store.reset()
+    assert store.counts() == {}
+
+
+def test_failed_calls_are_counted_as_such() -> None:
+    failing = FailingStore(MemoryStore())
+    store = InstrumentedStore(failing)
+    failing.fail("get")
+    with pytest.raises(StoreUnavailable):
+        store.get("a")
+    failing.fail("list")
+    with pytest.raises(StoreUnavailable):
+        list(store.list(""))
+    assert store.counts() == {"get": Count(calls=1, errors=1), "list": Count(calls=1, errors=1)}
