@@ -44,6 +44,11 @@ def kuberay_ready(kubectl: Kubectl, image: str) -> bool:
     field = "jsonpath={.spec.template.spec.containers[0].image}"
     if kubectl("-n", NAMESPACE, "get", _DEPLOYMENT, "--ignore-not-found", "-o", field) != image:
         return False
+    return kuberay_answers(kubectl)
+
+
+def kuberay_answers(kubectl: Kubectl) -> bool:
+    """Whether the operator answers through its service."""
     try:
         return bool(kubectl("get", "--raw", _METRICS))
     except SetupError:

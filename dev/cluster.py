@@ -41,6 +41,8 @@ _PROGRAMS: Final = (
     "pause",
 )
 _NODE_READY_WITHIN_SECONDS: Final = 90.0
+# Nothing of what they would still write is kept.
+_STOP_GRACE_SECONDS: Final = 3.0
 
 
 class Cluster(Protocol):
@@ -59,7 +61,13 @@ class Cluster(Protocol):
 
 
 class FromBinaries:
-    """A cluster of processes on this machine, for machines without a Docker engine."""
+    """A cluster of processes on this machine, for machines without a Docker engine.
+
+    Attributes:
+        kubeconfig: the file for an administrator.
+        plane: etcd and the API server.
+        node: the runtime, the kubelet and their like.
+    """
 
     def __init__(self) -> None:
         folder = paths.state()
@@ -72,9 +80,9 @@ class FromBinaries:
             service_cidr=network.SERVICE_CIDR,
             alone=False,
         )
-        self._plane = ControlPlane(settings)
-        self._node = Node(folder / "node", self._plane)
-        self.kubeconfig = self._plane.kubeconfig
+        self.plane = ControlPlane(settings)
+        self.node = Node(folder / "node", self.plane)
+        self.kubeconfig = self.plane.kubeconfig
 
     def up(self) -> None:
         """Bring Kubernetes up, unless it is, and wait until its node takes pods."""
@@ -85,39 +93,41 @@ class FromBinaries:
             slow_image = pool.submit(images.ray)
             binaries.ensure_all(_PROGRAMS)
             slow_image.result()
-        self._node.folder.mkdir(parents=True, exist_ok=True)
+        self.node.folder.mkdir(parents=True, exist_ok=True)
         network.create()
-        with _stage_unless(self._plane.answers(), "start the control plane"):
-            self._plane.start()
+        with _stage_unless(self.plane.answers(), "start the control plane"):
+            self.plane.start()
         with _stage_unless(self._node_ready(), "start the node"):
-            self._node.start_runtime(images.program("pause"))
-            self._node.start_servers()
+            self.node.start_runtime(images.program("pause"))
+            self.node.start_servers()
             if not poll(self._node_ready, _NODE_READY_WITHIN_SECONDS):
-                for daemon in self._node.daemons():
+                for daemon in self.node.daemons():
                     daemon.wait(lambda: True, 0)
-                log = Daemon("kubelet", self._node.folder).log
+                log = Daemon("kubelet", self.node.folder).log
                 raise SetupError(f"the node did not become ready; its own words are in {log}")
 
     def down(self) -> None:
         """Take it down and leave nothing behind but logs and images."""
-        servers = {daemon.name: daemon for daemon in self._node.daemons()}
+        servers = {daemon.name: daemon for daemon in self.node.daemons()}
         runtime = servers.pop("containerd")
         with stage("stop the cluster's servers"):
-            for daemon in (*servers.values(), self._plane.api_server, self._plane.etcd):
-                daemon.stop()
-        if self._node.folder.exists() and shutil.which("containerd"):
+            for daemon in (*servers.values(), self.plane.api_server, self.plane.etcd):
+                daemon.stop(_STOP_GRACE_SECONDS)
+        if self.node.folder.exists() and shutil.which("containerd"):
             with stage("remove the containers"):
                 if not runtime.running():
-                    self._node.start_runtime("no pod is started any more")
-                self._node.remove_containers()
+                    self.node.start_runtime("no pod is started any more")
+                self.node.remove_containers()
                 runtime.stop()
         with stage("remove mounts, network and state"):
-            for pid in self._node.leftover_pids():
+            for pid in self.node.leftover_pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             registry.daemon().stop()
-            poll(lambda: not self._node.leftover_pids(), 10)
+            poll(lambda: not self.node.leftover_pids(), 10)
             unmount_below(paths.state())
+            with images.exclusively():
+                unmount_below(paths.cache())
             _remove_control_groups()
             if shutil.which("iptables-save"):
                 network.remove()
@@ -126,14 +136,14 @@ class FromBinaries:
 
     def state(self) -> dict[str, bool]:
         """Each part and whether it runs."""
-        daemons = (self._plane.etcd, self._plane.api_server, *reversed(self._node.daemons()), registry.daemon())
+        daemons = (self.plane.etcd, self.plane.api_server, *reversed(self.node.daemons()), registry.daemon())
         return {**{daemon.name: daemon.running() for daemon in daemons}, "node ready": self._node_ready()}
 
     def _node_ready(self) -> bool:
-        if not all(daemon.running() for daemon in self._node.daemons()) or not self._plane.answers():
+        if not all(daemon.running() for daemon in self.node.daemons()) or not self.plane.answers():
             return False
         query = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-        return self._plane.kubectl("get", "node", NAME, "--ignore-not-found", "-o", query) == "True"
+        return self.plane.kubectl("get", "node", NAME, "--ignore-not-found", "-o", query) == "True"
 
 
 class InDocker:
@@ -174,11 +184,7 @@ def up() -> Path:
     cluster = choose()
     with _one_at_a_time():
         cluster.up()
-
-        def kubectl(*words: str, stdin: str | None = None) -> str:
-            return run([binaries.ensure("kubectl"), "--kubeconfig", cluster.kubeconfig, *words], stdin=stdin)
-
-        addons.deploy_kuberay(kubectl, images.program("kuberay-operator"))
+        addons.deploy_kuberay(_kubectl(cluster), images.program("kuberay-operator"))
         images.program("minio")
     return cluster.kubeconfig
 
@@ -187,6 +193,20 @@ def down() -> None:
     """Take the cluster down; the cache stays."""
     with _one_at_a_time():
         choose().down()
+
+
+def status() -> dict[str, bool]:
+    """Each part of the cluster and whether it runs."""
+    cluster = choose()
+    parts = cluster.state()
+    return {**parts, "kuberay": all(parts.values()) and addons.kuberay_answers(_kubectl(cluster))}
+
+
+def _kubectl(cluster: Cluster) -> addons.Kubectl:
+    def kubectl(*words: str, stdin: str | None = None) -> str:
+        return run([binaries.ensure("kubectl"), "--kubeconfig", cluster.kubeconfig, *words], stdin=stdin)
+
+    return kubectl
 
 
 def unmount_below(folder: Path) -> None:
@@ -232,7 +252,7 @@ def main() -> int:
         elif command == "down":
             down()
         else:
-            state = choose().state()
+            state = status()
             for part, runs in state.items():
                 say(f"{'up' if runs else 'down':<5} {part}")
             say(f"KUBECONFIG={choose().kubeconfig}")

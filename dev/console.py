@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 HEARTBEAT_SECONDS: Final = 10.0
+INSTALL_REMEDY: Final = "`make cluster-up` installs what the cluster needs"
 _TAIL_LINES: Final = 30
 
 
@@ -58,7 +59,6 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
-    log: Path | None = None,
 ) -> str:
     """Run a command to its end, with no terminal.
 
@@ -67,7 +67,6 @@ def run(
         cwd: where it runs.
         env: the whole environment, or None for this process's own.
         stdin: the text it reads.
-        log: where its output is kept; without it the output is only returned.
 
     Returns:
         What it wrote to its standard output.
@@ -87,11 +86,7 @@ def run(
             check=False,
         )
     except FileNotFoundError as missing:
-        remedy = "`make cluster-up` installs what the cluster needs"
-        raise SetupError(f"`{words[0]}` is not installed: {remedy}") from missing
-    if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(f"$ {' '.join(words)}\n{done.stdout}\n{done.stderr}")
+        raise SetupError(f"`{words[0]}` is not installed: {INSTALL_REMEDY}") from missing
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_TAIL_LINES:])
         raise SetupError(f"`{' '.join(words[:6])}` ended with {done.returncode}:\n{tail}")

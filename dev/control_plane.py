@@ -163,6 +163,7 @@ class ControlPlane:
             f"--client-ca-file={self.pki.authority.certificate}",
             f"--kubelet-client-certificate={to_kubelet.certificate}",
             f"--kubelet-client-key={to_kubelet.key}",
+            "--kubelet-preferred-address-types=InternalIP",
             f"--service-cluster-ip-range={self.settings.service_cidr}",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={self.pki.service_accounts}",

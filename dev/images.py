@@ -7,6 +7,7 @@ loopback device hands them to the node.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -72,7 +73,7 @@ def build(image: Image) -> str:
     Raises:
         SetupError: the build failed.
     """
-    with binaries.locked(paths.cache() / "images.lock", "waiting for another build of images"):
+    with exclusively():
         if docker.answers():
             return _build_with_docker(image)
         registry.start()
@@ -88,18 +89,15 @@ def base() -> str:
         return versions.BASE_IMAGE_OF_DOCKER
     contents = {"SUITE": versions.DEBIAN_SUITE, "PACKAGES": " ".join(versions.BASE_IMAGE_PACKAGES)}
     described = Image("base", _DOCKERFILES / "base.Dockerfile", args=contents)
-    registry.start()
-    if registry.holds("rayworkflow/base", described.tag()):
-        return described.reference()
-    with tempfile.TemporaryDirectory(dir=paths.cache()) as scratch:
-        rootfs = Path(scratch) / "rootfs"
-        with stage(f"unpack Debian {versions.DEBIAN_SUITE} for images"):
-            _debootstrap(rootfs)
-        with (
-            binaries.locked(paths.cache() / "images.lock", "waiting for another build of images"),
-            stage("build image base"),
-        ):
-            _buildah_build(described, Path(scratch))
+    with exclusively():
+        registry.start()
+        if registry.holds("rayworkflow/base", described.tag()):
+            return described.reference()
+        with tempfile.TemporaryDirectory(dir=paths.cache()) as scratch:
+            with stage(f"unpack Debian {versions.DEBIAN_SUITE} for images"):
+                _debootstrap(Path(scratch) / "rootfs")
+            with stage("build image base"):
+                _buildah_build(described, Path(scratch))
     return described.reference()
 
 
@@ -121,6 +119,11 @@ def operator() -> str:
     inside = ("pyproject.toml", "README.md", "LICENSE", "workflow", "operator")
     files = {name: paths.ROOT / name for name in inside}
     return build(Image("operator", paths.ROOT / "operator" / "Dockerfile", files, {"BASE_IMAGE": base()}))
+
+
+def exclusively() -> contextlib.AbstractContextManager[None]:
+    """Keep other builds of images on this machine out."""
+    return binaries.locked(paths.cache() / "images.lock", "waiting for another build of images")
 
 
 def _build_with_docker(image: Image) -> str:

@@ -63,6 +63,7 @@ class MinioServer:
                 "MINIO_ROOT_PASSWORD": self.secret_key,
                 "MINIO_BROWSER": "off",
                 "MINIO_UPDATE": "off",
+                "MINIO_PROMETHEUS_AUTH_TYPE": "public",
             },
         )
         self._daemon.wait(self._answers, _ANSWERS_WITHIN_SECONDS)

@@ -11,13 +11,12 @@ import hashlib
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from dev.console import SetupError
+from dev.console import INSTALL_REMEDY, SetupError
 
 _POLL_SECONDS: Final = 0.1
 _TAIL_LINES: Final = 20
@@ -52,17 +51,8 @@ class Daemon:
             return
         self.stop()
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            child = subprocess.Popen(
-                [str(word) for word in command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd="/",
-                env={**os.environ, **(env or {})},
-            )
-        self.pid_file.write_text(f"{child.pid} {_started(child.pid)} {started_as}\n")
+        pid = _spawn([str(word) for word in command], {**os.environ, **(env or {})}, self.log)
+        self.pid_file.write_text(f"{pid} {_started(pid)} {started_as}\n")
 
     def running(self) -> bool:
         """Whether the recorded process is alive and is the one that was started."""
@@ -146,6 +136,20 @@ def _started(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def _spawn(words: list[str], env: dict[str, str], log: Path) -> int:
+    # Not subprocess.Popen: its objects complain when they are dropped before the server they started.
+    appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), appended, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:
+        return os.posix_spawnp(words[0], words, env, file_actions=files, setsid=True)
+    except FileNotFoundError as missing:
+        raise SetupError(f"`{words[0]}` is not installed: {INSTALL_REMEDY}") from missing
 
 
 def _fingerprint(command: Sequence[str | Path], config: Sequence[Path]) -> str:
