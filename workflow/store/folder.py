@@ -149,9 +149,10 @@ class FolderStore:
         self._durable.add(folder)
 
     def _forget(self, folder: str) -> None:
-        while len(folder) >= len(self._root):
+        while folder != self._root:
             self._durable.discard(folder)
             folder = os.path.dirname(folder)
+        self._durable.discard(folder)
 
     def _make_durable_root(self, folder: str) -> None:
         parent = os.path.dirname(folder)

@@ -64,6 +64,7 @@ ANSWERS: Final = {
     "AuthorizationHeaderMalformed": Meaning(False, _REGION),
     "AuthorizationQueryParametersError": Meaning(False, _REGION),
     "PermanentRedirect": Meaning(False, _REGION),
+    "NoSuchKey": Meaning(False, "this release refuses a condition on a new key; use one that docs/stores.md names"),
     "MethodNotAllowed": Meaning(False, _LACKS),
     "NotImplemented": Meaning(False, _LACKS),
     "EntityTooLarge": Meaning(False, "the object is larger than the server takes in one piece; make the value smaller"),
