@@ -123,16 +123,11 @@ ALL_FAULTS = {**LOSSES, "answer cut in the middle": lossy.CUT, "503 from the ser
 
 
 @pytest.mark.parametrize("fault", ALL_FAULTS.values(), ids=ALL_FAULTS)
-@pytest.mark.parametrize(("method", "call", "expected"), CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("case", CALLS)
 def test_every_call_outlives_a_bad_network(
-    store: Store,
-    rival: Store,
-    proxy: LossyProxy,
-    fault: Fault,
-    method: str,
-    call: Callable[[Store], object],
-    expected: object,
+    store: Store, rival: Store, proxy: LossyProxy, fault: Fault, case: str
 ) -> None:
+    method, call, expected = CALLS[case]
     rival.create("log/1", b"one" * 100, "put-1")
     rival.create("log/2", b"two", "put-2")
     proxy.spoil(method, fault, fault)
