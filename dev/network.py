@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dev.console import run
+from dev.processes import write
 
 BRIDGE: Final = "rwf0"
 # Addresses set aside for benchmarks: they collide with no private network of an office, a cloud or a CI runner.
@@ -63,8 +64,7 @@ def write_plugin_config(folder: Path) -> Path:
         ],
     }
     target = folder / "conf"
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "10-pods.conflist").write_text(json.dumps(config, indent=1))
+    write(target / "10-pods.conflist", json.dumps(config, indent=1))
     return target
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dev import binaries, network
 from dev.control_plane import ControlPlane
-from dev.processes import Daemon
+from dev.processes import Daemon, write
 
 NAME: Final = "rayworkflow"
 _RUNTIME_ANSWERS_WITHIN_SECONDS: Final = 30.0
@@ -50,8 +50,7 @@ class Node:
             pause_image: the image of each pod's first container.
         """
         plugins = network.write_plugin_config(self.folder / "network")
-        config = self.folder / "containerd.toml"
-        config.write_text(_containerd_config(self.folder, plugins, pause_image))
+        config = write(self.folder / "containerd.toml", _containerd_config(self.folder, plugins, pause_image))
         runtime = Daemon("containerd", self.folder)
         runtime.start(["containerd", "--config", config], config=[config])
         runtime.wait(lambda: self._ctr("version").returncode == 0, _RUNTIME_ANSWERS_WITHIN_SECONDS)
@@ -70,9 +69,9 @@ class Node:
         for name, user in users.items():
             pki.kubeconfig(self.kubeconfig(name), url, user)
         configs = {
-            "kubelet": self._write("kubelet.yaml", json.dumps(_kubelet_config(self))),
-            "kube-proxy": self._write("kube-proxy.yaml", json.dumps(_proxy_config(self))),
-            "coredns": self._write("Corefile", _corefile(self)),
+            "kubelet": write(self.folder / "kubelet.yaml", json.dumps(_kubelet_config(self))),
+            "kube-proxy": write(self.folder / "kube-proxy.yaml", json.dumps(_proxy_config(self))),
+            "coredns": write(self.folder / "Corefile", _corefile(self)),
         }
         for name in _PROGRAMS:
             read = [self.kubeconfig(name), *([configs[name]] if name in configs else [])]
@@ -112,11 +111,6 @@ class Node:
     def _ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    def _write(self, name: str, content: str) -> Path:
-        path = self.folder / name
-        path.write_text(content)
-        return path
 
 
 def is_server_of(folder: Path, command: list[str]) -> bool:
@@ -206,6 +200,8 @@ def _proxy_config(node: Node) -> dict[str, Any]:
         "clusterCIDR": network.POD_CIDR,
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",
+        "nodePortAddresses": ["primary"],
+        "iptables": {"localhostNodePorts": False},
         # The kernel's table size is not ours to set, and may be read-only.
         "conntrack": {"maxPerCore": 0},
     }

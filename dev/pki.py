@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dev.console import run
+from dev.processes import write
 
 _DAYS: Final = "3650"
 _CONFIG: Final = """
@@ -111,7 +112,7 @@ class Authority:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        path.write_text(json.dumps(content, indent=1))
+        write(path, json.dumps(content, indent=1))
 
     def _pair(self, name: str) -> Pair:
         return Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")

@@ -121,6 +121,18 @@ def poll(ready: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+def write(path: Path, content: str) -> Path:
+    """Write a server's configuration, unless it says just that: kube-proxy ends itself when its file is touched.
+
+    Returns:
+        The path.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != content:
+        path.write_text(content)
+    return path
+
+
 def free_port() -> int:
     """A port of the loopback device that nobody uses now."""
     with socket.socket() as probe:
@@ -130,12 +142,14 @@ def free_port() -> int:
 
 
 def _started(pid: int) -> str:
-    """The process's start time in clock ticks since boot, or "" when it is gone or a zombie."""
+    """The process's start time in clock ticks since boot, or "" when it is gone or nothing but a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # While a thread is left, a killed process still holds its ports.
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    return "" if fields[0] in "ZX" else fields[19]
+    return "" if fields[0] in "ZX" and threads <= 1 else fields[19]
 
 
 def _spawn(words: list[str], env: dict[str, str], log: Path) -> int:

@@ -10,7 +10,7 @@ import json
 from typing import Final
 
 from dev import paths
-from dev.processes import Daemon
+from dev.processes import Daemon, write
 
 PORT: Final = 5055
 ADDRESS: Final = f"127.0.0.1:{PORT}"
@@ -25,16 +25,13 @@ def daemon() -> Daemon:
 
 def start() -> None:
     """Start the registry unless it runs, and wait until it answers."""
-    folder = paths.state() / "registry"
-    folder.mkdir(parents=True, exist_ok=True)
     config = {
         "version": 0.1,
         "log": {"level": "warn"},
         "storage": {"filesystem": {"rootdirectory": str(paths.cache() / "registry")}},
         "http": {"addr": ADDRESS},
     }
-    config_file = folder / "config.yml"
-    config_file.write_text(json.dumps(config))
+    config_file = write(paths.state() / "registry" / "config.yml", json.dumps(config))
     daemon().start(["docker-registry", "serve", config_file], config=[config_file])
     daemon().wait(lambda: _status("GET", "/v2/") == http.client.OK, _ANSWERS_WITHIN_SECONDS)
 
