@@ -51,7 +51,7 @@ class Store(Protocol):
         """
 
     def get(self, key: str) -> bytes | None:
-        """The object's bytes, or None where there is none."""
+        """The object's bytes, or None where there is none. Raises `Corrupt` where the store itself sees damage."""
 
     def head(self, key: str) -> ObjectInfo | None:
         """Size and age of one object, or None where there is none."""
@@ -66,7 +66,7 @@ class Store(Protocol):
         """Remove the object; nothing happens where there is none."""
 
     def overwrite(self, key: str, data: bytes) -> None:
-        """Write the object whether or not it exists. Only a heartbeat is written so; it decides nothing that is safe."""
+        """Write the object whether or not it exists. Only heartbeats are written so; they decide nothing safe."""
 
     def close(self) -> None:
         """Give back connections and threads; the store is not used afterwards."""
