@@ -5,6 +5,7 @@ Called by the driver for a run's own DAG, and by a worker for what a dynamic ste
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from workflow.engine.refs import Packer
@@ -15,13 +16,18 @@ from workflow.model import ids
 from workflow.model.graph import Graph, Node, StepSpec, Value
 
 
+FUNCTIONS_REMEMBERED = 1_000
+
+_stored: OrderedDict[tuple[str, int], tuple[Any, str]] = OrderedDict()
+"""(run folder, id of a function) -> the function, which keeps its id taken, and the blob that this process stored."""
+
+
 class Encoder:
-    """Encodes DAGs of one run; a function or a blob that it has stored it does not store again."""
+    """Encodes DAGs of one run; a function that this process has stored for the run it does not store again."""
 
     def __init__(self, blobs: Blobs, folder: str) -> None:
         self._blobs = blobs
         self._folder = folder
-        self._functions: dict[int, tuple[Any, str]] = {}
 
     def encode(self, root: Node, parent: str = "") -> Graph:
         """The DAG that ends in root.
@@ -90,11 +96,13 @@ class Encoder:
         return self._blobs.keep(packer.dumps((node.args, dict(node.kwargs)))), parents
 
     def _function(self, node: Node) -> str:
-        known = self._functions.get(id(node.function))
+        key = (self._folder, id(node.function))
+        known = _stored.get(key)
         if known is None:
             packer = Packer(self._blobs, self._folder, f"function of step {node.qualname!r}", _refuse_node)
-            known = (node.function, self._blobs.put(packer.dumps(node.function)))
-            self._functions[id(node.function)] = known
+            known = _stored[key] = (node.function, self._blobs.put(packer.dumps(node.function)))
+            while len(_stored) > FUNCTIONS_REMEMBERED:
+                _stored.popitem(last=False)
         return known[1]
 
 
