@@ -31,7 +31,14 @@ cluster-status: venv  ## what of it runs
 
 # --- test: all set-up and all tests ---
 
+.PHONY: test-matrix
+test-matrix: venv  ## unit tests and the specification's snippets on every Python and Ray supported
+	@$(PY) -m dev.matrix
+
 # --- bench ---
+.PHONY: bench
+bench: venv  ## speed in pairs against ray.workflow of Ray 2.47 and plain Ray tasks
+	@$(PY) tests/bench/run.py
 
 # --- demo: the main job, end to end ---
 

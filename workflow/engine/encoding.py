@@ -15,7 +15,6 @@ from workflow.log.blobs import Blobs
 from workflow.model import ids
 from workflow.model.graph import Graph, Node, StepSpec, Value
 
-
 FUNCTIONS_REMEMBERED = 1_000
 
 _stored: OrderedDict[tuple[str, int], tuple[Any, str]] = OrderedDict()
