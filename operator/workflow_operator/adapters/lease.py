@@ -18,7 +18,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from workflow_operator.adapters.kube import LEASES, Kube
+from workflow_operator.adapters.kube import LEASES, Kube, Object
 from workflow_operator.errors import OperatorError
 
 log = structlog.get_logger(__name__)
@@ -49,6 +49,7 @@ class PatientLease(LeaseLock):
 
     def __init__(self, terms: Terms, kube: Kube) -> None:
         super().__init__(terms.name, terms.namespace, terms.identity, kube.api)
+        self._kube = kube
         self._timeout = terms.seconds / 3
 
     async def get(self, name: str, namespace: str) -> Any:
@@ -59,12 +60,25 @@ class PatientLease(LeaseLock):
             return False, ApiException(status=0, reason=type(error).__name__)
 
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:
-        """Whether the record was made."""
-        return await self._tried(super().create(name, namespace, election_record))
+        """Whether the record was made.
+
+        Not by the parent, which sends `pretty=True`: its own client refuses that as no text.
+        """
+        api: Any = self._kube.api  # the package has no types
+        spec = api.sanitize_for_serialization(self.update_lease(election_record))
+        return await self._tried(self._made(namespace, {"metadata": {"name": name}, "spec": spec}))
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         """Whether the record was written."""
         return await self._tried(super().update(name, namespace, updated_record))
+
+    async def _made(self, namespace: str, lease: Object) -> bool:
+        try:
+            await self._kube.create(LEASES, namespace, lease)
+        except OperatorError as error:
+            log.info("lease not made", error=str(error))
+            return False
+        return True
 
     async def _tried(self, call: Awaitable[bool]) -> bool:
         try:
