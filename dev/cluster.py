@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -102,7 +101,7 @@ class FromBinaries:
             self.node.start_servers()
             if not poll(self._node_ready, _NODE_READY_WITHIN_SECONDS):
                 for daemon in self.node.daemons():
-                    daemon.wait(lambda: True, 0)
+                    daemon.wait(lambda: True, 0)  # one that ended says so better than a missing node does
                 log = Daemon("kubelet", self.node.folder).log
                 raise SetupError(f"the node did not become ready; its own words are in {log}")
 
@@ -221,10 +220,8 @@ def mounts_below(folder: Path) -> list[str]:
     return sorted((point for point in points if point.startswith(f"{folder}/")), key=len, reverse=True)
 
 
-@contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    with binaries.locked(paths.cache() / "cluster.lock", "waiting for another command on the cluster"):
-        yield
+def _one_at_a_time() -> contextlib.AbstractContextManager[None]:
+    return binaries.locked(paths.cache() / "cluster.lock", "waiting for another command on the cluster")
 
 
 def _stage_unless(done: bool, name: str) -> contextlib.AbstractContextManager[None]:
