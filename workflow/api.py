@@ -25,6 +25,7 @@ from workflow.errors import Invalid, WorkflowConflict, WorkflowNotFound
 from workflow.log import naming
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Node
+from workflow.model.records import NO_RUN
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 from workflow.store.probe import probe
@@ -94,7 +95,7 @@ def get_status(workflow_id: str) -> WorkflowStatus:
         WorkflowNotFound: nothing is stored under this id.
     """
     view = reading.read_run(_store(), workflow_id)
-    if view is None or (view.tombstone and view.reason in ("Deleted", "Swept")):
+    if view is None or (view.tombstone and view.reason in NO_RUN):
         raise WorkflowNotFound(f"no workflow {workflow_id!r} is stored at {_store().url}", workflow_id=workflow_id)
     return reading.status_of(_store(), view)
 
@@ -144,7 +145,9 @@ def list_all(
         if not live and hint not in wanted:
             continue
         for workflow_id in naming.indexed(_store(), hint):
-            found.setdefault(workflow_id, get_status(workflow_id) if live else hint)
+            status = _checked_hint(workflow_id) if live else hint
+            if status is not None:
+                found.setdefault(workflow_id, status)
     return sorted((workflow_id, status) for workflow_id, status in found.items() if status in wanted)
 
 
@@ -215,6 +218,14 @@ def _step_output(workflow_id: str, name: str) -> tuple[Any] | None:
     run = RunAddress(_store().url, created.workflow_id, created.n, created.run_uuid)
     blobs, folder = blobs_of(run)
     return (materialize(step.outcome, blobs, whole_resolver(blobs, folder, created.versions), created.versions),)
+
+
+def _checked_hint(workflow_id: str) -> WorkflowStatus | None:
+    """What the log says of an id that the index calls live; None where the run was never made, or was deleted."""
+    try:
+        return get_status(workflow_id)
+    except WorkflowNotFound:
+        return None
 
 
 def _statuses(given: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None) -> set[WorkflowStatus]:

@@ -21,7 +21,7 @@ from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
 from workflow.model.failure import cancellations
-from workflow.model.records import Record, StatusChanged, Tombstone
+from workflow.model.records import NO_RUN, Created, Record, StatusChanged, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
@@ -146,26 +146,34 @@ def delete_run(store: Store, workflow_id: str, *, n: int, actor: Actor) -> None:
     Raises:
         Superseded, InUse: the run is not this actor's, and lives.
     """
-    view = read_run(store, workflow_id, n)
-    if view is None:
+    highest = naming.highest(store, workflow_id)
+    if highest < n:
         return
-    if not view.tombstone:
-        if view.ended is None:
-            end_run(
-                store,
-                workflow_id,
-                n=n,
-                status=WorkflowStatus.CANCELED,
-                reason="Deleted",
-                message="deleted",
-                actor=actor,
-            )
-        if naming.highest(store, workflow_id) == n:
+    if highest == n:  # else it was deleted before, and perhaps only half of its keys are left
+        named = naming.read_name(store, workflow_id, n)
+        if isinstance(named, Created):
+            _end_deleted(store, named, actor)
+        # Before the tombstone: behind it the id is free, and a new run's entry must stay.
+        naming.unindex(store, workflow_id)
+        if not (isinstance(named, Tombstone) and named.reason in NO_RUN):
             gone = Tombstone(workflow_id, n + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), actor.uid)
             naming.write_name(store, gone)
-    naming.unindex(store, workflow_id)
     for info in store.list(f"{keys.runs(workflow_id)}{n}-"):
         store.delete(info.key)
+
+
+def _end_deleted(store: Store, named: Created, actor: Actor) -> None:
+    view = read_run(store, named.workflow_id, named.n)
+    if view is not None and view.ended is None:
+        end_run(
+            store,
+            named.workflow_id,
+            n=named.n,
+            status=WorkflowStatus.CANCELED,
+            reason="Deleted",
+            message="deleted",
+            actor=actor,
+        )
 
 
 def stage_code(store: Store, workflow_id: str, n: int, run_uuid: str, data: bytes) -> str:

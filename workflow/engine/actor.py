@@ -75,7 +75,7 @@ class ManagerActor:
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
     async def output(self, run: RunAddress) -> Delivered:
         """A run's value, for `ray.get`; unpickled only where it arrives. Raises what the run failed with."""
-        ended = await self._pass(self._manager.wait(run))
+        ended = await self._pass(self._manager.see_through(run))
         if ended.status is not WorkflowStatus.SUCCEEDED:
             raise deliver_failure(ended)
         return Delivered(ended)

@@ -22,7 +22,7 @@ from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
 from workflow.model.graph import Graph, Node
-from workflow.model.records import Created, Tombstone
+from workflow.model.records import NO_RUN, Created, Tombstone
 from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
@@ -85,8 +85,14 @@ class Client:
             if isinstance(named, Created):
                 self._check_shape(root, named)
                 return self.attach(named, options)
-            if isinstance(named, Tombstone) and named.reason not in ("Deleted", "Swept"):
-                raise _tombstone_error(named)
+            if isinstance(named, Tombstone):
+                if named.reason not in NO_RUN:
+                    raise _tombstone_error(named)
+                if options.n:
+                    raise Superseded(
+                        f"workflow {workflow_id!r}: names/{named.n} was {named.reason.lower()}, and this submission "
+                        "may make no other run"
+                    )
             manager = managers.find_or_make(self._store.url, options.unresponsive)
             created = self._created(root, workflow_id, options, named.n + 1 if named is not None else 1)
             there = managers.ask(manager.start.remote(created))
@@ -101,7 +107,7 @@ class Client:
         """
         log = RunLog(self._store, named)
         state = log.replay()
-        if not state.ended and not take_over:
+        if not state.ended and not state.goodbye and not take_over:
             owner = managers.find(state.owner.address)
             if (
                 owner is not None
@@ -146,7 +152,7 @@ class Client:
             WorkflowNotFound: none.
         """
         named = naming.current(self._store, workflow_id)
-        if named is None or (isinstance(named, Tombstone) and named.reason in ("Deleted", "Swept")):
+        if named is None or (isinstance(named, Tombstone) and named.reason in NO_RUN):
             raise WorkflowNotFound(
                 f"no workflow {workflow_id!r} is stored at {self._store.url}; list_all() shows what is",
                 workflow_id=workflow_id,

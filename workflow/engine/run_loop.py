@@ -30,9 +30,6 @@ MOST_IN_FLIGHT = 2_000
 SNAPSHOT_EVERY = 2_000
 """Records after which a snapshot is due; later ones wait for as many records as the run has steps."""
 
-STORE_PAUSE = 2.0
-"""Seconds between tries to store a segment while the store is down."""
-
 
 class Runner(Protocol):
     """Executes steps somewhere; answers by calling `RunLoop.step_done` on the loop's thread."""
@@ -52,11 +49,13 @@ class Services:
         runner: executes steps.
         in_thread: runs a blocking call of the store elsewhere.
         now: seconds since 1970, for people.
+        pause: seconds between tries to store a segment while the store is down.
     """
 
     runner: Runner
     in_thread: Callable[[Callable[[], object]], Awaitable[object]]
     now: Callable[[], float]
+    pause: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ class RunLoop:
                 return
             except StoreUnavailable as error:
                 logger.warning("run %s: segment %d not stored yet: %s", self.address.run_uuid, segment.seq, error)
-                await asyncio.sleep(STORE_PAUSE)
+                await asyncio.sleep(self._services.pause)
 
     async def _look_ahead(self) -> None:
         try:

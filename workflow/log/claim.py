@@ -79,9 +79,10 @@ def _held(state: RunState, claimant: Claimant, silent: bool) -> Ownership | None
             f"workflow {state.created.workflow_id!r} is owned by attempt {owner.attempt} of the same Workflow object; "
             f"attempt {me.attempt} is over"
         )
-    predecessor = owner.manager == me.manager and owner.incarnation != me.incarnation
+    # A manager asks only for runs that it does not drive: an earlier incarnation's, or its own before an outage.
+    own = owner.manager == me.manager and owner.uid == me.uid
     earlier = bool(me.uid) and owner.uid == me.uid and owner.attempt < me.attempt
-    if claimant.take_over or predecessor or earlier or state.goodbye or silent:
+    if claimant.take_over or own or earlier or state.goodbye or silent:
         return None
     acting = f", object {owner.uid}, attempt {owner.attempt}" if owner.uid else ""
     return InUse(

@@ -120,6 +120,8 @@ def _dataclass_reader(kind: type[Any]) -> Coder:
     readers = {field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)}
 
     def read(data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise TypeError(f"{data!r} is not a {kind.__name__}")
         return kind(**{name: readers[name](item) for name, item in data.items()})
 
     return read

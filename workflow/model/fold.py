@@ -122,7 +122,8 @@ def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     state.ready.pop(record.step_id, None)
     state.running[record.step_id] = step
-    step.phase, step.epoch, step.tries, step.started = P.RUNNING, record.epoch, record.number, record.at
+    step.phase, step.epoch, step.tries = P.RUNNING, record.epoch, record.number
+    step.started, step.ended = record.at, 0.0
 
 
 def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:

@@ -34,6 +34,7 @@ def place(parent: str, names: Iterable[str]) -> list[str]:
     used: dict[str, int] = {}
     ids = []
     for name in names:
+        name = name.replace("/", ".")  # `/` is what parts a child's name from its parent's id
         k = used.get(name, 0)
         candidate = name if k == 0 else f"{name}_{k}"
         while candidate in taken:

@@ -58,6 +58,10 @@ class Tombstone:
     error: ErrorInfo | None = None
 
 
+NO_RUN = frozenset({"Deleted", "Swept"})
+"""Reasons of a tombstone behind which the id is free again: a reader finds nothing there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A new epoch begins. `retry_failed` is the seq of the FAILED end that it voids, or -1."""

@@ -1,0 +1,139 @@
+"""A small simulated run: an arbitrary sequence of segments that an owner, and the owners after it, may write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.support import runs
+from workflow.model import failure, fold, ids
+from workflow.model import records as r
+from workflow.model.graph import Graph, StepOptions, StepSpec
+from workflow.model.state import RunState
+from workflow.model.status import WorkflowStatus
+
+MOST_STEPS = 40
+
+
+@dataclass
+class SimulatedRun:
+    """What was written, and the state that it folds to."""
+
+    created: r.Created
+    dag: Graph
+    state: RunState
+    segments: list[list[r.Record]] = field(default_factory=list)
+
+    def fresh(self) -> RunState:
+        """The state before the first segment."""
+        return fold.begin(self.created, self.dag)
+
+    def write(self, records: list[r.Record]) -> None:
+        """Store a segment."""
+        self.segments.append(records)
+        for record in records:
+            fold.apply(self.state, len(self.segments), record)
+
+
+@st.composite
+def dags(draw: st.DrawFn, parent: str = "") -> Graph:
+    """A DAG of up to four steps; each takes some of those before it."""
+    size = draw(st.integers(1, 4))
+    step_ids = ids.place(parent, ["s"] * size)
+    steps = []
+    for index, step_id in enumerate(step_ids):
+        parents = draw(st.sets(st.sampled_from(step_ids[:index]))) if index else set()
+        options = StepOptions(catch_exceptions=draw(st.booleans()))
+        steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", runs.value(step_id), tuple(sorted(parents)), options))
+    return Graph(tuple(steps), draw(st.sampled_from(step_ids)))
+
+
+@st.composite
+def simulated_runs(draw: st.DrawFn) -> SimulatedRun:
+    """A run with up to 30 segments, ended or not."""
+    dag = draw(dags())
+    created = runs.created(dag)
+    run = SimulatedRun(created, dag, fold.begin(created, dag))
+    for _ in range(draw(st.integers(0, 30))):
+        _ACTS[draw(st.sampled_from(sorted(_ACTS)))](draw, run)
+    return run
+
+
+def _start(draw: Any, run: SimulatedRun) -> None:
+    ready = list(run.state.ready)
+    if ready and not run.state.ended:
+        chosen = draw(st.lists(st.sampled_from(ready), min_size=1, max_size=3, unique=True))
+        run.write([runs.started(step_id, run.state.epoch) for step_id in chosen])
+
+
+def _retry(draw: Any, run: SimulatedRun) -> None:
+    running = list(run.state.running.values())
+    if running and not run.state.ended:
+        step = draw(st.sampled_from(running))
+        run.write([runs.started(step.spec.step_id, run.state.epoch, step.tries + 1)])
+
+
+def _commit(draw: Any, run: SimulatedRun) -> None:
+    running = list(run.state.running.values())
+    if not running or run.state.ended:
+        return
+    step = draw(st.sampled_from(running))
+    records: list[r.Record] = [runs.committed(step.spec.step_id, run.state.epoch, number=step.tries)]
+    run.write(records)
+    assert run.state.output is not None
+    if run.state.output.outcome is not None:
+        run.write([r.StatusChanged(WorkflowStatus.SUCCEEDED, run.state.epoch, 5.0)])
+
+
+def _expand(draw: Any, run: SimulatedRun) -> None:
+    running = list(run.state.running.values())
+    if running and not run.state.ended and len(run.state.steps) < MOST_STEPS:
+        step_id = draw(st.sampled_from(running)).spec.step_id
+        run.write([runs.expanded(step_id, draw(dags(parent=step_id)), run.state.epoch)])
+
+
+def _fail(draw: Any, run: SimulatedRun) -> None:
+    running = list(run.state.running.values())
+    if not running or run.state.ended:
+        return
+    step = draw(st.sampled_from(running))
+    record = runs.failed(step.spec.step_id, run.state.epoch, step.tries)
+    records = failure.consequences(run.state, step, record, runs.value("error"))
+    run.write(records)
+    assert run.state.output is not None
+    if not run.state.ended and run.state.output.outcome is not None:
+        run.write([r.StatusChanged(WorkflowStatus.SUCCEEDED, run.state.epoch, 5.0)])
+
+
+def _claim(draw: Any, run: SimulatedRun) -> None:
+    end = run.state.end
+    if end is None:
+        run.write([runs.claimed(run.state.epoch + 1)])
+    elif end[1].status is WorkflowStatus.FAILED:
+        run.write([runs.claimed(run.state.epoch + 1, retry_failed=end[0])])
+
+
+def _goodbye(draw: Any, run: SimulatedRun) -> None:
+    if not run.state.ended and not run.state.goodbye:
+        epoch = run.state.epoch + 1
+        run.write([runs.claimed(epoch), r.StatusChanged(WorkflowStatus.RESUMABLE, epoch, 5.0, "Left")])
+
+
+def _take(draw: Any, run: SimulatedRun) -> None:
+    run.write([r.RequestTaken(f"request-{len(run.segments)}", run.state.epoch, "something")])
+
+
+_ACTS = {
+    "claim": _claim,
+    "commit": _commit,
+    "commit more": _commit,
+    "expand": _expand,
+    "fail": _fail,
+    "goodbye": _goodbye,
+    "retry": _retry,
+    "start": _start,
+    "start more": _start,
+    "take": _take,
+}

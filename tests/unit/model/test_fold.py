@@ -1,0 +1,265 @@
+"""The fold as tables: which record may stand where, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support import runs
+from tests.support.runs import claimed, committed, expanded, failed, graph, started
+from workflow.errors import Corrupt
+from workflow.model import fold
+from workflow.model import records as r
+from workflow.model.failure import consequences
+from workflow.model.graph import StepOptions
+from workflow.model.state import RunState
+from workflow.model.status import ENDS, TRANSITIONS, StepPhase, WorkflowStatus
+
+CATCH = StepOptions(catch_exceptions=True)
+P, S = StepPhase, WorkflowStatus
+
+
+def ended(status: WorkflowStatus, epoch: int = 1) -> r.StatusChanged:
+    return r.StatusChanged(status, epoch, 9.0)
+
+
+IN_PHASE: dict[StepPhase, Callable[[], RunState]] = {
+    P.WAITING: lambda: runs.state_of(graph("a x:a")),
+    P.READY: lambda: runs.state_of(graph("x")),
+    P.RUNNING: lambda: runs.state_of(graph("x"), [started("x")]),
+    P.EXPANDED: lambda: runs.state_of(graph("x"), [expanded("x", graph("x/a"))]),
+    P.COMMITTED: lambda: runs.state_of(graph("x y:x"), [committed("x")]),
+    P.FAILED: lambda: runs.state_of(graph("x y z:x,y"), [failed("x")]),
+    P.CANCELED: lambda: runs.state_of(graph("x"), [r.StepCanceled("x", 1, "because")]),
+}
+
+OF_STEP: dict[str, tuple[r.Record, set[StepPhase]]] = {
+    "started": (started("x"), {P.READY, P.RUNNING}),
+    "committed": (committed("x"), {P.READY, P.RUNNING}),
+    "caught": (committed("x", caught=True), {P.READY, P.RUNNING, P.EXPANDED}),
+    "expanded": (expanded("x", graph("x/new")), {P.READY, P.RUNNING}),
+    "failed": (failed("x"), {P.READY, P.RUNNING}),
+    "canceled": (r.StepCanceled("x", 1, "because"), {P.WAITING, P.READY, P.RUNNING, P.EXPANDED}),
+}
+
+
+@pytest.mark.parametrize("phase", P, ids=str)
+@pytest.mark.parametrize("name", sorted(OF_STEP))
+def test_a_record_of_a_step_stands_only_where_the_table_allows_it(name: str, phase: StepPhase) -> None:
+    state = IN_PHASE[phase]()
+    assert state.steps["x"].phase is phase
+    record, allowed = OF_STEP[name]
+    if phase in allowed:
+        fold.apply(state, 2, record)
+    else:
+        with pytest.raises(Corrupt, match=rf"segment 2: .* x may not stand here: the step is {phase}"):
+            fold.apply(state, 2, record)
+
+
+def in_status(status: WorkflowStatus) -> RunState:
+    before = {
+        S.RUNNING: [],
+        S.RESUMABLE: [ended(S.RESUMABLE)],
+        S.SUCCEEDED: [committed("a"), ended(S.SUCCEEDED)],
+        S.FAILED: [failed("a"), ended(S.FAILED)],
+        S.CANCELED: [ended(S.CANCELED)],
+    }
+    return runs.state_of(graph("a"), before[status])
+
+
+EVENTS: dict[str, Callable[[RunState], r.Record]] = {
+    "goodbye": lambda state: ended(S.RESUMABLE),
+    "claimed": lambda state: claimed(2),
+    "succeeded": lambda state: ended(S.SUCCEEDED),
+    "failed": lambda state: ended(S.FAILED),
+    "canceled": lambda state: ended(S.CANCELED),
+    "retried": lambda state: claimed(2, retry_failed=1),
+}
+
+
+@pytest.mark.parametrize("event", sorted(EVENTS))
+@pytest.mark.parametrize("status", S, ids=str)
+def test_ends_are_closed_to_all_but_what_the_table_of_transitions_says(status: WorkflowStatus, event: str) -> None:
+    state = in_status(status)
+    assert state.status is status
+    record = EVENTS[event](state)
+    follows = TRANSITIONS.get((status, event))
+    if follows is None and status in ENDS:
+        with pytest.raises(Corrupt):
+            fold.apply(state, 2, record)
+        assert state.status is status
+    elif follows is not None and event != "succeeded":
+        fold.apply(state, 2, record)
+        assert state.status is follows
+
+
+def test_success_needs_the_outcome_of_the_output() -> None:
+    with pytest.raises(Corrupt, match="its output step has no outcome"):
+        runs.state_of(graph("a"), [ended(S.SUCCEEDED)])
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        pytest.param(claimed(3), "the epoch after 1 is 2", id="an epoch is left out"),
+        pytest.param(claimed(1), "the epoch after 1 is 2", id="an epoch comes twice"),
+        pytest.param(started("a", epoch=2), "only 1 was claimed", id="a record of an epoch that nobody claimed"),
+        pytest.param(started("nobody"), "no such step", id="a step that never came into being"),
+        pytest.param(runs.created(graph("a")), "never stands in a segment", id="a name in a segment"),
+        pytest.param(ended(S.RUNNING), "begun by a claim", id="running without a claim"),
+        pytest.param(r.StepExpanded("a", 1), "in neither the record nor a blob", id="an expansion without its DAG"),
+    ],
+)
+def test_what_no_owner_writes_is_named_corrupt(record: r.Record, why: str) -> None:
+    with pytest.raises(Corrupt, match=why) as caught:
+        runs.state_of(graph("a"), [record])
+    assert "'w'" in str(caught.value)
+
+
+def test_only_the_present_failed_end_is_voided() -> None:
+    state = runs.state_of(graph("a"), [failed("a")], [ended(S.FAILED)])
+    with pytest.raises(Corrupt, match="the run ended FAILED in segment 2"):
+        fold.apply(state, 3, claimed(2, retry_failed=1))
+
+
+def test_retrying_a_failed_run_makes_its_failed_and_canceled_steps_ready_and_no_committed_one() -> None:
+    state = runs.state_of(
+        graph("a b c d:b,c"),
+        [started("a"), started("b"), started("c")],
+        [committed("a"), failed("b"), r.StepCanceled("c", 1, "step b failed"), ended(S.FAILED)],
+        [claimed(2, retry_failed=2)],
+    )
+    assert set(state.ready) == {"b", "c"}
+    assert state.steps["a"].phase is P.COMMITTED
+    assert state.failed == 0
+    assert state.steps["b"].error is None
+
+
+def test_retrying_voids_nothing_below_an_expansion_whose_step_has_its_outcome() -> None:
+    state = runs.state_of(
+        graph("x y z:x,y", x=CATCH),
+        [expanded("x", graph("x/a x/b:x/a"))],
+        [failed("x/a"), r.StepCanceled("x/b", 1, "x/a"), committed("x", caught=True)],
+        [failed("y"), ended(S.FAILED)],
+        [claimed(2, retry_failed=3)],
+    )
+    assert state.steps["x/a"].phase is P.FAILED
+    assert state.steps["x/b"].phase is P.CANCELED
+    assert set(state.ready) == {"y"}
+
+
+def test_what_ran_when_an_owner_died_is_ready_again_and_its_tries_count_from_one() -> None:
+    state = runs.state_of(graph("a b"), [started("a"), started("a", number=2), started("b")], [claimed(2)])
+    assert set(state.ready) == {"a", "b"}
+    assert state.steps["a"].tries == 0
+    assert state.culprits == ("a", "b")
+    assert state.stalled == 1
+
+
+@pytest.mark.parametrize(
+    ("between", "stalled"),
+    [
+        pytest.param([], 3, id="nothing"),
+        pytest.param([committed("a", epoch=2)], 2, id="a commit"),
+        pytest.param([expanded("a", graph("a/1"), epoch=2)], 2, id="an expansion"),
+        pytest.param([failed("a", epoch=2)], 3, id="a failure is no progress"),
+        pytest.param([r.StatusChanged(S.RESUMABLE, 2, 9.0)], 2, id="a goodbye is no death"),
+    ],
+)
+def test_claims_without_progress_are_counted(between: list[r.Record], stalled: int) -> None:
+    state = runs.state_of(graph("a b"), [claimed(2)], between, [claimed(3)], [claimed(4)])
+    assert state.stalled == stalled
+
+
+def test_the_tail_of_a_deep_recursion_resolves_in_one_pass_and_not_by_recursion() -> None:
+    state = runs.state_of(graph("s0"))
+    for depth in range(5_000):
+        fold.apply(state, depth + 1, expanded(f"s{depth}", graph(f"s{depth + 1}")))
+    fold.apply(state, 5_001, committed("s5000"))
+    assert state.output is not None
+    assert state.output.outcome == state.steps["s5000"].outcome
+    assert state.succeeded == 5_001
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "caught", "wraps"),
+    [
+        pytest.param(False, False, False, 0, id="nobody catches"),
+        pytest.param(True, False, False, 1, id="the dynamic step catches: (value, None)"),
+        pytest.param(False, True, False, 1, id="its output catches: (value, None)"),
+        pytest.param(True, True, False, 2, id="both: ((value, None), None)"),
+        pytest.param(True, True, True, 1, id="the output raised, both catch: ((None, error), None)"),
+    ],
+)
+def test_each_catching_step_wraps_once(outer: bool, inner: bool, caught: bool, wraps: int) -> None:
+    state = runs.state_of(
+        graph("x", x=StepOptions(catch_exceptions=outer)),
+        [expanded("x", graph("x/a", x__a=StepOptions(catch_exceptions=inner)))],
+        [committed("x/a", caught=caught)],
+    )
+    outcome = state.steps["x"].outcome
+    assert outcome is not None
+    assert (outcome.caught, outcome.wraps) == (caught, wraps)
+
+
+def written(state: RunState, step_id: str) -> list[str]:
+    """What a failure of this step writes, in words."""
+    records = consequences(state, state.steps[step_id], failed(step_id, state.epoch), runs.value("error"))
+    words = []
+    for record in records:
+        fold.apply(state, state.seq + 1, record)
+        what = getattr(record, "step_id", "") or str(getattr(record, "status", ""))
+        words.append(f"{type(record).__name__} {what}")
+    return words
+
+
+FAILURES = {
+    "nothing catches: the run fails, what runs is canceled": (
+        lambda: runs.state_of(graph("a b c d:a,b,c"), [started("a"), started("b")]),
+        ["StepFailed a", "StepCanceled b", "StatusChanged FAILED"],
+    ),
+    "the step itself catches": (
+        lambda: runs.state_of(graph("a b:a", a=CATCH), [started("a")]),
+        ["StepCommitted a"],
+    ),
+    "the dynamic step above catches: its sub-DAG is canceled, the rest goes on": (
+        lambda: runs.state_of(
+            graph("x o p:x,o", x=CATCH), [expanded("x", graph("a x/b x/c:a,x/b"))], [started("a"), started("o")]
+        ),
+        ["StepFailed a", "StepCanceled x/c", "StepCanceled x/b", "StepCommitted x"],
+    ),
+    "the nearest of two above catches": (
+        lambda: runs.state_of(
+            graph("x", x=CATCH),
+            [expanded("x", graph("y x/o z:y,x/o", y=CATCH))],
+            [expanded("y", graph("a y/b:a"))],
+            [started("a")],
+        ),
+        ["StepFailed a", "StepCanceled y/b", "StepCommitted y"],
+    ),
+    "a dynamic step between, which does not catch, is canceled": (
+        lambda: runs.state_of(
+            graph("x", x=CATCH), [expanded("x", graph("y"))], [expanded("y", graph("a"))], [started("a")]
+        ),
+        ["StepFailed a", "StepCanceled y", "StepCommitted x"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_follows_from_a_failure(name: str) -> None:
+    make, expected = FAILURES[name]
+    assert written(make(), "a") == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        pytest.param("a a", "two steps have the id 'a'", id="an id twice"),
+        pytest.param("b:a a", "does not stand before it", id="a parent behind its child"),
+    ],
+)
+def test_a_dag_that_is_none_is_corrupt(steps: str, why: str) -> None:
+    with pytest.raises(Corrupt, match=why):
+        runs.state_of(graph(steps))
