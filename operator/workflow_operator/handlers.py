@@ -1,8 +1,8 @@
 """What kopf does here: it watches, and each event wakes the Workflows that it may concern.
 
 kopf keeps the watches alive (re-lists, expired versions, streams gone silent) in a thread and a loop of its own,
-because at its end it cancels every task of its loop that it does not know. It writes nothing: no peering (peers of equal
-priority freeze each other), no annotations, no finalizers, no events. Observing, deciding and applying is
+because at its end it cancels every task of its loop that it does not know. It writes nothing: no peering (equal peers
+freeze each other), no annotations, no finalizers, no events. Observing, deciding and applying is
 `reconcile.py`'s, in the main loop.
 """
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import aiohttp
+from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
@@ -23,6 +25,7 @@ from workflow_operator.errors import Conflict, Refused, Unreachable
 Object = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
 PAGE = 500
+CONNECTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,18 @@ async def connected(kubeconfig: str = "", *, timeout: float = 15.0) -> AsyncIter
         timeout: seconds for a request.
     """
     settings = await configuration(kubeconfig)
-    async with client.ApiClient(settings) as api:
-        yield Kube(api, timeout=timeout)
+    async with _connector(settings) as connector:
+        settings.client_session_kwargs = {"connector": connector}
+        async with client.ApiClient(settings) as api:
+            yield Kube(api, timeout=timeout)
+
+
+def _connector(settings: client.Configuration) -> aiohttp.TCPConnector:
+    """Connections of which those of canceled requests are closed too; some Pythons leave them open."""
+    tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
+    if settings.cert_file:
+        tls.load_cert_chain(settings.cert_file, keyfile=settings.key_file)
+    return aiohttp.TCPConnector(ssl=tls, limit=CONNECTIONS, enable_cleanup_closed=NEEDS_CLEANUP_CLOSED)
 
 
 async def configuration(kubeconfig: str = "") -> client.Configuration:
