@@ -28,8 +28,14 @@ cluster-status: venv  ## what of it runs
 	@$(PY) -m dev.cluster status
 
 # --- check: what a change must pass before it is looked at ---
+.PHONY: check
+check: venv  ## lint, format, types, contracts between the rooms, sizes; under a minute when warm
+	@$(PY) -m dev.checks
 
 # --- test: all set-up and all tests ---
+.PHONY: test
+test: venv  ## all set-up and all suites, then a table; SUITES="unit repo" runs some of them
+	@$(PY) -m dev.testing $(SUITES)
 
 .PHONY: test-matrix
 test-matrix: venv  ## unit tests and the specification's snippets on every Python and Ray supported
@@ -41,5 +47,12 @@ bench: venv  ## speed in pairs against ray.workflow of Ray 2.47 and plain Ray ta
 	@$(PY) tests/bench/run.py
 
 # --- demo: the main job, end to end ---
+.PHONY: demo
+demo: venv  ## a cluster, the operator, a Workflow whose head is killed, and its end on a new cluster
+	@$(PY) -m dev.demo
 
 # --- crds: generated from the operator's models ---
+.PHONY: crds
+crds: venv  ## write crds/ from the operator's models, and pack them into the chart
+	@$(IN) PYTHONPATH=operator .venv/bin/python -m workflow_operator.api.crds crds
+	cp crds/*.yaml charts/rayworkflow-crds/files/
