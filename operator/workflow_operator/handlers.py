@@ -16,7 +16,7 @@ from typing import Any
 
 import kopf
 
-from workflow_operator.adapters.kube import PODS, RAYCLUSTERS, WORKFLOWS, configuration
+from workflow_operator.adapters.kube import PODS, RAYCLUSTERS, WORKFLOWS, watch_session
 from workflow_operator.core.names import UID_LABEL
 from workflow_operator.interest import Key
 from workflow_operator.reconcile import Reconciler
@@ -110,8 +110,9 @@ def wake_registry(
         in_loop(each)
 
     @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        return await connection(kubeconfig)
+    async def login(**_: Any) -> kopf.AiohttpSession:  # asked again when the token has expired
+        server, session = await watch_session(kubeconfig)
+        return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
     @kopf.on.event(*_kind(WORKFLOWS), registry=registry)
     async def workflow_changed(namespace: str | None, name: str, **_: Any) -> None:
@@ -128,20 +129,6 @@ def wake_registry(
         wake(lambda: reconciler.interests.of_pod(str(namespace), cluster))
 
     return registry
-
-
-async def connection(kubeconfig: str) -> kopf.ConnectionInfo:
-    """The API server for kopf; asked again whenever a token has expired."""
-    settings = await configuration(kubeconfig)
-    scheme, _, token = str(settings.api_key.get("BearerToken", "")).partition(" ")
-    return kopf.ConnectionInfo(
-        server=settings.host,
-        ca_path=settings.ssl_ca_cert,
-        scheme=scheme.capitalize() if token else None,
-        token=token or None,
-        certificate_path=settings.cert_file,
-        private_key_path=settings.key_file,
-    )
 
 
 def _kind(resource: Any) -> tuple[str, str, str]:

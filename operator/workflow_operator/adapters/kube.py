@@ -72,6 +72,17 @@ async def connected(kubeconfig: str = "", *, timeout: float = 15.0) -> AsyncIter
             yield Kube(api, timeout=timeout)
 
 
+async def watch_session(kubeconfig: str = "") -> tuple[str, aiohttp.ClientSession]:
+    """Address of the API server, and a session for whoever speaks HTTP with it by himself.
+
+    The token in it does not rotate: after a 401 a new session is asked for.
+    """
+    settings = await configuration(kubeconfig)
+    token = settings.api_key.get("BearerToken")
+    headers = {"Authorization": f"Bearer {str(token).split()[-1]}"} if token else {}
+    return settings.host, aiohttp.ClientSession(connector=_connector(settings), headers=headers)
+
+
 def _connector(settings: client.Configuration) -> aiohttp.TCPConnector:
     """Connections of which those of canceled requests are closed too; some Pythons leave them open."""
     tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
