@@ -7,12 +7,12 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests.support import runs
 from tests.support.fake_runner import FakeRunner, Script
 from workflow.engine.manager import Manager, Pace
-from workflow.engine.messages import Ended, RunAddress
+from workflow.engine.messages import Ended, RunAddress, StepTask
 from workflow.log.points import NO_POINTS, Points
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Graph
@@ -22,6 +22,9 @@ from workflow.store.memory import MemoryStore
 from workflow.testing.failing import FailingStore
 
 T = TypeVar("T")
+
+SILENT = 31.0
+"""Seconds behind which a manager that said nothing counts as gone."""
 
 FAST = Pace(heartbeat=0.05, bell=0.02, fence=0.05, follow=0.02, store=0.02)
 _uuids = itertools.count(1)
@@ -81,6 +84,10 @@ class House:
         if last is not None:
             self.inner.overwrite(f"managers/{manager.me.manager}", last)
 
+    def keys(self, prefix: str = "") -> list[str]:
+        """What lies in the store."""
+        return [info.key for info in self.inner.list(prefix)]
+
     def keep_function(self, created: Created) -> None:
         """Store the blob that a run's steps name."""
         RunLog(self.inner, created).blobs.put(b"a function")
@@ -102,6 +109,18 @@ def new_run(
 async def soon(what: Awaitable[T], timeout: float = 10.0) -> T:
     """Its result; a failure where it hangs."""
     return await asyncio.wait_for(what, timeout)
+
+
+def never(task: StepTask) -> None:
+    """A script: no step ends by itself."""
+
+
+async def begun(house: House, manager: Manager, dag: str = "a b:a", **fields: Any) -> Created:
+    """A run that was started."""
+    created = new_run(dag, **fields)
+    house.keep_function(created)
+    await soon(manager.start(created))
+    return created
 
 
 async def finish(house: House, manager: Manager, created: Created) -> Ended:

@@ -14,9 +14,9 @@ class StopAt:
         act: what happens meanwhile.
     """
 
-    def __init__(self, point: str, act: Callable[[], None]) -> None:
+    def __init__(self, point: str, act: Callable[[], object]) -> None:
         self._point = point
-        self._act: Callable[[], None] | None = act
+        self._act: Callable[[], object] | None = act
 
     def reach(self, point: str) -> None:
         """See the port."""

@@ -115,7 +115,7 @@ class RunLog:
         """The records of one segment, or None where it is not written yet."""
         key = self.paths.segment(seq)
         data = self.store.get(key)
-        return None if data is None else segments.decode(key, data)
+        return None if data is None else segments.decode(key, data, (self.created.run_uuid, seq))
 
     def replay(self) -> RunState:
         """The run's state now: the newest snapshot and the segments behind it."""

@@ -33,12 +33,13 @@ def encode(run_uuid: str, seq: int, put_id: str, records: Sequence[Record]) -> b
     return f"{FORMAT} {hashlib.sha256(body).hexdigest()}\n".encode("ascii") + body
 
 
-def decode(key: str, data: bytes) -> list[Record]:
+def decode(key: str, data: bytes, place: tuple[str, int] | None = None) -> list[Record]:
     """The records of an object.
 
     Args:
         key: where it lies; for the text of an error.
         data: its bytes.
+        place: the run and the seq that it must say itself, where the caller knows them.
 
     Raises:
         Corrupt: it is torn, altered, of another format or no such object; the text names the key.
@@ -63,6 +64,12 @@ def decode(key: str, data: bytes) -> list[Record]:
         raise Corrupt(f"{key}: its checksum fits, its content does not: {error}", key=key) from error
     except Corrupt as error:
         raise Corrupt(f"{key}: {error}", key=key) from error
+    if not isinstance(header, dict):
+        raise Corrupt(f"{key}: its checksum fits, its content does not: no header", key=key)
+    if place is not None and (header.get("run"), header.get("seq")) != place:
+        raise Corrupt(
+            f"{key}: holds segment {header.get('seq')} of run {header.get('run')}, which belongs elsewhere", key=key
+        )
     if header.get("count") != len(records):
         raise Corrupt(f"{key}: says {header.get('count')} records, holds {len(records)}", key=key)
     return records

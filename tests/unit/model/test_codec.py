@@ -30,7 +30,10 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
         )
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return st.builds(kind, **{field.name: anything(hints[field.name]) for field in dataclasses.fields(kind)})
+        return st.builds(
+            typing.cast("type[Any]", kind),
+            **{field.name: anything(hints[field.name]) for field in dataclasses.fields(kind)},
+        )
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         return st.one_of([anything(each) for each in typing.get_args(kind)])

@@ -58,7 +58,7 @@ def test_a_record_of_a_step_stands_only_where_the_table_allows_it(name: str, pha
 
 
 def in_status(status: WorkflowStatus) -> RunState:
-    before = {
+    before: dict[WorkflowStatus, list[r.Record]] = {
         S.RUNNING: [],
         S.RESUMABLE: [ended(S.RESUMABLE)],
         S.SUCCEEDED: [committed("a"), ended(S.SUCCEEDED)],
@@ -214,7 +214,7 @@ def written(state: RunState, step_id: str) -> list[str]:
     return words
 
 
-FAILURES = {
+FAILURES: dict[str, tuple[Callable[[], RunState], list[str]]] = {
     "nothing catches: the run fails, what runs is canceled": (
         lambda: runs.state_of(graph("a b c d:a,b,c"), [started("a"), started("b")]),
         ["StepFailed a", "StepCanceled b", "StatusChanged FAILED"],

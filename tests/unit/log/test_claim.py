@@ -1,0 +1,288 @@
+"""Claim and fence: who may claim, as a table; and a rival put at every named point."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.support import invariants, runs
+from tests.support.rivals import Dies, HoldAt, StopAt, die
+from workflow.errors import Fenced, InUse, Superseded, WorkflowConflict
+from workflow.log import naming, points
+from workflow.log import paths as keys
+from workflow.log.claim import Claimant, claim, refusal
+from workflow.log.points import NO_POINTS, Points
+from workflow.log.run_log import RunLog
+from workflow.model import records as r
+from workflow.model.run_view import Owner
+from workflow.model.snapshot import compact
+from workflow.model.state import RunState
+from workflow.model.status import WorkflowStatus
+from workflow.store.memory import MemoryStore
+
+DAG = runs.graph("a b:a")
+S = WorkflowStatus
+
+OWNERS = {
+    "a person's": Owner("m1", "i1", "manager-1"),
+    "u's attempt 2": Owner("m1", "i1", "manager-1", "u", 2),
+}
+STATES: dict[str, list[r.Record]] = {
+    "runs": [],
+    "goodbye": [r.StatusChanged(S.RESUMABLE, 1, 9.0)],
+    "failed": [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 9.0)],
+    "canceled": [r.StatusChanged(S.CANCELED, 1, 9.0)],
+}
+ANYBODY = Owner("m2", "i2")
+RESTARTED = Owner("m1", "i2")
+
+
+def case(
+    state: str, silent: bool, me: Owner, says: type[Exception] | None, *, owner: str = "a person's", **asked: bool
+) -> object:
+    name = f"{owner}, {state}, {'silent' if silent else 'alive'}: {me.manager} {me.uid}{me.attempt or ''} {asked or ''}"
+    return pytest.param(owner, state, silent, me, asked, says, id=name)
+
+
+U1, U2, U3 = (Owner("m2", "i2", "", "u", attempt) for attempt in (1, 2, 3))
+V1 = Owner("m3", "i3", "", "v", 1)
+
+
+@pytest.mark.parametrize(
+    ("owner", "state", "silent", "me", "asked", "says"),
+    [
+        case("runs", False, ANYBODY, InUse),
+        case("runs", True, ANYBODY, None),
+        case("runs", False, ANYBODY, None, take_over=True),
+        case("goodbye", False, ANYBODY, None),
+        case("runs", False, RESTARTED, None),
+        case("failed", True, ANYBODY, WorkflowConflict),
+        case("failed", True, ANYBODY, WorkflowConflict, take_over=True),
+        case("failed", False, ANYBODY, None, retry_failed=True),
+        case("canceled", True, ANYBODY, WorkflowConflict, retry_failed=True, take_over=True),
+        case("runs", False, U1, InUse),
+        case("runs", False, U1, Superseded, owner="u's attempt 2"),
+        case("runs", True, U1, Superseded, owner="u's attempt 2"),
+        case("goodbye", True, U1, Superseded, owner="u's attempt 2"),
+        case("runs", True, U1, Superseded, owner="u's attempt 2", take_over=True),
+        case("runs", False, U2, InUse, owner="u's attempt 2"),
+        case("runs", True, U2, None, owner="u's attempt 2"),
+        case("goodbye", False, U2, None, owner="u's attempt 2"),
+        case("runs", False, U3, None, owner="u's attempt 2"),
+        case("runs", False, V1, InUse, owner="u's attempt 2"),
+        case("runs", True, V1, None, owner="u's attempt 2"),
+        case("goodbye", False, V1, None, owner="u's attempt 2"),
+        case("runs", False, ANYBODY, InUse, owner="u's attempt 2"),
+        case("runs", False, RESTARTED, InUse, owner="u's attempt 2"),
+        case("runs", False, Owner("m1", "i2", "", "u", 2), None, owner="u's attempt 2"),
+        case("runs", False, Owner("m1", "i2", "", "v", 2), InUse, owner="u's attempt 2"),
+    ],
+)  # fmt: skip
+def test_who_may_claim(
+    owner: str, state: str, silent: bool, me: Owner, asked: dict[str, bool], says: type[Exception] | None
+) -> None:
+    folded = runs.state_of(DAG, *([STATES[state]] if STATES[state] else []), owner=OWNERS[owner])
+    refused = refusal(folded, Claimant(me, at=1.0, **asked), silent)  # type: ignore[arg-type]
+    assert (type(refused) if refused else None) is says
+    if refused is not None:
+        assert "'w'" in str(refused)
+
+
+# --- on a store ---
+
+
+class Scene:
+    """A run of one owner, and claimants with points of their own."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.created = runs.created(DAG)
+        naming.write_name(self.store, self.created)
+        RunLog(self.store, self.created).blobs.put(b"a function")
+
+    def log(self, of: Points = NO_POINTS) -> RunLog:
+        return RunLog(self.store, self.created, of)
+
+    def claim(self, manager: str, of: Points = NO_POINTS, **asked: bool) -> RunState:
+        log = self.log(of)
+        state = log.replay()
+        claim(log, state, Claimant(Owner(manager, "i", f"manager-{manager}"), 1.0, **asked))  # type: ignore[arg-type]
+        return state
+
+    def epochs(self) -> list[str]:
+        return [w.record.owner.manager for w in invariants.log_of(self.store, "w") if isinstance(w.record, r.Claimed)]
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_a_claim_is_the_next_epoch(scene: Scene) -> None:
+    state = scene.claim("m2", take_over=True)
+    assert (state.epoch, state.owner.manager, state.status) == (2, "m2", S.RUNNING)
+    assert scene.epochs() == ["m2"]
+
+
+@pytest.mark.parametrize("point", [points.BEFORE_CLAIM, points.AFTER_CLAIM])
+def test_a_rival_that_claims_at_a_point_of_ours(scene: Scene, point: str) -> None:
+    """Before our append the rival wins and we are refused; behind it the rival takes over from us and we are fenced."""
+    scene.store.overwrite(keys.heartbeat("rival"), b"")
+    rival = StopAt(point, lambda: scene.claim("rival", take_over=True))
+    if point == points.BEFORE_CLAIM:
+        with pytest.raises(InUse, match="manager-rival"):
+            scene.claim("m2", rival)
+        assert scene.epochs() == ["rival"]
+    else:
+        mine = scene.claim("m2", rival, take_over=True)
+        assert scene.epochs() == ["m2", "rival"]
+        with pytest.raises(Fenced):
+            scene.log().append(mine.seq + 1, [runs.started("a", epoch=2)])
+    assert rival.reached
+    invariants.check(scene.store, "w")
+
+
+def test_a_claimant_that_lost_the_seq_and_may_take_over_goes_on_behind_the_winner(scene: Scene) -> None:
+    rival = StopAt(points.BEFORE_CLAIM, lambda: scene.claim("rival", take_over=True))
+    state = scene.claim("m2", rival, take_over=True)
+    assert scene.epochs() == ["rival", "m2"]
+    assert state.epoch == 3
+    invariants.check(scene.store, "w")
+
+
+def test_an_owner_that_commits_while_a_claim_is_on_its_way_keeps_its_commit(scene: Scene) -> None:
+    def commit() -> None:
+        scene.log().append(1, [runs.started("a"), runs.committed("a")])
+
+    state = scene.claim("m2", StopAt(points.BEFORE_CLAIM, commit), take_over=True)
+    assert set(state.ready) == {"b"}
+    invariants.check(scene.store, "w")
+
+
+def test_an_owner_that_ends_the_run_while_a_claim_is_on_its_way_ends_it(scene: Scene) -> None:
+    def finish() -> None:
+        scene.log().append(1, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCEEDED, 1, 1.0)])
+
+    with pytest.raises(WorkflowConflict, match="has ended SUCCEEDED"):
+        scene.claim("m2", StopAt(points.BEFORE_CLAIM, finish), take_over=True)
+    invariants.check(scene.store, "w")
+
+
+@pytest.mark.parametrize("point", [points.BEFORE_COMMIT, points.AFTER_COMMIT])
+def test_an_owner_overtaken_at_a_point_of_its_commit(scene: Scene, point: str) -> None:
+    owner = scene.log(StopAt(point, lambda: scene.claim("m2", take_over=True)))
+    records: list[r.Record] = [runs.started("a"), runs.committed("a")]
+    if point == points.BEFORE_COMMIT:
+        with pytest.raises(Fenced, match="written by another owner"):
+            owner.append(1, records)
+        assert invariants.committed(scene.store, "w") == []
+    else:
+        owner.append(1, records)
+        with pytest.raises(Fenced):
+            owner.append(2, [runs.started("b")])
+        assert invariants.committed(scene.store, "w") == ["a"]
+    invariants.check(scene.store, "w")
+
+
+@pytest.mark.parametrize("point", points.ALL)
+def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) -> None:
+    store = MemoryStore()
+    dag = runs.graph("a " + " ".join(f"s{i}:a" for i in range(300)))  # large: its DAG lies in a blob
+    dies: Points = StopAt(point, die)
+    created = runs.created(dag)
+    log = RunLog(store, created, dies)
+
+    def whole_life() -> None:
+        log.blobs.put(b"a function")
+        inline, blob = log.blobs.keep_graph(dag)
+        mine = runs.created(dag, graph=inline) if inline else runs.created(dag, graph=None, graph_blob=blob)
+        naming.write_name(store, mine, dies)
+        owned = RunLog(store, mine, dies)
+        owned.append(1, [runs.started("a"), runs.committed("a")])
+        owned.write_snapshot(1, compact(owned.replay()))
+        claim(owned, owned.replay(), Claimant(Owner("m2", "i"), 1.0, take_over=True))
+
+    with pytest.raises(Dies):
+        whole_life()
+    named = naming.current(store, "w")
+    if named is None:
+        assert point in (points.BEFORE_BLOB, points.AFTER_BLOB, points.BEFORE_NAME)
+        return
+    assert isinstance(named, r.Created)
+    after = RunLog(store, named)
+    state = after.replay()
+    claim(after, state, Claimant(Owner("m3", "i"), 1.0, take_over=True))
+    assert state.steps["a"].outcome is not None or not invariants.committed(store, "w")
+    invariants.check(store, "w")
+
+
+def test_a_waiting_owner_looks_ahead(scene: Scene) -> None:
+    scene.log().check_fence(0)
+    scene.claim("m2", take_over=True)
+    with pytest.raises(Fenced):
+        scene.log().check_fence(0)
+
+
+def test_a_lost_answer_to_a_claim_is_known_as_ones_own(scene: Scene) -> None:
+    log = scene.log()
+    segment = log.seal(1, [runs.claimed(2)])
+    assert log.try_store(segment)
+    assert log.try_store(segment)
+    assert not log.try_store(log.seal(1, [runs.claimed(2)]))
+
+
+ROUNDS = 50
+
+
+def test_two_claimants_released_together_have_one_winner_each_time() -> None:
+    for _ in range(ROUNDS):
+        scene = Scene()
+        gate = threading.Barrier(2)
+        results: dict[str, object] = {}
+
+        def contend(manager: str, scene: Scene = scene, gate: threading.Barrier = gate) -> None:
+            scene.store.overwrite(keys.heartbeat(manager), b"")
+            log = scene.log()
+            state = log.replay()
+            gate.wait(10)
+            try:
+                claim(log, state, Claimant(Owner(manager, "i", manager), 1.0))
+                results[manager] = state  # noqa: B023 - joined in the same round
+            except InUse as error:
+                results[manager] = error  # noqa: B023
+
+        threads = [threading.Thread(target=contend, args=(manager,)) for manager in ("m2", "m3")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        winners = [manager for manager, result in results.items() if isinstance(result, RunState)]
+        assert len(results) == 2
+        assert scene.epochs() == winners
+        assert len(winners) == 1
+        invariants.check(scene.store, "w")
+
+
+def test_a_zombie_held_at_its_commit_for_the_life_of_the_next_owner_writes_nothing(scene: Scene) -> None:
+    hold = HoldAt(points.BEFORE_COMMIT)
+    raised: list[BaseException] = []
+
+    def zombie() -> None:
+        try:
+            scene.log(hold).append(1, [runs.committed("a", text="zombie")])
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            raised.append(error)
+
+    thread = threading.Thread(target=zombie)
+    thread.start()
+    assert hold.here.wait(10)
+    state = scene.claim("m2", take_over=True)
+    end: list[r.Record] = [runs.committed("a", 2), runs.committed("b", 2), r.StatusChanged(S.SUCCEEDED, 2, 1.0)]
+    scene.log().append(state.seq + 1, end)
+    before = invariants.log_bytes(scene.store, "w")
+    hold.let_go()
+    thread.join(10)
+    assert [type(error) for error in raised] == [Fenced]
+    assert invariants.log_bytes(scene.store, "w") == before
+    invariants.check(scene.store, "w")

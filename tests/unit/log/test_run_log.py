@@ -1,0 +1,121 @@
+"""One run's log: replay from snapshot and tail, blobs that are missing or damaged, catching up."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import runs
+from tests.support.runs import committed, expanded, started
+from workflow.errors import Corrupt
+from workflow.log import naming
+from workflow.log.blobs import INLINE
+from workflow.log.run_log import RunLog
+from workflow.model import snapshot
+from workflow.model.graph import Value
+from workflow.reading import Follower
+from workflow.store.memory import MemoryStore
+
+DAG = runs.graph("a b:a c:b")
+
+
+@pytest.fixture
+def log() -> RunLog:
+    store = MemoryStore()
+    created = runs.created(DAG)
+    naming.write_name(store, created)
+    return RunLog(store, created)
+
+
+def test_a_run_without_segments_is_at_its_beginning(log: RunLog) -> None:
+    state = log.replay()
+    assert (state.seq, state.epoch, set(state.ready)) == (0, 1, {"a"})
+
+
+def test_replay_reads_the_newest_snapshot_and_the_tail(log: RunLog) -> None:
+    log.append(1, [committed("a")])
+    log.write_snapshot(1, snapshot.compact(log.replay()))
+    log.append(2, [committed("b")])
+    log.write_snapshot(2, snapshot.compact(log.replay()))
+    log.append(3, [started("c")])
+    whole = runs.picture(log.replay())
+    for seq in (1, 2):  # what a snapshot holds is not read again
+        log.store.overwrite(log.paths.segment(seq), b"not read")
+    log.store.overwrite(log.paths.snapshot(1), b"not read")
+    assert runs.picture(log.replay()) == whole
+
+
+@pytest.mark.parametrize("what", ["segment", "snapshot"])
+def test_damage_is_named_by_its_key(log: RunLog, what: str) -> None:
+    log.append(1, [committed("a")])
+    log.write_snapshot(1, snapshot.compact(log.replay()))
+    log.append(2, [committed("b")])
+    key = log.paths.segment(2) if what == "segment" else log.paths.snapshot(1)
+    data = log.store.get(key)
+    assert data is not None
+    log.store.overwrite(key, data[:-7])
+    with pytest.raises(Corrupt) as caught:
+        log.replay()
+    assert key in str(caught.value)
+    assert caught.value.key == key  # type: ignore[attr-defined]
+
+
+def test_catching_up_costs_one_look_where_there_is_nothing(log: RunLog) -> None:
+    state = log.replay()
+    assert not log.catch_up(state)
+    log.append(1, [committed("a")])
+    log.append(2, [committed("b")])
+    assert log.catch_up(state)
+    assert state.seq == 2
+
+
+@pytest.mark.parametrize(("size", "inline"), [(0, True), (INLINE, True), (INLINE + 1, False), (3_000_000, False)])
+def test_large_values_lie_in_blobs(log: RunLog, size: int, inline: bool) -> None:
+    kept = log.blobs.keep(b"x" * size)
+    assert (kept.inline is not None) == inline
+    assert kept.size == size
+    assert log.blobs.load(kept) == b"x" * size
+
+
+def test_the_same_bytes_are_one_blob(log: RunLog) -> None:
+    assert log.blobs.keep(b"y" * 2_000_000) == log.blobs.keep(b"y" * 2_000_000)
+    assert len([info for info in log.store.list("workflows/") if "/blobs/" in info.key]) == 1
+
+
+def test_a_missing_or_altered_blob_is_named(log: RunLog) -> None:
+    value = log.blobs.keep(b"z" * 100_000)
+    log.store.overwrite(log.paths.blob(value.blob), b"altered")
+    with pytest.raises(Corrupt, match=value.blob):
+        log.blobs.load(value)
+    log.store.delete(log.paths.blob(value.blob))
+    with pytest.raises(Corrupt, match="named by the log and missing"):
+        log.blobs.load(Value(blob=value.blob))
+
+
+def test_a_large_dag_lies_in_a_blob_and_folds_from_there(log: RunLog) -> None:
+    wide = runs.graph(" ".join(f"a/{i}" for i in range(2_000)))
+    inline, blob = log.blobs.keep_graph(wide)
+    assert inline is None
+    record = expanded("a", wide)
+    log.append(1, [type(record)(record.step_id, 1, None, blob)])
+    assert len(log.replay().steps) == 2_003
+
+
+def test_a_follower_gives_the_same_object_until_something_changes(log: RunLog) -> None:
+    follower = Follower(log.store, "w")
+    first = follower.poll()
+    assert follower.poll() is first
+    log.append(1, [committed("a")])
+    second = follower.poll()
+    assert second is not first
+    assert second is not None
+    assert second.counts.succeeded == 1
+
+
+def test_a_follower_of_nothing_sees_the_run_once_it_is_there() -> None:
+    store = MemoryStore()
+    follower = Follower(store, "w")
+    assert follower.poll() is None
+    naming.write_name(store, runs.created(DAG))
+    view = follower.poll()
+    assert view is not None
+    assert view.run_uuid == "run-1"

@@ -1,0 +1,85 @@
+"""Pickles of the user's values: what cannot be carried says what to do, and texts never lose a value."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from workflow.errors import Corrupt, Invalid
+from workflow.log import values
+
+
+def plain(obj: Any) -> None:
+    """Replaces nothing."""
+
+
+def unknown(kind: str, name: str) -> Any:
+    raise AssertionError(f"no mark was expected: {kind} {name}")
+
+
+class Marked:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def marking(obj: Any) -> tuple[Any, ...] | None:
+    return values.mark("thing", obj.name) if isinstance(obj, Marked) else None
+
+
+def test_marks_stand_for_what_lies_outside() -> None:
+    data = values.dumps({"a": [Marked("x"), (Marked("y"), 3)]}, marking)
+    assert values.loads(data, lambda kind, name: f"{kind} {name}") == {"a": ["thing x", ("thing y", 3)]}
+
+
+def test_one_object_in_two_places_stays_one() -> None:
+    shared = [1]
+    first, second = values.loads(values.dumps((shared, shared), plain), unknown)
+    assert first is second
+
+
+def test_what_cannot_be_pickled_says_what_to_do() -> None:
+    with pytest.raises(Invalid, match=r"a list cannot be pickled: TypeError: .*lock.*; pass data instead"):
+        values.dumps([threading.Lock()], plain)
+
+
+def test_what_cannot_be_unpickled_names_both_sides() -> None:
+    with pytest.raises(Invalid, match=r"written by python 2, .*read by python 3.* cloudpickle"):
+        values.loads(b"no pickle", unknown, "python 2")
+
+
+def test_a_mark_read_where_nothing_resolves_it_is_named() -> None:
+    import pickle
+
+    with pytest.raises(Corrupt, match="refers to thing x"):
+        pickle.loads(values.dumps(Marked("x"), marking))
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        pytest.param({"a": [1, None]}, '{"a": [1, null]}', id="JSON"),
+        pytest.param("é", '"é"', id="text"),
+        pytest.param({1, }, "{1}", id="no JSON"),
+        pytest.param(float("nan"), "nan", id="no JSON number"),
+        pytest.param(Mute(), "<Mute, whose text cannot be made: no text>", id="no text"),
+    ],
+)  # fmt: skip
+def test_a_value_as_text(value: Any, text: str) -> None:
+    assert values.render(value) == text
+
+
+def test_a_long_text_is_cut() -> None:
+    assert len(values.render("x" * 100_000)) == values.LONGEST_TEXT
+
+
+def test_a_value_that_holds_itself_has_a_text() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert values.render(endless) == "[[...]]"
