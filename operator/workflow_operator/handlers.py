@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -22,6 +22,7 @@ from workflow_operator.interest import Key
 from workflow_operator.reconcile import Reconciler
 
 CLUSTER_LABEL = "ray.io/cluster"
+WATCHER = "rayworkflow-operator"
 RELIST_SECONDS = 240
 """A watch is ended by the server after this time, and all objects are listed, and so looked at, again."""
 
@@ -70,6 +71,7 @@ class Watches:
                 registry=registry,
                 settings=watch_settings(),
                 standalone=True,
+                identity=cast("Any", WATCHER),  # or kopf asks for the user's name, which an image need not know
                 clusterwide=not self._scope.namespaces,
                 namespaces=list(self._scope.namespaces),
                 stop_flag=self._stop,

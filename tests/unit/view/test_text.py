@@ -55,7 +55,7 @@ def test_a_dynamic_step_with_its_children() -> None:
         "book      committed  epoch 1    1.5 s",
         "├─ fly    committed  epoch 1    1.5 s  (2 tries)",
         "├─ fly_1  running    epoch 2",
-        "└─ pay    waiting                       <- fly, fly_1",
+        "└─ pay    waiting                      <- fly, fly_1",
     ]
 
 
