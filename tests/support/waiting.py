@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 PAUSE = 0.02
 
 
-async def eventually(look: Callable[[], T | Awaitable[T | None] | None], timeout: float = 20.0) -> T:
+@overload
+async def eventually(look: Callable[[], Awaitable[T | None]], timeout: float = 20.0) -> T: ...
+@overload
+async def eventually(look: Callable[[], T | None], timeout: float = 20.0) -> T: ...
+async def eventually(look: Callable[[], Any], timeout: float = 20.0) -> Any:
     """Call `look` until it returns something true, and return that.
 
     Args:
@@ -33,3 +38,20 @@ async def eventually(look: Callable[[], T | Awaitable[T | None] | None], timeout
         if loop.time() > deadline:
             raise AssertionError(f"not within {timeout} s: {last}")
         await asyncio.sleep(PAUSE)
+
+
+def until(look: Callable[[], T | None], timeout: float = 60.0) -> T:
+    """Like `eventually`, for code that has no event loop: drivers, steps and tests of the library."""
+    deadline = time.monotonic() + timeout
+    while True:
+        last: object
+        try:
+            found = look()
+            if found:
+                return found
+            last = found
+        except AssertionError as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {last}")
+        time.sleep(PAUSE)

@@ -1,0 +1,151 @@
+"""What the JSON of RayClusters and pods means, as a table of cases that were seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workflow_operator.adapters.kuberay import cluster_view, head_view, newest_warning, pod_trouble
+from workflow_operator.api.status import HeadIdentity
+
+TIME = "2026-11-24T10:00:00Z"
+LATER = "2026-11-24T10:00:09Z"
+
+
+def pod(name: str = "head-1", kind: str = "head", made: str = TIME, **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "uid": f"uid-{name}",
+            "creationTimestamp": made,
+            "labels": {"ray.io/node-type": kind},
+        },
+        "spec": {"containers": [{"name": "ray"}, {"name": "sidecar"}]},
+        "status": status,
+    }
+
+
+def container(name: str = "ray", **state: Any) -> dict[str, Any]:
+    return {"name": name, "image": "ray:1", "containerID": "containerd://abc", "state": state}
+
+
+def cluster(status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    meta = {"name": "trip-1", "uid": "cluster-uid", "creationTimestamp": TIME, "labels": {"a": "b"}}
+    return {"metadata": meta, "spec": spec, "status": status or {}}
+
+
+def condition(kind: str, status: str = "True", **more: str) -> dict[str, str]:
+    return {"type": kind, "status": status, "lastTransitionTime": TIME, **more}
+
+
+def test_a_running_head_is_known_by_its_pod_and_its_ray_container() -> None:
+    statuses = [container("sidecar", running={}), container("ray", running={})]
+    view = head_view(
+        pod(phase="Running", podIP="198.18.0.9", conditions=[condition("Ready")], containerStatuses=statuses)
+    )
+    assert view.identity == HeadIdentity(pod_uid="uid-head-1", container_id="containerd://abc")
+    assert (view.ip, view.phase, view.running, view.ready, view.deleting) == (
+        "198.18.0.9",
+        "Running",
+        True,
+        True,
+        False,
+    )
+
+
+def test_a_head_whose_ray_container_ended_says_why() -> None:
+    view = head_view(pod(phase="Failed", containerStatuses=[container(terminated={"reason": "OOMKilled"})]))
+    assert (view.running, view.reason) == (False, "OOMKilled")
+
+
+def test_a_head_that_was_never_started_has_no_container() -> None:
+    assert head_view(pod()).identity.container_id == ""
+
+
+def test_of_two_heads_the_one_that_stays_counts() -> None:
+    going = pod("head-1", made=LATER)
+    going["metadata"]["deletionTimestamp"] = LATER
+    view = cluster_view(cluster(), [going, pod("head-2")])
+    assert view.head is not None
+    assert view.head.pod_name == "head-2"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "says"),
+    [
+        pytest.param(
+            {"containerStatuses": [container(waiting={"reason": "ImagePullBackOff", "message": "no such image"})]},
+            "ImagePullBackOff",
+            "pod head-1, image ray:1: no such image",
+            id="image",
+        ),
+        pytest.param(
+            {"initContainerStatuses": [container(waiting={"reason": "CrashLoopBackOff"})]},
+            "CrashLoopBackOff",
+            "CrashLoopBackOff",
+            id="init container",
+        ),
+        pytest.param(
+            {"conditions": [condition("PodScheduled", "False", reason="Unschedulable", message="0/1 nodes")]},
+            "Unschedulable",
+            "pod head-1: 0/1 nodes",
+            id="no node",
+        ),
+        pytest.param({"phase": "Failed", "reason": "Evicted", "message": "memory"}, "Evicted", "memory", id="evicted"),
+    ],
+)
+def test_trouble_is_named(status: dict[str, Any], reason: str, says: str) -> None:
+    trouble = pod_trouble(pod(**status))
+    assert trouble is not None
+    assert trouble.reason == reason
+    assert says in trouble.message
+
+
+@pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
+def test_a_pod_that_is_starting_is_in_no_trouble(reason: str) -> None:
+    assert pod_trouble(pod(containerStatuses=[container(waiting={"reason": reason})])) is None
+
+
+def test_the_trouble_of_the_head_comes_before_that_of_a_worker() -> None:
+    worker = pod("worker-1", "worker", phase="Failed", reason="Evicted")
+    head = pod(containerStatuses=[container(waiting={"reason": "ErrImagePull"})])
+    view = cluster_view(cluster(), [worker, head])
+    assert view.trouble is not None
+    assert view.trouble.reason == "ErrImagePull"
+
+
+READY = {"conditions": [condition("RayClusterProvisioned"), condition("HeadPodReady")]}
+
+
+@pytest.mark.parametrize(
+    ("status", "spec", "field", "value"),
+    [
+        pytest.param(READY, {}, "ready", True, id="ready"),
+        pytest.param({"state": "ready"}, {}, "ready", False, id="the sticky state alone is not ready"),
+        pytest.param({}, {"suspend": True}, "suspended", True, id="suspended by spec"),
+        pytest.param({"conditions": [condition("RayClusterSuspended")]}, {}, "suspended", True, id="suspended"),
+        pytest.param({"state": "failed", "reason": "quota"}, {}, "failed", "quota", id="failed"),
+        pytest.param(
+            {"conditions": [condition("ReplicaFailure", reason="FailedCreateHeadPod", message="quota")]},
+            {},
+            "failed",
+            "FailedCreateHeadPod: quota",
+            id="no pod could be made",
+        ),
+        pytest.param({}, {"authOptions": {"mode": "token"}}, "token_secret", "trip-1", id="token"),
+        pytest.param({}, {"authOptions": {"mode": "token", "secretName": "s"}}, "token_secret", "s", id="own secret"),
+        pytest.param({}, {"authOptions": {"mode": "disabled"}}, "token_secret", "", id="no token"),
+    ],
+)
+def test_a_cluster_as_a_value(status: dict[str, Any], spec: dict[str, Any], field: str, value: object) -> None:
+    assert getattr(cluster_view(cluster(status, **spec), []), field) == value
+
+
+def test_the_newest_warning_counts() -> None:
+    events: list[dict[str, Any]] = [
+        {"reason": "Old", "message": "1", "lastTimestamp": TIME},
+        {"reason": "New", "message": "2", "lastTimestamp": None, "eventTime": LATER},
+    ]
+    assert newest_warning(events) == "New: 2"
+    assert newest_warning([]) == ""
