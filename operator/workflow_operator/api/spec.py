@@ -142,8 +142,8 @@ class Recovery(Value):
     """Automatic: a new attempt continues from the checkpoints. Manual: the Workflow stays Resumable until the
     annotation rayworkflow.dev/resume gets a new value."""
     max_resumes: Annotated[int, Field(ge=0, le=1000)] = 5
-    """How many ownerships in a row may end without one new finished step before the Workflow fails. Progress sets the
-    count back, so a long run on preemptible nodes is never given up. 0: the first failure of a cluster ends it."""
+    """How many resumes in a row may bring no new finished step before the Workflow fails. Progress sets the count back,
+    so a long run on preemptible nodes is never given up. 0: the first failure of a cluster ends it."""
     backoff: Backoff = Field(default_factory=Backoff)
     """Wait between attempts."""
 

@@ -114,7 +114,7 @@ class Resumes(Value):
     total: int = 0
     """Attempts that followed a failure."""
     without_progress: int = 0
-    """Ownerships and attempts in a row without one new finished step."""
+    """Resumes, and attempts that never ran, in a row without one new finished step."""
     never_ran: int = 0
     """Of these, attempts that failed before they came to own the run."""
 

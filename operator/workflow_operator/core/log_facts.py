@@ -53,6 +53,12 @@ class LogFacts:
         """A manager that owns the run was heard of lately."""
         return self.liveness is WorkflowStatus.RUNNING
 
+    @property
+    def left_by_another(self) -> bool:
+        """There is a run without an end, and its owner, who is not this object, left it or fell silent."""
+        view = self.view
+        return self.standing is Standing.FREE and view is not None and not view.tombstone and view.n == self.n
+
 
 def read(workflow: WorkflowObject, run: RunRead | RunUnread | None) -> LogFacts:
     """What the log says about this object.

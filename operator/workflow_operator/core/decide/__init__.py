@@ -38,6 +38,7 @@ PHASES: Mapping[Phase, Callable[[Turn], Outcome]] = {
     Phase.CANCELED: terminal,
 }
 _WITHOUT_SUBMISSION = (Phase.RESUMABLE, Phase.CANCELING)
+_TELLING = (Standing.OURS, Standing.ENDED, Standing.FINISHED_BEFORE)
 
 
 def decide(observation: Observation, now: float) -> Decision:
@@ -66,20 +67,25 @@ def decide(observation: Observation, now: float) -> Decision:
 def _with_log(state: WorkflowState, facts: LogFacts, now: float) -> WorkflowState:
     """The state with what the log tells of a run that is this object's."""
     view = facts.view
-    if (
-        view is None
-        or view.tombstone
-        or facts.standing not in (Standing.OURS, Standing.ENDED, Standing.FINISHED_BEFORE)
-    ):
+    if facts.standing is Standing.FREE and state.phase in _WITHOUT_SUBMISSION and facts.n > state.n > 0:
+        return state.model_copy(update={"n": facts.n, "run_id": facts.run_uuid})
+    if view is None or view.tombstone or facts.standing not in _TELLING:
         return state
     changes: dict[str, object] = {"steps": _steps(state.steps, view, now)}
     if facts.standing is not Standing.FINISHED_BEFORE:
         changes |= {"epoch": max(state.epoch, view.epoch), "blocked_since": None}
-    if state.attempt == 0 and view.owner is not None and facts.standing is Standing.OURS:
-        changes |= {"attempt": view.owner.attempt, "n": view.n, "run_id": view.run_uuid}
+    if facts.standing is Standing.OURS and view.owner is not None and view.owner.attempt > state.attempt:
+        changes |= _status_lost(state, view, view.owner.attempt)
     if view.counts.succeeded > state.steps.succeeded or view.counts.total > state.steps.total:
         changes["resumes"] = state.resumes.model_copy(update={"never_ran": 0})
     return state.model_copy(update=changes)
+
+
+def _status_lost(state: WorkflowState, view: RunView, attempt: int) -> dict[str, object]:
+    """What the log knows better than a status that was lost or restored; never under a submission that may live."""
+    if state.attempt > 0 and state.phase not in _WITHOUT_SUBMISSION:
+        return {}
+    return {"attempt": attempt, "n": view.n, "run_id": view.run_uuid}
 
 
 def _steps(old: Steps, view: RunView, now: float) -> Steps:
@@ -103,7 +109,7 @@ def _finish(turn: Turn, outcome: Outcome) -> Decision:
             "conditions": conditions(outcome.state, outcome.note, generation, turn.now),
         }
     )
-    actions: tuple[Action, ...] = (*_unwanted(turn, state), *outcome.actions, *_events(turn, state, outcome))
+    actions: tuple[Action, ...] = (*_events(turn, state, outcome), *_unwanted(turn, state), *outcome.actions)
     return Decision(state, actions, outcome.requeue_after)
 
 
@@ -111,13 +117,14 @@ def _unwanted(turn: Turn, state: WorkflowState) -> tuple[DeleteCluster, ...]:
     """Clusters that were made for this object and that its state does not name: of earlier attempts, or where none is
     wanted."""
     wanted = state.cluster.name if state.cluster is not None else ""
+    over = turn.workflow.deleted is not None or state.phase in TERMINAL
     return tuple(
         DeleteCluster(cluster.name, cluster.uid)
         for cluster in turn.seen.clusters
         if owned(turn, cluster)
         and not cluster.deleting
         and cluster.name != wanted
-        and names.attempt_of(cluster.labels) <= state.attempt
+        and (over or names.attempt_of(cluster.labels) <= state.attempt)
     )
 
 

@@ -13,7 +13,7 @@ from workflow_operator.core.conditions import Note
 from workflow_operator.core.decide.failure import owned
 from workflow_operator.core.decide.turn import Outcome, Turn
 from workflow_operator.core.log_facts import is_mine
-from workflow_operator.core.observation import RunUnread
+from workflow_operator.core.observation import RunUnread, StoreTrouble
 from workflow_operator.core.questions import store_of, workflow_id_of
 from workflow_operator.core.state import Event, move
 
@@ -49,11 +49,11 @@ def secret_note(turn: Turn) -> Note | None:
 
 def store_note(turn: Turn) -> Note:
     """Why the log could not be read, and what to do."""
-    unread = turn.seen.run
+    unread, secret = turn.seen.run, turn.seen.secret
     if isinstance(unread, RunUnread):
-        return Note(
-            unread.trouble.value, unread.message, blocked=True, stalled=unread.trouble.value != "StoreUnavailable"
-        )
+        whose = f" (credentials from Secret {secret.name})" if secret is not None else ""
+        stalled = unread.trouble is not StoreTrouble.UNAVAILABLE
+        return Note(unread.trouble.value, f"{unread.message}{whose}", blocked=True, stalled=stalled)
     return secret_note(turn) or Note("StoreNotRead", "the log was not read in this round", blocked=True)
 
 
@@ -96,10 +96,7 @@ def begin(turn: Turn, note: Note, *, resume: bool) -> Outcome:
         note: why it begins.
         resume: it follows a failure.
     """
-    attempt = (
-        max(turn.state.attempt, *(names.attempt_of(item.labels) for item in turn.seen.clusters if owned(turn, item)), 0)
-        + 1
-    )
+    attempt = _last_attempt(turn) + 1
     kept = turn.state.cluster
     manifest = manifest_of(turn, attempt) if kept is None else None
     cluster = kept.model_copy(update={"head": None, "unreachable_since": None}) if kept else None

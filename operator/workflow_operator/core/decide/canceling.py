@@ -30,7 +30,7 @@ def canceling(turn: Turn) -> Outcome:
     standing = turn.facts.standing
     if standing is Standing.UNREAD:
         return turn.stays(store_note(turn), _STORE_POLL)
-    if standing is Standing.IN_USE:
+    if standing is Standing.IN_USE or turn.facts.left_by_another:
         outcome = turn.moved(Event.CANCELED_UNOWNED, Note("Canceled", "canceled before it owned a run"), None)
         state = outcome.state.model_copy(update={"completion_time": turn.now})
         return Outcome(state, outcome.note, stop_reused(turn), None)

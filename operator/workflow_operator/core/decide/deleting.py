@@ -22,7 +22,7 @@ from workflow_operator.core.actions import (
 from workflow_operator.core.conditions import Note
 from workflow_operator.core.decide.ending import stop_reused
 from workflow_operator.core.decide.turn import Outcome, Turn, sooner
-from workflow_operator.core.log_facts import Standing, is_mine
+from workflow_operator.core.log_facts import DELETED, Standing, is_mine
 from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.names import FINALIZER
 from workflow_operator.core.state import TERMINAL
@@ -49,6 +49,9 @@ def deleting(turn: Turn) -> Outcome:
         return gone.stays(note, None)
     stops = stop_reused(turn)
     owed = _owed(turn)
+    if owed is None and turn.facts.left_by_another and turn.state.submission is not None:
+        # The submission may have come to own the run just now: stop it, and look once more.
+        return gone.with_state(submission=None).stays(note, _POLL, *stops)
     if owed is None:
         return gone.stays(note, _POLL, *stops, RemoveFinalizer())
     deleted = turn.workflow.deleted if turn.workflow.deleted is not None else turn.now
@@ -67,9 +70,9 @@ def _owed(turn: Turn) -> Owed | None:
     if turn.state.phase in TERMINAL and turn.facts.standing not in (Standing.ENDED, Standing.UNREAD):
         return None
     delete = Owed("delete", DeleteCheckpoints(run), run)
-    cancel = Owed("cancel", EndRun(run, "CANCELED", "Deleted", _WHY), run)
+    cancel = Owed("cancel", EndRun(run, "CANCELED", DELETED, _WHY), run)
     goodbye = Owed("goodbye", SayGoodbye(run, _WHY), run)
-    live = goodbye if _is_left_to_others(turn) else cancel
+    live = goodbye if _may_go_on(turn) else cancel
     match turn.facts.standing:
         case Standing.UNREAD:
             return _owed_unread(turn, delete, live)
@@ -79,8 +82,8 @@ def _owed(turn: Turn) -> Owed | None:
             if _retention(turn) is Retention.DELETE:
                 return delete
             return None if live is goodbye and _said_goodbye(turn) else live
-        case Standing.FREE:
-            return _owed_unclaimed(turn, goodbye, delete)
+        case Standing.FREE if not turn.facts.left_by_another and turn.facts.n == turn.state.n:
+            return cancel  # a tombstone, so that a late submission finds its name taken
         case _:
             return None
 
@@ -106,7 +109,7 @@ def _goes(turn: Turn) -> bool:
     return retention is Retention.DELETE or (retention is Retention.DELETE_ON_SUCCESS and succeeded)
 
 
-def _is_left_to_others(turn: Turn) -> bool:
+def _may_go_on(turn: Turn) -> bool:
     """A later object may continue this run: its id was given, and its checkpoints stay."""
     given = turn.spec is not None and turn.spec.workflow_id is not None
     return given and _retention(turn) is not Retention.DELETE
@@ -122,11 +125,3 @@ def _said_goodbye(turn: Turn) -> bool:
 
 def _nothing_stored(turn: Turn) -> bool:
     return turn.facts.view is not None and turn.facts.view.tombstone
-
-
-def _owed_unclaimed(turn: Turn, goodbye: Owed, delete: Owed) -> Owed | None:
-    """A late submission must not come to own a run: neither one that another left, nor one that does not exist yet."""
-    view = turn.facts.view
-    if view is not None and not view.tombstone and view.n == turn.facts.n:
-        return goodbye
-    return delete if turn.facts.n == turn.state.n else None

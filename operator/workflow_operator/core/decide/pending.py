@@ -48,7 +48,8 @@ def _found(turn: Turn) -> Outcome:
 
 def _cancel(turn: Turn) -> Outcome:
     """Without an attempt, or with another owner on the run, nothing has to be written to the log."""
-    if turn.state.attempt > 0 and turn.facts.standing is not Standing.IN_USE:
+    unowned = turn.facts.standing is Standing.IN_USE or turn.facts.left_by_another
+    if turn.state.attempt > 0 and not unowned:
         return turn.moved(Event.CANCEL_ASKED, Note("CancelAsked", "spec.cancel is true"))
     if turn.facts.standing is Standing.UNREAD and turn.seen.run is not None:
         return turn.stays(store_note(turn), _STORE_POLL)

@@ -16,7 +16,7 @@ from workflow_operator.core.decide.attempts import manifest_of
 from workflow_operator.core.decide.ending import stop_reused
 from workflow_operator.core.decide.failure import Found, fail, owned
 from workflow_operator.core.decide.submitted import answer_of_head, disrupted, post
-from workflow_operator.core.decide.turn import Outcome, Turn, sooner
+from workflow_operator.core.decide.turn import SLOW_POLL, Outcome, Turn, sooner
 from workflow_operator.core.names import UID_LABEL
 from workflow_operator.core.observation import ClusterView
 
@@ -50,11 +50,11 @@ def _bring_up(turn: Turn) -> Outcome:
         return _create(turn, recorded)
     if recorded.provisioned and not recorded.uid and not owned(turn, cluster):
         text = f"a RayCluster named {cluster.name} exists that was not made for this Workflow: delete or rename it"
-        return turn.stays(Note("ClusterNameTaken", text, blocked=True, stalled=True), _POLL)
+        return turn.stays(Note("ClusterNameTaken", text, blocked=True, stalled=True), SLOW_POLL)
     recorded = recorded.model_copy(update={"uid": cluster.uid})
     if cluster.suspended:
         text = f"RayCluster {cluster.name} waits in a queue"
-        return turn.stays(Note("Queued", text), 30.0, cluster=recorded.model_copy(update={"queued": True}))
+        return turn.stays(Note("Queued", text), SLOW_POLL, cluster=recorded.model_copy(update={"queued": True}))
     if recorded.queued:
         recorded = recorded.model_copy(update={"queued": False})
         turn = turn.with_state(attempt_time=turn.now)
@@ -96,10 +96,10 @@ def _create(turn: Turn, recorded: ClusterStatus) -> Outcome:
         return turn.stays(Note("NoClusterMatches", f"RayCluster {recorded.name} is gone"), 0.0, cluster=None)
     manifest = manifest_of(turn, turn.state.attempt)
     if isinstance(manifest, Refusal):
-        return turn.stays(Note("InvalidClusterTemplate", manifest.message, blocked=True, stalled=True), 30.0)
+        return turn.stays(Note("InvalidClusterTemplate", manifest.message, blocked=True, stalled=True), SLOW_POLL)
     if manifest is None:
         text = turn.workflow.refusal or "spec.cluster.template is needed again to make the RayCluster of this attempt"
-        return turn.stays(Note("InvalidSpec", text, blocked=True, stalled=True), 30.0)
+        return turn.stays(Note("InvalidSpec", text, blocked=True, stalled=True), SLOW_POLL)
     if turn.seen.refused:
         note = Note("RayClusterRefused", turn.seen.refused, blocked=True)
     else:

@@ -50,12 +50,12 @@ def _used_up(turn: Turn) -> bool:
 
 def _exhaustion(turn: Turn) -> str:
     view, failure = turn.facts.view, turn.state.last_failure
-    culprits = f"; steps that ran when they ended: {', '.join(view.culprits)}" if view and view.culprits else ""
+    ran = (*(view.culprits if view else ()), *(failure.running_steps if failure else ()))
+    culprits = f"; steps that ran when it died: {', '.join(dict.fromkeys(ran))}" if ran else ""
     last = f"; the last failure was {failure.reason}: {failure.message}" if failure else ""
-    count = turn.state.resumes.without_progress
     return (
-        f"{count} ownerships or attempts in a row ended without a new finished step (spec.recovery.maxResumes: "
-        f"{turn.recovery.max_resumes}){culprits}{last}"
+        f"given up after {turn.state.resumes.without_progress} resumes or attempts in a row without a new finished "
+        f"step (spec.recovery.maxResumes: {turn.recovery.max_resumes}){culprits}{last}"
     )
 
 

@@ -1,0 +1,61 @@
+"""What the tables of decisions share: the shape of a case, its check, and values that many of them use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.unit.operator import build
+from tests.unit.operator.build import NOW, cluster, spec
+from workflow_operator.api.status import ClusterStatus, Failure, Phase
+from workflow_operator.core.actions import Decision
+from workflow_operator.core.decide import decide
+from workflow_operator.core.log_view import Owner, WorkflowStatus
+from workflow_operator.core.observation import ConfigMapView, JobState, Observation
+
+W, J = WorkflowStatus, JobState
+RESUMABLE = W.RESUMABLE
+OTHER = Owner("manager-2", "process-2", "manager-2", "other-uid", 1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is seen, and what must follow: phase, reason of the telling condition, kinds of actions without events."""
+
+    observation: Observation
+    phase: Phase
+    reason: str
+    actions: tuple[type, ...] = ()
+    says: str = ""
+    now: float = NOW
+    condition: str = ""
+    expect: dict[str, Any] = field(default_factory=dict)
+
+
+def check(case: Case) -> Decision:
+    """Decide, and compare with what the case expects."""
+    decision = decide(case.observation, case.now)
+    told = decision.state.condition(case.condition or ("Reconciling" if case.phase in LIVE else str(case.phase)))
+    assert decision.state.phase is case.phase
+    assert told is not None
+    assert told.reason == case.reason
+    assert case.says in told.message
+    assert tuple(type(action) for action in decision.actions if type(action).__name__ != "EmitEvent") == case.actions
+    for name, value in case.expect.items():
+        assert getattr(decision.state, name) == value
+    assert (decision.requeue_after is None) == (case.phase not in LIVE)
+    assert decision.state.observed_generation == 3
+    return decision
+
+
+LIVE = (Phase.PENDING, Phase.PROVISIONING, Phase.RUNNING, Phase.RESUMABLE, Phase.CANCELING)
+CODED = spec(code={"configMap": {"name": "trip-code"}})
+NAMED = spec(workflowId="nightly")
+CANCELED = spec(cancel=True)
+MANUAL = spec(recovery={"policy": "Manual"})
+NO_CODE = ConfigMapView("trip-code", False)
+GOOD_CODE = ConfigMapView("trip-code", True, sha256="abc")
+FAILURE = Failure(time=NOW - 9, reason="HeadPodLost", message="gone", running_steps=("book",))
+RECORDED = ClusterStatus(name=build.ATTEMPT_NAME, uid="cluster-1", head=build.HEAD)
+CHOSEN = ClusterStatus(name="shared", uid="cluster-s", provisioned=False, head=build.HEAD)
+SHARED = cluster(name="shared", uid="cluster-s", labels={"pool": "a"}, owner_uid="", token_secret="")

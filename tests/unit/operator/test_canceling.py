@@ -1,0 +1,60 @@
+"""Decisions in phase Canceling: what is seen, and what follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.operator.build import (
+    NOW,
+    cluster,
+    read,
+    seen,
+    state,
+    view,
+    workflow,
+)
+from tests.unit.operator.cases import CANCELED, OTHER, RESUMABLE, Case, W, check
+from workflow_operator.api.status import Phase
+from workflow_operator.core.actions import (
+    DeleteCluster,
+    EndRun,
+    RequestCancel,
+)
+from workflow_operator.core.observation import (
+    Observation,
+    RunUnread,
+    StoreTrouble,
+)
+
+
+def canceling(run: Any, named: Any = None, **changes: Any) -> Observation:
+    obj = workflow(state(Phase.CANCELING, **changes), spec=CANCELED)
+    return seen(obj, run=run, named=named or cluster(), clusters=(named or cluster(),))
+
+
+CANCELING = {
+    "manager is asked": Case(
+        canceling(read(view())), Phase.CANCELING, "CancelRequested", (RequestCancel,), expect={"cancel_time": NOW}
+    ),
+    "manager was asked": Case(canceling(read(view()), cancel_time=NOW - 9), Phase.CANCELING, "CancelRequested"),
+    "manager does not react": Case(
+        canceling(read(view()), cancel_time=NOW - 60), Phase.CANCELING, "EndingRun", (EndRun,)
+    ),
+    "no manager lives": Case(canceling(read(view(), RESUMABLE)), Phase.CANCELING, "EndingRun", (EndRun,)),
+    "cluster dead": Case(canceling(read(view()), cluster(head=None)), Phase.CANCELING, "EndingRun", (EndRun,)),
+    "no run yet": Case(canceling(read()), Phase.CANCELING, "EndingRun", (EndRun,)),
+    "log says canceled": Case(canceling(read(view(W.CANCELED))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
+    "log says succeeded": Case(canceling(read(view(W.SUCCEEDED))), Phase.SUCCEEDED, "Succeeded", (DeleteCluster,)),
+    "another runs it": Case(canceling(read(view(owner=OTHER))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
+    "another left it": Case(
+        canceling(read(view(owner=OTHER), RESUMABLE)), Phase.CANCELED, "Canceled", (DeleteCluster,)
+    ),
+    "store down": Case(canceling(RunUnread(StoreTrouble.UNAVAILABLE, "no")), Phase.CANCELING, "StoreUnavailable"),
+}
+
+
+@pytest.mark.parametrize("case", CANCELING.values(), ids=CANCELING.keys())
+def test_canceling(case: Case) -> None:
+    check(case)

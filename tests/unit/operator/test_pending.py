@@ -1,0 +1,186 @@
+"""Decisions in phase Pending: what is seen, and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.operator import build
+from tests.unit.operator.build import (
+    NOW,
+    read,
+    seen,
+    spec,
+    state,
+    tombstone,
+    view,
+    workflow,
+)
+from tests.unit.operator.cases import CANCELED, CODED, GOOD_CODE, NAMED, NO_CODE, OTHER, RESUMABLE, Case, W, check
+from workflow_operator.api.status import ClusterStatus, CodeStatus, Phase
+from workflow_operator.core import names
+from workflow_operator.core.actions import (
+    AddFinalizer,
+    CreateCluster,
+)
+from workflow_operator.core.observation import (
+    ConfigMapView,
+    Defaults,
+    Observation,
+    RunUnread,
+    SecretView,
+    StoreTrouble,
+)
+
+
+def pending(run: Any = None, spec_: Any = None, refusal: str = "", **changes: Any) -> Observation:
+    obj = workflow(state(Phase.PENDING, 0), spec=None if refusal else spec_ or spec(), refusal=refusal)
+    return seen(obj, run=run if run is not None else read(), **changes)
+
+
+PENDING = {
+    "new object gets a finalizer": Case(
+        seen(workflow(finalizers=())), Phase.PENDING, "Accepting", (AddFinalizer,), expect={"phase_time": NOW}
+    ),
+    "all is there": Case(
+        pending(),
+        Phase.PROVISIONING,
+        "Provisioning",
+        (CreateCluster,),
+        expect={
+            "attempt": 1,
+            "n": 1,
+            "workflow_id": build.ID,
+            "storage": "s3://checkpoints/all/team?endpoint=http%3A%2F%2Fminio%3A9000",
+            "cluster": ClusterStatus(name=build.ATTEMPT_NAME),
+        },
+    ),
+    "spec refused": Case(
+        pending(refusal="spec.cluster: set one"), Phase.PENDING, "InvalidSpec", says="spec.cluster: set one"
+    ),
+    "no storage": Case(replace(pending(), defaults=Defaults(), run=None, secret=None), Phase.PENDING, "StorageMissing"),
+    "secret missing": Case(
+        replace(pending(), run=None, secret=SecretView("store", False)),
+        Phase.PENDING,
+        "SecretMissing",
+        says="Secret store does not exist in namespace team: create it",
+    ),
+    "secret incomplete": Case(
+        replace(pending(), run=None, secret=SecretView("store", True, ("AWS_SECRET_ACCESS_KEY",))),
+        Phase.PENDING,
+        "SecretIncomplete",
+        says="lacks AWS_SECRET_ACCESS_KEY",
+    ),
+    "store down": Case(pending(RunUnread(StoreTrouble.UNAVAILABLE, "no answer")), Phase.PENDING, "StoreUnavailable"),
+    "wrong bucket": Case(
+        pending(RunUnread(StoreTrouble.REFUSED, "bucket 'checkpoints' does not exist")),
+        Phase.PENDING,
+        "StoreRefused",
+        says="bucket 'checkpoints' does not exist (credentials from Secret store)",
+        condition="Stalled",
+    ),
+    "config map missing": Case(
+        pending(spec_=CODED, config_map=NO_CODE),
+        Phase.PENDING,
+        "ConfigMapMissing",
+        says="ConfigMap trip-code does not exist in namespace team: create it",
+    ),
+    "code refused": Case(
+        pending(spec_=CODED, config_map=ConfigMapView("trip-code", True, refusal="rename workflow.py")),
+        Phase.PENDING,
+        "CodeRefused",
+        says="rename workflow.py",
+        condition="Stalled",
+    ),
+    "code is there": Case(
+        pending(spec_=CODED, config_map=GOOD_CODE),
+        Phase.PROVISIONING,
+        "Provisioning",
+        (CreateCluster,),
+        expect={"code": CodeStatus(config_map="trip-code", sha256="abc")},
+    ),
+    "template refused": Case(
+        pending(spec_=spec(cluster={"template": {"spec": {}}})),
+        Phase.PENDING,
+        "InvalidClusterTemplate",
+        says="headGroupSpec is missing",
+        condition="Stalled",
+    ),
+    "selector makes nothing": Case(
+        pending(spec_=build.spec(build.SELECTING)),
+        Phase.PROVISIONING,
+        "Provisioning",
+        expect={"cluster": None, "attempt": 1},
+    ),
+    "id in use": Case(
+        pending(read(view(owner=OTHER)), NAMED),
+        Phase.PENDING,
+        "WorkflowIdInUse",
+        says="object other-uid",
+        expect={"blocked_since": NOW},
+    ),
+    "id in use for too long": Case(
+        replace(
+            pending(read(view(owner=OTHER)), NAMED),
+            workflow=workflow(state(Phase.PENDING, 0, blocked_since=NOW - 1800), spec=NAMED),
+        ),
+        Phase.FAILED,
+        "WorkflowIdInUse",
+    ),
+    "left run is taken over": Case(
+        pending(read(view(owner=OTHER, run_uuid="theirs"), RESUMABLE), NAMED),
+        Phase.PROVISIONING,
+        "Provisioning",
+        (CreateCluster,),
+        expect={"n": 1, "run_id": "theirs"},
+    ),
+    "succeeded before": Case(
+        pending(read(view(W.SUCCEEDED, owner=OTHER, result_text='{"total": 7}')), NAMED),
+        Phase.SUCCEEDED,
+        "AlreadyCompleted",
+        expect={"result": {"total": 7}, "attempt": 0, "n": 1},
+    ),
+    "failed before": Case(
+        pending(read(view(W.FAILED, owner=OTHER, reason="StepFailed")), NAMED),
+        Phase.FAILED,
+        "WorkflowIdFinished",
+        says="StepFailed",
+    ),
+    "canceled before": Case(
+        pending(read(tombstone("Canceled", owner=OTHER)), NAMED), Phase.FAILED, "WorkflowIdFinished"
+    ),
+    "deleted before": Case(
+        pending(read(tombstone("Deleted", n=2, owner=OTHER)), NAMED),
+        Phase.PROVISIONING,
+        "Provisioning",
+        (CreateCluster,),
+        expect={"n": 3, "run_id": names.run_uuid(build.UID, 3)},
+    ),
+    "status lost": Case(
+        pending(read(view(owner=replace(view().owner, attempt=4)))),  # type: ignore[type-var]
+        Phase.RESUMABLE,
+        "AttemptFound",
+        expect={"attempt": 4, "n": 1},
+    ),
+    "status lost, run over": Case(pending(read(view(W.SUCCEEDED))), Phase.SUCCEEDED, "Succeeded"),
+    "canceled before it began": Case(pending(spec_=CANCELED), Phase.CANCELED, "Canceled"),
+    "canceled while another runs it": Case(
+        replace(pending(read(view(owner=OTHER))), workflow=workflow(state(Phase.PENDING, 2), spec=CANCELED)),
+        Phase.CANCELED,
+        "Canceled",
+    ),
+    "blocked for too long": Case(
+        pending(spec_=CODED, config_map=NO_CODE),
+        Phase.FAILED,
+        "PreRunningDeadlineExceeded",
+        says="ConfigMap trip-code does not exist",
+        now=NOW - 50 + 1800,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PENDING.values(), ids=PENDING.keys())
+def test_pending(case: Case) -> None:
+    check(case)

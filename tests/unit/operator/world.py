@@ -1,0 +1,389 @@
+"""A small world for the model check: an API server, RayClusters, heads with jobs, a log, and a user.
+
+It knows the rules of the log (who may claim what) and nothing of `decide`. Everything that happens is a method; the
+state machine in test_model.py calls them in random order.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.unit.operator import build
+from workflow_operator.api.spec import WorkflowSpec
+from workflow_operator.api.status import HeadIdentity, WorkflowState
+from workflow_operator.core import actions as acts
+from workflow_operator.core import names
+from workflow_operator.core.log_view import Owner, RunView, StepCounts, WorkflowStatus
+from workflow_operator.core.observation import (
+    ClusterView,
+    ConfigMapView,
+    HeadUnreachable,
+    HeadView,
+    JobState,
+    Observation,
+    RunRead,
+    RunUnread,
+    SecretView,
+    StoreTrouble,
+    SubmissionView,
+    WorkflowObject,
+)
+from workflow_operator.core.questions import head_to_ask, questions
+
+STEPS = 6
+LIVE_JOBS = (JobState.PENDING, JobState.RUNNING)
+
+
+@dataclass
+class Job:
+    """A submission on a head."""
+
+    attempt: int
+    n: int
+    run_uuid: str
+    uid: str
+    state: JobState = JobState.PENDING
+    exit_code: int | None = None
+
+
+@dataclass
+class FakeCluster:
+    """A RayCluster with at most one head, and the jobs that this head knows."""
+
+    name: str
+    uid: str
+    labels: dict[str, str]
+    owner_uid: str
+    head: HeadIdentity | None = None
+    ready: bool = False
+    suspended: bool = False
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def view(self) -> ClusterView:
+        """As the adapter would see it."""
+        head = None
+        if self.head is not None:
+            head = HeadView("head", self.head, "198.18.0.9", "Running", running=True, ready=self.ready)
+        return ClusterView(
+            self.name, self.uid, build.NOW, self.labels, self.owner_uid, self.ready, self.suspended, head=head
+        )
+
+
+@dataclass
+class Run:
+    """What the log holds under one name."""
+
+    n: int
+    run_uuid: str
+    owner: Owner
+    epoch: int = 1
+    status: WorkflowStatus = WorkflowStatus.RUNNING
+    committed: int = 0
+    stalled: int = 0
+    alive: bool = True
+    tombstone: bool = False
+    reason: str = ""
+
+    def claim(self, owner: Owner) -> None:
+        """The next epoch."""
+        self.stalled += self.status is WorkflowStatus.RUNNING
+        self.epoch, self.owner = self.epoch + 1, owner
+        self.status, self.alive = WorkflowStatus.RUNNING, True
+
+
+@dataclass
+class World:
+    """All of it.
+
+    Attributes:
+        heads: how many heads there were, for identities.
+        log: the runs under the one workflow id, by n.
+        store_up: the log can be read and written.
+    """
+
+    spec: WorkflowSpec
+    now: float = build.NOW
+    state: WorkflowState = field(default_factory=WorkflowState)
+    version: int = 1
+    finalizers: tuple[str, ...] = ()
+    annotations: dict[str, str] = field(default_factory=dict)
+    deleted: float | None = None
+    exists: bool = True
+    clusters: dict[str, FakeCluster] = field(default_factory=dict)
+    made: int = 0
+    log: dict[int, Run] = field(default_factory=dict)
+    store_up: bool = True
+    code_there: bool = True
+    network_up: bool = True
+    staged: set[str] = field(default_factory=set)
+    debts: list[str] = field(default_factory=list)
+
+    # what the operator sees and does
+
+    def workflow(self) -> WorkflowObject:
+        """The object as it is now."""
+        return build.workflow(
+            self.state,
+            spec=self.spec,
+            resource_version=str(self.version),
+            finalizers=self.finalizers,
+            annotations=dict(self.annotations),
+            deleted=self.deleted,
+        )
+
+    def observe(self) -> Observation:
+        """One round's view, gathered as `observe` does it."""
+        workflow = self.workflow()
+        asked = questions(workflow, build.DEFAULTS)
+        views = {name: cluster.view() for name, cluster in self.clusters.items()}
+        named = views.get(asked.cluster)
+        head = head_to_ask(workflow, named)
+        return Observation(
+            workflow,
+            build.DEFAULTS,
+            clusters=tuple(view for view in views.values() if view.labels.get(names.UID_LABEL) == build.UID),
+            named=named,
+            candidates=tuple(
+                view for view in views.values() if asked.selector and asked.selector.items() <= view.labels.items()
+            ),
+            submission=self._said(head, asked.submission) if head and asked.submission else None,
+            run=self._read(asked.code),
+            secret=SecretView("store", True),
+            config_map=ConfigMapView("trip-code", self.code_there, "abc" if self.code_there else ""),
+        )
+
+    def patch(self, seen: Observation, state: WorkflowState) -> bool:
+        """PATCH /status under the version that was seen."""
+        if not self.exists or seen.workflow.resource_version != str(self.version):
+            return False
+        self.state, self.version = state, self.version + 1
+        return True
+
+    def apply(self, action: acts.Action) -> bool:
+        """Carry an action out; False where it failed."""
+        words = re.sub(r"(?<!^)([A-Z])", r"_\1", type(action).__name__).lower()
+        return isinstance(action, acts.EmitEvent) or bool(getattr(self, f"_{words}")(action))
+
+    def _said(self, head: acts.HeadRef, submission: str) -> SubmissionView | HeadUnreachable:
+        if not self.network_up:
+            return HeadUnreachable("no answer")
+        job = self.clusters[head.cluster].jobs.get(submission)
+        return SubmissionView(job.state, job.exit_code) if job else SubmissionView(JobState.UNKNOWN)
+
+    def _read(self, code: str) -> RunRead | RunUnread:
+        if not self.store_up:
+            return RunUnread(StoreTrouble.UNAVAILABLE, "no answer")
+        if not self.log:
+            return RunRead(code_staged=code in self.staged)
+        run = self.log[max(self.log)]
+        liveness = run.status
+        if run.status is WorkflowStatus.RUNNING and not run.alive:
+            liveness = WorkflowStatus.RESUMABLE
+        return RunRead(_view(run), liveness, code in self.staged)
+
+    def _add_finalizer(self, action: acts.AddFinalizer) -> bool:
+        self.finalizers, self.version = (names.FINALIZER,), self.version + 1
+        return True
+
+    def _remove_finalizer(self, action: acts.RemoveFinalizer) -> bool:
+        self.finalizers, self.version = (), self.version + 1
+        self.exists = self.deleted is None
+        for cluster in [c for c in self.clusters.values() if c.owner_uid == build.UID and not self.exists]:
+            self.lose(cluster)  # the garbage collector of Kubernetes
+        return True
+
+    def _create_cluster(self, action: acts.CreateCluster) -> bool:
+        if action.name not in self.clusters:
+            meta = action.manifest["metadata"]
+            self.made += 1
+            owner = meta["ownerReferences"][0]["uid"]
+            if not self.exists:
+                return True  # its owner is gone: collected at once
+            self.clusters[action.name] = FakeCluster(action.name, f"rc-{self.made}", meta["labels"], owner)
+        return True
+
+    def _delete_cluster(self, action: acts.DeleteCluster) -> bool:
+        cluster = self.clusters.get(action.name)
+        if cluster is not None and cluster.uid == action.uid:
+            self.lose(cluster)
+        return True
+
+    def _stage_code(self, action: acts.StageCode) -> bool:
+        if not self.store_up or not (self.code_there or action.sha256 in self.staged):
+            return False
+        self.staged.add(action.sha256)
+        return True
+
+    def _submit_run(self, action: acts.SubmitRun) -> bool:
+        cluster = self.clusters.get(action.head.cluster)
+        if cluster is None or cluster.head != action.head.identity or not self.network_up:
+            return False
+        run = action.run
+        cluster.jobs.setdefault(action.submission_id, Job(run.attempt, run.n, run.run_uuid, run.uid))
+        return True
+
+    def _stop_submission(self, action: acts.StopSubmission) -> bool:
+        cluster = self.clusters.get(action.head.cluster)
+        job = cluster.jobs.get(action.submission_id) if cluster else None
+        if job is not None and job.state in LIVE_JOBS:
+            job.state = JobState.STOPPED
+        return self.network_up
+
+    def _request_cancel(self, action: acts.RequestCancel) -> bool:
+        run = self.log.get(action.run.n)
+        if self.store_up and run is not None and not run.status.is_end and run.alive:
+            run.status, run.reason = WorkflowStatus.CANCELED, "Canceled"
+        return self.store_up
+
+    def _end_run(self, action: acts.EndRun) -> bool:
+        return self.store_up and self._outside(action.run, WorkflowStatus(action.status), action.reason)
+
+    def _say_goodbye(self, action: acts.SayGoodbye) -> bool:
+        return self.store_up and self._outside(action.run, WorkflowStatus.RESUMABLE, "")
+
+    def _delete_checkpoints(self, action: acts.DeleteCheckpoints) -> bool:
+        run = self.log.get(action.run.n)
+        if not self.store_up or run is None or run.tombstone or run.owner.uid != action.run.uid:
+            return self.store_up
+        if not run.status.is_end:
+            self._outside(action.run, WorkflowStatus.CANCELED, "Deleted")
+        if max(self.log) == run.n:
+            self.log[run.n + 1] = _tombstone(run.n + 1, WorkflowStatus.CANCELED, "Deleted", action.run.uid)
+        return True
+
+    def _note_debt(self, action: acts.NoteDebt) -> bool:
+        self.debts.append(action.what)
+        return True
+
+    def _outside(self, ref: acts.RunRef, status: WorkflowStatus, reason: str) -> bool:
+        """What `requests.end_run` and `say_goodbye` do."""
+        run = self.log.get(ref.n)
+        if run is None:
+            if status is not WorkflowStatus.RESUMABLE and ref.n > max(self.log, default=0):
+                self.log[ref.n] = _tombstone(ref.n, status, reason, ref.uid)
+            return True
+        mine = run.owner.uid == ref.uid and run.owner.attempt <= ref.attempt
+        if run.tombstone or run.status.is_end or not (mine or run.status is WorkflowStatus.RESUMABLE):
+            return True
+        run.claim(Owner("outside", uid=ref.uid, attempt=ref.attempt))
+        run.status, run.reason, run.alive = status, reason, False
+        return True
+
+    # what the cluster, the drivers and the managers do
+
+    def lose(self, cluster: FakeCluster) -> None:
+        """A cluster goes, with its managers."""
+        del self.clusters[cluster.name]
+        self._silence(cluster)
+
+    def lose_head(self, cluster: FakeCluster) -> None:
+        """A head dies; another comes up under the same name only where the cluster is not ours."""
+        self._silence(cluster)
+        cluster.head, cluster.ready, cluster.jobs = None, False, {}
+
+    def raise_head(self, cluster: FakeCluster, pod_uid: str = "") -> None:
+        """The head becomes ready; in the same pod, where its uid is given."""
+        if cluster.head is None:
+            self.made += 1
+            cluster.head = HeadIdentity(pod_uid=pod_uid or f"pod-{self.made}", container_id=f"c-{self.made}")
+        cluster.ready = True
+
+    def manager(self, cluster: FakeCluster) -> str:
+        """The name of the manager on this head."""
+        return f"manager-{cluster.head.container_id}" if cluster.head else ""
+
+    def drive(self, cluster: FakeCluster, job: Job) -> None:
+        """The driver takes its next step: start, own the run, commit, end."""
+        if job.state is JobState.PENDING:
+            job.state = JobState.RUNNING
+            return
+        if not self.store_up or job.state is not JobState.RUNNING:
+            return
+        code = self._enter(cluster, job)
+        if code is not None:
+            job.state, job.exit_code = (JobState.FAILED if code else JobState.SUCCEEDED), code
+            return
+        run = self.log[job.n]
+        if run.committed < STEPS:
+            run.committed, run.stalled = run.committed + 1, 0
+        else:
+            run.status, run.reason = WorkflowStatus.SUCCEEDED, ""
+
+    def mishap(self, cluster: FakeCluster, kind: str) -> None:
+        """What may happen to a cluster: its head dies, its head's container restarts, a queue, deletion."""
+        if kind == "deleted":
+            self.lose(cluster)
+            return
+        cluster.suspended = kind == "queue" and not cluster.suspended
+        before = cluster.head
+        self.lose_head(cluster)
+        if kind == "container restarts" and before is not None:
+            self.raise_head(cluster, before.pod_uid)
+
+    def cancel(self) -> None:
+        """The user sets spec.cancel."""
+        self.spec, self.version = self.spec.model_copy(update={"cancel": True}), self.version + 1
+
+    def delete(self) -> None:
+        """The user deletes the object."""
+        if self.deleted is None:
+            self.deleted, self.version = self.now, self.version + 1
+            self.exists = bool(self.finalizers)
+
+    def crash(self, job: Job, code: int) -> None:
+        """A driver dies; its manager lives on."""
+        if job.state in LIVE_JOBS:
+            job.state, job.exit_code = JobState.FAILED, code
+
+    def _enter(self, cluster: FakeCluster, job: Job) -> int | None:
+        """Create, attach to or claim the run; the exit code where that is refused or there is nothing left to do."""
+        run = self.log.get(job.n)
+        me = Owner(self.manager(cluster), "process", "address", job.uid, job.attempt)
+        if run is None:
+            if self.log and max(self.log) > job.n:
+                return 3
+            self.log[job.n] = Run(job.n, job.run_uuid, me)
+            return None
+        if run.tombstone or max(self.log) > job.n:
+            return 3
+        if run.status.is_end:
+            return 0
+        if run.owner.manager == me.manager and run.alive and run.status is WorkflowStatus.RUNNING:
+            return None
+        if run.owner.uid == job.uid and run.owner.attempt >= job.attempt:
+            return 3
+        if run.owner.uid != job.uid and run.alive and run.status is WorkflowStatus.RUNNING:
+            return 4
+        run.claim(me)
+        return None
+
+    def _silence(self, cluster: FakeCluster) -> None:
+        for run in self.log.values():
+            if cluster.head is not None and run.owner.manager == self.manager(cluster):
+                run.alive = False
+
+
+def _view(run: Run) -> RunView:
+    if run.tombstone:
+        return build.tombstone(run.reason, run.status, n=run.n, owner=run.owner)
+    return build.view(
+        run.status,
+        n=run.n,
+        run_uuid=run.run_uuid,
+        epoch=run.epoch,
+        owner=run.owner,
+        counts=StepCounts(STEPS, run.committed, 0, 0),
+        stalled=run.stalled,
+        reason=run.reason,
+    )
+
+
+def _tombstone(n: int, status: WorkflowStatus, reason: str, uid: str) -> Run:
+    return Run(n, "", Owner("", uid=uid), 0, status, tombstone=True, alive=False, reason=reason)
+
+
+def selected(name: str, **changes: Any) -> FakeCluster:
+    """A cluster that serves whoever selects it, and that no Workflow owns."""
+    return replace(FakeCluster(name, f"uid-{name}", {"pool": "a"}, ""), **changes)
