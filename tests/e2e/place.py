@@ -1,0 +1,192 @@
+"""One namespace with Workflows in it: what a test does there, and what it says when something does not happen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dev import images, versions
+from dev.processes import poll
+from tests.e2e.bucket import Bucket
+from tests.e2e.kubectl import Kubectl, Object
+from tests.e2e.release import STORAGE_SECRET, Release
+from tests.e2e.stories import Seen, Stories, phases
+from workflow_operator.api.status import Phase, WorkflowState
+
+FLOWS = (Path(__file__).parent / "code" / "flows.py").read_text()
+ENDS = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELED})
+BOOT_SECONDS = 150.0
+"""Until a RayCluster is ready and a submission runs there; on a busy machine of two cores, with others starting too."""
+DRIVER_LOG = "/tmp/ray/session_latest/logs/job-driver-{id}.log"
+
+
+@dataclass
+class Place:
+    """A namespace.
+
+    Attributes:
+        kubectl: the cluster.
+        release: the operator that serves it.
+        bucket: where its Workflows leave marks.
+        stories: what became of its Workflows.
+        namespace: its name.
+    """
+
+    kubectl: Kubectl
+    release: Release
+    bucket: Bucket
+    stories: Stories
+    namespace: str
+    _uids: dict[str, str] = field(default_factory=dict)
+
+    def create(self, name: str, entrypoint: str = "flows:line", code: str = "flows", **spec: Any) -> None:
+        """Create a Workflow. It gets its place for marks as an argument, and a cluster of its own, unless told else.
+
+        Args:
+            name: its name.
+            entrypoint: what to run.
+            code: the ConfigMap with its code.
+            **spec: more fields of spec, by their names in JSON.
+        """
+        whole = {
+            "entrypoint": entrypoint,
+            "args": {"place": self.bucket.place(self.namespace, name)},
+            "code": {"configMap": {"name": code}},
+            "cluster": {"template": {"spec": ray_cluster_spec()}},
+            **spec,
+        }
+        self.apply("Workflow", "rayworkflow.dev/v1alpha1", name, spec=whole)
+        found = self.kubectl.get("workflow", self.namespace, name)
+        assert found is not None
+        self._uids[name] = found["metadata"]["uid"]
+
+    def code(self, name: str, files: Mapping[str, str]) -> None:
+        """Create or change a ConfigMap with code."""
+        self.apply("ConfigMap", "v1", name, data=dict(files))
+
+    def apply(self, kind: str, version: str, name: str, labels: Mapping[str, str] | None = None, **fields: Any) -> None:
+        """Create or change an object of this namespace."""
+        meta = {"name": name, "namespace": self.namespace, "labels": dict(labels or {})}
+        self.kubectl.apply({"apiVersion": version, "kind": kind, "metadata": meta, **fields})
+
+    def patch(self, name: str, body: Object) -> None:
+        """Change a Workflow by a JSON merge patch."""
+        self.kubectl("-n", self.namespace, "patch", "workflow", name, "--type=merge", "-p", json.dumps(body))
+
+    def delete(self, kind: str, name: str) -> None:
+        """Ask for an object's deletion."""
+        self.kubectl("-n", self.namespace, "delete", kind, name, "--wait=false")
+
+    # --- waiting ---
+
+    def until(
+        self, name: str, wanted: Callable[[WorkflowState], bool], timeout: float = 60.0, after: Seen | None = None
+    ) -> Seen:
+        """Wait until a Workflow's status is as wanted; one that ends meanwhile is waited for no longer."""
+        seen = self.stories.until(name, lambda seen: wanted(seen.state) or seen.state.phase in ENDS, timeout, after)
+        assert seen is not None, self.told(name, f"what was waited for did not come within {timeout:.0f} s")
+        assert wanted(seen.state), self.told(name, f"it ended {seen.state.phase} before what was waited for came")
+        return seen
+
+    def until_phase(self, name: str, phase: Phase, timeout: float = 60.0, after: Seen | None = None) -> Seen:
+        """Wait until a Workflow is in a phase."""
+        return self.until(name, lambda state: state.phase is phase, timeout, after)
+
+    def until_gone(self, name: str, timeout: float = 60.0) -> Seen:
+        """Wait until a Workflow exists no more."""
+        seen = self.stories.until(name, lambda seen: seen.workflow is None, timeout)
+        assert seen is not None, self.told(name, f"it was not gone within {timeout:.0f} s")
+        return seen
+
+    def until_held(self, name: str, timeout: float = BOOT_SECONDS) -> Seen:
+        """Wait until a Workflow `line` waits at its gate and the status says that three steps have succeeded."""
+        seen = self.until(name, lambda state: state.steps.succeeded >= 3, timeout)
+        try:
+            self.bucket.until_started(self.namespace, name, "gate")
+        except AssertionError as error:
+            raise AssertionError(self.told(name, str(error))) from error
+        return seen
+
+    def until_no_cluster(self, name: str, timeout: float = 60.0) -> None:
+        """Wait until no RayCluster that was made for a Workflow is left."""
+        labels = f"rayworkflow.dev/workflow-uid={self._uids[name]}"
+        gone = poll(lambda: not self.kubectl.find("rayclusters", self.namespace, labels), timeout)
+        assert gone, self.told(name, f"its RayClusters were not gone within {timeout:.0f} s")
+
+    def marks(self, name: str) -> dict[str, int]:
+        """How often each step of a Workflow was started."""
+        return dict(self.bucket.marks(self.namespace, name))
+
+    def reasons(self, name: str) -> list[str]:
+        """Reasons of the events on a Workflow."""
+        events = self.kubectl.find("events", self.namespace)
+        ours = [one for one in events if one["involvedObject"].get("uid") == self._uids[name]]
+        return [one["reason"] for one in sorted(ours, key=lambda one: str(one["lastTimestamp"]))]
+
+    # --- clusters ---
+
+    def ray_cluster(self, name: str, labels: Mapping[str, str], cpus: int = 16) -> None:
+        """Create a RayCluster that nobody's Workflow owns, with the storage's credentials and token authentication."""
+        spec = ray_cluster_spec(cpus)
+        spec["authOptions"] = {"mode": "token"}
+        container = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+        container["envFrom"] = [{"secretRef": {"name": STORAGE_SECRET}}]
+        self.apply("RayCluster", "ray.io/v1", name, labels, spec=spec)
+
+    def head(self, cluster: str) -> Object:
+        """The head pod of a RayCluster."""
+        (pod,) = self.kubectl.find("pods", self.namespace, f"ray.io/cluster={cluster},ray.io/node-type=head")
+        return pod
+
+    def kill_head(self, cluster: str) -> None:
+        """Delete the head pod at once, as the loss of its node would."""
+        pod = self.head(cluster)["metadata"]["name"]
+        self.kubectl("-n", self.namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+
+    def python_in_head(self, cluster: str, code: str) -> str:
+        """Run Python in the Ray container of a head, and return what it printed."""
+        pod = self.head(cluster)["metadata"]["name"]
+        return self.kubectl("-n", self.namespace, "exec", pod, "-c", "ray-head", "--", "python", "-c", code)
+
+    # --- when it went wrong ---
+
+    def told(self, name: str, what: str) -> str:
+        """Everything that helps to understand what happened to a Workflow."""
+        story = self.stories.of(name)
+        state = story[-1].state if story else WorkflowState()
+        parts = {
+            "phases": ", ".join(str(phase) for phase in phases(story)),
+            "Workflow": self.kubectl.said("-n", self.namespace, "get", "workflow", name, "-o", "yaml"),
+            "marks": str(self.marks(name)),
+            "events": self.kubectl.said("-n", self.namespace, "get", "events", "--sort-by=.lastTimestamp"),
+            "pods": self.kubectl.said("-n", self.namespace, "get", "pods,rayclusters", "-o", "wide"),
+            "operator": self.release.operator_log(),
+            "submission": self._driver_log(state),
+        }
+        return "\n".join([f"{self.namespace}/{name}: {what}", *(f"--- {part}\n{text}" for part, text in parts.items())])
+
+    def _driver_log(self, state: WorkflowState) -> str:
+        if state.cluster is None or state.submission is None:
+            return "no cluster is named"
+        heads = f"ray.io/cluster={state.cluster.name},ray.io/node-type=head"
+        found = self.kubectl.find("pods", self.namespace, heads)
+        if not found:
+            return "the head is gone"
+        path = DRIVER_LOG.format(id=state.submission.id)
+        pod = found[0]["metadata"]["name"]
+        return self.kubectl.said("-n", self.namespace, "exec", pod, "-c", "ray-head", "--", "tail", "-n", "60", path)
+
+
+def ray_cluster_spec(cpus: int = 4) -> dict[str, Any]:
+    """A small RayCluster of one head; its processors are Ray's to count, not the machine's."""
+    container = {
+        "name": "ray-head",
+        "image": images.ray(),
+        "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},
+    }
+    pod = {"terminationGracePeriodSeconds": 2, "containers": [container]}
+    head = {"rayStartParams": {"num-cpus": str(cpus)}, "template": {"spec": pod}}
+    return {"rayVersion": versions.RAY, "headGroupSpec": head}

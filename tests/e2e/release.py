@@ -1,0 +1,120 @@
+"""The operator as its users get it: the image built from this checkout, both charts installed by Helm."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dev import binaries, images, paths
+from dev.console import run
+from dev.processes import poll
+from tests.e2e.kubectl import Kubectl, Object
+
+NAME: Final = "rayworkflow"
+HOME: Final = "e2e-operator"
+STORAGE_SECRET: Final = "rayworkflow-storage"
+CHARTS: Final = paths.ROOT / "charts"
+OPERATOR_PODS: Final = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=operator"
+GONE_WITHIN_SECONDS: Final = 90.0
+
+
+@dataclass(frozen=True)
+class Release:
+    """An installed operator with a MinIO.
+
+    Attributes:
+        kubectl: the cluster.
+        keys: access key and secret key of its MinIO.
+        minio: name of MinIO's Service.
+    """
+
+    kubectl: Kubectl
+    keys: tuple[str, str]
+    minio: str
+
+    def kill_operator(self) -> str:
+        """Kill the operator's process without a word; another pod comes. Returns the killed pod's name."""
+        (pod,) = self.operator_pods()
+        name = str(pod["metadata"]["name"])
+        self.kubectl("-n", HOME, "delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+        return name
+
+    def operator_pods(self) -> list[Object]:
+        """The operator's pods that are not going."""
+        pods = self.kubectl.find("pods", HOME, OPERATOR_PODS)
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def operator_log(self, lines: int = 80) -> str:
+        """The last lines that the operator wrote, in all its pods."""
+        return self.kubectl.said("-n", HOME, "logs", "-l", OPERATOR_PODS, f"--tail={lines}")
+
+
+def install(kubectl: Kubectl, namespaces: Sequence[str]) -> Release:
+    """Install both charts, serving these namespaces, which must exist.
+
+    Args:
+        kubectl: the cluster.
+        namespaces: whose Workflows are served.
+    """
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}})
+    _helm(kubectl, "rayworkflow-crds", {})
+    repository, _, tag = images.operator().rpartition(":")
+    minio_repository, _, minio_tag = images.program("minio").rpartition(":")
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "watchNamespaces": list(namespaces),
+        "minio": {"enabled": True, "image": {"repository": minio_repository, "tag": minio_tag}},
+    }
+    _helm(kubectl, NAME, values)
+    secret = kubectl.get("secret", HOME, f"{NAME}-minio")
+    assert secret is not None
+    keys = tuple(
+        base64.b64decode(secret["data"][f"AWS_{key}"]).decode() for key in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+    )
+    return Release(kubectl, (keys[0], keys[1]), f"{NAME}-minio")
+
+
+def remove(kubectl: Kubectl, namespaces: Sequence[str]) -> None:
+    """Remove the release: Workflows first, so that no finalizer waits for an operator that is gone.
+
+    The namespaces go by themselves then; `until_removed` waits for that.
+
+    Args:
+        kubectl: the cluster.
+        namespaces: of the Workflows.
+    """
+    there = [name for name in namespaces if kubectl.get("namespace", "default", name)]
+    if kubectl.get("crd", "default", "workflows.rayworkflow.dev"):
+        for namespace in there:
+            kubectl("-n", namespace, "delete", "workflows", "--all", "--wait=false")
+        if not poll(lambda: not any(kubectl.find("workflows", name) for name in there), 60):
+            for namespace in there:
+                _strip(kubectl, namespace)
+    for namespace in (*there, HOME):
+        kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+
+
+def until_removed(kubectl: Kubectl, namespaces: Sequence[str]) -> None:
+    """Wait until nothing of a removed release is left."""
+
+    def gone() -> bool:
+        return not any(kubectl.get("namespace", "default", name) for name in (*namespaces, HOME))
+
+    assert poll(gone, GONE_WITHIN_SECONDS), f"namespaces {HOME}, {', '.join(namespaces)} do not go"
+
+
+def _strip(kubectl: Kubectl, namespace: str) -> None:
+    for workflow in kubectl.find("workflows", namespace):
+        name = workflow["metadata"]["name"]
+        kubectl("-n", namespace, "patch", "workflow", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+
+
+def _helm(kubectl: Kubectl, chart: str, values: Mapping[str, Any]) -> None:
+    command: list[str | Path] = [binaries.ensure("helm"), "--kubeconfig", kubectl.kubeconfig]
+    command += ["upgrade", "--install", chart, CHARTS / chart, "-n", HOME, "--wait", "--timeout=120s"]
+    command += ["--take-ownership", "-f", "-"]  # the resource may be there by another's hand
+    run(command, stdin=json.dumps(values))
