@@ -44,6 +44,9 @@ THREADS_A_STORE = 4
 FOLLOWED = 2000
 """Runs kept in memory between two looks; one that was dropped is read anew."""
 
+READ_SECONDS = 5.0
+"""A look that takes longer counts as one that failed: a store that hangs must not keep a dead cluster from sight."""
+
 LIVENESS_SECONDS = 5.0
 """How long a live owner's heartbeat counts as seen, and a workflow id as not used anew."""
 
@@ -65,10 +68,10 @@ Code = Callable[[str, str], Awaitable[tuple[bytes, str]]]
 
 @dataclass
 class _Followed:
-    """A run under observation; one look at a time."""
+    """A run under observation; one look at a time, which goes on when nobody waits for it any more."""
 
     follower: reading.Follower
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    looking: asyncio.Task[None] | None = None
     view: RunView | None = None
     liveness: WorkflowStatus | None = None
     checked: float = float("-inf")
@@ -102,6 +105,9 @@ class StoredRuns:
         """Give back threads and connections; calls that wait are given up."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for opened in self._stores.values():
+            for followed in opened.followed.values():
+                if followed.looking is not None:
+                    followed.looking.cancel()
             opened.store.close()
 
     async def read(
@@ -221,9 +227,15 @@ class StoredRuns:
         opened.followed.move_to_end(workflow_id)
         while len(opened.followed) > FOLLOWED:
             opened.followed.popitem(last=False)
-        now = asyncio.get_running_loop().time()
-        async with followed.turn:
-            await self._in_thread(opened, lambda: _refresh(followed, opened.store, workflow_id, now))
+        if followed.looking is None or followed.looking.done():
+            now = asyncio.get_running_loop().time()
+            look = self._in_thread(opened, lambda: _refresh(followed, opened.store, workflow_id, now))
+            followed.looking = asyncio.create_task(look)
+            followed.looking.add_done_callback(_heard)
+        try:
+            await asyncio.wait_for(asyncio.shield(followed.looking), READ_SECONDS)
+        except asyncio.TimeoutError:
+            raise StoreUnavailable(f"{opened.store.url} has not answered for {READ_SECONDS:.0f} s") from None
         return followed
 
     async def _is_staged(self, opened: _Open, run: RunRef, sha256: str) -> bool:
@@ -267,6 +279,12 @@ def _refresh(followed: _Followed, store: Store, workflow_id: str, now: float) ->
         followed.liveness = None if view is None else reading.status_of(store, view)
         followed.checked = now
     followed.view = view
+
+
+def _heard(look: asyncio.Task[None]) -> None:
+    """Its error is told to who waits for it; where nobody does any more, the next look meets it again."""
+    if not look.cancelled():
+        look.exception()
 
 
 def _actor(namespace: str, run: RunRef) -> requests.Actor:

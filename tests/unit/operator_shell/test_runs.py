@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
 from workflow.store import Store, open_store
+from workflow_operator.adapters import runs as adapter
 from workflow_operator.adapters.runs import StoredRuns
 from workflow_operator.core.actions import (
     DeleteCheckpoints,
@@ -202,3 +205,24 @@ async def test_new_credentials_open_the_store_anew(run: RunRef) -> None:
     given.append("second")
     assert await runs._open("team", ref) is not before
     runs.close()
+
+
+async def test_a_store_that_hangs_is_a_value_and_the_look_goes_on(
+    runs: StoredRuns, run: RunRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(run)
+    go_on = threading.Event()
+    look = adapter._refresh
+
+    def hang(followed: Any, store: Store, workflow_id: str, now: float) -> None:
+        go_on.wait()
+        look(followed, store, workflow_id, now)
+
+    monkeypatch.setattr(adapter, "_refresh", hang)
+    monkeypatch.setattr(adapter, "READ_SECONDS", 0.01)
+    found = await runs.read("team", run.store, "trip", None, "")
+    assert isinstance(found, RunUnread)
+    assert (found.trouble, "has not answered" in found.message) == (StoreTrouble.UNAVAILABLE, True)
+    go_on.set()
+    monkeypatch.setattr(adapter, "READ_SECONDS", 20.0)
+    assert (await read(runs, run)).view is not None
