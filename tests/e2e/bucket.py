@@ -38,6 +38,7 @@ class Bucket:
         self.inside = f"http://{service}.{namespace}.svc:9000"
         self.keys = keys
         self._kubectl = kubectl
+        self._namespace = namespace
         self._where = ("-n", namespace, "port-forward", f"service/{service}")
         self._port = 0
         self._forward: subprocess.Popen[str] | None = None
@@ -94,6 +95,11 @@ class Bucket:
     def open_gate(self, namespace: str, name: str, step: str = "gate") -> None:
         """Let a step end."""
         self.client().put_object(MARKS, f"{namespace}/{name}/open/{step}", io.BytesIO(b"open"), 4)
+
+    def restarts(self) -> int:
+        """How often the server's process was started again."""
+        pods = self._kubectl.find("pods", self._namespace, "app.kubernetes.io/component=minio")
+        return sum(one["restartCount"] for pod in pods for one in pod["status"].get("containerStatuses") or ())
 
     def stop_server(self) -> None:
         """End the server's process; the kubelet starts it again with the same data."""

@@ -54,6 +54,14 @@ def places(kubectl: Kubectl, release: Release, bucket: Bucket) -> Iterator[dict[
 
 
 @pytest.fixture(scope="session")
+def shared(places: dict[str, Place]) -> Place:
+    """A namespace with a RayCluster that Workflows choose by its label."""
+    place = places["e2e-shared"]
+    place.ray_cluster("shared", {"team": "e2e"})
+    return place
+
+
+@pytest.fixture(scope="session")
 def figures() -> dict[str, str]:
     """What was measured; printed at the end of the run."""
     return FIGURES

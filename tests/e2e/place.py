@@ -80,6 +80,10 @@ class Place:
         """Ask for an object's deletion."""
         self.kubectl("-n", self.namespace, "delete", kind, name, "--wait=false")
 
+    def uid(self, name: str) -> str:
+        """The uid of the last Workflow that was created under a name."""
+        return self._uids[name]
+
     # --- waiting ---
 
     def until(
@@ -112,7 +116,7 @@ class Place:
 
     def until_no_cluster(self, name: str, timeout: float = 60.0) -> None:
         """Wait until no RayCluster that was made for a Workflow is left."""
-        labels = f"rayworkflow.dev/workflow-uid={self._uids[name]}"
+        labels = f"rayworkflow.dev/workflow-uid={self.uid(name)}"
         gone = poll(lambda: not self.kubectl.find("rayclusters", self.namespace, labels), timeout)
         assert gone, self.told(name, f"its RayClusters were not gone within {timeout:.0f} s")
 
@@ -123,7 +127,7 @@ class Place:
     def reasons(self, name: str) -> list[str]:
         """Reasons of the events on a Workflow."""
         events = self.kubectl.find("events", self.namespace)
-        ours = [one for one in events if one["involvedObject"].get("uid") == self._uids[name]]
+        ours = [one for one in events if one["involvedObject"].get("uid") == self.uid(name)]
         return [one["reason"] for one in sorted(ours, key=lambda one: str(one["lastTimestamp"]))]
 
     # --- clusters ---
