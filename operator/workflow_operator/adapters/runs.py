@@ -50,6 +50,9 @@ READ_SECONDS = 5.0
 LIVENESS_SECONDS = 5.0
 """How long a live owner's heartbeat counts as seen, and a workflow id as not used anew."""
 
+ASK_AGAIN_SECONDS = 10.0
+"""A manager that was asked to cancel is asked again after this time: each time is one more request in its inbox."""
+
 TROUBLES: tuple[tuple[type[WorkflowError], StoreTrouble], ...] = (
     (StoreUnavailable, StoreTrouble.UNAVAILABLE),
     (Corrupt, StoreTrouble.CORRUPT),
@@ -72,6 +75,7 @@ class _Followed:
 
     follower: reading.Follower
     looking: asyncio.Task[None] | None = None
+    asked: float = float("-inf")
     view: RunView | None = None
     liveness: WorkflowStatus | None = None
     checked: float = float("-inf")
@@ -154,13 +158,18 @@ class StoredRuns:
         )
 
     async def request_cancel(self, namespace: str, action: RequestCancel) -> None:
-        """Ask the live manager to cancel; nothing to ask of a run that is not there or has ended."""
-        run = action.run
+        """Ask the live manager to cancel, not more often than now and then; nothing to ask of a run that has ended."""
+        run, now = action.run, asyncio.get_running_loop().time()
+        with _translating():
+            followed = self._follow(await self._open(namespace, run.store), run.workflow_id)
+        if now - followed.asked < ASK_AGAIN_SECONDS:
+            return
 
         def ask(store: Store) -> None:
             view = reading.read_run(store, run.workflow_id, run.n)
             if view is not None and not view.status.is_end:
                 requests.ask_cancel(store, view, uid=run.uid, reason=action.reason)
+                followed.asked = now
 
         await self._act(namespace, run, ask)
 
@@ -220,13 +229,16 @@ class StoredRuns:
         opened = self._stores[namespace, ref] = _Open(store, given)
         return opened
 
-    async def _look(self, opened: _Open, workflow_id: str) -> _Followed:
+    def _follow(self, opened: _Open, workflow_id: str) -> _Followed:
         if workflow_id not in opened.followed:
             opened.followed[workflow_id] = _Followed(reading.Follower(opened.store, workflow_id))
-        followed = opened.followed[workflow_id]
         opened.followed.move_to_end(workflow_id)
         while len(opened.followed) > FOLLOWED:
             opened.followed.popitem(last=False)
+        return opened.followed[workflow_id]
+
+    async def _look(self, opened: _Open, workflow_id: str) -> _Followed:
+        followed = self._follow(opened, workflow_id)
         if followed.looking is None or followed.looking.done():
             now = asyncio.get_running_loop().time()
             look = self._in_thread(opened, lambda: _refresh(followed, opened.store, workflow_id, now))

@@ -38,7 +38,16 @@ CANCELING = {
     "manager is asked": Case(
         canceling(read(view())), Phase.CANCELING, "CancelRequested", (RequestCancel,), expect={"cancel_time": NOW}
     ),
-    "manager was asked": Case(canceling(read(view()), cancel_time=NOW - 9), Phase.CANCELING, "CancelRequested"),
+    "manager was asked, or the operator was killed before it asked": Case(
+        canceling(read(view()), cancel_time=NOW - 9),
+        Phase.CANCELING,
+        "CancelRequested",
+        (RequestCancel,),
+        expect={"cancel_time": NOW - 9},
+    ),
+    "the cluster went before": Case(
+        canceling(read(view()), None, cluster=None), Phase.CANCELING, "EndingRun", (EndRun, DeleteCluster)
+    ),
     "manager does not react": Case(
         canceling(read(view()), cancel_time=NOW - 60), Phase.CANCELING, "EndingRun", (EndRun,)
     ),

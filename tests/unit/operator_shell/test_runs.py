@@ -141,6 +141,7 @@ async def test_a_cancel_lies_in_the_inbox(runs: StoredRuns, run: RunRef) -> None
     await runs.request_cancel("team", RequestCancel(run, "nobody there"))
     begin(run)
     await runs.request_cancel("team", RequestCancel(run, "spec.cancel is true"))
+    await runs.request_cancel("team", RequestCancel(run, "spec.cancel is true"))
     assert len(list(store_of(run).list("doorbell/"))) == 1
 
 

@@ -34,7 +34,8 @@ def canceling(turn: Turn) -> Outcome:
         outcome = turn.moved(Event.CANCELED_UNOWNED, Note("Canceled", "canceled before it owned a run"), None)
         state = outcome.state.model_copy(update={"completion_time": turn.now})
         return Outcome(state, outcome.note, stop_reused(turn), None)
-    if standing is Standing.OURS and turn.facts.alive and turn.state.ending is None and not cluster_failure(turn):
+    reached = turn.state.cluster is not None and not cluster_failure(turn)
+    if standing is Standing.OURS and turn.facts.alive and turn.state.ending is None and reached:
         asked = _ask(turn)
         if asked:
             return asked
@@ -43,10 +44,10 @@ def canceling(turn: Turn) -> Outcome:
 
 
 def _ask(turn: Turn) -> Outcome | None:
-    """Ask the manager, once; None when its time to answer is up."""
-    run, asked = turn.run(), turn.state.cancel_time
+    """Ask the manager, in each round anew, as the first time may not have come to pass; None when its time is up."""
+    run, asked = turn.run(), turn.state.cancel_time or turn.now
+    left = asked + _ANSWER_SECONDS - turn.now
+    if run is None or left <= 0:
+        return None
     note = Note("CancelRequested", "the run's manager was asked to stop its steps")
-    if asked is None and run is not None:
-        return turn.stays(note, _POLL, RequestCancel(run, _WHY), cancel_time=turn.now)
-    left = (asked or turn.now) + _ANSWER_SECONDS - turn.now
-    return turn.stays(note, sooner(_POLL, left)) if left > 0 else None
+    return turn.stays(note, sooner(_POLL, left), RequestCancel(run, _WHY), cancel_time=asked)
