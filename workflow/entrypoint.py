@@ -1,7 +1,7 @@
 """What a Ray job of the operator executes: `python -m workflow.entrypoint '<json>'`.
 
-Loads what the Workflow resource names, makes its run or attaches to it, prints its progress, and exits. The log says how
-the run ended; the exit codes tell the operator why this submission did.
+Loads what the Workflow resource names, makes its run or attaches to it, prints its progress, and exits. The log says
+how the run ended; the exit codes tell the operator why this submission did.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
-import shapes  # noqa: E402
-from minio import Minio  # noqa: E402
+import shapes
+from minio import Minio
 
-from dev import paths  # noqa: E402
-from dev.minio_server import MinioServer  # noqa: E402
+from dev import paths
+from dev.minio_server import MinioServer
 
 COUNTED_EVERY = 11.0
 """Seconds after which MinIO's count of requests is new for certain."""
@@ -115,7 +115,9 @@ def main() -> None:
         subjects = [
             Subject("ours, folder", [*ours, f"{folder}/ours"]),
             Subject("ours, MinIO", [*ours, f"s3://bench/runs?endpoint={server.endpoint}&region=us-east-1"], keys),
-            Subject("ray.workflow 2.47, folder", [str(old_ray()), str(HERE / "subject_ray_workflow.py"), f"{folder}/ray"]),
+            Subject(
+                "ray.workflow 2.47, folder", [str(old_ray()), str(HERE / "subject_ray_workflow.py"), f"{folder}/ray"]
+            ),
             Subject("raw Ray tasks", [sys.executable, str(HERE / "subject_raw_ray.py")]),
         ]
         for subject in subjects:
