@@ -46,7 +46,7 @@ CANCELING = {
         expect={"cancel_time": NOW - 9},
     ),
     "the cluster went before": Case(
-        canceling(read(view()), None, cluster=None), Phase.CANCELING, "EndingRun", (EndRun, DeleteCluster)
+        canceling(read(view()), None, cluster=None), Phase.CANCELING, "EndingRun", (DeleteCluster, EndRun)
     ),
     "manager does not react": Case(
         canceling(read(view()), cancel_time=NOW - 60), Phase.CANCELING, "EndingRun", (EndRun,)
