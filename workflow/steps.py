@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, overload
@@ -67,6 +68,7 @@ class StepFunction(Generic[T]):
         self.function = function
         self._options = options
         self._name = name
+        self._signature = _signature(function)
         functools.update_wrapper(self, function)
 
     def step(self, *args: Any, **kwargs: Any) -> Workflow[T]:
@@ -75,6 +77,11 @@ class StepFunction(Generic[T]):
         Raises:
             Invalid: the arguments do not fit the function's signature.
         """
+        if self._signature is not None:
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise Invalid(f"{self.function.__qualname__}{self._signature}: {error}") from None
         return Workflow(self.function, args, kwargs, self._options, self._name)
 
     def options(self, **options: Any) -> StepFunction[T]:
@@ -115,9 +122,17 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, StepFunction):
         raise Invalid(f"{function.function.__qualname__} is a step already; change it with .options(...)")
-    if not callable(function):
-        raise Invalid(f"@workflow.step is for functions, not for a {type(function).__name__}")
+    if not callable(function) or not hasattr(function, "__qualname__"):
+        raise Invalid(f"@workflow.step is for functions, not for a {type(function).__name__}; wrap it in a function")
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """None where a function, of C say, tells nothing of its arguments."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def _options(given: Mapping[str, Any], base: StepOptions) -> tuple[StepOptions, str]:

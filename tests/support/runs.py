@@ -123,7 +123,8 @@ def picture(state: RunState) -> dict[str, Any]:
 
 
 def _picture_of(step: StepState) -> tuple[Any, ...]:
-    idle = step.phase in (StepPhase.READY, StepPhase.WAITING)  # what its tries in dead epochs were is nobody's business
+    # What the tries of a step were that has none now, or was canceled, is nobody's business.
+    idle = step.phase in (StepPhase.READY, StepPhase.WAITING, StepPhase.CANCELED)
     return (
         step.spec,
         step.phase,

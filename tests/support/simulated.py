@@ -39,15 +39,19 @@ class SimulatedRun:
 
 @st.composite
 def dags(draw: st.DrawFn, parent: str = "") -> Graph:
-    """A DAG of up to four steps; each takes some of those before it."""
+    """A DAG of up to four steps, all of which lead to the last, as the encoder makes them."""
     size = draw(st.integers(1, 4))
     step_ids = ids.place(parent, ["s"] * size)
-    steps = []
+    steps: list[StepSpec] = []
+    loose: set[str] = set()
     for index, step_id in enumerate(step_ids):
         parents = draw(st.sets(st.sampled_from(step_ids[:index]))) if index else set()
+        if index == size - 1:
+            parents |= loose
+        loose = (loose - parents) | {step_id}
         options = StepOptions(catch_exceptions=draw(st.booleans()))
         steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", runs.value(step_id), tuple(sorted(parents)), options))
-    return Graph(tuple(steps), draw(st.sampled_from(step_ids)))
+    return Graph(tuple(steps), step_ids[-1])
 
 
 @st.composite

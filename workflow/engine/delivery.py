@@ -73,7 +73,9 @@ class _Failure(Exception):
     """An envelope that unpickles into the exception a run failed with."""
 
     def __init__(self, ended: Ended) -> None:
-        super().__init__(f"workflow {ended.run.workflow_id!r} {ended.status}")
+        error = ended.error
+        why = f"{error.step_id} raised {error.kind}: {error.message}" if error is not None else ended.reason
+        super().__init__(f"workflow {ended.run.workflow_id!r} {ended.status}: {why}")  # what Ray shows
         self._ended = ended
 
     def __reduce__(self) -> tuple[Any, ...]:

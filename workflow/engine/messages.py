@@ -64,12 +64,18 @@ class Expanded:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The step raised. `value` is its exception, pickled, or a stand-in that tells the same."""
+    """The step raised.
+
+    Attributes:
+        value: its exception, pickled, or a stand-in that tells the same.
+        system: it was not the user's code that failed but what executes it, after all of Ray's own tries.
+    """
 
     error: ErrorInfo
     value: Value
     started: float
     ended: float
+    system: bool = False
 
 
 StepResult = Returned | Expanded | Raised

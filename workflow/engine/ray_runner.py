@@ -48,7 +48,13 @@ class RayRunner:
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """Begin one try."""
-        ref = self._remote(step.spec.name, step.spec.options.ray).remote(task)
+        try:
+            ref = self._remote(step.spec.name, step.spec.options.ray).remote(task)
+        except Exception as error:  # noqa: BLE001 - Ray refuses options in many ways; each is the step's failure
+            logger.warning("step %s of run %s: %r", task.step_id, task.run.run_uuid, error)
+            failure = _system_failure(task.step_id, error)
+            self._loop.call_soon_threadsafe(run.step_done, task.step_id, task.number, failure)
+            return
         self._running[(task.run.run_uuid, task.step_id)] = ref
         ref.future().add_done_callback(functools.partial(self._done, run, task.step_id, task.number))
 
@@ -96,4 +102,4 @@ def _system_failure(step_id: str, error: BaseException) -> Raised:
     info = ErrorInfo(kind=f"ray.{type(error).__name__}", message=what, traceback=str(error)[-2000:], step_id=step_id)
     carried = RuntimeError(f"step {step_id!r} could not be executed by Ray: {type(error).__name__}: {what}")
     pickled = pickle.dumps(carried)
-    return Raised(info, Value(inline=pickled, size=len(pickled)), 0.0, 0.0)
+    return Raised(info, Value(inline=pickled, size=len(pickled)), 0.0, 0.0, system=True)

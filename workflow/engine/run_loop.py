@@ -216,7 +216,7 @@ class RunLoop:
             inline = None if result.blob else result.graph
             expanded = r.StepExpanded(message.step_id, epoch, inline, result.blob, **times)  # type: ignore[arg-type]
             self._record(plan, expanded, result.graph)
-        elif step.spec.options.may_try_again(number):
+        elif not result.system and step.spec.options.may_try_again(number):
             self._record(plan, r.StepStarted(message.step_id, epoch, number + 1, self._services.now()))
             plan.starts.append(step)
         else:

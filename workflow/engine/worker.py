@@ -67,7 +67,7 @@ def execute(task: StepTask) -> StepResult:
         return Returned(value, text, started, time.time())
     except StoreUnavailable:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises is its result
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is its result
         return Raised(describe(error, task.step_id), _pickled(error, blobs, folder, task), started, time.time())
 
 
@@ -137,7 +137,7 @@ def _users_part(error: BaseException) -> Any:
     return tb
 
 
-def _pickled(error: Exception, blobs: Blobs, folder: str, task: StepTask) -> Value:
+def _pickled(error: BaseException, blobs: Blobs, folder: str, task: StepTask) -> Value:
     """The exception as it can be carried: itself, or a RuntimeError with its text where it cannot be pickled back."""
     packer = Packer(blobs, folder, f"exception of step {task.step_id!r}")
     try:
@@ -145,6 +145,8 @@ def _pickled(error: Exception, blobs: Blobs, folder: str, task: StepTask) -> Val
         back = values.loads(data, resolver(blobs, folder, "", _no_parent))
         if type(back) is not type(error):
             raise Invalid("it comes back as another type")
+        if isinstance(error, SystemExit):
+            raise Invalid("it would end whoever reads it")
     except Invalid as why:
         data = packer.dumps(RuntimeError(f"{type(error).__qualname__}: {_text_of(error)} (not carried itself: {why})"))
     return blobs.keep(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -73,6 +74,15 @@ async def test_tries(house: House, max_retries: int, raises: int, tries: int, st
     assert len(runner.tries) == tries
     assert str(ended.status) == status
     invariants.check(house.inner, "w")
+
+
+async def test_what_ray_could_not_execute_is_not_tried_again(house: House) -> None:
+    dag = runs.graph("a", a=StepOptions(max_retries=5))
+    lost = dataclasses.replace(raised("a"), system=True)
+    async with house.manager(script=lambda task: lost) as (manager, runner):
+        ended = await finish(house, manager, new_run(dag))
+    assert ended.status is WorkflowStatus.FAILED
+    assert len(runner.tries) == 1
 
 
 @pytest.mark.parametrize("max_retries", [1, 3])

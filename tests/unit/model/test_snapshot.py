@@ -12,7 +12,7 @@ from workflow.errors import Corrupt
 from workflow.model import fold, snapshot
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(run=simulated_runs(), data=st.data())
 def test_a_run_goes_on_from_a_snapshot_as_from_its_log(run: SimulatedRun, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(run.segments)))
@@ -34,7 +34,7 @@ def test_a_run_goes_on_from_a_snapshot_as_from_its_log(run: SimulatedRun, data: 
     assert runs.picture(restored) == runs.picture(run.state)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(run=simulated_runs())
 def test_the_log_read_back_folds_to_what_was_written(run: SimulatedRun) -> None:
     state = run.fresh()

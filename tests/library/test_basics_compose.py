@@ -1,0 +1,199 @@
+"""workflow-basics, "Workflow Basics", "Composing workflow steps", "Passing nested arguments": snippets and sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+
+import workflow
+from tests.support.marks import Marks
+from workflow import Workflow, step
+from workflow.errors import Invalid
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+
+@workflow.step
+def read_data(num: int) -> list[int]:
+    return list(range(num))
+
+
+@workflow.step
+def preprocessing(data: list[float]) -> list[float]:
+    return [d**2 for d in data]
+
+
+@workflow.step
+def aggregate(data: list[float]) -> float:
+    return sum(data)
+
+
+@workflow.step
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@workflow.step
+def get_val() -> int:
+    return 10
+
+
+@workflow.step
+def marked(marks: Marks, name: str, *values: Any) -> Any:
+    marks.started(name)
+    return values[-1] if values else name
+
+
+def composed() -> Workflow[float]:
+    return aggregate.step(preprocessing.step(read_data.step(10)))
+
+
+def test_a_single_three_step_workflow() -> None:
+    """`print(output.run())`"""
+    data = read_data.step(10)
+    preprocessed_data = preprocessing.step(data)
+    output = aggregate.step(preprocessed_data)
+    assert output.run() == 285
+
+
+def test_it_can_also_be_executed_asynchronously() -> None:
+    """`ray.get(output.run_async())`"""
+    reference = composed().run_async()
+    assert isinstance(reference, ray.ObjectRef)
+    assert ray.get(reference) == 285
+
+
+def test_steps_are_declared_by_the_annotation_under_either_name() -> None:
+    """`@workflow.step`, or `from workflow import step`."""
+
+    @step
+    def one() -> int:
+        return 1
+
+    assert one.step().run() == 1
+
+
+def test_steps_take_concrete_values_or_the_output_of_another_step() -> None:
+    """ "can take in either concrete values or the output of another workflow step as an argument"."""
+    assert add.step(1, 2).run() == 3
+    assert add.step(get_val.step(), right=get_val.step()).run() == 20
+
+
+def test_steps_return_a_workflow_and_are_not_executed_until_run(marks: Marks) -> None:
+    """ "workflow steps return `Workflow[T]` and are not executed until `.run()` is called"."""
+    lazy = marked.step(marks, "b", marked.step(marks, "a"))
+    assert isinstance(lazy, Workflow)
+    assert marks.order() == []
+    assert lazy.run() == "a"
+    assert marks.order() == ["a", "b"]
+
+
+def test_a_step_can_take_multiple_inputs_and_sees_resolved_values() -> None:
+    """ "the `add` function will see its resolved value"."""
+    ret = add.step(get_val.step(), 20)
+    assert ret.run() == 30
+
+
+def test_nested_arguments_are_fully_resolved() -> None:
+    """ "when you pass a list of `Workflow` outputs to a step, the values are fully resolved"."""
+
+    @workflow.step
+    def add(values: list[int]) -> int:
+        return sum(values)
+
+    ret = add.step([get_val.step() for _ in range(3)])
+    assert ret.run() == 30
+
+
+@pytest.mark.parametrize(
+    ("wrap", "unwrap"),
+    [
+        pytest.param(lambda w: {"k": {"deep": [w]}}, lambda v: v["k"]["deep"][0], id="dict in dict in list"),
+        pytest.param(lambda w: (1, (2, w)), lambda v: v[1][1], id="tuples"),
+        pytest.param(lambda w: [[[[w]]]], lambda v: v[0][0][0][0], id="lists"),
+    ],
+)
+def test_values_are_resolved_at_any_depth(wrap: Any, unwrap: Any) -> None:
+    @workflow.step
+    def same(value: Any) -> Any:
+        return value
+
+    assert unwrap(same.step(wrap(get_val.step())).run()) == 10
+
+
+def test_all_ancestors_are_executed_before_the_step_starts(marks: Marks) -> None:
+    """ "This ensures that all a step's ancestors are fully executed prior to the step starting"."""
+    parents = [marked.step(marks, f"parent{i}", marked.step(marks, f"grandparent{i}")) for i in range(3)]
+    marked.step(marks, "child", {"all": parents}).run()
+    assert marks.order()[-1] == "child"
+    assert sorted(marks.order()[:-1]) == sorted([f"{who}{i}" for who in ("parent", "grandparent") for i in range(3)])
+
+
+def test_a_step_that_many_take_runs_once(marks: Marks) -> None:
+    root = marked.step(marks, "root")
+    left, right = marked.step(marks, "left", root), marked.step(marks, "right", root)
+    marked.step(marks, "join", left, right, root).run()
+    assert set(marks.starts().values()) == {1}
+    assert len(marks.starts()) == 4
+
+
+def test_a_dag_whose_paths_double_at_each_step_is_linear(marks: Marks) -> None:
+    node = marked.step(marks, "0")
+    for i in range(1, 25):
+        node = marked.step(marks, str(i), [node, node])
+    node.run()
+    assert len(marks.order()) == 25
+
+
+def test_one_workflow_object_run_twice_is_two_runs(marks: Marks) -> None:
+    ret = marked.step(marks, "a")
+    assert ret.run() == ret.run() == "a"
+    assert marks.starts() == {"a": 2}
+
+
+def test_calling_a_step_says_what_to_call_instead() -> None:
+    with pytest.raises(TypeError, match=r"get_val\.step\(\.\.\.\)"):
+        get_val()
+
+
+def test_arguments_that_do_not_fit_are_refused_where_they_are_written() -> None:
+    with pytest.raises(Invalid, match=r"add.*missing a required argument: 'right'"):
+        add.step(1)
+    with pytest.raises(Invalid, match="unexpected keyword argument 'middle'"):
+        add.step(1, 2, middle=3)
+
+
+@pytest.mark.parametrize(
+    "bad", [lambda: step(7), lambda: step(get_val), lambda: step(nonsense=1)], ids=["7", "step", "option"]
+)
+def test_what_is_no_function_or_option_is_refused(bad: Any) -> None:
+    with pytest.raises(Invalid):
+        bad()
+
+
+def test_a_large_value_goes_through(marks: Marks) -> None:
+    import numpy as np
+
+    @workflow.step
+    def make(n: int) -> Any:
+        return np.arange(n)
+
+    @workflow.step
+    def total(array: Any) -> int:
+        return int(array.sum())
+
+    assert total.step(make.step(1_000_000)).run() == 499_999_500_000
+    assert make.step(1_000_000).run()[-1] == 999_999
+
+
+def test_a_step_of_an_unpicklable_value_fails_and_says_what_to_do() -> None:
+    import threading
+
+    @workflow.step
+    def bad() -> Any:
+        return threading.Lock()
+
+    with pytest.raises(Invalid, match=r"value returned by step .*bad.*pass data instead of open files"):
+        bad.step().run()

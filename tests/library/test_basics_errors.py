@@ -1,0 +1,276 @@
+"""workflow-basics, "Error handling": FAILED, `max_retries`, `catch_exceptions`, in the decorator and by `.options()`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import ray
+
+import workflow
+from tests.support import invariants
+from tests.support.marks import Marks
+from workflow import WorkflowStatus
+from workflow.errors import Invalid, StepFailed
+from workflow.store import Store
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+
+class Oops(RuntimeError):
+    """A user's own error, with an argument of its own."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"oops {code}")
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Oops, (self.code,)
+
+
+@workflow.step
+def faulty(marks: Marks, until: int = 1_000, name: str = "faulty") -> str:
+    marks.started(name)
+    if marks.starts()[name] < until:
+        raise Oops(marks.starts()[name])
+    return "OK"
+
+
+@workflow.step
+def handle_errors(result: tuple[str, Exception]) -> str:
+    err = result[1]
+    if err:
+        return f"There was an error: {err}"
+    return "OK"
+
+
+@workflow.step
+def after(marks: Marks, value: Any) -> Any:
+    marks.started("after")
+    return value
+
+
+def test_a_step_that_raises_aborts_the_workflow_which_enters_failed(marks: Marks, wid: str, store: Store) -> None:
+    """ "any step that raises an exception will cause the workflow to abort and enter FAILED state"."""
+    with pytest.raises(Oops, match="oops 1") as caught:
+        after.step(marks, faulty.step(marks)).run(wid)
+    assert caught.value.code == 1
+    assert isinstance(caught.value.__cause__, StepFailed)
+    assert "faulty" in caught.value.__cause__.step_id  # type: ignore[attr-defined]
+    assert "raise Oops" in str(caught.value.__cause__)
+    assert workflow.get_status(wid) is WorkflowStatus.FAILED
+    assert marks.starts() == {"faulty": 1}
+    invariants.check(store, wid)
+
+
+def test_a_failed_workflow_raises_its_stored_error_again_and_runs_nothing(marks: Marks, wid: str) -> None:
+    dag = after.step(marks, faulty.step(marks))
+    for _ in range(2):
+        with pytest.raises(Oops, match="oops 1"):
+            dag.run(wid)
+    with pytest.raises(Oops, match="oops 1"):
+        workflow.get_output(wid)
+    assert marks.starts() == {"faulty": 1}
+
+
+def test_resume_retries_the_failed_step_and_runs_no_committed_one(marks: Marks, wid: str, store: Store) -> None:
+    @workflow.step
+    def before(marks: Marks) -> str:
+        marks.started("before")
+        return "before"
+
+    @workflow.step
+    def needs(marks: Marks, _: str) -> str:
+        marks.started("needs")
+        if marks.starts()["needs"] == 1:
+            raise Oops(7)
+        return "healed"
+
+    with pytest.raises(Oops, match="oops 7"):
+        after.step(marks, needs.step(marks, before.step(marks))).run(wid)
+    assert workflow.resume(wid) == "healed"
+    assert marks.starts() == {"before": 1, "needs": 2, "after": 1}
+    assert workflow.get_status(wid) is WorkflowStatus.SUCCEEDED
+    invariants.check(store, wid)
+
+
+def test_an_asynchronous_run_raises_the_users_exception_too(marks: Marks) -> None:
+    with pytest.raises(Oops, match="FAILED: .*faulty raised .*Oops: oops 1") as caught:
+        ray.get(faulty.step(marks).run_async())
+    assert caught.value.cause.code == 1  # type: ignore[attr-defined]  # Ray's wrapper is an Oops and holds it
+
+
+def test_an_exception_that_cannot_be_carried_comes_as_its_text(marks: Marks) -> None:
+    @workflow.step
+    def bad() -> None:
+        class Local(Exception):
+            def __init__(self, a: int, b: int) -> None:
+                super().__init__(f"{a} and {b}")
+
+        raise Local(1, 2)
+
+    with pytest.raises(RuntimeError, match="Local: 1 and 2"):
+        bad.step().run()
+
+
+def test_max_retries_tries_up_to_so_often_before_giving_up(marks: Marks) -> None:
+    """ "Tries up to three times before giving up."""
+    with pytest.raises(Oops, match="oops 3"):
+        faulty.options(max_retries=3).step(marks).run()
+    assert marks.starts() == {"faulty": 3}
+
+
+def test_a_try_that_returns_ends_the_tries(marks: Marks) -> None:
+    assert faulty.options(max_retries=3).step(marks, until=2).run() == "OK"
+    assert marks.starts() == {"faulty": 2}
+
+
+def test_only_errors_of_the_application_are_retried(marks: Marks) -> None:
+    """ "It will only retry for the application level error. For system errors, it's controlled by ray."."""
+
+    @workflow.step(max_retries=3)
+    def dies_once(marks: Marks) -> str:
+        marks.started("dies")
+        if marks.starts()["dies"] == 1:
+            os.abort()
+        return "lives"
+
+    assert dies_once.step(marks).run() == "lives"
+    assert marks.starts() == {"dies": 2}
+
+
+def test_a_step_whose_worker_always_dies_fails_after_rays_own_tries_whatever_max_retries_says(marks: Marks) -> None:
+    @workflow.step(max_retries=50)
+    def dies(marks: Marks) -> None:
+        marks.started("dies")
+        os.abort()
+
+    with pytest.raises(RuntimeError, match="could not be executed by Ray: WorkerCrashedError"):
+        dies.step(marks).run()
+    assert marks.starts() == {"dies": 4}
+
+
+def test_a_step_that_calls_exit_has_failed(marks: Marks) -> None:
+    @workflow.step
+    def leaves(marks: Marks) -> None:
+        marks.started("leaves")
+        raise SystemExit(3)
+
+    with pytest.raises(RuntimeError, match="SystemExit: 3"):
+        leaves.step(marks).run()
+    assert marks.starts() == {"leaves": 1}
+
+
+def test_catch_exceptions_gives_a_tuple_of_result_and_exception(marks: Marks) -> None:
+    """ "`handle_errors` receives a tuple of (result, exception)"."""
+    r2 = faulty.options(catch_exceptions=True).step(marks)
+    assert handle_errors.step(r2).run() == "There was an error: oops 1"
+
+
+def test_the_exception_field_is_none_on_success(marks: Marks) -> None:
+    """ "The exception field will be None on success."""
+    r2 = faulty.options(catch_exceptions=True).step(marks, until=1)
+    assert r2.run() == ("OK", None)
+    assert handle_errors.step(r2).run() == "OK"
+
+
+def test_a_caught_exception_is_the_users_own(marks: Marks) -> None:
+    """ "the return value of the function will be converted to `Tuple[Optional[T], Optional[Exception]]`"."""
+    result, error = faulty.options(catch_exceptions=True).step(marks).run()
+    assert result is None
+    assert isinstance(error, Oops)
+    assert error.code == 1
+
+
+def test_catching_can_be_combined_with_retries(marks: Marks) -> None:
+    """ "try a given number of times before returning the result tuple"."""
+    _, error = faulty.options(max_retries=3, catch_exceptions=True).step(marks).run()
+    assert error.code == 3
+    assert marks.starts() == {"faulty": 3}
+
+
+def test_the_parameters_can_be_passed_to_the_decorator(marks: Marks) -> None:
+    """`@workflow.step(max_retries=3, catch_exceptions=True)`"""
+
+    @workflow.step(max_retries=3, catch_exceptions=True)
+    def faulty_function(marks: Marks) -> None:
+        marks.started("f")
+        raise Oops(marks.starts()["f"])
+
+    _, error = faulty_function.step(marks).run()
+    assert error.code == 3
+    with pytest.raises(Oops):
+        faulty_function.options(catch_exceptions=False).step(marks).run()
+
+
+@workflow.step
+def dynamic(marks: Marks, until: int) -> Any:
+    marks.started("dynamic")
+    return after.step(marks, faulty.step(marks, until))
+
+
+@pytest.mark.parametrize(("until", "result"), [(1, ("OK", None)), (99, (None, "oops 1"))], ids=["returns", "raises"])
+def test_a_dynamic_step_that_catches_covers_the_steps_it_makes(
+    marks: Marks, until: int, result: Any, store: Store, wid: str
+) -> None:
+    value, error = dynamic.options(catch_exceptions=True).step(marks, until).run(wid)
+    assert (value, error and str(error)) == result
+    assert marks.starts()["dynamic"] == 1
+    invariants.check(store, wid)
+
+
+def test_retries_of_a_dynamic_step_do_not_run_it_again_for_its_steps_errors(marks: Marks) -> None:
+    _, error = dynamic.options(catch_exceptions=True, max_retries=3).step(marks, 99).run()
+    assert isinstance(error, Oops)
+    assert marks.starts() == {"dynamic": 1, "faulty": 1}
+
+
+def test_the_nearest_of_nested_catching_steps_catches(marks: Marks) -> None:
+    @workflow.step
+    def outer(marks: Marks) -> Any:
+        return handle_errors.step(dynamic.options(catch_exceptions=True).step(marks, 99))
+
+    assert outer.options(catch_exceptions=True).step(marks).run() == ("There was an error: oops 1", None)
+
+
+def test_a_caught_error_at_each_level_is_wrapped_at_each_level(marks: Marks) -> None:
+    @workflow.step(catch_exceptions=True)
+    def outer(marks: Marks) -> Any:
+        return faulty.options(catch_exceptions=True).step(marks)
+
+    inner, nothing = outer.step(marks).run()
+    assert nothing is None
+    assert inner[0] is None
+    assert isinstance(inner[1], Oops)
+
+
+def test_a_failure_stops_the_steps_that_run_beside_it(marks: Marks) -> None:
+    @workflow.step
+    def slow(marks: Marks) -> None:
+        marks.started("slow")
+        marks.pass_gate("never")
+
+    @workflow.step
+    def fails(marks: Marks) -> None:
+        marks.wait_started("slow")
+        raise Oops(5)
+
+    @workflow.step
+    def join(values: list[Any]) -> None: ...
+
+    with pytest.raises(Oops, match="oops 5"):
+        join.step([slow.step(marks), fails.step(marks)]).run()
+
+
+@pytest.mark.parametrize("bad", [0, -2, 1.5, "3", True])
+def test_a_number_of_tries_that_is_none_is_refused(bad: Any) -> None:
+    with pytest.raises(Invalid, match="max_retries"):
+        faulty.options(max_retries=bad)
+
+
+@pytest.mark.parametrize("options", [{"num_cpus": -1}, {"resources": {"CPU": 1}}], ids=str)
+def test_ray_options_that_ray_refuses_fail_the_step_and_not_the_engine(options: dict[str, Any], marks: Marks) -> None:
+    with pytest.raises((RuntimeError, Invalid)):
+        faulty.options(**options).step(marks).run()
+    assert marks.order() == []

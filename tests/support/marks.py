@@ -1,0 +1,55 @@
+"""Marks that steps leave outside the library: a line in a file for each start, and gates that hold a step.
+
+Used by steps in Ray's workers and by the tests that count. Knows nothing of workflows, so that it cannot share an error
+with what it checks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.waiting import until
+
+
+@dataclass(frozen=True)
+class Marks:
+    """A folder with the marks of one test; travels into steps as an argument.
+
+    Attributes:
+        folder: where they lie.
+    """
+
+    folder: str
+
+    def started(self, step: str) -> None:
+        """Note one start, in one write that cannot be torn."""
+        handle = os.open(Path(self.folder) / "starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(handle, f"{step}\n".encode())
+        finally:
+            os.close(handle)
+
+    def order(self) -> list[str]:
+        """All starts so far, in order."""
+        path = Path(self.folder) / "starts"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def starts(self) -> Counter[str]:
+        """How often each step was started."""
+        return Counter(self.order())
+
+    def open(self, gate: str) -> None:
+        """Let whoever waits at a gate go on, for ever."""
+        (Path(self.folder) / f"gate-{gate}").touch()
+
+    def pass_gate(self, gate: str, timeout: float = 120.0) -> None:
+        """Wait at a gate."""
+        path = Path(self.folder) / f"gate-{gate}"
+        until(path.exists, timeout)
+
+    def wait_started(self, step: str, times: int = 1, timeout: float = 60.0) -> None:
+        """Return once a step was started so often."""
+        until(lambda: self.starts()[step] >= times, timeout)
