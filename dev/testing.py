@@ -20,7 +20,9 @@ from typing import Final
 from dev import paths
 from dev.console import say
 
-SUITES: Final = ("unit", "contract", "repo", "library", "operator", "e2e")
+SUITES: Final = ("unit", "contract", "repo", "library", "faults", "operator", "cluster", "e2e")
+"""In this order: what is quick, and what others stand on, first. `cluster` leaves the cluster up for `e2e`."""
+
 SIGN_OF_LIFE_SECONDS: Final = 10.0
 
 
