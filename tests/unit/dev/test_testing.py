@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import testing
+from dev import paths
 from dev.testing import Outcome, counted, main, table
 
 
@@ -55,7 +55,7 @@ def test_a_suite_that_fails_does_not_stop_the_next(
     for suite, body in (("unit", "assert False"), ("repo", "pass")):
         (tmp_path / "tests" / suite).mkdir(parents=True)
         (tmp_path / "tests" / suite / "test_it.py").write_text(f"def test_it():\n    {body}\n")
-    monkeypatch.setattr(testing.paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     assert main(["unit", "repo"]) == 1
     told = capsys.readouterr().out
     assert "FAIL  unit: 0 passed, 1 failed" in told
