@@ -114,14 +114,14 @@ class Storage(Value):
     @field_validator("uri")
     @classmethod
     def _bucket(cls, value: str) -> str:
-        if not re.match(rules.STORE_URI, value):
+        if not re.fullmatch(rules.STORE_URI, value):
             raise ValueError(rules.STORE_URI_TEXT)
         return value
 
     @field_validator("endpoint")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(rules.ENDPOINT, value):
+        if value is not None and not re.fullmatch(rules.ENDPOINT, value):
             raise ValueError(rules.ENDPOINT_TEXT)
         return value
 
@@ -217,7 +217,7 @@ class WorkflowSpec(Value):
     @field_validator("entrypoint")
     @classmethod
     def _loadable(cls, value: str) -> str:
-        if not re.match(rules.ENTRYPOINT, value):
+        if not re.fullmatch(rules.ENTRYPOINT, value):
             raise ValueError(rules.ENTRYPOINT_TEXT)
         if re.match(r"workflow[.:]", value):
             raise ValueError(rules.OWN_NAME_TEXT)

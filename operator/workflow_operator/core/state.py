@@ -71,11 +71,23 @@ def move(state: WorkflowState, event: Event, now: float) -> WorkflowState:
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, with the events of one arrow in one label."""
-    arrows: dict[tuple[Phase, Phase], list[str]] = {}
+    """The table as a Mermaid state diagram. What every live phase has in common is drawn once, from all of them."""
+    common = {event for event in Event if all((phase, event) in TRANSITIONS for phase in LIVE)}
+    own, shared = _Arrows(), _Arrows()
     for (phase, event), target in TRANSITIONS.items():
-        arrows.setdefault((phase, target), []).append(event.value)
-    lines = ["stateDiagram-v2", "    [*] --> Pending"]
-    lines += [f"    {source} --> {target}: {'; '.join(events)}" for (source, target), events in arrows.items()]
+        arrows, source = (shared, "Live") if event in common else (own, str(phase))
+        arrows.setdefault((source, str(target)), {})[event.value] = None
+    lines = ["stateDiagram-v2", "    [*] --> Pending", "    state Live {"]
+    lines += [f"        {arrow}" for arrow in _drawn({key: own[key] for key in own if key[1] not in _ENDS})]
+    lines += ["    }"]
+    lines += [f"    {arrow}" for arrow in _drawn({key: own[key] for key in own if key[1] in _ENDS} | shared)]
     lines += [f"    {phase} --> [*]" for phase in TERMINAL]
     return "\n".join(lines) + "\n"
+
+
+_Arrows = dict[tuple[str, str], dict[str, None]]
+_ENDS = frozenset(map(str, TERMINAL))
+
+
+def _drawn(arrows: _Arrows) -> list[str]:
+    return [f"{source} --> {target}: {' / '.join(events)}" for (source, target), events in arrows.items()]

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.operator import build
 from tests.unit.operator.build import (
     NOW,
+    cluster,
     read,
     seen,
     spec,
@@ -21,10 +22,7 @@ from tests.unit.operator.build import (
 from tests.unit.operator.cases import CANCELED, CODED, GOOD_CODE, NAMED, NO_CODE, OTHER, RESUMABLE, Case, W, check
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Phase
 from workflow_operator.core import names
-from workflow_operator.core.actions import (
-    AddFinalizer,
-    CreateCluster,
-)
+from workflow_operator.core.actions import AddFinalizer, CreateCluster, DeleteCluster
 from workflow_operator.core.observation import (
     ConfigMapView,
     Defaults,
@@ -163,6 +161,13 @@ PENDING = {
         Phase.RESUMABLE,
         "AttemptFound",
         expect={"attempt": 4, "n": 1},
+    ),
+    "status lost, clusters tell": Case(
+        pending(clusters=(cluster(3),)),
+        Phase.PROVISIONING,
+        "Provisioning",
+        (DeleteCluster, CreateCluster),
+        expect={"attempt": 4},
     ),
     "status lost, run over": Case(pending(read(view(W.SUCCEEDED))), Phase.SUCCEEDED, "Succeeded"),
     "canceled before it began": Case(pending(spec_=CANCELED), Phase.CANCELED, "Canceled"),

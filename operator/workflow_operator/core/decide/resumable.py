@@ -71,7 +71,7 @@ def _wait_or_go_on(turn: Turn) -> Outcome:
     asked = bool(token) and token != state.resume_token
     if turn.recovery.policy is RecoveryPolicy.MANUAL and not asked:
         text = f"recovery is Manual: set the annotation {RESUME_ANNOTATION} to a new value to continue"
-        return turn.stays(Note("WaitingForResume", text), SLOW_POLL, cluster=None)
+        return turn.stays(Note("WaitingForResume", text, blocked=True, stalled=True), SLOW_POLL, cluster=None)
     due = state.next_attempt_time if state.next_attempt_time is not None else turn.now
     if turn.now < due and not asked:
         note = Note("BackingOff", f"attempt {state.attempt + 1} begins at {format_time(due)}")

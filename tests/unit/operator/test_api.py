@@ -1,0 +1,93 @@
+"""The resource as values: what is parsed, what is refused and in which words, and how status goes to the wire and
+back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.operator import build
+from workflow_operator.api.base import format_time, parse_time
+from workflow_operator.api.parse import parse_spec, parse_status
+from workflow_operator.api.spec import RecoveryPolicy
+from workflow_operator.api.status import Condition, Phase, WorkflowState, dump_status
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no entrypoint": ({"entrypoint": None}, "spec.entrypoint: "),
+    "no module": ({"entrypoint": "book_trip"}, "spec.entrypoint: write module:attribute, for example trip:book_trip"),
+    "a path": ({"entrypoint": "trip.py:book"}, ""),
+    "a shell word": ({"entrypoint": "trip:book; rm"}, "write module:attribute"),
+    "a second line": ({"entrypoint": "trip:book\n"}, "write module:attribute"),
+    "the library's own name": ({"entrypoint": "workflow:book"}, "spec.entrypoint: rename the module"),
+    "no cluster": ({"cluster": {}}, "spec.cluster: set exactly one of template"),
+    "two clusters": (
+        {"cluster": {**build.SPEC["cluster"], **build.SELECTING["cluster"]}},
+        "set exactly one of template",
+    ),
+    "empty selector": ({"cluster": {"selector": {"matchLabels": {}}}}, "spec.cluster.selector.matchLabels: "),
+    "a folder as storage": ({"storage": {"uri": "/data"}}, "spec.storage.uri: write s3://bucket/prefix"),
+    "credentials in the uri": ({"storage": {"uri": "s3://b:c@host/x"}}, "spec.storage.uri: write s3://"),
+    "a path in the endpoint": ({"storage": {"uri": "s3://abc", "endpoint": "http://a/b"}}, "without a path"),
+    "working_dir": ({"runtimeEnv": {"working_dir": "."}}, "spec.runtimeEnv: remove working_dir: the operator sets it"),
+    "negative resumes": ({"recovery": {"maxResumes": -1}}, "spec.recovery.maxResumes: "),
+    "unknown policy": ({"recovery": {"policy": "Never"}}, "spec.recovery.policy: "),
+}
+
+
+@pytest.mark.parametrize(("changes", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_refusal_says_where_and_what_to_write(changes: dict[str, Any], says: str) -> None:
+    parsed, refusal = parse_spec({**build.SPEC, **changes})
+    if says:
+        assert parsed is None
+        assert says in refusal
+    else:
+        assert parsed is not None
+
+
+def test_a_small_spec_has_the_defaults_of_the_documentation() -> None:
+    spec, refusal = parse_spec(build.SPEC)
+    assert not refusal
+    assert spec is not None
+    assert spec.recovery.policy is RecoveryPolicy.AUTOMATIC
+    assert (spec.recovery.max_resumes, spec.recovery.backoff.initial_seconds) == (5, 2)
+    assert spec.pre_running_deadline_seconds == 1800
+
+
+def test_fields_of_a_newer_version_are_ignored() -> None:
+    assert parse_spec({**build.SPEC, "suspend": True})[0] is not None
+    assert parse_status({"phase": "Running", "pool": "a"}).phase is Phase.RUNNING
+
+
+def test_a_status_that_cannot_be_read_counts_as_none() -> None:
+    assert parse_status({"phase": "Suspended"}) == WorkflowState()
+
+
+def test_status_survives_the_wire() -> None:
+    state = build.state(
+        Phase.RUNNING,
+        conditions=(Condition(type="Running", status="True", reason="Runs", last_transition_time=build.NOW),),
+        result={"deep": [1, None, "x"]},
+    )
+    dumped = dump_status(state)
+    assert parse_status(dumped) == state
+    assert dumped["lastFailure"] is None, "a merge patch removes what was there"
+    assert None not in dumped["conditions"][0].values()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        pytest.param("2026-11-24T05:30:00Z", 1795498200.0, id="seconds"),
+        pytest.param("2026-11-24T05:30:00.25Z", 1795498200.25, id="two digits"),
+        pytest.param("2026-11-24T05:30:00.123456789Z", 1795498200.123456, id="nanoseconds"),
+        pytest.param("2026-11-24T06:30:00+01:00", 1795498200.0, id="offset"),
+    ],
+)
+def test_times_are_read_as_kubernetes_writes_them(text: str, seconds: float) -> None:
+    assert parse_time(text) == pytest.approx(seconds, abs=1e-6)
+
+
+def test_times_are_written_with_milliseconds_and_read_back_the_same() -> None:
+    for seconds in (0.0, 1_000_000.001, 1795498200.249, 1795498200.9996):
+        assert parse_time(format_time(seconds)) == round(seconds, 3)

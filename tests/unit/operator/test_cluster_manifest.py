@@ -1,0 +1,129 @@
+"""The RayCluster of an attempt: what is added to the author's template, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.unit.operator.build import TEMPLATE, UID
+from workflow_operator.api.spec import Auth, ClusterMetadata, ClusterTemplate
+from workflow_operator.core.cluster_manifest import KUEUE_QUEUE, Refusal, Wish, build
+
+WORKER = {"groupName": "small", "template": {"spec": {"containers": [{"name": "ray-worker"}, {"name": "sidecar"}]}}}
+
+
+def wish(**changes: Any) -> Wish:
+    plain = {"name": "trip", "namespace": "team", "uid": UID, "labels": {}, "attempt": 2, "secret": "store"}
+    return Wish(**{**plain, "auth": Auth.TOKEN, **changes})
+
+
+def template(
+    metadata: ClusterMetadata | None = None, image: str = "rayproject/ray:2.60.0", **spec: Any
+) -> ClusterTemplate:
+    written = copy.deepcopy(TEMPLATE) | spec
+    if "headGroupSpec" not in spec:
+        written["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = image
+    return ClusterTemplate(metadata=metadata or ClusterMetadata(), spec=written)
+
+
+def made(template_: ClusterTemplate, wish_: Wish | None = None) -> dict[str, Any]:
+    manifest = build(template_, wish_ or wish())
+    assert isinstance(manifest, dict), manifest
+    return manifest
+
+
+def test_an_empty_head_never_comes_up_under_the_old_name() -> None:
+    written = copy.deepcopy(TEMPLATE["headGroupSpec"])
+    written["template"]["spec"]["restartPolicy"] = "Always"
+    manifest = made(template(headGroupSpec=written))
+    assert manifest["metadata"]["annotations"]["ray.io/disable-provisioned-head-restart"] == "true"
+    assert manifest["spec"]["headGroupSpec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_it_is_named_labelled_and_owned() -> None:
+    metadata = made(template())["metadata"]
+    assert (metadata["name"], metadata["namespace"]) == ("trip-9f3c1-2", "team")
+    assert metadata["labels"]["rayworkflow.dev/workflow-uid"] == UID
+    assert metadata["labels"]["rayworkflow.dev/attempt"] == "2"
+    (owner,) = metadata["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Workflow", UID, True)
+
+
+def test_every_container_gets_the_storage_secret_once() -> None:
+    spec = made(template(workerGroupSpecs=[copy.deepcopy(WORKER)]))["spec"]
+    pods = [spec["headGroupSpec"]["template"], spec["workerGroupSpecs"][0]["template"]]
+    for container in [container for pod in pods for container in pod["spec"]["containers"]]:
+        assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
+    again = made(ClusterTemplate(spec=spec))["spec"]
+    assert len(again["headGroupSpec"]["template"]["spec"]["containers"][0]["envFrom"]) == 1
+
+
+def test_without_a_secret_containers_stay_as_written() -> None:
+    spec = made(template(), wish(secret=""))["spec"]
+    assert "envFrom" not in spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+
+
+def test_pods_tell_the_attempt() -> None:
+    pod = made(template())["spec"]["headGroupSpec"]["template"]
+    assert pod["metadata"]["labels"]["rayworkflow.dev/attempt"] == "2"
+
+
+def test_the_template_is_not_edited() -> None:
+    given = template(workerGroupSpecs=[copy.deepcopy(WORKER)])
+    before = copy.deepcopy(given.spec)
+    made(given)
+    assert given.spec == before
+
+
+@pytest.mark.parametrize("place", ["workflow", "template"])
+def test_the_queue_of_kueue_is_passed_on(place: str) -> None:
+    queue = {KUEUE_QUEUE: "research"}
+    given = template(ClusterMetadata(labels=queue)) if place == "template" else template()
+    manifest = made(given, wish(labels=queue if place == "workflow" else {"other": "label"}))
+    assert manifest["metadata"]["labels"][KUEUE_QUEUE] == "research"
+    assert "other" not in manifest["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        pytest.param("rayproject/ray:2.60.0", "2.60.0", id="plain"),
+        pytest.param("rayproject/ray:2.52.1-py311-gpu", "2.52.1", id="with more in the tag"),
+        pytest.param("registry:5000/team/ray:v2.60", "2.60", id="port and v"),
+        pytest.param("ray:2.60.0@sha256:abc", "2.60.0", id="digest"),
+    ],
+)
+def test_the_ray_version_comes_from_the_tag(image: str, version: str) -> None:
+    spec = made(template(image=image))["spec"]
+    assert spec["rayVersion"] == version
+    assert spec["authOptions"] == {"mode": "token"}
+
+
+def test_a_written_ray_version_wins() -> None:
+    assert made(template(image="mine:latest", rayVersion="2.60.0"))["spec"]["rayVersion"] == "2.60.0"
+
+
+@pytest.mark.parametrize("image", ["mine:latest", "mine", "ray:2.47.1"], ids=["no version", "no tag", "too old"])
+def test_without_auth_any_ray_is_taken(image: str) -> None:
+    spec = made(template(image=image), wish(auth=Auth.DISABLED))["spec"]
+    assert spec["authOptions"]["mode"] == "disabled"
+
+
+REFUSED = {
+    "no head": (ClusterTemplate(spec={}), "headGroupSpec is missing"),
+    "head is a list": (template(headGroupSpec=[]), "headGroupSpec is missing"),
+    "no containers": (template(headGroupSpec={"template": {}}), "headGroupSpec.template.spec.containers"),
+    "workers are a map": (template(workerGroupSpecs={}), "workerGroupSpecs must be a list"),
+    "worker without pod": (template(workerGroupSpecs=[{}]), "workerGroupSpecs[0].template.spec.containers"),
+    "unknown version": (template(image="mine:latest"), "write spec.cluster.template.spec.rayVersion"),
+    "version too old": (template(image="ray:2.47.1"), "Ray 2.47.1 cannot ask for a token"),
+}
+
+
+@pytest.mark.parametrize(("given", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_template_that_cannot_work_is_refused_in_words(given: ClusterTemplate, says: str) -> None:
+    refusal = build(given, wish())
+    assert isinstance(refusal, Refusal)
+    assert says in refusal.message

@@ -1,0 +1,55 @@
+"""Names: what KubeRay, DNS and labels take, found again from the object alone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.unit.operator.build import UID
+from workflow_operator.core import names
+
+DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("trip", "trip-9f3c1-2", id="plain"),
+        pytest.param("a" * 253, "a" * 24 + "-9f3c1-2", id="long"),
+        pytest.param("2026.report", "w2026-report-9f3c1-2", id="leading digit and dots"),
+        pytest.param("a" * 23 + "-b", "a" * 23 + "-9f3c1-2", id="cut at a dash"),
+    ],
+)
+def test_cluster_name(name: str, expected: str) -> None:
+    made = names.cluster_name(name, UID, 2)
+    assert made == expected
+    assert DNS_1035.fullmatch(made)
+
+
+def test_cluster_name_fits_kuberay_for_any_attempt() -> None:
+    assert len(names.cluster_name("x" * 253, UID, 10**9)) <= 53
+
+
+@pytest.mark.parametrize("uid", ["", "ZZ", "9F3C1A2B"], ids=["empty", "no hex", "upper case"])
+def test_a_short_uid_is_always_five_hex_digits(uid: str) -> None:
+    assert re.fullmatch(r"[0-9a-f]{5}", names.short_uid(uid))
+
+
+def test_ids_tell_objects_attempts_and_runs_apart() -> None:
+    made = {names.submission_id(uid, attempt) for uid in ("a", "b") for attempt in (1, 2)}
+    made |= {names.run_uuid(uid, n) for uid in ("a", "b") for n in (1, 2)}
+    assert len(made) == 8
+    assert names.run_uuid("a", 1) == names.run_uuid("a", 1)
+
+
+def test_labels_hold_any_name_and_never_kuberays_own() -> None:
+    labels = names.cluster_labels("x" * 62 + ".y" * 30, UID, 3)
+    assert "ray.io/cluster" not in labels
+    assert all(re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value) for value in labels.values())
+    assert names.attempt_of(labels) == 3
+
+
+@pytest.mark.parametrize("text", ["", "one", "-1", "²"], ids=["absent", "a word", "negative", "superscript"])
+def test_an_unreadable_attempt_is_none_at_all(text: str) -> None:
+    assert names.attempt_of({names.ATTEMPT_LABEL: text}) == 0
