@@ -73,7 +73,7 @@ def book_flight(name: str, origin: str, dest: str, date: str, prices: Any) -> Bo
 @step(num_cpus=HALF, max_retries=3)
 def book_hotel(trip: str, dest: str, dates: list[str], prices: Any) -> Booking:
     """The hotel's service drops the first call of every trip."""
-    if work("book_hotel", 1) == 0:
+    if work("book_hotel", 2) == 0:
         raise ConnectionError(f"the hotel in {dest} hung up on trip {trip}")
     return {"what": f"hotel in {dest}, {' to '.join(dates)}", "price": 3 * ray.get(prices)["night"]}
 
