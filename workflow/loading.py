@@ -79,10 +79,16 @@ def _import(module_name: str, entrypoint: str) -> Any:
 def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> Node:
     function = target.function if isinstance(target, StepFunction) else target
     try:
-        inspect.signature(function).bind(**args)
+        signature = inspect.signature(function)
+    except ValueError as error:
+        raise EntrypointInvalid(
+            f"spec.entrypoint {entrypoint!r} does not say which arguments it takes; name a step or a function of Python"
+        ) from error
+    try:
+        signature.bind(**args)
     except TypeError as error:
         raise EntrypointInvalid(
-            f"spec.args {sorted(args)} do not fit {entrypoint}{inspect.signature(function)}: {error}"
+            f"spec.args {sorted(args)} do not fit {entrypoint}{_names(signature)}: {error}"
         ) from error
     if isinstance(target, StepFunction):
         return target.step(**args)
@@ -99,3 +105,9 @@ def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> Node:
             "Workflow (what .step(...) returns), or be a step itself"
         )
     return root
+
+
+def _names(signature: inspect.Signature) -> inspect.Signature:
+    """The parameters without annotations, which may be texts and then come with quotes."""
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)

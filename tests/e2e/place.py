@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -184,11 +185,17 @@ class Place:
         return self.kubectl.said("-n", self.namespace, "exec", pod, "-c", "ray-head", "--", "tail", "-n", "60", path)
 
 
+@functools.cache
+def ray_image() -> str:
+    """The stock Ray image."""
+    return images.ray()
+
+
 def ray_cluster_spec(cpus: int = 4) -> dict[str, Any]:
     """A small RayCluster of one head; its processors are Ray's to count, not the machine's."""
     container = {
         "name": "ray-head",
-        "image": images.ray(),
+        "image": ray_image(),
         "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},
     }
     pod = {"terminationGracePeriodSeconds": 2, "containers": [container]}

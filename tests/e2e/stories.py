@@ -5,6 +5,7 @@ Tests wait on these stories instead of looking again and again, so that no phase
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -54,33 +55,36 @@ class Stories:
         self._seen: dict[str, list[Seen]] = defaultdict(list)
         self._news = threading.Condition()
         self._ended = threading.Event()
+        self._starting = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[Stories]:
         """Watch for the length of the block."""
-        words = ["-n", self._namespace, "get", "workflows", "-w", "--output-watch-events", "-o", "json"]
-        current = [self._kubectl.start(*words)]
-
-        def follow() -> None:
-            while not self._ended.is_set():
-                for event in documents(current[0]):
-                    self._note(event["type"], parse_workflow(event["object"]))
-                current[0].wait()
-                if not self._ended.wait(RECONNECT_SECONDS):
-                    current[0] = self._kubectl.start(*words)
-
-        thread = threading.Thread(target=follow, name=f"watch of {self._namespace}")
+        thread = threading.Thread(target=self._follow, name=f"watch of {self._namespace}")
         thread.start()
         try:
             yield self
         finally:
-            self._ended.set()
-            current[0].terminate()
+            with self._starting:
+                self._ended.set()
+                if self._process is not None:
+                    self._process.terminate()
             thread.join()
-            current[0].terminate()
-            current[0].wait()
-            if current[0].stdout:
-                current[0].stdout.close()
+
+    def _follow(self) -> None:
+        """Note what a watch brings; when the server ends it, begin another."""
+        while True:
+            with self._starting:
+                if self._ended.is_set():
+                    return
+                watch = self._process = self._kubectl.start(
+                    "-n", self._namespace, "get", "workflows", "-w", "--output-watch-events", "-o", "json"
+                )
+            with watch:
+                for event in documents(watch):
+                    self._note(event["type"], parse_workflow(event["object"]))
+            self._ended.wait(RECONNECT_SECONDS)
 
     def of(self, name: str) -> list[Seen]:
         """All that was seen of a Workflow."""

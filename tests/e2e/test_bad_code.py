@@ -60,7 +60,7 @@ CASES = (
         "misfit-args",
         "flows:needs_a_city",
         "EntrypointInvalid",
-        ("spec.args ['place'] do not fit", "(place: str, city: str)", "missing a required argument: 'city'"),
+        ("spec.args ['place'] do not fit", "flows:needs_a_city(place, city)", "missing a required argument: 'city'"),
     ),
     Bad(
         "failing-step",

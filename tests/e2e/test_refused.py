@@ -1,4 +1,4 @@
-"""Surroundings that are wrong: the Workflow waits, its condition says what to change, and it goes on once that is done."""
+"""Surroundings that are wrong: the Workflow waits, says what to change, and goes on once that is done."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from dev import images
-from tests.e2e.place import BOOT_SECONDS, FLOWS, Place, ray_cluster_spec
+from tests.e2e.place import BOOT_SECONDS, FLOWS, Place, ray_cluster_spec, ray_image
 from tests.e2e.stories import Seen
 from workflow_operator.api.status import Phase
 
@@ -31,9 +30,9 @@ def place(places: dict[str, Place]) -> Place:
     place.create("own-workflow-module", code="shadowing")
     head = ray_cluster_spec()["headGroupSpec"]
     place.create("refused-by-the-api", cluster=template(headGroupSpec={**head, "rayStartParams": {"num-cpus": 4}}))
-    place.create("refused-by-kuberay", cluster=template(workerGroupSpecs=[worker_group(), worker_group()]))
+    place.create("refused-by-kuberay", cluster=template(workerGroupSpecs=[worker_group()]))
     ray_cluster = ray_cluster_spec()
-    ray_cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = f"{images.ray()}-{ABSENT_IMAGE}"
+    ray_cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = f"{ray_image()}-{ABSENT_IMAGE}"
     place.create("absent-image", cluster={"template": {"spec": ray_cluster}})
     return place
 
@@ -97,7 +96,7 @@ def test_a_raycluster_that_the_api_server_refuses(place: Place) -> None:
 
 
 def test_a_raycluster_that_kuberay_refuses(place: Place) -> None:
-    says(place, "refused-by-kuberay", "ClusterReady", {"RayClusterWarning"}, "same")
+    says(place, "refused-by-kuberay", "ClusterReady", {"RayClusterWarning"}, "minReplicas 3 greater than maxReplicas 1")
 
 
 def test_an_image_that_cannot_be_pulled(place: Place) -> None:

@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from dev import images
 from dev.processes import poll
-from tests.e2e.place import FLOWS, Place
+from tests.e2e.place import FLOWS, Place, ray_image
 from tests.e2e.stories import phases
 from workflow import reading
 from workflow.model.status import WorkflowStatus
@@ -57,7 +56,7 @@ def place(shared: Place) -> Place:
 def test_the_cluster_is_of_the_stock_image_and_asks_for_a_token(place: Place) -> None:
     place.until_held("left")
     spec = place.head(SHARED)["spec"]
-    assert [container["image"] for container in spec["containers"]] == [images.ray()]
+    assert [container["image"] for container in spec["containers"]] == [ray_image()]
     found = place.python_in_head(
         SHARED, "from importlib.util import find_spec; print(find_spec('workflow'), find_spec('minio'))"
     )
