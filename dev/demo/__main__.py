@@ -13,6 +13,7 @@ from dev.demo import trip
 from dev.demo.story import Story
 from dev.demo.verdict import Evidence, problems
 from dev.kube import Kube
+from workflow.errors import WorkflowError
 from workflow.view import as_text
 
 KILL_AFTER: Final = 5
@@ -39,7 +40,7 @@ def main() -> int:
                 expected=json.loads((paths.ROOT / "examples" / "trip" / "receipt.json").read_text()),
                 clusters=story.clusters,
             )
-    except SetupError as failed:
+    except (SetupError, WorkflowError) as failed:
         print(f"\ndemo failed: {failed}", file=sys.stderr)
         return 1
     say(f"\n{as_text(found.view)}\n\nresult: {json.dumps(found.result)}")

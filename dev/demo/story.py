@@ -44,6 +44,7 @@ class Story:
         self._storage = storage
         self._progress = Progress()
         self._follower: reading.Follower | None = None
+        self._phase = ""
         self._phases: dict[str, float] = {}
         self._killed = 0.0
         self._committed = 0
@@ -103,9 +104,8 @@ class Story:
             self._progress.say(
                 f"the RayCluster is {cluster}" if len(self.clusters) == 1 else f"a new RayCluster: {cluster}"
             )
-        known = self._phases.keys()
-        if phase and (phase not in known or (self._killed and self._phases[phase] < self._killed)):
-            self._phases[phase] = at
+        if phase and phase != self._phase:
+            self._phase, self._phases[phase] = phase, at
             self._progress.say(self._of_phase(phase, at, epoch))
         if store and workflow_id and self._follower is None:
             self._follow(store, workflow_id)
