@@ -1,7 +1,7 @@
 """`make test`: all suites in order, each a pytest of its own, a line a suite while it runs, and a table at the end.
 
-A suite that fails does not stop the next. The last line is `N passed, N failed`; a suite that ran no test counts as
-failed.
+What a suite needs is built before it, in stages that say so. A suite that fails, or cannot be set up, does not stop the
+next. The last line is `N passed, N failed`; a suite that ran no test counts as failed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from dev import paths
-from dev.console import say
+from dev import binaries, cluster, docker, paths, requirements
+from dev.console import SetupError, say
 
-SUITES: Final = ("unit", "contract", "repo", "library", "faults", "operator", "cluster", "e2e")
+SUITES: Final = ("unit", "contract", "repo", "library", "operator", "cluster", "e2e")
 """In this order: what is quick, and what others stand on, first. `cluster` leaves the cluster up for `e2e`."""
 
+PROGRAMS: Final = {
+    "contract": ("minio",),
+    "repo": ("helm",),
+    "library": ("minio",),
+    "operator": ("etcd", "kube-apiserver", "kubectl", "minio"),
+}
+ON_THE_CLUSTER: Final = ("cluster", "e2e")
 SIGN_OF_LIFE_SECONDS: Final = 10.0
 
 
@@ -45,6 +52,25 @@ class Outcome:
     log: Path
 
 
+def preconditions(chosen: Sequence[str]) -> list[str]:
+    """What this machine lacks for the suites, each with its remedy; asked before anything is built."""
+    if docker.answers() or not set(chosen) & set(ON_THE_CLUSTER):
+        return []
+    return requirements.problems()
+
+
+def set_up(suite: str) -> None:
+    """Build or start what a suite needs, unless it is there.
+
+    Raises:
+        SetupError: that failed.
+    """
+    if suite in ON_THE_CLUSTER:
+        cluster.up()
+    elif suite in PROGRAMS:
+        binaries.ensure_all(PROGRAMS[suite])
+
+
 def run_suite(suite: str, folder: Path, *, of: int, number: int) -> Outcome:
     """Run one suite; prints a line when it begins, while it is silent and when it ends.
 
@@ -56,6 +82,23 @@ def run_suite(suite: str, folder: Path, *, of: int, number: int) -> Outcome:
     """
     log, report = folder / f"{suite}.log", folder / f"{suite}.xml"
     say(f"      [{number}/{of}] {suite} ...")
+    started = time.monotonic()
+    try:
+        set_up(suite)
+    except SetupError as failed:
+        say(f"FAIL  {suite} could not be set up: {failed}")
+        return Outcome(suite, 0, 1, 0, time.monotonic() - started, log)
+    code = _pytest(suite, log, report)
+    outcome = counted(suite, report, log, time.monotonic() - started, code)
+    verdict = "FAIL" if outcome.failed else "ok"
+    say(f"{verdict:>4}  {suite}: {outcome.passed} passed, {outcome.failed} failed  {outcome.seconds:.1f} s")
+    if outcome.failed:
+        say(_failures(log))
+    return outcome
+
+
+def _pytest(suite: str, log: Path, report: Path) -> int:
+    """Run pytest to its end, with a sign of life now and then; returns its exit code."""
     started = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "operator")), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pytest", f"tests/{suite}", f"--junit-xml={report}", "-v", "--durations=10"]
@@ -71,15 +114,9 @@ def run_suite(suite: str, folder: Path, *, of: int, number: int) -> Outcome:
         while True:
             try:
                 process.wait(SIGN_OF_LIFE_SECONDS)
-                break
+                return process.returncode
             except subprocess.TimeoutExpired:
                 say(f"  ..  {suite}: {time.monotonic() - started:.0f} s, {_last_test(log)}")
-    outcome = counted(suite, report, log, time.monotonic() - started, process.returncode)
-    verdict = "FAIL" if outcome.failed else "ok"
-    say(f"{verdict:>4}  {suite}: {outcome.passed} passed, {outcome.failed} failed  {outcome.seconds:.1f} s")
-    if outcome.failed:
-        say(_failures(log))
-    return outcome
 
 
 def counted(suite: str, report: Path, log: Path, seconds: float, code: int) -> Outcome:
@@ -134,6 +171,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"there is no suite {', '.join(unknown)}; known are {', '.join(SUITES)}", file=sys.stderr)
         return 2
     chosen = [suite for suite in SUITES if suite in arguments or not arguments]
+    for lack in preconditions(chosen):
+        say(f"      this machine lacks something for {' and '.join(ON_THE_CLUSTER)}: {lack}")
     folder = Path(tempfile.mkdtemp(prefix="rayworkflow-tests-"))
     outcomes = [run_suite(suite, folder, of=len(chosen), number=i) for i, suite in enumerate(chosen, 1)]
     say("\n" + table(outcomes))
