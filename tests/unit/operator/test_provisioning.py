@@ -134,6 +134,16 @@ PROVISIONING = {
         "ClusterChosen",
         expect={"cluster": CHOSEN.model_copy(update={"head": None})},
     ),
+    "the chosen one is not ready any more": Case(
+        provisioning(
+            replace(SHARED, suspended=True, head=None),
+            recorded=CHOSEN.model_copy(update={"head": None}),
+            spec_=build.spec(build.SELECTING),
+        ),
+        Phase.PROVISIONING,
+        "NoClusterMatches",
+        expect={"cluster": None},
+    ),
     "another owner came first": Case(
         provisioning(cluster(), recorded=RECORDED, submission=job(J.FAILED, 4), run=read(view(owner=OTHER))),
         Phase.PENDING,

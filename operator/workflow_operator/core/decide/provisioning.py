@@ -51,6 +51,9 @@ def _bring_up(turn: Turn) -> Outcome:
     if recorded.provisioned and not recorded.uid and not owned(turn, cluster):
         text = f"a RayCluster named {cluster.name} exists that was not made for this Workflow: delete or rename it"
         return turn.stays(Note("ClusterNameTaken", text, blocked=True, stalled=True), SLOW_POLL)
+    if not recorded.provisioned and recorded.head is None and not _head_ready(cluster):
+        note = Note("NoClusterMatches", f"RayCluster {cluster.name} is no longer ready: choosing again", blocked=True)
+        return turn.stays(note, 1.0, cluster=None)
     recorded = recorded.model_copy(update={"uid": cluster.uid})
     if cluster.suspended:
         text = f"RayCluster {cluster.name} waits in a queue"
