@@ -18,6 +18,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import ray
 
 import workflow
+from tests.support.drivers import Tree, cluster
 from tests.support.marks import Marks
 from workflow.engine.actor import NAMESPACE
 from workflow.store import Store, open_store
@@ -69,3 +70,18 @@ def marks(tmp_path: Path) -> Marks:
 def wid(request: pytest.FixtureRequest) -> str:
     """A workflow id of this test's own."""
     return f"{request.node.originalname}-{uuid.uuid4().hex[:6]}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder store, for drivers in processes of their own."""
+    path = tmp_path / "store"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def ray_outside() -> Iterator[tuple[Tree, str]]:
+    """A Ray that outlives its drivers, and its address; shared, so leave it as it was."""
+    with cluster() as started:
+        yield started

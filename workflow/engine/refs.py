@@ -103,11 +103,22 @@ def resolver(blobs: Blobs, folder: str, written_by: str, parents: Callable[[int]
             return parents(int(name))
         if kind != "object":
             raise Corrupt(f"a stored value refers to an unknown kind of thing: {kind} {name}")
-        ref = ray.put(values.loads(blobs.get(name), resolve, written_by))
+        ref = _put(values.loads(blobs.get(name), resolve, written_by))
         _remember((folder, ref.hex()), name)
         return ref
 
     return resolve
+
+
+def _put(value: Any) -> Any:
+    if isinstance(value, ray.ObjectRef):  # a reference to a reference, which `ray.put` refuses to make
+        return _hand_on.remote([value])
+    return ray.put(value)
+
+
+@ray.remote(num_cpus=0)
+def _hand_on(wrapped: list[Any]) -> Any:
+    return wrapped[0]
 
 
 def _remember(key: tuple[str, str], blob: str) -> None:

@@ -1,0 +1,139 @@
+"""workflow-basics, "Durability guarantees", "Failure model": everything is killed in the middle, and goes on elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from tests.support import invariants
+from tests.support.drivers import Tree, driver
+from tests.support.marks import Marks
+from tests.support.waiting import until
+from workflow.model.status import WorkflowStatus
+from workflow.reading import read_run
+from workflow.store import Store, open_store
+
+STEPS = {"load1", "load2", "load3", "share", "spread", "work0", "work1", "work2", "work3", "join", "last"}
+
+
+def wait_committed(store: Store, count: int) -> None:
+    def look() -> bool:
+        view = read_run(store, "w")
+        return view is not None and view.counts.succeeded >= count
+
+    until(look)
+
+
+def check_starts(marks: Marks, store: Store, committed: set[str], kills: int = 1) -> None:
+    """Steps that were committed before the last kill started at most once a life before it; none behind it."""
+    starts = marks.starts()
+    assert set(starts) == STEPS
+    for step, times in starts.items():
+        lives = kills + (step not in committed)
+        allowed = lives + (step == "work1")
+        assert times <= allowed, (step, starts)
+    invariants.check(store, "w")
+
+
+def middle(marks: Marks, store: Store) -> set[str]:
+    """Wait until all but what the gate holds is committed; those steps."""
+    marks.wait_started("work3", timeout=90)
+    wait_committed(store, 7)
+    return {"load1", "load2", "load3", "share", "spread", "work0", "work1", "work2"}
+
+
+def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, folder: Path) -> None:
+    """ "the workflows can be resumed on another cluster"; "the step will never be re-executed"."""
+    store = open_store(str(folder))
+    with driver("pipeline.py", str(folder), marks.folder, "w", "run") as first:
+        wait_committed(store, 2)
+        first.kill()
+    early = invariants.executed(store, "w")
+    with driver("pipeline.py", str(folder), marks.folder, "w", "take-over") as second:
+        committed = middle(marks, store)
+        second.kill()
+    before = invariants.executed(store, "w")
+    assert before[: len(early)] == early
+    marks.open("work")
+    with driver("pipeline.py", str(folder), marks.folder, "w", "take-over") as third:
+        assert "as expected" in third.printed("result")
+        assert third.ended() == 0
+    check_starts(marks, store, committed, kills=2)
+    assert invariants.executed(store, "w")[: len(before)] == before
+    view = read_run(store, "w")
+    assert view is not None
+    assert (view.status, view.epoch) == (WorkflowStatus.SUCCEEDED, 3)
+
+
+def test_the_same_script_started_again_after_a_kill_goes_on_by_itself(marks: Marks, folder: Path) -> None:
+    """Without `resume`: it waits until the old owner counts as gone, by the store's clock."""
+    store = open_store(str(folder))
+    with driver("pipeline.py", str(folder), marks.folder, "w", "run") as first:
+        committed = middle(marks, store)
+        first.kill()
+    marks.open("work")
+    with driver("pipeline.py", str(folder), marks.folder, "w", "run") as second:
+        assert "as expected" in second.printed("result")
+    check_starts(marks, store, committed)
+
+
+def test_the_driver_is_killed_and_the_workflow_goes_on(
+    marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
+) -> None:
+    """ "If the driver exits, the workflow will continue running in the background of the cluster."""
+    store = open_store(str(folder))
+    address = ray_outside[1]
+    with driver("pipeline.py", str(folder), marks.folder, "w", "run", address=address) as first:
+        committed = middle(marks, store)
+        first.kill_only_the_driver()
+        _finish_in_the_background(marks, store)
+    view = read_run(store, "w")
+    assert view is not None
+    assert view.epoch == 1
+    with driver("pipeline.py", str(folder), marks.folder, "w", "run", address=address) as again:
+        assert "as expected" in again.printed("result")
+    check_starts(marks, store, committed | {"work3"})
+
+
+def test_a_driver_that_starts_and_exits_leaves_its_workflow_running(
+    marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
+) -> None:
+    store = open_store(str(folder))
+    with driver("pipeline.py", str(folder), marks.folder, "w", "start", address=ray_outside[1]) as first:
+        assert first.ended() == 0
+    committed = middle(marks, store)
+    _finish_in_the_background(marks, store)
+    check_starts(marks, store, committed | {"work3"})
+
+
+def _finish_in_the_background(marks: Marks, store: Store) -> None:
+    marks.open("work")
+
+    def look() -> bool:
+        view = read_run(store, "w")
+        return view is not None and view.status is WorkflowStatus.SUCCEEDED
+
+    until(look)
+
+
+def test_a_manager_that_is_killed_is_restarted_by_ray_and_takes_its_runs_up(
+    marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
+) -> None:
+    store = open_store(str(folder))
+    ray_tree, address = ray_outside
+    earlier = _managers(ray_tree)
+    with driver("pipeline.py", str(folder), marks.folder, "w", "run", address=address) as first:
+        committed = middle(marks, store)
+        (manager,) = _managers(ray_tree) - earlier
+        manager.kill()
+        marks.open("work")
+        assert "as expected" in first.printed("result")
+    view = read_run(store, "w")
+    assert view is not None
+    assert view.epoch == 2
+    check_starts(marks, store, committed)
+
+
+def _managers(tree: Tree) -> set[psutil.Process]:
+    return {process for process in tree.look_around() if "ManagerActor" in " ".join(process.cmdline())}
