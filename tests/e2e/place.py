@@ -11,10 +11,11 @@ from typing import Any
 
 from dev import images, versions
 from dev.processes import poll
-from tests.e2e.bucket import Bucket
+from tests.e2e.bucket import CHECKPOINTS, Bucket
 from tests.e2e.kubectl import Kubectl, Object
 from tests.e2e.release import STORAGE_SECRET, Release
 from tests.e2e.stories import Seen, Stories, phases
+from workflow.store import Store, open_store
 from workflow_operator.api.status import Phase, WorkflowState
 
 FLOWS = (Path(__file__).parent / "code" / "flows.py").read_text()
@@ -120,6 +121,12 @@ class Place:
         labels = f"rayworkflow.dev/workflow-uid={self.uid(name)}"
         gone = poll(lambda: not self.kubectl.find("rayclusters", self.namespace, labels), timeout)
         assert gone, self.told(name, f"its RayClusters were not gone within {timeout:.0f} s")
+
+    def store(self) -> Store:
+        """The store of this namespace's runs, as this process reaches it."""
+        access, secret = self.bucket.keys
+        url = self.bucket.store_url(f"{CHECKPOINTS}/{self.namespace}")
+        return open_store(url, access_key=access, secret_key=secret)
 
     def marks(self, name: str) -> dict[str, int]:
         """How often each step of a Workflow was started."""

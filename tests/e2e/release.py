@@ -20,6 +20,17 @@ STORAGE_SECRET: Final = "rayworkflow-storage"
 CHARTS: Final = paths.ROOT / "charts"
 OPERATOR_PODS: Final = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=operator"
 GONE_WITHIN_SECONDS: Final = 90.0
+REAPER: Final = "reaper"
+SIGKILL: Final = """
+import os, pathlib, signal
+killed = 0
+for folder in pathlib.Path("/proc").iterdir():
+    if folder.name.isdigit() and {pod!r} in (folder / "cgroup").read_text().replace("_", "-"):
+        killed += b"workflow_operator" in (folder / "cmdline").read_bytes()
+        os.kill(int(folder.name), signal.SIGKILL)
+assert killed, "no process of the operator was found"
+"""
+"""Ends all processes of a pod; runs in a pod that sees the node's processes."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,18 @@ class Release:
     keys: tuple[str, str]
     minio: str
 
-    def kill_operator(self) -> str:
-        """Kill the operator's process without a word; another pod comes. Returns the killed pod's name."""
+    def kill_operator(self) -> None:
+        """Kill the operator as the loss of its node would: without a word, its lease still held; another pod comes."""
         (pod,) = self.operator_pods()
-        name = str(pod["metadata"]["name"])
-        self.kubectl("-n", HOME, "delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
-        return name
+        meta = pod["metadata"]
+        code = SIGKILL.format(pod=f"pod{meta['uid']}")
+        self.kubectl("-n", HOME, "exec", REAPER, "--", "python", "-c", code)
+        self.kubectl("-n", HOME, "delete", "pod", meta["name"], "--grace-period=0", "--force", "--wait=false")
+
+        def replaced() -> bool:
+            return [one["metadata"]["name"] for one in self.operator_pods()] not in ([], [meta["name"]])
+
+        assert poll(replaced, 30), f"no pod took the place of {meta['name']}"
 
     def operator_pods(self) -> list[Object]:
         """The operator's pods that are not going."""
@@ -70,6 +87,8 @@ def install(kubectl: Kubectl, namespaces: Sequence[str]) -> Release:
         "minio": {"enabled": True, "image": {"repository": minio_repository, "tag": minio_tag}},
     }
     _helm(kubectl, NAME, values)
+    kubectl.apply(reaper())
+    kubectl("-n", HOME, "wait", "--for=condition=Ready", f"pod/{REAPER}", "--timeout=60s")
     secret = kubectl.get("secret", HOME, f"{NAME}-minio")
     assert secret is not None
     keys = tuple(
@@ -105,6 +124,18 @@ def until_removed(kubectl: Kubectl, namespaces: Sequence[str]) -> None:
         return not any(kubectl.get("namespace", "default", name) for name in (*namespaces, HOME))
 
     assert poll(gone, GONE_WITHIN_SECONDS), f"namespaces {HOME}, {', '.join(namespaces)} do not go"
+
+
+def reaper() -> Object:
+    """A pod that may kill processes of other pods."""
+    container = {
+        "name": REAPER,
+        "image": images.ray(),
+        "command": ["python", "-c", "import signal; signal.pause()"],
+        "securityContext": {"privileged": True, "runAsUser": 0},
+    }
+    spec = {"hostPID": True, "terminationGracePeriodSeconds": 0, "containers": [container]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": REAPER, "namespace": HOME}, "spec": spec}
 
 
 def _strip(kubectl: Kubectl, namespace: str) -> None:

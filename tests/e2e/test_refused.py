@@ -43,16 +43,10 @@ def storage(place: Place, uri: str, secret: str = "rayworkflow-storage") -> dict
 
 
 def worker_group() -> dict[str, Any]:
-    """A group of no workers."""
+    """A group whose bounds do not fit together."""
     pod = ray_cluster_spec()["headGroupSpec"]["template"]
-    return {
-        "groupName": "same",
-        "replicas": 0,
-        "minReplicas": 0,
-        "maxReplicas": 1,
-        "rayStartParams": {},
-        "template": pod,
-    }
+    bounds = {"replicas": 0, "minReplicas": 3, "maxReplicas": 1}
+    return {"groupName": "workers", "rayStartParams": {}, "template": pod, **bounds}
 
 
 def says(place: Place, name: str, kind: str, reasons: set[str], *words: str) -> Seen:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.e2e.place import BOOT_SECONDS, Place
 from tests.e2e.stories import Seen, phases
+from workflow import reading
+from workflow.model.status import WorkflowStatus
 from workflow_operator.api.status import Phase
 
 RESUMED = {"one": 1, "two": 1, "three": 1, "gate": 2, "four": 1, "five": 1}
@@ -71,6 +73,20 @@ def test_after_the_deletion_of_its_raycluster_a_run_goes_on_on_a_new_one(place: 
     assert resumable.state.last_failure.reason in ("RayClusterDeleted", "HeadPodLost")
     second = _until_resumed(place, "loses-its-cluster", resumable)
     _ends_with_nothing_run_twice(place, "loses-its-cluster", second)
+
+
+def test_a_workflow_deleted_while_it_runs_takes_its_cluster_with_it(place: Place, figures: dict[str, str]) -> None:
+    place.create("is-deleted")
+    held = place.until_held("is-deleted")
+    asked = time.time()
+    place.delete("workflow", "is-deleted")
+    gone = place.until_gone("is-deleted")
+    figures["deletion while running -> object gone, with a cluster of its own"] = f"{gone.at - asked:.2f} s"
+    place.until_no_cluster("is-deleted")
+    view = reading.read_run(place.store(), held.state.workflow_id)
+    assert view is not None
+    assert view.status is WorkflowStatus.CANCELED
+    assert view.reason == "Deleted"
 
 
 def _boot(place: Place, name: str) -> float:

@@ -13,7 +13,6 @@ from tests.e2e.place import FLOWS, Place, ray_image
 from tests.e2e.stories import phases
 from workflow import reading
 from workflow.model.status import WorkflowStatus
-from workflow.store import Store, open_store
 from workflow_operator.api.status import Phase
 
 SHARED = "shared"
@@ -131,18 +130,13 @@ def test_a_deleted_workflow_is_gone_soon_and_its_run_has_an_end(place: Place, fi
 
 def _ended(place: Place, name: str, workflow_id: str) -> None:
     """The log says CANCELED, no step starts any more, no driver is left, and the cluster stands."""
-    view = reading.read_run(_store(place), workflow_id)
+    view = reading.read_run(place.store(), workflow_id)
     assert view is not None
     assert view.status is WorkflowStatus.CANCELED
     place.bucket.open_gate(place.namespace, name)
     assert poll(lambda: not _drivers(place, name), 60), place.told(name, "its driver still runs")
     assert "four" not in place.marks(name)
     assert place.kubectl.get("raycluster", place.namespace, SHARED)
-
-
-def _store(place: Place) -> Store:
-    access, secret = place.bucket.keys
-    return open_store(place.bucket.store_url(f"workflows/{place.namespace}"), access_key=access, secret_key=secret)
 
 
 def _drivers(place: Place, name: str, *, kill: bool = False) -> list[str]:
