@@ -59,6 +59,21 @@ class _Task:
     refused: str = ""
     running: asyncio.Task[None] | None = None
 
+    def stir(self) -> None:
+        """Have another round."""
+        if not self.woken.is_set():
+            self.woken_at = asyncio.get_running_loop().time()
+        self.woken.set()
+
+    async def rest(self, seconds: float | None) -> None:
+        """Wait until somebody stirs it, or for so long; not by `wait_for`, which some Pythons let swallow a cancel."""
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self.stir)
+        try:
+            await self.woken.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
 
 class Reconciler:
     """Runs the rounds of all Workflows.
@@ -79,9 +94,7 @@ class Reconciler:
     def wake(self, key: Key) -> None:
         """Have a round made for this Workflow soon; many calls before it begins are one."""
         task = self._tasks.setdefault(key, _Task())
-        if not task.woken.is_set():
-            task.woken_at = asyncio.get_running_loop().time()
-        task.woken.set()
+        task.stir()
         if task.running is None:
             task.running = asyncio.create_task(self._run(key, task), name=f"workflow {key}")
 
@@ -101,10 +114,7 @@ class Reconciler:
             if delay is None and not task.woken.is_set():
                 self._tasks.pop(key, None)
                 return
-            try:
-                await asyncio.wait_for(task.woken.wait(), delay)
-            except asyncio.TimeoutError:
-                task.woken_at = asyncio.get_running_loop().time()
+            await task.rest(delay)
 
     async def _guarded(self, key: Key, task: _Task) -> float | None:
         """One round, and what its failure means for the next one."""

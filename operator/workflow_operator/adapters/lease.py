@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
-import aiohttp
 import structlog
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
+from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
 from workflow_operator.adapters.kube import LEASES, Kube, Object
 from workflow_operator.errors import OperatorError
@@ -44,47 +45,62 @@ class LeaseLost(OperatorError):
     """Another replica may work now; this one must stop."""
 
 
-class PatientLease(LeaseLock):
-    """The lease, for which an API server that does not answer is a failed try and not the end."""
+class KubeLock(BaseLock):
+    """The Lease as the election asks for it; an API server that does not answer is a failed try and not the end."""
 
     def __init__(self, terms: Terms, kube: Kube) -> None:
-        super().__init__(terms.name, terms.namespace, terms.identity, kube.api)
-        self._kube = kube
-        self._timeout = terms.seconds / 3
+        super().__init__(terms.name, terms.namespace, terms.identity)
+        self._kube = Kube(kube.api, timeout=terms.seconds / 3)
+        self._seen = ""
 
     async def get(self, name: str, namespace: str) -> Any:
-        """The record, or why there is none."""
+        """True and the record, or False and why there is none."""
         try:
-            return await asyncio.wait_for(super().get(name, namespace), self._timeout)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            return False, ApiException(status=0, reason=type(error).__name__)
-
-    async def create(self, name: str, namespace: str, election_record: Any) -> bool:
-        """Whether the record was made.
-
-        Not by the parent, which sends `pretty=True`: its own client refuses that as no text.
-        """
-        api: Any = self._kube.api  # the package has no types
-        spec = api.sanitize_for_serialization(self.update_lease(election_record))
-        return await self._tried(self._made(namespace, {"metadata": {"name": name}, "spec": spec}))
-
-    async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
-        """Whether the record was written."""
-        return await self._tried(super().update(name, namespace, updated_record))
-
-    async def _made(self, namespace: str, lease: Object) -> bool:
-        try:
-            await self._kube.create(LEASES, namespace, lease)
+            lease = await self._kube.get(LEASES, namespace, name)
         except OperatorError as error:
-            log.info("lease not made", error=str(error))
-            return False
-        return True
+            return False, ApiException(status=0, reason=str(error))
+        if lease is None:
+            return False, ApiException(status=404, reason="Not Found", body='{"code": 404}')
+        spec, self._seen = lease.get("spec") or {}, lease["metadata"]["resourceVersion"]
+        seconds = spec.get("leaseDurationSeconds")
+        return True, LeaderElectionRecord(
+            spec.get("holderIdentity"), seconds and str(seconds), spec.get("acquireTime"), spec.get("renewTime")
+        )
 
-    async def _tried(self, call: Awaitable[bool]) -> bool:
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        """Whether the record was made."""
+        return await self._tried(
+            self._kube.create(LEASES, namespace, {"metadata": {"name": name}, "spec": _spec(election_record)})
+        )
+
+    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        """Whether the record was written over the one that was last seen."""
+        body = {"metadata": {"resourceVersion": self._seen}, "spec": _spec(updated_record)}
+        return await self._tried(self._kube.patch(LEASES, namespace, name, body))
+
+    async def _tried(self, call: Awaitable[Object | None]) -> bool:
         try:
-            return await asyncio.wait_for(call, self._timeout)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
+            return await call is not None
+        except OperatorError as error:
+            log.info("lease not written", error=str(error))
             return False
+
+
+def _spec(record: LeaderElectionRecord) -> Object:
+    return {
+        "holderIdentity": record.holder_identity,
+        "leaseDurationSeconds": int(float(record.lease_duration or 0)),
+        "acquireTime": _micro_time(record.acquire_time),
+        "renewTime": _micro_time(record.renew_time),
+    }
+
+
+def _micro_time(text: str | None) -> str | None:
+    """The election's local time as Kubernetes writes it; what Kubernetes wrote stays as it is."""
+    if text is None or text.endswith("Z"):
+        return text
+    moment = datetime.fromisoformat(text).astimezone(timezone.utc)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 async def lead(terms: Terms, kube: Kube, work: Callable[[], Awaitable[None]]) -> None:
@@ -104,7 +120,7 @@ async def lead(terms: Terms, kube: Kube, work: Callable[[], Awaitable[None]]) ->
         started.set()
 
     config = Config(
-        PatientLease(terms, kube),
+        KubeLock(terms, kube),
         lease_duration=terms.seconds,
         renew_deadline=terms.seconds * 2 / 3,
         retry_period=max(terms.seconds / 8, 1),

@@ -244,10 +244,10 @@ class StoredRuns:
             look = self._in_thread(opened, lambda: _refresh(followed, opened.store, workflow_id, now))
             followed.looking = asyncio.create_task(look)
             followed.looking.add_done_callback(_heard)
-        try:
-            await asyncio.wait_for(asyncio.shield(followed.looking), READ_SECONDS)
-        except asyncio.TimeoutError:
-            raise StoreUnavailable(f"{opened.store.url} has not answered for {READ_SECONDS:.0f} s") from None
+        done, _ = await asyncio.wait({followed.looking}, timeout=READ_SECONDS)
+        if not done:
+            raise StoreUnavailable(f"{opened.store.url} has not answered for {READ_SECONDS:.0f} s")
+        followed.looking.result()
         return followed
 
     async def _is_staged(self, opened: _Open, run: RunRef, sha256: str) -> bool:
