@@ -20,7 +20,7 @@ from typing import Final
 from dev import binaries, cluster, docker, paths, requirements
 from dev.console import SetupError, say
 
-SUITES: Final = ("unit", "contract", "repo", "library", "operator", "cluster", "e2e")
+SUITES: Final = ("unit", "contract", "repo", "faults", "library", "operator", "cluster", "e2e")
 """In this order: what is quick, and what others stand on, first. `cluster` leaves the cluster up for `e2e`."""
 
 PROGRAMS: Final = {

@@ -14,10 +14,10 @@ import os
 import sys
 
 from tests.support import runs
-from tests.support.fake_runner import Expanded, FakeRunner, Returned, expanded
+from tests.support.fake_runner import FakeRunner, expanded
 from workflow.engine import run_loop
 from workflow.engine.manager import ClaimRequest, Manager, Pace
-from workflow.engine.messages import RunAddress, StepTask
+from workflow.engine.messages import Expanded, Returned, RunAddress, StepTask
 from workflow.errors import WorkflowConflict
 from workflow.log import naming
 from workflow.log.blobs import INLINE

@@ -1,4 +1,4 @@
-"""workflow-basics, "Workflow Basics", "Composing workflow steps", "Passing nested arguments": snippets and sentences."""
+"""workflow-basics, "Workflow Basics", "Composing workflow steps", "Passing nested arguments": what they say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""workflow-basics, "Durability guarantees", "Failure model": everything is killed in the middle, and goes on elsewhere."""
+"""workflow-basics, "Durability guarantees", "Failure model": all is killed in the middle, and goes on elsewhere."""
 
 from __future__ import annotations
 

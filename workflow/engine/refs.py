@@ -116,7 +116,7 @@ def _put(value: Any) -> Any:
     return ray.put(value)
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
 def _hand_on(wrapped: list[Any]) -> Any:
     return wrapped[0]
 
