@@ -29,7 +29,6 @@ from workflow_operator.adapters.runs import StoredRuns
 from workflow_operator.adapters.submissions import Named, Sources, Submissions
 from workflow_operator.adapters.workflows import KubeWorkflows
 from workflow_operator.api.status import HeadIdentity
-from workflow_operator.apply import NoPoints, Points
 from workflow_operator.core.actions import RunRef
 from workflow_operator.debts import work_off
 from workflow_operator.handlers import Scope, Watches
@@ -104,12 +103,11 @@ def _pack(files: Mapping[str, bytes]) -> tuple[bytes, str]:
     return package.data, package.sha256
 
 
-async def serve(settings: Settings, *, points: Points | None = None) -> None:
+async def serve(settings: Settings) -> None:
     """Run the operator until it is canceled.
 
     Args:
         settings: what it is told.
-        points: told of each named point of a round; for tests.
 
     Raises:
         LeaseLost: another replica may work now.
@@ -123,7 +121,7 @@ async def serve(settings: Settings, *, points: Points | None = None) -> None:
         async def work() -> None:
             metrics.leader.set(1)
             async with assembled(settings, kube) as parts:
-                setting = Setting(parts.world, settings.defaults, time.time, metrics, points or NoPoints())
+                setting = Setting(parts.world, settings.defaults, time.time, metrics)
                 await _work(settings, Reconciler(setting), parts)
 
         if settings.leader_election:
