@@ -46,6 +46,7 @@ class Story:
         self._follower: reading.Follower | None = None
         self._phase = ""
         self._phases: dict[str, float] = {}
+        self._victim = ""
         self._killed = 0.0
         self._committed = 0
         self._killed_after = 0
@@ -139,6 +140,7 @@ class Story:
         """Do what is due: kill the head, or give up."""
         title, since = self._chapter
         if title == "the first step" and self.view is not None:
+            self._victim = self._head()  # before it is due, so that no time passes between the commit and the kill
             self._chapter = ("the kill", time.monotonic())
         elif title == "the kill" and self._committed >= kill_after:
             self._kill()
@@ -148,10 +150,14 @@ class Story:
         elif time.monotonic() - since > _WITHIN[title]:
             raise SetupError(f"no sign of {title} within {_WITHIN[title]:.0f} s; {self._complaint()}")
 
-    def _kill(self) -> None:
+    def _head(self) -> str:
+        """The head's pod."""
         labels = f"ray.io/cluster={self.clusters[-1]},ray.io/node-type=head"
         (head,) = self._kube.objects("pods", trip.NAMESPACE, labels)
-        name = head["metadata"]["name"]
+        return str(head["metadata"]["name"])
+
+    def _kill(self) -> None:
+        name = self._victim
         self._killed, self._killed_after = time.time(), self._committed
         self._kube.kubectl("-n", trip.NAMESPACE, "delete", "pod", name, "--force", "--grace-period=0", "--wait=false")
         self._progress.say(f"killed the head, pod {name}, after {self._killed_after} committed steps")

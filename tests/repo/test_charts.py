@@ -135,6 +135,12 @@ def test_a_namespaced_install_has_rights_in_its_namespaces_only() -> None:
     assert bound == {NAMESPACE, "team-a", "team-b"}
 
 
+def test_a_namespace_grants_what_the_cluster_would() -> None:
+    cluster = render("rayworkflow")["ClusterRole", "", "rayworkflow"]
+    namespace = render("rayworkflow", EVERYTHING)["Role", "team-a", "rayworkflow"]
+    assert cluster["rules"] == namespace["rules"]
+
+
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["cluster", "namespaces"])
 def test_rights_are_the_least(values: dict[str, str]) -> None:
     roles = [each for (kind, _, name), each in render("rayworkflow", values).items() if kind in ("Role", "ClusterRole")]
