@@ -76,13 +76,13 @@ def test_steps_are_declared_by_the_annotation_under_either_name() -> None:
 
 
 def test_steps_take_concrete_values_or_the_output_of_another_step() -> None:
-    """ "can take in either concrete values or the output of another workflow step as an argument"."""
+    """Text: "can take in either concrete values or the output of another workflow step as an argument"."""
     assert add.step(1, 2).run() == 3
     assert add.step(get_val.step(), right=get_val.step()).run() == 20
 
 
 def test_steps_return_a_workflow_and_are_not_executed_until_run(marks: Marks) -> None:
-    """ "workflow steps return `Workflow[T]` and are not executed until `.run()` is called"."""
+    """Text: "workflow steps return `Workflow[T]` and are not executed until `.run()` is called"."""
     lazy = marked.step(marks, "b", marked.step(marks, "a"))
     assert isinstance(lazy, Workflow)
     assert marks.order() == []
@@ -91,13 +91,13 @@ def test_steps_return_a_workflow_and_are_not_executed_until_run(marks: Marks) ->
 
 
 def test_a_step_can_take_multiple_inputs_and_sees_resolved_values() -> None:
-    """ "the `add` function will see its resolved value"."""
+    """Text: "the `add` function will see its resolved value"."""
     ret = add.step(get_val.step(), 20)
     assert ret.run() == 30
 
 
 def test_nested_arguments_are_fully_resolved() -> None:
-    """ "when you pass a list of `Workflow` outputs to a step, the values are fully resolved"."""
+    """Text: "when you pass a list of `Workflow` outputs to a step, the values are fully resolved"."""
 
     @workflow.step
     def add(values: list[int]) -> int:
@@ -124,7 +124,7 @@ def test_values_are_resolved_at_any_depth(wrap: Any, unwrap: Any) -> None:
 
 
 def test_all_ancestors_are_executed_before_the_step_starts(marks: Marks) -> None:
-    """ "This ensures that all a step's ancestors are fully executed prior to the step starting"."""
+    """Text: "This ensures that all a step's ancestors are fully executed prior to the step starting"."""
     parents = [marked.step(marks, f"parent{i}", marked.step(marks, f"grandparent{i}")) for i in range(3)]
     marked.step(marks, "child", {"all": parents}).run()
     assert marks.order()[-1] == "child"

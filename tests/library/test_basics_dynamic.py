@@ -94,7 +94,7 @@ def book_trip(marks: Marks, origin: str, dest: str, dates: list[str]) -> Workflo
 
 
 def test_booking_a_trip_runs_in_the_order_of_the_text(marks: Marks, wid: str, store: Store) -> None:
-    """ "1. Run the `book_trip` step. 2. Run the two `book_flight` steps and the `book_hotel` step in parallel."."""
+    """Text: "1. Run the `book_trip` step. 2. Run the two `book_flight` steps and the `book_hotel` step in parallel."."""
     fut = book_trip.step(marks, "OAK", "SAN", ["6/12", "7/5"])
     assert fut.run(wid) == Receipt([Flight("OAK", "SAN", "6/12"), Flight("SAN", "OAK", "7/5")], [Hotel("SAN")])
     assert marks.order() == ["trip", "book", "book", "book", "finalize"]
@@ -106,7 +106,7 @@ def test_booking_a_trip_runs_in_the_order_of_the_text(marks: Marks, wid: str, st
 
 
 def test_children_do_not_begin_before_the_parent_returns(marks: Marks) -> None:
-    """ "the workflow engine will not begin executing child workflows until the parent step returns"."""
+    """Text: "the workflow engine will not begin executing child workflows until the parent step returns"."""
 
     @workflow.step
     def child(marks: Marks) -> list[str]:
@@ -122,7 +122,7 @@ def test_children_do_not_begin_before_the_parent_returns(marks: Marks) -> None:
 
 
 def test_a_workflows_output_is_substituted_for_the_steps_return(marks: Marks) -> None:
-    """ "that workflow's output will be substituted for the step's return"."""
+    """Text: "that workflow's output will be substituted for the step's return"."""
 
     @workflow.step
     def plus_one(value: int) -> int:

@@ -52,7 +52,7 @@ def after(marks: Marks, value: Any) -> Any:
 
 
 def test_a_step_that_raises_aborts_the_workflow_which_enters_failed(marks: Marks, wid: str, store: Store) -> None:
-    """ "any step that raises an exception will cause the workflow to abort and enter FAILED state"."""
+    """Text: "any step that raises an exception will cause the workflow to abort and enter FAILED state"."""
     with pytest.raises(Oops, match="oops 1") as caught:
         after.step(marks, faulty.step(marks)).run(wid)
     assert caught.value.code == 1
@@ -115,7 +115,7 @@ def test_an_exception_that_cannot_be_carried_comes_as_its_text(marks: Marks) -> 
 
 
 def test_max_retries_tries_up_to_so_often_before_giving_up(marks: Marks) -> None:
-    """ "Tries up to three times before giving up."""
+    """Text: "Tries up to three times before giving up."""
     with pytest.raises(Oops, match="oops 3"):
         faulty.options(max_retries=3).step(marks).run()
     assert marks.starts() == {"faulty": 3}
@@ -127,7 +127,7 @@ def test_a_try_that_returns_ends_the_tries(marks: Marks) -> None:
 
 
 def test_only_errors_of_the_application_are_retried(marks: Marks) -> None:
-    """ "It will only retry for the application level error. For system errors, it's controlled by ray."."""
+    """Text: "It will only retry for the application level error. For system errors, it's controlled by ray."."""
 
     @workflow.step(max_retries=3)
     def dies_once(marks: Marks) -> str:
@@ -163,20 +163,20 @@ def test_a_step_that_calls_exit_has_failed(marks: Marks) -> None:
 
 
 def test_catch_exceptions_gives_a_tuple_of_result_and_exception(marks: Marks) -> None:
-    """ "`handle_errors` receives a tuple of (result, exception)"."""
+    """Text: "`handle_errors` receives a tuple of (result, exception)"."""
     r2 = faulty.options(catch_exceptions=True).step(marks)
     assert handle_errors.step(r2).run() == "There was an error: oops 1"
 
 
 def test_the_exception_field_is_none_on_success(marks: Marks) -> None:
-    """ "The exception field will be None on success."""
+    """Text: "The exception field will be None on success."""
     r2 = faulty.options(catch_exceptions=True).step(marks, until=1)
     assert r2.run() == ("OK", None)
     assert handle_errors.step(r2).run() == "OK"
 
 
 def test_a_caught_exception_is_the_users_own(marks: Marks) -> None:
-    """ "the return value of the function will be converted to `Tuple[Optional[T], Optional[Exception]]`"."""
+    """Text: "the return value of the function will be converted to `Tuple[Optional[T], Optional[Exception]]`"."""
     result, error = faulty.options(catch_exceptions=True).step(marks).run()
     assert result is None
     assert isinstance(error, Oops)
@@ -184,7 +184,7 @@ def test_a_caught_exception_is_the_users_own(marks: Marks) -> None:
 
 
 def test_catching_can_be_combined_with_retries(marks: Marks) -> None:
-    """ "try a given number of times before returning the result tuple"."""
+    """Text: "try a given number of times before returning the result tuple"."""
     _, error = faulty.options(max_retries=3, catch_exceptions=True).step(marks).run()
     assert error.code == 3
     assert marks.starts() == {"faulty": 3}

@@ -45,7 +45,7 @@ def blobs(store: Store, workflow_id: str) -> int:
 
 
 def test_a_workflow_is_launched_from_a_ray_task() -> None:
-    """ "Workflows can be launched from within a Ray task or actor"."""
+    """Text: "Workflows can be launched from within a Ray task or actor"."""
 
     @ray.remote
     def task() -> int:
@@ -75,7 +75,7 @@ def test_a_workflow_is_launched_from_a_step() -> None:
 
 
 def test_a_step_can_use_ray_tasks_and_actors() -> None:
-    """ "Workflow steps can use Ray tasks or actors within a single step"."""
+    """Text: "Workflow steps can use Ray tasks or actors within a single step"."""
 
     @ray.remote
     def square(x: int) -> int:
@@ -119,7 +119,7 @@ def test_object_references_are_passed_into_steps() -> None:
     ],
 )
 def test_references_in_structures_are_passed_into_and_returned_from_steps(wrap: Any) -> None:
-    """ "Ray object references and data structures composed of them can be passed into and returned from"."""
+    """Text: "Ray object references and data structures composed of them can be passed into and returned from"."""
 
     def find(value: Any) -> Any:
         while not isinstance(value, np.ndarray):
@@ -155,7 +155,7 @@ def test_a_reference_is_returned_from_a_step_and_read_by_the_next_and_by_the_dri
 
 
 def test_an_object_is_not_stored_more_than_once_even_if_many_steps_get_it(wid: str, store: Store) -> None:
-    """ "an object will not be checkpointed more than once, even if it is passed to many different steps"."""
+    """Text: "an object will not be checkpointed more than once, even if it is passed to many different steps"."""
 
     @workflow.step
     def size(values: list[Any]) -> int:
@@ -190,7 +190,7 @@ def test_contents_are_stored_before_run_async_returns(wid: str, store: Store) ->
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # it sets its own deprecated options
 def test_a_dataset_is_passed_into_and_returned_from_steps(wid: str) -> None:
-    """ "data structures composed of them (e.g., `ray.Dataset`)"."""
+    """Text: "data structures composed of them (e.g., `ray.Dataset`)"."""
     import ray.data
 
     @workflow.step
@@ -213,7 +213,7 @@ class Counter:
 
 
 def test_actor_handles_are_refused_as_arguments_with_step_and_place() -> None:
-    """ "Ray actor handles are not allowed to be passed between steps."""
+    """Text: "Ray actor handles are not allowed to be passed between steps."""
     actor = Counter.remote()
     with pytest.raises(Invalid, match=r"arguments of step '.*same'.* actor handle at value\[0\]\[0\]\['a'\]\[1\]"):
         same.step({"a": [0, actor]}).run()
@@ -244,7 +244,7 @@ def workflow_not_found() -> type[Exception]:
 
 
 def test_resources_are_assigned_as_for_ray_tasks() -> None:
-    """ "via the same `num_cpus`, `num_gpus`, and `resources` arguments that Ray tasks take"."""
+    """Text: "via the same `num_cpus`, `num_gpus`, and `resources` arguments that Ray tasks take"."""
 
     @workflow.step(num_cpus=2, resources={"special": 0.5})
     def train() -> dict[str, float]:
@@ -255,7 +255,7 @@ def test_resources_are_assigned_as_for_ray_tasks() -> None:
 
 
 def test_a_step_is_assigned_a_gpu() -> None:
-    """ "This step is assigned a GPU by Ray."""
+    """Text: "This step is assigned a GPU by Ray."""
 
     @workflow.step(num_gpus=1)
     def train_model() -> list[str]:

@@ -44,7 +44,7 @@ def middle(marks: Marks, store: Store) -> set[str]:
 
 
 def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, folder: Path) -> None:
-    """ "the workflows can be resumed on another cluster"; "the step will never be re-executed"."""
+    """Text: "the workflows can be resumed on another cluster"; "the step will never be re-executed"."""
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as first:
         wait_committed(store, 2)
@@ -81,7 +81,7 @@ def test_the_same_script_started_again_after_a_kill_goes_on_by_itself(marks: Mar
 def test_the_driver_is_killed_and_the_workflow_goes_on(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
-    """ "If the driver exits, the workflow will continue running in the background of the cluster."""
+    """Text: "If the driver exits, the workflow will continue running in the background of the cluster."""
     store = open_store(str(folder))
     address = ray_outside[1]
     with driver("pipeline.py", str(folder), marks.folder, "w", "run", address=address) as first:

@@ -1,0 +1,278 @@
+"""Calls around a run: init in all forms, list_all, get_status, get_output, cancel, delete, used ids, odd ids."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import workflow
+from tests.support import invariants
+from tests.support.marks import Marks
+from tests.support.waiting import until
+from workflow import WorkflowStatus
+from workflow.engine import context
+from workflow.errors import InUse, Invalid, StoreRefused, WorkflowCanceled, WorkflowConflict, WorkflowNotFound
+from workflow.reading import read_run
+from workflow.store import Store, open_store
+
+pytestmark = pytest.mark.usefixtures("storage")
+S = WorkflowStatus
+
+
+@workflow.step
+def one() -> int:
+    return 1
+
+
+@workflow.step
+def plus(value: int, more: int = 1) -> int:
+    return value + more
+
+
+@workflow.step
+def held(marks: Marks, name: str = "held") -> str:
+    marks.started(name)
+    marks.pass_gate(name)
+    return name
+
+
+@workflow.step
+def fails() -> None:
+    raise ValueError("no luck")
+
+
+# --- used ids ---
+
+
+def test_a_finished_workflow_gives_its_stored_result_and_runs_nothing(marks: Marks, wid: str, store: Store) -> None:
+    marks.open("held")
+    assert held.step(marks).run(wid) == "held"
+    before = {info.key for info in store.list("")}
+    assert held.step(marks).run(wid) == "held"
+    assert ray.get(held.step(marks).run_async(wid)) == "held"
+    assert marks.starts() == {"held": 1}
+    assert {info.key for info in store.list("workflows/")} <= before
+
+
+def test_a_running_workflow_is_attached_to(marks: Marks, wid: str) -> None:
+    first = held.step(marks).run_async(wid)
+    marks.wait_started("held")
+    second = held.step(marks).run_async(wid)
+    assert workflow.get_status(wid) is S.RUNNING
+    marks.open("held")
+    assert ray.get([first, second]) == ["held", "held"]
+    assert marks.starts() == {"held": 1}
+
+
+def test_another_dag_under_a_used_id_is_a_clear_error(wid: str) -> None:
+    plus.step(one.step()).run(wid)
+    with pytest.raises(WorkflowConflict, match=f"{wid}.*is used by another DAG.*give another workflow_id, or delete"):
+        one.step().run(wid)
+
+
+def test_other_arguments_and_other_code_are_the_same_dag(wid: str) -> None:
+    assert plus.step(one.step(), more=1).run(wid) == 2
+    assert plus.step(one.step(), more=5).run(wid) == 2
+
+
+def test_resume_of_a_workflow_whose_owner_lives_names_the_owner(marks: Marks, wid: str) -> None:
+    reference = held.step(marks).run_async(wid)
+    assert workflow.resume_async(wid) is not None  # this very manager owns it: it is waited for
+    marks.open("held")
+    assert ray.get(reference) == "held"
+
+
+@pytest.mark.parametrize(
+    "workflow_id", ["with space", "a/b/../c", "Ünïcode 日本", "x" * 400, "ns.name.uid", "%2F", "#1"], ids=lambda t: t[:12]
+)
+def test_any_id_works(workflow_id: str) -> None:
+    assert one.step().run(workflow_id) == 1
+    assert workflow.get_status(workflow_id) is S.SUCCEEDED
+    assert (workflow_id, S.SUCCEEDED) in workflow.list_all()
+    workflow.delete(workflow_id)
+
+
+@pytest.mark.parametrize("workflow_id", ["", ".", ".."])
+def test_an_id_that_is_none_is_refused(workflow_id: str) -> None:
+    with pytest.raises(Invalid, match="cannot be a workflow id"):
+        one.step().run(workflow_id)
+
+
+# --- looking ---
+
+
+def test_list_all_tells_each_with_its_status(marks: Marks, wid: str) -> None:
+    one.step().run(f"{wid}-done")
+    with pytest.raises(ValueError, match="no luck"):
+        fails.step().run(f"{wid}-failed")
+    reference = held.step(marks).run_async(f"{wid}-live")
+    mine = {each: status for each, status in workflow.list_all() if each.startswith(wid)}
+    assert mine == {f"{wid}-done": S.SUCCEEDED, f"{wid}-failed": S.FAILED, f"{wid}-live": S.RUNNING}
+    assert (f"{wid}-live", S.RUNNING) in workflow.list_all("RUNNING")
+    assert f"{wid}-done" not in dict(workflow.list_all([S.RUNNING, S.FAILED]))
+    with pytest.raises(Invalid, match="a status is one of RUNNING, RESUMABLE"):
+        workflow.list_all("DONE")
+    marks.open("held")
+    ray.get(reference)
+    assert dict(workflow.list_all())[f"{wid}-live"] is S.SUCCEEDED
+
+
+def test_get_output_gives_the_value_of_the_workflow_or_of_a_step(wid: str) -> None:
+    plus.options(name="total").step(one.options(name="first").step(), 41).run(wid)
+    assert workflow.get_output(wid) == 42
+    assert workflow.get_output(wid, name="first") == 1
+    assert workflow.get_output(wid, name="total") == 42
+    with pytest.raises(WorkflowNotFound, match=r"has no step 'nobody'; it has first, total"):
+        workflow.get_output(wid, name="nobody")
+
+
+def test_get_output_of_a_step_that_is_done_does_not_wait_for_the_others(marks: Marks, wid: str) -> None:
+    @workflow.step
+    def join(values: list[Any]) -> Any:
+        return values
+
+    reference = join.step([one.options(name="quick").step(), held.step(marks)]).run_async(wid)
+    until(lambda: (view := read_run(_store(), wid)) is not None and view.counts.succeeded == 1)
+    assert workflow.get_output(wid, name="quick") == 1
+    marks.open("held")
+    assert ray.get(reference) == [1, "held"]
+
+
+def _store() -> Store:
+    return open_store(context.store_url())
+
+
+@pytest.mark.parametrize("call", [workflow.get_status, workflow.get_output, workflow.resume, workflow.cancel, workflow.delete])
+def test_an_unknown_id_is_not_found_and_leaves_no_junk(call: Any, store: Store) -> None:
+    before = [info.key for info in store.list("workflows/")]
+    with pytest.raises(WorkflowNotFound, match="no workflow 'nobody' is stored at"):
+        call("nobody")
+    assert [info.key for info in store.list("workflows/")] == before
+
+
+def test_metadata_must_be_json(wid: str) -> None:
+    with pytest.raises(Invalid, match="metadata must be a dict of JSON values"):
+        one.step().run(wid, metadata={"x": object()})
+    one.step().run(wid, metadata={"owner": "me"})
+    view = read_run(_store(), wid)
+    assert view is not None
+    assert view.metadata == '{"owner": "me"}'
+
+
+# --- cancel ---
+
+
+def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) -> None:
+    @workflow.step
+    def ticks(marks: Marks) -> None:
+        marks.started("pid %d" % os.getpid())
+        marks.pass_gate("never")
+
+    reference = plus.step(ticks.step(marks)).run_async(wid)
+    until(marks.order)
+    pid = int(marks.order()[0].split()[1])
+    workflow.cancel(wid)
+    assert workflow.get_status(wid) is S.CANCELED
+    with pytest.raises(WorkflowCanceled):
+        ray.get(reference)
+    until(lambda: not Path(f"/proc/{pid}").exists() or "zombie" in Path(f"/proc/{pid}/status").read_text())
+    with pytest.raises(WorkflowCanceled, match="was canceled"):
+        plus.step(ticks.step(marks)).run(wid)
+    with pytest.raises(WorkflowConflict, match="a canceled run cannot be resumed"):
+        workflow.resume(wid)
+    assert len(marks.order()) == 1
+    assert not list(store.list("doorbell/"))
+    invariants.check(store, wid)
+
+
+def test_cancel_of_what_has_ended_is_a_conflict(wid: str) -> None:
+    one.step().run(wid)
+    with pytest.raises(WorkflowConflict, match="ended SUCCEEDED before"):
+        workflow.cancel(wid)
+
+
+# --- delete ---
+
+
+def test_delete_frees_the_id_and_leaves_only_names(wid: str, store: Store) -> None:
+    one.step().run(wid)
+    workflow.delete(wid)
+    with pytest.raises(WorkflowNotFound):
+        workflow.get_status(wid)
+    assert [info.key.split("/")[2] for info in store.list(f"workflows/{wid}/")] == ["names", "names"]
+    assert wid not in dict(workflow.list_all())
+    assert plus.step(one.step()).run(wid) == 2
+    assert workflow.get_output(wid) == 2
+
+
+def test_a_workflow_that_runs_is_not_deleted(marks: Marks, wid: str) -> None:
+    reference = held.step(marks).run_async(wid)
+    marks.wait_started("held")
+    with pytest.raises((WorkflowConflict, InUse), match="cancel it before you delete it"):
+        workflow.delete(wid)
+    marks.open("held")
+    assert ray.get(reference) == "held"
+
+
+# --- init ---
+
+
+def test_init_takes_a_folder_and_says_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture, storage: str) -> None:
+    caplog.set_level(logging.INFO, "workflow")
+    try:
+        workflow.init(str(tmp_path / "made" / "here"))
+        assert f"workflows are kept at {open_store(str(tmp_path / 'made' / 'here')).url}" in caplog.text
+        assert workflow.list_all() == []
+    finally:
+        workflow.init(storage)
+
+
+def test_init_without_a_place_keeps_them_below_the_users_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("RAYWORKFLOW_STORAGE", raising=False)
+    try:
+        workflow.init()
+        assert (tmp_path / "rayworkflow").is_dir()
+        monkeypatch.setenv("RAYWORKFLOW_STORAGE", str(tmp_path / "elsewhere"))
+        workflow.init()
+        assert (tmp_path / "elsewhere").is_dir()
+    finally:
+        workflow.init(storage)
+
+
+@pytest.mark.parametrize("storage_url", ["ftp://host/x", "s3://"], ids=str)
+def test_init_refuses_an_address_that_is_none(storage_url: str) -> None:
+    with pytest.raises(Invalid):
+        workflow.init(storage_url)
+
+
+def test_init_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises((Invalid, StoreRefused)):
+        workflow.init(str(tmp_path / "file"))
+
+
+def test_tasks_and_actors_know_the_storage_of_their_job(wid: str) -> None:
+    @ray.remote
+    def look() -> str:
+        one.step().run(wid)
+        return str(context.store_url())
+
+    assert ray.get(look.remote()) == context.store_url()
+    assert workflow.get_status(wid) is S.SUCCEEDED
+
+
+def test_the_public_names_are_a_list() -> None:
+    assert sorted(workflow.__all__) == workflow.__all__
+    assert dir(workflow) == workflow.__all__
+    for name in workflow.__all__:
+        assert getattr(workflow, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'; it has Workflow"):
+        workflow.nonsense  # noqa: B018
