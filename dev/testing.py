@@ -154,7 +154,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def _last_test(log: Path) -> str:
     """What the suite does now: pytest names each test when it begins."""
     named = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("tests/")]
-    return named[-1].split(" ")[0].rpartition("/")[2] if named else "starting"
+    return named[-1].rpartition("::")[2].partition(" PASSED")[0].strip() if named else "starting"
 
 
 def _failures(log: Path) -> str:
