@@ -16,7 +16,9 @@ from workflow_operator.core.actions import DeleteCheckpoints, EndRun, NoteDebt, 
 from workflow_operator.errors import OperatorError
 
 PAUSE_SECONDS = 60.0
-DELETED = "ObjectDeleted"
+DELETED = "Deleted"
+"""The reason that keeps the workflow id usable where no run existed yet."""
+
 MESSAGE = "the Workflow was deleted"
 log = structlog.get_logger(__name__)
 
