@@ -94,7 +94,7 @@ def book_trip(marks: Marks, origin: str, dest: str, dates: list[str]) -> Workflo
 
 
 def test_booking_a_trip_runs_in_the_order_of_the_text(marks: Marks, wid: str, store: Store) -> None:
-    """Text: "1. Run the `book_trip` step. 2. Run the two `book_flight` steps and the `book_hotel` step in parallel."."""
+    """`book_trip`; the two `book_flight` and the `book_hotel` in parallel; then `finalize_or_cancel`."""
     fut = book_trip.step(marks, "OAK", "SAN", ["6/12", "7/5"])
     assert fut.run(wid) == Receipt([Flight("OAK", "SAN", "6/12"), Flight("SAN", "OAK", "7/5")], [Hotel("SAN")])
     assert marks.order() == ["trip", "book", "book", "book", "finalize"]

@@ -88,7 +88,9 @@ def test_resume_of_a_workflow_whose_owner_lives_names_the_owner(marks: Marks, wi
 
 
 @pytest.mark.parametrize(
-    "workflow_id", ["with space", "a/b/../c", "Ünïcode 日本", "x" * 400, "ns.name.uid", "%2F", "#1"], ids=lambda t: t[:12]
+    "workflow_id",
+    ["with space", "a/b/../c", "Ünïcode 日本", "x" * 400, "ns.name.uid", "%2F", "#1"],
+    ids=lambda t: t[:12],
 )
 def test_any_id_works(workflow_id: str) -> None:
     assert one.step().run(workflow_id) == 1
@@ -147,7 +149,9 @@ def _store() -> Store:
     return open_store(context.store_url())
 
 
-@pytest.mark.parametrize("call", [workflow.get_status, workflow.get_output, workflow.resume, workflow.cancel, workflow.delete])
+@pytest.mark.parametrize(
+    "call", [workflow.get_status, workflow.get_output, workflow.resume, workflow.cancel, workflow.delete]
+)
 def test_an_unknown_id_is_not_found_and_leaves_no_junk(call: Any, store: Store) -> None:
     before = [info.key for info in store.list("workflows/")]
     with pytest.raises(WorkflowNotFound, match="no workflow 'nobody' is stored at"):
@@ -170,7 +174,7 @@ def test_metadata_must_be_json(wid: str) -> None:
 def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step
     def ticks(marks: Marks) -> None:
-        marks.started("pid %d" % os.getpid())
+        marks.started(f"pid {os.getpid()}")
         marks.pass_gate("never")
 
     reference = plus.step(ticks.step(marks)).run_async(wid)
@@ -222,7 +226,9 @@ def test_a_workflow_that_runs_is_not_deleted(marks: Marks, wid: str) -> None:
 # --- init ---
 
 
-def test_init_takes_a_folder_and_says_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture, storage: str) -> None:
+def test_init_takes_a_folder_and_says_where_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, storage: str
+) -> None:
     caplog.set_level(logging.INFO, "workflow")
     try:
         workflow.init(str(tmp_path / "made" / "here"))

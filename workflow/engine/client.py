@@ -14,9 +14,17 @@ from workflow.engine import managers
 from workflow.engine.encoding import Encoder
 from workflow.engine.manager import ClaimRequest
 from workflow.engine.messages import Ended, RunAddress
-from workflow.errors import InUse, Superseded, Unavailable, WorkflowConflict, WorkflowFailed, WorkflowNotFound
+from workflow.errors import (
+    InUse,
+    StoreUnavailable,
+    Superseded,
+    Unavailable,
+    WorkflowConflict,
+    WorkflowFailed,
+    WorkflowNotFound,
+)
 from workflow.log import naming
-from workflow.log.blobs import Blobs
+from workflow.log.blobs import Blobs, UnstoredBlobs
 from workflow.log.claim import is_silent
 from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog
@@ -26,6 +34,9 @@ from workflow.model.records import NO_RUN, Created, Tombstone
 from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
+
+LEAVING_PAUSE = 0.2
+"""Seconds between looks whether a manager that leaves is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +104,8 @@ class Client:
                         f"workflow {workflow_id!r}: names/{named.n} was {named.reason.lower()}, and this submission "
                         "may make no other run"
                     )
-            manager = managers.find_or_make(self._store.url, options.unresponsive)
             created = self._created(root, workflow_id, options, named.n + 1 if named is not None else 1)
-            there = managers.ask(manager.start.remote(created))
+            manager, there = self._of_a_manager(options, "start", created)
             if isinstance(there, Created) and there.run_uuid == created.run_uuid:
                 return Handle(manager, self._address(there))
 
@@ -116,16 +126,14 @@ class Client:
                 and _same_object(state.owner, options)
             ):
                 return Handle(owner, self._address(named))
-        manager = managers.find_or_make(self._store.url, options.unresponsive)
-        handle = Handle(manager, self._address(named))
         if not state.ended and (options.uid or take_over or state.goodbye or self._is_silent(state.owner)):
             try:
-                self._claim(manager, named, options, take_over=take_over)
+                return self._claim(named, options, take_over=take_over)
             except (InUse, WorkflowConflict):
                 if options.uid:
                     raise
                 # Somebody else claimed it, or it ended, since it was read: it is followed.
-        return handle
+        return Handle(managers.find_or_make(self._store.url, options.unresponsive), self._address(named))
 
     def resume(self, workflow_id: str, *, take_over: bool = False, options: RunOptions = RunOptions()) -> Handle:
         """Go on with a RESUMABLE or FAILED run. One that SUCCEEDED is only waited for.
@@ -137,13 +145,12 @@ class Client:
         """
         named = self.find(workflow_id)
         state = RunLog(self._store, named).replay()
-        manager = managers.find_or_make(self._store.url, options.unresponsive)
         status = state.end[1].status if state.end is not None else WorkflowStatus.RUNNING
         if status is WorkflowStatus.CANCELED:
             raise WorkflowConflict(f"workflow {workflow_id!r} was canceled; a canceled run cannot be resumed")
         if status is not WorkflowStatus.SUCCEEDED:
-            self._claim(manager, named, options, take_over=take_over, retry_failed=status is WorkflowStatus.FAILED)
-        return Handle(manager, self._address(named))
+            return self._claim(named, options, take_over=take_over, retry_failed=status is WorkflowStatus.FAILED)
+        return Handle(managers.find_or_make(self._store.url, options.unresponsive), self._address(named))
 
     def find(self, workflow_id: str) -> Created:
         """The run that the id names.
@@ -171,12 +178,29 @@ class Client:
                 handle = self.attach(self.find(handle.run.workflow_id))
 
     def _claim(
-        self, manager: Any, named: Created, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
-    ) -> None:
+        self, named: Created, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
+    ) -> Handle:
         request = ClaimRequest(
             named.workflow_id, named.n, options.uid, options.attempt, take_over=take_over, retry_failed=retry_failed
         )
-        managers.ask(manager.claim.remote(request))
+        manager, _ = self._of_a_manager(options, "claim", request)
+        return Handle(manager, self._address(named))
+
+    def _of_a_manager(self, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
+        """Ask this environment's manager; one that is just leaving is waited for to be gone, and made anew.
+
+        Returns:
+            The manager that answered, and its answer.
+        """
+        deadline = time.monotonic() + options.unresponsive
+        while True:
+            try:
+                manager = managers.find_or_make(self._store.url, options.unresponsive)
+                return manager, managers.ask(getattr(manager, method).remote(argument))
+            except (Unavailable, ray.exceptions.RayActorError) as error:
+                if isinstance(error, StoreUnavailable) or time.monotonic() > deadline:
+                    raise
+            time.sleep(LEAVING_PAUSE)
 
     def _named(self, workflow_id: str, options: RunOptions) -> Created | Tombstone | None:
         if not options.n:
@@ -209,8 +233,9 @@ class Client:
         )
 
     def _check_shape(self, root: Node, named: Created) -> None:
+        # Under no folder of a run: what is not stored must not be remembered as if it were.
         paths = RunPaths(named.workflow_id, named.n, named.run_uuid)
-        graph = Encoder(Blobs(self._store, paths), paths.folder).encode(root)
+        graph = Encoder(UnstoredBlobs(self._store, paths), f"only looked at: {uuid.uuid4().hex}").encode(root)
         if _digest(graph) != named.shape:
             raise WorkflowConflict(
                 f"workflow id {named.workflow_id!r} is used by another DAG (other step ids, functions or edges); give "

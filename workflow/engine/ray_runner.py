@@ -30,6 +30,9 @@ REMOTES_KEPT = 1_000
 SYSTEM_RETRIES = 3
 """How often Ray itself repeats a task whose worker died; Ray's own default."""
 
+STORE_PAUSE = 2.0
+"""Seconds before a step is executed again that could not reach its store."""
+
 
 class RayRunner:
     """Starts and stops Ray tasks.
@@ -56,7 +59,7 @@ class RayRunner:
             self._loop.call_soon_threadsafe(run.step_done, task.step_id, task.number, failure)
             return
         self._running[(task.run.run_uuid, task.step_id)] = ref
-        ref.future().add_done_callback(functools.partial(self._done, run, task.step_id, task.number))
+        ref.future().add_done_callback(functools.partial(self._done, run, step, task))
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
         """Stop these tries; the worker processes that run them are ended."""
@@ -77,17 +80,27 @@ class RayRunner:
             )
         return remote
 
-    def _done(self, run: RunLoop, step_id: str, number: int, future: Future[StepResult]) -> None:
+    def _done(self, run: RunLoop, step: StepState, task: StepTask, future: Future[StepResult]) -> None:
         """On a thread of Ray's."""
         error = future.exception()
         if isinstance(error, TaskCancelledError):
             return
-        result = future.result() if error is None else _system_failure(step_id, error)
+        if isinstance(error, StoreUnavailable):
+            self._loop.call_soon_threadsafe(self._loop.call_later, STORE_PAUSE, self._again, run, step, task)
+            return
+        result = future.result() if error is None else _system_failure(task.step_id, error)
         with self._lock:
             first = not self._arrived
-            self._arrived.append((run, step_id, number, result))
+            self._arrived.append((run, task.step_id, task.number, result))
         if first:  # one wake-up for all that arrive until the loop gets to it
             self._loop.call_soon_threadsafe(self._hand_over)
+
+    def _again(self, run: RunLoop, step: StepState, task: StepTask) -> None:
+        """The store was away for longer than Ray's own tries: that is nobody's failure, so the try is made anew."""
+        running = (task.run.run_uuid, task.step_id) in self._running
+        if running and run.state.running.get(task.step_id) is step and step.tries == task.number:
+            logger.warning("step %s of run %s is executed again: its store was away", task.step_id, task.run.run_uuid)
+            self.start(run, step, task)
 
     def _hand_over(self) -> None:
         while self._arrived:

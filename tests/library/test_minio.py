@@ -1,0 +1,53 @@
+"""The same on an S3 store: a real MinIO, which is restarted in the middle; all of Ray is killed, and it goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from dev.minio_server import MinioServer
+from tests.support import invariants
+from tests.support.drivers import driver
+from tests.support.marks import Marks
+from tests.support.waiting import until
+from workflow.model.status import WorkflowStatus
+from workflow.reading import read_run
+from workflow.store import Store, open_store
+
+
+@pytest.fixture
+def credentials(minio_server: MinioServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """As a user gives them: in the environment."""
+    given = {"AWS_ACCESS_KEY_ID": minio_server.access_key, "AWS_SECRET_ACCESS_KEY": minio_server.secret_key}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return given
+
+
+def committed(store: Store) -> int:
+    view = read_run(store, "w")
+    return view.counts.succeeded if view is not None else 0
+
+
+def test_kill_and_resume_with_the_store_restarted_in_the_middle(
+    marks: Marks, bucket: str, minio_server: MinioServer, credentials: dict[str, str]
+) -> None:
+    url = f"s3://{bucket}/runs?endpoint={minio_server.endpoint}"
+    store = open_store(url)
+    with driver("pipeline.py", url, marks.folder, "w", "run", **credentials) as first:
+        marks.wait_started("work3", timeout=90)
+        until(lambda: committed(store) >= 7)
+        first.kill()
+    before = invariants.executed(store, "w")
+    with driver("pipeline.py", url, marks.folder, "w", "take-over", **credentials) as second:
+        marks.wait_started("work3", times=2, timeout=90)
+        minio_server.stop()
+        marks.open("work")  # the step ends while there is no store
+        minio_server.start()
+        assert "as expected" in second.printed("result")
+        assert second.ended() == 0
+    assert invariants.executed(store, "w")[: len(before)] == before
+    view = read_run(store, "w")
+    assert view is not None
+    assert (view.status, view.epoch) == (WorkflowStatus.SUCCEEDED, 2)
+    assert all(times <= 2 for times in marks.starts().values())
+    invariants.check(store, "w")

@@ -1,0 +1,97 @@
+"""Two managers on a real Ray claim one run at once, and two drivers start under one id: one winner each time."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import workflow
+from tests.support import invariants
+from tests.support.marks import Marks
+from workflow.engine.actor import NAMESPACE, ManagerActor
+from workflow.engine.manager import ClaimRequest
+from workflow.engine.managers import CALLS, WAITERS
+from workflow.errors import InUse
+from workflow.log import naming
+from workflow.model.records import Created
+from workflow.model.run_view import Owner
+from workflow.store import Store
+
+pytestmark = pytest.mark.usefixtures("storage")
+ROUNDS = 5
+
+
+@workflow.step
+def counted(marks: Marks) -> str:
+    marks.started("counted")
+    return "done"
+
+
+def manager(storage: str) -> Any:
+    """A manager of its own, beside the one that `run` would find."""
+    name = f"manager-rival-{uuid.uuid4().hex[:8]}"
+    remote = ray.remote(num_cpus=0, concurrency_groups={"waiting": WAITERS})(ManagerActor)
+    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_concurrency": CALLS}
+    return remote.options(**options).remote(storage, uuid.uuid4().hex, name)
+
+
+def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
+    """A run whose owner was never heard of."""
+    from workflow.engine.client import Client, RunOptions
+
+    created = Client(store)._created(counted.step(marks), workflow_id, RunOptions(), 1)
+    made = naming.write_name(store, _owned_by_nobody(created))
+    assert isinstance(made, Created)
+    return made
+
+
+def _owned_by_nobody(created: Created) -> Created:
+    import dataclasses
+
+    return dataclasses.replace(created, owner=Owner(manager="gone", incarnation="gone"))
+
+
+def test_of_two_managers_that_claim_at_once_one_wins(storage: str, store: Store, tmp_path: Path) -> None:
+    url = store.url
+    rivals = [manager(url), manager(url)]
+    ray.get([rival.ping.remote() for rival in rivals])
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        marks, wid = Marks(str(folder)), f"race-{number}"
+        abandoned(store, wid, marks)
+        asked = [rival.claim.remote(ClaimRequest(wid, 1)) for rival in rivals]
+        answers = [_answer(each) for each in asked]
+        assert answers.count("claimed") == 1, answers
+        assert workflow.get_output(wid) == "done"
+        assert marks.starts() == {"counted": 1}
+        invariants.check(store, wid)
+    for rival in rivals:
+        ray.kill(rival, no_restart=True)
+
+
+def _answer(asked: Any) -> str:
+    try:
+        ray.get(asked)
+    except InUse:
+        return "refused"
+    except ray.exceptions.RayTaskError as error:
+        return repr(error)
+    return "claimed"
+
+
+def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its_value(
+    marks: Marks, wid: str, store: Store
+) -> None:
+    @ray.remote
+    def start() -> Any:
+        return counted.step(marks).run(wid)
+
+    assert ray.get([start.remote() for _ in range(4)]) == ["done"] * 4
+    assert marks.starts() == {"counted": 1}
+    assert naming.highest(store, wid) == 1
+    invariants.check(store, wid)
