@@ -7,6 +7,8 @@ words, because a RayCluster that KubeRay refuses gets only a Warning event.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,12 +74,18 @@ def build(template: ClusterTemplate, wish: Wish) -> dict[str, Any] | Refusal:
         "metadata": {
             "name": names.cluster_name(wish.name, wish.uid, wish.attempt),
             "namespace": wish.namespace,
-            "labels": {**queue, **template.metadata.labels, **labels},
+            "labels": {**queue, **template.metadata.labels, **labels, names.TEMPLATE_LABEL: digest(template)},
             "annotations": {**template.metadata.annotations, KEEP_HEAD_DOWN: "true"},
             "ownerReferences": [_owner(wish)],
         },
         "spec": spec,
     }
+
+
+def digest(template: ClusterTemplate) -> str:
+    """What a RayCluster was made from, as a label: it tells whether the template was changed since."""
+    text = json.dumps(template.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _owner(wish: Wish) -> dict[str, Any]:

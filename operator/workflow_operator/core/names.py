@@ -17,6 +17,7 @@ FINALIZER = f"{GROUP}/finalizer"
 UID_LABEL = f"{GROUP}/workflow-uid"
 NAME_LABEL = f"{GROUP}/workflow"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
+TEMPLATE_LABEL = f"{GROUP}/template"
 RESUME_ANNOTATION = f"{GROUP}/resume"
 FIELD_MANAGER = "rayworkflow-operator"
 

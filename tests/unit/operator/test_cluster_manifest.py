@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.operator.build import TEMPLATE, UID
 from workflow_operator.api.spec import Auth, ClusterMetadata, ClusterTemplate
-from workflow_operator.core.cluster_manifest import KUEUE_QUEUE, Refusal, Wish, build
+from workflow_operator.core.cluster_manifest import KUEUE_QUEUE, Refusal, Wish, build, digest
 
 WORKER = {"groupName": "small", "template": {"spec": {"containers": [{"name": "ray-worker"}, {"name": "sidecar"}]}}}
 
@@ -49,6 +49,12 @@ def test_it_is_named_labelled_and_owned() -> None:
     assert metadata["labels"]["rayworkflow.dev/attempt"] == "2"
     (owner,) = metadata["ownerReferences"]
     assert (owner["kind"], owner["uid"], owner["controller"]) == ("Workflow", UID, True)
+
+
+def test_its_label_tells_whether_the_template_was_changed() -> None:
+    label = made(template())["metadata"]["labels"]["rayworkflow.dev/template"]
+    assert label == digest(template())
+    assert label != digest(template(rayVersion="2.61.0"))
 
 
 def test_every_container_gets_the_storage_secret_once() -> None:

@@ -35,6 +35,7 @@ from tests.unit.operator.cases import (
     W,
     check,
 )
+from workflow_operator.api.spec import ClusterTemplate
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Ending, Phase, Resumes
 from workflow_operator.core.actions import (
     CreateCluster,
@@ -42,8 +43,10 @@ from workflow_operator.core.actions import (
     StageCode,
     SubmitRun,
 )
+from workflow_operator.core.cluster_manifest import digest
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import ErrorInfo
+from workflow_operator.core.names import TEMPLATE_LABEL
 from workflow_operator.core.observation import (
     Observation,
     RunUnread,
@@ -59,6 +62,8 @@ def provisioning(named: Any = None, **changes: Any) -> Observation:
     return seen(obj, named=named, clusters=mine, **changes)
 
 
+LABELS = dict(cluster().labels)
+TEMPLATE = ClusterTemplate(spec=build.TEMPLATE)
 UNREADY = cluster(head=head(running=False, ready=False, phase="Pending"))
 
 PROVISIONING = {
@@ -68,7 +73,8 @@ PROVISIONING = {
         Phase.PROVISIONING,
         "RayClusterRefused",
         (CreateCluster,),
-        says="admission webhook denied it",
+        says="correct spec.cluster.template: admission webhook denied it",
+        condition="Stalled",
     ),
     "name taken by a stranger": Case(
         provisioning(cluster(owner_uid="", labels={})), Phase.PROVISIONING, "ClusterNameTaken", condition="Stalled"
@@ -85,7 +91,25 @@ PROVISIONING = {
         provisioning(cluster(head=None, warning="InvalidRayClusterSpec: headGroupSpec")),
         Phase.PROVISIONING,
         "RayClusterWarning",
-        says="InvalidRayClusterSpec",
+        says="correct spec.cluster.template: InvalidRayClusterSpec",
+        condition="Stalled",
+    ),
+    "template corrected before the cluster was ready": Case(
+        provisioning(replace(UNREADY, labels=LABELS | {TEMPLATE_LABEL: "of another template"})),
+        Phase.RESUMABLE,
+        "TemplateChanged",
+        (DeleteCluster,),
+    ),
+    "template as it was": Case(
+        provisioning(replace(UNREADY, labels=LABELS | {TEMPLATE_LABEL: digest(TEMPLATE)})),
+        Phase.PROVISIONING,
+        "ClusterStarting",
+    ),
+    "template changed after the cluster was ready": Case(
+        provisioning(cluster(labels=LABELS | {TEMPLATE_LABEL: "of another template"})),
+        Phase.PROVISIONING,
+        "Submitting",
+        (SubmitRun,),
     ),
     "waits in a queue": Case(
         provisioning(cluster(head=None, suspended=True)), Phase.PROVISIONING, "Queued", now=NOW + 9999

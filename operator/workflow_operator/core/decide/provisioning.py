@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from workflow_operator.api.status import ClusterStatus
 from workflow_operator.core.actions import CreateCluster
-from workflow_operator.core.cluster_manifest import Refusal
+from workflow_operator.core.cluster_manifest import Refusal, digest
 from workflow_operator.core.conditions import Note
 from workflow_operator.core.decide.attempts import manifest_of
 from workflow_operator.core.decide.ending import stop_reused
 from workflow_operator.core.decide.failure import Found, fail, owned
 from workflow_operator.core.decide.submitted import answer_of_head, disrupted, post
 from workflow_operator.core.decide.turn import SLOW_POLL, Outcome, Turn, sooner
-from workflow_operator.core.names import UID_LABEL
+from workflow_operator.core.names import TEMPLATE_LABEL, UID_LABEL
 from workflow_operator.core.observation import ClusterView
 
 _POLL = 5.0
@@ -62,6 +62,9 @@ def _bring_up(turn: Turn) -> Outcome:
         recorded = recorded.model_copy(update={"queued": False})
         turn = turn.with_state(attempt_time=turn.now)
     if recorded.head is None and not _head_ready(cluster):
+        if _outdated(turn, cluster):
+            text = f"spec.cluster.template was changed before RayCluster {cluster.name} was ready: another one is made"
+            return fail(turn, Found("TemplateChanged", text))
         return turn.stays(_not_ready(turn, cluster), _POLL, cluster=recorded)
     turn = turn.with_state(cluster=recorded)
     return answer_of_head(turn) or post(turn, cluster)
@@ -72,6 +75,13 @@ def _head_ready(cluster: ClusterView) -> bool:
     if head is None or cluster.deleting or cluster.suspended or cluster.failed:
         return False
     return head.running and head.ready and not head.deleting and bool(head.ip and head.identity.container_id)
+
+
+def _outdated(turn: Turn, cluster: ClusterView) -> bool:
+    """The author has corrected the template that this cluster was made from."""
+    template = turn.spec.cluster.template if turn.spec else None
+    made_from = cluster.labels.get(TEMPLATE_LABEL)
+    return template is not None and made_from is not None and made_from != digest(template)
 
 
 def _bound(cluster: ClusterView) -> bool:
@@ -104,7 +114,8 @@ def _create(turn: Turn, recorded: ClusterStatus) -> Outcome:
         text = turn.workflow.refusal or "spec.cluster.template is needed again to make the RayCluster of this attempt"
         return turn.stays(Note("InvalidSpec", text, blocked=True, stalled=True), SLOW_POLL)
     if turn.seen.refused:
-        note = Note("RayClusterRefused", turn.seen.refused, blocked=True)
+        text = f"correct spec.cluster.template: {turn.seen.refused}"
+        note = Note("RayClusterRefused", text, blocked=True, stalled=True)
     else:
         note = Note("CreatingCluster", f"RayCluster {recorded.name} is being made")
     return turn.stays(note, _POLL, CreateCluster(recorded.name, manifest))
@@ -114,5 +125,6 @@ def _not_ready(turn: Turn, cluster: ClusterView) -> Note:
     if cluster.trouble is not None:
         return Note(cluster.trouble.reason, cluster.trouble.message, blocked=True)
     if cluster.warning:
-        return Note("RayClusterWarning", f"RayCluster {cluster.name}: {cluster.warning}", blocked=True)
+        text = f"RayCluster {cluster.name} is not made; correct spec.cluster.template: {cluster.warning}"
+        return Note("RayClusterWarning", text, blocked=True, stalled=True)
     return Note("ClusterStarting", f"waiting for the head of RayCluster {cluster.name}")
