@@ -48,18 +48,19 @@ class Storage:
         return Minio(self.address, self.access_key, self.secret_key, secure=False, http_client=pool)
 
 
-def install(kube: Kube, *namespaces: str) -> None:
+def install(kube: Kube, *namespaces: str, home: str = NAMESPACE) -> None:
     """Install both charts, or upgrade them to this checkout, and wait until the operator answers.
 
     Args:
         kube: the cluster; KubeRay runs in it.
         namespaces: whose Workflows are served; made where they are missing.
+        home: the release's own namespace; made where it is missing.
     """
     for namespace in namespaces:
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     operator, minio = images.operator(), images.program("minio")
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}})
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home, "labels": restricted}})
     values = {
         "image": _image(operator),
         "minio": {"enabled": True, "image": _image(minio)},
@@ -67,21 +68,21 @@ def install(kube: Kube, *namespaces: str) -> None:
         "watchNamespaces": list(namespaces),
     }
     with stage("helm: install rayworkflow-crds"):
-        _helm_install(kube, "rayworkflow-crds", {})
+        _helm_install(kube, home, "rayworkflow-crds", {})
     with stage("helm: install rayworkflow, with MinIO"):
-        _helm_install(kube, NAME, values)
+        _helm_install(kube, home, NAME, values)
 
 
 @contextlib.contextmanager
-def storage(kube: Kube) -> Iterator[Storage]:
+def storage(kube: Kube, home: str = NAMESPACE) -> Iterator[Storage]:
     """The chart's MinIO, inside the block; makes the bucket of workflows."""
-    secret = kube.get("secret", _MINIO, NAMESPACE)
+    secret = kube.get("secret", _MINIO, home)
     assert secret is not None, "the chart makes it"
     keys = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-    with kube.forwarded(NAMESPACE, f"service/{_MINIO}", 9000) as address:
+    with kube.forwarded(home, f"service/{_MINIO}", 9000) as address:
         found = Storage(
             address,
-            f"http://{_MINIO}.{NAMESPACE}.svc:9000",
+            f"http://{_MINIO}.{home}.svc:9000",
             keys["AWS_ACCESS_KEY_ID"],
             keys["AWS_SECRET_ACCESS_KEY"],
         )
@@ -112,9 +113,9 @@ def make_secret(kube: Kube, name: str, found: Storage) -> None:
     kube.apply(secret)
 
 
-def _helm_install(kube: Kube, chart: str, values: Mapping[str, Any]) -> None:
+def _helm_install(kube: Kube, home: str, chart: str, values: Mapping[str, Any]) -> None:
     # Ownership: there is one of each definition in a cluster, whoever brought it first.
-    options = ("--namespace", NAMESPACE, "--take-ownership", "--wait", "--timeout", "3m", "--history-max", "3")
+    options = ("--namespace", home, "--take-ownership", "--wait", "--timeout", "3m", "--history-max", "3")
     kube.helm(
         "upgrade",
         "--install",

@@ -2,66 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import http.client
 import io
-import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
 
+from dev.console import SetupError
 from dev.processes import poll
+from dev.release import Storage
 from tests.e2e.kubectl import Kubectl
+from tests.e2e.release import HOME
 
 MARKS = "marks"
-CHECKPOINTS = "workflows"
-"""Where the release keeps what it is told nothing else about."""
-
+SERVICE = "service/rayworkflow-minio"
 REGION = "us-east-1"
 
 
 class Bucket:
-    """Reaches MinIO through kubectl, so that it works wherever the cluster runs; inside `reached()`.
+    """Reaches MinIO through kubectl, so that it works wherever the cluster runs.
 
     Args:
         kubectl: the cluster.
-        namespace, service: where MinIO is.
-        keys: access key and secret key.
+        found: MinIO as it was reached at first; that ends when its server restarts, and is then reached anew.
 
     Attributes:
         inside: its address as pods reach it.
     """
 
-    def __init__(self, kubectl: Kubectl, namespace: str, service: str, keys: tuple[str, str]) -> None:
-        self.inside = f"http://{service}.{namespace}.svc:9000"
-        self.keys = keys
+    def __init__(self, kubectl: Kubectl, found: Storage) -> None:
+        self.inside = found.inside
+        self.keys = (found.access_key, found.secret_key)
         self._kubectl = kubectl
-        self._namespace = namespace
-        self._where = ("-n", namespace, "port-forward", f"service/{service}")
-        self._port = 0
-        self._forward: subprocess.Popen[str] | None = None
+        self._found = found
+        self._forwards = ExitStack()
 
-    @contextmanager
-    def reached(self) -> Iterator[Bucket]:
-        """Reach it for the length of the block."""
-        try:
-            for bucket in (MARKS, CHECKPOINTS):
-                if not self.client().bucket_exists(bucket):
-                    self.client().make_bucket(bucket)
-            yield self
-        finally:
-            self._close()
+    def close(self) -> None:
+        """Give its connection back."""
+        self._forwards.close()
 
     def client(self) -> Minio:
         """A client whose connection works now."""
-        access, secret = self.keys
-        return Minio(self._address(), access_key=access, secret_key=secret, secure=False, region=REGION)
+        return self._reached().client
 
     def store_url(self, path: str) -> str:
         """A store of the library on it, as this process reaches it: `path` is bucket and prefix."""
-        return f"s3://{path}?endpoint=http://{self._address()}&region={REGION}"
+        return f"s3://{path}?endpoint=http://{self._reached().address}&region={REGION}"
 
     def place(self, namespace: str, name: str) -> str:
         """Where a Workflow's steps leave their marks, as they reach it."""
@@ -98,37 +88,33 @@ class Bucket:
 
     def restarts(self) -> int:
         """How often the server's process was started again."""
-        pods = self._kubectl.find("pods", self._namespace, "app.kubernetes.io/component=minio")
+        pods = self._kubectl.objects("pods", HOME, "app.kubernetes.io/component=minio")
         return sum(one["restartCount"] for pod in pods for one in pod["status"].get("containerStatuses") or ())
 
     def stop_server(self) -> None:
         """End the server's process; the kubelet starts it again with the same data."""
-        access, secret = self.keys
-        keys = StaticProvider(access, secret)
-        MinioAdmin(endpoint=self._address(), credentials=keys, secure=False, region=REGION).service_stop()
+        MinioAdmin(
+            endpoint=self._reached().address,
+            credentials=StaticProvider(*self.keys),
+            secure=False,
+            region=REGION,
+        ).service_stop()
 
-    def _address(self) -> str:
-        if self._forward is None or self._forward.poll() is not None or not self._answers():
-            self._open()
-        return f"127.0.0.1:{self._port}"
+    def _reached(self) -> Storage:
+        assert poll(self._answers_or_comes_back, 60), "MinIO cannot be reached through kubectl port-forward"
+        return self._found
 
-    def _open(self) -> None:
-        """Forward a free port, again and again while the server is not there."""
-
-        def opened() -> bool:
-            self._close()
-            self._forward = self._kubectl.start(*self._where, ":9000")
-            assert self._forward.stdout is not None
-            line = self._forward.stdout.readline()  # Forwarding from 127.0.0.1:41234 -> 9000
-            if "127.0.0.1:" not in line:
-                return False
-            self._port = int(line.partition("127.0.0.1:")[2].split()[0])
-            return self._answers()
-
-        assert poll(opened, 60), "MinIO cannot be reached through kubectl port-forward"
+    def _answers_or_comes_back(self) -> bool:
+        if self._answers():
+            return True
+        self._forwards.close()
+        with contextlib.suppress(SetupError):  # its pod is not ready
+            address = self._forwards.enter_context(self._kubectl.forwarded(HOME, SERVICE, 9000))
+            self._found = dataclasses.replace(self._found, address=address)
+        return self._answers()
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+        connection = http.client.HTTPConnection(self._found.address, timeout=5)
         try:
             connection.request("GET", "/minio/health/cluster")
             return connection.getresponse().status == http.client.OK
@@ -136,11 +122,3 @@ class Bucket:
             return False
         finally:
             connection.close()
-
-    def _close(self) -> None:
-        if self._forward is not None:
-            self._forward.terminate()
-            self._forward.wait()
-            if self._forward.stdout:
-                self._forward.stdout.close()
-            self._forward = None

@@ -8,10 +8,11 @@ from contextlib import ExitStack
 import pytest
 
 from dev import cluster
-from tests.e2e.bucket import Bucket
+from dev import release as dev_release
+from tests.e2e.bucket import MARKS, Bucket
 from tests.e2e.kubectl import Kubectl
 from tests.e2e.place import FLOWS, Place
-from tests.e2e.release import HOME, STORAGE_SECRET, Release, install, remove, until_removed
+from tests.e2e.release import HOME, Release, install, remove, until_removed
 from tests.e2e.stories import Stories
 
 NAMESPACES = ("e2e-resume", "e2e-shared", "e2e-tour", "e2e-refused")
@@ -27,16 +28,19 @@ def kubectl() -> Kubectl:
 def release(kubectl: Kubectl) -> Iterator[Release]:
     remove(kubectl, NAMESPACES)  # what an earlier run left that did not come to its end
     until_removed(kubectl, NAMESPACES)
-    for namespace in NAMESPACES:
-        kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     yield install(kubectl, NAMESPACES)
     remove(kubectl, NAMESPACES)
 
 
 @pytest.fixture(scope="session")
 def bucket(kubectl: Kubectl, release: Release) -> Iterator[Bucket]:
-    with Bucket(kubectl, HOME, release.minio, release.keys).reached() as bucket:
+    with dev_release.storage(kubectl, HOME) as found:
+        dev_release.make_bucket(found, MARKS)
+        for namespace in NAMESPACES:
+            dev_release.make_secret(kubectl, namespace, found)
+        bucket = Bucket(kubectl, found)
         yield bucket
+        bucket.close()
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +50,6 @@ def places(kubectl: Kubectl, release: Release, bucket: Bucket) -> Iterator[dict[
         for namespace in NAMESPACES:
             stories = stack.enter_context(Stories(kubectl, namespace).watching())
             place = made[namespace] = Place(kubectl, release, bucket, stories, namespace)
-            access, secret = release.keys
-            keys = {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
-            place.apply("Secret", "v1", STORAGE_SECRET, stringData=keys)
             place.code("flows", {"flows.py": FLOWS})
         yield made
 

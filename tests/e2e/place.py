@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dev import images, versions
+from dev.kube import Object
 from dev.processes import poll
-from tests.e2e.bucket import CHECKPOINTS, Bucket
-from tests.e2e.kubectl import Kubectl, Object
-from tests.e2e.release import STORAGE_SECRET, Release
+from dev.release import BUCKET, SECRET
+from tests.e2e.bucket import Bucket
+from tests.e2e.kubectl import Kubectl
+from tests.e2e.release import Release
 from tests.e2e.stories import Seen, Stories, phases
 from workflow.store import Store, open_store
 from workflow_operator.api.status import Phase, WorkflowState
@@ -61,7 +63,7 @@ class Place:
             **spec,
         }
         self.apply("Workflow", "rayworkflow.dev/v1alpha1", name, spec=whole)
-        found = self.kubectl.get("workflow", self.namespace, name)
+        found = self.kubectl.get("workflow", name, self.namespace)
         assert found is not None
         self._uids[name] = found["metadata"]["uid"]
 
@@ -76,11 +78,11 @@ class Place:
 
     def patch(self, name: str, body: Object) -> None:
         """Change a Workflow by a JSON merge patch."""
-        self.kubectl("-n", self.namespace, "patch", "workflow", name, "--type=merge", "-p", json.dumps(body))
+        self.kubectl.kubectl("-n", self.namespace, "patch", "workflow", name, "--type=merge", "-p", json.dumps(body))
 
     def delete(self, kind: str, name: str) -> None:
         """Ask for an object's deletion."""
-        self.kubectl("-n", self.namespace, "delete", kind, name, "--wait=false")
+        self.kubectl.kubectl("-n", self.namespace, "delete", kind, name, "--wait=false")
 
     def uid(self, name: str) -> str:
         """The uid of the last Workflow that was created under a name."""
@@ -119,13 +121,13 @@ class Place:
     def until_no_cluster(self, name: str, timeout: float = 60.0) -> None:
         """Wait until no RayCluster that was made for a Workflow is left."""
         labels = f"rayworkflow.dev/workflow-uid={self.uid(name)}"
-        gone = poll(lambda: not self.kubectl.find("rayclusters", self.namespace, labels), timeout)
+        gone = poll(lambda: not self.kubectl.objects("rayclusters", self.namespace, labels), timeout)
         assert gone, self.told(name, f"its RayClusters were not gone within {timeout:.0f} s")
 
     def store(self) -> Store:
         """The store of this namespace's runs, as this process reaches it."""
         access, secret = self.bucket.keys
-        url = self.bucket.store_url(f"{CHECKPOINTS}/{self.namespace}")
+        url = self.bucket.store_url(f"{BUCKET}/{self.namespace}")
         return open_store(url, access_key=access, secret_key=secret)
 
     def marks(self, name: str) -> dict[str, int]:
@@ -134,7 +136,7 @@ class Place:
 
     def reasons(self, name: str) -> list[str]:
         """Reasons of the events on a Workflow."""
-        events = self.kubectl.find("events", self.namespace)
+        events = self.kubectl.objects("events", self.namespace)
         ours = [one for one in events if one["involvedObject"].get("uid") == self.uid(name)]
         return [one["reason"] for one in sorted(ours, key=lambda one: str(one["lastTimestamp"]))]
 
@@ -145,23 +147,23 @@ class Place:
         spec = ray_cluster_spec(cpus)
         spec["authOptions"] = {"mode": "token"}
         container = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
-        container["envFrom"] = [{"secretRef": {"name": STORAGE_SECRET}}]
+        container["envFrom"] = [{"secretRef": {"name": SECRET}}]
         self.apply("RayCluster", "ray.io/v1", name, labels, spec=spec)
 
     def head(self, cluster: str) -> Object:
         """The head pod of a RayCluster."""
-        (pod,) = self.kubectl.find("pods", self.namespace, f"ray.io/cluster={cluster},ray.io/node-type=head")
+        (pod,) = self.kubectl.objects("pods", self.namespace, f"ray.io/cluster={cluster},ray.io/node-type=head")
         return pod
 
     def kill_head(self, cluster: str) -> None:
         """Delete the head pod at once, as the loss of its node would."""
         pod = self.head(cluster)["metadata"]["name"]
-        self.kubectl("-n", self.namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+        self.kubectl.kubectl("-n", self.namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
 
     def python_in_head(self, cluster: str, code: str) -> str:
         """Run Python in the Ray container of a head, and return what it printed."""
         pod = self.head(cluster)["metadata"]["name"]
-        return self.kubectl("-n", self.namespace, "exec", pod, "-c", "ray-head", "--", "python", "-c", code)
+        return self.kubectl.kubectl("-n", self.namespace, "exec", pod, "-c", "ray-head", "--", "python", "-c", code)
 
     # --- when it went wrong ---
 
@@ -184,7 +186,7 @@ class Place:
         if state.cluster is None or state.submission is None:
             return "no cluster is named"
         heads = f"ray.io/cluster={state.cluster.name},ray.io/node-type=head"
-        found = self.kubectl.find("pods", self.namespace, heads)
+        found = self.kubectl.objects("pods", self.namespace, heads)
         if not found:
             return "the head is gone"
         path = DRIVER_LOG.format(id=state.submission.id)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from dev import binaries, images, paths
-from dev.console import run
+from dev import images, release
+from dev.kube import Object
 from dev.processes import poll
-from tests.e2e.kubectl import Kubectl, Object
+from tests.e2e.kubectl import Kubectl
 
-NAME: Final = "rayworkflow"
 HOME: Final = "e2e-operator"
-STORAGE_SECRET: Final = "rayworkflow-storage"
-CHARTS: Final = paths.ROOT / "charts"
-OPERATOR_PODS: Final = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=operator"
+TOOLS: Final = "e2e-tools"
+OPERATOR_PODS: Final = f"app.kubernetes.io/instance={release.NAME},app.kubernetes.io/component=operator"
 GONE_WITHIN_SECONDS: Final = 90.0
 REAPER: Final = "reaper"
 SIGKILL: Final = """
@@ -35,25 +30,21 @@ assert killed, "no process of the operator was found"
 
 @dataclass(frozen=True)
 class Release:
-    """An installed operator with a MinIO.
+    """The installed operator.
 
     Attributes:
         kubectl: the cluster.
-        keys: access key and secret key of its MinIO.
-        minio: name of MinIO's Service.
     """
 
     kubectl: Kubectl
-    keys: tuple[str, str]
-    minio: str
 
     def kill_operator(self) -> None:
         """Kill the operator as the loss of its node would: without a word, its lease still held; another pod comes."""
         (pod,) = self.operator_pods()
         meta = pod["metadata"]
         code = SIGKILL.format(pod=f"pod{meta['uid']}")
-        self.kubectl("-n", HOME, "exec", REAPER, "--", "python", "-c", code)
-        self.kubectl("-n", HOME, "delete", "pod", meta["name"], "--grace-period=0", "--force", "--wait=false")
+        self.kubectl.kubectl("-n", TOOLS, "exec", REAPER, "--", "python", "-c", code)
+        self.kubectl.kubectl("-n", HOME, "delete", "pod", meta["name"], "--grace-period=0", "--force", "--wait=false")
 
         def replaced() -> bool:
             return [one["metadata"]["name"] for one in self.operator_pods()] not in ([], [meta["name"]])
@@ -62,7 +53,7 @@ class Release:
 
     def operator_pods(self) -> list[Object]:
         """The operator's pods that are not going."""
-        pods = self.kubectl.find("pods", HOME, OPERATOR_PODS)
+        pods = self.kubectl.objects("pods", HOME, OPERATOR_PODS)
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def operator_log(self, lines: int = 80) -> str:
@@ -71,30 +62,16 @@ class Release:
 
 
 def install(kubectl: Kubectl, namespaces: Sequence[str]) -> Release:
-    """Install both charts, serving these namespaces, which must exist.
+    """Install both charts, serving these namespaces.
 
     Args:
         kubectl: the cluster.
         namespaces: whose Workflows are served.
     """
-    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}})
-    _helm(kubectl, "rayworkflow-crds", {})
-    repository, _, tag = images.operator().rpartition(":")
-    minio_repository, _, minio_tag = images.program("minio").rpartition(":")
-    values = {
-        "image": {"repository": repository, "tag": tag},
-        "watchNamespaces": list(namespaces),
-        "minio": {"enabled": True, "image": {"repository": minio_repository, "tag": minio_tag}},
-    }
-    _helm(kubectl, NAME, values)
-    kubectl.apply(reaper())
-    kubectl("-n", HOME, "wait", "--for=condition=Ready", f"pod/{REAPER}", "--timeout=60s")
-    secret = kubectl.get("secret", HOME, f"{NAME}-minio")
-    assert secret is not None
-    keys = tuple(
-        base64.b64decode(secret["data"][f"AWS_{key}"]).decode() for key in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
-    )
-    return Release(kubectl, (keys[0], keys[1]), f"{NAME}-minio")
+    release.install(kubectl, *namespaces, home=HOME)
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TOOLS}}, reaper())
+    kubectl.kubectl("-n", TOOLS, "wait", "--for=condition=Ready", f"pod/{REAPER}", "--timeout=60s")
+    return Release(kubectl)
 
 
 def remove(kubectl: Kubectl, namespaces: Sequence[str]) -> None:
@@ -106,22 +83,22 @@ def remove(kubectl: Kubectl, namespaces: Sequence[str]) -> None:
         kubectl: the cluster.
         namespaces: of the Workflows.
     """
-    there = [name for name in namespaces if kubectl.get("namespace", "default", name)]
-    if kubectl.get("crd", "default", "workflows.rayworkflow.dev"):
+    there = [name for name in namespaces if kubectl.get("namespace", name)]
+    if kubectl.get("crd", "workflows.rayworkflow.dev"):
         for namespace in there:
-            kubectl("-n", namespace, "delete", "workflows", "--all", "--wait=false")
-        if not poll(lambda: not any(kubectl.find("workflows", name) for name in there), 60):
+            kubectl.kubectl("-n", namespace, "delete", "workflows", "--all", "--wait=false")
+        if not poll(lambda: not any(kubectl.objects("workflows", name) for name in there), 60):
             for namespace in there:
                 _strip(kubectl, namespace)
-    for namespace in (*there, HOME):
-        kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+    for namespace in (*there, HOME, TOOLS):
+        kubectl.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
 
 
 def until_removed(kubectl: Kubectl, namespaces: Sequence[str]) -> None:
     """Wait until nothing of a removed release is left."""
 
     def gone() -> bool:
-        return not any(kubectl.get("namespace", "default", name) for name in (*namespaces, HOME))
+        return not any(kubectl.get("namespace", name) for name in (*namespaces, HOME, TOOLS))
 
     assert poll(gone, GONE_WITHIN_SECONDS), f"namespaces {HOME}, {', '.join(namespaces)} do not go"
 
@@ -135,17 +112,12 @@ def reaper() -> Object:
         "securityContext": {"privileged": True, "runAsUser": 0},
     }
     spec = {"hostPID": True, "terminationGracePeriodSeconds": 0, "containers": [container]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": REAPER, "namespace": HOME}, "spec": spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": REAPER, "namespace": TOOLS}, "spec": spec}
 
 
 def _strip(kubectl: Kubectl, namespace: str) -> None:
-    for workflow in kubectl.find("workflows", namespace):
+    for workflow in kubectl.objects("workflows", namespace):
         name = workflow["metadata"]["name"]
-        kubectl("-n", namespace, "patch", "workflow", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-
-
-def _helm(kubectl: Kubectl, chart: str, values: Mapping[str, Any]) -> None:
-    command: list[str | Path] = [binaries.ensure("helm"), "--kubeconfig", kubectl.kubeconfig]
-    command += ["upgrade", "--install", chart, CHARTS / chart, "-n", HOME, "--wait", "--timeout=120s"]
-    command += ["--take-ownership", "-f", "-"]  # the resource may be there by another's hand
-    run(command, stdin=json.dumps(values))
+        kubectl.kubectl(
+            "-n", namespace, "patch", "workflow", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}'
+        )

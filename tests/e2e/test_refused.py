@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from dev.release import SECRET
 from tests.e2e.place import BOOT_SECONDS, FLOWS, Place, ray_cluster_spec, ray_image
 from tests.e2e.stories import Seen
 from workflow_operator.api.status import Phase
 
 WRONG_KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "not-the-secret"}
 ABSENT_IMAGE = "absent"
+CORRECTABLE = ("refused-by-the-api", "refused-by-kuberay", "absent-image")
 
 
 def template(**changes: Any) -> dict[str, Any]:
@@ -29,15 +31,25 @@ def place(places: dict[str, Place]) -> Place:
     place.create("missing-secret", storage=storage(place, "s3://workflows/runs", "nowhere"))
     place.create("own-workflow-module", code="shadowing")
     head = ray_cluster_spec()["headGroupSpec"]
-    place.create("refused-by-the-api", cluster=template(headGroupSpec={**head, "rayStartParams": {"num-cpus": 4}}))
-    place.create("refused-by-kuberay", cluster=template(workerGroupSpecs=[worker_group()]))
+    place.create(
+        "refused-by-the-api", "flows:short", cluster=template(headGroupSpec={**head, "rayStartParams": {"num-cpus": 4}})
+    )
+    place.create("refused-by-kuberay", "flows:short", cluster=template(workerGroupSpecs=[worker_group()]))
     ray_cluster = ray_cluster_spec()
     ray_cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = f"{ray_image()}-{ABSENT_IMAGE}"
-    place.create("absent-image", cluster={"template": {"spec": ray_cluster}})
+    place.create("absent-image", "flows:short", cluster={"template": {"spec": ray_cluster}})
     return place
 
 
-def storage(place: Place, uri: str, secret: str = "rayworkflow-storage") -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def corrected(place: Place) -> Place:
+    for name in CORRECTABLE:
+        whole = {"workerGroupSpecs": None, **ray_cluster_spec()}
+        place.patch(name, {"spec": {"cluster": {"template": {"spec": whole}}}})
+    return place
+
+
+def storage(place: Place, uri: str, secret: str = SECRET) -> dict[str, Any]:
     """A storage on the release's own MinIO."""
     return {"uri": uri, "endpoint": place.bucket.inside, "region": "us-east-1", "secretRef": {"name": secret}}
 
@@ -76,6 +88,10 @@ def test_keys_that_the_store_refuses(place: Place) -> None:
 def test_a_secret_that_does_not_exist_and_then_does(place: Place) -> None:
     words = ("Secret nowhere does not exist in namespace e2e-refused", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     says(place, "missing-secret", "Accepted", {"SecretMissing"}, *words)
+    access, secret = place.bucket.keys
+    place.apply("Secret", "v1", "nowhere", stringData={"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret})
+    place.until_phase("missing-secret", Phase.PROVISIONING)
+    place.delete("workflow", "missing-secret")
 
 
 def test_a_file_that_would_hide_the_library(place: Place) -> None:
@@ -97,6 +113,13 @@ def test_an_image_that_cannot_be_pulled(place: Place) -> None:
     reasons = {"ErrImagePull", "ImagePullBackOff"}
     seen = says(place, "absent-image", "ClusterReady", reasons, ABSENT_IMAGE)
     assert seen.state.phase is Phase.PROVISIONING
+
+
+@pytest.mark.parametrize("name", CORRECTABLE)
+def test_a_corrected_template_is_taken_at_once(corrected: Place, name: str) -> None:
+    done = corrected.until_phase(name, Phase.SUCCEEDED, BOOT_SECONDS)
+    assert done.state.result == "one of plain"
+    assert done.state.attempt == (1 if name == "refused-by-the-api" else 2), "a cluster that stood was replaced"
 
 
 def test_a_missing_configmap_is_waited_for(shared: Place) -> None:

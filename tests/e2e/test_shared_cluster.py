@@ -73,7 +73,7 @@ def test_two_workflows_with_two_versions_of_one_module_run_at_once(place: Place)
         assert done.state.result == f"five of {name}"
         assert place.marks(name) == ONCE
         assert phases(place.stories.of(name)) == UNDISTURBED
-    assert place.kubectl.get("raycluster", place.namespace, SHARED), "a cluster that is not ours was deleted"
+    assert place.kubectl.get("raycluster", SHARED, place.namespace), "a cluster that is not ours was deleted"
 
 
 def test_after_its_driver_was_killed_the_next_attempt_attaches_to_the_manager_that_lives(
@@ -136,7 +136,7 @@ def _ended(place: Place, name: str, workflow_id: str) -> None:
     place.bucket.open_gate(place.namespace, name)
     assert poll(lambda: not _drivers(place, name), 60), place.told(name, "its driver still runs")
     assert "four" not in place.marks(name)
-    assert place.kubectl.get("raycluster", place.namespace, SHARED)
+    assert place.kubectl.get("raycluster", SHARED, place.namespace)
 
 
 def _drivers(place: Place, name: str, *, kill: bool = False) -> list[str]:
