@@ -18,7 +18,7 @@ from workflow import reading, requests
 from workflow.engine import context
 from workflow.engine.client import Client, Handle, RunOptions
 from workflow.engine.delivery import value_of, whole_resolver
-from workflow.engine.messages import Ended, RunAddress
+from workflow.engine.messages import RunAddress
 from workflow.engine.run_loop import end_of
 from workflow.engine.worker import blobs_of, materialize, store_at
 from workflow.errors import Invalid, WorkflowConflict, WorkflowNotFound
@@ -26,6 +26,7 @@ from workflow.log import naming
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Node
 from workflow.model.records import NO_RUN
+from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 from workflow.store.probe import probe
@@ -33,6 +34,9 @@ from workflow.store.probe import probe
 logger = logging.getLogger(__name__)
 
 _KV_NAMESPACE = b"rayworkflow"
+
+STEP_POLL = 0.2
+"""Seconds between looks into the log while a step's outcome is waited for."""
 
 
 def init(storage: str | None = None) -> None:
@@ -113,21 +117,12 @@ def get_output(workflow_id: str, *, name: str | None = None) -> Any:
     """
     client = _client()
     created = client.find(workflow_id)
-    if name is not None:
-        done = _step_output(created.workflow_id, name)
-        if done is not None:
-            return done[0]
     log = RunLog(_store(), created)
     state = log.replay()
     run = RunAddress(_store().url, created.workflow_id, created.n, created.run_uuid)
-    ended: Ended = end_of(state, run) if state.ended else client.wait(client.attach(created))
-    if name is None:
-        return value_of(ended)
-    done = _step_output(created.workflow_id, name)
-    if done is None:
-        value_of(ended)
-        raise WorkflowNotFound(f"workflow {workflow_id!r} ended without an outcome of a step {name!r}")
-    return done[0]
+    if name is not None:
+        return _step_output(client, log, state, run, name)
+    return value_of(end_of(state, run) if state.ended else client.wait(client.attach(created)))
 
 
 def list_all(
@@ -205,19 +200,31 @@ def _output_of(handle: Handle) -> Any:
     return handle.manager.output.remote(handle.run)
 
 
-def _step_output(workflow_id: str, name: str) -> tuple[Any] | None:
-    """The value of a step, in a tuple; None where it has no outcome yet."""
-    created = _client().find(workflow_id)
-    state = RunLog(_store(), created).replay()
-    step = state.steps.get(name) or next((each for each in state.steps.values() if each.spec.name == name), None)
-    if step is None and state.ended:
-        known = ", ".join(sorted(state.steps)[:20])
-        raise WorkflowNotFound(f"workflow {workflow_id!r} has no step {name!r}; it has {known}")
-    if step is None or step.outcome is None:
-        return None
-    run = RunAddress(_store().url, created.workflow_id, created.n, created.run_uuid)
-    blobs, folder = blobs_of(run)
-    return (materialize(step.outcome, blobs, whole_resolver(blobs, folder, created.versions), created.versions),)
+def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, name: str) -> Any:
+    """The value of a step, as soon as it has its outcome; the other steps are not waited for."""
+    waiting = None
+    while True:
+        step = state.steps.get(name) or next((each for each in state.steps.values() if each.spec.name == name), None)
+        if step is not None and step.outcome is not None:
+            blobs, folder = blobs_of(run)
+            resolve = whole_resolver(blobs, folder, log.created.versions)
+            return materialize(step.outcome, blobs, resolve, log.created.versions)
+        if state.ended:
+            return _no_step_output(state, run, name)
+        if waiting is None:
+            handle = client.attach(log.created)
+            waiting = handle.manager.wait.remote(handle.run)
+        if ray.wait([waiting], timeout=STEP_POLL)[0]:
+            waiting = None  # it ended, or its owner was lost: then it is attached to anew, which goes on with it
+        log.catch_up(state)
+
+
+def _no_step_output(state: RunState, run: RunAddress, name: str) -> Any:
+    """Raises why a run that has ended has no outcome of a step."""
+    if state.status is not WorkflowStatus.SUCCEEDED:
+        value_of(end_of(state, run))
+    known = ", ".join(sorted(state.steps)[:20])
+    raise WorkflowNotFound(f"workflow {run.workflow_id!r} has no step {name!r}; it has {known}")
 
 
 def _checked_hint(workflow_id: str) -> WorkflowStatus | None:
@@ -243,16 +250,16 @@ def _client() -> Client:
 
 
 def _store() -> Store:
-    """The store given to this process, to the step it executes, or to its job; else `init()`'s default."""
+    """Of the step that this thread executes; else what this job was given last; else what this process was; else made.
+
+    A task looks at its job each time: its worker process may have served a task from before another `init`.
+    """
+    if context.current_step() is None and ray.is_initialized():
+        known = internal_kv._internal_kv_get(_kv_key(), namespace=_KV_NAMESPACE)
+        if known is not None:
+            return store_at(known.decode())
     if not context.store_url():
-        if not ray.is_initialized():
-            init()
-        else:
-            known = internal_kv._internal_kv_get(_kv_key(), namespace=_KV_NAMESPACE)
-            if known is None:
-                init()
-            else:
-                context.set_store(known.decode())
+        init()
     return store_at(context.store_url())
 
 

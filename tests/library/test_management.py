@@ -145,6 +145,44 @@ def test_get_output_of_a_step_that_is_done_does_not_wait_for_the_others(marks: M
     assert ray.get(reference) == [1, "held"]
 
 
+def test_get_output_of_a_step_waits_for_that_step_only(marks: Marks, wid: str) -> None:
+    @workflow.step
+    def opens(marks: Marks, name: str) -> str:
+        marks.started("opens")
+        return name
+
+    @workflow.step
+    def join(values: list[Any]) -> Any:
+        return values
+
+    @ray.remote
+    def get() -> Any:
+        marks.started("asks")
+        return workflow.get_output(wid, name="second")
+
+    second = opens.options(name="second").step(marks, held.step(marks, "a"))
+    reference = join.step([second, held.step(marks, "b")]).run_async(wid)
+    marks.wait_started("b")
+    asked = get.remote()
+    marks.wait_started("asks")
+    marks.open("a")
+    assert ray.get(asked) == "a"
+    assert workflow.get_status(wid) is S.RUNNING
+    marks.open("b")
+    assert ray.get(reference) == ["a", "b"]
+
+
+def test_get_output_of_a_step_of_a_failed_workflow_raises_its_error(wid: str) -> None:
+    @workflow.step
+    def after(value: Any) -> Any:
+        return value
+
+    with pytest.raises(ValueError, match="no luck"):
+        after.options(name="after").step(fails.step()).run(wid)
+    with pytest.raises(ValueError, match="no luck"):
+        workflow.get_output(wid, name="after")
+
+
 def _store() -> Store:
     return open_store(context.store_url())
 
@@ -267,12 +305,28 @@ def test_init_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_tasks_and_actors_know_the_storage_of_their_job(wid: str) -> None:
     @ray.remote
-    def look() -> str:
-        one.step().run(wid)
-        return str(context.store_url())
+    def look(workflow_id: str) -> Any:
+        return one.step().run(workflow_id)
 
-    assert ray.get(look.remote()) == context.store_url()
+    assert ray.get(look.remote(wid)) == 1
     assert workflow.get_status(wid) is S.SUCCEEDED
+
+
+def test_a_task_knows_what_its_job_was_given_last(wid: str, tmp_path: Path, storage: str) -> None:
+    @ray.remote
+    class Asked:
+        def statuses(self) -> list[str]:
+            return [workflow_id for workflow_id, _ in workflow.list_all()]
+
+    asked = Asked.remote()
+    one.step().run(wid)
+    assert wid in ray.get(asked.statuses.remote())
+    try:
+        workflow.init(str(tmp_path / "another"))
+        assert ray.get(asked.statuses.remote()) == []
+    finally:
+        workflow.init(storage)
+    assert wid in ray.get(asked.statuses.remote())
 
 
 def test_the_public_names_are_a_list() -> None:

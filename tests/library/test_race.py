@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
 from workflow.engine.actor import NAMESPACE, ManagerActor
+from workflow.engine.client import Client, RunOptions
 from workflow.engine.manager import ClaimRequest
 from workflow.engine.managers import CALLS, WAITERS
+from workflow.engine.messages import RunAddress
 from workflow.errors import InUse
 from workflow.log import naming
 from workflow.model.records import Created
@@ -41,8 +44,6 @@ def manager(storage: str) -> Any:
 
 def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
     """A run whose owner was never heard of."""
-    from workflow.engine.client import Client, RunOptions
-
     created = Client(store)._created(counted.step(marks), workflow_id, RunOptions(), 1)
     made = naming.write_name(store, _owned_by_nobody(created))
     assert isinstance(made, Created)
@@ -50,8 +51,6 @@ def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
 
 
 def _owned_by_nobody(created: Created) -> Created:
-    import dataclasses
-
     return dataclasses.replace(created, owner=Owner(manager="gone", incarnation="gone"))
 
 
@@ -95,3 +94,30 @@ def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its
     assert marks.starts() == {"counted": 1}
     assert naming.highest(store, wid) == 1
     invariants.check(store, wid)
+
+
+@workflow.step
+def gated(marks: Marks) -> str:
+    marks.started("gated")
+    marks.pass_gate("gated")
+    return "done"
+
+
+def test_a_run_of_a_manager_that_lives_is_taken_over_only_by_who_says_so(store: Store, marks: Marks, wid: str) -> None:
+    owner = manager(store.url)
+    made = Client(store)._created(gated.step(marks), wid, RunOptions(), 1)
+    ray.get(owner.start.remote(made))
+    marks.wait_started("gated")
+    me = ray.get(owner.ping.remote())
+    with pytest.raises(InUse, match=f"{wid}.*is run by manager {me.address}.*take_over=True where you know"):
+        workflow.resume(wid)
+
+    taken = workflow.resume_async(wid, take_over=True)
+    marks.wait_started("gated", 2)
+    follows = owner.wait.remote(RunAddress(store.url, wid, 1, made.run_uuid))
+    marks.open("gated")
+    assert ray.get(taken) == "done"
+    assert str(ray.get(follows).status) == "SUCCEEDED"  # fenced, it follows the log of the new owner
+    assert workflow.get_output(wid) == "done"
+    invariants.check(store, wid)
+    ray.kill(owner, no_restart=True)
