@@ -92,6 +92,8 @@ def run_suite(suite: str, folder: Path, *, of: int, number: int) -> Outcome:
     outcome = counted(suite, report, log, time.monotonic() - started, code)
     verdict = "FAIL" if outcome.failed else "ok"
     say(f"{verdict:>4}  {suite}: {outcome.passed} passed, {outcome.failed} failed  {outcome.seconds:.1f} s")
+    for figure in measured(log):
+        say(f"      {figure}")
     if outcome.failed:
         say(_failures(log))
     return outcome
@@ -140,6 +142,18 @@ def counted(suite: str, report: Path, log: Path, seconds: float, code: int) -> O
     if not failed and (code != 0 or not passed):
         failed = 1
     return Outcome(suite, passed, failed, skipped, seconds, log)
+
+
+def measured(log: Path) -> list[str]:
+    """The figures that a suite printed, in a section of pytest's summary whose title begins so."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    inside, figures = False, []
+    for line in lines:
+        if line.startswith("==="):
+            inside = line.strip("= ").startswith("measured")
+        elif inside:
+            figures.append(line)
+    return figures
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

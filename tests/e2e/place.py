@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,10 +156,12 @@ class Place:
         (pod,) = self.kubectl.objects("pods", self.namespace, f"ray.io/cluster={cluster},ray.io/node-type=head")
         return pod
 
-    def kill_head(self, cluster: str) -> None:
-        """Delete the head pod at once, as the loss of its node would."""
+    def kill_head(self, cluster: str) -> float:
+        """Delete the head pod at once, as the loss of its node would; returns when, in seconds since 1970."""
         pod = self.head(cluster)["metadata"]["name"]
+        killed = time.time()
         self.kubectl.kubectl("-n", self.namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+        return killed
 
     def python_in_head(self, cluster: str, code: str) -> str:
         """Run Python in the Ray container of a head, and return what it printed."""

@@ -13,7 +13,13 @@ from workflow_operator.api.status import Phase
 
 WRONG_KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "not-the-secret"}
 ABSENT_IMAGE = "absent"
-CORRECTABLE = ("refused-by-the-api", "refused-by-kuberay", "absent-image")
+WRONG_BOUNDS = "minReplicas 3 greater than maxReplicas 1"
+CORRECTABLE = {
+    "refused-by-the-api": {"RayClusterRefused"},
+    "refused-by-kuberay": {"RayClusterWarning"},
+    "absent-image": {"ErrImagePull", "ImagePullBackOff"},
+}
+"""What is wrong with templates, and the reasons that the Workflows then give."""
 
 
 def template(**changes: Any) -> dict[str, Any]:
@@ -43,7 +49,8 @@ def place(places: dict[str, Place]) -> Place:
 
 @pytest.fixture(scope="module")
 def corrected(place: Place) -> Place:
-    for name in CORRECTABLE:
+    for name, reasons in CORRECTABLE.items():
+        says(place, name, "ClusterReady", reasons)
         whole = {"workerGroupSpecs": None, **ray_cluster_spec()}
         place.patch(name, {"spec": {"cluster": {"template": {"spec": whole}}}})
     return place
@@ -106,12 +113,11 @@ def test_a_raycluster_that_the_api_server_refuses(place: Place) -> None:
 
 
 def test_a_raycluster_that_kuberay_refuses(place: Place) -> None:
-    says(place, "refused-by-kuberay", "ClusterReady", {"RayClusterWarning"}, "minReplicas 3 greater than maxReplicas 1")
+    says(place, "refused-by-kuberay", "ClusterReady", CORRECTABLE["refused-by-kuberay"], WRONG_BOUNDS)
 
 
 def test_an_image_that_cannot_be_pulled(place: Place) -> None:
-    reasons = {"ErrImagePull", "ImagePullBackOff"}
-    seen = says(place, "absent-image", "ClusterReady", reasons, ABSENT_IMAGE)
+    seen = says(place, "absent-image", "ClusterReady", CORRECTABLE["absent-image"], ABSENT_IMAGE)
     assert seen.state.phase is Phase.PROVISIONING
 
 

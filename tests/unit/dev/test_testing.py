@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dev import paths
-from dev.testing import Outcome, counted, main, table
+from dev.testing import Outcome, counted, main, measured, table
 
 
 def report(folder: Path, tests: int, failures: int = 0, errors: int = 0, skipped: int = 0) -> Path:
@@ -42,6 +42,13 @@ def test_the_last_line_is_for_machines(tmp_path: Path) -> None:
     lines = table(outcomes).splitlines()
     assert lines[-1] == "13 passed, 2 failed"
     assert lines[2].split() == ["repo", "3", "2", "1", "0.5", "s"]
+
+
+def test_figures_are_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("tests/a PASSED\n=== measured on it ===\nspeed: 3\nweight: 4\n=== 1 passed ===\nspeed: 5\n")
+    assert measured(log) == ["speed: 3", "weight: 4"]
+    assert measured(tmp_path / "none") == []
 
 
 def test_an_unknown_suite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
