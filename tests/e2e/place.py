@@ -156,9 +156,17 @@ class Place:
         (pod,) = self.kubectl.objects("pods", self.namespace, f"ray.io/cluster={cluster},ray.io/node-type=head")
         return pod
 
+    def workers(self, cluster: str) -> list[str]:
+        """Names of the worker pods of a RayCluster that are not going."""
+        pods = self.kubectl.objects("pods", self.namespace, f"ray.io/cluster={cluster},ray.io/node-type=worker")
+        return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
     def kill_head(self, cluster: str) -> float:
         """Delete the head pod at once, as the loss of its node would; returns when, in seconds since 1970."""
-        pod = self.head(cluster)["metadata"]["name"]
+        return self.kill_pod(self.head(cluster)["metadata"]["name"])
+
+    def kill_pod(self, pod: str) -> float:
+        """Delete a pod at once; returns when."""
         killed = time.time()
         self.kubectl.kubectl("-n", self.namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
         return killed

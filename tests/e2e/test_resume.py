@@ -6,10 +6,11 @@ Two Workflows with clusters of their own begin together, and each is held at a g
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
-from tests.e2e.place import BOOT_SECONDS, Place
+from tests.e2e.place import BOOT_SECONDS, Place, ray_cluster_spec
 from tests.e2e.stories import Seen, phases
 from workflow import reading
 from workflow.model.status import WorkflowStatus
@@ -74,6 +75,20 @@ def test_after_the_deletion_of_its_raycluster_a_run_goes_on_on_a_new_one(place: 
     _ends_with_nothing_run_twice(place, "loses-its-cluster", second)
 
 
+def test_the_loss_of_a_worker_is_no_failure_and_a_worker_that_comes_later_gets_the_code(place: Place) -> None:
+    name = "loses-its-worker"
+    place.create(name, cluster={"template": {"spec": _head_without_processors()}})
+    held = place.until_held(name)
+    assert held.state.cluster is not None
+    (worker,) = place.workers(held.state.cluster.name)
+    place.kill_pod(worker)
+    place.bucket.until_started(place.namespace, name, "gate", times=2, timeout=BOOT_SECONDS)
+    place.bucket.open_gate(place.namespace, name)
+    done = place.until_phase(name, Phase.SUCCEEDED)
+    assert place.marks(name) == RESUMED
+    assert (done.state.attempt, done.state.epoch, done.state.resumes.total) == (1, 1, 0)
+
+
 def test_a_workflow_deleted_while_it_runs_takes_its_cluster_with_it(place: Place, figures: dict[str, str]) -> None:
     place.create("is-deleted")
     held = place.until_held("is-deleted")
@@ -86,6 +101,14 @@ def test_a_workflow_deleted_while_it_runs_takes_its_cluster_with_it(place: Place
     assert view is not None
     assert view.status is WorkflowStatus.CANCELED
     assert view.reason == "Deleted"
+
+
+def _head_without_processors() -> dict[str, Any]:
+    """All steps run on the one worker."""
+    spec = ray_cluster_spec()
+    group = {"groupName": "workers", "replicas": 1, "minReplicas": 1, "maxReplicas": 1, **spec["headGroupSpec"]}
+    spec["headGroupSpec"] = {**spec["headGroupSpec"], "rayStartParams": {"num-cpus": "0"}}
+    return {**spec, "workerGroupSpecs": [group]}
 
 
 def _boot(place: Place, name: str) -> float:
