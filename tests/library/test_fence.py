@@ -16,7 +16,7 @@ from workflow.store import open_store
 def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path) -> None:
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as old:
-        marks.wait_started("work3", timeout=90)
+        marks.wait_started("work3", timeout=180)
         until(lambda: len(invariants.committed(store, "w")) >= 7)
         old.freeze()
         marks.open("work")  # the frozen step ends as soon as it goes on, with an outcome nobody wants

@@ -38,7 +38,7 @@ def check_starts(marks: Marks, store: Store, committed: set[str], kills: int = 1
 
 def middle(marks: Marks, store: Store) -> set[str]:
     """Wait until all but what the gate holds is committed; those steps."""
-    marks.wait_started("work3", timeout=90)
+    marks.wait_started("work3", timeout=180)
     wait_committed(store, 7)
     return {"load1", "load2", "load3", "share", "spread", "work0", "work1", "work2"}
 

@@ -41,7 +41,7 @@ REFUSALS = [
     ("trip_code:number", {}, "is a int; it must be a step"),
     ("trip_code:raises", {}, "raised KeyError: 'missing'"),
     ("trip_code:forgets", {}, "returned a NoneType"),
-    ("builtins:print", {"x": 1}, "spec.args ['x'] do not fit builtins:print"),
+    ("builtins:abs", {"x": 1}, "spec.args ['x'] do not fit builtins:abs"),
     ("builtins:dict", {}, "does not say which arguments it takes"),
     ("trip_broken:one", {}, "syntax error in trip_broken.py, line 1"),
     ("trip_needy:one", {}, "needs the module 'not_installed', which is not installed; add it to spec.runtimeEnv.pip"),

@@ -34,12 +34,12 @@ def test_kill_and_resume_with_the_store_restarted_in_the_middle(
     url = f"s3://{bucket}/runs?endpoint={minio_server.endpoint}"
     store = open_store(url)
     with driver("pipeline.py", url, marks.folder, "w", "run", **credentials) as first:
-        marks.wait_started("work3", timeout=90)
+        marks.wait_started("work3", timeout=180)
         until(lambda: committed(store) >= 7)
         first.kill()
     before = invariants.executed(store, "w")
     with driver("pipeline.py", url, marks.folder, "w", "take-over", **credentials) as second:
-        marks.wait_started("work3", times=2, timeout=90)
+        marks.wait_started("work3", times=2, timeout=180)
         minio_server.stop()
         marks.open("work")  # the step ends while there is no store
         minio_server.start()

@@ -13,12 +13,13 @@ import ray
 import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
+from workflow import WorkflowStatus
 from workflow.engine.actor import NAMESPACE, ManagerActor
 from workflow.engine.client import Client, RunOptions
 from workflow.engine.manager import ClaimRequest
 from workflow.engine.managers import CALLS, WAITERS
 from workflow.engine.messages import RunAddress
-from workflow.errors import InUse
+from workflow.errors import InUse, WorkflowCanceled
 from workflow.log import naming
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
@@ -45,6 +46,7 @@ def manager(storage: str) -> Any:
 def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
     """A run whose owner was never heard of."""
     created = Client(store)._created(counted.step(marks), workflow_id, RunOptions(), 1)
+    naming.index(store, workflow_id, WorkflowStatus.RUNNING, replaces=())
     made = naming.write_name(store, _owned_by_nobody(created))
     assert isinstance(made, Created)
     return made
@@ -121,3 +123,32 @@ def test_a_run_of_a_manager_that_lives_is_taken_over_only_by_who_says_so(store: 
     assert workflow.get_output(wid) == "done"
     invariants.check(store, wid)
     ray.kill(owner, no_restart=True)
+
+
+def test_a_run_that_nobody_owns_is_resumable_and_goes_on_with_run_or_resume(store: Store, tmp_path: Path) -> None:
+    for how in ("run", "resume", "async"):
+        (tmp_path / how).mkdir()
+        marks, wid = Marks(str(tmp_path / how)), f"orphan-{how}"
+        abandoned(store, wid, marks)
+        assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE
+        assert (wid, WorkflowStatus.RESUMABLE) in workflow.list_all("RESUMABLE")
+        if how == "run":
+            assert counted.step(marks).run(wid) == "done"
+        elif how == "resume":
+            assert workflow.resume(wid) == "done"
+        else:
+            assert ray.get(counted.step(marks).run_async(wid)) == "done"
+        assert workflow.get_status(wid) is WorkflowStatus.SUCCEEDED
+        assert marks.starts() == {"counted": 1}
+
+
+def test_a_run_that_nobody_owns_is_canceled_without_running_a_step(store: Store, marks: Marks, wid: str) -> None:
+    abandoned(store, wid, marks)
+    workflow.cancel(wid)
+    assert workflow.get_status(wid) is WorkflowStatus.CANCELED
+    with pytest.raises(WorkflowCanceled):
+        counted.step(marks).run(wid)
+    assert marks.order() == []
+    workflow.delete(wid)
+    assert counted.step(marks).run(wid) == "done"
+    invariants.check(store, wid, 3)

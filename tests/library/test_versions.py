@@ -80,7 +80,7 @@ def test_each_run_executes_its_own_version(
         driver(scripts[1], str(folder), marks.folder, address=address) as blue,
     ):
         for name in ("red", "blue"):
-            marks.wait_started(name, timeout=90)
+            marks.wait_started(name, timeout=180)
         marks.open("both run")
         assert "result ['red', 'red', 'red']" in red.printed("result")
         assert "result ['blue', 'blue', 'blue']" in blue.printed("result")

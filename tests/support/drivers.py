@@ -116,7 +116,7 @@ class Tree:
         """What it printed."""
         return Path(self._log.name).read_text(errors="replace")
 
-    def printed(self, text: str, timeout: float = 90.0) -> str:
+    def printed(self, text: str, timeout: float = 180.0) -> str:
         """Its output, once it holds a text."""
 
         def look() -> str | None:

@@ -45,11 +45,11 @@ class Marks:
         """Let whoever waits at a gate go on, for ever."""
         (Path(self.folder) / f"gate-{gate}").touch()
 
-    def pass_gate(self, gate: str, timeout: float = 120.0) -> None:
+    def pass_gate(self, gate: str, timeout: float = 300.0) -> None:
         """Wait at a gate."""
         path = Path(self.folder) / f"gate-{gate}"
         until(path.exists, timeout)
 
-    def wait_started(self, step: str, times: int = 1, timeout: float = 60.0) -> None:
+    def wait_started(self, step: str, times: int = 1, timeout: float = 120.0) -> None:
         """Return once a step was started so often."""
         until(lambda: self.starts()[step] >= times, timeout)

@@ -40,7 +40,7 @@ async def eventually(look: Callable[[], Any], timeout: float = 20.0) -> Any:
         await asyncio.sleep(PAUSE)
 
 
-def until(look: Callable[[], T | None], timeout: float = 60.0) -> T:
+def until(look: Callable[[], T | None], timeout: float = 120.0) -> T:
     """Like `eventually`, for code that has no event loop: drivers, steps and tests of the library."""
     deadline = time.monotonic() + timeout
     while True:
