@@ -24,6 +24,8 @@ from workflow.errors import (
     EntrypointInvalid,
     InUse,
     Invalid,
+    StoreRefused,
+    StoreUnavailable,
     Superseded,
     Unavailable,
     WorkflowConflict,
@@ -126,6 +128,8 @@ def main(arguments: list[str]) -> int:
         return _exit(IN_USE, error)
     except Unavailable as error:
         return _exit(UNRESPONSIVE, error)
+    except StoreRefused as error:  # credentials or rights may be set right again: no reason to end a run
+        return _exit(CRASHED, error)
     except Invalid as error:
         return _exit(BAD_INPUT, error)
 
@@ -182,7 +186,11 @@ def _follow(store: Store, handle: Handle, submission: Submission) -> int:
     asked = time.monotonic()
     while True:
         ready, _ = ray.wait([waiting], timeout=FOLLOW_EVERY)
-        view = follower.poll()
+        try:
+            view = follower.poll()
+        except StoreUnavailable as error:  # the manager waits for the store too, and goes on then
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            continue
         if view is not None:
             printer.show(view)
             if view.ended is not None:

@@ -22,6 +22,7 @@ QUICK = urllib3.Timeout(connect=5.0, read=0.5)
 LOSSES = {
     "connection closed": lossy.LOST,
     "503 from a gateway": lossy.BUSY_THOUGH_DONE,
+    "499, the server is told to end": lossy.ENDING_THOUGH_DONE,
     "no answer in time": lossy.HANGING,
 }
 NOT_DONE = {

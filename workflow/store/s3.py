@@ -30,7 +30,12 @@ _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=15.0)
 _SIGNED_FOR: Final = timedelta(minutes=15)
 _BLOCK: Final = 1 << 20
 _SHOWN_OF_ANSWER: Final = 300
-_CANNOT_NOW: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+_GIVEN_UP: Final = 499
+"""A server that is told to end, MinIO among them, answers so to the requests it has begun, done or not."""
+
+_CANNOT_NOW: Final = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, _GIVEN_UP}
+)
 
 
 @dataclass(frozen=True, slots=True)
