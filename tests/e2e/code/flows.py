@@ -83,6 +83,14 @@ def gate(place: str, name: str, before: Any = None) -> str:
 
 
 @step(num_cpus=SMALL)
+def tick(place: str, name: str, before: Any = None) -> str:
+    """A step that takes a moment after its mark."""
+    Place(place).mark(name)
+    time.sleep(0.3)
+    return name
+
+
+@step(num_cpus=SMALL)
 def fails(place: str) -> str:
     """A step that raises, somewhat deep down."""
     Place(place).mark("fails")
@@ -101,6 +109,14 @@ def line(place: str) -> Workflow[str]:
     node = gate.options(name="gate").step(place, "gate", node)
     node = work.options(name="four").step(place, "four", node)
     return work.options(name="five").step(place, "five", node)
+
+
+def ticks(place: str, count: int) -> Workflow[str]:
+    """Steps one after the other."""
+    node = tick.options(name="tick-0").step(place, "tick-0")
+    for number in range(1, count):
+        node = tick.options(name=f"tick-{number}").step(place, f"tick-{number}", node)
+    return node
 
 
 def short(place: str) -> Workflow[str]:
