@@ -135,11 +135,13 @@ class Place:
         """How often each step of a Workflow was started."""
         return dict(self.bucket.marks(self.namespace, name))
 
-    def reasons(self, name: str) -> list[str]:
-        """Reasons of the events on a Workflow."""
+    def until_event(self, name: str, reason: str, timeout: float = 30.0) -> None:
+        """Wait for an event on a Workflow: events follow the status that they tell of, as news of their own."""
+        assert poll(lambda: reason in self._reasons(name), timeout), f"events on {name}: {self._reasons(name)}"
+
+    def _reasons(self, name: str) -> list[str]:
         events = self.kubectl.objects("events", self.namespace)
-        ours = [one for one in events if one["involvedObject"].get("uid") == self.uid(name)]
-        return [one["reason"] for one in sorted(ours, key=lambda one: str(one["lastTimestamp"]))]
+        return [one["reason"] for one in events if one["involvedObject"].get("uid") == self.uid(name)]
 
     # --- clusters ---
 

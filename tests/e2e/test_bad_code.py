@@ -93,4 +93,4 @@ def test_what_cannot_run_fails_and_says_what_to_change(place: Place, case: Bad) 
     for words in case.says:
         assert words in condition.message
     assert failed.state.attempt == 1, "no later attempt could do better"
-    assert case.reason in place.reasons(case.name)
+    place.until_event(case.name, case.reason)
