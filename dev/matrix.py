@@ -1,6 +1,7 @@
 """`make test-matrix`: the library's unit tests and the specification's snippets on each Python and Ray supported.
 
-Not part of CI: it installs Ray five times. Each job has an environment of its own in the cache, keyed by what it holds.
+Not part of CI: it installs Ray five times. Each job has an environment of its own in the cache, keyed by the checkout
+and by what it holds.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def interpreter(version: str) -> str:
 
 def environment(job: Job) -> Path:
     """The Python of the job's environment, made where it is missing."""
-    told = "\n".join([job.python, job.ray, *TOOLS, (paths.ROOT / "pyproject.toml").read_text()])
+    told = "\n".join([str(paths.ROOT), job.python, job.ray, *TOOLS, (paths.ROOT / "pyproject.toml").read_text()])
     home = paths.cache() / f"matrix-{job.python}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
     python = home / "bin" / "python"
     if not (home / "complete").exists():
