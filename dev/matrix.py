@@ -21,6 +21,8 @@ from dev.console import SetupError, run, say, stage
 TOOLS: Final = ["pytest>=9,<10", "pytest-asyncio>=1.2,<2", "hypothesis>=6.150,<7", "numpy", "pandas", "pyarrow<20"]
 UNIT: Final = ["tests/unit/model", "tests/unit/log", "tests/unit/engine", "tests/unit/store"]
 SNIPPETS: Final = ["tests/library", "-k", "basics"]
+OLD_RAY: Final = ["-W", "ignore::pytest.PytestUnraisableExceptionWarning", "-W", "ignore::ResourceWarning"]
+"""Ray 2.47 leaves processes of its own to the garbage collector; each would count as an error of the next test."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ JOBS: Final = (
     Job("3.11", "ray[default]==2.60.*", (tuple(UNIT), tuple(SNIPPETS))),
     Job("3.12", "ray[default]==2.60.*", (tuple(UNIT), tuple(SNIPPETS))),
     Job("3.13", "ray[default]==2.60.*", (tuple(UNIT), tuple(SNIPPETS))),
-    Job("3.11", "ray[default]==2.47.*", (tuple(SNIPPETS),)),
+    Job("3.11", "ray[default]==2.47.*", ((*SNIPPETS, *OLD_RAY),)),
 )
 
 
