@@ -11,7 +11,7 @@ FILE: Final = paths.ROOT / "docs" / "states.md"
 _MEANING: Final = {
     WorkflowStatus.RUNNING: "it has no end, and its owner lives",
     WorkflowStatus.RESUMABLE: "it has no end, and its owner said goodbye or fell silent: `resume` goes on with it",
-    WorkflowStatus.SUCCEEDED: "its value is stored",
+    WorkflowStatus.SUCCESSFUL: "its value is stored",
     WorkflowStatus.FAILED: "a step failed after all its tries; `resume` tries that step again, and only that",
     WorkflowStatus.CANCELED: "it was canceled, for ever",
 }

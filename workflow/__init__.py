@@ -12,19 +12,10 @@ from workflow import packaging
 packaging.use_bundled_dependencies()
 
 if TYPE_CHECKING:
-    from workflow.api import (
-        cancel,
-        delete,
-        get_output,
-        get_status,
-        init,
-        list_all,
-        resume,
-        resume_async,
-        run,
-        run_async,
-    )
+    from workflow.api import cancel, delete, resume, resume_all, resume_async, run, run_async
+    from workflow.inspection import get_metadata, get_output, get_output_async, get_status, list_all
     from workflow.model.status import WorkflowStatus
+    from workflow.session import init
     from workflow.steps import Workflow, step
 
 __all__ = [
@@ -32,11 +23,14 @@ __all__ = [
     "WorkflowStatus",
     "cancel",
     "delete",
+    "get_metadata",
     "get_output",
+    "get_output_async",
     "get_status",
     "init",
     "list_all",
     "resume",
+    "resume_all",
     "resume_async",
     "run",
     "run_async",

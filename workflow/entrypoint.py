@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from workflow import api, reading, requests
+from workflow import reading, requests, session
 from workflow.engine import managers
 from workflow.engine.client import Client, Handle, RunOptions
 from workflow.engine.worker import store_at
@@ -142,7 +142,7 @@ def _exit(code: int, error: WorkflowError) -> int:
 def _submit(submission: Submission) -> int:
     ray.init()
     store = store_at(submission.store)
-    api.init(store.url)
+    session.init(store.url)
     client = Client(store)
     try:
         handle = _begin(client, store, submission)

@@ -10,7 +10,13 @@ from typing import Any
 BUNDLE = "rayworkflow_deps"
 """Beside the package, where it was uploaded to a cluster as a zip: the third-party packages that the log needs."""
 
-_HOME = {"Workflow": "workflow.steps", "step": "workflow.steps", "WorkflowStatus": "workflow.model.status"}
+_HOME = {
+    "workflow.inspection": ("get_metadata", "get_output", "get_output_async", "get_status", "list_all"),
+    "workflow.model.status": ("WorkflowStatus",),
+    "workflow.session": ("init",),
+    "workflow.steps": ("Workflow", "step"),
+}
+_HOME_OF = {name: module for module, names in _HOME.items() for name in names}
 
 
 def use_bundled_dependencies() -> None:
@@ -27,7 +33,7 @@ def load(name: str) -> Any:
         ImportError: Ray is not installed; the text says how to install it.
     """
     try:
-        return getattr(importlib.import_module(_HOME.get(name, "workflow.api")), name)
+        return getattr(importlib.import_module(_HOME_OF.get(name, "workflow.api")), name)
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise

@@ -111,7 +111,7 @@ def view_of(state: RunState) -> RunView:
         error=end.error if end is not None else None,
         counts=StepCounts(len(state.steps), state.succeeded, len(state.running), state.failed),
         steps=tuple(_step_view(step) for step in state.steps.values()),
-        result_text=_result_text(output) if output is not None and state.status is WorkflowStatus.SUCCEEDED else None,
+        result_text=_result_text(output) if output is not None and state.status is WorkflowStatus.SUCCESSFUL else None,
         stalled=state.stalled,
         culprits=state.culprits,
         next_seq=state.seq + 1,

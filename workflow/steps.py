@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import inspect
 import json
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from workflow import api
 from workflow.errors import Invalid
-from workflow.model.graph import Node, StepOptions
+from workflow.model.graph import Node, StepOptions, metadata_text, underlying
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class StepFunction(Generic[T]):
         self._options = options
         self._name = name
         self._signature = _signature(function)
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, underlying(function))
 
     def step(self, *args: Any, **kwargs: Any) -> Workflow[T]:
         """Compose: this step with these arguments. Nothing is executed.
@@ -81,7 +82,7 @@ class StepFunction(Generic[T]):
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise Invalid(f"{self.function.__qualname__}{self._signature}: {error}") from None
+                raise Invalid(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
         return Workflow(self.function, args, kwargs, self._options, self._name)
 
     def options(self, **options: Any) -> StepFunction[T]:
@@ -89,10 +90,17 @@ class StepFunction(Generic[T]):
         given, name = _options(options, self._options)
         return StepFunction(self.function, given, name or self._name)
 
+    def __get__(self, instance: object, owner: type | None = None) -> StepFunction[T]:
+        """A step that is a method: `thing.method.step(...)` is executed with a copy of `thing` as its self."""
+        if instance is None:
+            return self
+        return StepFunction(types.MethodType(self.function, instance), self._options, self._name)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        function = underlying(self.function)
         raise TypeError(
-            f"step {self.function.__qualname__} is not called directly; use "
-            f"{self.function.__name__}.step(...), and .run() on what that returns"
+            f"step {function.__qualname__} is not called directly; use "
+            f"{function.__name__}.step(...), and .run() on what that returns"
         )
 
 
@@ -121,9 +129,16 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, StepFunction):
-        raise Invalid(f"{function.function.__qualname__} is a step already; change it with .options(...)")
-    if not callable(function) or not hasattr(function, "__qualname__"):
-        raise Invalid(f"@workflow.step is for functions, not for a {type(function).__name__}; wrap it in a function")
+        name = underlying(function.function).__qualname__
+        raise Invalid(f"{name} is a step already; change it with .options(...)")
+    called = underlying(function)
+    if not callable(function) or not hasattr(called, "__qualname__"):
+        raise Invalid(f"@workflow.step is for functions, not for a {type(called).__name__}; wrap it in a function")
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise Invalid(
+            f"step {called.__qualname__} is a generator function, and what a step yields bit by bit cannot be stored "
+            "as its one value; return a list, or give each part a step of its own"
+        )
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
 
 
@@ -142,10 +157,10 @@ def _options(given: Mapping[str, Any], base: StepOptions) -> tuple[StepOptions, 
         raise Invalid(f"unknown step option {', '.join(unknown)}; known are {known}")
     own = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}
     ray = {**base.ray, **{key: value for key, value in given.items() if key in RAY_OPTIONS}}
+    if "metadata" in given:
+        own["metadata"] = metadata_text(given["metadata"])
     try:
         json.dumps(ray)
-        if "metadata" in given:
-            own["metadata"] = json.dumps(dict(given["metadata"] or {}))
     except TypeError as error:
-        raise Invalid(f"step options and metadata must be JSON values: {error}") from error
+        raise Invalid(f"options for Ray must be JSON values: {error}") from error
     return dataclasses.replace(base, ray=ray, **own), str(given.get("name", ""))

@@ -36,7 +36,7 @@ def mark_of(step: StepView) -> str:
 def problems(seen: Evidence) -> list[str]:
     """Everything that is not as promised; empty where all is well."""
     view, found = seen.view, []
-    if view.status is not WorkflowStatus.SUCCEEDED:
+    if view.status is not WorkflowStatus.SUCCESSFUL:
         found.append(f"the run ended {view.status} {view.reason}: {view.error.message if view.error else ''}")
     if seen.result != seen.expected:
         found.append(f"the result is {seen.result!r} and not {seen.expected!r}")

@@ -217,7 +217,7 @@ def _standing(workflow_id: str) -> str:
     said = {
         "RUNNING": "its last owner was alive half a minute ago; it goes on once that is certainly gone",
         "RESUMABLE": "it goes on from its checkpoints",
-        "SUCCEEDED": "it is done, this is its stored result; --id gives another trip",
+        "SUCCESSFUL": "it is done, this is its stored result; --id gives another trip",
     }
     status = str(known[workflow_id])
     return f"{status}: {said.get(status, 'see docs/errors.md')}"

@@ -30,7 +30,7 @@ def one_life(folder: Path, point: str, nth: int, incarnation: str) -> tuple[int,
     )
     assert done.returncode in (DIED, DONE), done.stderr
     if done.returncode == DONE:
-        assert "ended SUCCEEDED end" in done.stdout
+        assert "ended SUCCESSFUL end" in done.stdout
     return done.returncode, [line.split()[1] for line in done.stdout.splitlines() if line.startswith("started")]
 
 

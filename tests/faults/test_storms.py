@@ -94,7 +94,7 @@ async def test_a_storm_loses_nothing_and_doubles_nothing(seed: int, caplog: pyte
     async with storm.house.manager("last", script=storm.script) as (manager, _):
         await storm._begin(manager)
         ended = await soon(manager.see_through(storm.house.address(storm.created)), 30)
-    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert ended.status is WorkflowStatus.SUCCESSFUL
     assert ended.outcome is not None
     assert ended.outcome.value.inline == b"end"
     invariants.check(storm.house.inner, "w")

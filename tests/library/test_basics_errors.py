@@ -91,7 +91,7 @@ def test_resume_retries_the_failed_step_and_runs_no_committed_one(marks: Marks, 
         after.step(marks, needs.step(marks, before.step(marks))).run(wid)
     assert workflow.resume(wid) == "healed"
     assert marks.starts() == {"before": 1, "needs": 2, "after": 1}
-    assert workflow.get_status(wid) is WorkflowStatus.SUCCEEDED
+    assert workflow.get_status(wid) is WorkflowStatus.SUCCESSFUL
     invariants.check(store, wid)
 
 

@@ -34,6 +34,6 @@ def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path) -> None:
     assert marks.starts()["join"] == marks.starts()["last"] == 1
     view = read_run(store, "w")
     assert view is not None
-    assert (view.status, view.epoch) == (WorkflowStatus.SUCCEEDED, 2)
-    assert [info.key for info in store.list("index/")] == ["index/SUCCEEDED/w"]
+    assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 2)
+    assert [info.key for info in store.list("index/")] == ["index/SUCCESSFUL/w"]
     invariants.check(store, "w")

@@ -63,7 +63,7 @@ def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, fold
     assert invariants.executed(store, "w")[: len(before)] == before
     view = read_run(store, "w")
     assert view is not None
-    assert (view.status, view.epoch) == (WorkflowStatus.SUCCEEDED, 3)
+    assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 3)
 
 
 def test_the_same_script_started_again_after_a_kill_goes_on_by_itself(marks: Marks, folder: Path) -> None:
@@ -112,7 +112,7 @@ def _finish_in_the_background(marks: Marks, store: Store) -> None:
 
     def look() -> bool:
         view = read_run(store, "w")
-        return view is not None and view.status is WorkflowStatus.SUCCEEDED
+        return view is not None and view.status is WorkflowStatus.SUCCESSFUL
 
     until(look)
 

@@ -94,8 +94,8 @@ def test_resume_of_a_workflow_whose_owner_lives_names_the_owner(marks: Marks, wi
 )
 def test_any_id_works(workflow_id: str) -> None:
     assert one.step().run(workflow_id) == 1
-    assert workflow.get_status(workflow_id) is S.SUCCEEDED
-    assert (workflow_id, S.SUCCEEDED) in workflow.list_all()
+    assert workflow.get_status(workflow_id) is S.SUCCESSFUL
+    assert (workflow_id, S.SUCCESSFUL) in workflow.list_all()
     workflow.delete(workflow_id)
 
 
@@ -114,14 +114,14 @@ def test_list_all_tells_each_with_its_status(marks: Marks, wid: str) -> None:
         fails.step().run(f"{wid}-failed")
     reference = held.step(marks).run_async(f"{wid}-live")
     mine = {each: status for each, status in workflow.list_all() if each.startswith(wid)}
-    assert mine == {f"{wid}-done": S.SUCCEEDED, f"{wid}-failed": S.FAILED, f"{wid}-live": S.RUNNING}
+    assert mine == {f"{wid}-done": S.SUCCESSFUL, f"{wid}-failed": S.FAILED, f"{wid}-live": S.RUNNING}
     assert (f"{wid}-live", S.RUNNING) in workflow.list_all("RUNNING")
     assert f"{wid}-done" not in dict(workflow.list_all([S.RUNNING, S.FAILED]))
     with pytest.raises(Invalid, match="a status is one of RUNNING, RESUMABLE"):
         workflow.list_all("DONE")
     marks.open("held")
     ray.get(reference)
-    assert dict(workflow.list_all())[f"{wid}-live"] is S.SUCCEEDED
+    assert dict(workflow.list_all())[f"{wid}-live"] is S.SUCCESSFUL
 
 
 def test_get_output_gives_the_value_of_the_workflow_or_of_a_step(wid: str) -> None:
@@ -234,7 +234,7 @@ def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) 
 
 def test_cancel_of_what_has_ended_is_a_conflict(wid: str) -> None:
     one.step().run(wid)
-    with pytest.raises(WorkflowConflict, match="ended SUCCEEDED before"):
+    with pytest.raises(WorkflowConflict, match="ended SUCCESSFUL before"):
         workflow.cancel(wid)
 
 
@@ -309,7 +309,7 @@ def test_tasks_and_actors_know_the_storage_of_their_job(wid: str) -> None:
         return one.step().run(workflow_id)
 
     assert ray.get(look.remote(wid)) == 1
-    assert workflow.get_status(wid) is S.SUCCEEDED
+    assert workflow.get_status(wid) is S.SUCCESSFUL
 
 
 def test_a_task_knows_what_its_job_was_given_last(wid: str, tmp_path: Path, storage: str) -> None:

@@ -48,6 +48,6 @@ def test_kill_and_resume_with_the_store_restarted_in_the_middle(
     assert invariants.executed(store, "w")[: len(before)] == before
     view = read_run(store, "w")
     assert view is not None
-    assert (view.status, view.epoch) == (WorkflowStatus.SUCCEEDED, 2)
+    assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 2)
     assert all(times <= 2 for times in marks.starts().values())
     invariants.check(store, "w")

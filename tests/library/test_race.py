@@ -119,7 +119,7 @@ def test_a_run_of_a_manager_that_lives_is_taken_over_only_by_who_says_so(store: 
     follows = owner.wait.remote(RunAddress(store.url, wid, 1, made.run_uuid))
     marks.open("gated")
     assert ray.get(taken) == "done"
-    assert str(ray.get(follows).status) == "SUCCEEDED"  # fenced, it follows the log of the new owner
+    assert str(ray.get(follows).status) == "SUCCESSFUL"  # fenced, it follows the log of the new owner
     assert workflow.get_output(wid) == "done"
     invariants.check(store, wid)
     ray.kill(owner, no_restart=True)
@@ -138,7 +138,7 @@ def test_a_run_that_nobody_owns_is_resumable_and_goes_on_with_run_or_resume(stor
             assert workflow.resume(wid) == "done"
         else:
             assert ray.get(counted.step(marks).run_async(wid)) == "done"
-        assert workflow.get_status(wid) is WorkflowStatus.SUCCEEDED
+        assert workflow.get_status(wid) is WorkflowStatus.SUCCESSFUL
         assert marks.starts() == {"counted": 1}
 
 

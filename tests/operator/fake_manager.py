@@ -111,7 +111,7 @@ class FakeManager:
                 stopped = cancellations(state, list(state.ready.values()), "Canceled")
                 self._append(log, state, *stopped, _end(WorkflowStatus.CANCELED, state, "Canceled"))
             elif state.succeeded == self.steps:
-                self._append(log, state, _end(WorkflowStatus.SUCCEEDED, state, "Succeeded"))
+                self._append(log, state, _end(WorkflowStatus.SUCCESSFUL, state, "Succeeded"))
             else:
                 step = next(one for one in state.steps.values() if one.phase is not StepPhase.COMMITTED)
                 name = step.spec.step_id

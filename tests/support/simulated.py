@@ -88,7 +88,7 @@ def _commit(draw: Any, run: SimulatedRun) -> None:
     run.write(records)
     assert run.state.output is not None
     if run.state.output.outcome is not None:
-        run.write([r.StatusChanged(WorkflowStatus.SUCCEEDED, run.state.epoch, 5.0)])
+        run.write([r.StatusChanged(WorkflowStatus.SUCCESSFUL, run.state.epoch, 5.0)])
 
 
 def _expand(draw: Any, run: SimulatedRun) -> None:
@@ -108,7 +108,7 @@ def _fail(draw: Any, run: SimulatedRun) -> None:
     run.write(records)
     assert run.state.output is not None
     if not run.state.ended and run.state.output.outcome is not None:
-        run.write([r.StatusChanged(WorkflowStatus.SUCCEEDED, run.state.epoch, 5.0)])
+        run.write([r.StatusChanged(WorkflowStatus.SUCCESSFUL, run.state.epoch, 5.0)])
 
 
 def _claim(draw: Any, run: SimulatedRun) -> None:

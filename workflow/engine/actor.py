@@ -76,7 +76,7 @@ class ManagerActor:
     async def output(self, run: RunAddress) -> Delivered:
         """A run's value, for `ray.get`; unpickled only where it arrives. Raises what the run failed with."""
         ended = await self._pass(self._manager.see_through(run))
-        if ended.status is not WorkflowStatus.SUCCEEDED:
+        if ended.status is not WorkflowStatus.SUCCESSFUL:
             raise deliver_failure(ended)
         return Delivered(ended)
 

@@ -136,7 +136,7 @@ class Client:
         return Handle(managers.find_or_make(self._store.url, options.unresponsive), self._address(named))
 
     def resume(self, workflow_id: str, *, take_over: bool = False, options: RunOptions = RunOptions()) -> Handle:
-        """Go on with a RESUMABLE or FAILED run. One that SUCCEEDED is only waited for.
+        """Go on with a RESUMABLE or FAILED run. One that SUCCESSFUL is only waited for.
 
         Raises:
             WorkflowNotFound: nothing under this id; nothing was written.
@@ -148,7 +148,7 @@ class Client:
         status = state.end[1].status if state.end is not None else WorkflowStatus.RUNNING
         if status is WorkflowStatus.CANCELED:
             raise WorkflowConflict(f"workflow {workflow_id!r} was canceled; a canceled run cannot be resumed")
-        if status is not WorkflowStatus.SUCCEEDED:
+        if status is not WorkflowStatus.SUCCESSFUL:
             return self._claim(named, options, take_over=take_over, retry_failed=status is WorkflowStatus.FAILED)
         return Handle(managers.find_or_make(self._store.url, options.unresponsive), self._address(named))
 

@@ -27,7 +27,7 @@ def whole_resolver(blobs: Blobs, folder: str, written_by: str) -> values.Resolve
 
 def value_of(ended: Ended) -> Any:
     """The run's value; raises what it failed with."""
-    if ended.status is not WorkflowStatus.SUCCEEDED or ended.outcome is None:
+    if ended.status is not WorkflowStatus.SUCCESSFUL or ended.outcome is None:
         raise failure_of(ended)
     blobs, folder = blobs_of(ended.run)
     resolve = whole_resolver(blobs, folder, ended.written_by)

@@ -86,7 +86,7 @@ class Ended:
     """How a run ended, for whoever waited.
 
     Attributes:
-        outcome: where it SUCCEEDED.
+        outcome: where it SUCCESSFUL.
         error, error_value: where it FAILED.
         written_by: versions that pickled.
     """

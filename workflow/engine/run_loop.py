@@ -223,7 +223,7 @@ class RunLoop:
             self._fail(step, result, number, plan)
         output = self.state.output
         if not self.state.ended and output is not None and output.outcome is not None:
-            self._record(plan, r.StatusChanged(WorkflowStatus.SUCCEEDED, epoch, self._services.now()))
+            self._record(plan, r.StatusChanged(WorkflowStatus.SUCCESSFUL, epoch, self._services.now()))
 
     def _fail(self, step: StepState, raised: Raised, number: int, plan: _Plan) -> None:
         failed = r.StepFailed(

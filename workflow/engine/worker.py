@@ -5,6 +5,8 @@ Nothing a user's code does makes `execute` raise: what it raised is a result lik
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import time
 import traceback
 from collections import OrderedDict
@@ -57,6 +59,8 @@ def execute(task: StepTask) -> StepResult:
         with context.of_step(task):
             function, args, kwargs = _inputs(task, blobs, folder)
             result = function(*args, **kwargs)
+            if inspect.iscoroutine(result):
+                result = asyncio.run(result)
             if isinstance(result, Node):
                 graph = Encoder(blobs, folder).encode(result, task.step_id)
                 inline, blob = blobs.keep_graph(graph)

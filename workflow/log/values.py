@@ -17,7 +17,7 @@ from typing import Any
 
 import cloudpickle
 
-from workflow.errors import Corrupt, Invalid
+from workflow.errors import Corrupt, Invalid, WorkflowError
 
 LONGEST_TEXT = 16 * 1024
 
@@ -30,12 +30,13 @@ def dumps(value: Any, reduce: Reducer) -> bytes:
 
     Raises:
         Invalid: something in it cannot be pickled; the text says what pickle said.
+        StoreUnavailable: the reducer could not store what it replaces.
     """
     out = io.BytesIO()
     pickler = _Pickler(out, reduce)
     try:
         pickler.dump(value)
-    except Invalid:
+    except WorkflowError:
         raise
     except Exception as error:
         raise Invalid(
@@ -84,11 +85,12 @@ def loads(data: bytes, resolve: Resolve, written_by: str = "") -> Any:
 
     Raises:
         Invalid: it cannot be unpickled here; the text names both sides' versions.
+        StoreUnavailable, Corrupt: what a mark stands for cannot be read.
     """
     with _resolving(resolve):
         try:
             return cloudpickle.loads(data)
-        except (Invalid, Corrupt):
+        except WorkflowError:
             raise
         except Exception as error:
             raise Invalid(

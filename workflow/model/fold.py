@@ -26,7 +26,7 @@ def begin(created: r.Created, graph: Graph) -> RunState:
         created: its record.
         graph: its DAG, read from the record or from the blob that the record names.
     """
-    state = RunState(created=created, epoch=1, owner=created.owner)
+    state = RunState(created=created, epoch=1, owner=created.owner, began=created.at)
     members = _insert(state, graph, None)
     state.output = members[graph.output]
     state.output.final = True
@@ -69,7 +69,7 @@ def restore(state: RunState, records: list[r.Record]) -> None:
     head = records[0] if records else None
     if not isinstance(head, r.SnapshotHead) or state.seq:
         raise Corrupt(f"run {state.created.run_uuid}: a snapshot begins with its head and stands before all segments")
-    state.epoch, state.owner = head.epoch, head.owner
+    state.epoch, state.owner, state.began = head.epoch, head.owner, head.began
     for record in records[1:]:
         apply(state, head.seq, record)
     state.seq, state.status, state.goodbye = head.seq, head.status, head.goodbye
@@ -89,7 +89,7 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     elif not state.goodbye:
         state.stalled += 1
         state.culprits = tuple(dict.fromkeys((*state.culprits, *state.running)))
-    state.epoch, state.owner = record.epoch, record.owner
+    state.epoch, state.owner, state.began = record.epoch, record.owner, record.at
     state.status, state.goodbye = WorkflowStatus.RUNNING, False
     for step in state.running.values():
         step.phase = P.READY
@@ -172,7 +172,7 @@ def _status_changed(state: RunState, seq: int, record: r.StatusChanged) -> None:
     if record.status is WorkflowStatus.RESUMABLE:
         state.goodbye = True
     elif record.status.is_end:
-        if record.status is WorkflowStatus.SUCCEEDED and (state.output is None or state.output.outcome is None):
+        if record.status is WorkflowStatus.SUCCESSFUL and (state.output is None or state.output.outcome is None):
             raise _illegal(state, seq, record, "its output step has no outcome")
         state.end = (seq, record)
     else:

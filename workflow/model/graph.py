@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,23 @@ class StepOptions:
         return self.max_retries == -1 or tries < self.max_retries
 
 
+def metadata_text(given: Mapping[str, Any] | None) -> str:
+    """A user's metadata as the JSON text that is kept; raises Invalid."""
+    if not isinstance(given, (Mapping, type(None))):
+        raise Invalid(f"metadata must be a dict of JSON values, got {given!r}")
+    try:
+        return json.dumps(dict(given or {}))
+    except TypeError as error:
+        raise Invalid(f"metadata must be a dict of JSON values: {error}") from error
+
+
+def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that a partial, of a partial, calls; any other callable itself."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """A step with its arguments, not executed yet: what a user composes. Nodes in the arguments are its parents.
@@ -75,7 +93,8 @@ class Node:
     @property
     def qualname(self) -> str:
         """`module.qualname` of the function."""
-        return f"{self.function.__module__}.{self.function.__qualname__}"
+        function = underlying(self.function)
+        return f"{function.__module__}.{function.__qualname__}"
 
 
 @dataclass(frozen=True, slots=True)

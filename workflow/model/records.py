@@ -151,7 +151,7 @@ class RequestTaken:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The run ended (SUCCEEDED, FAILED, CANCELED), or its owner said goodbye (RESUMABLE)."""
+    """The run ended (SUCCESSFUL, FAILED, CANCELED), or its owner said goodbye (RESUMABLE)."""
 
     status: WorkflowStatus
     epoch: int
@@ -166,11 +166,13 @@ class SnapshotHead:
 
     Attributes:
         seq: the last segment folded into it.
+        began: when the epoch was claimed.
     """
 
     seq: int
     epoch: int
     owner: Owner
+    began: float
     status: WorkflowStatus
     goodbye: bool
     stalled: int

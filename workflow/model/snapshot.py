@@ -22,6 +22,7 @@ def compact(state: RunState) -> list[r.Record]:
             seq=state.seq,
             epoch=state.epoch,
             owner=state.owner,
+            began=state.began,
             status=state.status,
             goodbye=state.goodbye,
             stalled=state.stalled,

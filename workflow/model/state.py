@@ -89,6 +89,7 @@ class RunState:
 
     Attributes:
         seq: the last segment folded; 0 where only Created was.
+        began: when the epoch that goes on now was claimed, in seconds since 1970.
         goodbye: the owner left on purpose and nobody has claimed since.
         stalled: claims in a row without a commit or an expansion between them.
         culprits: steps that ran at each death since the last progress.
@@ -105,6 +106,7 @@ class RunState:
     epoch: int
     owner: Owner
     seq: int = 0
+    began: float = 0.0
     status: WorkflowStatus = WorkflowStatus.RUNNING
     goodbye: bool = False
     stalled: int = 0

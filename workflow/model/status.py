@@ -6,11 +6,11 @@ from enum import Enum
 
 
 class WorkflowStatus(str, Enum):
-    """What a user sees of a run. RESUMABLE: without an end, and its owner said goodbye or fell silent."""
+    """What a user sees of a run, in Ray's own words. RESUMABLE: no end, and its owner said goodbye or fell silent."""
 
     RUNNING = "RUNNING"
     RESUMABLE = "RESUMABLE"
-    SUCCEEDED = "SUCCEEDED"
+    SUCCESSFUL = "SUCCESSFUL"
     FAILED = "FAILED"
     CANCELED = "CANCELED"
 
@@ -23,7 +23,7 @@ class WorkflowStatus(str, Enum):
         return self in ENDS
 
 
-ENDS = frozenset({WorkflowStatus.SUCCEEDED, WorkflowStatus.FAILED, WorkflowStatus.CANCELED})
+ENDS = frozenset({WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED, WorkflowStatus.CANCELED})
 
 S = WorkflowStatus
 TRANSITIONS: dict[tuple[WorkflowStatus, str], WorkflowStatus] = {
@@ -31,7 +31,7 @@ TRANSITIONS: dict[tuple[WorkflowStatus, str], WorkflowStatus] = {
     (S.RUNNING, "silence"): S.RESUMABLE,
     (S.RUNNING, "claimed"): S.RUNNING,
     (S.RESUMABLE, "claimed"): S.RUNNING,
-    (S.RUNNING, "succeeded"): S.SUCCEEDED,
+    (S.RUNNING, "succeeded"): S.SUCCESSFUL,
     (S.RUNNING, "failed"): S.FAILED,
     (S.RUNNING, "canceled"): S.CANCELED,
     (S.FAILED, "retried"): S.RUNNING,

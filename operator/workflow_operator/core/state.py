@@ -22,7 +22,7 @@ class Event(str, Enum):
     CANCELED_UNOWNED = "canceled before it owned a run"
     REFUSED = "refused before it owned a run"
     SUPERSEDED = "run deleted, finished before, or owned by another"
-    LOG_SUCCEEDED = "log says SUCCEEDED"
+    LOG_SUCCEEDED = "log says SUCCESSFUL"
     LOG_FAILED = "log says FAILED"
     LOG_CANCELED = "log says CANCELED"
 

@@ -46,7 +46,7 @@ async def test_a_finished_run_leaves_its_log_its_name_and_one_index_entry(house:
     async with house.manager() as (manager, _):
         await finish(house, manager, new_run("a"))
         await eventually(lambda: not house.keys("owned/"))
-    assert house.keys("index/") == ["index/SUCCEEDED/w"]
+    assert house.keys("index/") == ["index/SUCCESSFUL/w"]
     assert house.keys("doorbell/") == []
     assert house.keys("managers/") == []
 
@@ -76,7 +76,7 @@ async def test_many_finished_runs_never_push_a_live_one_out(house: House, monkey
         waiting = asyncio.ensure_future(manager.wait(house.address(slow)))
         await asyncio.sleep(0)
         next(each for each in runner.tries if each.task.run.workflow_id == "slow").answer(returned())
-        assert (await soon(waiting)).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(waiting)).status is WorkflowStatus.SUCCESSFUL
 
 
 async def test_who_starts_under_a_name_that_is_taken_is_told_what_is_there(house: House) -> None:
@@ -108,7 +108,7 @@ async def test_a_restarted_manager_takes_its_runs_up_and_runs_no_committed_step(
         await house.abandon(manager)
     async with house.manager(incarnation="i2") as (manager, runner):
         ended = await soon(manager.wait(house.address(created)))
-        assert ended.status is WorkflowStatus.SUCCEEDED
+        assert ended.status is WorkflowStatus.SUCCESSFUL
         assert runner.started == ["b", "c"]
         assert owner_of(house) == ("m1", "i2", 2)
     invariants.check(house.inner, "w")
@@ -137,7 +137,7 @@ async def test_a_start_whose_answer_was_lost_goes_on_in_the_next_incarnation(hou
             await soon(manager.start(created))
         await house.abandon(manager)
     async with house.manager(incarnation="i2") as (manager, _):
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
 async def test_a_start_whose_answer_was_lost_goes_on_in_the_same_incarnation_too(house: House) -> None:
@@ -147,7 +147,7 @@ async def test_a_start_whose_answer_was_lost_goes_on_in_the_same_incarnation_too
     async with house.manager() as (manager, _):
         with pytest.raises(StoreUnavailable):
             await soon(manager.start(created))
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
 async def test_one_damaged_run_keeps_no_other_from_being_taken_up(
@@ -160,7 +160,7 @@ async def test_one_damaged_run_keeps_no_other_from_being_taken_up(
     segment = f"workflows/bad/runs/1-{bad.run_uuid}/log/{1:020d}"
     house.inner.overwrite(segment, b"torn")
     async with house.manager(incarnation="i2") as (manager, _):
-        assert (await soon(manager.wait(house.address(good)))).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(manager.wait(house.address(good)))).status is WorkflowStatus.SUCCESSFUL
         with pytest.raises(Corrupt, match=segment):
             await soon(manager.wait(house.address(bad)))
     assert segment in caplog.text
@@ -168,7 +168,7 @@ async def test_one_damaged_run_keeps_no_other_from_being_taken_up(
 
 async def test_an_end_whose_hints_were_not_written_is_put_right_by_the_next_incarnation(house: House) -> None:
     async with house.manager() as (manager, _):
-        house.store.fail("create", key="index/SUCCEEDED", times=10_000)
+        house.store.fail("create", key="index/SUCCESSFUL", times=10_000)
         created = new_run("a")
         house.keep_function(created)
         await soon(manager.start(created))
@@ -177,7 +177,7 @@ async def test_an_end_whose_hints_were_not_written_is_put_right_by_the_next_inca
     assert house.keys("index/") == ["index/RUNNING/w"]
     house.store = type(house.store)(house.inner)
     async with house.manager(incarnation="i2"):
-        assert house.keys("index/") == ["index/SUCCEEDED/w"]
+        assert house.keys("index/") == ["index/SUCCESSFUL/w"]
         assert house.keys("owned/") == []
 
 
@@ -200,11 +200,11 @@ async def test_an_owner_that_only_waits_learns_that_it_was_fenced_and_stops_its_
         await eventually(lambda: old_runner.started == ["a"])
         waiting = asyncio.ensure_future(old.wait(house.address(created)))
         await soon(new.claim(ClaimRequest("w", 1, take_over=True)))
-        assert (await soon(new.wait(house.address(created)))).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(new.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
         written = invariants.log_bytes(house.inner, "w")
 
         await eventually(lambda: old_runner.stopped == ["a"])
-        assert (await soon(waiting)).status is WorkflowStatus.SUCCEEDED  # it follows the log of the new owner
+        assert (await soon(waiting)).status is WorkflowStatus.SUCCESSFUL  # it follows the log of the new owner
         old_runner.of("a").answer(returned("too late"))
         await eventually(lambda: not house.keys("owned/m1/"))
         assert old.live == 0
@@ -228,7 +228,7 @@ async def test_an_outcome_of_a_fenced_owner_is_not_committed(house: House) -> No
         await eventually(lambda: new_runner.started == ["a", "b"])
         assert new_runner.of("b").task.parents[0].value.inline == b"new"
         new_runner.of("b").answer(returned())
-        assert (await soon(new.wait(house.address(created)))).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(new.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
     invariants.check(house.inner, "w")
 
 
@@ -254,7 +254,7 @@ async def test_seeing_a_run_through_claims_it_where_its_owner_falls_silent(house
         await asyncio.sleep(0)
         assert not waiting.done()
         house.clock.now += SILENT
-        assert (await soon(waiting)).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(waiting)).status is WorkflowStatus.SUCCESSFUL
         assert owner_of(house)[0] == "m2"
 
 
@@ -296,7 +296,7 @@ async def test_a_run_that_lives_here_is_given_to_its_own_object_only(
 async def test_an_ended_run_is_not_claimed(house: House) -> None:
     async with house.manager() as (manager, _), house.manager("m2") as (second, _):
         await finish(house, manager, new_run("a"))
-        with pytest.raises(WorkflowConflict, match="has ended SUCCEEDED"):
+        with pytest.raises(WorkflowConflict, match="has ended SUCCESSFUL"):
             await soon(second.claim(ClaimRequest("w", 1, take_over=True, retry_failed=True)))
 
 

@@ -46,7 +46,7 @@ async def test_an_error_of_the_engine_is_a_bug_a_goodbye_and_resumable(
         assert "the engine broke" in caplog.text
     async with house.manager("m2") as (second, _):
         await soon(second.claim(ClaimRequest("w", 1)))
-        assert (await soon(second.wait(house.address(created)))).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(second.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
 def _with_status(house: House, status: WorkflowStatus) -> RunView | None:
@@ -74,7 +74,7 @@ OUTAGES: dict[str, Callable[[House], None]] = {
     "its answers": lambda house: house.store.fail("create", key="/log/", times=5, after=True),
     "every read": lambda house: house.store.fail("get", times=5),
     "every list": lambda house: house.store.fail("list", times=5),
-    "the hints of the end": lambda house: house.store.fail("create", key="index/SUCCEEDED", times=5),
+    "the hints of the end": lambda house: house.store.fail("create", key="index/SUCCESSFUL", times=5),
     "the heartbeat": lambda house: house.store.fail("overwrite", times=5),
     "removing": lambda house: house.store.fail("delete", times=5),
 }
@@ -91,7 +91,7 @@ async def test_a_run_survives_a_store_that_is_away_for_a_while(
         await soon(manager.start(created))
         OUTAGES[name](house)
         ended = await soon(manager.see_through(house.address(created)))
-        assert ended.status is WorkflowStatus.SUCCEEDED
+        assert ended.status is WorkflowStatus.SUCCESSFUL
         assert runner.started == ["a", "b"]
         await eventually(lambda: not house.keys("owned/"))
     invariants.check(house.inner, "w")
@@ -112,7 +112,7 @@ async def test_a_claim_that_met_an_outage_leaves_no_run_without_a_driver(house: 
             assert view is not None
             if view.owner is not None and view.owner.manager != "m2":
                 await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
-        assert (await soon(second.wait(house.address(created)))).status is WorkflowStatus.SUCCEEDED
+        assert (await soon(second.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
     invariants.check(house.inner, "w")
 
 

@@ -41,7 +41,7 @@ async def test_a_child_starts_only_once_its_parents_outcomes_are_stored(house: H
 
     async with house.manager(script=script) as (manager, runner):
         ended = await finish(house, manager, new_run("a b c:a,b"))
-    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert ended.status is WorkflowStatus.SUCCESSFUL
     assert ended.outcome is not None
     assert ended.outcome.value.inline == b"c"
     assert sorted(runner.started) == ["a", "b", "c"]
@@ -57,11 +57,11 @@ async def test_a_shared_step_runs_once(house: House) -> None:
 @pytest.mark.parametrize(
     ("max_retries", "raises", "tries", "status"),
     [
-        pytest.param(1, 0, 1, "SUCCEEDED", id="the first try returns"),
-        pytest.param(3, 2, 3, "SUCCEEDED", id="three tries: the third returns"),
+        pytest.param(1, 0, 1, "SUCCESSFUL", id="the first try returns"),
+        pytest.param(3, 2, 3, "SUCCESSFUL", id="three tries: the third returns"),
         pytest.param(3, 3, 3, "FAILED", id="three tries in all, no fourth"),
         pytest.param(1, 1, 1, "FAILED", id="one try unless asked for more"),
-        pytest.param(-1, 7, 8, "SUCCEEDED", id="without end"),
+        pytest.param(-1, 7, 8, "SUCCESSFUL", id="without end"),
     ],
 )
 async def test_tries(house: House, max_retries: int, raises: int, tries: int, status: str) -> None:
@@ -91,7 +91,7 @@ async def test_catching_comes_behind_all_tries(house: House, max_retries: int) -
     script = lambda task: raised("a") if task.step_id == "a" else returned()  # noqa: E731
     async with house.manager(script=script) as (manager, runner):
         ended = await finish(house, manager, new_run(dag))
-    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert ended.status is WorkflowStatus.SUCCESSFUL
     assert runner.started == ["a"] * max_retries + ["b"]
     (caught,) = runner.of("b").task.parents
     assert (caught.caught, caught.wraps, caught.value.inline) == (True, 0, b"pickled error")
@@ -139,7 +139,7 @@ async def test_a_dynamic_step_that_catches_covers_its_sub_dag(house: House) -> N
 
     async with house.manager(script=script) as (manager, runner):
         ended = await finish(house, manager, new_run(runs.graph("x y:x", x=CATCH)))
-    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert ended.status is WorkflowStatus.SUCCESSFUL
     assert runner.stopped == ["x/slow"]
     assert runner.of("y").task.parents[0].caught
     assert "x/end" not in runner.started
@@ -178,7 +178,7 @@ async def test_a_recursion_of_1000_takes_the_same_records_at_any_depth(house: Ho
 
     async with house.manager(script=script) as (manager, runner):
         ended = await soon(finish(house, manager, new_run("s0")), 60)
-    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert ended.status is WorkflowStatus.SUCCESSFUL
     assert len(runner.tries) == depth + 1
     sizes = [len(data) for data in invariants.log_bytes(house.inner, "w").values()]
     assert max(sizes) < 3_000
@@ -246,6 +246,6 @@ async def test_a_long_run_writes_snapshots_and_resumes_from_the_newest(
     assert snapshots
     async with house.manager(incarnation="i2") as (manager, runner):
         ended = await soon(manager.wait(house.address(created)))
-        assert ended.status is WorkflowStatus.SUCCEEDED
+        assert ended.status is WorkflowStatus.SUCCESSFUL
         assert runner.started == ["s39"]
     invariants.check(house.inner, "w")

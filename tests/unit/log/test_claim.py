@@ -162,9 +162,9 @@ def test_an_owner_that_commits_while_a_claim_is_on_its_way_keeps_its_commit(scen
 
 def test_an_owner_that_ends_the_run_while_a_claim_is_on_its_way_ends_it(scene: Scene) -> None:
     def finish() -> None:
-        scene.log().append(1, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCEEDED, 1, 1.0)])
+        scene.log().append(1, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
 
-    with pytest.raises(WorkflowConflict, match="has ended SUCCEEDED"):
+    with pytest.raises(WorkflowConflict, match="has ended SUCCESSFUL"):
         scene.claim("m2", StopAt(points.BEFORE_CLAIM, finish), take_over=True)
     invariants.check(scene.store, "w")
 
@@ -278,7 +278,7 @@ def test_a_zombie_held_at_its_commit_for_the_life_of_the_next_owner_writes_nothi
     thread.start()
     assert hold.here.wait(10)
     state = scene.claim("m2", take_over=True)
-    end: list[r.Record] = [runs.committed("a", 2), runs.committed("b", 2), r.StatusChanged(S.SUCCEEDED, 2, 1.0)]
+    end: list[r.Record] = [runs.committed("a", 2), runs.committed("b", 2), r.StatusChanged(S.SUCCESSFUL, 2, 1.0)]
     scene.log().append(state.seq + 1, end)
     before = invariants.log_bytes(scene.store, "w")
     hold.let_go()

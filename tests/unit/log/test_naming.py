@@ -104,9 +104,9 @@ def test_an_owner_whose_run_is_not_the_one_named_is_told(store: MemoryStore) -> 
 @pytest.mark.parametrize("workflow_id", ["w", "a/b", "Ünï " * 100], ids=["plain", "odd", "long"])
 def test_the_index_tells_the_whole_id(store: MemoryStore, workflow_id: str) -> None:
     naming.index(store, workflow_id, S.RUNNING, replaces=())
-    naming.index(store, workflow_id, S.SUCCEEDED, replaces=(S.RUNNING,))
+    naming.index(store, workflow_id, S.SUCCESSFUL, replaces=(S.RUNNING,))
     assert list(naming.indexed(store, S.RUNNING)) == []
-    assert list(naming.indexed(store, S.SUCCEEDED)) == [workflow_id]
+    assert list(naming.indexed(store, S.SUCCESSFUL)) == [workflow_id]
     naming.unindex(store, workflow_id)
     assert not list(store.list(""))
 

@@ -101,8 +101,8 @@ def test_an_earlier_attempt_ends_nothing(store: MemoryStore) -> None:
 
 
 def test_the_end_that_was_first_holds(store: MemoryStore) -> None:
-    make(store, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCEEDED, 1, 1.0)], alive=False)
-    assert end(store) is S.SUCCEEDED
+    make(store, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)], alive=False)
+    assert end(store) is S.SUCCESSFUL
 
 
 def test_a_run_that_does_not_exist_yet_is_ended_by_a_tombstone(store: MemoryStore) -> None:
@@ -238,7 +238,7 @@ def test_the_rendering_of_a_result_is_read_through_dynamic_steps(store: MemorySt
         [runs.committed("a")],
         [runs.expanded("b", runs.graph("b/1"))],
         [runs.expanded("b/1", runs.graph("b/1/1"))],
-        [r.StepCommitted("b/1/1", 1, runs.value(), text='{"x": 1}'), r.StatusChanged(S.SUCCEEDED, 1, 1.0)],
+        [r.StepCommitted("b/1/1", 1, runs.value(), text='{"x": 1}'), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)],
     )
     view = read_run(store, "w")
     assert view is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workflow.errors import Corrupt, Invalid
+from workflow.errors import Corrupt, Invalid, StoreUnavailable
 from workflow.log import values
 
 
@@ -47,6 +47,16 @@ def test_what_cannot_be_pickled_says_what_to_do() -> None:
 def test_what_cannot_be_unpickled_names_both_sides() -> None:
     with pytest.raises(Invalid, match=r"written by python 2, .*read by python 3.* cloudpickle"):
         values.loads(b"no pickle", unknown, "python 2")
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_value() -> None:
+    def away(*_: Any) -> Any:
+        raise StoreUnavailable("no answer")
+
+    with pytest.raises(StoreUnavailable):
+        values.dumps(Marked("x"), lambda obj: away() if isinstance(obj, Marked) else None)
+    with pytest.raises(StoreUnavailable):
+        values.loads(values.dumps(Marked("x"), marking), away)
 
 
 def test_a_mark_read_where_nothing_resolves_it_is_named() -> None:

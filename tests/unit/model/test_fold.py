@@ -61,7 +61,7 @@ def in_status(status: WorkflowStatus) -> RunState:
     before: dict[WorkflowStatus, list[r.Record]] = {
         S.RUNNING: [],
         S.RESUMABLE: [ended(S.RESUMABLE)],
-        S.SUCCEEDED: [committed("a"), ended(S.SUCCEEDED)],
+        S.SUCCESSFUL: [committed("a"), ended(S.SUCCESSFUL)],
         S.FAILED: [failed("a"), ended(S.FAILED)],
         S.CANCELED: [ended(S.CANCELED)],
     }
@@ -71,7 +71,7 @@ def in_status(status: WorkflowStatus) -> RunState:
 EVENTS: dict[str, Callable[[RunState], r.Record]] = {
     "goodbye": lambda state: ended(S.RESUMABLE),
     "claimed": lambda state: claimed(2),
-    "succeeded": lambda state: ended(S.SUCCEEDED),
+    "succeeded": lambda state: ended(S.SUCCESSFUL),
     "failed": lambda state: ended(S.FAILED),
     "canceled": lambda state: ended(S.CANCELED),
     "retried": lambda state: claimed(2, retry_failed=1),
@@ -96,7 +96,7 @@ def test_ends_are_closed_to_all_but_what_the_table_of_transitions_says(status: W
 
 def test_success_needs_the_outcome_of_the_output() -> None:
     with pytest.raises(Corrupt, match="its output step has no outcome"):
-        runs.state_of(graph("a"), [ended(S.SUCCEEDED)])
+        runs.state_of(graph("a"), [ended(S.SUCCESSFUL)])
 
 
 @pytest.mark.parametrize(

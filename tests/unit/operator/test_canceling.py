@@ -55,7 +55,7 @@ CANCELING = {
     "cluster dead": Case(canceling(read(view()), cluster(head=None)), Phase.CANCELING, "EndingRun", (EndRun,)),
     "no run yet": Case(canceling(read()), Phase.CANCELING, "EndingRun", (EndRun,)),
     "log says canceled": Case(canceling(read(view(W.CANCELED))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
-    "log says succeeded": Case(canceling(read(view(W.SUCCEEDED))), Phase.SUCCEEDED, "Succeeded", (DeleteCluster,)),
+    "log says succeeded": Case(canceling(read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded", (DeleteCluster,)),
     "another runs it": Case(canceling(read(view(owner=OTHER))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
     "another left it": Case(
         canceling(read(view(owner=OTHER), RESUMABLE)), Phase.CANCELED, "Canceled", (DeleteCluster,)

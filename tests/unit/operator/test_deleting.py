@@ -74,7 +74,7 @@ DELETED = {
         {"spec_": ALL_GONE, "epoch": 1},
         (RemoveFinalizer,),
     ),
-    "on success, succeeded": (Phase.SUCCEEDED, read(view(W.SUCCEEDED)), {"spec_": ON_SUCCESS}, (DeleteCheckpoints,)),
+    "on success, succeeded": (Phase.SUCCEEDED, read(view(W.SUCCESSFUL)), {"spec_": ON_SUCCESS}, (DeleteCheckpoints,)),
     "on success, failed": (Phase.FAILED, read(view(W.FAILED)), {"spec_": ON_SUCCESS}, (RemoveFinalizer,)),
     "another's run": (Phase.PENDING, read(view(owner=OTHER)), {"spec_": KEPT}, (RemoveFinalizer,)),
     "another left it, submission on its way": (

@@ -18,7 +18,7 @@ from workflow_operator.core import names
 from workflow_operator.core.log_view import Owner, WorkflowStatus
 from workflow_operator.core.observation import Observation
 
-RIVAL = {"leaves": WorkflowStatus.RESUMABLE, "succeeds": WorkflowStatus.SUCCEEDED, "fails": WorkflowStatus.FAILED}
+RIVAL = {"leaves": WorkflowStatus.RESUMABLE, "succeeds": WorkflowStatus.SUCCESSFUL, "fails": WorkflowStatus.FAILED}
 KINDS = st.frozensets(st.sampled_from(["selecting", "coded", "manual", "given", "stranger"]))
 
 

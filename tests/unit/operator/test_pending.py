@@ -135,7 +135,7 @@ PENDING = {
         expect={"n": 1, "run_id": "theirs"},
     ),
     "succeeded before": Case(
-        pending(read(view(W.SUCCEEDED, owner=OTHER, result_text='{"total": 7}')), NAMED),
+        pending(read(view(W.SUCCESSFUL, owner=OTHER, result_text='{"total": 7}')), NAMED),
         Phase.SUCCEEDED,
         "AlreadyCompleted",
         expect={"result": {"total": 7}, "attempt": 0, "n": 1},
@@ -169,7 +169,7 @@ PENDING = {
         (DeleteCluster, CreateCluster),
         expect={"attempt": 4},
     ),
-    "status lost, run over": Case(pending(read(view(W.SUCCEEDED))), Phase.SUCCEEDED, "Succeeded"),
+    "status lost, run over": Case(pending(read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded"),
     "canceled before it began": Case(pending(spec_=CANCELED), Phase.CANCELED, "Canceled"),
     "canceled while another runs it": Case(
         replace(pending(read(view(owner=OTHER))), workflow=workflow(state(Phase.PENDING, 2), spec=CANCELED)),

@@ -124,7 +124,7 @@ RESUMING = {
     "end is in the log": Case(
         resumable(run=read(view(W.FAILED, reason="ResumesExhausted"))), Phase.FAILED, "ResumesExhausted"
     ),
-    "had succeeded before the head died": Case(resumable(run=read(view(W.SUCCEEDED))), Phase.SUCCEEDED, "Succeeded"),
+    "had succeeded before the head died": Case(resumable(run=read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded"),
     "store down": Case(resumable(run=RunUnread(StoreTrouble.UNAVAILABLE, "no")), Phase.RESUMABLE, "StoreUnavailable"),
     "another object goes on": Case(resumable(run=read(view(owner=OTHER, epoch=2))), Phase.FAILED, "Superseded"),
     "id in use before it owned": Case(

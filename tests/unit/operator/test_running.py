@@ -128,7 +128,7 @@ RUNNING = {
     ),
     "store down": Case(running(run=RunUnread(StoreTrouble.UNAVAILABLE, "no")), Phase.RUNNING, "StoreUnavailable"),
     "log says succeeded, head dead": Case(
-        failing(cluster(head=None), run=read(view(W.SUCCEEDED, result_text="42"))),
+        failing(cluster(head=None), run=read(view(W.SUCCESSFUL, result_text="42"))),
         Phase.SUCCEEDED,
         "Succeeded",
         (DeleteCluster,),
@@ -159,7 +159,7 @@ RUNNING = {
         (DeleteCluster,),
     ),
     "result too large": Case(
-        running(run=read(view(W.SUCCEEDED, result_text='"' + "x" * 5000 + '"'))),
+        running(run=read(view(W.SUCCESSFUL, result_text='"' + "x" * 5000 + '"'))),
         Phase.SUCCEEDED,
         "Succeeded",
         (DeleteCluster,),

@@ -309,7 +309,7 @@ class World:
         if run.committed < STEPS:
             run.committed, run.stalled = run.committed + 1, 0
         else:
-            run.status, run.reason = WorkflowStatus.SUCCEEDED, ""
+            run.status, run.reason = WorkflowStatus.SUCCESSFUL, ""
 
     def mishap(self, cluster: FakeCluster, kind: str) -> None:
         """What may happen to a cluster: its head dies, its head's container restarts, a queue, deletion."""

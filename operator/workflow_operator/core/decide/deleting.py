@@ -105,7 +105,7 @@ def _goes(turn: Turn) -> bool:
     """The checkpoints of this ended run go with the object."""
     retention, view = _retention(turn), turn.facts.view
     succeeded = turn.state.condition("Succeeded") is not None
-    succeeded = succeeded or (view is not None and view.status is WorkflowStatus.SUCCEEDED)
+    succeeded = succeeded or (view is not None and view.status is WorkflowStatus.SUCCESSFUL)
     return retention is Retention.DELETE or (retention is Retention.DELETE_ON_SUCCESS and succeeded)
 
 

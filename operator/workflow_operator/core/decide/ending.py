@@ -18,7 +18,7 @@ from workflow_operator.core.state import Event
 
 RESULT_LIMIT = 4096
 _EVENTS = {
-    WorkflowStatus.SUCCEEDED: Event.LOG_SUCCEEDED,
+    WorkflowStatus.SUCCESSFUL: Event.LOG_SUCCEEDED,
     WorkflowStatus.FAILED: Event.LOG_FAILED,
     WorkflowStatus.CANCELED: Event.LOG_CANCELED,
 }
@@ -71,12 +71,12 @@ def _stop(turn: Turn, outcome: Outcome) -> Outcome:
 def _ended(turn: Turn, view: RunView, event: Event, note: Note) -> Outcome:
     changes = {"completion_time": round(view.ended, 3) if view.ended is not None else turn.now}
     outcome = turn.moved(event, note, None, **changes, **_result(view))
-    return outcome if view.status is WorkflowStatus.SUCCEEDED else _stop(turn, outcome)
+    return outcome if view.status is WorkflowStatus.SUCCESSFUL else _stop(turn, outcome)
 
 
 def _finished_before(turn: Turn, view: RunView) -> Outcome:
     taken = {"n": view.n, "run_id": view.run_uuid, "workflow_id": view.workflow_id}
-    if view.status is WorkflowStatus.SUCCEEDED:
+    if view.status is WorkflowStatus.SUCCESSFUL:
         text = f"workflow id {view.workflow_id!r} had succeeded before; its stored result is taken over"
         outcome = _ended(turn, view, Event.LOG_SUCCEEDED, Note("AlreadyCompleted", text))
         return Outcome(outcome.state.model_copy(update=taken), outcome.note, outcome.actions, None)
@@ -88,7 +88,7 @@ def _finished_before(turn: Turn, view: RunView) -> Outcome:
 
 
 def _reason_of_end(view: RunView) -> Note:
-    if view.status is WorkflowStatus.SUCCEEDED:
+    if view.status is WorkflowStatus.SUCCESSFUL:
         return Note("Succeeded", f"{view.counts.succeeded} of {view.counts.total} steps succeeded")
     error = view.error
     if error is None:
@@ -100,7 +100,7 @@ def _reason_of_end(view: RunView) -> Note:
 
 def _result(view: RunView) -> dict[str, Any]:
     text = view.result_text
-    if view.status is not WorkflowStatus.SUCCEEDED or text is None:
+    if view.status is not WorkflowStatus.SUCCESSFUL or text is None:
         return {}
     if len(text) > RESULT_LIMIT:
         return {"result_location": f"too large for the status: read it with workflow.get_output({view.workflow_id!r})"}

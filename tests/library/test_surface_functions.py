@@ -1,0 +1,142 @@
+"""What may be a step, and where a step may stand in the arguments of another."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import workflow
+from tests.support.marks import Marks
+from workflow.errors import Invalid
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+
+@workflow.step
+def number(value: int) -> int:
+    return value
+
+
+@workflow.step
+def same(value: Any) -> Any:
+    return value
+
+
+# --- what may be a step ---
+
+
+class Till:
+    """Takes money."""
+
+    def __init__(self, fee: int) -> None:
+        self.fee = fee
+
+    @workflow.step
+    def charge(self, price: int) -> int:
+        return price + self.fee
+
+    def plain(self, price: int) -> int:
+        return price + self.fee
+
+    @staticmethod
+    @workflow.step
+    def free(price: int) -> int:
+        return price
+
+
+def test_a_method_is_a_step_with_its_object() -> None:
+    assert Till(3).charge.step(number.step(10)).run() == 13
+    assert workflow.step(Till(4).plain).step(10).run() == 14
+    assert Till.free.step(10).run() == 10
+
+
+def test_a_lambda_and_a_partial_are_steps(wid: str) -> None:
+    assert workflow.step(lambda a, b: a * b).step(6, number.step(7)).run() == 42
+    base = functools.partial(int, base=2)
+    assert workflow.step(functools.partial(base)).step("101").run(wid) == 5
+    assert workflow.get_output(wid, name="builtins.int") == 5
+
+
+def test_an_async_function_is_awaited(marks: Marks) -> None:
+    @workflow.step(max_retries=2)
+    async def fetched(path: str) -> str:
+        import asyncio
+
+        await asyncio.sleep(0)
+        marks.started("fetched")
+        if marks.starts()["fetched"] == 1:
+            raise ConnectionError("no answer")
+        return path.upper()
+
+    assert fetched.step("a").run() == "A"
+    assert marks.starts() == {"fetched": 2}
+
+
+def test_a_generator_function_is_refused() -> None:
+    with pytest.raises(Invalid, match="lines is a generator function.*return a list"):
+
+        @workflow.step
+        def lines() -> Any:
+            yield "a"
+
+    with pytest.raises(Invalid, match="rows is a generator function"):
+
+        @workflow.step
+        async def rows() -> Any:
+            yield "a"
+
+
+def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
+    with pytest.raises(Invalid, match="value returned by step .*a generator cannot be pickled"):
+        workflow.step(lambda: (each for each in "abc")).step().run()
+
+
+def test_what_is_no_function_is_refused() -> None:
+    with pytest.raises(Invalid, match="is for functions, not for a str"):
+        workflow.step("number")  # type: ignore[call-overload]
+
+
+# --- where a step may stand ---
+
+
+@dataclass(frozen=True)
+class Order:
+    city: str
+    price: Any
+
+
+@pytest.mark.parametrize(
+    ("holds", "value"),
+    [
+        pytest.param(lambda step: [step, 2], [1, 2], id="list"),
+        pytest.param(lambda step: (step, (step,)), (1, (1,)), id="tuple"),
+        pytest.param(lambda step: {"a": {"b": step}}, {"a": {"b": 1}}, id="dict"),
+        pytest.param(lambda step: {step: "a"}, {1: "a"}, id="key of a dict"),
+        pytest.param(lambda step: {step, 2}, {1, 2}, id="set"),
+        pytest.param(lambda step: frozenset({step}), frozenset({1}), id="frozenset"),
+        pytest.param(lambda step: Order("SAN", step), Order("SAN", 1), id="dataclass"),
+        pytest.param(lambda step: [Order("SAN", [step])], [Order("SAN", [1])], id="dataclass in a list"),
+    ],
+)
+def test_a_step_inside_a_container_arrives_as_its_value(holds: Any, value: Any) -> None:
+    assert same.step(holds(number.step(1))).run() == value
+
+
+def test_a_step_inside_a_numpy_array_of_objects_arrives_as_its_value() -> None:
+    held = np.array([number.step(1), 2, [number.step(3)]], dtype=object)
+    assert same.step(held).run().tolist() == [1, 2, [3]]
+
+
+# --- options ---
+
+
+@pytest.mark.parametrize("given", ["x", 3, [("a", 1)]])
+def test_metadata_that_is_no_dict_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="metadata must be a dict of JSON values, got"):
+        number.options(metadata=given)
+    with pytest.raises(ValueError, match="metadata must be a dict of JSON values, got"):
+        number.step(1).run(metadata=given)

@@ -1,0 +1,145 @@
+"""The management calls of Ray 1.12 beside those of `test_management`: metadata, outputs in the background, resume_all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+
+import workflow
+from tests.support.marks import Marks
+from workflow.errors import WorkflowNotFound
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+
+@workflow.step
+def held(marks: Marks, name: str) -> str:
+    marks.started(name)
+    marks.pass_gate(name)
+    return name
+
+
+@workflow.step
+def fails_once(marks: Marks, name: str) -> str:
+    marks.started(name)
+    if marks.starts()[name] == 1:
+        raise ValueError("no luck")
+    return name
+
+
+@workflow.step
+def twice(value: str) -> str:
+    return value * 2
+
+
+# --- metadata ---
+
+
+def test_metadata_of_a_workflow_and_of_a_step(wid: str, marks: Marks) -> None:
+    marks.open("a")
+    first = held.options(name="first", metadata={"k1": "v1"}, num_cpus=0.5, max_retries=2).step(marks, "a")
+    twice.options(name="second").step(first).run(wid, metadata={"k2": [1, None]})
+
+    of_run = workflow.get_metadata(wid)
+    assert of_run["status"] == "SUCCESSFUL"
+    assert of_run["user_metadata"] == {"k2": [1, None]}
+    of_first = workflow.get_metadata(wid, "first")
+    assert of_first["name"] == "first"
+    assert of_first["user_metadata"] == {"k1": "v1"}
+    assert of_first["step_options"] == {
+        "step_type": "FUNCTION",
+        "max_retries": 2,
+        "catch_exceptions": False,
+        "ray_options": {"num_cpus": 0.5},
+    }
+    of_second = workflow.get_metadata(wid, name="second")
+    assert of_second["user_metadata"] == {}
+    times = [of_run["stats"], of_first["stats"], of_second["stats"]]
+    assert (
+        times[0]["start_time"]
+        < times[1]["start_time"]
+        <= times[1]["end_time"]
+        <= times[2]["start_time"]
+        <= times[2]["end_time"]
+        <= times[0]["end_time"]
+    )
+
+
+def test_metadata_of_what_runs_and_of_what_was_canceled_has_no_end_time(wid: str, marks: Marks) -> None:
+    held.options(name="step").step(marks, "never").run_async(wid)
+    marks.wait_started("never")
+    assert workflow.get_metadata(wid)["status"] == "RUNNING"
+    assert set(workflow.get_metadata(wid)["stats"]) == {"start_time"}
+    assert set(workflow.get_metadata(wid, "step")["stats"]) == {"start_time"}
+    workflow.cancel(wid)
+    assert workflow.get_metadata(wid)["status"] == "CANCELED"
+    assert set(workflow.get_metadata(wid)["stats"]) == {"start_time"}
+
+
+def test_metadata_of_a_workflow_that_failed_and_was_resumed_tells_the_later_times(wid: str, marks: Marks) -> None:
+    with pytest.raises(ValueError, match="no luck"):
+        fails_once.step(marks, "a").run(wid)
+    failed = workflow.get_metadata(wid)
+    assert failed["status"] == "FAILED"
+    assert workflow.resume(wid) == "a"
+    resumed = workflow.get_metadata(wid)
+    assert resumed["status"] == "SUCCESSFUL"
+    assert resumed["stats"]["start_time"] > failed["stats"]["end_time"] > failed["stats"]["start_time"]
+
+
+def test_metadata_of_a_nested_workflow_tells_each_steps_own(wid: str, marks: Marks) -> None:
+    @workflow.step(name="outer", metadata={"o": 1})
+    def outer() -> Any:
+        return twice.options(name="inner", metadata={"i": 2}).step("a")
+
+    assert outer.step().run(wid) == "aa"
+    of_outer, of_inner = workflow.get_metadata(wid, "outer"), workflow.get_metadata(wid, "inner")
+    assert (of_outer["user_metadata"], of_inner["user_metadata"]) == ({"o": 1}, {"i": 2})
+    assert of_inner["stats"]["start_time"] >= of_outer["stats"]["end_time"]
+
+
+def test_metadata_of_what_is_unknown_is_not_found(wid: str) -> None:
+    twice.step("a").run(wid)
+    with pytest.raises(WorkflowNotFound, match="no workflow"):
+        workflow.get_metadata(f"not-{wid}")
+    with pytest.raises(WorkflowNotFound, match="no workflow"):
+        workflow.get_metadata(f"not-{wid}", "twice")
+    with pytest.raises(WorkflowNotFound, match="has no step 'thrice'; it has"):
+        workflow.get_metadata(wid, "thrice")
+
+
+# --- outputs in the background ---
+
+
+def test_an_output_in_the_background_is_a_reference_at_once(wid: str, marks: Marks) -> None:
+    twice.step(held.options(name="first").step(marks, "a")).run_async(wid)
+    whole, first = workflow.get_output_async(wid), workflow.get_output_async(wid, name="first")
+    assert not ray.wait([whole, first], timeout=0)[0]
+    marks.open("a")
+    assert ray.get([whole, first]) == ["aa", "a"]
+
+
+def test_an_output_in_the_background_raises_what_the_workflow_failed_with(wid: str, marks: Marks) -> None:
+    with pytest.raises(ValueError, match="no luck"):
+        fails_once.options(name="only").step(marks, "a").run(wid)
+    with pytest.raises(ValueError, match="no luck"):
+        ray.get(workflow.get_output_async(wid))
+    with pytest.raises(ValueError, match="no luck"):
+        ray.get(workflow.get_output_async(wid, name="only"))
+    with pytest.raises(WorkflowNotFound):
+        workflow.get_output_async(f"not-{wid}")
+
+
+# --- resume_all ---
+
+
+def test_resume_all_tries_failed_ones_again_only_where_asked(wid: str, marks: Marks) -> None:
+    for name in ("a", "b"):
+        with pytest.raises(ValueError, match="no luck"):
+            fails_once.step(marks, name).run(f"{wid}-{name}")
+    assert not [each for each, _ in workflow.resume_all() if each.startswith(wid)]
+    resumed = dict(workflow.resume_all(include_failed=True))
+    assert ray.get([resumed[f"{wid}-a"], resumed[f"{wid}-b"]]) == ["a", "b"]
+    assert marks.starts() == {"a": 2, "b": 2}

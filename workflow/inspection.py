@@ -1,0 +1,205 @@
+"""What a user looks at: status, outputs and metadata of workflows, and the list of all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+
+from workflow import reading
+from workflow.engine.client import Client, Handle
+from workflow.engine.delivery import value_of, whole_resolver
+from workflow.engine.messages import RunAddress
+from workflow.engine.run_loop import end_of
+from workflow.engine.worker import blobs_of, materialize
+from workflow.errors import Invalid, WorkflowNotFound
+from workflow.log import naming
+from workflow.log.run_log import RunLog
+from workflow.model.records import NO_RUN
+from workflow.model.state import RunState, StepState
+from workflow.model.status import WorkflowStatus
+from workflow.session import here, store_in_use
+
+STEP_POLL = 0.2
+"""Seconds between looks into the log while a step's outcome is waited for."""
+
+
+def get_status(workflow_id: str) -> WorkflowStatus:
+    """Where a workflow stands.
+
+    Raises:
+        WorkflowNotFound: nothing is stored under this id.
+    """
+    store = store_in_use()
+    view = reading.read_run(store, workflow_id)
+    if view is None or (view.tombstone and view.reason in NO_RUN):
+        raise WorkflowNotFound(f"no workflow {workflow_id!r} is stored at {store.url}", workflow_id=workflow_id)
+    return reading.status_of(store, view)
+
+
+def get_output(workflow_id: str, *, name: str | None = None) -> Any:
+    """The value of a workflow, or of one of its steps; waits for it where the workflow runs.
+
+    Args:
+        workflow_id: which.
+        name: a step's id or name; the workflow's own output where None.
+
+    Raises:
+        WorkflowNotFound: no such workflow, or no such step in it.
+        Whatever the workflow failed with.
+    """
+    client = here()
+    created = client.find(workflow_id)
+    log = RunLog(store_in_use(), created)
+    state = log.replay()
+    run = RunAddress(store_in_use().url, created.workflow_id, created.n, created.run_uuid)
+    if name is not None:
+        return _step_output(client, log, state, run, name)
+    return value_of(end_of(state, run) if state.ended else client.wait(client.attach(created)))
+
+
+def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
+    """Like `get_output`, but returns an ObjectRef of the value at once.
+
+    Raises:
+        WorkflowNotFound: no such workflow. What else `get_output` raises, `ray.get` of the reference does.
+    """
+    client = here()
+    created = client.find(workflow_id)
+    if name is not None:
+        return _get_output.remote(workflow_id, name)
+    return output_of(client.attach(created))
+
+
+def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
+    """What is known of a workflow, or of one of its steps, beside its value.
+
+    Args:
+        workflow_id: which.
+        name: a step's id or name.
+
+    Returns:
+        For a workflow: `status`, `user_metadata` and `stats` with `start_time` (of the last `run` or `resume` of it)
+        and, where it has succeeded or failed, `end_time`. For a step: `name`, `step_options`, `user_metadata` and the
+        `stats` of its last try. Times are seconds since 1970. These are the keys of Ray 1.12.
+
+    Raises:
+        WorkflowNotFound: no such workflow, or no such step in it (yet).
+    """
+    created = here().find(workflow_id)
+    state = RunLog(store_in_use(), created).replay()
+    if name is None:
+        status = reading.status_of(store_in_use(), reading.view_of(state))
+        ended = state.end[1].at if state.end is not None and status is not WorkflowStatus.CANCELED else 0.0
+        return {
+            "status": status,
+            "user_metadata": json.loads(created.metadata),
+            "stats": _stats(state.began, ended),
+        }
+    step = _step_named(state, name)
+    if step is None:
+        raise _no_such_step(state, name)
+    options = step.spec.options
+    return {
+        "name": step.spec.name,
+        "step_options": {
+            "step_type": "FUNCTION",
+            "max_retries": options.max_retries,
+            "catch_exceptions": options.catch_exceptions,
+            "ray_options": dict(options.ray),
+        },
+        "user_metadata": json.loads(options.metadata),
+        "stats": _stats(step.started, step.ended),
+    }
+
+
+def list_all(
+    status_filter: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None = None,
+) -> list[tuple[str, WorkflowStatus]]:
+    """All workflows with their status.
+
+    Args:
+        status_filter: one status, several, or None for all.
+    """
+    wanted = _statuses(status_filter)
+    found: dict[str, WorkflowStatus] = {}
+    for hint in WorkflowStatus:
+        live = not hint.is_end
+        if not live and hint not in wanted:
+            continue
+        for workflow_id in naming.indexed(store_in_use(), hint):
+            status = _checked_hint(workflow_id) if live else hint
+            if status is not None:
+                found.setdefault(workflow_id, status)
+    return sorted((workflow_id, status) for workflow_id, status in found.items() if status in wanted)
+
+
+def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, name: str) -> Any:
+    """The value of a step, as soon as it has its outcome; the other steps are not waited for."""
+    waiting = None
+    while True:
+        step = _step_named(state, name)
+        if step is not None and step.outcome is not None:
+            blobs, folder = blobs_of(run)
+            resolve = whole_resolver(blobs, folder, log.created.versions)
+            return materialize(step.outcome, blobs, resolve, log.created.versions)
+        if state.ended:
+            return _no_step_output(state, run, name)
+        if waiting is None:
+            handle = client.attach(log.created)
+            waiting = handle.manager.wait.remote(handle.run)
+        if ray.wait([waiting], timeout=STEP_POLL)[0]:
+            waiting = None  # it ended, or its owner was lost: then it is attached to anew, which goes on with it
+        log.catch_up(state)
+
+
+def _no_step_output(state: RunState, run: RunAddress, name: str) -> Any:
+    """Raises why a run that has ended has no outcome of a step."""
+    if state.status is not WorkflowStatus.SUCCEEDED:
+        value_of(end_of(state, run))
+    raise _no_such_step(state, name)
+
+
+def _step_named(state: RunState, name: str) -> StepState | None:
+    """A step by its id, else the first of that name."""
+    return state.steps.get(name) or next((each for each in state.steps.values() if each.spec.name == name), None)
+
+
+def _no_such_step(state: RunState, name: str) -> WorkflowNotFound:
+    known = ", ".join(sorted(state.steps)[:20])
+    return WorkflowNotFound(f"workflow {state.created.workflow_id!r} has no step {name!r}; it has {known}")
+
+
+@ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
+def _get_output(workflow_id: str, name: str) -> Any:
+    return get_output(workflow_id, name=name)
+
+
+def output_of(handle: Handle) -> Any:
+    """An ObjectRef of a run's value."""
+    return handle.manager.output.remote(handle.run)
+
+
+def _stats(started: float, ended: float) -> dict[str, float]:
+    times = {"start_time": started, "end_time": ended}
+    return {name: at for name, at in times.items() if at}
+
+
+def _checked_hint(workflow_id: str) -> WorkflowStatus | None:
+    """What the log says of an id that the index calls live; None where the run was never made, or was deleted."""
+    try:
+        return get_status(workflow_id)
+    except WorkflowNotFound:
+        return None
+
+
+def _statuses(given: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None) -> set[WorkflowStatus]:
+    if given is None:
+        return set(WorkflowStatus)
+    several = [given] if isinstance(given, str) else list(given)
+    try:
+        return {WorkflowStatus(each) for each in several}
+    except ValueError as error:
+        raise Invalid(f"{error}; a status is one of {', '.join(map(str, WorkflowStatus))}") from error

@@ -1,0 +1,73 @@
+"""Where this process keeps its workflows: what `init` was given, found again in tasks of the same job."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import ray
+from ray.experimental import internal_kv
+
+from workflow.engine import context
+from workflow.engine.client import Client
+from workflow.engine.worker import store_at
+from workflow.store.port import Store
+from workflow.store.probe import probe
+
+logger = logging.getLogger(__name__)
+
+_KV_NAMESPACE = b"rayworkflow"
+
+
+def init(storage: str | None = None) -> None:
+    """Say where workflows are kept, and connect to Ray where that was not done.
+
+    Args:
+        storage: `s3://bucket/prefix?endpoint=https://host` (credentials from the environment), or a folder. None: what
+            this job was given before, the environment's RAYWORKFLOW_STORAGE, or a folder under the user's state
+            directory (`$XDG_STATE_HOME/rayworkflow`).
+
+    Raises:
+        StoreRefused: the store cannot keep a log; the text says which property it lacks.
+        Invalid: no such kind of address.
+    """
+    if not ray.is_initialized():
+        ray.init()
+    url = store_at(_absolute(storage or os.environ.get("RAYWORKFLOW_STORAGE") or _default_folder())).url
+    probe(store_at(url))
+    context.set_store(url)
+    internal_kv._internal_kv_put(_kv_key(), url.encode(), namespace=_KV_NAMESPACE)
+    logger.info("workflows are kept at %s", url)
+
+
+def here() -> Client:
+    """A client of the store in use."""
+    return Client(store_in_use())
+
+
+def store_in_use() -> Store:
+    """Of the step that this thread executes; else what this job was given last; else what this process was; else made.
+
+    A task looks at its job each time: its worker process may have served a task from before another `init`.
+    """
+    if context.current_step() is None and ray.is_initialized():
+        known = internal_kv._internal_kv_get(_kv_key(), namespace=_KV_NAMESPACE)
+        if known is not None:
+            return store_at(known.decode())
+    if not context.store_url():
+        init()
+    return store_at(context.store_url())
+
+
+def _kv_key() -> bytes:
+    return f"storage/{ray.get_runtime_context().get_job_id()}".encode()
+
+
+def _default_folder() -> str:
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return str(Path(state) / "rayworkflow")
+
+
+def _absolute(storage: str) -> str:
+    return storage if "://" in storage else str(Path(storage).expanduser().resolve())
