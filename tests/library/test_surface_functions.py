@@ -77,7 +77,7 @@ def test_an_async_function_is_awaited(marks: Marks) -> None:
 
 
 def test_a_generator_function_is_refused() -> None:
-    with pytest.raises(Invalid, match="lines is a generator function.*return a list"):
+    with pytest.raises(Invalid, match=r"lines is a generator function.*return a list"):
 
         @workflow.step
         def lines() -> Any:
@@ -91,7 +91,7 @@ def test_a_generator_function_is_refused() -> None:
 
 
 def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
-    with pytest.raises(Invalid, match="value returned by step .*a generator cannot be pickled"):
+    with pytest.raises(Invalid, match=r"value returned by step .*a generator cannot be pickled"):
         workflow.step(lambda: (each for each in "abc")).step().run()
 
 

@@ -1,4 +1,4 @@
-"""The management calls of Ray 1.12 beside those of `test_management`: metadata, outputs in the background, resume_all."""
+"""Management calls beside those of `test_management`: metadata, outputs in the background, resume_all."""
 
 from __future__ import annotations
 
