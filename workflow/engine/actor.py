@@ -18,7 +18,7 @@ import ray
 
 from workflow.engine.delivery import Delivered, deliver_failure
 from workflow.engine.manager import ClaimRequest, Manager
-from workflow.engine.messages import Ended, RunAddress
+from workflow.engine.messages import Ended, Finished, RunAddress, StepTask
 from workflow.engine.ray_runner import RayRunner
 from workflow.engine.worker import store_at
 from workflow.model.records import Created, Tombstone
@@ -47,7 +47,8 @@ class ManagerActor:
         self._me = Owner(manager=manager_id, incarnation=uuid.uuid4().hex, address=address)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
-        self._manager = Manager(store_at(store_url), self._me, RayRunner(self._loop))
+        self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor)
+        self._manager = Manager(store_at(store_url), self._me, self._runner)
         asyncio.run_coroutine_threadsafe(self._manager.begin(), self._loop).result()
         asyncio.run_coroutine_threadsafe(self._leave_when_idle(), self._loop)
 
@@ -67,7 +68,12 @@ class ManagerActor:
         """See Manager.ring."""
         await self._pass(self._manager.ring(run_uuid))
 
-    @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]  # ray ships no types for it
+    @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]  # ray ships no types for it
+    async def exchange(self, number: str, turn: int, done: tuple[Finished, ...]) -> tuple[StepTask, ...]:
+        """See Leases.exchange."""
+        return await self._pass(self._runner.exchange(number, turn, done))
+
+    @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
     async def wait(self, run: RunAddress) -> Ended:
         """See Manager.wait."""
         return await self._pass(self._manager.wait(run))

@@ -93,7 +93,7 @@ def who(manager: Any) -> Owner:
 
 def _make(name: str, store_url: str) -> Any:
     on_head = {HEAD: 0.001} if HEAD in ray.cluster_resources() else {}
-    remote = ray.remote(num_cpus=0, concurrency_groups={"waiting": WAITERS})(ManagerActor)
+    remote = ray.remote(num_cpus=0, concurrency_groups={"waiting": WAITERS, "leases": WAITERS})(ManagerActor)
     return remote.options(
         name=name,
         namespace=NAMESPACE,

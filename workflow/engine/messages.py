@@ -82,6 +82,15 @@ StepResult = Returned | Expanded | Raised
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """A try that a worker has ended."""
+
+    step_id: str
+    number: int
+    result: StepResult
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How a run ended, for whoever waited.
 

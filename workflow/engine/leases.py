@@ -1,0 +1,278 @@
+"""Hands tries of steps to leased workers: a Ray task holds its place in the cluster and executes one try after another.
+
+Starting a Ray task costs more than a short step does, so a worker that has finished asks for more before it gives its
+place back; while it waits it gives its CPUs back at once. Steps that are measured short are handed over several at a
+time. Pure of Ray: `ray_runner` opens and ends leases through two callables. All on the engine's loop, nothing blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+from workflow.engine.messages import Finished, Raised, StepTask
+from workflow.engine.run_loop import RunLoop
+from workflow.model.state import StepState
+
+LINGER = 0.5
+"""Seconds a worker without work keeps its place, without its CPUs."""
+
+BATCH_SECONDS = 0.005
+"""Steps are handed over together up to this time in all, by what steps of their kind took lately."""
+
+MOST_AT_ONCE = 64
+SHORT = 0.1
+"""Seconds; steps below it are executed by as many workers as fit; for longer ones more places are asked for, so that a
+cluster that grows with demand does."""
+
+SYSTEM_RETRIES = 3
+"""How often a try is handed over again after its worker died; Ray's own default for tasks."""
+
+FREED_WHILE_WAITING: Final = frozenset({"num_cpus", "runtime_env", "scheduling_strategy", "label_selector"})
+"""Options under which a worker that waits holds nothing that others may need: Ray frees the CPUs of whoever blocks, and
+nothing else."""
+
+
+@dataclass(eq=False, slots=True)
+class Try:
+    """One try of a step, on its way."""
+
+    run: RunLoop
+    task: StepTask
+    deaths: int = 0
+    stopped: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """One worker's place.
+
+    Attributes:
+        handle: what ends it.
+        batch: the tries it executes now.
+        turn: exchanges so far; a repeated one (its answer was lost) is told by it.
+        parked: set while it waits for work.
+        stopped: it was ended on purpose: that is no death of the tries it had.
+    """
+
+    number: str
+    pool: Pool
+    handle: Any = None
+    batch: list[Try] = field(default_factory=list)
+    turn: int = 0
+    parked: asyncio.Future[tuple[StepTask, ...]] | None = None
+    alarm: asyncio.TimerHandle | None = None
+    stopped: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Pool:
+    """The workers and the queue of one kind of demand: one set of Ray options.
+
+    Attributes:
+        mean: seconds that a step took lately; 0 where none was executed.
+        broken: leases in a row that ended before they asked for work.
+    """
+
+    options: Mapping[str, Any]
+    queue: deque[Try] = field(default_factory=deque)
+    leases: dict[str, Lease] = field(default_factory=dict)
+    idle: list[Lease] = field(default_factory=list)
+    mean: float = 0.0
+    broken: int = 0
+    pumping: bool = False
+
+    @property
+    def reusable(self) -> bool:
+        """Whether a worker executes more than one step. Not where it would hold a GPU, say, while it waits."""
+        return set(self.options) <= FREED_WHILE_WAITING
+
+    def starting(self) -> int:
+        """Leases that have not asked for work yet."""
+        return sum(1 for lease in self.leases.values() if not lease.turn)
+
+
+class Leases:
+    """All pools of one manager.
+
+    Args:
+        open_lease: asks the cluster for a worker: (number, name, options) -> handle.
+        end_lease: ends the worker's process.
+        slots: how many workers of these options fit into the cluster now.
+        failure: a Raised that says why a step could not be executed.
+    """
+
+    def __init__(
+        self,
+        open_lease: Callable[[str, str, Mapping[str, Any]], Any],
+        end_lease: Callable[[Any], None],
+        slots: Callable[[Mapping[str, Any]], int],
+        failure: Callable[[str, BaseException], Raised],
+    ) -> None:
+        self._open = open_lease
+        self._end = end_lease
+        self._slots = slots
+        self._failure = failure
+        self._pools: dict[str, Pool] = {}
+        self._leases: dict[str, Lease] = {}
+        self._tries: dict[tuple[str, str], Try] = {}
+        # Other numbers than those of an earlier incarnation, whose workers may still ask for work.
+        self._numbers = (f"{uuid.uuid4().hex[:12]}-{number}" for number in count(1))
+
+    def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
+        """Begin one try: see Runner."""
+        key = json.dumps(dict(step.spec.options.ray), sort_keys=True) if step.spec.options.ray else ""
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(step.spec.options.ray)
+        attempt = Try(run, task)
+        self._tries[task.run.run_uuid, task.step_id] = attempt
+        pool.queue.append(attempt)
+        self._pump_soon(pool)
+
+    def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
+        """Stop these tries: see Runner. Whatever else their workers were about is handed to others."""
+        found = (self._tries.pop((run.address.run_uuid, step_id), None) for step_id in step_ids)
+        wanted = {attempt for attempt in found if attempt is not None}
+        for attempt in wanted:
+            attempt.stopped = True
+        for lease in self._leases.values() if wanted else ():
+            if not wanted.isdisjoint(lease.batch):
+                lease.stopped = True
+                self._end(lease.handle)
+
+    async def exchange(self, number: str, turn: int, done: Sequence[Finished]) -> tuple[StepTask, ...]:
+        """A worker hands in what it finished and gets what to do next; nothing means: give the place back.
+
+        Args:
+            number: of the lease.
+            turn: how many exchanges it made before this one.
+            done: results, in the order of the tries.
+        """
+        lease = self._leases.get(number)
+        if lease is None:
+            return ()
+        if turn < lease.turn:  # the answer to this very exchange was lost
+            return tuple(attempt.task for attempt in lease.batch)
+        lease.turn += 1
+        pool = lease.pool
+        pool.broken = 0
+        self._take(lease, done)
+        if done and not pool.reusable:
+            self._forget(lease)
+            self._pump_soon(pool)
+            return ()
+        if pool.queue:
+            return self._hand(lease)
+        loop = asyncio.get_running_loop()
+        lease.parked = loop.create_future()
+        lease.alarm = loop.call_later(LINGER, self._retire, lease)
+        pool.idle.append(lease)
+        return await lease.parked
+
+    def lost(self, number: str, error: BaseException | None) -> None:
+        """The Ray task of a lease has ended; what it had not finished is handed to others."""
+        lease = self._leases.get(number)
+        if lease is None:
+            return
+        pool = lease.pool
+        self._forget(lease)
+        unfinished = [attempt for attempt in lease.batch if not attempt.stopped]
+        for attempt in reversed(unfinished):
+            attempt.deaths += not lease.stopped
+            if attempt.deaths > SYSTEM_RETRIES and error is not None:
+                self._fail(attempt, error)
+            else:
+                pool.queue.appendleft(attempt)
+        if not lease.turn and error is not None and not lease.stopped:
+            pool.broken += 1
+            if pool.broken > SYSTEM_RETRIES:
+                self._give_up(pool, error)
+        self._pump_soon(pool)
+
+    def _take(self, lease: Lease, done: Sequence[Finished]) -> None:
+        batch, lease.batch = lease.batch, []
+        for attempt, finished in zip(batch, done, strict=False):
+            if attempt.stopped or attempt.task.step_id != finished.step_id:
+                continue
+            self._tries.pop((attempt.task.run.run_uuid, finished.step_id), None)
+            took = max(finished.result.ended - finished.result.started, 0.0)
+            lease.pool.mean = took if not lease.pool.mean else 0.8 * lease.pool.mean + 0.2 * took
+            attempt.run.step_done(finished.step_id, finished.number, finished.result)
+
+    def _hand(self, lease: Lease) -> tuple[StepTask, ...]:
+        pool = lease.pool
+        room = min(MOST_AT_ONCE, int(BATCH_SECONDS / pool.mean)) if pool.mean and pool.reusable else 1
+        share = -(-len(pool.queue) // max(len(pool.leases), 1))
+        while pool.queue and len(lease.batch) < max(1, min(room, share)):
+            attempt = pool.queue[0]
+            if attempt.deaths and lease.batch and not attempt.stopped:
+                break  # whose worker died is handed over alone, so that only the culprit dies again
+            pool.queue.popleft()
+            if not attempt.stopped:
+                lease.batch.append(attempt)
+                if attempt.deaths:
+                    break
+        return tuple(attempt.task for attempt in lease.batch)
+
+    def _pump_soon(self, pool: Pool) -> None:
+        if not pool.pumping:
+            pool.pumping = True
+            asyncio.get_running_loop().call_soon(self._pump, pool)
+
+    def _pump(self, pool: Pool) -> None:
+        pool.pumping = False
+        while pool.queue and pool.idle:
+            lease = pool.idle.pop()
+            if lease.alarm is not None:
+                lease.alarm.cancel()
+            parked, lease.parked = lease.parked, None
+            if parked is not None and not parked.done():
+                parked.set_result(self._hand(lease))
+        places = self._slots(pool.options)
+        if pool.mean > SHORT or not pool.mean:
+            places = 2 * places + 8
+        for _ in range(min(len(pool.queue) - pool.starting(), places - len(pool.leases))):
+            if pool.queue:
+                self._open_one(pool)
+
+    def _open_one(self, pool: Pool) -> None:
+        lease = Lease(next(self._numbers), pool)
+        pool.leases[lease.number] = self._leases[lease.number] = lease
+        try:
+            lease.handle = self._open(lease.number, pool.queue[0].task.qualname, pool.options)
+        except Exception as error:  # noqa: BLE001 - Ray refuses options in many ways; each is the steps' failure
+            self._forget(lease)
+            self._give_up(pool, error)
+
+    def _give_up(self, pool: Pool, error: BaseException) -> None:
+        """No worker can be had with these options: that is how all its steps failed."""
+        pool.broken = 0
+        while pool.queue:
+            self._fail(pool.queue.popleft(), error)
+
+    def _retire(self, lease: Lease) -> None:
+        if lease.parked is not None and not lease.parked.done():
+            parked = lease.parked
+            self._forget(lease)
+            parked.set_result(())
+
+    def _forget(self, lease: Lease) -> None:
+        self._leases.pop(lease.number, None)
+        lease.pool.leases.pop(lease.number, None)
+        if lease in lease.pool.idle:
+            lease.pool.idle.remove(lease)
+        if lease.alarm is not None:
+            lease.alarm.cancel()
+
+    def _fail(self, attempt: Try, error: BaseException) -> None:
+        if not attempt.stopped:
+            task = attempt.task
+            self._tries.pop((task.run.run_uuid, task.step_id), None)
+            attempt.run.step_done(task.step_id, task.number, self._failure(task.step_id, error))
