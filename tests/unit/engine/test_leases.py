@@ -1,0 +1,261 @@
+"""Tries handed to leased workers: one worker executes many, and none is lost or told twice whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from workflow.engine import leases as engine_leases
+from workflow.engine.leases import SYSTEM_RETRIES, Leases
+from workflow.engine.messages import Finished, Raised, Returned, RunAddress, StepTask
+from workflow.engine.ray_runner import system_failure
+from workflow.model.graph import Value
+
+ADDRESS = RunAddress("memory://", "w", 1, "run")
+SHORT, LONG = 0.0001, 1.0
+
+
+@dataclass
+class House:
+    """Leases with workers that the test plays itself.
+
+    Attributes:
+        slots: workers that fit.
+        opened: leases asked for: number and options, in order.
+        ended: numbers of the leases whose worker was ended.
+        results: what the run was told, in order.
+        refuses: what asking for a worker raises.
+    """
+
+    slots: int = 2
+    opened: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    results: list[tuple[str, Any]] = field(default_factory=list)
+    refuses: Exception | None = None
+    address: RunAddress = ADDRESS
+
+    def __post_init__(self) -> None:
+        self.leases = Leases(self._open, self.ended.append, lambda options: self.slots, system_failure)
+
+    def _open(self, number: str, name: str, options: Mapping[str, Any]) -> str:
+        if self.refuses is not None:
+            raise self.refuses
+        self.opened.append((number, options))
+        return number
+
+    def step_done(self, step_id: str, number: int, result: Any) -> None:
+        """What a run loop is told."""
+        self.results.append((step_id, result))
+
+    async def start(self, *step_ids: str, **options: Any) -> None:
+        """Have steps executed."""
+        for step_id in step_ids:
+            step = SimpleNamespace(spec=SimpleNamespace(options=SimpleNamespace(ray=options)))
+            task = StepTask(ADDRESS, step_id, "m.f", "", Value(b""), (), 1, render=False, written_by="")
+            self.leases.start(self, step, task)  # type: ignore[arg-type]  # a run loop and a step, as far as they are asked
+        await settle()
+
+    async def handed(self, *step_ids: str) -> tuple[Worker, list[str]]:
+        """A worker that has shown by a step that they are short, and what it is handed of more of them."""
+        await self.start("measured")
+        worker = self.worker()
+        assert await worker.ask() == ["measured"]
+        waiting = worker.ask()
+        await settle()
+        await self.start(*step_ids)
+        return worker, await waiting
+
+    def worker(self, index: int = -1) -> Worker:
+        """The worker of the lease that was opened so."""
+        return Worker(self, self.opened[index][0])
+
+    def told(self) -> list[str]:
+        """Steps whose results the run was told."""
+        return [step_id for step_id, _ in self.results]
+
+
+@dataclass
+class Worker:
+    """What `serve` does, by hand."""
+
+    house: House
+    number: str
+    turn: int = 0
+    batch: tuple[StepTask, ...] = ()
+
+    def ask(self, took: float = SHORT) -> asyncio.Task[list[str]]:
+        """Hand in what was done, and ask for more."""
+        done = tuple(Finished(each.step_id, each.number, Returned(Value(b"1"), "", 0.0, took)) for each in self.batch)
+        self.turn += bool(self.batch)
+        return asyncio.ensure_future(self._exchange(done))
+
+    async def _exchange(self, done: Sequence[Finished]) -> list[str]:
+        self.batch = await self.house.leases.exchange(self.number, self.turn, done)
+        return [each.step_id for each in self.batch]
+
+    def dies(self, error: Exception | None = None) -> None:
+        """Its process ends."""
+        self.house.leases.lost(self.number, error or RuntimeError("worker died"))
+
+
+async def settle() -> None:
+    """Let everything happen that can happen now."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_one_worker_executes_one_try_after_another() -> None:
+    house = House(slots=1)
+    await house.start("a")
+    worker = house.worker()
+    assert await worker.ask() == ["a"]
+    waiting = worker.ask()
+    await settle()
+    assert house.told() == ["a"]
+    assert not waiting.done(), "it keeps its place for what comes next"
+    await house.start("b")
+    assert await waiting == ["b"]
+    assert len(house.opened) == 1
+
+
+async def test_steps_measured_short_are_handed_over_together_and_shared_out() -> None:
+    house = House(slots=2)
+    names = [f"s{number}" for number in range(100)]
+    _, first = await house.handed(*names)
+    second = await house.worker().ask()
+    assert len(first) > 1
+    assert len(second) > 1
+    assert first + second == names[: len(first + second)]
+
+
+async def test_long_steps_are_handed_over_one_by_one_and_ask_for_more_places() -> None:
+    house = House(slots=2)
+    await house.start("a", "b", "c")
+    worker = house.worker(0)
+    await worker.ask()
+    assert await worker.ask(took=LONG) == ["b"]
+    await house.start(*(f"s{number}" for number in range(40)))
+    assert len(house.opened) > house.slots, "a cluster that grows with demand sees the demand"
+
+
+async def test_a_repeated_exchange_gets_the_same_and_tells_nothing_twice() -> None:
+    house = House(slots=1)
+    await house.start("a", "b")
+    worker = house.worker()
+    await worker.ask()
+    done = (Finished("a", 1, Returned(Value(b"1"), "", 0.0, LONG)),)
+    first = await house.leases.exchange(worker.number, 1, done)
+    again = await house.leases.exchange(worker.number, 1, done)
+    assert [each.step_id for each in first] == [each.step_id for each in again] == ["b"]
+    assert house.told() == ["a"]
+
+
+async def test_what_a_dead_worker_had_is_handed_to_others_one_by_one() -> None:
+    house = House(slots=1)
+    worker, handed = await house.handed("a", "b", "c")
+    assert handed == ["a", "b", "c"]
+    worker.dies()
+    await settle()
+    other = house.worker()
+    assert other.number != worker.number
+    assert [await other.ask() for _ in range(3)] == [["a"], ["b"], ["c"]]
+    assert house.told() == ["measured", "a", "b"]
+
+
+async def test_a_step_that_kills_its_worker_each_time_fails_alone() -> None:
+    house = House(slots=1)
+    await house.start("bad")
+    for _ in range(SYSTEM_RETRIES + 1):
+        worker = house.worker()
+        assert await worker.ask() == ["bad"]
+        worker.dies()
+        await settle()
+    (step_id, result), *more = house.results
+    assert (step_id, more) == ("bad", [])
+    assert isinstance(result, Raised)
+    assert result.system
+    assert "worker died" in result.error.message
+    await house.start("good")
+    assert await house.worker().ask() == ["good"]
+
+
+async def test_cancel_ends_the_worker_and_its_neighbours_go_on_elsewhere() -> None:
+    house = House(slots=1)
+    worker, handed = await house.handed("b", "c")
+    assert handed == ["b", "c"]
+    house.leases.cancel(house, ["b"])  # type: ignore[arg-type]
+    assert house.ended == [worker.number]
+    worker.dies()
+    await settle()
+    assert await house.worker().ask() == ["c"]
+    late = await house.leases.exchange(worker.number, 2, [Finished("b", 1, Returned(Value(b"1"), "", 0.0, 0.0))])
+    assert late == ()
+    assert house.told() == ["measured"], "nothing is told of what was stopped"
+
+
+async def test_a_try_that_was_stopped_before_a_worker_took_it_is_never_handed_over() -> None:
+    house = House(slots=1)
+    await house.start("a", "b")
+    house.leases.cancel(house, ["a"])  # type: ignore[arg-type]
+    assert await house.worker(0).ask() == ["b"]
+
+
+async def test_options_that_ray_refuses_are_the_steps_failure() -> None:
+    house = House(refuses=ValueError("num_cpus must not be negative"))
+    await house.start("a", "b", num_cpus=-1)
+    assert house.told() == ["a", "b"]
+    assert all("num_cpus must not be negative" in result.error.message for _, result in house.results)
+
+
+async def test_workers_that_never_begin_fail_the_steps_after_some_tries() -> None:
+    house = House(slots=1)
+    await house.start("a")
+    for _ in range(SYSTEM_RETRIES + 1):
+        house.worker().dies(RuntimeError("no such runtime_env"))
+        await settle()
+    assert house.told() == ["a"]
+    assert "no such runtime_env" in house.results[0][1].error.message
+
+
+@pytest.mark.parametrize("options", [{"num_gpus": 1}, {"resources": {"special": 1}}, {"memory": 1}])
+async def test_a_worker_that_holds_more_than_cpus_executes_one_try_and_leaves(options: dict[str, Any]) -> None:
+    house = House(slots=1)
+    await house.start("a", "b", **options)
+    worker = house.worker(0)
+    assert await worker.ask() == ["a"]
+    assert await worker.ask() == []
+    await settle()
+    assert await house.worker().ask() == ["b"]
+    assert [given for _, given in house.opened] == [options, options]
+
+
+async def test_each_set_of_options_has_workers_of_its_own() -> None:
+    house = House()
+    await house.start("a", num_cpus=1)
+    await house.start("b", num_cpus=2)
+    assert [options for _, options in house.opened] == [{"num_cpus": 1}, {"num_cpus": 2}]
+    assert await house.worker(1).ask() == ["b"]
+
+
+async def test_a_worker_that_waited_long_enough_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_leases, "LINGER", 0.0)
+    house = House(slots=1)
+    await house.start("a")
+    worker = house.worker()
+    await worker.ask()
+    assert await worker.ask() == []
+    await house.start("b")
+    assert await house.worker().ask() == ["b"]
+    assert len(house.opened) == 2
+
+
+async def test_a_worker_of_an_earlier_manager_is_sent_away() -> None:
+    house = House(slots=1)
+    await house.start("a")
+    assert await house.leases.exchange("of-another-1", 0, ()) == ()
+    assert await house.worker().ask() == ["a"]
