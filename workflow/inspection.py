@@ -157,7 +157,7 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
 
 def _no_step_output(state: RunState, run: RunAddress, name: str) -> Any:
     """Raises why a run that has ended has no outcome of a step."""
-    if state.status is not WorkflowStatus.SUCCEEDED:
+    if state.status is not WorkflowStatus.SUCCESSFUL:
         value_of(end_of(state, run))
     raise _no_such_step(state, name)
 

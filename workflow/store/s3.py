@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import tenacity
 import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, S3Error
@@ -36,6 +37,20 @@ _GIVEN_UP: Final = 499
 _CANNOT_NOW: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, _GIVEN_UP}
 )
+
+
+def _denied(error: BaseException) -> bool:
+    return isinstance(error, S3Error) and error.code == "AccessDenied"
+
+
+_INSISTENT: Final = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(_denied),
+    stop=tenacity.stop_after_attempt(5),
+    wait=tenacity.wait_random(0.0, 0.05),
+    reraise=True,
+)
+"""MinIO denies access to a writer whose folder goes with the last key that another removes from it (minio#15157 tells of
+that race): a denial counts only where it is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +118,7 @@ class S3Store:
         """See the port."""
         check_key(key)
         with translated(self._place("create", key)):
-            if self._put(key, data, {_MARK: put_id}, {"If-None-Match": "*"}):
+            if _INSISTENT(self._put, key, data, {_MARK: put_id}, {"If-None-Match": "*"}):
                 return True
             there = self._stat(key)
         if there is None:
@@ -114,7 +129,7 @@ class S3Store:
         """See the port."""
         check_key(key)
         with translated(self._place("write", key)):
-            self._put(key, data, {}, {})
+            _INSISTENT(self._put, key, data, {}, {})
 
     def get(self, key: str) -> bytes | None:
         """See the port."""
