@@ -49,8 +49,8 @@ _INSISTENT: Final = tenacity.Retrying(
     wait=tenacity.wait_random(0.0, 0.05),
     reraise=True,
 )
-"""MinIO denies access to a writer whose folder goes with the last key that another removes from it (minio#15157 tells of
-that race): a denial counts only where it is repeated."""
+"""MinIO denies access to a writer whose folder goes away with the last key that another removes from it (a race like
+minio#15157): a denial counts only where it is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
