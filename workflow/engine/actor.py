@@ -49,6 +49,7 @@ class ManagerActor:
         threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
         self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor)
         self._manager = Manager(store_at(store_url), self._me, self._runner)
+        asyncio.run_coroutine_threadsafe(self._runner.begin(), self._loop).result()
         asyncio.run_coroutine_threadsafe(self._manager.begin(), self._loop).result()
         asyncio.run_coroutine_threadsafe(self._leave_when_idle(), self._loop)
 
@@ -71,7 +72,12 @@ class ManagerActor:
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]  # ray ships no types for it
     async def exchange(self, number: str, turn: int, done: tuple[Finished, ...]) -> tuple[StepTask, ...]:
         """See Leases.exchange."""
-        return await self._pass(self._runner.exchange(number, turn, done))
+        return await self._pass(self._runner.leases.exchange(number, turn, done))
+
+    @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]
+    async def give_back(self, number: str, turn: int, step_ids: tuple[str, ...]) -> None:
+        """See Leases.give_back."""
+        self._loop.call_soon_threadsafe(self._runner.leases.give_back, number, turn, step_ids)
 
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
     async def wait(self, run: RunAddress) -> Ended:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,12 +24,18 @@ LINGER = 0.5
 """Seconds a worker without work keeps its place, without its CPUs."""
 
 BATCH_SECONDS = 0.005
-"""Steps are handed over together up to this time in all, by what steps of their kind took lately."""
+"""Steps are handed over together up to this time in all, by what steps of their function took lately."""
 
 MOST_AT_ONCE = 64
 SHORT = 0.1
 """Seconds; steps below it are executed by as many workers as fit; for longer ones more places are asked for, so that a
 cluster that grows with demand does."""
+
+STUCK = 0.5
+"""Seconds behind which more places are asked for than fit, where nothing was handed over: whoever holds the places may
+wait for what is in the queue, and Ray frees the CPUs of whoever waits."""
+
+FUNCTIONS_MEASURED = 10_000
 
 SYSTEM_RETRIES = 3
 """How often a try is handed over again after its worker died; Ray's own default for tasks."""
@@ -78,6 +84,9 @@ class Pool:
     Attributes:
         mean: seconds that a step took lately; 0 where none was executed.
         broken: leases in a row that ended before they asked for work.
+        handed: tries handed over so far.
+        beyond: places asked for beyond those that fit, because nothing moved.
+        alarm: looks whether anything moves.
     """
 
     options: Mapping[str, Any]
@@ -86,7 +95,10 @@ class Pool:
     idle: list[Lease] = field(default_factory=list)
     mean: float = 0.0
     broken: int = 0
+    handed: int = 0
+    beyond: int = 0
     pumping: bool = False
+    alarm: asyncio.TimerHandle | None = None
 
     @property
     def reusable(self) -> bool:
@@ -96,6 +108,10 @@ class Pool:
     def starting(self) -> int:
         """Leases that have not asked for work yet."""
         return sum(1 for lease in self.leases.values() if not lease.turn)
+
+
+def _smoothed(mean: float, took: float) -> float:
+    return 0.8 * mean + 0.2 * took if mean else took
 
 
 class Leases:
@@ -122,6 +138,7 @@ class Leases:
         self._pools: dict[str, Pool] = {}
         self._leases: dict[str, Lease] = {}
         self._tries: dict[tuple[str, str], Try] = {}
+        self._took: OrderedDict[str, float] = OrderedDict()
         # Other numbers than those of an earlier incarnation, whose workers may still ask for work.
         self._numbers = (f"{uuid.uuid4().hex[:12]}-{number}" for number in count(1))
 
@@ -158,7 +175,9 @@ class Leases:
         lease = self._leases.get(number)
         if lease is None:
             return ()
-        if turn < lease.turn:  # the answer to this very exchange was lost
+        if turn < lease.turn:  # this very exchange is repeated: its answer was lost, or took too long
+            if lease.parked is not None:
+                return await asyncio.shield(lease.parked)
             return tuple(attempt.task for attempt in lease.batch)
         lease.turn += 1
         pool = lease.pool
@@ -174,7 +193,24 @@ class Leases:
         lease.parked = loop.create_future()
         lease.alarm = loop.call_later(LINGER, self._retire, lease)
         pool.idle.append(lease)
-        return await lease.parked
+        return await asyncio.shield(lease.parked)
+
+    def give_back(self, number: str, turn: int, step_ids: Sequence[str]) -> None:
+        """A worker has not begun these tries, because one before them takes long; they are handed to others.
+
+        Args:
+            number: of the lease.
+            turn: how many exchanges the worker had made. An older one tells of tries that were handed on already.
+            step_ids: theirs.
+        """
+        lease = self._leases.get(number)
+        if lease is None or turn != lease.turn:
+            return
+        for attempt in lease.batch:
+            if attempt.task.step_id not in step_ids:  # it runs, and takes longer than was thought
+                self._measure(lease.pool, attempt.task.qualname, BATCH_SECONDS)
+        self._requeue(lease, [each for each in lease.batch if each.task.step_id in step_ids])
+        lease.batch = [each for each in lease.batch if each.task.step_id not in step_ids]
 
     def lost(self, number: str, error: BaseException | None) -> None:
         """The Ray task of a lease has ended; what it had not finished is handed to others."""
@@ -197,28 +233,42 @@ class Leases:
         self._pump_soon(pool)
 
     def _take(self, lease: Lease, done: Sequence[Finished]) -> None:
-        batch, lease.batch = lease.batch, []
-        for attempt, finished in zip(batch, done, strict=False):
-            if attempt.stopped or attempt.task.step_id != finished.step_id:
+        batch, lease.batch = {attempt.task.step_id: attempt for attempt in lease.batch}, []
+        for finished in done:
+            attempt = batch.pop(finished.step_id, None)
+            if attempt is None or attempt.stopped:
                 continue
             self._tries.pop((attempt.task.run.run_uuid, finished.step_id), None)
-            took = max(finished.result.ended - finished.result.started, 0.0)
-            lease.pool.mean = took if not lease.pool.mean else 0.8 * lease.pool.mean + 0.2 * took
-            attempt.run.step_done(finished.step_id, finished.number, finished.result)
+            result = finished.result
+            self._measure(lease.pool, attempt.task.qualname, max(result.ended - result.started, 0.0))
+            attempt.run.step_done(finished.step_id, finished.number, result)
+        self._requeue(lease, list(batch.values()))  # its word that they were given back is still on its way
+
+    def _requeue(self, lease: Lease, tries: Sequence[Try]) -> None:
+        if tries:
+            lease.pool.queue.extendleft(reversed(tries))
+            self._pump_soon(lease.pool)
+
+    def _measure(self, pool: Pool, function: str, took: float) -> None:
+        pool.mean = _smoothed(pool.mean, took)
+        self._took[function] = _smoothed(self._took.pop(function, 0.0), took)
+        if len(self._took) > FUNCTIONS_MEASURED:
+            self._took.popitem(last=False)
 
     def _hand(self, lease: Lease) -> tuple[StepTask, ...]:
         pool = lease.pool
-        room = min(MOST_AT_ONCE, int(BATCH_SECONDS / pool.mean)) if pool.mean and pool.reusable else 1
-        share = -(-len(pool.queue) // max(len(pool.leases), 1))
-        while pool.queue and len(lease.batch) < max(1, min(room, share)):
+        share = min(MOST_AT_ONCE, -(-len(pool.queue) // max(len(pool.leases), 1))) if pool.reusable else 1
+        room = BATCH_SECONDS
+        while pool.queue and (not lease.batch or len(lease.batch) < share):
             attempt = pool.queue[0]
-            if attempt.deaths and lease.batch and not attempt.stopped:
-                break  # whose worker died is handed over alone, so that only the culprit dies again
+            # What was not measured yet, and whose worker died, is handed over alone.
+            room -= BATCH_SECONDS if attempt.deaths else self._took.get(attempt.task.qualname, BATCH_SECONDS)
+            if lease.batch and room < 0 and not attempt.stopped:
+                break
             pool.queue.popleft()
             if not attempt.stopped:
                 lease.batch.append(attempt)
-                if attempt.deaths:
-                    break
+        pool.handed += len(lease.batch)
         return tuple(attempt.task for attempt in lease.batch)
 
     def _pump_soon(self, pool: Pool) -> None:
@@ -238,9 +288,18 @@ class Leases:
         places = self._slots(pool.options)
         if pool.mean > SHORT or not pool.mean:
             places = 2 * places + 8
+        places += pool.beyond
         for _ in range(min(len(pool.queue) - pool.starting(), places - len(pool.leases))):
             if pool.queue:
                 self._open_one(pool)
+        if pool.queue and pool.alarm is None:
+            pool.alarm = asyncio.get_running_loop().call_later(STUCK, self._look_stuck, pool, pool.handed)
+
+    def _look_stuck(self, pool: Pool, handed: int) -> None:
+        pool.alarm = None
+        pool.beyond = (2 * pool.beyond + 8 if pool.handed == handed else pool.beyond) if pool.queue else 0
+        if pool.queue:
+            self._pump(pool)
 
     def _open_one(self, pool: Pool) -> None:
         lease = Lease(next(self._numbers), pool)

@@ -14,10 +14,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from workflow.engine import link
 from workflow.engine.leases import Leases
-from workflow.engine.messages import Finished, Raised, StepTask
+from workflow.engine.link import LinkAddress, LinkServer
+from workflow.engine.messages import Raised, StepTask
 from workflow.engine.run_loop import RunLoop
-from workflow.engine.worker import serve
+from workflow.engine.serving import serve
 from workflow.model.graph import Value
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import StepState
@@ -45,6 +47,16 @@ class RayRunner:
         self._serve = ray.remote(serve)
         self._cluster: tuple[float, Mapping[str, float]] = (-CLUSTER_READ_EVERY, {})
         self.leases = Leases(self._open, self._end, self._slots, system_failure)
+        self._links = LinkServer(self.leases)
+        self._address: LinkAddress | None = None
+
+    async def begin(self) -> None:
+        """Listen for workers, where that is allowed and possible; they do without."""
+        if link.allowed():
+            try:
+                self._address = await self._links.open(ray.util.get_node_ip_address())
+            except OSError as error:
+                logger.warning("workers will ask for steps by actor calls only: %s", error)
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """Begin one try."""
@@ -54,13 +66,9 @@ class RayRunner:
         """Stop these tries; the worker processes that run them are ended."""
         self.leases.cancel(run, step_ids)
 
-    async def exchange(self, number: str, turn: int, done: Sequence[Finished]) -> tuple[StepTask, ...]:
-        """See Leases.exchange."""
-        return await self.leases.exchange(number, turn, done)
-
     def _open(self, number: str, name: str, options: Mapping[str, Any]) -> Any:
         # Ray's own retries are off: what a lost worker was about is handed to another by us, who know what it was.
-        ref = self._serve.options(name=name, max_retries=0, **options).remote(self._manager, number)
+        ref = self._serve.options(name=name, max_retries=0, **options).remote(self._manager, number, self._address)
         ref.future().add_done_callback(functools.partial(self._ended, number))
         return ref
 

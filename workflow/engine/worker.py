@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 import traceback
 from collections import OrderedDict
 from functools import cache
 from typing import Any
 
-import ray
-
 from workflow.engine import context
 from workflow.engine.encoding import Encoder
-from workflow.engine.messages import Expanded, Finished, Raised, Returned, RunAddress, StepResult, StepTask
+from workflow.engine.messages import Expanded, Raised, Returned, RunAddress, StepResult, StepTask
 from workflow.engine.refs import Packer, resolver
 from workflow.errors import Invalid, StoreUnavailable
 from workflow.log import values
@@ -28,11 +25,6 @@ from workflow.model.graph import Node, Value
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import Outcome
 from workflow.store import Store, open_store
-
-logger = logging.getLogger(__name__)
-
-STORE_PAUSE = 2.0
-"""Seconds before a step is executed again that could not reach its store."""
 
 FUNCTIONS_KEPT = 256
 TRACEBACK_LINES = 30
@@ -81,30 +73,6 @@ def execute(task: StepTask) -> StepResult:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is its result
         return Raised(describe(error, task.step_id), _pickled(error, blobs, folder, task), started, time.time())
-
-
-def serve(manager: Any, number: str) -> None:
-    """Be a leased worker: execute what the manager hands over until it has nothing more.
-
-    Args:
-        manager: handle of the manager's actor.
-        number: of the lease.
-    """
-    done: tuple[Finished, ...] = ()
-    turn = 0
-    while batch := ray.get(manager.exchange.remote(number, turn, done)):
-        done = tuple(Finished(task.step_id, task.number, _patiently(task)) for task in batch)
-        turn += 1
-
-
-def _patiently(task: StepTask) -> StepResult:
-    """Execute a try; again as long as its store is away, which is nobody's failure."""
-    while True:
-        try:
-            return execute(task)
-        except StoreUnavailable as error:
-            logger.warning("step %s of run %s is executed again: %s", task.step_id, task.run.run_uuid, error)
-            time.sleep(STORE_PAUSE)
 
 
 def _inputs(task: StepTask, blobs: Blobs, folder: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:

@@ -1,0 +1,119 @@
+"""A leased worker: executes the tries that the manager hands over until it has nothing more. Runs as a Ray task."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from workflow.engine.link import Link, LinkAddress
+from workflow.engine.messages import Finished, StepResult, StepTask
+from workflow.engine.worker import execute
+from workflow.errors import StoreUnavailable
+
+STORE_PAUSE = 2.0
+"""Seconds before a step is executed again that could not reach its store."""
+
+HELD = 0.02
+"""Seconds after which tries that wait here behind another are given back. Several are handed over together where steps
+of their function were short; one that is not must not hold up the others, who may be what it waits for."""
+
+logger = logging.getLogger(__name__)
+
+
+def serve(manager: Any, number: str, address: LinkAddress | None) -> None:
+    """Be a leased worker.
+
+    Args:
+        manager: handle of the manager's actor.
+        number: of the lease.
+        address: where the manager listens; None: ask it by actor calls only.
+    """
+    link = _linked(address)
+    done: tuple[Finished, ...] = ()
+    turn = 0
+    while True:
+        batch = None
+        if link is not None:
+            try:
+                batch = link.exchange(number, turn, done)
+            except OSError as error:
+                logger.info("lease %s goes on by actor calls: %s", number, error)
+                link = None
+        if batch is None:
+            batch = ray.get(manager.exchange.remote(number, turn, done))
+        if not batch:
+            return
+        turn += 1
+
+        def give_back(rest: list[StepTask], turn: int = turn) -> None:
+            manager.give_back.remote(number, turn, tuple(task.step_id for task in rest))
+
+        done = execute_all(batch, patiently, give_back)
+
+
+def _linked(address: LinkAddress | None) -> Link | None:
+    try:
+        return Link(address) if address is not None else None
+    except OSError as error:
+        logger.info("no link to the manager: %s", error)
+        return None
+
+
+def execute_all(
+    batch: Sequence[StepTask],
+    run: Callable[[StepTask], StepResult],
+    give_back: Callable[[list[StepTask]], None],
+    held: float = HELD,
+) -> tuple[Finished, ...]:
+    """Execute tries one after another; those that wait too long are given back, and not begun here.
+
+    Args:
+        batch: the tries, in order.
+        run: executes one.
+        give_back: told, on a thread of its own, which ones are not begun here.
+        held: seconds after which what still waits is given back.
+
+    Returns:
+        What was executed, in order.
+    """
+    waiting = deque(batch)
+    # Both sides take from the deque, whose pops are atomic: each try is either begun here or given back.
+    alarm = threading.Timer(held, lambda: give_back(_take_all(waiting)) if waiting else None)
+    alarm.daemon = True
+    if len(batch) > 1:
+        alarm.start()
+    done = []
+    while waiting:
+        try:
+            task = waiting.popleft()
+        except IndexError:
+            break
+        done.append(Finished(task.step_id, task.number, run(task)))
+    alarm.cancel()
+    return tuple(done)
+
+
+def _take_all(waiting: deque[StepTask]) -> list[StepTask]:
+    taken = []
+    while waiting:
+        try:
+            taken.append(waiting.popleft())
+        except IndexError:
+            break
+    return taken
+
+
+def patiently(task: StepTask) -> StepResult:
+    """Execute a try; again as long as its store is away, which is nobody's failure."""
+    while True:
+        try:
+            return execute(task)
+        except StoreUnavailable as error:
+            logger.warning("step %s of run %s is executed again: %s", task.step_id, task.run.run_uuid, error)
+            time.sleep(STORE_PAUSE)
