@@ -13,7 +13,7 @@ import os
 import sys
 import sysconfig
 import uuid
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +135,33 @@ def _library() -> str:
 
 def _users_code() -> list[str]:
     """Paths and content of the user's modules: those loaded from neither Python's own folders nor site-packages."""
-    library = Path(next(iter(workflow.__path__))).resolve()
-    installed = [Path(place).resolve() for place in {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix}]
-    found = {}
-    for module in list(sys.modules.values()):
-        source = getattr(module, "__file__", None)
-        if not source or not source.endswith(".py"):
-            continue
-        path = Path(source).resolve()
-        if any(path.is_relative_to(place) for place in (*installed, library)):
-            continue
-        found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "gone"
-    return [f"{path} {digest}" for path, digest in sorted(found.items())]
+    sources = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    paths = {_users_path(source) for source in sources if source and source.endswith(".py")}
+    return [f"{path} {_content(path)}" for path in sorted(paths - {""})]
+
+
+@lru_cache(100_000)
+def _users_path(source: str) -> str:
+    """Where a user's module really lies; empty for another's."""
+    path = Path(source).resolve()
+    return "" if any(path.is_relative_to(place) for place in _others()) else str(path)
+
+
+@cache
+def _others() -> list[Path]:
+    places = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, next(iter(workflow.__path__))}
+    return [Path(place).resolve() for place in places]
+
+
+def _content(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return "gone"
+    return _digest(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(10_000)
+def _digest(path: str, changed: int, size: int) -> str:
+    """Of a file, read again once its time or its size has changed."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -12,6 +12,7 @@ import json
 import platform
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -127,6 +128,7 @@ def versions() -> str:
     return f"python {platform.python_version()}, cloudpickle {cloudpickle.__version__}, rayworkflow {library_version()}"
 
 
+@cache
 def library_version() -> str:
     """Of this package; `0+unpacked` where it was put on the path without being installed."""
     try:
