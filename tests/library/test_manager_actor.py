@@ -34,7 +34,7 @@ class ImpatientManager(ManagerActor):
 
 
 def make(store: Store, name: str) -> Any:
-    remote = ray.remote(num_cpus=0, concurrency_groups={"waiting": 100})(ImpatientManager)
+    remote = ray.remote(num_cpus=0, concurrency_groups=managers.GROUPS)(ImpatientManager)
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
     return remote.options(**options).remote(store.url, uuid.uuid4().hex, name)
 

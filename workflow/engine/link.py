@@ -109,12 +109,16 @@ class Link:
 
     def __init__(self, address: LinkAddress) -> None:
         self._socket = socket.create_connection((address.host, address.port), TIMEOUT)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
-        nonce = secrets.token_bytes(_NONCE)
-        self._socket.sendall(nonce + _proof(address.secret, b"worker", self._exactly(_NONCE)))
-        if not hmac.compare_digest(self._exactly(_NONCE), _proof(address.secret, b"manager", nonce)):
-            raise ConnectionError(f"{address.host}:{address.port} does not know the secret of this cluster's manager")
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            nonce = secrets.token_bytes(_NONCE)
+            self._socket.sendall(nonce + _proof(address.secret, b"worker", self._exactly(_NONCE)))
+            if not hmac.compare_digest(self._exactly(_NONCE), _proof(address.secret, b"manager", nonce)):
+                raise ConnectionError(f"{address.host}:{address.port} does not know this manager's secret")
+        except OSError:
+            self.close()
+            raise
 
     def exchange(self, number: str, turn: int, done: Sequence[Finished]) -> tuple[StepTask, ...] | None:
         """See Leases.exchange; None: ask by an actor call.

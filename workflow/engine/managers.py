@@ -25,7 +25,9 @@ from workflow.errors import Unavailable
 from workflow.log.values import versions
 from workflow.model.run_view import Owner
 
-WAITERS = 100_000
+GROUPS = {"waiting": 100_000, "leases": 100_000}
+"""Calls at once in each concurrency group of the actor: waiting callers never keep a worker's exchange waiting."""
+
 CALLS = 1_000
 UNRESPONSIVE = 30.0
 HEAD = "node:__internal_head__"
@@ -93,7 +95,7 @@ def who(manager: Any) -> Owner:
 
 def _make(name: str, store_url: str) -> Any:
     on_head = {HEAD: 0.001} if HEAD in ray.cluster_resources() else {}
-    remote = ray.remote(num_cpus=0, concurrency_groups={"waiting": WAITERS, "leases": WAITERS})(ManagerActor)
+    remote = ray.remote(num_cpus=0, concurrency_groups=GROUPS)(ManagerActor)
     return remote.options(
         name=name,
         namespace=NAMESPACE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -34,35 +35,48 @@ def serve(manager: Any, number: str, address: LinkAddress | None) -> None:
         number: of the lease.
         address: where the manager listens; None: ask it by actor calls only.
     """
-    link = _linked(address)
+    line = _Line(manager, number, address)
     done: tuple[Finished, ...] = ()
     turn = 0
-    while True:
-        batch = None
-        if link is not None:
-            try:
-                batch = link.exchange(number, turn, done)
-            except OSError as error:
-                logger.info("lease %s goes on by actor calls: %s", number, error)
-                link = None
-        if batch is None:
-            batch = ray.get(manager.exchange.remote(number, turn, done))
-        if not batch:
-            return
-        turn += 1
-
-        def give_back(rest: list[StepTask], turn: int = turn) -> None:
-            manager.give_back.remote(number, turn, tuple(task.step_id for task in rest))
-
-        done = execute_all(batch, patiently, give_back)
-
-
-def _linked(address: LinkAddress | None) -> Link | None:
     try:
-        return Link(address) if address is not None else None
-    except OSError as error:
-        logger.info("no link to the manager: %s", error)
-        return None
+        while batch := line.exchange(turn, done):
+            turn += 1
+            done = execute_all(batch, patiently, functools.partial(line.give_back, turn))
+    finally:
+        line.hang_up()
+
+
+class _Line:
+    """To the manager: the direct connection as long as it holds, actor calls otherwise."""
+
+    def __init__(self, manager: Any, number: str, address: LinkAddress | None) -> None:
+        self._manager = manager
+        self._number = number
+        self._link: Link | None = None
+        try:
+            self._link = Link(address) if address is not None else None
+        except OSError as error:
+            logger.info("lease %s: no direct connection to the manager: %s", number, error)
+
+    def exchange(self, turn: int, done: tuple[Finished, ...]) -> tuple[StepTask, ...]:
+        batch = None
+        if self._link is not None:
+            try:
+                batch = self._link.exchange(self._number, turn, done)
+            except OSError as error:
+                logger.info("lease %s goes on by actor calls: %s", self._number, error)
+                self.hang_up()
+        if batch is None:
+            batch = ray.get(self._manager.exchange.remote(self._number, turn, done))
+        return batch
+
+    def give_back(self, turn: int, rest: list[StepTask]) -> None:
+        self._manager.give_back.remote(self._number, turn, tuple(task.step_id for task in rest))
+
+    def hang_up(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
 
 
 def execute_all(

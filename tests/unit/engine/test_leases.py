@@ -30,6 +30,7 @@ class House:
         ended: numbers of the leases whose worker was ended.
         results: what the run was told, in order.
         refuses: what asking for a worker raises.
+        function: that of the steps that are started next.
     """
 
     slots: int = 2
@@ -37,6 +38,7 @@ class House:
     ended: list[str] = field(default_factory=list)
     results: list[tuple[str, Any]] = field(default_factory=list)
     refuses: Exception | None = None
+    function: str = "m.f"
     address: RunAddress = ADDRESS
 
     def __post_init__(self) -> None:
@@ -56,7 +58,7 @@ class House:
         """Have steps executed."""
         for step_id in step_ids:
             step = SimpleNamespace(spec=SimpleNamespace(options=SimpleNamespace(ray=options)))
-            task = StepTask(ADDRESS, step_id, "m.f", "", Value(b""), (), 1, render=False, written_by="")
+            task = StepTask(ADDRESS, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
             self.leases.start(self, step, task)  # type: ignore[arg-type]  # a run loop and a step, as far as they are asked
         await settle()
 
@@ -141,6 +143,65 @@ async def test_long_steps_are_handed_over_one_by_one_and_ask_for_more_places() -
     assert await worker.ask(took=LONG) == ["b"]
     await house.start(*(f"s{number}" for number in range(40)))
     assert len(house.opened) > house.slots, "a cluster that grows with demand sees the demand"
+
+
+async def test_what_was_never_measured_is_handed_over_alone() -> None:
+    house = House(slots=1)
+    worker, handed = await house.handed("a")
+    house.function = "m.unknown"
+    await house.start("b", "c")
+    assert handed == ["a"]
+    assert await worker.ask() == ["b"]
+    assert await worker.ask() == ["c"]
+
+
+async def test_what_waits_behind_a_step_that_turns_out_long_is_handed_to_others() -> None:
+    house = House(slots=2)
+    worker, handed = await house.handed("a", "b", "c")
+    assert handed == ["a", "b", "c"]
+    house.leases.give_back(worker.number, worker.turn + 1, ["b", "c"])
+    await settle()
+    other = house.worker()
+    assert await other.ask() == ["b"]
+    worker.batch = worker.batch[:1]
+    assert await worker.ask(took=LONG) == ["c"]
+    assert house.told() == ["measured", "a"]
+
+
+async def test_a_try_that_was_given_back_late_is_neither_lost_nor_handed_over_twice() -> None:
+    house = House(slots=1)
+    worker, _ = await house.handed("a", "b", "c")
+    worker.batch = worker.batch[:1]  # it took the others out of its hands, and says so only after its next exchange
+    second = await worker.ask(took=LONG)
+    house.leases.give_back(worker.number, worker.turn, ["b", "c"])
+    await settle()
+    assert second + await worker.ask(took=LONG) == ["b", "c"]
+    assert house.told() == ["measured", "a", "b"]
+
+
+async def test_more_places_are_asked_for_where_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_leases, "STUCK", 0.0)
+    house = House(slots=1)
+    worker, _ = await house.handed("first")  # short, so that no more places than fit are asked for at once
+    await house.start("waits for the last", *(f"s{number}" for number in range(50)), "last")
+    for _ in range(100):
+        await settle()
+    assert len(house.opened) > 50
+    assert worker.batch[0].step_id == "first"
+
+
+async def test_an_exchange_repeated_while_it_waits_gets_what_the_first_would_have() -> None:
+    house = House(slots=1)
+    await house.start("a")
+    worker = house.worker()
+    await worker.ask()
+    done = (Finished("a", 1, Returned(Value(b"1"), "", 0.0, LONG)),)
+    first, again = (asyncio.ensure_future(house.leases.exchange(worker.number, 1, done)) for _ in range(2))
+    await settle()
+    first.cancel()  # the connection broke
+    await house.start("b")
+    assert [each.step_id for each in await again] == ["b"]
+    assert house.told() == ["a"]
 
 
 async def test_a_repeated_exchange_gets_the_same_and_tells_nothing_twice() -> None:
