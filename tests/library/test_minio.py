@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dev.minio_server import MinioServer
-from tests.support import invariants
+from tests.support import checker, invariants
 from tests.support.drivers import driver
 from tests.support.marks import Marks
+from tests.support.minio import client_of
+from tests.support.stored import in_bucket
 from tests.support.waiting import until
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
@@ -50,4 +52,4 @@ def test_kill_and_resume_with_the_store_restarted_in_the_middle(
     assert view is not None
     assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 2)
     assert all(times <= 2 for times in marks.starts().values())
-    invariants.check(store, "w")
+    checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w")

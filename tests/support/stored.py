@@ -1,0 +1,121 @@
+"""What lies in a store, as keys and bytes, and the format of the log's objects: both read from how they are written.
+
+For `checker`, and for tests that damage what lies there. Imports nothing of the library: a folder is read file by file,
+a bucket with a plain client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from minio import Minio
+
+FORMAT = "rayworkflow-log-1"
+LONGEST_PART, KEPT_OF_LONG = 180, 110
+TRAILER = 24
+"""Bytes behind each file's own in a folder: a digest of the put id, and a mark."""
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+
+Fields = Mapping[str, Any]
+Objects = Mapping[str, bytes]
+
+
+class Broken(AssertionError):
+    """A promise is broken.
+
+    Attributes:
+        number: which one.
+        key: of the object that shows it.
+    """
+
+    def __init__(self, number: str, key: str, what: str, record: object = None) -> None:
+        shown = "" if record is None else f"\n    record: {json.dumps(record)[:2000]}"
+        super().__init__(f"{number}: {what}\n    key: {key}{shown}")
+        self.number = number
+        self.key = key
+
+
+class _Info(Protocol):
+    @property
+    def key(self) -> str: ...
+
+
+class _Listed(Protocol):
+    def list(self, prefix: str, start_after: str = "") -> Iterable[_Info]: ...
+    def get(self, key: str) -> bytes | None: ...
+
+
+def in_folder(root: str | os.PathLike[str], below: str = "") -> dict[str, bytes]:
+    """The objects of a folder store.
+
+    Args:
+        root: the store's.
+        below: keys that begin so, whole parts.
+    """
+    found = {}
+    for folder, _, files in os.walk(os.path.join(root, below)):
+        for name in files:
+            if name.startswith("#"):  # the store's own: a clock, and what is being written
+                continue
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
+                data = file.read()
+            key = os.path.relpath(path, root)
+            if not data.endswith(b"rwf-put\n"):
+                raise Broken("format", key, f"a file of {len(data)} bytes without the end that a store writes")
+            found[key] = data[:-TRAILER]
+    return found
+
+
+def in_memory(store: _Listed, below: str = "") -> dict[str, bytes]:
+    """The objects of a store in this process."""
+    return {info.key: store.get(info.key) or b"" for info in store.list(below)}
+
+
+def in_bucket(client: Minio, bucket: str, prefix: str) -> dict[str, bytes]:
+    """The objects below a prefix of a bucket, which must not change meanwhile."""
+    found = {}
+    for entry in client.list_objects(bucket, prefix=f"{prefix}/", recursive=True):
+        response = client.get_object(bucket, str(entry.object_name))
+        try:
+            found[str(entry.object_name).removeprefix(f"{prefix}/")] = response.read()
+        finally:
+            response.close()
+            response.release_conn()
+    return found
+
+
+def escaped(workflow_id: str) -> str:
+    """An id as one part of a key: percent-encoded UTF-8; where that is long, its beginning and the sha256 of the id."""
+    raw = workflow_id.encode("utf-8", "surrogatepass")
+    part = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
+    return part if len(part) <= LONGEST_PART else f"{part[:KEPT_OF_LONG]}={hashlib.sha256(raw).hexdigest()}"
+
+
+def parsed(key: str, data: bytes) -> tuple[Fields, list[Fields]]:
+    """Header and records of a name, a segment or a snapshot.
+
+    Raises:
+        Broken: it is torn or altered.
+    """
+    first, _, body = data.partition(b"\n")
+    digest = hashlib.sha256(body).hexdigest()
+    if first != f"{FORMAT} {digest}".encode():
+        raise Broken("format", key, f"begins with {first[:100]!r}, but {len(body)} bytes have the sha256 {digest}")
+    header, *records = [json.loads(line) for line in body.decode("ascii").split("\n")[:-1]]
+    if header["count"] != len(records) or not header["put"]:
+        raise Broken("format", key, f"holds {len(records)} records", header)
+    return header, records
+
+
+def sealed(header: Fields, records: Iterable[Fields]) -> bytes:
+    """An object of the log, made by hand; `parsed` reads it back."""
+    kept = list(records)
+    lines = [json.dumps({"count": len(kept), **header}), *(json.dumps(record) for record in kept)]
+    body = "".join(f"{line}\n" for line in lines).encode("ascii")
+    return f"{FORMAT} {hashlib.sha256(body).hexdigest()}\n".encode() + body

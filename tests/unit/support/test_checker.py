@@ -1,0 +1,290 @@
+"""The checker finds each kind of break and names it by number and key: logs written by hand, one fault each."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import checker, stored
+from tests.support.checker import Told, check
+from tests.support.stored import Broken, sealed
+
+NAME = "workflows/w%2F1/names/0000000001"
+FOLDER = "workflows/w%2F1/runs/1-uuid"
+RAISED = {"kind": "ValueError", "message": "boom"}
+Record = dict[str, Any]
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def value(data: bytes) -> Record:
+    return {"inline": base64.b64encode(data).decode(), "size": len(data)}
+
+
+def refers_to(data: bytes) -> bytes:
+    """A pickle that refers to a stored object, as cloudpickle writes it."""
+    return b"\x80\x05\x8c\x06object\x94\x8c@" + sha(data).encode() + b"\x94\x86\x94R."
+
+
+FUNCTION, LARGE, OBJECT = b"function", b"large" * 100, b"object"
+REFERRING = refers_to(OBJECT)
+
+
+def spec(step_id: str, *parents: str) -> Record:
+    return {"step_id": step_id, "function": sha(FUNCTION), "args": value(b"args"), "parents": list(parents)}
+
+
+def claimed(epoch: int, **more: Any) -> Record:
+    return {"k": "Claimed", "epoch": epoch, **more}
+
+
+def started(step_id: str, epoch: int) -> Record:
+    return {"k": "StepStarted", "step_id": step_id, "epoch": epoch}
+
+
+def committed(step_id: str, epoch: int, data: bytes = b"v", **more: Any) -> Record:
+    return {"k": "StepCommitted", "step_id": step_id, "epoch": epoch, "value": value(data), **more}
+
+
+def expanded(step_id: str, epoch: int, *members: Record) -> Record:
+    graph = {"steps": list(members), "output": members[-1]["step_id"]}
+    return {"k": "StepExpanded", "step_id": step_id, "epoch": epoch, "graph": graph}
+
+
+def failed(step_id: str, epoch: int) -> Record:
+    return {"k": "StepFailed", "step_id": step_id, "epoch": epoch, "error": RAISED}
+
+
+def canceled(step_id: str, epoch: int) -> Record:
+    return {"k": "StepCanceled", "step_id": step_id, "epoch": epoch, "reason": "r"}
+
+
+def status(word: str, epoch: int) -> Record:
+    return {"k": "StatusChanged", "status": word, "epoch": epoch}
+
+
+def segments() -> list[list[Record]]:
+    """Three epochs: one that died, one that failed, one that retried and succeeded."""
+    return [
+        [started("a", 1), started("b", 1)],
+        [committed("a", 1, REFERRING)],
+        [claimed(2)],
+        [started("b", 2)],
+        [expanded("b", 2, spec("b/1"), spec("b/2", "b/1")), started("b/1", 2)],
+        [failed("b/1", 2), canceled("b", 2), status("FAILED", 2)],
+        [claimed(3, retry_failed=6), {"k": "RequestTaken", "request": "r", "epoch": 3, "did": "d"}],
+        [started("b/1", 3)],
+        [committed("b/1", 3), started("b/2", 3)],
+        [{**committed("b/2", 3), "value": {"blob": sha(LARGE), "size": len(LARGE)}}, started("c", 3)],
+        [committed("c", 3, b"end", text='"end"'), status("SUCCESSFUL", 3)],
+    ]
+
+
+@dataclass
+class Stored:
+    """A run that is right, until a case breaks it."""
+
+    log: list[list[Record]] = field(default_factory=segments)
+    blobs: dict[str, bytes] = field(default_factory=lambda: {sha(each): each for each in (FUNCTION, LARGE, OBJECT)})
+    created: Record = field(
+        default_factory=lambda: {
+            "k": "Created",
+            "workflow_id": "w/1",
+            "n": 1,
+            "run_uuid": "uuid",
+            "graph": {"steps": [spec("a"), spec("b"), spec("c", "a", "b")], "output": "c"},
+        }
+    )
+    snapshot: list[Record] = field(
+        default_factory=lambda: [
+            {"k": "SnapshotHead", "seq": 9},
+            expanded("b", 2, spec("b/1"), spec("b/2", "b/1")),
+            committed("a", 1, REFERRING),
+            committed("b/1", 3),
+        ]
+    )
+    after: dict[str, bytes | None] = field(default_factory=dict)
+
+    def put(self, seq: int, *records: Record, at: int | None = None) -> None:
+        """Insert records into a segment, at its end or where it is said."""
+        place = len(self.log[seq - 1]) if at is None else at
+        self.log[seq - 1][place:place] = records
+
+    def objects(self) -> dict[str, bytes]:
+        """As they lie in the store."""
+        found = {NAME: sealed({"run": "uuid", "seq": 0, "put": "p0"}, [self.created])}
+        for seq, records in enumerate(self.log, 1):
+            found[segment(seq)] = sealed({"run": "uuid", "seq": seq, "put": f"p{seq}"}, records)
+        found[f"{FOLDER}/snapshot/{9:020d}"] = sealed({"run": "uuid", "seq": 9, "put": "ps"}, self.snapshot)
+        found.update({f"{FOLDER}/blobs/{name}": data for name, data in self.blobs.items()})
+        for key, data in self.after.items():
+            if data is None:
+                del found[key]
+            else:
+                found[key] = data
+        return found
+
+
+def segment(seq: int) -> str:
+    return f"{FOLDER}/log/{seq:020d}"
+
+
+OTHER = spec("a") | {"step_id": "b/1"}
+BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
+    "an outcome twice in an epoch": ("I1", lambda it: it.put(9, committed("b/1", 3))),
+    "an outcome twice over epochs": ("I1", lambda it: it.put(8, committed("a", 3, b"other"))),
+    "a value beside an expansion": ("I1", lambda it: it.put(8, committed("b", 3))),
+    "an expansion twice": ("I1", lambda it: it.put(8, expanded("b", 3, spec("b/3")))),
+    "an expansion beside a value": ("I1", lambda it: it.put(8, expanded("a", 3, spec("a/1")))),
+    "a failure behind an outcome": ("I1", lambda it: it.put(8, failed("a", 3))),
+    "an outcome canceled": ("I1", lambda it: it.put(8, canceled("a", 3))),
+    "an outcome of what failed and was not retried": ("I1", lambda it: it.put(6, committed("b/1", 2), at=1)),
+    "two steps of one id": ("I1", lambda it: it.put(8, expanded("b/1", 3, OTHER))),
+    "success without an outcome": ("I2", lambda it: it.log[10].pop(0)),
+    "a try behind an outcome": ("I3", lambda it: it.put(8, started("a", 3))),
+    "a try behind an expansion": ("I3", lambda it: it.put(8, started("b", 3))),
+    "a try of what was canceled": ("I3", lambda it: it.put(6, canceled("b/2", 2), started("b/2", 2), at=1)),
+    "an outcome without its inputs": ("I4", lambda it: it.put(4, committed("c", 2))),
+    "a try without its inputs": ("I4", lambda it: it.put(5, started("b/2", 2))),
+    "an expansion without its inputs": ("I4", lambda it: it.put(4, expanded("c", 2, spec("c/1")))),
+    "an input that nobody makes": ("I4", lambda it: it.created["graph"]["steps"].insert(0, spec("d", "a"))),
+    "the function is missing": ("I5", lambda it: it.blobs.pop(sha(FUNCTION))),
+    "a value's blob is missing": ("I5", lambda it: it.blobs.pop(sha(LARGE))),
+    "an object that a value refers to is missing": ("I5", lambda it: it.blobs.pop(sha(OBJECT))),
+    "a blob is torn": ("I5", lambda it: it.blobs.update({sha(LARGE): LARGE[:-1]})),
+    "a value says another size": ("I5", lambda it: it.log[9][0]["value"].update(size=1)),
+    "a value is nowhere": ("I5", lambda it: it.log[9][0].update(value={})),
+    "a DAG is nowhere": ("I5", lambda it: it.created.pop("graph")),
+    "a DAG's blob is missing": ("I5", lambda it: it.created.update(graph=None, graph_blob="0" * 64)),
+    "the code is missing": ("I5", lambda it: it.created.update(code="0" * 64)),
+    "the name is missing": ("I5", lambda it: it.after.update({NAME: None})),
+    "an epoch is left out": ("epochs", lambda it: it.log[2][0].update(epoch=3)),
+    "an epoch is claimed twice": ("epochs", lambda it: it.put(3, claimed(2))),
+    "a fenced owner commits": ("fence", lambda it: it.put(3, committed("b", 1))),
+    "a fenced owner ends the run": ("fence", lambda it: it.put(3, status("CANCELED", 1))),
+    "a record of an epoch to come": ("fence", lambda it: it.put(2, started("b", 2))),
+    "a record behind the end": ("end", lambda it: it.put(11, started("b/2", 3))),
+    "a request behind the end": (
+        "end",
+        lambda it: it.put(11, {"k": "RequestTaken", "request": "q", "epoch": 3, "did": "d"}),
+    ),
+    "a success claimed": ("end", lambda it: it.put(11, claimed(4, retry_failed=11))),
+    "a cancellation claimed": ("end", lambda it: it.log[5][2].update(status="CANCELED")),
+    "a failure claimed by none who retries": ("end", lambda it: it.log[6][0].pop("retry_failed")),
+    "a retry of another end": ("end", lambda it: it.log[6][0].update(retry_failed=5)),
+    "a retry of what did not fail": ("end", lambda it: it.log[2][0].update(retry_failed=2)),
+    "a record behind a goodbye": ("end", lambda it: it.put(4, status("RESUMABLE", 2), started("b", 2))),
+    "a segment is missing": ("gap", lambda it: it.after.update({segment(4): None})),
+    "the first segment is missing": ("gap", lambda it: it.after.update({segment(1): None})),
+    "a segment is torn": ("format", lambda it: it.after.update({segment(4): it.objects()[segment(4)][:-9]})),
+    "a segment is empty": ("format", lambda it: it.log[3].clear()),
+    "a segment of another place": ("format", lambda it: it.after.update({segment(4): it.objects()[segment(1)]})),
+    "a segment that was written for twice": (
+        "format",
+        lambda it: it.after.update({segment(4): sealed({"run": "uuid", "seq": 4, "put": "p1"}, it.log[3])}),
+    ),
+    "a kind that nobody knows": ("format", lambda it: it.put(4, {"k": "StepGuessed", "epoch": 2})),
+    "a name's record in a segment": ("format", lambda it: it.put(4, {"k": "Created", "epoch": 2})),
+    "a status that no record tells": ("format", lambda it: it.put(4, status("RUNNING", 2))),
+    "a name of another id": ("format", lambda it: it.created.update(workflow_id="w")),
+    "a tombstone": ("format", lambda it: it.created.update(k="Tombstone")),
+    "a step that nobody made": ("steps", lambda it: it.put(4, started("z", 2))),
+    "a DAG without an output": ("steps", lambda it: it.created["graph"].update(output="z")),
+    "a start in a closed sub-DAG": ("steps", lambda it: _start_in_a_closed_sub_dag(it)),
+    "a snapshot with another outcome": ("snapshot", lambda it: it.snapshot[2].update(committed("a", 1, b"other"))),
+    "a snapshot with an outcome less": ("snapshot", lambda it: it.snapshot.pop()),
+    "a snapshot with an outcome too early": (
+        "snapshot",
+        lambda it: it.snapshot.append({**committed("b/2", 3), "value": it.log[9][0]["value"]}),
+    ),
+    "a snapshot without an expansion": ("snapshot", lambda it: it.snapshot.pop(1)),
+    "a snapshot without its head": ("snapshot", lambda it: it.snapshot.pop(0)),
+}
+
+
+def _start_in_a_closed_sub_dag(it: Stored) -> None:
+    it.log[4][0]["graph"]["steps"].append(spec("b/3"))
+    it.put(10, started("b/3", 3))
+
+
+def test_what_is_right_passes_and_its_history_is_told() -> None:
+    history = check(Stored().objects(), "w/1", told=Told(b"end"))
+    assert history.claims == {1: 0, 2: 3, 3: 7}
+    assert history.executed == ["a", "b", "b/1", "b/2", "c"]
+    assert history.outcomes == {"a": 2, "b/1": 9, "b/2": 10, "c": 11}
+    assert history.end == "SUCCESSFUL"
+
+
+def test_a_dynamic_step_catches_the_failure_of_its_sub_dag() -> None:
+    it = Stored()
+    it.log[5:] = [[failed("b/1", 2), canceled("b/2", 2), committed("b", 2, caught=True), started("c", 2)]]
+    it.snapshot[0]["seq"] = 5
+    del it.snapshot[3]
+    it.after = {f"{FOLDER}/snapshot/{9:020d}": None}
+    assert check(it.objects(), "w/1").executed == ["a", "b", "b"]
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_a_break_is_found_and_numbered(case: str) -> None:
+    number, breaks = BREAKS[case]
+    it = Stored()
+    breaks(it)
+    with pytest.raises(Broken) as found:
+        check(it.objects(), "w/1")
+    assert found.value.number == number
+    assert found.value.key.startswith("workflows/w%2F1/")
+    assert found.value.key in str(found.value)
+
+
+TOLD: dict[str, tuple[str, Told]] = {
+    "another value": ("I2", Told(b"other")),
+    "another text": ("I2", Told("other")),
+    "an execution in an epoch that could see the outcome": ("I3", Told(begun=[(2, "a")])),
+    "an execution behind an expansion": ("I3", Told(begun=[(3, "b")])),
+    "an execution before its input was committed": ("I4", Told(begun=[(2, "c")])),
+    "an execution before its expansion was committed": ("I4", Told(begun=[(1, "b/1")])),
+    "an execution of a step that was never committed to exist": ("I4", Told(begun=[(3, "b/9")])),
+    "an execution of an owner that never claimed": ("fence", Told(begun=[(4, "c")])),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_what_a_test_knows_besides_is_compared(case: str) -> None:
+    number, told = TOLD[case]
+    with pytest.raises(Broken) as found:
+        check(Stored().objects(), "w/1", told=told)
+    assert found.value.number == number
+
+
+def test_executions_that_may_be_seen_pass() -> None:
+    begun = [(1, "a"), (1, "b"), (2, "b"), (2, "b/1"), (3, "b/1"), (3, "b/2"), (3, "c")]
+    check(Stored().objects(), "w/1", told=Told('"end"', begun))
+
+
+def test_a_run_that_has_no_value_is_not_the_oracles() -> None:
+    it = Stored()
+    del it.log[9:]
+    with pytest.raises(Broken, match="ended not at all"):
+        check(it.objects(), "w/1", told=Told(b"end"))
+
+
+@pytest.mark.parametrize("module", [checker, stored], ids=lambda module: module.__name__)
+def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
+    tree = ast.parse(Path(module.__file__).read_text())
+    imported = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
+    }
+    ours = {name for name in imported if name.split(".")[0] in ("workflow", "workflow_operator", "tests", "dev")}
+    assert ours <= {"tests.support.stored"}
