@@ -17,7 +17,7 @@ from workflow import WorkflowStatus
 from workflow.engine.actor import NAMESPACE, ManagerActor
 from workflow.engine.client import Client, RunOptions
 from workflow.engine.manager import ClaimRequest
-from workflow.engine.managers import CALLS, WAITERS
+from workflow.engine.managers import CALLS, GROUPS
 from workflow.engine.messages import RunAddress
 from workflow.errors import InUse, WorkflowCanceled
 from workflow.log import naming
@@ -38,7 +38,7 @@ def counted(marks: Marks) -> str:
 def manager(storage: str) -> Any:
     """A manager of its own, beside the one that `run` would find."""
     name = f"manager-rival-{uuid.uuid4().hex[:8]}"
-    remote = ray.remote(num_cpus=0, concurrency_groups={"waiting": WAITERS})(ManagerActor)
+    remote = ray.remote(num_cpus=0, concurrency_groups=GROUPS)(ManagerActor)
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_concurrency": CALLS}
     return remote.options(**options).remote(storage, uuid.uuid4().hex, name)
 
