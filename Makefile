@@ -46,6 +46,10 @@ test-matrix: venv  ## unit tests and the specification's snippets on every Pytho
 bench: venv  ## speed in pairs against ray.workflow of Ray 2.47 and plain Ray tasks
 	@$(PY) tests/bench/run.py
 
+.PHONY: scale
+scale: venv  ## many steps in a run, many runs in a manager: rates, memory, replay, storage requests
+	@$(PY) tests/bench/scale.py
+
 # --- demo: the main job, end to end ---
 .PHONY: demo
 demo: venv  ## a cluster, the operator, a Workflow whose head is killed, and its end on a new cluster

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ from workflow.model.graph import Graph
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(records.Record)}
 
 Coder = Callable[[Any], Any]
+
+_LONGEST_SHARED = 200
 
 
 def encode(record: records.Record) -> dict[str, Any]:
@@ -128,12 +131,22 @@ def _dataclass_reader(kind: type[Any]) -> Coder:
 
 
 def _checked(kind: type[Any]) -> Coder:
+    if kind is str:
+        return _text
+
     def read(value: Any) -> Any:
         if type(value) is not kind:
             raise TypeError(f"{value!r} is not {kind.__name__}")
         return value
 
     return read
+
+
+def _text(value: Any) -> str:
+    # Ids and names come again and again, and a manager keeps those of all its live steps: equal ones are one object.
+    if type(value) is not str:
+        raise TypeError(f"{value!r} is not str")
+    return sys.intern(value) if len(value) <= _LONGEST_SHARED else value
 
 
 def _present(kind: Any) -> Any:

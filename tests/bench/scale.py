@@ -1,0 +1,177 @@
+"""`make scale`: one run of many steps, and many runs at once: rates, the manager's memory, replay, storage requests.
+
+Prints tables; asserts only that every run gave its value. The manager's memory is its own process's, as the kernel
+counts it: the most it held during the run (VmHWM, reset before) beyond what it held before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+import ray
+from minio import Minio
+from run import COUNTED_EVERY, requests_served, say
+from subject_ours import gather, inc
+
+import workflow
+from dev.minio_server import MinioServer
+from workflow.engine import managers
+
+SIZES = (10_000, 20_000, 40_000, 100_000)
+RUNS = 1_000
+STEPS_OF_EACH = 10
+KIB = 1024
+
+
+def manager_pid() -> int:
+    """The process of the one manager that serves this driver."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                told = (entry / "cmdline").read_bytes()
+            except OSError:  # it has ended
+                continue
+            if told.startswith(b"ray::ManagerActor"):
+                return int(entry.name)
+    raise SystemExit("no process of a manager was found")
+
+
+def memory(pid: int, name: str) -> int:
+    """Bytes, by /proc/<pid>/status: VmRSS (now) or VmHWM (the most since the last reset)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * KIB
+    raise SystemExit(f"/proc/{pid}/status says nothing of {name}")
+
+
+def reset_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def fan_out(size: int, workflow_id: str) -> None:
+    total = gather.step([inc.step(i) for i in range(size)]).run(workflow_id)
+    assert total == size * (size + 1) // 2, f"{workflow_id} gave {total}"
+
+
+def replay_seconds(storage: str, workflow_id: str) -> float:
+    """In a process of its own, as a claimant would."""
+    code = (
+        "import sys, time\n"
+        "from workflow.log import naming\n"
+        "from workflow.log.run_log import RunLog\n"
+        "from workflow.store import open_store\n"
+        "store = open_store(sys.argv[1])\n"
+        "begun = time.perf_counter()\n"
+        "state = RunLog(store, naming.current(store, sys.argv[2])).replay()\n"
+        "print(time.perf_counter() - begun)\n"
+        "assert state.output.outcome is not None\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, storage, workflow_id],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=HERE.parents[1],
+    )
+    return float(done.stdout)
+
+
+def grow(storage: str, sizes: Sequence[int]) -> None:
+    """One run of more and more steps."""
+    fan_out(1_000, "warm")
+    pid = manager_pid()
+    heads = ("one fan-out of", "seconds", "steps/s", "KiB a step", "replay s", "us a step")
+    print("\n" + "".join(f"{head:>16}" for head in heads))
+    for size in sizes:
+        before = memory(pid, "VmRSS")
+        reset_peak(pid)
+        begun = time.perf_counter()
+        fan_out(size, f"fan-{size}")
+        seconds = time.perf_counter() - begun
+        held = (memory(pid, "VmHWM") - before) / size / KIB
+        replay = replay_seconds(storage, f"fan-{size}")
+        figures = (
+            f"{seconds:.1f}",
+            f"{size / seconds:.0f}",
+            f"{held:.2f}",
+            f"{replay:.2f}",
+            f"{1e6 * replay / size:.0f}",
+        )
+        print(f"{size:>16}" + "".join(f"{figure:>16}" for figure in figures), flush=True)
+
+
+def crowd() -> None:
+    """Many runs at once in one manager."""
+    pid = manager_pid()
+    before = memory(pid, "VmRSS")
+    reset_peak(pid)
+    begun = time.perf_counter()
+    pending = []
+    for number in range(RUNS):
+        composed = inc.step(number)
+        for _ in range(STEPS_OF_EACH - 1):
+            composed = inc.step(composed)
+        pending.append(composed.run_async(f"crowd-{number}"))
+    started = time.perf_counter() - begun
+    values = ray.get(pending)
+    seconds = time.perf_counter() - begun
+    assert values == [number + STEPS_OF_EACH for number in range(RUNS)]
+    held = (memory(pid, "VmHWM") - before) / RUNS / KIB
+    print(
+        f"\n{RUNS} runs of {STEPS_OF_EACH} steps at once: all asked for after {started:.1f} s, all done after "
+        f"{seconds:.1f} s ({RUNS * STEPS_OF_EACH / seconds:.0f} steps/s), {held:.1f} KiB a run in the manager",
+        flush=True,
+    )
+
+
+def count_requests(server: MinioServer, size: int) -> None:
+    """What one large fan-out asks of the store."""
+    fan_out(100, "warm-minio")
+    time.sleep(COUNTED_EVERY)
+    before = requests_served(server)
+    begun = time.perf_counter()
+    fan_out(size, f"fan-{size}-minio")
+    seconds = time.perf_counter() - begun
+    time.sleep(COUNTED_EVERY)
+    asked = requests_served(server) - before
+    print(
+        f"\nfan-out of {size} on MinIO: {seconds:.1f} s, {size / seconds:.0f} steps/s, {asked:.0f} requests in all, "
+        f"{asked / size:.4f} a step",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    sizes = parser.parse_args().sizes
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    with tempfile.TemporaryDirectory() as folder, MinioServer() as server:
+        os.environ.update(AWS_ACCESS_KEY_ID=server.access_key, AWS_SECRET_ACCESS_KEY=server.secret_key)
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+        say("one run of many steps, on a folder")
+        workflow.init(folder)
+        grow(folder, sizes)
+        say("many runs at once, on a folder")
+        crowd()
+        ray.kill(managers.find(f"manager-{managers.fingerprint(folder)}"), no_restart=True)
+        say("requests, on MinIO")
+        host = server.endpoint.removeprefix("http://")
+        client = Minio(host, server.access_key, server.secret_key, secure=False, region="us-east-1")
+        client.make_bucket("scale")
+        workflow.init(f"s3://scale/runs?endpoint={server.endpoint}&region=us-east-1")
+        count_requests(server, 10_000)
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
