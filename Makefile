@@ -50,6 +50,10 @@ bench: venv  ## speed in pairs against ray.workflow of Ray 2.47 and plain Ray ta
 scale: venv  ## many steps in a run, many runs in a manager: rates, memory, replay, storage requests
 	@$(PY) tests/bench/scale.py
 
+.PHONY: profile
+profile: venv  ## where the time of a step that does nothing goes, and what its parts cost alone
+	@$(PY) tests/bench/profile_step.py
+
 # --- demo: the main job, end to end ---
 .PHONY: demo
 demo: venv  ## a cluster, the operator, a Workflow whose head is killed, and its end on a new cluster
