@@ -1,4 +1,4 @@
-"""`make profile`: where the time of a step that does nothing goes, on a folder and on MinIO, and what parts cost alone."""
+"""`make profile`: where the time of a step that does nothing goes, on a folder and on MinIO; what parts cost alone."""
 
 from __future__ import annotations
 
