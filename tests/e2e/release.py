@@ -17,12 +17,14 @@ OPERATOR_PODS: Final = f"app.kubernetes.io/instance={release.NAME},app.kubernete
 GONE_WITHIN_SECONDS: Final = 90.0
 REAPER: Final = "reaper"
 SIGKILL: Final = """
-import os, pathlib, signal
+import contextlib, os, pathlib, signal
 killed = 0
 for folder in pathlib.Path("/proc").iterdir():
-    if folder.name.isdigit() and {pod!r} in (folder / "cgroup").read_text().replace("_", "-"):
-        killed += b"workflow_operator" in (folder / "cmdline").read_bytes()
-        os.kill(int(folder.name), signal.SIGKILL)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends just now
+        if folder.name.isdigit() and {pod!r} in (folder / "cgroup").read_text().replace("_", "-"):
+            told = (folder / "cmdline").read_bytes()
+            os.kill(int(folder.name), signal.SIGKILL)
+            killed += b"workflow_operator" in told
 assert killed, "no process of the operator was found"
 """
 """Ends all processes of a pod; runs in a pod that sees the node's processes."""
