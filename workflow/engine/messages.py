@@ -21,6 +21,22 @@ class RunAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """Take a run over.
+
+    Attributes:
+        uid, attempt: of the Workflow object it is done for; empty and 0 without the operator.
+    """
+
+    workflow_id: str
+    n: int
+    uid: str = ""
+    attempt: int = 0
+    take_over: bool = False
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StepTask:
     """One try of one step, for a worker.
 

@@ -54,7 +54,7 @@ async def test_a_finished_run_leaves_its_log_its_name_and_one_index_entry(house:
 async def test_a_second_wait_and_a_wait_long_after_give_the_same_end(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workflow.engine.manager.ENDS_REMEMBERED", 2)
+    monkeypatch.setattr("workflow.engine.owning.ENDS_REMEMBERED", 2)
     async with house.manager() as (manager, _):
         ends = []
         created = [new_run("a", workflow_id=f"w{i}") for i in range(5)]
@@ -65,7 +65,7 @@ async def test_a_second_wait_and_a_wait_long_after_give_the_same_end(
 
 
 async def test_many_finished_runs_never_push_a_live_one_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflow.engine.manager.ENDS_REMEMBERED", 1)
+    monkeypatch.setattr("workflow.engine.owning.ENDS_REMEMBERED", 1)
     async with house.manager(script=lambda task: None if task.run.workflow_id == "slow" else returned()) as (
         manager,
         runner,

@@ -1,0 +1,93 @@
+"""What a manager does at intervals: heartbeat, bells, a look at the fence of each run, and what it still owes.
+
+Begun by `manager`, in tasks that end with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from workflow.engine.owning import OwnedRuns, Tools
+from workflow.errors import WorkflowError
+from workflow.log import naming
+from workflow.log import paths as keys
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often what is done, in seconds."""
+
+    heartbeat: float = 5.0
+    bell: float = 1.0
+    fence: float = 20.0
+    follow: float = 0.5
+    store: float = 2.0
+
+
+USUAL_PACE = Pace()
+
+
+class Upkeep:
+    """The regular work of one manager.
+
+    Args:
+        runs: those it owns.
+        tools: of the manager.
+        pace: how often what.
+    """
+
+    def __init__(self, runs: OwnedRuns, tools: Tools, pace: Pace) -> None:
+        self._runs = runs
+        self._tools = tools
+        self._pace = pace
+
+    async def begin(self) -> None:
+        """See Manager.begin."""
+        store, me = self._tools.store, self._tools.me
+        await self._beat()
+        for owned in await self._tools.threads.run(lambda: list(naming.owned_by(store, me.manager))):
+            self._runs.loose[owned.run_uuid] = owned
+        await self._runs.tidy()
+        for period, act in (
+            (self._pace.heartbeat, self._beat),
+            (self._pace.bell, self._answer_bells),
+            (self._pace.fence, self._look),
+            (self._pace.fence, self._runs.tidy),
+        ):
+            self._tools.spawn(self._every(period, act))
+
+    async def ring(self, run_uuid: str) -> None:
+        """See Manager.ring."""
+        loop = self._runs.live.get(run_uuid)
+        if loop is not None:
+            await self._tools.inbox.look(loop)
+
+    async def _beat(self) -> None:
+        store, me = self._tools.store, self._tools.me
+        content = json.dumps({"incarnation": me.incarnation, "runs": len(self._runs.live)}).encode()
+        await self._tools.threads.run(lambda: store.overwrite(keys.heartbeat(me.manager), content))
+
+    async def _look(self) -> None:
+        for loop in list(self._runs.live.values()):
+            loop.look()
+
+    async def _answer_bells(self) -> None:
+        if self._runs.live:
+            for run_uuid in await self._tools.inbox.rung():
+                await self.ring(run_uuid)
+
+    async def _every(self, period: float, act: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(period)
+            try:
+                await act()
+            except WorkflowError as error:
+                logger.warning("manager %s: %s", self._tools.me.address, error)
+            except Exception:  # a heartbeat that stopped for good would give every run of this manager away
+                logger.exception("manager %s", self._tools.me.address)
