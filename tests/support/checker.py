@@ -195,6 +195,8 @@ class _Run:
             self._over = {step_id for step_id in self._over if self._closed(step_id)}
         elif voided != -1:
             raise Broken("end", key, "voids an end that is not there", record)
+        for name in record.get("functions", {}).values():
+            self._blob(key, name, record)
         self._epoch, self._goodbye = record["epoch"], False
         self.history.claims[self._epoch] = seq
 

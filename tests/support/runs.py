@@ -96,11 +96,10 @@ def failed(step_id: str, epoch: int = 1, number: int = 1) -> r.StepFailed:
     return r.StepFailed(step_id, epoch, error, value("pickled error"), number=number, started=2.0, ended=3.0)
 
 
-def claimed(epoch: int, owner: Owner | None = None, retry_failed: int = -1) -> r.Claimed:
-    """A new epoch."""
-    return r.Claimed(
-        epoch, owner or Owner(manager=f"m{epoch}", incarnation=f"i{epoch}"), 4.0, retry_failed=retry_failed
-    )
+def claimed(epoch: int, owner: Owner | None = None, retry_failed: int = -1, **functions: str) -> r.Claimed:
+    """A new epoch; `functions`: stored with the run -> to be executed now."""
+    owner = owner or Owner(manager=f"m{epoch}", incarnation=f"i{epoch}")
+    return r.Claimed(epoch, owner, 4.0, retry_failed=retry_failed, functions=functions)
 
 
 def through_json(record: r.Record) -> r.Record:
@@ -113,6 +112,7 @@ def picture(state: RunState) -> dict[str, Any]:
     return {
         "run": (state.epoch, state.owner, state.seq, state.status, state.goodbye, state.stalled, state.culprits),
         "taken": state.taken,
+        "functions": state.functions,
         "end": state.end,
         "counts": (state.succeeded, state.failed),
         "journal": [step.spec.step_id for step in state.journal],

@@ -114,7 +114,8 @@ def _fail(draw: Any, run: SimulatedRun) -> None:
 def _claim(draw: Any, run: SimulatedRun) -> None:
     end = run.state.end
     if end is None:
-        run.write([runs.claimed(run.state.epoch + 1)])
+        functions = draw(st.dictionaries(st.sampled_from(["one", "two"]), st.sampled_from(["new", "newer"])))
+        run.write([runs.claimed(run.state.epoch + 1, **functions)])
     elif end[1].status is WorkflowStatus.FAILED:
         run.write([runs.claimed(run.state.epoch + 1, retry_failed=end[0])])
 

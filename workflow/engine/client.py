@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from workflow.engine import managers
+from workflow.engine import code, managers
 from workflow.engine.encoding import Encoder
 from workflow.engine.manager import ClaimRequest
 from workflow.engine.messages import Ended, RunAddress
@@ -32,6 +32,7 @@ from workflow.log.values import versions
 from workflow.model.graph import Graph, Node
 from workflow.model.records import NO_RUN, Created, Tombstone
 from workflow.model.run_view import Owner
+from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
@@ -128,7 +129,7 @@ class Client:
                 return Handle(owner, self._address(named))
         if not state.ended and (options.uid or take_over or state.goodbye or self._is_silent(state.owner)):
             try:
-                return self._claim(named, options, take_over=take_over)
+                return self._claim(log, state, options, take_over=take_over)
             except (InUse, WorkflowConflict):
                 if options.uid:
                     raise
@@ -144,12 +145,14 @@ class Client:
             WorkflowConflict: it was canceled.
         """
         named = self.find(workflow_id)
-        state = RunLog(self._store, named).replay()
+        log = RunLog(self._store, named)
+        state = log.replay()
         status = state.end[1].status if state.end is not None else WorkflowStatus.RUNNING
         if status is WorkflowStatus.CANCELED:
             raise WorkflowConflict(f"workflow {workflow_id!r} was canceled; a canceled run cannot be resumed")
         if status is not WorkflowStatus.SUCCESSFUL:
-            return self._claim(named, options, take_over=take_over, retry_failed=status is WorkflowStatus.FAILED)
+            failed = status is WorkflowStatus.FAILED
+            return self._claim(log, state, options, take_over=take_over, retry_failed=failed)
         return Handle(managers.find_or_make(self._store.url, options.unresponsive), self._address(named))
 
     def find(self, workflow_id: str) -> Created:
@@ -178,10 +181,18 @@ class Client:
                 handle = self.attach(self.find(handle.run.workflow_id))
 
     def _claim(
-        self, named: Created, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
+        self, log: RunLog, state: RunState, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
     ) -> Handle:
+        named = log.created
+        encoder = Encoder(log.blobs, log.paths.folder)
         request = ClaimRequest(
-            named.workflow_id, named.n, options.uid, options.attempt, take_over=take_over, retry_failed=retry_failed
+            named.workflow_id,
+            named.n,
+            options.uid,
+            options.attempt,
+            take_over=take_over,
+            retry_failed=retry_failed,
+            functions=code.present(state, lambda function: encoder.function(function, function.__qualname__)),
         )
         manager, _ = self._of_a_manager(options, "claim", request)
         return Handle(manager, self._address(named))
@@ -229,6 +240,7 @@ class Client:
             max_resumes=options.max_resumes,
             metadata=options.metadata,
             code=options.code,
+            main=code.main_file(),
             versions=versions(),
         )
 

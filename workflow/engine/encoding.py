@@ -6,8 +6,10 @@ Called by the driver for a run's own DAG, and by a worker for what a dynamic ste
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
+from workflow.engine.code import module_of
 from workflow.engine.refs import Packer
 from workflow.errors import Invalid
 from workflow.log import values
@@ -46,11 +48,12 @@ class Encoder:
             StepSpec(
                 step_id=step_id,
                 name=name,
-                function=self._function(node),
+                function=self.function(node.function, node.qualname),
                 qualname=node.qualname,
                 args=args,
                 parents=tuple(id_of[id(each)] for each in parents),
                 options=node.options,
+                module=module_of(node.function),
             )
             for (node, args, parents), step_id, name in zip(ordered, step_ids, names, strict=True)
         )
@@ -94,12 +97,20 @@ class Encoder:
         packer = Packer(self._blobs, self._folder, what, on_node)
         return self._blobs.keep(packer.dumps((node.args, dict(node.kwargs)))), parents
 
-    def _function(self, node: Node) -> str:
-        key = (self._folder, id(node.function))
+    def function(self, function: Callable[..., Any], qualname: str) -> str:
+        """Store a step's function.
+
+        Returns:
+            The name of its blob.
+
+        Raises:
+            Invalid: it cannot be pickled.
+        """
+        key = (self._folder, id(function))
         known = _stored.get(key)
         if known is None:
-            packer = Packer(self._blobs, self._folder, f"function of step {node.qualname!r}", _refuse_node)
-            known = _stored[key] = (node.function, self._blobs.put(packer.dumps(node.function)))
+            packer = Packer(self._blobs, self._folder, f"function of step {qualname!r}", _refuse_node)
+            known = _stored[key] = (function, self._blobs.put(packer.dumps(function)))
             while len(_stored) > FUNCTIONS_REMEMBERED:
                 _stored.popitem(last=False)
         return known[1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from workflow.model.graph import Graph, Value
 from workflow.model.run_view import ErrorInfo
@@ -26,6 +27,7 @@ class ClaimRequest:
 
     Attributes:
         uid, attempt: of the Workflow object it is done for; empty and 0 without the operator.
+        functions: see Claimed.
     """
 
     workflow_id: str
@@ -34,6 +36,7 @@ class ClaimRequest:
     attempt: int = 0
     take_over: bool = False
     retry_failed: bool = False
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

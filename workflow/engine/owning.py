@@ -191,6 +191,7 @@ class OwnedRuns:
             take_over=request.take_over,
             retry_failed=request.retry_failed,
             versions=versions(),
+            functions=request.functions,
         )
         self._drive(log, await self._in_thread(lambda: claims.take(log, claimant)), claimed=True)
 

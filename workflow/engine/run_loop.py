@@ -285,7 +285,7 @@ class RunLoop:
             run=self.address,
             step_id=step.spec.step_id,
             qualname=step.spec.qualname,
-            function=step.spec.function,
+            function=self.state.functions.get(step.spec.function, step.spec.function),
             args=step.spec.args,
             parents=tuple(parents),
             number=step.tries,

@@ -7,8 +7,8 @@ heartbeat) only decide whether to try.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from workflow.errors import InUse, Ownership, Superseded, WorkflowConflict, WorkflowError
 from workflow.log import paths as keys
@@ -41,6 +41,7 @@ class Claimant:
         at: seconds since 1970.
         reason: for people.
         versions: of Python and the libraries that unpickle and pickle.
+        functions: see Claimed.
     """
 
     owner: Owner
@@ -49,6 +50,7 @@ class Claimant:
     retry_failed: bool = False
     reason: str = ""
     versions: str = ""
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 def refusal(state: RunState, claimant: Claimant, silent: bool) -> WorkflowError | None:
@@ -130,6 +132,7 @@ def claim(
             reason=claimant.reason,
             retry_failed=state.end[0] if state.end is not None else -1,
             versions=claimant.versions,
+            functions=claimant.functions,
         )
         log.fold(state, seq, [first])
         behind = list(ending(state)) or _given_up(state, claimant)

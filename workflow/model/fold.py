@@ -74,6 +74,7 @@ def restore(state: RunState, records: list[r.Record]) -> None:
         apply(state, head.seq, record)
     state.seq, state.status, state.goodbye = head.seq, head.status, head.goodbye
     state.stalled, state.culprits, state.taken = head.stalled, head.culprits, set(head.taken)
+    state.functions = dict(head.functions)
 
 
 def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
@@ -91,6 +92,7 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
         state.culprits = tuple(dict.fromkeys((*state.culprits, *state.running)))
     state.epoch, state.owner, state.began = record.epoch, record.owner, record.at
     state.status, state.goodbye = WorkflowStatus.RUNNING, False
+    state.functions.update(record.functions)
     for step in state.running.values():
         step.phase = P.READY
     state.ready = {**state.running, **state.ready}

@@ -109,6 +109,7 @@ class StepSpec:
         args: pickle of `(args, kwargs)`, parents and object references replaced by marks.
         parents: ids of the steps whose outcomes stand in args, each once, in order of appearance.
         options: how to execute it.
+        module: of the function, where a later process finds the step there by its name; else empty.
     """
 
     step_id: str
@@ -118,6 +119,7 @@ class StepSpec:
     args: Value
     parents: tuple[str, ...] = ()
     options: StepOptions = StepOptions()
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ Written by the owner of a run only (`Created` makes the run). Read by `fold`, th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from workflow.model.graph import Graph, Value
 from workflow.model.run_view import ErrorInfo, Owner
@@ -22,6 +23,7 @@ class Created:
         shape: sha256 of `Graph.shape()`: tells "another DAG" under a used id without reading the DAG.
         max_resumes: claims in a row without progress after which the run ends FAILED; -1 without end.
         code: sha256 of the blob with the user's code, or empty.
+        main: file name of the script that made the run, or empty.
         versions: of Python and the libraries that pickled, as `name version` words.
     """
 
@@ -36,6 +38,7 @@ class Created:
     max_resumes: int = -1
     metadata: str = "{}"
     code: str = ""
+    main: str = ""
     versions: str = ""
 
 
@@ -64,7 +67,12 @@ NO_RUN = frozenset({"Deleted", "Swept"})
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A new epoch begins. `retry_failed` is the seq of the FAILED end that it voids, or -1."""
+    """A new epoch begins.
+
+    Attributes:
+        retry_failed: seq of the FAILED end that it voids, or -1.
+        functions: sha256 of a function as stored with the run -> that of the one to execute from now on.
+    """
 
     epoch: int
     owner: Owner
@@ -72,6 +80,7 @@ class Claimed:
     reason: str = ""
     retry_failed: int = -1
     versions: str = ""
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +187,7 @@ class SnapshotHead:
     stalled: int
     culprits: tuple[str, ...]
     taken: tuple[str, ...]
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 Record = (

@@ -28,6 +28,7 @@ def compact(state: RunState) -> list[r.Record]:
             stalled=state.stalled,
             culprits=state.culprits,
             taken=tuple(sorted(state.taken)),
+            functions=dict(state.functions),
         )
     ]
     expanded: set[str] = set()

@@ -94,6 +94,7 @@ class RunState:
         stalled: claims in a row without a commit or an expansion between them.
         culprits: steps that ran at each death since the last progress.
         taken: ids of the inbox requests that took effect.
+        functions: what later epochs brought instead of the functions stored with the run.
         end: the record that ended the run, and the seq of its segment.
         steps: by id, in the order in which they came into being.
         output: the step whose outcome is the run's.
@@ -112,6 +113,7 @@ class RunState:
     stalled: int = 0
     culprits: tuple[str, ...] = ()
     taken: set[str] = field(default_factory=set)
+    functions: dict[str, str] = field(default_factory=dict)
     end: tuple[int, StatusChanged] | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
     output: StepState | None = None

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -39,6 +40,8 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
         return st.one_of([anything(each) for each in typing.get_args(kind)])
     if origin is tuple:
         return st.lists(anything(typing.get_args(kind)[0]), max_size=2).map(tuple)
+    if origin is not None and issubclass(origin, Mapping):
+        return st.dictionaries(*map(anything, typing.get_args(kind)), max_size=2)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return st.sampled_from(kind)
     simple: dict[Any, st.SearchStrategy[Any]] = {
