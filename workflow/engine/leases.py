@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
-from workflow.engine.messages import Finished, Raised, StepTask
+from workflow.engine.messages import Expanded, Finished, Raised, StepTask
+from workflow.engine.pool import Lease, Pool, Try
 from workflow.engine.run_loop import RunLoop
 from workflow.model.state import StepState
 
@@ -36,78 +36,10 @@ STUCK = 0.5
 wait for what is in the queue, and Ray frees the CPUs of whoever waits."""
 
 FUNCTIONS_MEASURED = 10_000
+HOMES_REMEMBERED = 10_000
 
 SYSTEM_RETRIES = 3
 """How often a try is handed over again after its worker died; Ray's own default for tasks."""
-
-FREED_WHILE_WAITING: Final = frozenset({"num_cpus", "runtime_env", "scheduling_strategy", "label_selector"})
-"""Options under which a worker that waits holds nothing that others may need: Ray frees the CPUs of whoever blocks, and
-nothing else."""
-
-
-@dataclass(eq=False, slots=True)
-class Try:
-    """One try of a step, on its way."""
-
-    run: RunLoop
-    task: StepTask
-    deaths: int = 0
-    stopped: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class Lease:
-    """One worker's place.
-
-    Attributes:
-        handle: what ends it.
-        batch: the tries it executes now.
-        turn: exchanges so far; a repeated one (its answer was lost) is told by it.
-        parked: set while it waits for work.
-        stopped: it was ended on purpose: that is no death of the tries it had.
-    """
-
-    number: str
-    pool: Pool
-    handle: Any = None
-    batch: list[Try] = field(default_factory=list)
-    turn: int = 0
-    parked: asyncio.Future[tuple[StepTask, ...]] | None = None
-    alarm: asyncio.TimerHandle | None = None
-    stopped: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class Pool:
-    """The workers and the queue of one kind of demand: one set of Ray options.
-
-    Attributes:
-        mean: seconds that a step took lately; 0 where none was executed.
-        broken: leases in a row that ended before they asked for work.
-        handed: tries handed over so far.
-        beyond: places asked for beyond those that fit, because nothing moved.
-        alarm: looks whether anything moves.
-    """
-
-    options: Mapping[str, Any]
-    queue: deque[Try] = field(default_factory=deque)
-    leases: dict[str, Lease] = field(default_factory=dict)
-    idle: list[Lease] = field(default_factory=list)
-    mean: float = 0.0
-    broken: int = 0
-    handed: int = 0
-    beyond: int = 0
-    pumping: bool = False
-    alarm: asyncio.TimerHandle | None = None
-
-    @property
-    def reusable(self) -> bool:
-        """Whether a worker executes more than one step. Not where it would hold a GPU, say, while it waits."""
-        return set(self.options) <= FREED_WHILE_WAITING
-
-    def starting(self) -> int:
-        """Leases that have not asked for work yet."""
-        return sum(1 for lease in self.leases.values() if not lease.turn)
 
 
 def _smoothed(mean: float, took: float) -> float:
@@ -139,6 +71,8 @@ class Leases:
         self._leases: dict[str, Lease] = {}
         self._tries: dict[tuple[str, str], Try] = {}
         self._took: OrderedDict[str, float] = OrderedDict()
+        # (run, step that returned a DAG) -> the worker it did so in, for the steps that may be executed in place.
+        self._homes: OrderedDict[tuple[str, str], Lease] = OrderedDict()
         # Other numbers than those of an earlier incarnation, whose workers may still ask for work.
         self._numbers = (f"{uuid.uuid4().hex[:12]}-{number}" for number in count(1))
 
@@ -148,10 +82,15 @@ class Leases:
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = Pool(step.spec.options.ray)
-        attempt = Try(run, task)
+        attempt = Try(run, task, pool)
         self._tries[task.run.run_uuid, task.step_id] = attempt
-        pool.queue.append(attempt)
-        self._pump_soon(pool)
+        home = self._home_of(step, task) if step.spec.options.allow_inplace else None
+        if home is None:
+            pool.queue.append(attempt)
+            self._pump_soon(pool)
+            return
+        home.own.append(attempt)
+        self._wake(home, self._hand_own)
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
         """Stop these tries: see Runner. Whatever else their workers were about is handed to others."""
@@ -183,16 +122,16 @@ class Leases:
         pool = lease.pool
         pool.broken = 0
         self._take(lease, done)
-        if done and not pool.reusable:
+        if lease.own:
+            return self._hand_own(lease)
+        if done and not pool.reusable and not lease.kept:
             self._forget(lease)
             self._pump_soon(pool)
             return ()
-        if pool.queue:
+        if pool.queue and not lease.kept:
             return self._hand(lease)
-        loop = asyncio.get_running_loop()
-        lease.parked = loop.create_future()
-        lease.alarm = loop.call_later(LINGER, self._retire, lease)
-        pool.idle.append(lease)
+        lease.parked = asyncio.get_running_loop().create_future()
+        self._park(lease)
         return await asyncio.shield(lease.parked)
 
     def give_back(self, number: str, turn: int, step_ids: Sequence[str]) -> None:
@@ -208,8 +147,8 @@ class Leases:
             return
         for attempt in lease.batch:
             if attempt.task.step_id not in step_ids:  # it runs, and takes longer than was thought
-                self._measure(lease.pool, attempt.task.qualname, BATCH_SECONDS)
-        self._requeue(lease, [each for each in lease.batch if each.task.step_id in step_ids])
+                self._measure(attempt, BATCH_SECONDS)
+        self._requeue([each for each in lease.batch if each.task.step_id in step_ids])
         lease.batch = [each for each in lease.batch if each.task.step_id not in step_ids]
 
     def lost(self, number: str, error: BaseException | None) -> None:
@@ -220,12 +159,13 @@ class Leases:
         pool = lease.pool
         self._forget(lease)
         unfinished = [attempt for attempt in lease.batch if not attempt.stopped]
-        for attempt in reversed(unfinished):
+        for attempt in unfinished:
             attempt.deaths += not lease.stopped
-            if attempt.deaths > SYSTEM_RETRIES and error is not None:
-                self._fail(attempt, error)
-            else:
-                pool.queue.appendleft(attempt)
+        doomed = [attempt for attempt in unfinished if attempt.deaths > SYSTEM_RETRIES and error is not None]
+        for attempt in doomed:
+            assert error is not None, "only then is a try doomed"
+            self._fail(attempt, error)
+        self._requeue([attempt for attempt in (*unfinished, *lease.own) if attempt not in doomed])
         if not lease.turn and error is not None and not lease.stopped:
             pool.broken += 1
             if pool.broken > SYSTEM_RETRIES:
@@ -240,20 +180,45 @@ class Leases:
                 continue
             self._tries.pop((attempt.task.run.run_uuid, finished.step_id), None)
             result = finished.result
-            self._measure(lease.pool, attempt.task.qualname, max(result.ended - result.started, 0.0))
+            self._measure(attempt, max(result.ended - result.started, 0.0))
+            if isinstance(result, Expanded) and any(spec.options.allow_inplace for spec in result.graph.steps):
+                self._keep(lease, attempt)
             attempt.run.step_done(finished.step_id, finished.number, result)
-        self._requeue(lease, list(batch.values()))  # its word that they were given back is still on its way
+        self._requeue(list(batch.values()))  # its word that they were given back is still on its way
 
-    def _requeue(self, lease: Lease, tries: Sequence[Try]) -> None:
-        if tries:
-            lease.pool.queue.extendleft(reversed(tries))
-            self._pump_soon(lease.pool)
+    def _requeue(self, tries: Sequence[Try]) -> None:
+        """Whoever comes next gets them, before all others."""
+        for attempt in reversed(tries):
+            attempt.pool.queue.appendleft(attempt)
+            self._pump_soon(attempt.pool)
 
-    def _measure(self, pool: Pool, function: str, took: float) -> None:
+    def _measure(self, attempt: Try, took: float) -> None:
+        pool, function = attempt.pool, attempt.task.qualname
         pool.mean = _smoothed(pool.mean, took)
         self._took[function] = _smoothed(self._took.pop(function, 0.0), took)
         if len(self._took) > FUNCTIONS_MEASURED:
             self._took.popitem(last=False)
+
+    def _keep(self, lease: Lease, attempt: Try) -> None:
+        """Steps of the DAG that this try returned are to be executed in its worker, as soon as that DAG is stored."""
+        lease.kept = True
+        self._homes[attempt.task.run.run_uuid, attempt.task.step_id] = lease
+        if len(self._homes) > HOMES_REMEMBERED:
+            self._homes.popitem(last=False)
+
+    def _home_of(self, step: StepState, task: StepTask) -> Lease | None:
+        """The worker that returned the DAG with this step, where it still waits for such steps."""
+        if step.scope is None:
+            return None
+        home = self._homes.get((task.run.run_uuid, step.scope.spec.step_id))
+        return home if home is not None and home.kept and home.number in self._leases and not home.stopped else None
+
+    def _hand_own(self, lease: Lease) -> tuple[StepTask, ...]:
+        while lease.own and not lease.batch:
+            attempt = lease.own.popleft()
+            if not attempt.stopped:
+                lease.batch.append(attempt)
+        return tuple(attempt.task for attempt in lease.batch)
 
     def _hand(self, lease: Lease) -> tuple[StepTask, ...]:
         pool = lease.pool
@@ -279,12 +244,7 @@ class Leases:
     def _pump(self, pool: Pool) -> None:
         pool.pumping = False
         while pool.queue and pool.idle:
-            lease = pool.idle.pop()
-            if lease.alarm is not None:
-                lease.alarm.cancel()
-            parked, lease.parked = lease.parked, None
-            if parked is not None and not parked.done():
-                parked.set_result(self._hand(lease))
+            self._wake(pool.idle.pop(), self._hand)
         places = self._slots(pool.options)
         if pool.mean > SHORT or not pool.mean:
             places = 2 * places + 8
@@ -316,11 +276,29 @@ class Leases:
         while pool.queue:
             self._fail(pool.queue.popleft(), error)
 
-    def _retire(self, lease: Lease) -> None:
-        if lease.parked is not None and not lease.parked.done():
+    def _park(self, lease: Lease) -> None:
+        """Have a worker wait for work, but not for long."""
+        if not lease.kept:
+            lease.pool.idle.append(lease)
+        lease.alarm = asyncio.get_running_loop().call_later(LINGER, self._waited_enough, lease)
+
+    def _waited_enough(self, lease: Lease) -> None:
+        if lease.kept and lease.pool.reusable:  # now it waits for whatever comes
+            lease.kept = False
+            self._park(lease)
+            self._pump_soon(lease.pool)
+        elif lease.parked is not None and not lease.parked.done():
             parked = lease.parked
             self._forget(lease)
             parked.set_result(())
+
+    def _wake(self, lease: Lease, hand: Callable[[Lease], tuple[StepTask, ...]]) -> None:
+        """Hand work to a worker that waits, if it does."""
+        parked, lease.parked = lease.parked, None
+        if parked is not None and not parked.done():
+            if lease.alarm is not None:
+                lease.alarm.cancel()
+            parked.set_result(hand(lease))
 
     def _forget(self, lease: Lease) -> None:
         self._leases.pop(lease.number, None)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.support import runs
 from workflow.engine import leases as engine_leases
 from workflow.engine.leases import SYSTEM_RETRIES, Leases
-from workflow.engine.messages import Finished, Raised, Returned, RunAddress, StepTask
+from workflow.engine.messages import Expanded, Finished, Raised, Returned, RunAddress, StepTask
 from workflow.engine.ray_runner import system_failure
-from workflow.model.graph import Value
+from workflow.model.graph import Graph, StepOptions, Value
 
 ADDRESS = RunAddress("memory://", "w", 1, "run")
 SHORT, LONG = 0.0001, 1.0
@@ -57,9 +58,19 @@ class House:
     async def start(self, *step_ids: str, **options: Any) -> None:
         """Have steps executed."""
         for step_id in step_ids:
-            step = SimpleNamespace(spec=SimpleNamespace(options=SimpleNamespace(ray=options)))
+            step = SimpleNamespace(spec=SimpleNamespace(options=SimpleNamespace(ray=options, allow_inplace=False)))
             task = StepTask(ADDRESS, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
             self.leases.start(self, step, task)  # type: ignore[arg-type]  # a run loop and a step, as far as they are asked
+        await settle()
+
+    async def start_in_place(self, step_id: str, of: str, **options: Any) -> None:
+        """Have a step executed in the worker of the one that returned it."""
+        scope = SimpleNamespace(spec=SimpleNamespace(step_id=of))
+        step = SimpleNamespace(
+            spec=SimpleNamespace(options=SimpleNamespace(ray=options, allow_inplace=True)), scope=scope
+        )
+        task = StepTask(ADDRESS, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
+        self.leases.start(self, step, task)  # type: ignore[arg-type]
         await settle()
 
     async def handed(self, *step_ids: str) -> tuple[Worker, list[str]]:
@@ -95,6 +106,14 @@ class Worker:
         done = tuple(Finished(each.step_id, each.number, Returned(Value(b"1"), "", 0.0, took)) for each in self.batch)
         self.turn += bool(self.batch)
         return asyncio.ensure_future(self._exchange(done))
+
+    def returns(self, dag: Graph) -> asyncio.Task[list[str]]:
+        """Its one try returned a DAG."""
+        (task,) = self.batch
+        self.turn += 1
+        return asyncio.ensure_future(
+            self._exchange([Finished(task.step_id, task.number, Expanded(dag, "", 0.0, LONG))])
+        )
 
     async def _exchange(self, done: Sequence[Finished]) -> list[str]:
         self.batch = await self.house.leases.exchange(self.number, self.turn, done)
@@ -293,6 +312,53 @@ async def test_a_worker_that_holds_more_than_cpus_executes_one_try_and_leaves(op
     await settle()
     assert await house.worker().ask() == ["b"]
     assert [given for _, given in house.opened] == [options, options]
+
+
+IN_PLACE = runs.graph("x/1 x/2:x/1", **{name: StepOptions(allow_inplace=True) for name in ("x__1", "x__2")})
+
+
+@pytest.mark.parametrize("options", [{}, {"num_gpus": 1}], ids=["kept for more", "holds a GPU"])
+async def test_steps_in_place_are_executed_by_the_worker_that_returned_them(options: dict[str, Any]) -> None:
+    house = House(slots=1)
+    await house.start("x", "stranger", **options)
+    worker = house.worker(0)
+    await worker.ask()
+    waiting = worker.returns(IN_PLACE)
+    await settle()
+    assert not waiting.done(), "it waits for what it returned, and not for strangers"
+    await house.start_in_place("x/1", of="x", num_cpus=3)
+    assert await waiting == ["x/1"]
+    second = worker.ask(took=LONG)
+    await settle()
+    await house.start_in_place("x/2", of="x")
+    assert await second == ["x/2"]
+    assert house.told() == ["x", "x/1"]
+
+
+async def test_a_step_in_place_whose_worker_died_is_executed_elsewhere_with_its_own_options() -> None:
+    house = House(slots=1)
+    await house.start("x", num_gpus=1)
+    worker = house.worker()
+    await worker.ask()
+    waiting = worker.returns(IN_PLACE)
+    await settle()
+    await house.start_in_place("x/1", of="x", num_cpus=3)
+    assert await waiting == ["x/1"]
+    worker.dies()
+    await settle()
+    assert house.opened[-1][1] == {"num_cpus": 3}
+    assert await house.worker().ask() == ["x/1"]
+
+
+async def test_a_worker_that_waits_in_vain_for_steps_in_place_does_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_leases, "LINGER", 0.0)
+    house = House(slots=1)
+    await house.start("x", "stranger")
+    worker = house.worker()
+    await worker.ask()
+    assert await worker.returns(IN_PLACE) == ["stranger"]
+    await house.start_in_place("x/1", of="x")
+    assert await worker.ask(took=LONG) == ["x/1"], "as any other step"
 
 
 async def test_each_set_of_options_has_workers_of_its_own() -> None:

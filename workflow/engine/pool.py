@@ -1,0 +1,87 @@
+"""What `leases` keeps of tries, workers and queues: plain data, changed there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from workflow.engine.messages import StepTask
+from workflow.engine.run_loop import RunLoop
+
+FREED_WHILE_WAITING: Final = frozenset({"num_cpus", "runtime_env", "scheduling_strategy", "label_selector"})
+"""Options under which a worker that waits holds nothing that others may need: Ray frees the CPUs of whoever blocks, and
+nothing else."""
+
+
+@dataclass(eq=False, slots=True)
+class Try:
+    """One try of a step, on its way. `pool` is that of its own options, wherever it is executed."""
+
+    run: RunLoop
+    task: StepTask
+    pool: Pool
+    deaths: int = 0
+    stopped: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """One worker's place.
+
+    Attributes:
+        handle: what ends it.
+        batch: the tries it executes now.
+        own: tries that are to be executed in this very worker.
+        kept: it waits for such tries, and for nothing else.
+        turn: exchanges so far; a repeated one (its answer was lost) is told by it.
+        parked: set while it waits for work.
+        alarm: ends the wait.
+        stopped: it was ended on purpose: that is no death of the tries it had.
+    """
+
+    number: str
+    pool: Pool
+    handle: Any = None
+    batch: list[Try] = field(default_factory=list)
+    own: deque[Try] = field(default_factory=deque)
+    kept: bool = False
+    turn: int = 0
+    parked: asyncio.Future[tuple[StepTask, ...]] | None = None
+    alarm: asyncio.TimerHandle | None = None
+    stopped: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Pool:
+    """The workers and the queue of one kind of demand: one set of Ray options.
+
+    Attributes:
+        mean: seconds that a step took lately; 0 where none was executed.
+        broken: leases in a row that ended before they asked for work.
+        handed: tries handed over so far.
+        beyond: places asked for beyond those that fit, because nothing moved.
+        alarm: looks whether anything moves.
+    """
+
+    options: Mapping[str, Any]
+    queue: deque[Try] = field(default_factory=deque)
+    leases: dict[str, Lease] = field(default_factory=dict)
+    idle: list[Lease] = field(default_factory=list)
+    mean: float = 0.0
+    broken: int = 0
+    handed: int = 0
+    beyond: int = 0
+    pumping: bool = False
+    alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def reusable(self) -> bool:
+        """Whether a worker executes more than one step. Not where it would hold a GPU, say, while it waits."""
+        return set(self.options) <= FREED_WHILE_WAITING
+
+    def starting(self) -> int:
+        """Leases that have not asked for work yet."""
+        return sum(1 for lease in self.leases.values() if not lease.turn)
