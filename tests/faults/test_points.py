@@ -1,83 +1,131 @@
-"""A manager's process ends at each named point, at its first and its fifth pass; the next life finishes the run."""
+"""A manager's process is killed at every pass of every named point, and in the middle of every kind of write.
+
+The next life finishes its run: the oracle's value, no committed step executed again, every promise kept in the store.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import random
 from pathlib import Path
 
 import pytest
 
-from tests.faults.one_life import STEPS
-from tests.support import invariants
-from workflow.log import naming, points
-from workflow.model.records import Created
-from workflow.store import open_store
+from tests.faults.lives import ENDED, KILLED, At, BehindOutcomes, Story
+from tests.faults.shapes import SHAPES
+from workflow.log import points
+from workflow.log.points import (
+    AFTER_COMMIT,
+    BEFORE_BLOB,
+    BEFORE_CLAIM,
+    BEFORE_COMMIT,
+    BEFORE_NAME,
+    BEFORE_SNAPSHOT,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-DIED, DONE = 9, 0
-
-
-def one_life(folder: Path, point: str, nth: int, incarnation: str) -> tuple[int, list[str]]:
-    """A life's exit code, and the steps it started."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.one_life", str(folder), point, str(nth), incarnation],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode in (DIED, DONE), done.stderr
-    if done.returncode == DONE:
-        assert "ended SUCCESSFUL end" in done.stdout
-    return done.returncode, [line.split()[1] for line in done.stdout.splitlines() if line.startswith("started")]
+OF_CLAIMS = {points.BEFORE_CLAIM, points.AFTER_CLAIM}
+OF_NAMES = {points.BEFORE_NAME, points.AFTER_NAME}
+PLACES = {
+    **{point: At(point) for point in points.ALL},
+    "torn blob": At(BEFORE_BLOB, torn=True),
+    "torn segment": At(BEFORE_COMMIT, torn=True),
+    "torn claim": At(BEFORE_CLAIM, torn=True),
+    "torn name": At(BEFORE_NAME, torn=True),
+    "torn snapshot": At(BEFORE_SNAPSHOT, torn=True),
+}
 
 
-OF_A_FIRST_LIFE = [(point, 1) for point in points.ALL if point not in (points.BEFORE_CLAIM, points.AFTER_CLAIM)] + [
-    (points.BEFORE_BLOB, 5),
-    (points.AFTER_BLOB, 5),
-    (points.BEFORE_COMMIT, 5),
-    (points.AFTER_COMMIT, 5),
-]
+def nth(place: At, number: int) -> At:
+    return At(place.point, number, torn=place.torn)
 
 
-@pytest.mark.parametrize(("point", "nth"), OF_A_FIRST_LIFE, ids=str)
-def test_the_next_life_finishes_what_the_first_began(tmp_path: Path, point: str, nth: int) -> None:
-    store = open_store(str(tmp_path))
-    code, first = one_life(tmp_path, point, nth, "first")
-    assert code == DIED
-    named = isinstance(naming.current(store, "w"), Created)
-    executed = set(invariants.executed(store, "w")) if named else set()
-    _, second = one_life(tmp_path, "nowhere", 1, "second")
-    assert not executed & set(second), "a committed step was started again"
-    assert set(first) | set(second) == STEPS
-    assert sorted(invariants.executed(store, "w")) == sorted(STEPS)
-    invariants.check(store, "w")
+@pytest.mark.parametrize("place", [name for name in PLACES if PLACES[name].point not in OF_CLAIMS])
+def test_a_first_life_killed_at_each_pass(tmp_path: Path, place: str) -> None:
+    number = 1
+    while _killed_at_pass(Story(tmp_path / str(number), "mixed"), nth(PLACES[place], number)):
+        number += 1
+    assert number > 1, "this place is never passed"
 
 
-@pytest.mark.parametrize("point", [points.BEFORE_CLAIM, points.AFTER_CLAIM, points.BEFORE_COMMIT, points.AFTER_COMMIT])
-def test_the_third_life_finishes_where_the_second_died_around_its_claim(tmp_path: Path, point: str) -> None:
-    store = open_store(str(tmp_path))
-    assert one_life(tmp_path, points.AFTER_COMMIT, 2, "first")[0] == DIED
-    assert one_life(tmp_path, point, 1, "second")[0] == DIED
-    executed = set(invariants.executed(store, "w"))
-    code, third = one_life(tmp_path, "nowhere", 1, "third")
-    assert code == DONE
-    assert not executed & set(third)
-    invariants.check(store, "w")
-
-
-def test_a_life_that_ends_at_every_second_commit_gets_there_in_the_end(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path))
-    started: list[str] = []
-    for life in range(20):
-        before = set(invariants.executed(store, "w")) if naming.current(store, "w") is not None else set()
-        code, steps = one_life(tmp_path, points.AFTER_COMMIT, 2, f"life{life}")
-        assert not before & set(steps)
-        started += steps
-        if code == DONE:
+@pytest.mark.parametrize("place", [name for name in PLACES if PLACES[name].point not in OF_NAMES])
+def test_a_second_life_killed_at_each_pass(tmp_path: Path, place: str) -> None:
+    number = 1
+    while True:
+        story = Story(tmp_path / str(number), "mixed")
+        assert story.live(At(AFTER_COMMIT, 3)) == KILLED
+        if not _killed_at_pass(story, nth(PLACES[place], number)):
             break
-    assert code == DONE
-    assert set(started) == STEPS
-    invariants.check(store, "w")
+        number += 1
+    assert number > 1, "this place is never passed"
+
+
+def _killed_at_pass(story: Story, place: At) -> bool:
+    """Whether the life came to that pass; the next one ends the run."""
+    code = story.live(place)
+    story.history()
+    story.finish()
+    assert code in (KILLED, ENDED)
+    return code == KILLED
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_many_lives_killed_at_random(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    story = Story(tmp_path, "mixed")
+    for _ in range(chance.randint(4, 12)):
+        story.live(nth(chance.choice(list(PLACES.values())), chance.randint(1, 4)))
+        story.history()
+    story.finish()
+
+
+@pytest.mark.parametrize("shape", ["chain", "mixed"])
+def test_all_memory_is_lost_behind_every_outcome(tmp_path: Path, shape: str) -> None:
+    """Each life gets exactly one execution stored: a value, an expansion, or a failure that is caught."""
+    story = Story(tmp_path, shape)
+    done = 0
+    while story.live(BehindOutcomes(1), one=True) == KILLED:
+        history = story.history()
+        assert history is not None
+        assert len(history.executed) == done + 1
+        done += 1
+    history = story.finish()
+    assert len(history.executed) == done
+    assert len(set(story.begun())) == story.lives - 2, "each life but the last two executed one step"
+    assert set(history.claims) == set(range(1, done + 1)), "the end is behind the last outcome"
+
+
+@pytest.mark.parametrize(
+    "place", ["before_blob", "torn blob", "after_blob", "before_commit", "torn segment", "after_commit"]
+)
+def test_around_an_expansion_all_children_exist_or_none(tmp_path: Path, place: str) -> None:
+    """500 children, so that their DAG is a blob; the same ids, whichever life made them."""
+    shape = SHAPES["map of 500"]
+    top, every = {spec.step_id for spec in shape.dag.steps}, shape.steps
+    seen = set()
+    for number in range(1, 6):
+        story = Story(tmp_path / str(number), "map of 500")
+        code = story.live(nth(PLACES[place], number))
+        history = story.history()
+        if history is not None:
+            assert set(history.steps) in (top, every)
+            seen.add(len(history.steps))
+        assert set(story.finish().steps) == every
+        if code == ENDED:
+            break
+    assert seen >= ({len(top)} if place.endswith("blob") else {len(top), len(every)})
+
+
+def test_a_map_of_a_thousand_killed_at_10_50_and_99_percent(tmp_path: Path) -> None:
+    story = Story(tmp_path, "map of 1000")
+    done: list[str] = []
+    for percent in (10, 50, 99):
+        assert story.live(BehindOutcomes(percent * 10 - len(done))) == KILLED
+        history = story.history()
+        assert history is not None
+        assert percent * 10 <= len(history.executed) < percent * 10 + 25
+        assert history.executed[: len(done)] == done
+        done = history.executed
+    history = story.finish()
+    assert history.executed[: len(done)] == done
+    again = {step_id for epoch, step_id in story.begun() if epoch == 4}
+    assert again.isdisjoint(done), "a committed step was executed again"
+    assert len(again) == 1_004 - len(done)

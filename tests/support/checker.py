@@ -59,6 +59,7 @@ class History:
 
     Attributes:
         claims: the segment of each epoch's claim, by epoch; that of the first is 0.
+        steps: all that came into being, in order.
         outcomes: the segment of each step's own outcome.
         executed: steps whose execution is committed, by a value or by an expansion, in that order.
         starts: (epoch, step id) of each try that is noted.
@@ -66,6 +67,7 @@ class History:
     """
 
     claims: dict[int, int] = field(default_factory=lambda: {1: 0})
+    steps: list[str] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
     executed: list[str] = field(default_factory=list)
     starts: list[tuple[int, str]] = field(default_factory=list)
@@ -341,6 +343,7 @@ class _Run:
                 raise Broken("I4", key, f"takes the outcome of a step that does not stand before it: {step_id!r}", spec)
             members.add(step_id)
             self._specs[step_id] = spec
+            self.history.steps.append(step_id)
             if parent:
                 self._scope[step_id] = parent
             self._blob(key, spec["function"], spec)
