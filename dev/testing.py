@@ -26,6 +26,7 @@ SUITES: Final = ("unit", "contract", "repo", "faults", "library", "operator", "c
 PROGRAMS: Final = {
     "contract": ("minio",),
     "repo": ("helm",),
+    "faults": ("minio",),
     "library": ("minio",),
     "operator": ("etcd", "kube-apiserver", "kubectl", "minio"),
 }

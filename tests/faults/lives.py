@@ -153,7 +153,7 @@ class NotingRunner(FakeRunner):
     def __init__(self, life: Life, blobs: Blobs) -> None:
         super().__init__(self._script)
         self.before = 0
-        self._act = SHAPES[life.shape].script(lambda: blobs)
+        self._act = SHAPES[life.shape].script(lambda task: blobs)
         self._one = life.one
         self._only = ""
         self._notes = os.open(life.notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

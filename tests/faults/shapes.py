@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tests.support import runs
 from tests.support.fake_runner import raised, returned
 from workflow.engine.messages import Expanded, Raised, Returned, StepTask
+from workflow.errors import Corrupt
 from workflow.log.blobs import INLINE, Blobs
 from workflow.model.graph import Graph, StepOptions
 
@@ -69,18 +70,21 @@ class Shape:
             values[spec.step_id] = found
         return values[graph.output]
 
-    def script(self, blobs: Callable[[], Blobs]) -> Callable[[StepTask], Returned | Raised | Expanded]:
-        """What each try does, for a fake runner that keeps large values in these blobs."""
+    def script(self, blobs: Callable[[StepTask], Blobs]) -> Callable[[StepTask], Returned | Raised | Expanded]:
+        """What each try does, for a fake runner; large values are kept in the blobs of its run."""
 
         def run(task: StepTask) -> Returned | Raised | Expanded:
-            step_id = task.step_id
+            step_id, kept = task.step_id, blobs(task)
             if step_id in self.expands:
-                inline, blob = blobs().keep_graph(self.expands[step_id])
+                inline, blob = kept.keep_graph(self.expands[step_id])
                 return Expanded(self.expands[step_id] if inline is None else inline, blob, 2.0, 3.0)
             if task.number <= self.raises.get(step_id, 0):
                 return raised(step_id)
-            inputs = [blobs().load(outcome.value) for outcome in task.parents]
-            value = blobs().keep(self.value(step_id, inputs))
+            try:
+                inputs = [kept.load(outcome.value) for outcome in task.parents]
+            except Corrupt:  # a worker hands that on as the step's failure too
+                return raised(step_id)
+            value = kept.keep(self.value(step_id, inputs))
             return Returned(value, returned(step_id).text if task.render else "", 2.0, 3.0)
 
         return run

@@ -156,7 +156,7 @@ class OnDisk:
         self.shape = SHAPES[shape]
         self.created = runs.created(self.shape.dag, owner=Owner(""))
         blobs = RunLog(store, self.created).blobs
-        act = self.shape.script(lambda: blobs)
+        act = self.shape.script(lambda task: blobs)
 
         def script(task: StepTask) -> StepResult:
             result = act(task)
