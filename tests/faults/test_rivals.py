@@ -1,4 +1,4 @@
-"""Two managers in processes of their own, released together at one run's claim, a hundred times: one winner each time."""
+"""Two managers, each a process, are released together at one run's claim, a hundred times: one winner each time."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_one_winner_each_time(place: Place) -> None:
     ]
     for rival in rivals:
         rival.start()
-    told = []
+    told: list[tuple[int, str, str]] = []
     try:
         while len(told) < 2 * ROUNDS:
             told.append(answers.get(timeout=PATIENCE))

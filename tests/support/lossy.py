@@ -6,7 +6,10 @@ It stands between a store and a real server, forwards each request whole, and sp
 from __future__ import annotations
 
 import http.client
+import random
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +30,7 @@ class Fault:
         answer: status, content type and body that the client gets; without it the connection is closed.
         hang: the client gets nothing at all until the proxy ends.
         half: the client gets half of the server's body.
+        delay: seconds that the request takes longer.
         meanwhile: called when the request is done with, before the client hears.
     """
 
@@ -34,6 +38,7 @@ class Fault:
     answer: tuple[int, str, bytes] | None = None
     hang: bool = False
     half: bool = False
+    delay: float = 0.0
     meanwhile: Callable[[], object] | None = None
 
 
@@ -45,6 +50,41 @@ ENDING_THOUGH_DONE = Fault(answer=(499, XML, b"<?xml version='1.0'?><Error><Code
 HANGING = Fault(hang=True)
 CUT = Fault(half=True)
 IN_CONFLICT = Fault(forward=False, answer=(409, XML, CONFLICT))
+TOO_MANY = Fault(forward=False, answer=(429, XML, b"<?xml version='1.0'?><Error><Code>TooManyRequests</Code></Error>"))
+SLOW = Fault(delay=0.1)
+
+
+class Weather:
+    """Faults by chance: answers lost though it was done, refusals, slow answers, and outages now and then.
+
+    Args:
+        seed: of the chances; the order in which requests come is not ours.
+        every: seconds between two outages, from and to.
+        down: seconds of one outage, from and to.
+    """
+
+    def __init__(self, seed: int, every: tuple[float, float] = (5.0, 40.0), down: tuple[float, float] = (0.0, 2.0)):
+        self._chance = random.Random(seed)
+        self._every, self._down = every, down
+        self._next = time.monotonic() + self._chance.uniform(*every)
+        self._until = 0.0
+        self.met: Counter[str] = Counter()
+
+    def __call__(self) -> Fault | None:
+        """What the next request meets."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._until = now + self._chance.uniform(*self._down)
+            self._next = self._until + self._chance.uniform(*self._every)
+            self.met["outages"] += 1
+        if now < self._until:
+            return NEVER_ARRIVED
+        name, fault = self._chance.choices(
+            [("well", None), ("lost", LOST), ("gateway", BUSY_THOUGH_DONE), ("429", TOO_MANY), ("slow", SLOW)],
+            [82, 4, 4, 4, 6],
+        )[0]
+        self.met[name] += 1
+        return fault
 
 
 class LossyProxy:
@@ -57,10 +97,12 @@ class LossyProxy:
         endpoint: `http://127.0.0.1:PORT`.
         requests: method and path of all that came.
         date_shift: added to the Date header of all answers.
+        weather: what requests meet for which no fault was set.
     """
 
     def __init__(self, port: int) -> None:
         self.date_shift = timedelta()
+        self.weather: Callable[[], Fault | None] = lambda: None
         self.requests: list[tuple[str, str]] = []
         self._server_port = port
         self._faults: list[tuple[str, Fault]] = []
@@ -100,7 +142,7 @@ class LossyProxy:
             for number, (wanted, _) in enumerate(self._faults):
                 if wanted == method:
                     return self._faults.pop(number)[1]
-        return None
+            return self.weather()
 
     def wait_for_end(self) -> None:
         """Return when the proxy ends."""
@@ -137,10 +179,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         fault = self.owner.due(self.command, self.path)
+        if fault is not None:
+            time.sleep(fault.delay)
         answer = None
         if fault is None or fault.forward:
             answer = self.owner.forward(self.command, self.path, dict(self.headers.items()), body)
-        if fault is None:
+        if fault is None or fault.delay:
             assert answer is not None
             self._send(answer, answer.body)
             return
