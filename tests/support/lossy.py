@@ -59,14 +59,14 @@ class Weather:
 
     Args:
         seed: of the chances; the order in which requests come is not ours.
-        every: seconds between two outages, from and to.
+        every: seconds between two outages, from and to; the first comes within one second.
         down: seconds of one outage, from and to.
     """
 
     def __init__(self, seed: int, every: tuple[float, float] = (5.0, 40.0), down: tuple[float, float] = (0.0, 2.0)):
         self._chance = random.Random(seed)
         self._every, self._down = every, down
-        self._next = time.monotonic() + self._chance.uniform(*every)
+        self._next = time.monotonic() + self._chance.uniform(0.2, 1.0)
         self._until = 0.0
         self.met: Counter[str] = Counter()
 

@@ -1,0 +1,94 @@
+"""A bad network to a real S3 store: the engine behind a proxy that loses answers, refuses, is slow and goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from dev.minio_server import MinioServer
+from tests.faults.shapes import SHAPES
+from tests.support import runs
+from tests.support.checker import Told, check
+from tests.support.fake_runner import FakeRunner, Try
+from tests.support.lossy import LossyProxy, Weather
+from tests.support.managers import never, soon
+from tests.support.minio import client_of
+from tests.support.stored import in_bucket
+from workflow.engine.manager import ClaimRequest, Manager, Pace
+from workflow.engine.messages import RunAddress, StepTask
+from workflow.engine.run_loop import RunLoop
+from workflow.errors import WorkflowConflict
+from workflow.log.blobs import Blobs
+from workflow.log.paths import RunPaths
+from workflow.log.run_log import RunLog
+from workflow.model.run_view import Owner
+from workflow.model.state import StepState
+from workflow.store import Store, open_store
+
+SHAPE = SHAPES["mixed"]
+RUNS = 12
+PACE = Pace(heartbeat=1.0, bell=0.5, fence=1.0, follow=0.2, store=0.1)
+
+
+@pytest.fixture
+def proxy(minio_server: MinioServer) -> Iterator[LossyProxy]:
+    """Fair weather at first."""
+    with LossyProxy(minio_server.port) as running:
+        yield running
+
+
+class Workers(FakeRunner):
+    """Executes in threads, as workers do: whose values go the same bad way."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(never)
+        self._act = SHAPE.script(lambda task: Blobs(store, RunPaths(task.run.workflow_id, 1, task.run.run_uuid)))
+        self._busy: set[asyncio.Task[None]] = set()
+
+    def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
+        """See the port."""
+        super().start(run, step, task)
+        work = asyncio.ensure_future(self._work(self.tries[-1]))
+        self._busy.add(work)
+        work.add_done_callback(self._busy.discard)
+
+    async def _work(self, attempt: Try) -> None:
+        attempt.answer(await asyncio.to_thread(self._act, attempt.task))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_runs_started_and_taken_over_in_bad_weather(
+    proxy: LossyProxy, minio_server: MinioServer, bucket: str, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    url = f"s3://{bucket}/root?endpoint={proxy.endpoint}"
+    store = open_store(url, access_key=minio_server.access_key, secret_key=minio_server.secret_key)
+    made = [runs.created(SHAPE.dag, f"w{i}", run_uuid=f"run-{i}", owner=Owner("")) for i in range(RUNS)]
+    for created in made:
+        RunLog(store, created).blobs.put(b"a function")
+    weather = proxy.weather = Weather(seed)
+    managers = [Manager(store, Owner(name, name, name), Workers(store), PACE) for name in ("first", "second")]
+    for manager in managers:
+        await manager.begin()
+
+    async def through(number: int) -> None:
+        created, last = made[number], managers[number % 2]
+        await managers[0].start(created)
+        if last is managers[1]:
+            with contextlib.suppress(WorkflowConflict):  # it has ended already
+                await last.claim(ClaimRequest(created.workflow_id, 1, take_over=True))
+        await last.see_through(RunAddress(url, created.workflow_id, 1, created.run_uuid))
+
+    await soon(asyncio.gather(*(through(number) for number in range(RUNS))), 120)
+    proxy.weather = lambda: None
+    for manager in managers:
+        await manager.leave()
+    store.close()
+    assert all(weather.met[name] for name in ("outages", "lost", "gateway", "429", "slow")), weather.met
+    objects = in_bucket(client_of(minio_server), bucket, "root")
+    for created in made:
+        check(objects, created.workflow_id, told=Told(SHAPE.oracle()))
