@@ -7,6 +7,7 @@ import pytest
 from dev.minio_server import MinioServer
 from tests.support import checker, invariants
 from tests.support.drivers import driver
+from tests.support.lossy import LossyProxy, Weather
 from tests.support.marks import Marks
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket
@@ -53,3 +54,21 @@ def test_kill_and_resume_with_the_store_restarted_in_the_middle(
     assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 2)
     assert all(times <= 2 for times in marks.starts().values())
     checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w")
+
+
+def test_a_workflow_in_bad_weather(
+    marks: Marks, bucket: str, minio_server: MinioServer, credentials: dict[str, str]
+) -> None:
+    """Lost, refused and slow answers, and outages, for driver, manager and workers alike."""
+    marks.open("work")
+    with LossyProxy(minio_server.port) as proxy:
+        weather = proxy.weather = Weather(1)
+        url = f"s3://{bucket}/runs?endpoint={proxy.endpoint}"
+        with driver("pipeline.py", url, marks.folder, "w", "run", **credentials) as script:
+            assert "as expected" in script.printed("result")
+            assert script.ended() == 0
+    assert weather.met["outages"]
+    assert weather.met["lost"] + weather.met["gateway"]
+    history = checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w")
+    assert history.end == "SUCCESSFUL"
+    assert set(history.claims) == {1}
