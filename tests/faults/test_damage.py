@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
@@ -127,7 +126,6 @@ def newest(store: Path, kind: str) -> Path:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", ["name", "log", "snapshot", "DAG"])
 def test_a_reader_of_the_log_names_the_key(damaged: Path, kind: str, reader: str, unpickled: list[bytes]) -> None:
-    logging.getLogger("workflow").setLevel(logging.CRITICAL)
     path = newest(damaged, kind)
     key, whole = str(path.relative_to(damaged)), path.read_bytes()
     if kind in ("log", "DAG"):  # a snapshot tells what they do
