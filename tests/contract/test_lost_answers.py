@@ -17,6 +17,7 @@ from workflow.errors import StoreUnavailable
 from workflow.store import Store
 from workflow.store.retrying import RetryingStore
 from workflow.store.s3 import S3Store
+from workflow.testing.store_contract import Scattered, fetched
 
 QUICK = urllib3.Timeout(connect=5.0, read=0.5)
 LOSSES = {
@@ -71,6 +72,15 @@ def test_a_create_whose_answer_was_lost_went_through(
     assert [method for method, _ in proxy.requests] == ["PUT", "PUT", "HEAD"]
 
 
+@pytest.mark.parametrize("loss", [*LOSSES.values(), *NOT_DONE.values()], ids=[*LOSSES, *NOT_DONE])
+def test_pieces_are_sent_once_more_as_they_were(store: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
+    pieces = Scattered(b"a" * 1_500_000, memoryview(bytearray(b"b" * 2_500_000)), b"end")
+    proxy.spoil("PUT", loss)
+    assert store.create("blob", pieces, "put-mine") is True
+    assert rival.get("blob") == b"".join(pieces)
+    assert [method for method, _ in proxy.requests][:2] == ["PUT", "PUT"]
+
+
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_without_tries_the_writer_is_told_that_it_cannot_know(
     bare: Store, rival: Store, proxy: LossyProxy, loss: Fault
@@ -115,6 +125,7 @@ def test_the_question_who_won_may_get_lost_too(store: Store, rival: Store, proxy
 
 CALLS: dict[str, tuple[str, Callable[[Store], object], object]] = {
     "get": ("GET", lambda store: store.get("log/1"), b"one" * 100),
+    "fetch": ("GET", lambda store: fetched(store, "log/1"), b"one" * 100),
     "head": ("HEAD", lambda store: getattr(store.head("log/1"), "size", None), 300),
     "list": ("GET", lambda store: [info.key for info in store.list("log/")], ["log/1", "log/2"]),
     "delete": ("DELETE", lambda store: store.delete("log/2"), None),

@@ -17,6 +17,7 @@ import ray
 from workflow.errors import Corrupt, Invalid
 from workflow.log import values
 from workflow.log.blobs import Blobs
+from workflow.log.pickled import Pickled
 
 REMEMBERED = 10_000
 
@@ -45,7 +46,7 @@ class Packer:
         self._what = what
         self._on_node = on_node
 
-    def dumps(self, value: Any) -> bytes:
+    def dumps(self, value: Any) -> bytes | Pickled:
         """Pickle a value; stores the content of every reference in it first.
 
         Raises:
@@ -103,7 +104,7 @@ def resolver(blobs: Blobs, folder: str, written_by: str, parents: Callable[[int]
             return parents(int(name))
         if kind != "object":
             raise Corrupt(f"a stored value refers to an unknown kind of thing: {kind} {name}")
-        ref = _put(values.loads(blobs.get(name), resolve, written_by))
+        ref = _put(values.loads(blobs.fetch(name), resolve, written_by))
         _remember((folder, ref.hex()), name)
         return ref
 

@@ -59,6 +59,7 @@ def execute(task: StepTask) -> StepResult:
         with context.of_step(task):
             function, args, kwargs = _inputs(task, blobs, folder)
             result = function(*args, **kwargs)
+            del function, args, kwargs  # what only they hold must not stay beside a large result while that is stored
             if inspect.iscoroutine(result):
                 result = asyncio.run(result)
             if isinstance(result, Node):
@@ -67,7 +68,7 @@ def execute(task: StepTask) -> StepResult:
                 return Expanded(graph if inline is None else inline, blob, started, time.time())
             packer = Packer(blobs, folder, f"value returned by step {task.step_id!r}", _refuse_nested)
             value = blobs.keep(packer.dumps(result))
-            text = values.render(result) if task.render else ""
+            text = values.render(result, value.size) if task.render else ""
         return Returned(value, text, started, time.time())
     except StoreUnavailable:
         raise
@@ -84,7 +85,7 @@ def _inputs(task: StepTask, blobs: Blobs, folder: str) -> tuple[Any, tuple[Any, 
     key = (folder, task.function)
     function = _functions.get(key)
     if function is None:
-        function = values.loads(blobs.get(task.function), resolve, task.written_by)
+        function = values.loads(blobs.fetch(task.function), resolve, task.written_by)
         _functions[key] = function
         while len(_functions) > FUNCTIONS_KEPT:
             _functions.popitem(last=False)

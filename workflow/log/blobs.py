@@ -7,6 +7,7 @@ import json
 
 from workflow.errors import Corrupt
 from workflow.log.paths import RunPaths
+from workflow.log.pickled import Fetched, Pickled
 from workflow.log.points import AFTER_BLOB, BEFORE_BLOB, NO_POINTS, Points
 from workflow.model import codec
 from workflow.model.graph import Graph, Value
@@ -27,13 +28,16 @@ class Blobs:
         self._paths = paths
         self._points = points
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes | Pickled) -> str:
         """Store bytes once, whoever else stores the same.
 
         Returns:
             Their sha256, which is their name.
+
+        Raises:
+            Invalid: they were changed meanwhile; nothing is stored.
         """
-        name = hashlib.sha256(data).hexdigest()
+        name = _name_of(data)
         key = self._paths.blob(name)
         if len(data) >= ASK_FIRST and self._store.head(key) is not None:
             return name
@@ -51,20 +55,28 @@ class Blobs:
         key = self._paths.blob(name)
         data = self._store.get(key)
         if data is None:
-            raise Corrupt(f"{key}: this blob is named by the log and missing", key=key)
-        if hashlib.sha256(data).hexdigest() != name:
-            raise Corrupt(f"{key}: damaged: {len(data)} bytes whose sha256 is not its name", key=key)
+            raise _missing(key)
+        _check(key, data, name)
         return data
 
-    def keep(self, data: bytes) -> Value:
+    def fetch(self, name: str) -> Fetched:
+        """A blob in memory of its own, to be unpickled; raises as `get` does."""
+        key = self._paths.blob(name)
+        fetched = Fetched()
+        if not self._store.fetch(key, fetched.allocate):
+            raise _missing(key)
+        _check(key, fetched.view, name)
+        return fetched
+
+    def keep(self, data: bytes | Pickled) -> Value:
         """A pickle as a Value: inline where small, else stored as a blob."""
-        if len(data) <= INLINE:
+        if isinstance(data, bytes) and len(data) <= INLINE:
             return Value(inline=data, size=len(data))
         return Value(blob=self.put(data), size=len(data))
 
-    def load(self, value: Value) -> bytes:
+    def load(self, value: Value) -> bytes | Fetched:
         """The pickle of a Value; raises Corrupt."""
-        return value.inline if value.inline is not None else self.get(value.blob)
+        return value.inline if value.inline is not None else self.fetch(value.blob)
 
     def keep_graph(self, graph: Graph) -> tuple[Graph | None, str]:
         """A DAG for a record: itself where small, else None and the name of the blob that holds it."""
@@ -81,6 +93,19 @@ class Blobs:
 class UnstoredBlobs(Blobs):
     """Names blobs and stores none: for whoever only wants to know what a DAG would look like."""
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes | Pickled) -> str:
         """The name that the bytes would have."""
-        return hashlib.sha256(data).hexdigest()
+        return _name_of(data)
+
+
+def _name_of(data: bytes | Pickled) -> str:
+    return data.sha256 if isinstance(data, Pickled) else hashlib.sha256(data).hexdigest()
+
+
+def _missing(key: str) -> Corrupt:
+    return Corrupt(f"{key}: this blob is named by the log and missing", key=key)
+
+
+def _check(key: str, data: bytes | memoryview, name: str) -> None:
+    if hashlib.sha256(data).hexdigest() != name:
+        raise Corrupt(f"{key}: damaged: {len(data)} bytes whose sha256 is not its name", key=key)

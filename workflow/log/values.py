@@ -7,8 +7,8 @@ unpickling. cloudpickle does the rest. Needs no Ray.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
+import pickle
 import platform
 import threading
 from collections.abc import Callable, Iterator
@@ -19,21 +19,25 @@ from typing import Any
 import cloudpickle
 
 from workflow.errors import Corrupt, Invalid, WorkflowError
+from workflow.log.pickled import Fetched, Pickled, Sink
 
 LONGEST_TEXT = 16 * 1024
+
+LARGEST_RENDERED = 16 * 1024 * 1024
+"""Bytes of a pickle from which a value's text is not made: it would take several times the value's memory."""
 
 Reducer = Callable[[Any], "tuple[Any, ...] | None"]
 """Asked of each object that pickle does not know by itself: `(Mark resolver, arguments)` to replace it, or None."""
 
 
-def dumps(value: Any, reduce: Reducer) -> bytes:
-    """Pickle a value.
+def dumps(value: Any, reduce: Reducer) -> bytes | Pickled:
+    """Pickle a value. Where it is large, the result points into it: nothing may change it until that is stored.
 
     Raises:
         Invalid: something in it cannot be pickled; the text says what pickle said.
         StoreUnavailable: the reducer could not store what it replaces.
     """
-    out = io.BytesIO()
+    out = Sink()
     pickler = _Pickler(out, reduce)
     try:
         pickler.dump(value)
@@ -44,12 +48,12 @@ def dumps(value: Any, reduce: Reducer) -> bytes:
             f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; pass data instead of open "
             "files, locks, generators or connections, and make those inside the step"
         ) from error
-    return out.getvalue()
+    return out.result()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no types
-    def __init__(self, out: io.BytesIO, reduce: Reducer) -> None:
-        super().__init__(out, protocol=5)
+    def __init__(self, out: Sink, reduce: Reducer) -> None:
+        super().__init__(out, protocol=5, buffer_callback=out.take)
         self._reduce = reduce
 
     def reducer_override(self, obj: Any) -> Any:
@@ -76,11 +80,11 @@ def _resolve_mark(kind: str, name: str) -> Any:
     return resolve(kind, name)
 
 
-def loads(data: bytes, resolve: Resolve, written_by: str = "") -> Any:
+def loads(data: bytes | Pickled | Fetched, resolve: Resolve, written_by: str = "") -> Any:
     """Unpickle what `dumps` made.
 
     Args:
-        data: the pickle.
+        data: the pickle; what was fetched is used up.
         resolve: what marks stand for.
         written_by: versions that pickled it, for the text of an error.
 
@@ -90,7 +94,9 @@ def loads(data: bytes, resolve: Resolve, written_by: str = "") -> Any:
     """
     with _resolving(resolve):
         try:
-            return cloudpickle.loads(data)
+            if isinstance(data, bytes):
+                return pickle.loads(data)
+            return (Fetched.of(data) if isinstance(data, Pickled) else data).load()
         except WorkflowError:
             raise
         except Exception as error:
@@ -111,8 +117,15 @@ def _resolving(resolve: Resolve) -> Iterator[None]:
         _environment.resolve = before
 
 
-def render(value: Any) -> str:
-    """A value as JSON where it is JSON, else as plain text: for readers that must not unpickle. At most 16 KiB."""
+def render(value: Any, size: int = 0) -> str:
+    """A value as JSON where it is JSON, else as plain text: for readers that must not unpickle. At most 16 KiB.
+
+    Args:
+        value: of which only the type is told where it is very large.
+        size: bytes of its pickle.
+    """
+    if size > LARGEST_RENDERED:
+        return f"<{type(value).__name__}, {size} bytes>"
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):

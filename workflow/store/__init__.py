@@ -1,6 +1,6 @@
 """Where logs and values lie: the port, its adapters and wrappers."""
 
 from workflow.store.opening import open_store
-from workflow.store.port import ObjectInfo, Store
+from workflow.store.port import Allocate, Data, ObjectInfo, Pieces, Store
 
-__all__ = ["ObjectInfo", "Store", "open_store"]
+__all__ = ["Allocate", "Data", "ObjectInfo", "Pieces", "Store", "open_store"]

@@ -11,17 +11,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from stat import S_ISDIR, S_ISREG
-from typing import Final
+from typing import Final, TypeVar
 
 from workflow.errors import Corrupt, StoreUnavailable
 from workflow.store.folder_errors import translated
 from workflow.store.keys import RESERVED, check_key
-from workflow.store.port import ObjectInfo
+from workflow.store.port import Allocate, Data, ObjectInfo
 
 _MAGIC: Final = b"rwf-put\n"
 _DIGEST_SIZE: Final = 16
@@ -29,6 +30,8 @@ _TRAILER_SIZE: Final = _DIGEST_SIZE + len(_MAGIC)
 _FOLDERS_REMEMBERED: Final = 10_000
 _TRIES_WHILE_FOLDERS_GO: Final = 100
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+
+T = TypeVar("T")
 
 
 class FolderStore:
@@ -48,7 +51,7 @@ class FolderStore:
         """The folder's path."""
         return self._root
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         """See the port."""
         return self._write(key, data, _trailer(put_id), replace=False)
 
@@ -62,18 +65,11 @@ class FolderStore:
         Raises:
             Corrupt: the file was not written by this store, or was damaged.
         """
-        path = self._path(key)
-        with translated("read", key, path):
-            try:
-                with open(path, "rb") as file:
-                    size = os.fstat(file.fileno()).st_size - _TRAILER_SIZE
-                    data = file.read(max(0, size))
-                    trailer = file.read(_TRAILER_SIZE + 1)
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                return None
-        if len(trailer) != _TRAILER_SIZE or not trailer.endswith(_MAGIC):
-            raise Corrupt(f"{path}: the end of the file is damaged, or no store wrote it (key {key})", key=key)
-        return data
+        return self._read(key, lambda file, size: file.read(size))
+
+    def fetch(self, key: str, allocate: Allocate) -> bool:
+        """See the port; raises as `get` does."""
+        return self._read(key, lambda file, size: file.readinto(allocate(size))) is not None
 
     def head(self, key: str) -> ObjectInfo | None:
         """See the port."""
@@ -116,7 +112,20 @@ class FolderStore:
         check_key(key)
         return os.path.join(self._root, key)
 
-    def _write(self, key: str, data: bytes, trailer: bytes, *, replace: bool) -> bool:
+    def _read(self, key: str, read: Callable[[io.BufferedReader, int], T]) -> T | None:
+        path = self._path(key)
+        with translated("read", key, path):
+            try:
+                with open(path, "rb") as file:
+                    found = read(file, max(0, os.fstat(file.fileno()).st_size - _TRAILER_SIZE))
+                    trailer = file.read(_TRAILER_SIZE + 1)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+        if len(trailer) != _TRAILER_SIZE or not trailer.endswith(_MAGIC):
+            raise Corrupt(f"{path}: the end of the file is damaged, or no store wrote it (key {key})", key=key)
+        return found
+
+    def _write(self, key: str, data: Data, trailer: bytes, *, replace: bool) -> bool:
         path = self._path(key)
         folder, name = os.path.split(path)
         with translated("write", key, path):
@@ -125,7 +134,7 @@ class FolderStore:
                     self._make_durable(folder)
                     folder_fd = os.open(folder, _OPEN_FOLDER)
                     try:
-                        return _write_in(folder_fd, name, (data, trailer), replace=replace)
+                        return _write_in(folder_fd, name, data, trailer, replace=replace)
                     finally:
                         os.close(folder_fd)
                 except FileNotFoundError:
@@ -230,20 +239,21 @@ def _sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def _write_in(folder_fd: int, name: str, chunks: tuple[bytes, bytes], *, replace: bool) -> bool:
+def _write_in(folder_fd: int, name: str, data: Data, trailer: bytes, *, replace: bool) -> bool:
     """Write a file durably; False where another stands there (never, if it may be replaced)."""
     temporary = f"{RESERVED}{uuid.uuid4().hex}"
     fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=folder_fd)
     try:
         with open(fd, "wb") as file:
-            file.writelines(chunks)
+            file.writelines((data,) if isinstance(data, bytes) else data)
+            file.write(trailer)
             file.flush()
             os.fsync(fd)
         if replace:
             os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
             won = True
         else:
-            won = _link(temporary, name, folder_fd) or _trailer_of(name, folder_fd) == chunks[1]
+            won = _link(temporary, name, folder_fd) or _trailer_of(name, folder_fd) == trailer
         # Also where it was lost: what the loser reads next must not vanish in a power cut.
         os.fsync(folder_fd)
         return won

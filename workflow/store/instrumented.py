@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from workflow.store.port import ObjectInfo, Store
+from workflow.store.port import Allocate, Data, ObjectInfo, Store
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class InstrumentedStore:
         """The inner store's."""
         return self._inner.url
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         """See the port."""
         return self._counted("create", lambda: self._inner.create(key, data, put_id), len(data))
 
@@ -69,6 +69,15 @@ class InstrumentedStore:
         data = self._counted("get", lambda: self._inner.get(key))
         self._add("get", Count(bytes_out=len(data or b"")))
         return data
+
+    def fetch(self, key: str, allocate: Allocate) -> bool:
+        """See the port. Bytes count where reading them began."""
+
+        def counted(size: int) -> memoryview:
+            self._add("fetch", Count(bytes_out=size))
+            return allocate(size)
+
+        return self._counted("fetch", lambda: self._inner.fetch(key, counted))
 
     def head(self, key: str) -> ObjectInfo | None:
         """See the port."""

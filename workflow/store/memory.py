@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from workflow.store.keys import check_key
-from workflow.store.port import ObjectInfo
+from workflow.store.port import Allocate, Data, ObjectInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,12 @@ class MemoryStore:
         """`memory://` and the name."""
         return self._url
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         """See the port."""
         check_key(key)
+        whole = data if isinstance(data, bytes) else b"".join(data)
         with self._lock:
-            held = self._objects.setdefault(key, _Held(bytes(data), put_id, self._clock()))
+            held = self._objects.setdefault(key, _Held(whole, put_id, self._clock()))
         return held.put_id == put_id
 
     def get(self, key: str) -> bytes | None:
@@ -58,6 +59,14 @@ class MemoryStore:
         check_key(key)
         held = self._objects.get(key)
         return None if held is None else held.data
+
+    def fetch(self, key: str, allocate: Allocate) -> bool:
+        """See the port."""
+        data = self.get(key)
+        if data is None:
+            return False
+        allocate(len(data))[:] = data
+        return True
 
     def head(self, key: str) -> ObjectInfo | None:
         """See the port."""

@@ -6,7 +6,7 @@ contract suite, `workflow.testing.store_contract`, runs against every one of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,23 @@ class ObjectInfo:
     age: float
 
 
+class Pieces(Protocol):
+    """Bytes that lie in several places; iterated from the start as often as they are sent."""
+
+    def __len__(self) -> int:
+        """All bytes together."""
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """The pieces, in order; each is one-dimensional, of single bytes, and may be of any size."""
+
+
+Data = bytes | Pieces
+"""An object's content. Large content comes in pieces, of which an adapter must make no copy that is as large."""
+
+Allocate = Callable[[int], memoryview]
+"""Size in bytes -> writable room of that size."""
+
+
 class Store(Protocol):
     """A flat space of keys, `/` between parts; safe to use from many threads at once.
 
@@ -37,7 +54,7 @@ class Store(Protocol):
     def url(self) -> str:
         """The address `open_store` takes to open the same store again; holds no secret."""
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         """Write a new object; never touches one that exists.
 
         Args:
@@ -52,6 +69,18 @@ class Store(Protocol):
 
     def get(self, key: str) -> bytes | None:
         """The object's bytes, or None where there is none. Raises `Corrupt` where the store itself sees damage."""
+
+    def fetch(self, key: str, allocate: Allocate) -> bool:
+        """Read the object into the caller's memory; for what is large. Raises as `get` does.
+
+        Args:
+            key: where.
+            allocate: gives room for the whole object. It is asked again where reading begins anew, and holds what was
+                stored only after True was returned.
+
+        Returns:
+            False where there is none.
+        """
 
     def head(self, key: str) -> ObjectInfo | None:
         """Size and age of one object, or None where there is none."""

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import tenacity
 
 from workflow.errors import StoreUnavailable
-from workflow.store.port import ObjectInfo, Store
+from workflow.store.port import Allocate, Data, ObjectInfo, Store
 
 BUDGET_SECONDS: Final = 30.0
 _FIRST_WAIT_SECONDS: Final = 0.1
@@ -45,13 +45,17 @@ class RetryingStore:
         """The inner store's."""
         return self._inner.url
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         """See the port."""
         return self._call(lambda: self._inner.create(key, data, put_id))
 
     def get(self, key: str) -> bytes | None:
         """See the port."""
         return self._call(lambda: self._inner.get(key))
+
+    def fetch(self, key: str, allocate: Allocate) -> bool:
+        """See the port."""
+        return self._call(lambda: self._inner.fetch(key, allocate))
 
     def head(self, key: str) -> ObjectInfo | None:
         """See the port."""

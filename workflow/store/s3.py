@@ -7,6 +7,7 @@ would try a PUT again by itself; this one never does: only `RetryingStore` knows
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from minio.error import InvalidResponseError, S3Error
 
 from workflow.errors import StoreRefused, StoreUnavailable
 from workflow.store.keys import check_key
-from workflow.store.port import ObjectInfo
+from workflow.store.port import Allocate, Data, ObjectInfo
 from workflow.store.s3_errors import Busy, Place, translated
 
 _MARK: Final = "x-amz-meta-put-id"
@@ -114,7 +115,7 @@ class S3Store:
         """The whole address, with the endpoint and the region in use."""
         return self._address.url
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         """See the port."""
         check_key(key)
         with translated(self._place("create", key)):
@@ -134,18 +135,24 @@ class S3Store:
     def get(self, key: str) -> bytes | None:
         """See the port."""
         check_key(key)
-        with translated(self._place("read", key)):
-            try:
-                response = self._client.get_object(self._address.bucket, self._root + key)
-            except S3Error as error:
-                if error.code == "NoSuchKey":
-                    return None
-                raise
-            try:
-                return response.read()
-            finally:
-                response.close()
-                response.release_conn()
+        with translated(self._place("read", key)), self._opened(key) as response:
+            return None if response is None else response.read()
+
+    def fetch(self, key: str, allocate: Allocate) -> bool:
+        """See the port."""
+        check_key(key)
+        with translated(self._place("read", key)), self._opened(key) as response:
+            if response is None:
+                return False
+            size = response.headers.get("content-length")
+            if size is None:
+                raise StoreRefused(f"{self._address.endpoint} sends no Content-Length header with {key}", key=key)
+            room = allocate(int(size))
+            at = 0
+            for block in response.stream(_BLOCK):
+                room[at : at + len(block)] = block
+                at += len(block)
+        return True
 
     def head(self, key: str) -> ObjectInfo | None:
         """See the port."""
@@ -195,6 +202,21 @@ class S3Store:
     def _place(self, doing: str, key: str) -> Place:
         return Place(doing, f"s3://{self._address.bucket}/{self._root}{key}", self._address.endpoint)
 
+    @contextlib.contextmanager
+    def _opened(self, key: str) -> Iterator[urllib3.BaseHTTPResponse | None]:
+        try:
+            response = self._client.get_object(self._address.bucket, self._root + key)
+        except S3Error as error:
+            if error.code != "NoSuchKey":
+                raise
+            yield None
+            return
+        try:
+            yield response
+        finally:
+            response.close()
+            response.release_conn()
+
     def _stat(self, key: str) -> dict[str, str] | None:
         try:
             found = self._client.stat_object(self._address.bucket, self._root + key)
@@ -204,7 +226,7 @@ class S3Store:
             raise
         return {name.lower(): value for name, value in (found.metadata or {}).items()}
 
-    def _put(self, key: str, data: bytes, signed: dict[str, Any], headers: dict[str, str]) -> bool:
+    def _put(self, key: str, data: Data, signed: dict[str, Any], headers: dict[str, str]) -> bool:
         """Send the object; False where the condition in the headers did not hold."""
         address = self._client.get_presigned_url(
             "PUT", self._address.bucket, self._root + key, expires=_SIGNED_FOR, extra_query_params=signed
@@ -246,9 +268,9 @@ class _Pool(urllib3.PoolManager):
         return response
 
 
-def _blocks(data: bytes) -> bytes | Iterator[memoryview]:
+def _blocks(data: Data) -> bytes | Iterator[memoryview]:
     """Large data in blocks: a timeout counts for one `send`, and must not depend on how large the whole is."""
-    if len(data) <= _BLOCK:
+    if isinstance(data, bytes) and len(data) <= _BLOCK:
         return data
-    view = memoryview(data)
-    return (view[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
+    pieces = (data,) if isinstance(data, bytes) else data
+    return (memoryview(piece)[start : start + _BLOCK] for piece in pieces for start in range(0, len(piece), _BLOCK))

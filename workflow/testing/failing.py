@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from workflow.errors import StoreUnavailable
-from workflow.store.port import ObjectInfo, Store
+from workflow.store.port import Allocate, Data, ObjectInfo, Store
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class FailingStore:
         """Let the next calls of one method fail.
 
         Args:
-            method: `create`, `get`, `head`, `list`, `delete` or `overwrite`.
+            method: `create`, `get`, `fetch`, `head`, `list`, `delete` or `overwrite`.
             key: only calls whose key (for `list`: prefix) holds this text.
             times: how many calls.
             after: do what was asked first, and lose the answer. A list gives its first object first.
@@ -59,13 +59,17 @@ class FailingStore:
         """The inner store's."""
         return self._inner.url
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         """See the port."""
         return self._call("create", key, lambda: self._inner.create(key, data, put_id))
 
     def get(self, key: str) -> bytes | None:
         """See the port."""
         return self._call("get", key, lambda: self._inner.get(key))
+
+    def fetch(self, key: str, allocate: Allocate) -> bool:
+        """See the port."""
+        return self._call("fetch", key, lambda: self._inner.fetch(key, allocate))
 
     def head(self, key: str) -> ObjectInfo | None:
         """See the port."""

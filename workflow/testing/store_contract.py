@@ -12,7 +12,7 @@ pytest runs the contract against it:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from workflow.errors import StoreRefused
@@ -112,6 +112,46 @@ class StoreContract:
         assert info is not None
         assert info.size == len(data)
 
+    def test_pieces_are_one_object(self, store: Store) -> None:
+        """Empty ones and large ones too; sent again they are known as any other write."""
+        pieces = Scattered(b"", bytes(range(256)) * 12_289, b"middle", memoryview(b"another" * 300_000)[3:], b"")
+        expected = b"".join(pieces)
+        for put_id, won in (("put-1", True), ("put-1", True), ("put-2", False)):
+            assert store.create("large", pieces, put_id) is won
+        assert store.get("large") == expected
+        info = store.head("large")
+        assert info is not None
+        assert info.size == len(expected)
+        assert store.create("empty", Scattered(), "put-1") is True
+        assert store.get("empty") == b""
+
+    def test_pieces_that_break_off_are_no_object(self, store: Store) -> None:
+        """What failed on the way is not there, not even a part of it, and the key is free."""
+
+        class Broken(Scattered):
+            def __iter__(self) -> Iterator[bytes | memoryview]:
+                yield bytes(len(self) - 1)
+                raise EOFError("broke off")
+
+        try:
+            store.create("large", Broken(bytes(3_000_000)), "put-1")
+        except EOFError:
+            pass
+        else:
+            raise AssertionError("the pieces broke off, and nobody was told")
+        assert store.get("large") is None
+        assert list(store.list("")) == []
+        assert store.create("large", Scattered(b"whole"), "put-1") is True
+
+    def test_fetch_reads_into_the_callers_memory(self, store: Store) -> None:
+        """Objects of any size; no memory is asked for where there is no object."""
+        for key, data in {"empty": b"", "small": b"data", "large": bytes(range(256)) * 16_384 + b"end"}.items():
+            store.create(key, data, "put-1")
+            assert fetched(store, key) == data
+        store.create("folder/key", b"", "put-1")
+        for key in ("missing", "folder", "small/x"):
+            assert fetched(store, key) is None
+
     def test_any_key_works(self, store: Store) -> None:
         """Of any characters but control characters."""
         for key in ODD_KEYS:
@@ -201,10 +241,38 @@ class StoreContract:
         assert list(store.list("doorbell/")) == []
 
 
+class Scattered:
+    """Content in pieces, as large values come."""
+
+    def __init__(self, *pieces: bytes | memoryview) -> None:
+        self._pieces = pieces
+
+    def __len__(self) -> int:
+        return sum(len(piece) for piece in self._pieces)
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        return iter(self._pieces)
+
+
+def fetched(store: Store, key: str) -> bytes | None:
+    """What `fetch` reads; None where it finds nothing."""
+    rooms: list[bytearray] = []
+
+    def allocate(size: int) -> memoryview:
+        rooms.append(bytearray(size))
+        return memoryview(rooms[-1])
+
+    if store.fetch(key, allocate):
+        return bytes(rooms[-1])
+    assert not rooms, key
+    return None
+
+
 def _calls_with(store: Store, key: str) -> list[Callable[[], object]]:
     return [
         lambda: store.create(key, b"", "put-1"),
         lambda: store.get(key),
+        lambda: fetched(store, key),
         lambda: store.head(key),
         lambda: store.delete(key),
         lambda: store.overwrite(key, b""),

@@ -62,8 +62,10 @@ def test_a_store_that_is_away_is_no_fault_of_the_value() -> None:
 def test_a_mark_read_where_nothing_resolves_it_is_named() -> None:
     import pickle
 
+    data = values.dumps(Marked("x"), marking)
+    assert isinstance(data, bytes)
     with pytest.raises(Corrupt, match="refers to thing x"):
-        pickle.loads(values.dumps(Marked("x"), marking))
+        pickle.loads(data)
 
 
 class Mute:
@@ -87,6 +89,7 @@ def test_a_value_as_text(value: Any, text: str) -> None:
 
 def test_a_long_text_is_cut() -> None:
     assert len(values.render("x" * 100_000)) == values.LONGEST_TEXT
+    assert values.render(b"x" * 100, values.LARGEST_RENDERED + 1) == "<bytes, 16777217 bytes>"
 
 
 def test_a_value_that_holds_itself_has_a_text() -> None:

@@ -7,23 +7,27 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from workflow.errors import StoreRefused, StoreUnavailable
-from workflow.store.port import ObjectInfo
+from workflow.store.port import Data, ObjectInfo
 from workflow.store.probe import probe
 from workflow.testing import FailingStore, MemoryStore
+
+
+def whole(data: Data) -> bytes:
+    return data if isinstance(data, bytes) else b"".join(data)
 
 
 class Replaces(MemoryStore):
     """What a PUT whose condition is ignored does."""
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
-        self.overwrite(key, data)
+    def create(self, key: str, data: Data, put_id: str) -> bool:
+        self.overwrite(key, whole(data))
         return True
 
 
 class RefusesNewKeys(MemoryStore):
     """A release of MinIO did."""
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         return False
 
 
@@ -33,21 +37,21 @@ class LosesContent(MemoryStore):
 
 
 class ForgetsPutIds(MemoryStore):
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         new = self.head(key) is None
         return super().create(key, data, put_id) and new
 
 
 class HasNoWinner(MemoryStore):
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
-        return super().create(key, data, put_id) and not data.isdigit()
+    def create(self, key: str, data: Data, put_id: str) -> bool:
+        return super().create(key, data, put_id) and not whole(data).isdigit()
 
 
 class HasTwoWinners(MemoryStore):
     """Of any number of rivals everyone believes to have won."""
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
-        return super().create(key, data, put_id) or data.isdigit()
+    def create(self, key: str, data: Data, put_id: str) -> bool:
+        return super().create(key, data, put_id) or whole(data).isdigit()
 
 
 class ReadsALoser(MemoryStore):

@@ -10,10 +10,12 @@ from workflow.errors import StoreRefused, StoreUnavailable
 from workflow.store.port import Store
 from workflow.store.retrying import RetryingStore
 from workflow.testing import FailingStore, MemoryStore
+from workflow.testing.store_contract import fetched
 
 CALLS: dict[str, Callable[[Store], object]] = {
     "create": lambda store: store.create("key", b"data", "put-1"),
     "get": lambda store: store.get("key"),
+    "fetch": lambda store: fetched(store, "other"),
     "head": lambda store: store.head("key"),
     "list": lambda store: [info.key for info in store.list("")],
     "delete": lambda store: store.delete("key"),

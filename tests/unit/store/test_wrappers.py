@@ -7,6 +7,7 @@ import pytest
 from workflow.errors import StoreUnavailable
 from workflow.store.instrumented import Count, InstrumentedStore
 from workflow.testing import FailingStore, MemoryStore
+from workflow.testing.store_contract import fetched
 
 
 def test_a_memory_stores_ages_follow_its_clock() -> None:
@@ -28,6 +29,8 @@ def test_calls_and_bytes_are_counted_by_method() -> None:
     store.create("a", b"123", "put-2")
     store.get("a")
     store.get("missing")
+    assert fetched(store, "a") == b"12345"
+    assert fetched(store, "missing") is None
     store.head("a")
     assert len(list(store.list(""))) == 1
     store.overwrite("beat", b"1")
@@ -35,6 +38,7 @@ def test_calls_and_bytes_are_counted_by_method() -> None:
     assert store.counts() == {
         "create": Count(calls=2, bytes_in=8),
         "get": Count(calls=2, bytes_out=5),
+        "fetch": Count(calls=2, bytes_out=5),
         "head": Count(calls=1),
         "list": Count(calls=1),
         "overwrite": Count(calls=1, bytes_in=1),
