@@ -101,12 +101,24 @@ class RetryingStore:
             retry=tenacity.retry_if_exception_type(StoreUnavailable),
             retry_error_callback=_give_up,
             sleep=self._sleep,
-        )(call)
+        )(_without_frames, call)
 
     def _used_up(self, state: tenacity.RetryCallState) -> bool:
         # The waits count by themselves too, so that a test whose sleep takes no time comes to an end.
         spent = max(time.monotonic() - state.start_time, state.idle_for)
         return self._closed.is_set() or spent + state.upcoming_sleep > self._budget
+
+
+def _without_frames(call: Callable[[], T]) -> T:
+    """Let a failed try go at once: HTTP clients leave errors and frames in circles, which may hold a large value."""
+    try:
+        return call()
+    except StoreUnavailable as error:
+        link: BaseException | None = error
+        while link is not None:
+            link.__traceback__ = None
+            link = link.__cause__ or link.__context__
+        raise
 
 
 def _give_up(state: tenacity.RetryCallState) -> Any:

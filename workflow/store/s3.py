@@ -40,6 +40,18 @@ _CANNOT_NOW: Final = frozenset(
 )
 
 
+def _is_missing(error: S3Error) -> bool:
+    """Whether it says only that there is no such object.
+
+    The error stands in a frame that it stands for, a circle. Without its traceback the frames below and above go at
+    once, and not when garbage is collected: they may hold a large value.
+    """
+    if error.code != "NoSuchKey":
+        return False
+    error.__traceback__ = None
+    return True
+
+
 def _denied(error: BaseException) -> bool:
     return isinstance(error, S3Error) and error.code == "AccessDenied"
 
@@ -207,8 +219,10 @@ class S3Store:
         try:
             response = self._client.get_object(self._address.bucket, self._root + key)
         except S3Error as error:
-            if error.code != "NoSuchKey":
+            if not _is_missing(error):
                 raise
+            response = None
+        if response is None:
             yield None
             return
         try:
@@ -221,9 +235,9 @@ class S3Store:
         try:
             found = self._client.stat_object(self._address.bucket, self._root + key)
         except S3Error as error:
-            if error.code == "NoSuchKey":
-                return None
-            raise
+            if not _is_missing(error):
+                raise
+            return None
         return {name.lower(): value for name, value in (found.metadata or {}).items()}
 
     def _put(self, key: str, data: Data, signed: dict[str, Any], headers: dict[str, str]) -> bool:

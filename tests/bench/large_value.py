@@ -1,0 +1,60 @@
+"""`make large`: 1 GiB from one step to the next, on a folder and on MinIO: rates, and the memory that it takes.
+
+Memory is each process's own, as the kernel counts it: the most it held (VmHWM, reset before) beyond what it held
+before, over the value's size; for the manager in MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+from minio import Minio
+from run import say
+
+from dev.minio_server import MinioServer
+from tests.support.large import Figures, through_steps
+
+MIB = 1 << 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mib", type=int, default=1024)
+    size = parser.parse_args().mib * MIB
+    with tempfile.TemporaryDirectory() as folder, MinioServer() as server:
+        host = server.endpoint.removeprefix("http://")
+        client = Minio(host, server.access_key, server.secret_key, secure=False, region="us-east-1")
+        client.make_bucket("large")
+        url = f"s3://large/runs?endpoint={server.endpoint}&region=us-east-1"
+        say("on a folder")
+        rows = [("folder", each) for each in through_steps(folder, size)]
+        say("on MinIO")
+        keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+        rows += [("MinIO", each) for each in through_steps(url, size, **keys)]
+    report(rows, size)
+
+
+def report(rows: list[tuple[str, Figures]], size: int) -> None:
+    """The table."""
+    heads = ("store s", "MiB/s", "load s", "MiB/s", "producer x", "consumer x", "manager MiB")
+    print(f"\n{size // MIB} MiB{'':<18}" + "".join(f"{head:>13}" for head in heads))
+    for place, each in rows:
+        figures = (
+            f"{each.store_seconds:.1f}",
+            f"{size / MIB / each.store_seconds:.0f}",
+            f"{each.load_seconds:.1f}",
+            f"{size / MIB / each.load_seconds:.0f}",
+            f"{each.producer / size:.2f}",
+            f"{each.consumer / size:.2f}",
+            f"{each.manager / MIB:.1f}",
+        )
+        print(f"{each.kind + ', ' + place:<26}" + "".join(f"{figure:>13}" for figure in figures))
+
+
+if __name__ == "__main__":
+    main()
