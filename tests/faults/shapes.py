@@ -81,7 +81,9 @@ class Shape:
             if task.number <= self.raises.get(step_id, 0):
                 return raised(step_id)
             try:
-                inputs = [kept.load(outcome.value) for outcome in task.parents]
+                inputs = [
+                    kept.get(each.value.blob) if each.value.blob else each.value.inline or b"" for each in task.parents
+                ]
             except Corrupt:  # a worker hands that on as the step's failure too
                 return raised(step_id)
             value = kept.keep(self.value(step_id, inputs))

@@ -95,13 +95,14 @@ class RetryingStore:
         self._inner.close()
 
     def _call(self, call: Callable[[], T]) -> T:
-        return tenacity.Retrying(
+        result: T = tenacity.Retrying(
             stop=self._used_up,
             wait=tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS),
             retry=tenacity.retry_if_exception_type(StoreUnavailable),
             retry_error_callback=_give_up,
             sleep=self._sleep,
         )(_without_frames, call)
+        return result
 
     def _used_up(self, state: tenacity.RetryCallState) -> bool:
         # The waits count by themselves too, so that a test whose sleep takes no time comes to an end.

@@ -42,7 +42,8 @@ def consume(begun: Begun, kind: str, produced: Any) -> Any:
     else:
         grown = producer.grown(memory(producer.pid, "VmHWM")), begun.grown(here)
     seconds = begun.at - produced["made"], loaded - begun.at
-    return {"seen": seen, "grown": grown, "seconds": seconds}
+    told = ("seen", "producer", "consumer", "store_seconds", "load_seconds")
+    return dict(zip(told, (seen, *grown, *seconds), strict=True))
 
 
 def main(store: str, size: int) -> None:
