@@ -1,6 +1,6 @@
 """Lives of managers in processes of their own, without Ray, that end as a test says: by a signal, at a named place.
 
-A life makes the run or takes it over, on any store, with a fake runner in its own process, so that names, claims,
+A life makes the run or takes it over, on a folder store, with a fake runner in its own process, so that names, claims,
 commits, blobs and snapshots of one life all pass the same points. Processes are forked from one that has imported all.
 """
 
@@ -12,7 +12,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import traceback
 from dataclasses import dataclass
@@ -122,14 +121,13 @@ class Life:
     """What a process is told.
 
     Attributes:
-        url: of the store.
+        url: the store's folder.
         shape: which of the shapes.
         name: of the manager.
         notes: a file that gets a line for each execution: its epoch and step id.
         n: which run under the id.
         uid: of the object it acts for.
         one: execute one step only.
-        secret: access key and secret key of the store.
     """
 
     url: str
@@ -140,7 +138,6 @@ class Life:
     n: int = 1
     uid: str = ""
     one: bool = False
-    secret: tuple[str, str] | None = None
 
 
 class NotingRunner(FakeRunner):
@@ -256,13 +253,11 @@ def _live(life: Life) -> None:
     except BaseException:  # noqa: BLE001 - whatever it was, the test shows it
         Path(f"{life.notes}.trouble").write_text(traceback.format_exc())
         code = BROKEN
-    sys.stdout.flush()
     os._exit(code)
 
 
 async def _drive(life: Life) -> int:
-    keys = dict(zip(("access_key", "secret_key"), life.secret or (), strict=False))
-    store = open_store(life.url, **keys)
+    store = open_store(life.url)
     points: Points = life.fate or NO_POINTS
     created = runs.created(SHAPES[life.shape].dag, n=life.n, run_uuid=f"run-{life.n}", owner=Owner("", uid=life.uid))
     blobs = RunLog(store, created, points).blobs
