@@ -11,7 +11,7 @@ from workflow.model import codec, fold
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepOptions, StepSpec, Value
 from workflow.model.run_view import ErrorInfo, Owner
-from workflow.model.state import RunState, StepState
+from workflow.model.state import RunState, StepState, Voided
 from workflow.model.status import StepPhase
 
 FUNCTION = hashlib.sha256(b"a function").hexdigest()
@@ -85,6 +85,11 @@ def committed(step_id: str, epoch: int = 1, text: str = "v", **fields: Any) -> r
     return r.StepCommitted(step_id, epoch, value(text), started=2.0, ended=3.0, **fields)
 
 
+def passed(step_id: str, epoch: int = 1, number: int = 1) -> r.StepPassed:
+    """A step whose value is only handed on."""
+    return r.StepPassed(step_id, epoch, number, started=2.0, ended=3.0)
+
+
 def expanded(step_id: str, dag: Graph, epoch: int = 1) -> r.StepExpanded:
     """A sub-DAG that a step returned."""
     return r.StepExpanded(step_id, epoch, dag, started=2.0, ended=3.0)
@@ -115,7 +120,11 @@ def picture(state: RunState) -> dict[str, Any]:
         "functions": state.functions,
         "end": state.end,
         "counts": (state.succeeded, state.failed),
-        "journal": [step.spec.step_id for step in state.journal],
+        "journal": [
+            f"{entry.step.spec.step_id} voided" if isinstance(entry, Voided) else entry.spec.step_id
+            for entry in state.journal
+        ],
+        "passed": state.passed,
         "ready": set(state.ready),
         "running": set(state.running),
         "steps": [(step_id, _picture_of(step)) for step_id, step in state.steps.items()],
@@ -134,6 +143,7 @@ def _picture_of(step: StepState) -> tuple[Any, ...]:
         step.error_value,
         step.text,
         step.final,
+        step.checkpoint,
         step.scope and step.scope.spec.step_id,
         step.resolves and step.resolves.spec.step_id,
         step.catcher and step.catcher.spec.step_id,

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.support import runs
-from workflow.model import failure, fold, ids
+from workflow.model import failure, fold, holding, ids
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepOptions, StepSpec
 from workflow.model.state import RunState
@@ -49,18 +49,20 @@ def dags(draw: st.DrawFn, parent: str = "") -> Graph:
         if index == size - 1:
             parents |= loose
         loose = (loose - parents) | {step_id}
-        options = StepOptions(catch_exceptions=draw(st.booleans()))
+        options = StepOptions(
+            catch_exceptions=draw(st.booleans()), checkpoint=draw(st.sampled_from([False, None, True]))
+        )
         steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", runs.value(step_id), tuple(sorted(parents)), options))
     return Graph(tuple(steps), step_ids[-1])
 
 
 @st.composite
 def simulated_runs(draw: st.DrawFn) -> SimulatedRun:
-    """A run with up to 30 segments, ended or not."""
+    """A run with up to 40 segments, ended or not."""
     dag = draw(dags())
     created = runs.created(dag)
     run = SimulatedRun(created, dag, fold.begin(created, dag))
-    for _ in range(draw(st.integers(0, 30))):
+    for _ in range(draw(st.sampled_from([40, 20, 10, 5, 0]))):
         _ACTS[draw(st.sampled_from(sorted(_ACTS)))](draw, run)
     return run
 
@@ -84,11 +86,19 @@ def _commit(draw: Any, run: SimulatedRun) -> None:
     if not running or run.state.ended:
         return
     step = draw(st.sampled_from(running))
-    records: list[r.Record] = [runs.committed(step.spec.step_id, run.state.epoch, number=step.tries)]
-    run.write(records)
+    how = runs.committed if step.stored else runs.passed
+    run.write([how(step.spec.step_id, run.state.epoch, number=step.tries)])
     assert run.state.output is not None
     if run.state.output.outcome is not None:
         run.write([r.StatusChanged(WorkflowStatus.SUCCESSFUL, run.state.epoch, 5.0)])
+
+
+def _lose(draw: Any, run: SimulatedRun) -> None:
+    needed = [step_id for step_id, takers in run.state.passed.items() if takers]
+    if needed and not run.state.ended:
+        gone = draw(st.lists(st.sampled_from(needed), min_size=1, max_size=2, unique=True))
+        lost = holding.lost(run.state, gone)
+        run.write([r.StepVoided(step.spec.step_id, run.state.epoch) for step in lost])
 
 
 def _expand(draw: Any, run: SimulatedRun) -> None:
@@ -134,11 +144,14 @@ _ACTS = {
     "claim": _claim,
     "commit": _commit,
     "commit more": _commit,
+    "commit most": _commit,
     "expand": _expand,
     "fail": _fail,
     "goodbye": _goodbye,
+    "lose": _lose,
     "retry": _retry,
     "start": _start,
     "start more": _start,
+    "start most": _start,
     "take": _take,
 }

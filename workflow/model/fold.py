@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow.errors import Corrupt
+from workflow.model import holding
 from workflow.model import records as r
-from workflow.model.graph import Graph
+from workflow.model.graph import Graph, Value
 from workflow.model.state import Outcome, RunState, StepState, below
 from workflow.model.status import TRANSITIONS, StepPhase, WorkflowStatus
 
@@ -99,6 +100,7 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     state.running = {}
     for step in state.ready.values():
         step.tries = 0
+    holding.void_all(state)
 
 
 def _void_failures(state: RunState) -> None:
@@ -139,6 +141,22 @@ def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:
     )
 
 
+def _passed(state: RunState, seq: int, record: r.StepPassed) -> None:
+    step = _step(state, seq, record, P.READY, P.RUNNING)
+    if step.final:
+        raise _illegal(state, seq, record, "the run's own value is always stored")
+    _ran(state, step, record, progress=False)  # the next owner has nothing of it
+    _resolve(state, step, Outcome(Value(), wraps=int(step.spec.options.catch_exceptions), held=record.step_id))
+    holding.hold(state, step)
+
+
+def _voided(state: RunState, seq: int, record: r.StepVoided) -> None:
+    step = _step(state, seq, record, P.COMMITTED)
+    if record.step_id not in state.passed:
+        raise _illegal(state, seq, record, "its value is stored")
+    holding.void(state, step)
+
+
 def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | None) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     if graph is None:
@@ -161,6 +179,7 @@ def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
 
 def _canceled(state: RunState, seq: int, record: r.StepCanceled) -> None:
     step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.EXPANDED)
+    holding.let_go(state, step)
     state.ready.pop(record.step_id, None)
     state.running.pop(record.step_id, None)
     step.phase, step.epoch = P.CANCELED, record.epoch
@@ -186,6 +205,8 @@ _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
     r.Claimed: _claimed,
     r.StepStarted: _started,
     r.StepCommitted: _committed,
+    r.StepPassed: _passed,
+    r.StepVoided: _voided,
     r.StepFailed: _failed,
     r.StepCanceled: _canceled,
     r.RequestTaken: _taken,
@@ -195,6 +216,7 @@ _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
 
 def _ran(state: RunState, step: StepState, record: Any, progress: bool = True) -> None:
     """What commits, expansions and failures share: the step has left the running ones."""
+    holding.let_go(state, step)
     step_id = step.spec.step_id
     state.ready.pop(step_id, None)
     state.running.pop(step_id, None)

@@ -33,12 +33,16 @@ class StepOptions:
     Attributes:
         max_retries: tries in all; -1 without end.
         catch_exceptions: the outcome is `(value, None)` or `(None, exception)`.
+        checkpoint: whether the value is stored; None: as for the step that returned this one, or else yes.
+        allow_inplace: execute it in the worker process of the dynamic step that returned it.
         ray: options for the Ray task, as JSON values.
         metadata: the user's, as JSON text.
     """
 
     max_retries: int = 1
     catch_exceptions: bool = False
+    checkpoint: bool | None = None
+    allow_inplace: bool = False
     ray: Mapping[str, Any] = field(default_factory=dict)
     metadata: str = "{}"
     allow_inplace: bool = False
@@ -51,6 +55,11 @@ class StepOptions:
                 f"max_retries={self.max_retries} leaves no try; give the number of tries in all (1 or more), "
                 "or -1 to try without end"
             )
+        for name in ("catch_exceptions", "allow_inplace"):
+            if not isinstance(getattr(self, name), bool):
+                raise Invalid(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.checkpoint is not None and not isinstance(self.checkpoint, bool):
+            raise Invalid(f"checkpoint must be True, False or None, got {self.checkpoint!r}")
 
     def may_try_again(self, tries: int) -> bool:
         """Whether another try may follow after `tries` tries of this epoch raised."""

@@ -115,6 +115,28 @@ class StepCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class StepPassed:
+    """A step without a checkpoint returned: its value is handed on within this epoch, and stored nowhere.
+
+    The claim of the next epoch voids it where a step without an outcome still takes it.
+    """
+
+    step_id: str
+    epoch: int
+    number: int = 1
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepVoided:
+    """The value of a step that passed was lost and is still needed, so that the step runs again."""
+
+    step_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepExpanded:
     """A dynamic step returned a DAG. This is its committed execution: it never runs again."""
 
@@ -196,6 +218,8 @@ Record = (
     | Claimed
     | StepStarted
     | StepCommitted
+    | StepPassed
+    | StepVoided
     | StepExpanded
     | StepFailed
     | StepCanceled

@@ -5,9 +5,12 @@ Folding it goes through the same checks as the log itself, so a snapshot cannot 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 from workflow.model import records as r
 from workflow.model.graph import Graph
-from workflow.model.state import RunState, StepState
+from workflow.model.state import RunState, StepState, Voided
 from workflow.model.status import StepPhase
 
 
@@ -31,13 +34,7 @@ def compact(state: RunState) -> list[r.Record]:
             functions=dict(state.functions),
         )
     ]
-    expanded: set[str] = set()
-    for step in state.journal:
-        if step.members and step.spec.step_id not in expanded:
-            expanded.add(step.spec.step_id)
-            records.append(_expansion(step))
-        else:
-            records.append(_commit(step))
+    records += _history(state)
     records += [_failure(step) for step in state.steps.values() if step.phase is StepPhase.FAILED]
     records += [
         r.StepCanceled(step.spec.step_id, step.epoch, "canceled before the snapshot")
@@ -50,6 +47,23 @@ def compact(state: RunState) -> list[r.Record]:
     return records
 
 
+def _history(state: RunState) -> Iterator[r.Record]:
+    """What the journal tells. A value that was lost stands in it where others took it, and where it was lost."""
+    losses = Counter(entry.step.spec.step_id for entry in state.journal if isinstance(entry, Voided))
+    expanded: set[str] = set()
+    for entry in state.journal:
+        if isinstance(entry, Voided):
+            losses[entry.step.spec.step_id] -= 1
+            yield r.StepVoided(entry.step.spec.step_id, state.epoch)
+        elif losses[entry.spec.step_id]:
+            yield r.StepPassed(entry.spec.step_id, state.epoch)
+        elif entry.members and entry.spec.step_id not in expanded:
+            expanded.add(entry.spec.step_id)
+            yield _expansion(entry)
+        else:
+            yield _outcome(entry)
+
+
 def _expansion(step: StepState) -> r.StepExpanded:
     output = next(each for each in step.members if each.resolves is step)
     graph = Graph(tuple(each.spec for each in step.members), output.spec.step_id)
@@ -58,9 +72,11 @@ def _expansion(step: StepState) -> r.StepExpanded:
     )
 
 
-def _commit(step: StepState) -> r.StepCommitted:
+def _outcome(step: StepState) -> r.StepCommitted | r.StepPassed:
     outcome = step.outcome
     assert outcome is not None, "only steps with an outcome stand in the journal twice or without members"
+    if outcome.held:
+        return r.StepPassed(step.spec.step_id, step.epoch, step.tries, step.started, step.ended)
     return r.StepCommitted(
         step.spec.step_id,
         step.epoch,

@@ -7,7 +7,7 @@ live runs, so their size is what bounds it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workflow.model.graph import StepSpec, Value
 from workflow.model.records import Created, StatusChanged
@@ -20,18 +20,20 @@ class Outcome:
     """What every consumer of a step sees.
 
     Attributes:
-        value: the pickle.
+        value: the pickle; empty where it is held.
         caught: the value is an exception; the outcome begins as `(None, exception)`.
         wraps: how often it is then made `(outcome, None)`, once for each catching step that it came through.
+        held: the step without a checkpoint that returned it; only the owner of that epoch has the value. Or empty.
     """
 
     value: Value
     caught: bool = False
     wraps: int = 0
+    held: str = ""
 
     def through(self, catching: bool) -> Outcome:
         """The outcome of a step whose sub-DAG ended with this one."""
-        return Outcome(self.value, self.caught, self.wraps + 1) if catching else self
+        return replace(self, wraps=self.wraps + 1) if catching else self
 
 
 class StepState:
@@ -43,13 +45,14 @@ class StepState:
         dependants: steps that take its outcome.
         resolves: the dynamic step that gets this step's outcome, because this is its sub-DAG's output; or None.
         catcher: the nearest enclosing dynamic step that catches exceptions, or None.
+        checkpoint: whether its value is to be stored, by its own options or those of the steps around it.
         members: the steps of its sub-DAG, after it expanded.
         final: its outcome is the run's, directly or through the dynamic steps it is the output of.
         text: rendering of its value.
     """
 
     __slots__ = (
-        "catcher", "dependants", "ended", "epoch", "error", "error_value", "final", "members", "outcome", "phase",
+        "catcher", "checkpoint", "dependants", "ended", "epoch", "error", "error_value", "final", "members", "outcome", "phase",
         "resolves", "scope", "spec", "started", "text", "tries", "waiting",
     )  # fmt: skip
 
@@ -64,6 +67,8 @@ class StepState:
         self.catcher: StepState | None = None
         if scope is not None:
             self.catcher = scope if scope.spec.options.catch_exceptions else scope.catcher
+        wanted = spec.options.checkpoint
+        self.checkpoint = wanted if wanted is not None else scope is None or scope.checkpoint
         self.members: tuple[StepState, ...] = ()
         self.outcome: Outcome | None = None
         self.error: ErrorInfo | None = None
@@ -75,9 +80,21 @@ class StepState:
         self.ended = 0.0
 
     @property
+    def stored(self) -> bool:
+        """Whether its value is stored: the run's own always is."""
+        return self.checkpoint or self.final
+
+    @property
     def finished(self) -> bool:
         """Whether nothing more will happen to it, in this epoch."""
         return self.phase in FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """Stands in the journal where a step lost the value that it had passed."""
+
+    step: StepState
 
 
 FINISHED = frozenset({StepPhase.COMMITTED, StepPhase.FAILED, StepPhase.CANCELED})
@@ -98,7 +115,9 @@ class RunState:
         end: the record that ended the run, and the seq of its segment.
         steps: by id, in the order in which they came into being.
         output: the step whose outcome is the run's.
-        journal: steps in the order of their commits and expansions: an order in which they can be folded again.
+        journal: steps in the order of their outcomes and expansions, and what was voided between them: an order in
+            which they can be folded again.
+        passed: the steps whose value is held, by id; and how many steps may still take it. 0: it was let go.
         ready: the steps that may be started, in order.
         running: the steps started in this epoch without an outcome.
     """
@@ -117,7 +136,8 @@ class RunState:
     end: tuple[int, StatusChanged] | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
     output: StepState | None = None
-    journal: list[StepState] = field(default_factory=list)
+    journal: list[StepState | Voided] = field(default_factory=list)
+    passed: dict[str, int] = field(default_factory=dict)
     ready: dict[str, StepState] = field(default_factory=dict)
     running: dict[str, StepState] = field(default_factory=dict)
     succeeded: int = 0

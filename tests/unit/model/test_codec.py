@@ -27,7 +27,13 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a field declared so."""
     if kind is StepOptions:
         return st.builds(
-            StepOptions, st.integers(1, 9), st.booleans(), st.dictionaries(st.text(max_size=3), st.integers()), TEXT
+            StepOptions,
+            max_retries=st.integers(1, 9),
+            catch_exceptions=st.booleans(),
+            checkpoint=st.none() | st.booleans(),
+            allow_inplace=st.booleans(),
+            ray=st.dictionaries(st.text(max_size=3), st.integers()),
+            metadata=TEXT,
         )
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
