@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.support import runs
-from workflow.engine.messages import Expanded, Raised, Returned, StepResult, StepTask
+from workflow.engine.messages import Expanded, Held, Missing, Passed, Raised, Returned, StepResult, StepTask
 from workflow.engine.run_loop import RunLoop
 from workflow.model.graph import Graph
 from workflow.model.run_view import ErrorInfo
@@ -17,6 +17,16 @@ from workflow.model.state import StepState
 def returned(text: str = "v") -> Returned:
     """A step's value."""
     return Returned(runs.value(text), text, 2.0, 3.0)
+
+
+def passed(text: str = "v") -> Passed:
+    """A step's value that is not stored."""
+    return Passed(Held(runs.value(text)), 2.0, 3.0)
+
+
+def missing(*step_ids: str) -> Missing:
+    """A step whose arguments are lost."""
+    return Missing(step_ids, 2.0, 3.0)
 
 
 def raised(step_id: str, kind: str = "ValueError") -> Raised:

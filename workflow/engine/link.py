@@ -94,7 +94,8 @@ class LinkServer:
         if not exchange.done():
             exchange.cancel()
             return _BY_RAY
-        return _TASKS + pickle.dumps(exchange.result(), protocol=5)
+        tasks = exchange.result()
+        return _BY_RAY if any(task.only_by_ray for task in tasks) else _TASKS + pickle.dumps(tasks, protocol=5)
 
 
 class Link:
@@ -126,6 +127,8 @@ class Link:
         Raises:
             OSError: the connection is broken or silent; whether the exchange took place is open.
         """
+        if any(finished.only_by_ray for finished in done):
+            return None
         frame = pickle.dumps((number, turn, done), protocol=5)
         self._socket.sendall(_LENGTH.pack(len(frame)) + frame)
         answer = self._exactly(_LENGTH.unpack(self._exactly(_LENGTH.size))[0])

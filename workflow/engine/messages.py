@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from workflow.model.graph import Graph, Value
 from workflow.model.run_view import ErrorInfo
@@ -40,6 +41,14 @@ class ClaimRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A value that is not stored: its pickle, or the Ray object that holds it, which nobody but a worker looks into."""
+
+    value: Value | None = None
+    ref: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepTask:
     """One try of one step, for a worker.
 
@@ -48,6 +57,8 @@ class StepTask:
         number: which try of this epoch, from 1.
         render: make a text of the value: it is the run's.
         written_by: versions that pickled the DAG.
+        checkpoint: store the value; else it is lent to those who take it.
+        held: what was lent to this step, by the steps that made it.
     """
 
     run: RunAddress
@@ -59,6 +70,13 @@ class StepTask:
     number: int
     render: bool
     written_by: str
+    checkpoint: bool = True
+    held: Mapping[str, Held] = field(default_factory=dict)
+
+    @property
+    def only_by_ray(self) -> bool:
+        """Whether it refers to Ray objects, whose references only Ray itself may carry."""
+        return any(held.ref is not None for held in self.held.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +85,24 @@ class Returned:
 
     value: Value
     text: str
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The step returned a value, which is not stored."""
+
+    held: Held
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The step was not executed: values that were lent to it are lost."""
+
+    step_ids: tuple[str, ...]
     started: float
     ended: float
 
@@ -97,7 +133,7 @@ class Raised:
     system: bool = False
 
 
-StepResult = Returned | Expanded | Raised
+StepResult = Returned | Passed | Missing | Expanded | Raised
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +143,11 @@ class Finished:
     step_id: str
     number: int
     result: StepResult
+
+    @property
+    def only_by_ray(self) -> bool:
+        """Whether it refers to a Ray object, whose reference only Ray itself may carry."""
+        return isinstance(self.result, Passed) and self.result.held.ref is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from workflow.engine.messages import Ended, Expanded, Raised, Returned, RunAddress, StepResult, StepTask
+from workflow.engine.messages import (
+    Ended,
+    Expanded,
+    Held,
+    Missing,
+    Passed,
+    Raised,
+    Returned,
+    RunAddress,
+    StepResult,
+    StepTask,
+)
 from workflow.errors import StoreUnavailable
 from workflow.log.run_log import RunLog, Segment
-from workflow.model import failure, snapshot
+from workflow.model import failure, holding, snapshot
 from workflow.model import records as r
 from workflow.model.fold import apply
 from workflow.model.graph import Graph
@@ -88,7 +99,7 @@ class _Plan:
 
     @property
     def only_starts(self) -> bool:
-        return all(isinstance(record, r.StepStarted) for record in self.records)
+        return all(isinstance(record, (r.StepStarted, r.StepPassed)) for record in self.records)
 
 
 class RunLoop:
@@ -109,6 +120,9 @@ class RunLoop:
         self._messages: list[_Done | _Cancel | _Look] = []
         self._wake = asyncio.Event()
         self._records_since = 0
+        self._held: dict[str, Held] = {}
+        # Steps whose value was lost once: made again it is stored, so that they are not executed for ever.
+        self._to_store: set[str] = set()
 
     def step_done(self, step_id: str, number: int, result: StepResult) -> None:
         """A try ended. Ignored where that try is not the one that runs (any more)."""
@@ -156,7 +170,7 @@ class RunLoop:
         if plan.records:
             segment = self.log.seal(plan.seq, plan.records)
             if plan.only_starts and not self.state.stalled:
-                # Nobody's outcome is in it, so the steps may start at once. After an epoch without progress the
+                # Nobody's stored outcome is in it, so the steps may start at once. After an epoch without progress the
                 # record is awaited, so that the culprit of the next death is named.
                 self._start(plan)
                 await self._store(segment)
@@ -212,6 +226,12 @@ class RunLoop:
         if isinstance(result, Returned):
             committed = r.StepCommitted(message.step_id, epoch, result.value, text=result.text, **times)  # type: ignore[arg-type]
             self._record(plan, committed)
+        elif isinstance(result, Passed):
+            self._record(plan, r.StepPassed(message.step_id, epoch, **times))  # type: ignore[arg-type]
+            if self.state.passed[message.step_id]:
+                self._held[message.step_id] = result.held
+        elif isinstance(result, Missing):
+            self._void(step, result, plan)
         elif isinstance(result, Expanded):
             inline = None if result.blob else result.graph
             expanded = r.StepExpanded(message.step_id, epoch, inline, result.blob, **times)  # type: ignore[arg-type]
@@ -240,6 +260,13 @@ class RunLoop:
                 plan.stops.append(record.step_id)
             self._record(plan, record)
 
+    def _void(self, step: StepState, missing: Missing, plan: _Plan) -> None:
+        running = set(self.state.running) - {step.spec.step_id}
+        for lost in holding.lost(self.state, missing.step_ids):
+            self._to_store.add(lost.spec.step_id)
+            self._record(plan, r.StepVoided(lost.spec.step_id, self.state.epoch))
+        plan.stops += running - set(self.state.running)
+
     def _cancel(self, message: _Cancel, plan: _Plan) -> None:
         state = self.state
         plan.stops += list(state.running)
@@ -257,6 +284,11 @@ class RunLoop:
         # Nothing outside sees the state until the segment is stored; if it cannot be, the state is dropped.
         apply(self.state, plan.seq, record, graph)
         plan.records.append(record)
+        step = self.state.steps.get(getattr(record, "step_id", "")) if self._held else None
+        if step is not None:
+            for held in (step.spec.step_id, *holding.held_parents(self.state, step)):
+                if not self.state.passed.get(held):
+                    self._held.pop(held, None)
 
     def _plan_starts(self, plan: _Plan) -> None:
         state = self.state
@@ -281,6 +313,7 @@ class RunLoop:
             outcome = self.state.steps[parent].outcome
             assert outcome is not None, "a step is ready once all its parents have their outcomes"
             parents.append(outcome)
+        held = {outcome.held: self._held[outcome.held] for outcome in parents if outcome.held}
         return StepTask(
             run=self.address,
             step_id=step.spec.step_id,
@@ -291,6 +324,8 @@ class RunLoop:
             number=step.tries,
             render=step.final,
             written_by=self.state.created.versions,
+            checkpoint=step.stored or step.spec.step_id in self._to_store,
+            held=held,
         )
 
     def ended(self) -> Ended:

@@ -10,12 +10,23 @@ import inspect
 import time
 import traceback
 from collections import OrderedDict
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from workflow.engine import context
 from workflow.engine.encoding import Encoder
-from workflow.engine.messages import Expanded, Raised, Returned, RunAddress, StepResult, StepTask
+from workflow.engine.lending import Gone, borrow, lend
+from workflow.engine.messages import (
+    Expanded,
+    Missing,
+    Passed,
+    Raised,
+    Returned,
+    RunAddress,
+    StepResult,
+    StepTask,
+)
 from workflow.engine.refs import Packer, resolver
 from workflow.errors import Invalid, StoreUnavailable
 from workflow.log import values
@@ -48,7 +59,7 @@ def execute(task: StepTask) -> StepResult:
     """Run one try of a step.
 
     Returns:
-        Its value, the DAG it returned, or what it raised.
+        Its value, the DAG it returned, what it raised, or what of its arguments is lost.
 
     Raises:
         StoreUnavailable: the store did not answer; to execute it again is the right answer to that.
@@ -67,19 +78,28 @@ def execute(task: StepTask) -> StepResult:
                 inline, blob = blobs.keep_graph(graph)
                 return Expanded(graph if inline is None else inline, blob, started, time.time())
             packer = Packer(blobs, folder, f"value returned by step {task.step_id!r}", _refuse_nested)
-            value = blobs.keep(packer.dumps(result))
+            data = packer.dumps(result)
+            if not task.checkpoint:
+                return Passed(lend(data), started, time.time())
+            value = blobs.keep(data)
             text = values.render(result, value.size) if task.render else ""
-        return Returned(value, text, started, time.time())
+            return Returned(value, text, started, time.time())
     except StoreUnavailable:
         raise
+    except Gone as gone:
+        return Missing(gone.step_ids, started, time.time())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is its result
         return Raised(describe(error, task.step_id), _pickled(error, blobs, folder, task), started, time.time())
 
 
 def _inputs(task: StepTask, blobs: Blobs, folder: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     def parent(index: int) -> Any:
-        return materialize(task.parents[index], blobs, resolve_nothing_more)
+        outcome = task.parents[index]
+        if outcome.held:
+            outcome = replace(outcome, value=borrowed[outcome.held])
+        return materialize(outcome, blobs, resolve_nothing_more)
 
+    borrowed = borrow(task.held)
     resolve_nothing_more = resolver(blobs, folder, task.written_by, _no_parent)
     resolve = resolver(blobs, folder, task.written_by, parent)
     key = (folder, task.function)

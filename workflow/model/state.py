@@ -52,8 +52,8 @@ class StepState:
     """
 
     __slots__ = (
-        "catcher", "checkpoint", "dependants", "ended", "epoch", "error", "error_value", "final", "members", "outcome", "phase",
-        "resolves", "scope", "spec", "started", "text", "tries", "waiting",
+        "catcher", "checkpoint", "dependants", "ended", "epoch", "error", "error_value", "final", "members", "outcome",
+        "phase", "resolves", "scope", "spec", "started", "text", "tries", "waiting",
     )  # fmt: skip
 
     def __init__(self, spec: StepSpec, scope: StepState | None) -> None:
@@ -68,7 +68,7 @@ class StepState:
         if scope is not None:
             self.catcher = scope if scope.spec.options.catch_exceptions else scope.catcher
         wanted = spec.options.checkpoint
-        self.checkpoint = wanted if wanted is not None else scope is None or scope.checkpoint
+        self.checkpoint: bool = wanted if wanted is not None else scope is None or scope.checkpoint
         self.members: tuple[StepState, ...] = ()
         self.outcome: Outcome | None = None
         self.error: ErrorInfo | None = None

@@ -1,0 +1,58 @@
+"""Values that are not stored, on their way from the worker that made them to those that take them.
+
+A small pickle travels through the manager, a large one lies in Ray's object store and only its reference travels: the
+manager never sees what it cannot keep in memory. Such an object lives as long as the worker process that made it and
+its node; whoever finds it gone says so, and the step that made it is executed again. Called by `worker`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import ray
+from ray.exceptions import ObjectLostError
+
+from workflow.engine.messages import Held
+from workflow.log.blobs import INLINE
+from workflow.model.graph import Value
+
+
+class Gone(Exception):
+    """Values that a step takes are lost.
+
+    Attributes:
+        step_ids: the steps that made them.
+    """
+
+    def __init__(self, step_ids: tuple[str, ...]) -> None:
+        super().__init__(f"the values of {', '.join(step_ids)} are lost")
+        self.step_ids = step_ids
+
+
+def lend(data: bytes) -> Held:
+    """A pickle, made ready to travel."""
+    if len(data) <= INLINE:
+        return Held(value=Value(inline=data, size=len(data)))
+    return Held(ref=ray.put(data))
+
+
+def borrow(held: Mapping[str, Held]) -> dict[str, Value]:
+    """The pickles that were lent, by the steps that made them.
+
+    Raises:
+        Gone: some are lost; it names all of these.
+    """
+    found: dict[str, Value] = {}
+    for step_id, each in held.items():
+        if each.value is not None:
+            found[step_id] = each.value
+        else:
+            try:
+                data = ray.get(each.ref)
+            except ObjectLostError:
+                continue
+            found[step_id] = Value(inline=data, size=len(data))
+    gone = tuple(step_id for step_id in held if step_id not in found)
+    if gone:
+        raise Gone(gone)
+    return found
