@@ -11,7 +11,7 @@ from typing import Any
 from workflow import reading, requests
 from workflow.engine.client import Client, Handle, RunOptions
 from workflow.engine.delivery import value_of
-from workflow.errors import WorkflowConflict, WorkflowError
+from workflow.errors import WorkflowConflict, WorkflowError, WorkflowRunningError
 from workflow.inspection import get_status, list_all, output_of
 from workflow.log import naming
 from workflow.model.graph import Node, metadata_text, underlying
@@ -40,7 +40,8 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
         take_over: claim it although its owner may live: you know that its cluster is gone. The old owner is fenced.
 
     Raises:
-        WorkflowNotFound: nothing is stored under this id.
+        WorkflowNotFoundError: nothing is stored under this id.
+        WorkflowNotResumableError: it was canceled.
         InUse: its owner lives; the text names it.
         Whatever the workflow fails with.
     """
@@ -77,7 +78,7 @@ def cancel(workflow_id: str) -> None:
     """End a workflow CANCELED: its running steps are stopped. Returns once the log says so.
 
     Raises:
-        WorkflowNotFound: nothing is stored under this id.
+        WorkflowNotFoundError: nothing is stored under this id.
         WorkflowConflict: it has ended otherwise already.
     """
     store, client = store_in_use(), here()
@@ -103,11 +104,13 @@ def delete(workflow_id: str) -> None:
     """Remove a workflow that does not run, with all it stored.
 
     Raises:
-        WorkflowNotFound: nothing is stored under this id.
-        WorkflowConflict: it runs; cancel it first.
+        WorkflowNotFoundError: nothing is stored under this id.
+        WorkflowRunningError: it runs; cancel it first.
     """
     if get_status(workflow_id) is WorkflowStatus.RUNNING:
-        raise WorkflowConflict(f"workflow {workflow_id!r} is RUNNING; cancel it before you delete it")
+        raise WorkflowRunningError(
+            f"workflow {workflow_id!r} is RUNNING; cancel it before you delete it", workflow_id=workflow_id
+        )
     store = store_in_use()
     n = naming.highest(store, workflow_id)
     requests.delete_run(store, workflow_id, n=n, actor=requests.Actor(uid="", attempt=0, name="delete"))

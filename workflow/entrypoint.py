@@ -30,7 +30,7 @@ from workflow.errors import (
     Unavailable,
     WorkflowConflict,
     WorkflowError,
-    WorkflowFailed,
+    WorkflowExecutionError,
 )
 from workflow.loading import load
 from workflow.log import naming
@@ -148,7 +148,7 @@ def _submit(submission: Submission) -> int:
         handle = _begin(client, store, submission)
     except (EntrypointInvalid, WorkflowConflict) as error:
         return _refuse(store, submission, error)
-    except WorkflowFailed as error:  # a tombstone stands where the run would be: it was ended before it began
+    except WorkflowExecutionError as error:  # a tombstone stands where the run would be: it was ended before it began
         return _exit(ENDED, error)
     return _follow(store, handle, submission)
 

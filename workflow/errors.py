@@ -5,7 +5,9 @@
     │   ├── EntrypointInvalid       what a Workflow resource names cannot be loaded or called
     │   ├── StoreRefused            the store said no: bucket, credentials, address, or a property it lacks
     │   └── WorkflowConflict        the id is used by another DAG, or the run is in a state that forbids the call
-    │       └── WorkflowNotFound    nothing is stored under this id
+    │       ├── WorkflowNotFoundError      nothing is stored under this id
+    │       ├── WorkflowRunningError       it runs; cancel it first
+    │       └── WorkflowNotResumableError  it was canceled, so it cannot go on
     ├── Unavailable                 nothing is wrong with the call; try again later
     │   └── StoreUnavailable        the store did not answer, or answered that it cannot now
     ├── Ownership                   stop: somebody else owns the run
@@ -13,12 +15,13 @@
     │   ├── Superseded              this submission was replaced by a later attempt, or its run was ended or deleted
     │   └── InUse                   another owner, which still lives, runs this workflow id
     ├── Corrupt                     repair: a stored object is damaged; its key is in the text
-    ├── WorkflowFailed              the workflow ended without a value
-    │   ├── StepFailed              a step raised, after all its tries; `__cause__` is the user's exception
-    │   └── WorkflowCanceled        it was canceled
+    ├── WorkflowExecutionError      the workflow ended without a value
+    │   ├── StepFailed              a step raised, after all its tries: the cause of the user's own exception
+    │   └── WorkflowCancellationError  it was canceled
     └── Bug                         a broken invariant of this library: please report it
 
-Every error survives pickling with its fields, because Ray carries them between processes.
+What Ray's workflow library 1.x has a name for is called so here. Every error survives pickling with its fields,
+because Ray carries them between processes.
 """
 
 from __future__ import annotations
@@ -64,8 +67,16 @@ class WorkflowConflict(Invalid):
     """The id is used by another DAG, or the run is in a state that forbids the call."""
 
 
-class WorkflowNotFound(WorkflowConflict):
+class WorkflowNotFoundError(WorkflowConflict):
     """Nothing is stored under this workflow id."""
+
+
+class WorkflowRunningError(WorkflowConflict):
+    """The workflow runs, which forbids the call; cancel it first."""
+
+
+class WorkflowNotResumableError(WorkflowConflict):
+    """The workflow was canceled, so that it cannot go on."""
 
 
 class Unavailable(WorkflowError):
@@ -96,15 +107,18 @@ class Corrupt(WorkflowError):
     """A stored object is damaged; its key is in the text."""
 
 
-class WorkflowFailed(WorkflowError):
+class WorkflowExecutionError(WorkflowError):
     """The workflow ended without a value."""
 
 
-class StepFailed(WorkflowFailed):
-    """A step raised, after all its tries; `__cause__` is the user's exception where it could be carried."""
+class StepFailed(WorkflowExecutionError):
+    """A step raised, after all its tries.
+
+    It is the `__cause__` of the user's exception, and is raised itself where that one could not be carried.
+    """
 
 
-class WorkflowCanceled(WorkflowFailed):
+class WorkflowCancellationError(WorkflowExecutionError):
     """The workflow was canceled."""
 
 

@@ -14,7 +14,7 @@ from workflow.engine.delivery import value_of, whole_resolver
 from workflow.engine.messages import RunAddress
 from workflow.engine.run_loop import end_of
 from workflow.engine.worker import blobs_of, materialize
-from workflow.errors import Invalid, WorkflowNotFound
+from workflow.errors import Invalid, WorkflowNotFoundError
 from workflow.log import naming
 from workflow.log.run_log import RunLog
 from workflow.model.records import NO_RUN
@@ -30,12 +30,14 @@ def get_status(workflow_id: str) -> WorkflowStatus:
     """Where a workflow stands.
 
     Raises:
-        WorkflowNotFound: nothing is stored under this id.
+        WorkflowNotFoundError: nothing is stored under this id.
     """
     store = store_in_use()
     view = reading.read_run(store, workflow_id)
     if view is None or (view.tombstone and view.reason in NO_RUN):
-        raise WorkflowNotFound(f"no workflow {workflow_id!r} is stored at {store.url}", workflow_id=workflow_id)
+        raise WorkflowNotFoundError(
+            f"no workflow {workflow_id!r} is stored at {store.url}; list_all() shows what is", workflow_id=workflow_id
+        )
     return reading.status_of(store, view)
 
 
@@ -47,7 +49,8 @@ def get_output(workflow_id: str, *, name: str | None = None) -> Any:
         name: a step's id or name; the workflow's own output where None.
 
     Raises:
-        WorkflowNotFound: no such workflow, or no such step in it.
+        WorkflowNotFoundError: no such workflow, or no such step in it.
+        Invalid: the step's value is not stored, since it has checkpoint=False.
         Whatever the workflow failed with.
     """
     client = here()
@@ -64,7 +67,7 @@ def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
     """Like `get_output`, but returns an ObjectRef of the value at once.
 
     Raises:
-        WorkflowNotFound: no such workflow. What else `get_output` raises, `ray.get` of the reference does.
+        WorkflowNotFoundError: no such workflow. What else `get_output` raises, `ray.get` of the reference does.
     """
     client = here()
     created = client.find(workflow_id)
@@ -86,7 +89,7 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         `stats` of its last try. Times are seconds since 1970. These are the keys of Ray 1.12.
 
     Raises:
-        WorkflowNotFound: no such workflow, or no such step in it (yet).
+        WorkflowNotFoundError: no such workflow, or no such step in it (yet).
     """
     created = here().find(workflow_id)
     state = RunLog(store_in_use(), created).replay()
@@ -108,6 +111,8 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
             "step_type": "FUNCTION",
             "max_retries": options.max_retries,
             "catch_exceptions": options.catch_exceptions,
+            "allow_inplace": options.allow_inplace,
+            "checkpoint": step.checkpoint,
             "ray_options": dict(options.ray),
         },
         "user_metadata": json.loads(options.metadata),
@@ -142,6 +147,8 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
     while True:
         step = _step_named(state, name)
         if step is not None and step.outcome is not None:
+            if step.outcome.held:
+                raise _not_stored(log.created.workflow_id, step.outcome.held)
             blobs, folder = blobs_of(run)
             resolve = whole_resolver(blobs, folder, log.created.versions)
             return materialize(step.outcome, blobs, resolve, log.created.versions)
@@ -153,6 +160,13 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
         if ray.wait([waiting], timeout=STEP_POLL)[0]:
             waiting = None  # it ended, or its owner was lost: then it is attached to anew, which goes on with it
         log.catch_up(state)
+
+
+def _not_stored(workflow_id: str, step_id: str) -> Invalid:
+    return Invalid(
+        f"the value of step {step_id!r} of workflow {workflow_id!r} is not stored: the step has checkpoint=False, and "
+        "its value goes only to the steps that take it; leave that option out for a step whose value is asked for"
+    )
 
 
 def _no_step_output(state: RunState, run: RunAddress, name: str) -> Any:
@@ -167,9 +181,9 @@ def _step_named(state: RunState, name: str) -> StepState | None:
     return state.steps.get(name) or next((each for each in state.steps.values() if each.spec.name == name), None)
 
 
-def _no_such_step(state: RunState, name: str) -> WorkflowNotFound:
+def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
     known = ", ".join(sorted(state.steps)[:20])
-    return WorkflowNotFound(f"workflow {state.created.workflow_id!r} has no step {name!r}; it has {known}")
+    return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has no step {name!r}; it has {known}")
 
 
 @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
@@ -191,7 +205,7 @@ def _checked_hint(workflow_id: str) -> WorkflowStatus | None:
     """What the log says of an id that the index calls live; None where the run was never made, or was deleted."""
     try:
         return get_status(workflow_id)
-    except WorkflowNotFound:
+    except WorkflowNotFoundError:
         return None
 
 

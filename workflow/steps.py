@@ -5,30 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import json
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from workflow import api
 from workflow.errors import Invalid
-from workflow.model.graph import Node, StepOptions, metadata_text, underlying
+from workflow.model.graph import Node, StepOptions, underlying
+from workflow.options import merged, name_of
 
 T = TypeVar("T")
-
-RAY_OPTIONS = (
-    "accelerator_type",
-    "label_selector",
-    "memory",
-    "num_cpus",
-    "num_gpus",
-    "resources",
-    "runtime_env",
-    "scheduling_strategy",
-)
-"""Options that a step hands to its Ray task; their values must be JSON."""
-
-OWN_OPTIONS = ("catch_exceptions", "max_retries", "metadata", "name")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,9 +72,12 @@ class StepFunction(Generic[T]):
         return Workflow(self.function, args, kwargs, self._options, self._name)
 
     def options(self, **options: Any) -> StepFunction[T]:
-        """The same step, executed otherwise; takes what the decorator takes."""
-        given, name = _options(options, self._options)
-        return StepFunction(self.function, given, name or self._name)
+        """The same step, executed otherwise.
+
+        Takes what the decorator takes. What is not given, or None, stays; `metadata` and Ray's options are added to
+        those of before, option by option.
+        """
+        return StepFunction(self.function, merged(options, self._options), name_of(options) or self._name)
 
     def __get__(self, instance: object, owner: type | None = None) -> StepFunction[T]:
         """A step that is a method: `thing.method.step(...)` is executed with a copy of `thing` as its self."""
@@ -113,15 +102,18 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
     Args:
         function: where used as plain `@step`.
-        **options: `max_retries` (tries in all; -1 without end; 1 by default), `catch_exceptions` (the outcome is
-            `(value, None)` or `(None, exception)`), `name`, `metadata` (a dict of JSON values), and of Ray's own for
-            tasks: num_cpus, num_gpus, resources, memory, accelerator_type, label_selector, runtime_env,
-            scheduling_strategy.
+        **options: `max_retries` (tries in all; -1 without end; 1 by default); `catch_exceptions` (the outcome is
+            `(value, None)` or `(None, exception)`); `name`; `metadata` (a dict of JSON values); `checkpoint` (False:
+            the value is not stored, and the step is executed again where a resumed run still needs it; None: as the
+            dynamic step that returned this one, or else True); `allow_inplace` (execute it in the process, and with
+            the resources, of the dynamic step that returned it, after that step's expansion is stored); and of Ray's
+            own for tasks: num_cpus, num_gpus, resources, memory, accelerator_type, label_selector, fallback_strategy,
+            runtime_env, scheduling_strategy, enable_task_events.
 
     Raises:
         Invalid: an option is unknown or its value does not fit.
     """
-    given, name = _options(options, StepOptions())
+    given, name = merged(options, StepOptions()), name_of(options)
     if function is None:
         return lambda decorated: StepFunction(_checked(decorated), given, name)
     return StepFunction(_checked(function), given, name)
@@ -148,19 +140,3 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(function)
     except (TypeError, ValueError):
         return None
-
-
-def _options(given: Mapping[str, Any], base: StepOptions) -> tuple[StepOptions, str]:
-    unknown = sorted(set(given) - set(OWN_OPTIONS) - set(RAY_OPTIONS))
-    if unknown:
-        known = ", ".join((*OWN_OPTIONS, *RAY_OPTIONS))
-        raise Invalid(f"unknown step option {', '.join(unknown)}; known are {known}")
-    own = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}
-    ray = {**base.ray, **{key: value for key, value in given.items() if key in RAY_OPTIONS}}
-    if "metadata" in given:
-        own["metadata"] = metadata_text(given["metadata"])
-    try:
-        json.dumps(ray)
-    except TypeError as error:
-        raise Invalid(f"options for Ray must be JSON values: {error}") from error
-    return dataclasses.replace(base, ray=ray, **own), str(given.get("name", ""))

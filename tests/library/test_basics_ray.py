@@ -238,9 +238,9 @@ def test_a_refused_argument_leaves_no_run(wid: str, store: Store) -> None:
 
 
 def workflow_not_found() -> type[Exception]:
-    from workflow.errors import WorkflowNotFound
+    from workflow.errors import WorkflowNotFoundError
 
-    return WorkflowNotFound
+    return WorkflowNotFoundError
 
 
 def test_resources_are_assigned_as_for_ray_tasks() -> None:

@@ -16,7 +16,14 @@ from tests.support.marks import Marks
 from tests.support.waiting import until
 from workflow import WorkflowStatus
 from workflow.engine import context
-from workflow.errors import InUse, Invalid, StoreRefused, WorkflowCanceled, WorkflowConflict, WorkflowNotFound
+from workflow.errors import (
+    InUse,
+    Invalid,
+    StoreRefused,
+    WorkflowCancellationError,
+    WorkflowConflict,
+    WorkflowNotFoundError,
+)
 from workflow.reading import read_run
 from workflow.store import Store, open_store
 
@@ -129,7 +136,7 @@ def test_get_output_gives_the_value_of_the_workflow_or_of_a_step(wid: str) -> No
     assert workflow.get_output(wid) == 42
     assert workflow.get_output(wid, name="first") == 1
     assert workflow.get_output(wid, name="total") == 42
-    with pytest.raises(WorkflowNotFound, match=r"has no step 'nobody'; it has first, total"):
+    with pytest.raises(WorkflowNotFoundError, match=r"has no step 'nobody'; it has first, total"):
         workflow.get_output(wid, name="nobody")
 
 
@@ -192,7 +199,7 @@ def _store() -> Store:
 )
 def test_an_unknown_id_is_not_found_and_leaves_no_junk(call: Any, store: Store) -> None:
     before = [info.key for info in store.list("workflows/")]
-    with pytest.raises(WorkflowNotFound, match="no workflow 'nobody' is stored at"):
+    with pytest.raises(WorkflowNotFoundError, match="no workflow 'nobody' is stored at"):
         call("nobody")
     assert [info.key for info in store.list("workflows/")] == before
 
@@ -220,10 +227,10 @@ def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) 
     pid = int(marks.order()[0].split()[1])
     workflow.cancel(wid)
     assert workflow.get_status(wid) is S.CANCELED
-    with pytest.raises(WorkflowCanceled):
+    with pytest.raises(WorkflowCancellationError):
         ray.get(reference)
     until(lambda: not Path(f"/proc/{pid}").exists() or "zombie" in Path(f"/proc/{pid}/status").read_text())
-    with pytest.raises(WorkflowCanceled, match="was canceled"):
+    with pytest.raises(WorkflowCancellationError, match="was canceled"):
         plus.step(ticks.step(marks)).run(wid)
     with pytest.raises(WorkflowConflict, match="a canceled run cannot be resumed"):
         workflow.resume(wid)
@@ -244,7 +251,7 @@ def test_cancel_of_what_has_ended_is_a_conflict(wid: str) -> None:
 def test_delete_frees_the_id_and_leaves_only_names(wid: str, store: Store) -> None:
     one.step().run(wid)
     workflow.delete(wid)
-    with pytest.raises(WorkflowNotFound):
+    with pytest.raises(WorkflowNotFoundError):
         workflow.get_status(wid)
     assert [info.key.split("/")[2] for info in store.list(f"workflows/{wid}/")] == ["names", "names"]
     assert wid not in dict(workflow.list_all())

@@ -19,7 +19,7 @@ from workflow.engine.client import Client, RunOptions
 from workflow.engine.manager import ClaimRequest
 from workflow.engine.managers import CALLS, GROUPS
 from workflow.engine.messages import RunAddress
-from workflow.errors import InUse, WorkflowCanceled
+from workflow.errors import InUse, WorkflowCancellationError
 from workflow.log import naming
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
@@ -146,7 +146,7 @@ def test_a_run_that_nobody_owns_is_canceled_without_running_a_step(store: Store,
     abandoned(store, wid, marks)
     workflow.cancel(wid)
     assert workflow.get_status(wid) is WorkflowStatus.CANCELED
-    with pytest.raises(WorkflowCanceled):
+    with pytest.raises(WorkflowCancellationError):
         counted.step(marks).run(wid)
     assert marks.order() == []
     workflow.delete(wid)

@@ -9,7 +9,7 @@ import ray
 
 import workflow
 from tests.support.marks import Marks
-from workflow.errors import WorkflowNotFound
+from workflow.errors import WorkflowNotFoundError
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -102,11 +102,11 @@ def test_metadata_of_a_nested_workflow_tells_each_steps_own(wid: str, marks: Mar
 
 def test_metadata_of_what_is_unknown_is_not_found(wid: str) -> None:
     twice.step("a").run(wid)
-    with pytest.raises(WorkflowNotFound, match="no workflow"):
+    with pytest.raises(WorkflowNotFoundError, match="no workflow"):
         workflow.get_metadata(f"not-{wid}")
-    with pytest.raises(WorkflowNotFound, match="no workflow"):
+    with pytest.raises(WorkflowNotFoundError, match="no workflow"):
         workflow.get_metadata(f"not-{wid}", "twice")
-    with pytest.raises(WorkflowNotFound, match="has no step 'thrice'; it has"):
+    with pytest.raises(WorkflowNotFoundError, match="has no step 'thrice'; it has"):
         workflow.get_metadata(wid, "thrice")
 
 
@@ -128,7 +128,7 @@ def test_an_output_in_the_background_raises_what_the_workflow_failed_with(wid: s
         ray.get(workflow.get_output_async(wid))
     with pytest.raises(ValueError, match="no luck"):
         ray.get(workflow.get_output_async(wid, name="only"))
-    with pytest.raises(WorkflowNotFound):
+    with pytest.raises(WorkflowNotFoundError):
         workflow.get_output_async(f"not-{wid}")
 
 

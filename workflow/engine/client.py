@@ -20,8 +20,9 @@ from workflow.errors import (
     Superseded,
     Unavailable,
     WorkflowConflict,
-    WorkflowFailed,
-    WorkflowNotFound,
+    WorkflowExecutionError,
+    WorkflowNotFoundError,
+    WorkflowNotResumableError,
 )
 from workflow.log import naming
 from workflow.log.blobs import Blobs, UnstoredBlobs
@@ -140,16 +141,18 @@ class Client:
         """Go on with a RESUMABLE or FAILED run. One that SUCCESSFUL is only waited for.
 
         Raises:
-            WorkflowNotFound: nothing under this id; nothing was written.
+            WorkflowNotFoundError: nothing under this id; nothing was written.
             InUse: its owner lives.
-            WorkflowConflict: it was canceled.
+            WorkflowNotResumableError: it was canceled.
         """
         named = self.find(workflow_id)
         log = RunLog(self._store, named)
         state = log.replay()
         status = state.end[1].status if state.end is not None else WorkflowStatus.RUNNING
         if status is WorkflowStatus.CANCELED:
-            raise WorkflowConflict(f"workflow {workflow_id!r} was canceled; a canceled run cannot be resumed")
+            raise WorkflowNotResumableError(
+                f"workflow {workflow_id!r} was canceled; a canceled run cannot be resumed", workflow_id=workflow_id
+            )
         if status is not WorkflowStatus.SUCCESSFUL:
             failed = status is WorkflowStatus.FAILED
             return self._claim(log, state, options, take_over=take_over, retry_failed=failed)
@@ -159,11 +162,11 @@ class Client:
         """The run that the id names.
 
         Raises:
-            WorkflowNotFound: none.
+            WorkflowNotFoundError: none.
         """
         named = naming.current(self._store, workflow_id)
         if named is None or (isinstance(named, Tombstone) and named.reason in NO_RUN):
-            raise WorkflowNotFound(
+            raise WorkflowNotFoundError(
                 f"no workflow {workflow_id!r} is stored at {self._store.url}; list_all() shows what is",
                 workflow_id=workflow_id,
             )
@@ -270,6 +273,8 @@ def _digest(graph: Graph) -> str:
     return hashlib.sha256(graph.shape().encode()).hexdigest()
 
 
-def _tombstone_error(tombstone: Tombstone) -> WorkflowFailed:
+def _tombstone_error(tombstone: Tombstone) -> WorkflowExecutionError:
     text = tombstone.error.message if tombstone.error is not None else tombstone.reason
-    return WorkflowFailed(f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it began: {text}")
+    return WorkflowExecutionError(
+        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it began: {text}"
+    )

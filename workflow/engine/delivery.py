@@ -10,7 +10,7 @@ from typing import Any
 from workflow.engine.messages import Ended
 from workflow.engine.refs import resolver
 from workflow.engine.worker import blobs_of, materialize
-from workflow.errors import Bug, StepFailed, WorkflowCanceled, WorkflowFailed
+from workflow.errors import Bug, StepFailed, WorkflowCancellationError, WorkflowExecutionError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.model.status import WorkflowStatus
@@ -38,11 +38,13 @@ def failure_of(ended: Ended) -> BaseException:
     """The exception of a run that ended without a value: the user's own, with a StepFailed as its cause, or ours."""
     workflow_id = ended.run.workflow_id
     if ended.status is WorkflowStatus.CANCELED:
-        return WorkflowCanceled(f"workflow {workflow_id!r} was canceled ({ended.reason})", workflow_id=workflow_id)
+        return WorkflowCancellationError(
+            f"workflow {workflow_id!r} was canceled ({ended.reason})", workflow_id=workflow_id
+        )
     error = ended.error
     if error is None or not error.step_id:
         text = error.message if error is not None else ended.reason
-        return WorkflowFailed(f"workflow {workflow_id!r} FAILED: {text}", workflow_id=workflow_id)
+        return WorkflowExecutionError(f"workflow {workflow_id!r} FAILED: {text}", workflow_id=workflow_id)
     cause = StepFailed(
         f"step {error.step_id!r} of workflow {workflow_id!r} failed: {error.kind}: {error.message}\n{error.traceback}",
         workflow_id=workflow_id,

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from workflow.engine import link
+from workflow.engine import link, strategies
 from workflow.engine.leases import Leases
 from workflow.engine.link import LinkAddress, LinkServer
 from workflow.engine.messages import Raised, StepTask
@@ -68,7 +68,10 @@ class RayRunner:
 
     def _open(self, number: str, name: str, options: Mapping[str, Any]) -> Any:
         # Ray's own retries are off: what a lost worker was about is handed to another by us, who know what it was.
-        ref = self._serve.options(name=name, max_retries=0, **options).remote(self._manager, number, self._address)
+        asked = dict(options)
+        if "scheduling_strategy" in asked:
+            asked["scheduling_strategy"] = strategies.decode(asked["scheduling_strategy"])
+        ref = self._serve.options(name=name, max_retries=0, **asked).remote(self._manager, number, self._address)
         ref.future().add_done_callback(functools.partial(self._ended, number))
         return ref
 
