@@ -13,6 +13,7 @@ packaging.use_bundled_dependencies()
 
 if TYPE_CHECKING:
     from workflow.api import cancel, delete, resume, resume_all, resume_async, run, run_async
+    from workflow.errors import WorkflowExecutionError
     from workflow.inspection import get_metadata, get_output, get_output_async, get_status, list_all
     from workflow.model.status import WorkflowStatus
     from workflow.session import init
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Workflow",
+    "WorkflowExecutionError",
     "WorkflowStatus",
     "cancel",
     "delete",
@@ -38,7 +40,13 @@ __all__ = [
 ]
 
 
+STATUSES = ("CANCELED", "FAILED", "RESUMABLE", "RUNNING", "SUCCESSFUL")
+"""Names of `WorkflowStatus` that are found here as well, as in Ray 1.x: `workflow.RUNNING`."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in STATUSES:
+        return getattr(packaging.load("WorkflowStatus"), name)
     if name not in __all__:
         raise AttributeError(f"module 'workflow' has no attribute {name!r}; it has {', '.join(__all__)}")
     return packaging.load(name)

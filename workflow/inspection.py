@@ -127,6 +127,9 @@ def list_all(
 
     Args:
         status_filter: one status, several, or None for all.
+
+    Raises:
+        Invalid: something in it is no status.
     """
     wanted = _statuses(status_filter)
     found: dict[str, WorkflowStatus] = {}
@@ -212,8 +215,7 @@ def _checked_hint(workflow_id: str) -> WorkflowStatus | None:
 def _statuses(given: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None) -> set[WorkflowStatus]:
     if given is None:
         return set(WorkflowStatus)
-    several = [given] if isinstance(given, str) else list(given)
     try:
-        return {WorkflowStatus(each) for each in several}
-    except ValueError as error:
+        return {WorkflowStatus(each) for each in ([given] if isinstance(given, str) else given)}
+    except (ValueError, TypeError) as error:
         raise Invalid(f"{error}; a status is one of {', '.join(map(str, WorkflowStatus))}") from error

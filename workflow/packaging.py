@@ -11,6 +11,7 @@ BUNDLE = "rayworkflow_deps"
 """Beside the package, where it was uploaded to a cluster as a zip: the third-party packages that the log needs."""
 
 _HOME = {
+    "workflow.errors": ("WorkflowExecutionError",),
     "workflow.inspection": ("get_metadata", "get_output", "get_output_async", "get_status", "list_all"),
     "workflow.model.status": ("WorkflowStatus",),
     "workflow.session": ("init",),

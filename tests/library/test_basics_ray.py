@@ -102,10 +102,10 @@ def test_a_step_can_use_ray_tasks_and_actors() -> None:
 
 def test_object_references_are_passed_into_steps() -> None:
     @workflow.step
-    def read(ref: Any) -> int:
-        return sum(ray.get(ref))
+    def read(value: list[int], refs: list[Any]) -> int:
+        return sum(value) + sum(ray.get(refs[0]))
 
-    assert read.step(ray.put([1, 2, 3])).run() == 6
+    assert read.step(ray.put([1, 2, 3]), [ray.put([4, 5])]).run() == 15
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 import workflow
 from tests.support.marks import Marks
@@ -140,3 +141,64 @@ def test_metadata_that_is_no_dict_is_refused(given: Any) -> None:
         number.options(metadata=given)
     with pytest.raises(ValueError, match="metadata must be a dict of JSON values, got"):
         number.step(1).run(metadata=given)
+
+
+# --- values ---
+
+
+@dataclass(frozen=True)
+class Basket:
+    orders: list[Order]
+    array: Any = None
+
+
+def test_a_step_inside_containers_inside_each_other_arrives_as_its_value() -> None:
+    array = np.array([number.step(1), {"a": (number.step(2), {number.step(3)})}], dtype=object)
+    basket = same.step(Basket([Order("SAN", number.step(4))], array)).run()
+    assert basket.orders == [Order("SAN", 4)]
+    assert basket.array.tolist() == [1, {"a": (2, {3})}]
+
+
+def test_a_step_that_stands_twice_in_the_arguments_is_one_object() -> None:
+    @workflow.step
+    def shared(left: list[int], right: list[int]) -> bool:
+        left.append(2)
+        return right is left
+
+    held = same.step([1])
+    assert shared.step(held, held).run() is True
+
+
+def test_a_reference_that_is_an_argument_or_a_value_itself_is_followed_as_in_a_ray_task() -> None:
+    @ray.remote
+    def nested() -> Any:
+        return ray.put(42)
+
+    @workflow.step
+    def returns_reference() -> Any:
+        return nested.remote()
+
+    @workflow.step
+    def takes(number: int, *, named: int, inside: list[Any]) -> Any:
+        return number, named, ray.get(inside[0])
+
+    assert returns_reference.step().run() == 42
+    assert takes.step(ray.put(1), named=ray.put(2), inside=[ray.put(3)]).run() == (1, 2, 3)
+    assert takes.step(returns_reference.step(), named=1, inside=[ray.put(3)]).run() == (42, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        pytest.param(lambda: (each for each in "abc"), id="itself"),
+        pytest.param(lambda: [Order("SAN", (each for each in "abc"))], id="inside"),
+    ],
+)
+def test_a_generator_among_the_arguments_is_refused_and_named(holds: Any) -> None:
+    with pytest.raises(Invalid, match=r"arguments of step .*same.*cannot pickle 'generator' object.*pass data"):
+        same.step(holds()).run()
+
+
+def test_a_step_inside_a_value_that_a_step_returns_is_refused() -> None:
+    with pytest.raises(Invalid, match=r"value returned by step .*holds the step .*number.*inside another value"):
+        workflow.step(lambda: [number.step(1)]).step().run()

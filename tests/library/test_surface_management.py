@@ -52,6 +52,8 @@ def test_metadata_of_a_workflow_and_of_a_step(wid: str, marks: Marks) -> None:
         "step_type": "FUNCTION",
         "max_retries": 2,
         "catch_exceptions": False,
+        "allow_inplace": False,
+        "checkpoint": True,
         "ray_options": {"num_cpus": 0.5},
     }
     of_second = workflow.get_metadata(wid, name="second")

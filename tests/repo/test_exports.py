@@ -13,6 +13,7 @@ import workflow
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = [
     "Workflow",
+    "WorkflowExecutionError",
     "WorkflowStatus",
     "cancel",
     "delete",
@@ -45,6 +46,11 @@ def test_each_is_there(name: str) -> None:
     assert getattr(workflow, name) is not None
 
 
+def test_statuses_are_found_as_in_ray_too() -> None:
+    for status in workflow.WorkflowStatus:
+        assert getattr(workflow, status.value) is status
+
+
 def without_ray(code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT_RAY + code]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -61,5 +67,5 @@ def test_what_needs_ray_says_what_to_install() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match=r"no attribute 'steps_'; it has Workflow, WorkflowStatus, cancel"):
+    with pytest.raises(AttributeError, match=r"no attribute 'steps_'; it has Workflow, WorkflowExecutionError, Workf"):
         workflow.steps_  # noqa: B018

@@ -60,6 +60,17 @@ def test_the_library_in_ten_lines_runs_and_a_second_run_is_the_stored_one(tmp_pa
         assert done.stdout.splitlines()[-1] == "110"
 
 
+@pytest.mark.parametrize("page", ["docs/migration.md", "docs/steps.md"])
+def test_the_snippets_of_a_page_run(page: str, tmp_path: Path) -> None:
+    script = tmp_path / "snippet.py"
+    script.write_text("\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)))
+    environment = {**os.environ, "RAYWORKFLOW_STORAGE": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_manifest_is_what_the_api_server_takes(name: str) -> None:
     written = yaml.safe_load(manifest(name))

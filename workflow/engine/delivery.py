@@ -76,7 +76,9 @@ class _Failure(Exception):
 
     def __init__(self, ended: Ended) -> None:
         error = ended.error
-        why = f"{error.step_id} raised {error.kind}: {error.message}" if error is not None else ended.reason
+        why = ended.reason
+        if error is not None:
+            why = f"{error.step_id} raised {error.kind}: {error.message}\n{error.traceback}".rstrip()
         super().__init__(f"workflow {ended.run.workflow_id!r} {ended.status}: {why}")  # what Ray shows
         self._ended = ended
 

@@ -90,6 +90,18 @@ class _ActorFound(Invalid):
     """Carries nothing: the packer looks for the place itself."""
 
 
+def as_argument(value: Any) -> Any:
+    """What a Ray task would get: the value behind a reference; anything else, with the references in it, as it is."""
+    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+
+
+def as_result(value: Any) -> Any:
+    """What a step's consumers get: the value at the end of a chain of references; anything else as it is."""
+    while isinstance(value, ray.ObjectRef):
+        value = ray.get(value)
+    return value
+
+
 def resolver(blobs: Blobs, folder: str, written_by: str, parents: Callable[[int], Any]) -> values.Resolve:
     """What marks stand for in a worker or a driver.
 

@@ -27,7 +27,7 @@ from workflow.engine.messages import (
     StepResult,
     StepTask,
 )
-from workflow.engine.refs import Packer, resolver
+from workflow.engine.refs import Packer, as_argument, as_result, resolver
 from workflow.errors import Invalid, StoreUnavailable
 from workflow.log import values
 from workflow.log.blobs import Blobs
@@ -73,6 +73,7 @@ def execute(task: StepTask) -> StepResult:
             del function, args, kwargs  # what only they hold must not stay beside a large result while that is stored
             if inspect.iscoroutine(result):
                 result = asyncio.run(result)
+            result = as_result(result)
             if isinstance(result, Node):
                 graph = Encoder(blobs, folder).encode(result, task.step_id)
                 inline, blob = blobs.keep_graph(graph)
@@ -110,7 +111,7 @@ def _inputs(task: StepTask, blobs: Blobs, folder: str) -> tuple[Any, tuple[Any, 
         while len(_functions) > FUNCTIONS_KEPT:
             _functions.popitem(last=False)
     args, kwargs = values.loads(blobs.load(task.args), resolve, task.written_by)
-    return function, args, kwargs
+    return function, tuple(map(as_argument, args)), {name: as_argument(value) for name, value in kwargs.items()}
 
 
 def _no_parent(index: int) -> Any:

@@ -1,0 +1,150 @@
+"""Steps with `checkpoint=False`: their values are not stored, and made again where a resumed run needs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import numpy as np
+import pytest
+
+import workflow
+from tests.support import invariants
+from tests.support.marks import Marks
+from workflow.errors import Invalid
+from workflow.model import records as r
+from workflow.reading import read_run
+from workflow.store import Store
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+LARGE = 300_000
+"""Numbers that make a value of more than two megabytes."""
+
+
+@workflow.step
+def make(marks: Marks, size: int) -> Any:
+    marks.started("make")
+    return np.arange(size)
+
+
+@workflow.step
+def doubled(marks: Marks, values: Any) -> Any:
+    marks.started("doubled")
+    return values * 2
+
+
+@workflow.step
+def total(values: Any, *_: Any) -> int:
+    return int(values.sum())
+
+
+@workflow.step
+def total_of_the_second_time(marks: Marks, values: Any) -> int:
+    marks.started("total")
+    if marks.starts()["total"] == 1:
+        raise ValueError("no luck")
+    return int(values.sum())
+
+
+def recorded(store: Store, workflow_id: str, kind: type[r.Record]) -> list[str]:
+    return [each.record.step_id for each in invariants.log_of(store, workflow_id) if isinstance(each.record, kind)]
+
+
+@pytest.mark.parametrize("size", [10, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("options", [{}, {"num_gpus": 1}], ids=["shared process", "process of its own"])
+def test_a_value_reaches_who_takes_it_and_lies_nowhere_in_the_store(
+    marks: Marks, wid: str, store: Store, size: int, options: dict[str, Any]
+) -> None:
+    first = make.options(name="first", checkpoint=False, **options).step(marks, size)
+    second = doubled.options(name="second", checkpoint=False).step(marks, first)
+    assert total.options(name="last").step(second, first).run(wid) == size * (size - 1)
+    assert recorded(store, wid, r.StepPassed) == ["first", "second"]
+    assert recorded(store, wid, r.StepCommitted) == ["last"]
+    assert max(info.size for info in store.list("workflows/")) < 100_000
+    assert marks.starts() == {"make": 1, "doubled": 1}
+    view = read_run(store, wid)
+    assert view is not None
+    assert view.counts.succeeded == 3
+    invariants.check(store, wid)
+
+
+def test_what_a_resumed_run_needs_is_made_again_and_nothing_else(marks: Marks, wid: str, store: Store) -> None:
+    made = make.options(checkpoint=False).step(marks, 10)
+    with pytest.raises(ValueError, match="no luck"):
+        total_of_the_second_time.step(marks, doubled.options(checkpoint=False).step(marks, made)).run(wid)
+    assert workflow.resume(wid) == 90
+    assert marks.starts() == {"make": 2, "doubled": 2, "total": 2}
+    invariants.check(store, wid)
+
+
+def test_what_only_stored_steps_took_is_not_made_again(marks: Marks, wid: str, store: Store) -> None:
+    made = make.options(checkpoint=False).step(marks, 10)
+    with pytest.raises(ValueError, match="no luck"):
+        total_of_the_second_time.step(marks, doubled.step(marks, made)).run(wid)
+    assert workflow.resume(wid) == 90
+    assert marks.starts() == {"make": 1, "doubled": 1, "total": 2}
+    invariants.check(store, wid)
+
+
+def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks, wid: str, store: Store) -> None:
+    @workflow.step(checkpoint=False)
+    def held(marks: Marks) -> Any:
+        marks.started("held")
+        return os.getpid(), np.ones(LARGE)
+
+    @workflow.step(num_cpus=0.5)
+    def kills(marks: Marks, value: Any) -> str:
+        marks.started("kills")
+        os.kill(value[0], signal.SIGKILL)
+        return "killed"
+
+    @workflow.step
+    def size(value: Any, killed: str) -> int:
+        return len(value[1])
+
+    value = held.options(name="held").step(marks)
+    assert size.step(value, kills.step(marks, value)).run(wid) == LARGE
+    assert marks.starts() == {"held": 2, "kills": 1}
+    assert recorded(store, wid, r.StepVoided) == ["held"]
+    invariants.check(store, wid)
+
+
+def test_the_value_of_the_workflow_itself_is_stored(marks: Marks, wid: str) -> None:
+    make.options(checkpoint=False).step(marks, 3).run(wid)
+    assert list(workflow.get_output(wid)) == [0, 1, 2]
+    assert marks.starts() == {"make": 1}
+
+
+def test_steps_that_a_step_returns_are_as_it_is_unless_they_say_otherwise(marks: Marks, wid: str, store: Store) -> None:
+    @workflow.step
+    def outer(marks: Marks) -> Any:
+        inherits = make.options(name="inherits").step(marks, 3)
+        return doubled.options(name="output").step(
+            marks, doubled.options(name="says so", checkpoint=True).step(marks, inherits)
+        )
+
+    total.options(name="last").step(outer.options(name="outer", checkpoint=False).step(marks)).run(wid)
+    assert recorded(store, wid, r.StepPassed) == ["outer/inherits", "outer/output"]
+    assert recorded(store, wid, r.StepExpanded) == ["outer"]
+    assert recorded(store, wid, r.StepCommitted) == ["outer/says so", "last"]
+    invariants.check(store, wid)
+
+
+def test_what_is_not_stored_can_be_caught_and_is_told_of(marks: Marks, wid: str) -> None:
+    @workflow.step
+    def first_of(pair: Any) -> Any:
+        return pair[0]
+
+    made = make.options(name="made", checkpoint=False, catch_exceptions=True).step(marks, 3)
+    assert list(first_of.step(made).run(wid)) == [0, 1, 2]
+    assert workflow.get_metadata(wid, "made")["step_options"]["checkpoint"] is False
+    with pytest.raises(Invalid, match=r"value of step 'made' .* is not stored: the step has checkpoint=False"):
+        workflow.get_output(wid, name="made")
+
+
+@pytest.mark.parametrize("bad", ["no", 0, 1])
+def test_what_is_neither_yes_nor_no_is_refused(bad: Any) -> None:
+    with pytest.raises(ValueError, match="checkpoint must be True, False or None"):
+        make.options(checkpoint=bad)

@@ -1,0 +1,164 @@
+"""Options of steps: what adds up, what goes on to Ray, what is refused and what the text says to do instead."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import ray
+from ray.util import scheduling_strategies as strategies
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+import workflow
+from tests.support.marks import Marks
+from workflow import options
+from workflow.engine.strategies import decode, encode
+from workflow.errors import Invalid
+from workflow.model.graph import StepOptions
+
+pytestmark = pytest.mark.usefixtures("storage")
+UNKNOWN_NODE = "ab" * 28
+
+
+@workflow.step(name="old", metadata={"k": "v"}, max_retries=2, num_cpus=0.5)
+def plain(marks: Marks) -> str:
+    marks.started("plain")
+    return ray.get_runtime_context().get_node_id()
+
+
+# --- what adds up ---
+
+
+def test_options_are_added_to_those_of_before(marks: Marks, wid: str) -> None:
+    first = plain.options(name="new", metadata={"one": 1}, num_cpus=None)
+    first.options(metadata={"two": 2}, memory=1000, num_returns=1).step(marks).run(wid)
+    told = workflow.get_metadata(wid, "new")
+    assert told["user_metadata"] == {"k": "v", "one": 1, "two": 2}
+    assert told["step_options"]["max_retries"] == 2
+    assert told["step_options"]["ray_options"] == {"memory": 1000}
+    plain.step(marks).run(f"{wid}-old")
+    assert workflow.get_metadata(f"{wid}-old", "old")["step_options"]["ray_options"] == {"num_cpus": 0.5}
+
+
+@pytest.mark.parametrize("name", options.OURS)
+def test_none_means_as_before(name: str) -> None:
+    base = StepOptions(3, True, False, True, {"num_cpus": 2}, '{"a": 1}')
+    assert options.merged({name: None}, base) == base
+
+
+# --- what is refused ---
+
+
+def test_every_option_that_this_ray_has_for_tasks_is_known() -> None:
+    with pytest.raises(ValueError, match="Invalid option keyword nonsense") as told:
+        ray.remote(lambda: None).options(nonsense=1)
+    valid = set(re.findall(r"'(\w+)'", str(told.value).split("Valid ones are")[1]))
+    assert {"num_cpus", "max_calls"} <= valid
+    assert valid <= {*options.OURS, *options.RAYS, *options.REFUSED}
+
+
+@pytest.mark.parametrize("name", sorted(options.REFUSED))
+def test_an_option_that_a_step_cannot_have_is_refused_with_what_to_do_instead(name: str) -> None:
+    nothing, instead = options.REFUSED[name]
+    with pytest.raises(Invalid, match=re.escape(f"a step cannot have {name}=7: {instead}")):
+        plain.options(**{name: 7})
+    plain.options(**{name: nothing})
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        pytest.param({"nonsense": 1}, "unknown step option nonsense; known are allow_inplace", id="unknown"),
+        pytest.param({"resources": {"x": object()}}, "option resources must be of JSON values", id="no JSON"),
+        pytest.param({"scheduling_strategy": "NEAR"}, 'must be "DEFAULT", "SPREAD" or one of', id="strategy"),
+        pytest.param({"allow_inplace": "yes"}, "allow_inplace must be True or False", id="inplace"),
+        pytest.param({"catch_exceptions": 1}, "catch_exceptions must be True or False", id="catch"),
+        pytest.param({"name": 7}, "name must be a text", id="name"),
+    ],
+)
+def test_what_does_not_fit_is_refused_where_it_is_written(given: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        plain.options(**given)
+    with pytest.raises(ValueError, match=text):
+        workflow.step(**given)
+
+
+# --- what goes on to Ray ---
+
+
+LABELS = strategies.NodeLabelSchedulingStrategy(
+    {"zone": strategies.In("a", "b"), "gpu": strategies.Exists()}, soft={"spot": strategies.DoesNotExist()}
+)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param("DEFAULT", id="default"),
+        pytest.param("SPREAD", id="spread"),
+        pytest.param(strategies.NodeAffinitySchedulingStrategy(UNKNOWN_NODE, soft=True), id="node"),
+        pytest.param(
+            strategies.NodeAffinitySchedulingStrategy(UNKNOWN_NODE, soft=False, _fail_on_unavailable=True), id="fail"
+        ),
+        pytest.param(LABELS, id="labels"),
+        pytest.param(strategies.PlacementGroupSchedulingStrategy(None), id="no group"),
+    ],
+)
+def test_a_strategy_is_kept_as_json(strategy: Any) -> None:
+    kept = json.loads(json.dumps(encode(strategy)))
+    back = decode(kept)
+    assert type(back) is type(strategy)
+    assert encode(back) == kept
+
+
+def test_a_step_runs_on_the_node_it_asks_for(marks: Marks) -> None:
+    here = ray.get_runtime_context().get_node_id()
+    hard = strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+    assert plain.options(scheduling_strategy=hard).step(marks).run() == here
+
+
+@pytest.mark.parametrize("strategy", ["SPREAD", strategies.NodeAffinitySchedulingStrategy(UNKNOWN_NODE, soft=True)])
+def test_a_step_runs_elsewhere_where_the_node_is_gone_and_it_does_not_insist(marks: Marks, strategy: Any) -> None:
+    plain.options(scheduling_strategy=strategy).step(marks).run()
+    assert marks.starts() == {"plain": 1}
+
+
+def test_a_step_that_insists_on_a_node_that_is_gone_fails_and_says_so(marks: Marks) -> None:
+    hard = strategies.NodeAffinitySchedulingStrategy(UNKNOWN_NODE, soft=False)
+    with pytest.raises(
+        RuntimeError, match=r"could not be executed by Ray: TaskUnschedulableError: .*doesn't exist any more"
+    ):
+        plain.options(scheduling_strategy=hard).step(marks).run()
+    assert not marks.starts()
+
+
+def test_a_step_runs_in_a_placement_group_and_fails_where_it_is_gone(marks: Marks) -> None:
+    @workflow.step
+    def group_of() -> str:
+        return ray.util.get_current_placement_group().id.hex()
+
+    group = placement_group([{"CPU": 1}])
+    ray.get(group.ready())
+    asked = group_of.options(scheduling_strategy=strategies.PlacementGroupSchedulingStrategy(group, 0, True))
+    assert asked.step().run() == group.id.hex()
+    remove_placement_group(group)
+    with pytest.raises(RuntimeError, match=f"no placement group {group.id.hex()}"):
+        asked.step().run()
+    other = ray.PlacementGroupID.from_random()
+    unknown = strategies.PlacementGroupSchedulingStrategy(PlacementGroup(other))
+    with pytest.raises(RuntimeError, match=f"no placement group {other.hex()}"):
+        plain.options(scheduling_strategy=unknown).step(marks).run()
+
+
+def test_what_a_step_asks_for_is_what_its_worker_has(marks: Marks) -> None:
+    @workflow.step(num_cpus=2, memory=10_000_000, resources={"special": 0.25}, runtime_env={"env_vars": {"A": "1"}})
+    def asked() -> Any:
+        import os
+
+        return ray.get_runtime_context().get_assigned_resources(), os.environ["A"]
+
+    resources, variable = asked.step().run()
+    assert resources == {"CPU": 2.0, "memory": 10_000_000.0, "special": 0.25}
+    assert variable == "1"

@@ -1,0 +1,152 @@
+"""Errors as a user meets them: whose they are, what they show, what a call leaves behind that could not be done."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+
+import workflow
+from tests.support import invariants
+from tests.support.marks import Marks
+from workflow import errors
+from workflow.store import Store
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+
+@workflow.step
+def held(marks: Marks, name: str = "held") -> str:
+    marks.started(name)
+    marks.pass_gate(name)
+    return name
+
+
+def deep_in_the_users_code(price: int) -> int:
+    return 1 // price
+
+
+@workflow.step(name="divides")
+def divides() -> int:
+    return deep_in_the_users_code(0)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda wid: divides.step().run(wid), id="run"),
+        pytest.param(lambda wid: ray.get(divides.step().run_async(wid)), id="run_async"),
+        pytest.param(lambda wid: workflow.resume(wid), id="resume"),
+        pytest.param(lambda wid: ray.get(workflow.resume_async(wid)), id="resume_async"),
+        pytest.param(lambda wid: workflow.get_output(wid), id="get_output"),
+        pytest.param(lambda wid: workflow.get_output(wid, name="divides"), id="of the step"),
+        pytest.param(lambda wid: ray.get(workflow.get_output_async(wid)), id="get_output_async"),
+    ],
+)
+def test_the_users_own_exception_arrives_and_shows_the_users_code(ask: Callable[[str], Any], wid: str) -> None:
+    with pytest.raises(ZeroDivisionError):
+        divides.step().run(wid)
+    with pytest.raises(ZeroDivisionError, match="by zero") as caught:
+        ask(wid)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "in divides" in shown
+    assert "in deep_in_the_users_code" in shown
+    assert "return 1 // price" in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "bases"),
+    [
+        ("WorkflowExecutionError", [errors.WorkflowError]),
+        ("WorkflowCancellationError", [errors.WorkflowExecutionError]),
+        ("WorkflowNotFoundError", [ValueError]),
+        ("WorkflowRunningError", [ValueError]),
+        ("WorkflowNotResumableError", [ValueError]),
+    ],
+)
+def test_errors_have_the_names_that_ray_gave_them(kind: str, bases: list[type]) -> None:
+    for base in bases:
+        assert issubclass(getattr(errors, kind), base)
+    assert workflow.WorkflowExecutionError is errors.WorkflowExecutionError
+
+
+CALLS: dict[str, Callable[[str], Any]] = {
+    "get_status": workflow.get_status,
+    "get_output": workflow.get_output,
+    "get_output of a step": lambda wid: workflow.get_output(wid, name="step"),
+    "get_output_async": workflow.get_output_async,
+    "get_metadata": workflow.get_metadata,
+    "resume": workflow.resume,
+    "resume_async": workflow.resume_async,
+    "resume by force": lambda wid: workflow.resume(wid, take_over=True),
+    "cancel": workflow.cancel,
+    "delete": workflow.delete,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_on_an_unknown_workflow_leaves_no_key(name: str, wid: str, store: Store) -> None:
+    def keys() -> set[str]:
+        return {info.key for info in store.list("") if not info.key.startswith("managers/")}
+
+    before = keys()
+    with pytest.raises(errors.WorkflowNotFoundError, match=f"no workflow '{wid}' is stored at .*list_all"):
+        CALLS[name](wid)
+    assert keys() == before
+    assert not [key for key in keys() if wid in key]
+
+
+def test_a_workflow_that_runs_is_not_deleted_and_goes_on(marks: Marks, wid: str) -> None:
+    reference = held.step(marks).run_async(wid)
+    marks.wait_started("held")
+    with pytest.raises(errors.WorkflowRunningError, match=r"is RUNNING; cancel it before you delete it"):
+        workflow.delete(wid)
+    marks.open("held")
+    assert ray.get(reference) == "held"
+
+
+def test_cancel_comes_twice_and_is_one_and_delete_comes_after_it(marks: Marks, wid: str, store: Store) -> None:
+    held.step(marks, "never").run_async(wid)
+    marks.wait_started("never")
+    workflow.cancel(wid)
+    log = invariants.log_bytes(store, wid)
+    workflow.cancel(wid)
+    assert invariants.log_bytes(store, wid) == log
+    with pytest.raises(errors.WorkflowNotResumableError, match="a canceled run cannot be resumed"):
+        workflow.resume(wid)
+    with pytest.raises(errors.WorkflowCancellationError):
+        workflow.get_output(wid)
+    assert (wid, workflow.CANCELED) in workflow.list_all(workflow.CANCELED)
+    marks.open("never")  # a step that still ran would overwrite it now
+    assert invariants.log_bytes(store, wid) == log
+    workflow.delete(wid)
+    with pytest.raises(errors.WorkflowNotFoundError):
+        workflow.delete(wid)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param("SUCCESSFUL", id="a text"),
+        pytest.param(workflow.WorkflowStatus.SUCCESSFUL, id="a status"),
+        pytest.param({"SUCCESSFUL", "RUNNING"}, id="a set of texts"),
+        pytest.param({workflow.WorkflowStatus.SUCCESSFUL}, id="a set"),
+        pytest.param(["SUCCESSFUL"], id="a list"),
+        pytest.param(None, id="all"),
+    ],
+)
+def test_list_all_takes_one_status_several_or_none(asked: Any, marks: Marks, wid: str) -> None:
+    marks.open("held")
+    held.step(marks).run(wid)
+    assert (wid, workflow.SUCCESSFUL) in workflow.list_all(asked)
+    assert wid not in dict(workflow.list_all({"RUNNING", "FAILED"}))
+    assert workflow.list_all([]) == []
+
+
+@pytest.mark.parametrize("bad", ["DONE", 7, {"RUNNING", "DONE"}, [None]], ids=str)
+def test_list_all_refuses_what_is_no_status(bad: Any) -> None:
+    with pytest.raises(ValueError, match="a status is one of RUNNING, RESUMABLE"):
+        workflow.list_all(bad)
