@@ -136,6 +136,7 @@ class _Run:
         self._visible: dict[str, int] = {}  # steps whose outcome consumers may see, and since which segment
         self._values: dict[str, Fields] = {}  # StepCommitted, by step
         self._expanded: dict[str, int] = {}
+        self._passed: set[str] = set()  # visible in this epoch only: their values are not stored
         self._over: set[str] = set()  # failed or canceled, until a retry
         self._whole: set[str] = set()
         self._puts: dict[str, str] = {}
@@ -199,6 +200,9 @@ class _Run:
             raise Broken("end", key, "voids an end that is not there", record)
         for name in record.get("functions", {}).values():
             self._blob(key, name, record)
+        for step_id in self._passed:
+            del self._visible[step_id]
+        self._passed.clear()
         self._epoch, self._goodbye = record["epoch"], False
         self.history.claims[self._epoch] = seq
 
@@ -224,6 +228,29 @@ class _Run:
         while step_id:
             self._visible[step_id] = seq
             step_id = self._gives.get(step_id, "")
+
+    def passed(self, key: str, seq: int, record: Fields) -> None:
+        """An outcome whose value is not stored."""
+        self._may_run(key, record, "I1")
+        self._inputs(key, record)
+        for step_id in self._risen(record["step_id"]):
+            self._visible[step_id] = seq
+            self._passed.add(step_id)
+
+    def voided(self, key: str, seq: int, record: Fields) -> None:
+        """Such a value was lost, and the step may run again."""
+        if record["step_id"] not in self._passed:
+            raise Broken("I1", key, "a step that passed nothing is voided", record)
+        for step_id in self._risen(record["step_id"]):
+            del self._visible[step_id]
+            self._passed.remove(step_id)
+
+    def _risen(self, step_id: str) -> list[str]:
+        found = []
+        while step_id:
+            found.append(step_id)
+            step_id = self._gives.get(step_id, "")
+        return found
 
     def expanded(self, key: str, seq: int, record: Fields) -> None:
         """The DAG that a step returned, which is its one execution."""
@@ -414,6 +441,8 @@ KINDS: dict[str, Callable[[_Run, str, int, Fields], None]] = {
     "Claimed": _Run.claimed,
     "StepStarted": _Run.started,
     "StepCommitted": _Run.committed,
+    "StepPassed": _Run.passed,
+    "StepVoided": _Run.voided,
     "StepExpanded": _Run.expanded,
     "StepFailed": _Run.failed,
     "StepCanceled": _Run.canceled,

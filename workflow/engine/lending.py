@@ -14,6 +14,7 @@ from ray.exceptions import ObjectLostError
 
 from workflow.engine.messages import Held
 from workflow.log.blobs import INLINE
+from workflow.log.pickled import Pickled
 from workflow.model.graph import Value
 
 
@@ -29,29 +30,30 @@ class Gone(Exception):
         self.step_ids = step_ids
 
 
-def lend(data: bytes) -> Held:
+def lend(data: bytes | Pickled) -> Held:
     """A pickle, made ready to travel."""
-    if len(data) <= INLINE:
-        return Held(value=Value(inline=data, size=len(data)))
-    return Held(ref=ray.put(data))
+    whole = data if isinstance(data, bytes) else b"".join(data)
+    if len(whole) <= INLINE:
+        return Held(value=Value(inline=whole, size=len(whole)))
+    return Held(ref=ray.put(whole))
 
 
-def borrow(held: Mapping[str, Held]) -> dict[str, Value]:
+def borrow(held: Mapping[str, Held]) -> dict[str, bytes | Pickled]:
     """The pickles that were lent, by the steps that made them.
 
     Raises:
         Gone: some are lost; it names all of these.
     """
-    found: dict[str, Value] = {}
+    found: dict[str, bytes | Pickled] = {}
     for step_id, each in held.items():
         if each.value is not None:
-            found[step_id] = each.value
+            found[step_id] = each.value.inline or b""
         else:
             try:
                 data = ray.get(each.ref)
             except ObjectLostError:
                 continue
-            found[step_id] = Value(inline=data, size=len(data))
+            found[step_id] = Pickled([data])
     gone = tuple(step_id for step_id in held if step_id not in found)
     if gone:
         raise Gone(gone)

@@ -10,7 +10,6 @@ import inspect
 import time
 import traceback
 from collections import OrderedDict
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -97,7 +96,7 @@ def _inputs(task: StepTask, blobs: Blobs, folder: str) -> tuple[Any, tuple[Any, 
     def parent(index: int) -> Any:
         outcome = task.parents[index]
         if outcome.held:
-            outcome = replace(outcome, value=borrowed[outcome.held])
+            return _caught(outcome, values.loads(borrowed[outcome.held], resolve_nothing_more))
         return materialize(outcome, blobs, resolve_nothing_more)
 
     borrowed = borrow(task.held)
@@ -120,7 +119,10 @@ def _no_parent(index: int) -> Any:
 
 def materialize(outcome: Outcome, blobs: Blobs, resolve: values.Resolve, written_by: str = "") -> Any:
     """The Python value of an outcome: itself, or the tuple that catch_exceptions made."""
-    value = values.loads(blobs.load(outcome.value), resolve, written_by)
+    return _caught(outcome, values.loads(blobs.load(outcome.value), resolve, written_by))
+
+
+def _caught(outcome: Outcome, value: Any) -> Any:
     if outcome.caught:
         value = (None, value)
     for _ in range(outcome.wraps):
