@@ -45,7 +45,6 @@ class StepOptions:
     allow_inplace: bool = False
     ray: Mapping[str, Any] = field(default_factory=dict)
     metadata: str = "{}"
-    allow_inplace: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_retries, int) or isinstance(self.max_retries, bool):

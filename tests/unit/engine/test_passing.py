@@ -75,7 +75,7 @@ async def test_the_runs_own_value_is_stored(house: House) -> None:
 
 
 async def loop_of(manager: Manager) -> RunLoop:
-    return await eventually(lambda: next(iter(manager._live.values()), None))
+    return await eventually(lambda: next(iter(manager._runs.live.values()), None))
 
 
 async def test_a_value_is_let_go_once_all_that_take_it_have_their_outcome(house: House) -> None:
