@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
+from tests.support.waiting import until
+from workflow.engine import context
 from workflow.errors import Invalid
 from workflow.model import records as r
 from workflow.reading import read_run
@@ -50,6 +53,14 @@ def total_of_the_second_time(marks: Marks, values: Any) -> int:
 
 def recorded(store: Store, workflow_id: str, kind: type[r.Record]) -> list[str]:
     return [each.record.step_id for each in invariants.log_of(store, workflow_id) if isinstance(each.record, kind)]
+
+
+def is_lost(ref: Any) -> bool:
+    try:
+        ray.get(ref)
+    except ray.exceptions.ObjectLostError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("size", [10, LARGE], ids=["small", "large"])
@@ -98,6 +109,10 @@ def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks,
     def kills(marks: Marks, value: Any) -> str:
         marks.started("kills")
         os.kill(value[0], signal.SIGKILL)
+        task = context.current_step()
+        assert task is not None
+        (lent,) = task.held.values()
+        until(lambda: is_lost(lent.ref), timeout=30)  # Ray needs a moment to learn it
         return "killed"
 
     @workflow.step
