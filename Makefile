@@ -54,6 +54,10 @@ scale: venv  ## many steps in a run, many runs in a manager: rates, memory, repl
 profile: venv  ## where the time of a step that does nothing goes, and what its parts cost alone
 	@$(PY) tests/bench/profile_step.py
 
+.PHONY: large
+large: venv  ## 1 GiB from one step to the next: rates, and the memory of workers and manager
+	@$(PY) tests/bench/large_value.py
+
 # --- demo: the main job, end to end ---
 .PHONY: demo
 demo: venv  ## a cluster, the operator, a Workflow whose head is killed, and its end on a new cluster

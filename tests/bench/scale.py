@@ -24,37 +24,12 @@ from subject_ours import gather, inc
 
 import workflow
 from dev.minio_server import MinioServer
+from tests.support.memory import KIB, manager_pid, memory, reset_peak
 from workflow.engine import managers
 
 SIZES = (10_000, 20_000, 40_000, 100_000)
 RUNS = 1_000
 STEPS_OF_EACH = 10
-KIB = 1024
-
-
-def manager_pid() -> int:
-    """The process of the one manager that serves this driver."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                told = (entry / "cmdline").read_bytes()
-            except OSError:  # it has ended
-                continue
-            if told.startswith(b"ray::ManagerActor"):
-                return int(entry.name)
-    raise SystemExit("no process of a manager was found")
-
-
-def memory(pid: int, name: str) -> int:
-    """Bytes, by /proc/<pid>/status: VmRSS (now) or VmHWM (the most since the last reset)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * KIB
-    raise SystemExit(f"/proc/{pid}/status says nothing of {name}")
-
-
-def reset_peak(pid: int) -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def fan_out(size: int, workflow_id: str) -> None:
