@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
-import cloudpickle
 import pytest
 
 from tests.faults.lives import KILLED, At, Story
@@ -78,13 +79,17 @@ def damaged(half: Path, tmp_path: Path) -> Path:
 def unpickled(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """All that comes to the unpickler."""
     seen: list[bytes] = []
-    loads = cloudpickle.loads
+    loads = pickle.loads
 
-    def watched(data: bytes) -> object:
+    def watched(data: bytes | memoryview) -> object:
         seen.append(bytes(data))
         return loads(data)
 
-    monkeypatch.setattr(cloudpickle, "loads", watched)
+    def watched_file(file: IO[bytes], **options: object) -> object:
+        return watched(file.read())
+
+    monkeypatch.setattr(pickle, "loads", watched)
+    monkeypatch.setattr(pickle, "load", watched_file)
     return seen
 
 
@@ -191,7 +196,7 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
         assert key in result.error.message, name
         *read, error = unpickled  # the last is the error itself, which is tried before it is handed on
         assert set(read) <= set(pickles.values()) - {pickles[place]}, name
-        assert isinstance(cloudpickle.loads(error), Corrupt), name
+        assert isinstance(pickle.loads(error), Corrupt), name
         worker._functions.clear()
     (tmp_path / key).write_bytes(whole)
     result = worker.execute(task)
