@@ -162,3 +162,30 @@ def test_what_a_step_asks_for_is_what_its_worker_has(marks: Marks) -> None:
     resources, variable = asked.step().run()
     assert resources == {"CPU": 2.0, "memory": 10_000_000.0, "special": 0.25}
     assert variable == "1"
+
+
+@pytest.mark.parametrize("options", [{}, {"num_gpus": 0.5}], ids=["no resources", "a GPU"])
+def test_steps_in_place_run_in_the_process_and_with_the_resources_of_the_one_that_returned_them(
+    options: dict[str, Any],
+) -> None:
+    import os
+
+    @workflow.step(allow_inplace=True)
+    def deeper(pids: list[int]) -> Any:
+        pids = [*pids, os.getpid()]
+        return pids if len(pids) == 5 else deeper.step(pids)
+
+    @workflow.step
+    def gpus() -> float:
+        return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0))
+
+    @workflow.step(**options)
+    def outer() -> Any:
+        return deeper.step([os.getpid()])
+
+    @workflow.step(**options)
+    def asks() -> Any:
+        return gpus.options(allow_inplace=True, num_cpus=2).step()
+
+    assert len(set(outer.step().run())) == 1
+    assert asks.step().run() == options.get("num_gpus", 0)
