@@ -78,6 +78,7 @@ class Waiting:
         named = await self._in_thread(lambda: naming.read_name(store, run.workflow_id, run.n))
         if not isinstance(named, Created) or named.run_uuid != run.run_uuid:
             raise Superseded(f"workflow {run.workflow_id!r}: run {run.run_uuid} is not what names/{run.n} names")
+        await self._in_thread(lambda: naming.check_named(store, named))
         log = RunLog(store, named)
         state = await self._in_thread(log.replay)
         while not state.ended:
