@@ -1,0 +1,174 @@
+"""Random DAGs whose steps carry what they do in their arguments, and the oracle: what a run of one must end with.
+
+The oracle looks at the DAG alone. A step's value is a digest of its id and of the outcomes it takes, so that one wrong
+input anywhere shows in the end value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+
+from tests.support.runs import FUNCTION
+from workflow.model import ids
+from workflow.model.graph import Graph, StepOptions, StepSpec, Value
+
+DEEPEST = 3
+ALWAYS = 99
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What one step does.
+
+    Attributes:
+        fails: tries of an epoch that raise.
+        heals: tries in all, over all epochs, that raise.
+        size: bytes of its value.
+        expands: seed of the DAG it returns; 0: it returns a value.
+        bad: a step of that DAG raises for ever.
+        tail: how often it returns just one step like itself before it returns a value.
+        depth: dynamic steps around it.
+    """
+
+    fails: int = 0
+    heals: int = 0
+    size: int = 16
+    expands: int = 0
+    bad: bool = False
+    tail: int = 0
+    depth: int = 0
+
+    def encoded(self) -> Value:
+        """As the arguments of a step."""
+        data = json.dumps(asdict(self)).encode()
+        return Value(inline=data, size=len(data))
+
+    def sub_dag(self, step_id: str) -> Graph | None:
+        """The DAG that the step returns, or None."""
+        if self.tail:
+            (child,) = ids.place(step_id, ["t"])
+            after = Behaviour(tail=self.tail - 1, size=self.size, depth=self.depth + 1)
+            return Graph((_spec(child, (), after, StepOptions()),), child)
+        if self.expands:
+            return dag(Random(self.expands), step_id, self.depth + 1, bad=self.bad)
+        return None
+
+
+def behaviour_of(args: bytes) -> Behaviour:
+    """What the arguments of a step say."""
+    return Behaviour(**json.loads(args))
+
+
+def dag(chance: Random, parent: str = "", depth: int = 0, *, bad: bool = False, heals: int = 0) -> Graph:
+    """A DAG, all of whose steps lead to the last.
+
+    Args:
+        chance: draws it.
+        parent: the step that returns it.
+        depth: dynamic steps around it.
+        bad: one of its steps raises for ever, and nothing in it catches that.
+        heals: one of its steps raises that often, whatever is tried.
+    """
+    size = chance.randint(1, 7 if not depth else 4)
+    step_ids = ids.place(parent, [chance.choice("ab") for _ in range(size)])
+    culprit = chance.randrange(size) if bad or heals else -1
+    steps: list[StepSpec] = []
+    loose: set[str] = set()
+    for index, step_id in enumerate(step_ids):
+        parents = {each for each in step_ids[:index] if chance.random() < 0.35}
+        if index == size - 1:
+            parents |= loose
+        loose = (loose - parents) | {step_id}
+        if index == culprit:
+            does, options = Behaviour(fails=ALWAYS if bad else 0, heals=heals, depth=depth), StepOptions()
+        else:
+            does, options = _draw(chance, depth)
+        steps.append(_spec(step_id, tuple(sorted(parents)), does, options))
+    return Graph(tuple(steps), step_ids[-1])
+
+
+def _draw(chance: Random, depth: int) -> tuple[Behaviour, StepOptions]:
+    size = 300 if chance.random() < 0.3 else 16
+    kind, catch = chance.random(), chance.random() < 0.2
+    if kind < 0.25 and depth < DEEPEST:
+        bad = catch and chance.random() < 0.6
+        does = Behaviour(expands=chance.getrandbits(32) + 1, bad=bad, depth=depth)
+    elif kind < 0.32:
+        does = Behaviour(tail=chance.randint(1, 5), size=size, depth=depth)
+    elif kind < 0.45:
+        fails = chance.randint(1, 2)
+        tries = chance.choice((-1, fails + 1, fails + 1))
+        return Behaviour(fails=fails, size=size, depth=depth), StepOptions(max_retries=tries, catch_exceptions=catch)
+    elif kind < 0.5:
+        return Behaviour(fails=ALWAYS, depth=depth), StepOptions(max_retries=chance.randint(1, 2), catch_exceptions=True)
+    else:
+        does = Behaviour(size=size, depth=depth)
+    return does, StepOptions(max_retries=chance.randint(1, 2), catch_exceptions=catch)
+
+
+def _spec(step_id: str, parents: tuple[str, ...], does: Behaviour, options: StepOptions) -> StepSpec:
+    return StepSpec(step_id, step_id, FUNCTION, "module.step", does.encoded(), parents, options)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An outcome as its consumers see it."""
+
+    value: bytes
+    caught: bool = False
+    wraps: int = 0
+
+    def told(self) -> bytes:
+        """What a digest takes of it."""
+        return f"{int(self.caught)}{self.wraps}".encode() + self.value
+
+
+class Doomed(Exception):
+    """The DAG fails, at this step."""
+
+
+def value_of(step_id: str, inputs: Sequence[Seen], size: int) -> bytes:
+    """What a step returns."""
+    digest = hashlib.sha256(step_id.encode())
+    for each in inputs:
+        digest.update(b"|" + each.told())
+    text = digest.hexdigest()[:16].encode()
+    return text * (size // 16)
+
+
+def error_of(step_id: str) -> bytes:
+    """What a step raises."""
+    return b"error of " + step_id.encode()
+
+
+def oracle(graph: Graph) -> Seen:
+    """The outcome of a DAG.
+
+    Raises:
+        Doomed: it can only fail.
+    """
+    outcomes: dict[str, Seen] = {}
+    for spec in graph.steps:
+        outcomes[spec.step_id] = _outcome(spec, [outcomes[parent] for parent in spec.parents])
+    return outcomes[graph.output]
+
+
+def _outcome(spec: StepSpec, inputs: Sequence[Seen]) -> Seen:
+    assert spec.args.inline is not None
+    does, catches = behaviour_of(spec.args.inline), spec.options.catch_exceptions
+    below = does.sub_dag(spec.step_id)
+    try:
+        if does.fails == ALWAYS:
+            raise Doomed(spec.step_id)
+        if below is None:
+            return Seen(value_of(spec.step_id, inputs, does.size), wraps=int(catches))
+        seen = oracle(below)
+        return Seen(seen.value, seen.caught, seen.wraps + int(catches))
+    except Doomed as doomed:
+        if not catches:
+            raise
+        return Seen(error_of(str(doomed)), caught=True)

@@ -1,0 +1,101 @@
+"""Watches the store and the workers while a seed goes on: what a checker of the bytes that are left cannot see.
+
+Reads the written format by itself; shares nothing with the engine but the keys it wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.simulation.loop import Process
+from workflow.store.memory import MemoryStore
+
+
+@dataclass
+class Seen:
+    """One run, as far as its segments are stored.
+
+    Attributes:
+        epoch: claimed last.
+        done: the epoch that committed each step's execution, by a value or by an expansion.
+        outcomes: steps that have one.
+        gives: the output of a sub-DAG -> the dynamic step that gets its outcome.
+        begun: (epoch, step id) of all that was handed to a worker.
+        end: the record that ended it, while it stands.
+    """
+
+    epoch: int = 1
+    done: dict[str, int] = field(default_factory=dict)
+    outcomes: set[str] = field(default_factory=set)
+    gives: dict[str, str] = field(default_factory=dict)
+    begun: list[tuple[int, str]] = field(default_factory=list)
+    end: dict[str, Any] | None = None
+
+
+class Watch:
+    """All runs of one seed.
+
+    Attributes:
+        broken: what was seen that may never be.
+        counts: how often what was written.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Seen] = {}
+        self.broken: list[str] = []
+        self.counts: dict[str, int] = {}
+
+    def stored(self, objects: MemoryStore, key: str, data: bytes) -> str:
+        """A segment was stored; returns it as a line for the trace."""
+        folder, _, _ = key.partition("/log/")
+        header, *records = (json.loads(line) for line in data.split(b"\n")[1:-1])
+        run = self.runs.setdefault(header["run"], Seen())
+        told = []
+        for record in records:
+            kind = record["k"]
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+            told.append(" ".join(filter(None, (kind, record.get("step_id", record.get("status", ""))))))
+            self._take(run, objects, folder, record)
+        return f"{header['run']} {header['seq']}: {', '.join(told)}"
+
+    def begun(self, run_uuid: str, epoch: int, step_id: str, parents: tuple[str, ...]) -> None:
+        """A try was handed to a worker."""
+        run = self.runs.setdefault(run_uuid, Seen())
+        run.begun.append((epoch, step_id))
+        done = run.done.get(step_id)
+        if done is not None and done <= epoch:
+            self.broken.append(f"I3: {step_id!r} of {run_uuid} began in epoch {epoch}, but epoch {done} committed it")
+        for parent in parents:
+            if parent not in run.outcomes:
+                self.broken.append(f"I4: {step_id!r} of {run_uuid} began before the outcome of {parent!r} was stored")
+
+    def _take(self, run: Seen, objects: MemoryStore, folder: str, record: dict[str, Any]) -> None:
+        kind, step_id = record["k"], record.get("step_id", "")
+        for name in filter(None, (record.get("graph_blob"), (record.get("value") or {}).get("blob"))):
+            if objects.head(f"{folder}/blobs/{name}") is None:
+                self.broken.append(f"I5: {kind} {step_id!r} was stored before the blob {name} that it names")
+        if kind == "Claimed":
+            run.epoch, run.end = record["epoch"], None
+        elif kind == "StepExpanded":
+            run.done[step_id] = record["epoch"]
+            graph = record.get("graph")
+            if graph is None:
+                data = objects.get(f"{folder}/blobs/{record['graph_blob']}")
+                graph = json.loads(data) if data is not None else {"output": ""}
+            run.gives[graph["output"]] = step_id
+        elif kind == "StepCommitted":
+            run.done[step_id] = record["epoch"]
+            while step_id:
+                run.outcomes.add(step_id)
+                step_id = run.gives.get(step_id, "")
+        elif kind == "StatusChanged" and record["status"] != "RESUMABLE":
+            run.end = record
+            word = f"ended {record['status']}" + (f" ({record['reason']})" if record.get("reason") else "")
+            self.counts[word] = self.counts.get(word, 0) + 1
+
+
+def owner_of(process: Process | None) -> str:
+    """For the trace."""
+    return process.name if process is not None else "world"

@@ -1,0 +1,118 @@
+"""The runner of a simulated manager: tries take time in worker processes, which read and write blobs, and may die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from tests.support.simulation.disk import Disk, Reached, SimulatedThreads
+from tests.support.simulation.loop import Process, context_of
+from tests.support.simulation.plans import ALWAYS, Seen, behaviour_of, error_of, value_of
+from tests.support.simulation.watch import Watch
+from workflow.engine.messages import Expanded, Raised, Returned, StepResult, StepTask
+from workflow.engine.run_loop import RunLoop
+from workflow.errors import StoreUnavailable
+from workflow.log.blobs import Blobs
+from workflow.log.paths import RunPaths
+from workflow.model.graph import Value
+from workflow.model.run_view import ErrorInfo
+from workflow.model.state import StepState
+
+MOST_DEATHS = 3
+
+
+@dataclass
+class Labour:
+    """What all workers of a seed share.
+
+    Attributes:
+        mean: seconds that a step takes.
+        deaths: share of the tries whose worker dies.
+        tries: how often each (run, step) raised or returned, over all managers and epochs.
+    """
+
+    chance: Random
+    disk: Disk
+    watch: Watch
+    mean: float
+    deaths: float
+    tries: dict[tuple[str, str], int]
+
+
+class SimulatedRunner:
+    """See the port.
+
+    Args:
+        manager: the process that is told.
+        workers: the process that stands for all its workers.
+        labour: shared by all.
+    """
+
+    def __init__(self, manager: Process, workers: Process, labour: Labour) -> None:
+        self._manager = manager
+        self._workers = workers
+        self._labour = labour
+        self._threads = SimulatedThreads(labour.disk, workers)
+        self._store = Reached(labour.disk, workers)
+        self._trying: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
+        """See the port."""
+        labour = self._labour
+        labour.watch.begun(task.run.run_uuid, run.state.epoch, task.step_id, step.spec.parents)
+        labour.disk.count("tries")
+        key = (task.run.run_uuid, task.step_id)
+        self._trying[key] = labour.disk.loop.spawn(self._workers, self._try(run, task, step.catcher is None and not step.spec.options.catch_exceptions))
+
+    def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
+        """See the port."""
+        for step_id in step_ids:
+            trying = self._trying.pop((run.address.run_uuid, step_id), None)
+            if trying is not None:
+                self._labour.disk.count("tries stopped")
+                trying.cancel()
+
+    async def _try(self, run: RunLoop, task: StepTask, uncaught: bool) -> None:
+        labour, chance = self._labour, self._labour.chance
+        deaths = 0
+        while True:
+            await asyncio.sleep(chance.expovariate(1.0 / labour.mean))
+            if labour.deaths and chance.random() < labour.deaths and (deaths < MOST_DEATHS or uncaught):
+                deaths += 1
+                labour.disk.count("workers died")
+                if deaths <= MOST_DEATHS:
+                    continue
+                result: StepResult = _raised(task.step_id, "ray.WorkerCrashedError", system=True)
+                break
+            try:
+                result = await self._threads.run(lambda: self._execute(task))
+                break
+            except StoreUnavailable:
+                labour.disk.count("tries again: no store")
+        loop, wait = labour.disk.loop, labour.disk.network.way()
+        loop.call_later(
+            wait, run.step_done, task.step_id, task.number, result, context=context_of(self._manager)
+        )
+
+    def _execute(self, task: StepTask) -> StepResult:
+        """What a worker does; blocks."""
+        blobs = Blobs(self._store, RunPaths(task.run.workflow_id, task.run.n, task.run.run_uuid))
+        blobs.get(task.function)
+        does = behaviour_of(blobs.load(task.args))
+        inputs = [Seen(blobs.load(each.value), each.caught, each.wraps) for each in task.parents]
+        key = (task.run.run_uuid, task.step_id)
+        self._labour.tries[key] = tries = self._labour.tries.get(key, 0) + 1
+        if does.fails == ALWAYS or task.number <= does.fails or tries <= does.heals:
+            return _raised(task.step_id, "ValueError")
+        below = does.sub_dag(task.step_id)
+        if below is not None:
+            inline, blob = blobs.keep_graph(below)
+            return Expanded(below if inline is None else inline, blob, 0.0, 0.0)
+        return Returned(blobs.keep(value_of(task.step_id, inputs, does.size)), "", 0.0, 0.0)
+
+
+def _raised(step_id: str, kind: str, *, system: bool = False) -> Raised:
+    data = error_of(step_id)
+    return Raised(ErrorInfo(kind, "boom", step_id=step_id), Value(inline=data, size=len(data)), 0.0, 0.0, system=system)
