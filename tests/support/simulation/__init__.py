@@ -1,1 +1,1 @@
-"""A seeded simulation of the engine: the real managers on virtual time, a store and a cluster that fail as a seed says."""
+"""A seeded simulation of the engine: real managers in virtual time, a store and clusters that fail as it says."""

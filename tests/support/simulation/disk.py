@@ -77,7 +77,9 @@ class Disk:
         """One more of it."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
-    def run(self, process: Process, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
+    def run(
+        self, process: Process, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
+    ) -> None:
         """Begin a call that blocks, and tell how it ended; on the loop, in no task."""
 
         def body() -> None:

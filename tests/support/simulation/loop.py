@@ -1,4 +1,4 @@
-"""An asyncio loop in virtual time, for many processes at once: the next callback, and so all that happens, is the seed's.
+"""An asyncio loop in virtual time, for many processes at once: which callback comes next is the seed's.
 
 Time stands still while callbacks run and jumps to the next timer when none is left. A callback belongs to the process
 that registered it (a context variable, which tasks hand down), so that a process can be stopped, continued and killed

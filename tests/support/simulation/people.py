@@ -1,4 +1,4 @@
-"""Those who want something of a run: the driver that makes it and waits for it, and whoever cancels, ends or deletes it."""
+"""Those who want something of a run: its driver, and whoever cancels, ends or deletes it."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ class Outsider:
             requests.delete_run(self._store, wanted.workflow_id, n=1, actor=actor)
             return True
 
-        while not await self._try(delete, refused=True):
+        while not await self._try(delete, refused=True):  # noqa: ASYNC110 - in virtual time
             await asyncio.sleep(1.0)
 
     async def _try(self, call: Callable[[], T], *, refused: Any = None) -> T | Any:

@@ -104,7 +104,9 @@ def _draw(chance: Random, depth: int) -> tuple[Behaviour, StepOptions]:
         tries = chance.choice((-1, fails + 1, fails + 1))
         return Behaviour(fails=fails, size=size, depth=depth), StepOptions(max_retries=tries, catch_exceptions=catch)
     elif kind < 0.5:
-        return Behaviour(fails=ALWAYS, depth=depth), StepOptions(max_retries=chance.randint(1, 2), catch_exceptions=True)
+        return Behaviour(fails=ALWAYS, depth=depth), StepOptions(
+            max_retries=chance.randint(1, 2), catch_exceptions=True
+        )
     else:
         does = Behaviour(size=size, depth=depth)
     return does, StepOptions(max_retries=chance.randint(1, 2), catch_exceptions=catch)

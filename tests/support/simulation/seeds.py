@@ -24,7 +24,7 @@ from tests.support import checker, stored
 from tests.support.simulation import plans
 from tests.support.simulation.loop import Stuck
 from tests.support.simulation.people import Driver, Outsider, Wanted
-from tests.support.simulation.world import EPOCH, World
+from tests.support.simulation.world import World
 
 CALM_SECONDS = 900.0
 """Within which each run must end, once nothing is done to anybody any more."""
@@ -90,13 +90,17 @@ def _apart(seed: int) -> Iterator[World]:
 
 @contextlib.contextmanager
 def _in_virtual_time(world: World, seed: int) -> Iterator[None]:
-    """What of the library asks the machine for the time or for a random id gets the seed's; small things count as large."""
+    """What of the library asks the machine for the time or for a random id gets the seed's."""
     chance = Random(seed + 3)
     loop = world.loop
 
     def never(seconds: float) -> None:
         raise AssertionError("the engine blocked in real time")
 
+    def random_id() -> uuid.UUID:
+        return uuid.UUID(int=chance.getrandbits(128))
+
+    # Small things count as large.
     replaced: dict[str, Any] = {
         "workflow.log.blobs.INLINE": 120,
         "workflow.engine.run_loop.SNAPSHOT_EVERY": chance.choice((3, 10, 2_000)),
@@ -107,10 +111,10 @@ def _in_virtual_time(world: World, seed: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for where, what in replaced.items():
             stack.enter_context(mock.patch(where, what))
-        stack.enter_context(mock.patch.object(time, "time", lambda: EPOCH + loop.time()))
+        stack.enter_context(mock.patch.object(time, "time", world.now))
         stack.enter_context(mock.patch.object(time, "monotonic", loop.time))
         stack.enter_context(mock.patch.object(time, "sleep", never))
-        stack.enter_context(mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128))))
+        stack.enter_context(mock.patch.object(uuid, "uuid4", random_id))
         yield
 
 
@@ -215,9 +219,7 @@ def _problems(world: World, wanted: Wanted, objects: dict[str, bytes]) -> list[s
         return [f"{wanted.workflow_id} has no end"]
     succeeded = end["status"] == "SUCCESSFUL"
     try:
-        checker.check(
-            objects, wanted.workflow_id, told=checker.Told(wanted.value if succeeded else None, seen.begun)
-        )
+        checker.check(objects, wanted.workflow_id, told=checker.Told(wanted.value if succeeded else None, seen.begun))
     except AssertionError as error:
         return [f"{wanted.workflow_id}: {error}"]
     return [problem for problem in [_unfounded(wanted, end)] if problem]
@@ -240,16 +242,15 @@ def _unfounded(wanted: Wanted, end: dict[str, Any]) -> str:
 
 
 def _junk(world: World, wanted: list[Wanted], objects: dict[str, bytes]) -> list[str]:
-    """What lies about. `owned/` of a manager that left for good is the collector's to sweep, which is not written yet."""
+    """What lies about. `owned/` of a manager that left for good is the collector's to sweep."""
     unsure = {each.run_uuid for each in wanted if each.unsure}
     found = []
     for key in objects:
         kind, _, rest = key.partition("/")
-        if kind == "owned" and rest.partition("/")[0] not in world.left:
-            found.append(key)
-        elif kind == "doorbell" and rest.partition(".")[0] not in unsure:
-            found.append(key)
-        elif "/inbox/" in key and not any(uuid in key for uuid in unsure):
+        left = kind == "owned" and rest.partition("/")[0] not in world.left
+        rung = kind == "doorbell" and rest.partition(".")[0] not in unsure
+        asked = "/inbox/" in key and not any(uuid in key for uuid in unsure)
+        if left or rung or asked:
             found.append(key)
     return [f"junk: {key}" for key in found]
 

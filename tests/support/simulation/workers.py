@@ -64,7 +64,9 @@ class SimulatedRunner:
         labour.watch.begun(task.run.run_uuid, run.state.epoch, task.step_id, step.spec.parents)
         labour.disk.count("tries")
         key = (task.run.run_uuid, task.step_id)
-        self._trying[key] = labour.disk.loop.spawn(self._workers, self._try(run, task, step.catcher is None and not step.spec.options.catch_exceptions))
+        self._trying[key] = labour.disk.loop.spawn(
+            self._workers, self._try(run, task, step.catcher is None and not step.spec.options.catch_exceptions)
+        )
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
         """See the port."""
@@ -92,9 +94,7 @@ class SimulatedRunner:
             except StoreUnavailable:
                 labour.disk.count("tries again: no store")
         loop, wait = labour.disk.loop, labour.disk.network.way()
-        loop.call_later(
-            wait, run.step_done, task.step_id, task.number, result, context=context_of(self._manager)
-        )
+        loop.call_later(wait, run.step_done, task.step_id, task.number, result, context=context_of(self._manager))
 
     def _execute(self, task: StepTask) -> StepResult:
         """What a worker does; blocks."""

@@ -129,6 +129,10 @@ class World:
         """Two seeds' traces are one where this is."""
         return hashlib.sha256(self.traced().encode()).hexdigest()
 
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return EPOCH + self.loop.time()
+
     # --- processes ---
 
     def process(self, name: str) -> Process:
