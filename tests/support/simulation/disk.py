@@ -7,12 +7,12 @@ answer arrives, so that any two processes meet between any two calls. No threads
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
-import greenlet
+import greenlet  # type: ignore[import-untyped]  # ships no types
 
 from tests.support.simulation.loop import Process, VirtualLoop, context_of
 from workflow.errors import StoreUnavailable
@@ -186,7 +186,7 @@ class Reached:
                 return
             start_after = found[-1].key
 
-    def _page(self, prefix: str, start_after: str, most: int) -> list[ObjectInfo]:
+    def _page(self, prefix: str, start_after: str, most: int) -> Sequence[ObjectInfo]:
         return [info for info, _ in zip(self._disk.objects.list(prefix, start_after), range(most), strict=False)]
 
     def delete(self, key: str) -> None:

@@ -96,17 +96,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Seconds since the beginning."""
         return self._now
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         """See asyncio."""
         handle = Handle(callback, args, context if context is not None else contextvars.copy_context())
         self._ready.append(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         """See asyncio."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         """See asyncio."""
         handle = Handle(callback, args, context if context is not None else contextvars.copy_context())
         self._numbers += 1
@@ -180,7 +180,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             for task in self._tasks:
                 if not task.done():
                     try:
-                        task.get_coro().close()  # type: ignore[union-attr]
+                        task.get_coro().close()
                     except RuntimeError as error:  # it awaits while it is being closed
                         self.complaints.append(str(error))
         finally:

@@ -86,7 +86,7 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.chance = Random(seed)
-        self.loop = VirtualLoop(Random(seed + 1), shuffled=self.chance.random() < 0.7)
+        self.loop = VirtualLoop(Random(seed + 1), shuffled=self.chance.random() < 0.7)  # type: ignore[abstract]  # what the engine needs of a loop
         self.network = Network(Random(seed + 2))
         self.watch = Watch()
         self.disk = Disk(self.loop, self.network, self._told, f"seed-{seed}")
