@@ -41,6 +41,11 @@ test: venv  ## all set-up and all suites, then a table; SUITES="unit repo" runs 
 test-matrix: venv  ## unit tests and the specification's snippets on every Python and Ray supported
 	@$(PY) -m dev.matrix
 
+# --- soak ---
+.PHONY: soak
+soak: venv  ## 10,000 seeds of the engine's simulation, in two processes
+	@$(PY) -m tests.faults.soak --seeds 10000
+
 # --- bench ---
 .PHONY: bench
 bench: venv  ## speed in pairs against ray.workflow of Ray 2.47 and plain Ray tasks
