@@ -73,6 +73,14 @@ def withdraw(store: Store, paths: RunPaths, request: str) -> None:
     store.delete(keys.bell(paths.run_uuid, request))
 
 
+def withdraw_all(log: RunLog) -> list[str]:
+    """Remove all requests to a run that has ended, with their bells; returns their ids."""
+    withdrawn = log.inbox()
+    for request in withdrawn:
+        withdraw(log.store, log.paths, request)
+    return withdrawn
+
+
 def end_run(
     store: Store,
     workflow_id: str,
@@ -115,6 +123,7 @@ def end_run(
 
             _claim_for(log, state, actor, reason, ending)
             naming.index(store, workflow_id, state.status, replaces=WorkflowStatus)
+            withdraw_all(log)
     return _must_read(store, workflow_id, n)
 
 

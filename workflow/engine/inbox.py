@@ -13,7 +13,8 @@ from typing import Any
 
 from workflow.engine.run_loop import RunLoop
 from workflow.log import paths as keys
-from workflow.requests import withdraw
+from workflow.log.run_log import RunLog
+from workflow.requests import withdraw_all
 from workflow.store.port import Store
 
 logger = logging.getLogger(__name__)
@@ -32,10 +33,10 @@ class Inbox:
         self._in_thread = in_thread
         self._seen: set[str] = set()
 
-    async def rung(self) -> set[str]:
+    async def rung(self) -> list[str]:
         """The uuids of the runs, of whatever manager, whose bell was rung."""
         rung = await self._in_thread(lambda: [info.key for info in self._store.list(keys.DOORBELL)])
-        return {keys.last_part(key).partition(".")[0] for key in rung}
+        return list(dict.fromkeys(keys.last_part(key).partition(".")[0] for key in rung))
 
     async def look(self, loop: RunLoop) -> None:
         """Hand each new request of a run on to its loop."""
@@ -53,11 +54,9 @@ class Inbox:
             else:
                 logger.warning("%s: a request that this version does not know is left alone", key)
 
-    async def clear(self, loop: RunLoop) -> None:
+    async def clear(self, log: RunLog) -> None:
         """Remove the requests and the bells of a run that has ended."""
-        for request in await self._in_thread(loop.log.inbox):
-            await self._in_thread(lambda request=request: withdraw(self._store, loop.log.paths, request))  # type: ignore[misc]
-            self._seen.discard(request)
+        self._seen.difference_update(await self._in_thread(lambda: withdraw_all(log)))
 
 
 def _read(data: bytes) -> dict[str, Any]:

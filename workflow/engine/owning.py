@@ -29,6 +29,7 @@ from workflow.log.values import versions
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
 from workflow.model.state import RunState
+from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
 logger = logging.getLogger(__name__)
@@ -157,18 +158,18 @@ class OwnedRuns:
         async with self._alone(owned.run_uuid):
             if owned.run_uuid not in self.live and not await self._claim_own(owned):
                 await self._forget(owned)
-            self.loose.pop(owned.run_uuid, None)
+            elif owned.run_uuid in self.live:  # else it was given up in the segment of its claim: see _drive
+                self.loose.pop(owned.run_uuid, None)
 
     async def _claim_own(self, owned: OwnedRun) -> bool:
         """Whether the run was this manager's and is driven now."""
         named = await self._in_thread(lambda: naming.read_name(self._store, owned.workflow_id, owned.n))
         if not isinstance(named, Created) or named.run_uuid != owned.run_uuid:
             return False
-        state = await self._in_thread(RunLog(self._store, named).replay)
+        log = RunLog(self._store, named)
+        state = await self._in_thread(log.replay)
         if state.ended:
-            await self._in_thread(
-                lambda: naming.index(self._store, owned.workflow_id, state.status, replaces=(naming.LIVE,))
-            )
+            await self._put_right(log, state.status)
             return False
         if state.owner.manager != self._tools.me.manager or state.goodbye:
             return False
@@ -241,13 +242,14 @@ class OwnedRuns:
             await self._forget(owned)
 
     async def _close(self, loop: RunLoop, ended: Ended) -> None:
-        """What is put right in the store once a run has ended."""
-        created = loop.state.created
-        await self._in_thread(lambda: naming.check_named(self._store, created))
-        await self._in_thread(
-            lambda: naming.index(self._store, created.workflow_id, ended.status, replaces=(naming.LIVE,))
-        )
-        await self._tools.inbox.clear(loop)
+        await self._in_thread(lambda: naming.check_named(self._store, loop.log.created))
+        await self._put_right(loop.log, ended.status)
+
+    async def _put_right(self, log: RunLog, status: WorkflowStatus) -> None:
+        """What is only for the way, once a run has ended: its hints, and what was asked of it."""
+        workflow_id = log.created.workflow_id
+        await self._in_thread(lambda: naming.index(self._store, workflow_id, status, replaces=(naming.LIVE,)))
+        await self._tools.inbox.clear(log)
 
     async def _patiently(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do it, however long the store does not answer."""

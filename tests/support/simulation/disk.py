@@ -17,7 +17,7 @@ import greenlet  # type: ignore[import-untyped]  # ships no types
 from tests.support.simulation.loop import Process, VirtualLoop, context_of
 from workflow.errors import StoreUnavailable
 from workflow.store.memory import MemoryStore
-from workflow.store.port import ObjectInfo
+from workflow.store.port import Allocate, Data, ObjectInfo
 
 T = TypeVar("T")
 
@@ -153,17 +153,18 @@ class Reached:
         """See the port."""
         return self._disk.objects.url
 
-    def create(self, key: str, data: bytes, put_id: str) -> bool:
+    def create(self, key: str, data: Data, put_id: str) -> bool:
         """See the port."""
+        whole = data if isinstance(data, bytes) else b"".join(data)
 
         def act() -> bool:
             objects = self._disk.objects
             new = objects.head(key) is None
-            mine = objects.create(key, data, put_id)
+            mine = objects.create(key, whole, put_id)
             if new:
-                self._disk.told("create", key, data, self._process)
+                self._disk.told("create", key, whole, self._process)
             elif not mine:
-                self._disk.told("refused", key, data, self._process)
+                self._disk.told("refused", key, whole, self._process)
             return mine
 
         return self._travel(act, "create", key)
@@ -171,6 +172,13 @@ class Reached:
     def get(self, key: str) -> bytes | None:
         """See the port."""
         return self._travel(lambda: self._disk.objects.get(key), "get", key)
+
+    def fetch(self, key: str, allocate: Allocate) -> bool:
+        """See the port."""
+        data = self.get(key)
+        if data is not None:
+            allocate(len(data))[:] = data
+        return data is not None
 
     def head(self, key: str) -> ObjectInfo | None:
         """See the port."""

@@ -100,8 +100,8 @@ class SimulatedRunner:
         """What a worker does; blocks."""
         blobs = Blobs(self._store, RunPaths(task.run.workflow_id, task.run.n, task.run.run_uuid))
         blobs.get(task.function)
-        does = behaviour_of(blobs.load(task.args))
-        inputs = [Seen(blobs.load(each.value), each.caught, each.wraps) for each in task.parents]
+        does = behaviour_of(_read(blobs, task.args))
+        inputs = [Seen(_read(blobs, each.value), each.caught, each.wraps) for each in task.parents]
         key = (task.run.run_uuid, task.step_id)
         self._labour.tries[key] = tries = self._labour.tries.get(key, 0) + 1
         if does.fails == ALWAYS or task.number <= does.fails or tries <= does.heals:
@@ -111,6 +111,10 @@ class SimulatedRunner:
             inline, blob = blobs.keep_graph(below)
             return Expanded(below if inline is None else inline, blob, 0.0, 0.0)
         return Returned(blobs.keep(value_of(task.step_id, inputs, does.size)), "", 0.0, 0.0)
+
+
+def _read(blobs: Blobs, value: Value) -> bytes:
+    return blobs.get(value.blob) if value.inline is None else value.inline
 
 
 def _raised(step_id: str, kind: str, *, system: bool = False) -> Raised:
