@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workflow.errors import Superseded
 from workflow.log import naming
 from workflow.log.claim import is_silent
 from workflow.log.run_log import RunLog
@@ -80,9 +81,18 @@ class Follower:
         if isinstance(named, Tombstone):
             self._view = _tombstone_view(named)
             return self._view
-        self._log = RunLog(self._store, named)
-        self._state = self._log.replay()
-        self._view = view_of(self._state)
+        log = RunLog(self._store, named)
+        deleted = naming.tombstone_behind(self._store, named)
+        if deleted is None:
+            try:
+                self._state = log.replay()
+            except Superseded:  # deleted just now
+                deleted = naming.tombstone_behind(self._store, named)
+        if deleted is not None:
+            self._view = _tombstone_view(deleted)
+            return self._view
+        assert self._state is not None, "a replay that was superseded left its tombstone"
+        self._log, self._view = log, view_of(self._state)
         return self._view
 
 

@@ -62,7 +62,7 @@ def ask_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str:
     store.create(paths.request(request), content, request)
     store.create(keys.bell(view.run_uuid, request), b"", request)
     again = read_run(store, view.workflow_id, view.n)
-    if again is not None and again.ended is not None:
+    if again is not None and again.ended is not None:  # a run that was deleted has its tombstone's end
         withdraw(store, paths, request)
     return request
 
@@ -200,6 +200,7 @@ def read_code(store: Store, workflow_id: str, n: int, run_uuid: str, sha256: str
 
 
 def _claim_for(log: RunLog, state: RunState, actor: Actor, reason: str, ending: Ending) -> None:
+    naming.check_named(log.store, log.created)
     owner = state.owner
     if actor.uid and owner.uid and owner.uid != actor.uid and not state.goodbye:
         raise Superseded(

@@ -181,8 +181,8 @@ class OwnedRuns:
         return True
 
     async def _forget(self, owned: OwnedRun) -> None:
-        self.loose.pop(owned.run_uuid, None)
         await self._in_thread(lambda: naming.forget_owned(self._store, self._tools.me.manager, owned.run_uuid))
+        self.loose.pop(owned.run_uuid, None)  # only now: where the store does not answer, it is tried again later
 
     async def _claim(self, named: Created, request: ClaimRequest) -> None:
         log = RunLog(self._store, named, self._tools.points)

@@ -84,6 +84,12 @@ def check_named(store: Store, created: Created) -> None:
         )
 
 
+def tombstone_behind(store: Store, created: Created) -> Tombstone | None:
+    """What says that a run was deleted, or None."""
+    behind = read_name(store, created.workflow_id, created.n + 1)
+    return behind if isinstance(behind, Tombstone) else None
+
+
 LIVE = WorkflowStatus.RUNNING
 
 

@@ -118,7 +118,19 @@ class RunLog:
         return None if data is None else segments.decode(key, data, (self.created.run_uuid, seq))
 
     def replay(self) -> RunState:
-        """The run's state now: the newest snapshot and the segments behind it."""
+        """The run's state now: the newest snapshot and the segments behind it.
+
+        Raises:
+            Superseded: the run was deleted; perhaps just now, while it was read.
+            Corrupt: something is missing or damaged; the text names its key.
+        """
+        try:
+            return self._replay()
+        except Corrupt:
+            naming.check_named(self.store, self.created)
+            raise
+
+    def _replay(self) -> RunState:
         state = self.begin()
         newest = max((info.key for info in self.store.list(self.paths.snapshots)), default=None)
         if newest is not None:
