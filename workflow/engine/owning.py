@@ -126,8 +126,8 @@ class OwnedRuns:
             if loop is not None:
                 claims.check_same_object(loop.state, request)
                 return
+            self.loose[named.run_uuid] = owned  # first: its key may be written although no answer comes
             await self._in_thread(lambda: naming.note_owned(self._store, self._tools.me.manager, owned))
-            self.loose[named.run_uuid] = owned
             try:
                 await self._claim(named, request)
             except (Ownership, WorkflowConflict):
@@ -239,6 +239,20 @@ class OwnedRuns:
             self.used()
             self._remember_fewer_ends()
         if owned.run_uuid not in self.owes_goodbye:
+            await self._patiently(lambda: self._let_go(owned, loop.log))
+
+    async def _let_go(self, owned: OwnedRun, log: RunLog) -> None:
+        """Forget a run that is over, or another's. What a later incarnation of this manager claimed is that one's."""
+        async with self._alone(owned.run_uuid):
+            if owned.run_uuid in self.live:
+                return
+            try:
+                state = await self._in_thread(log.replay)
+            except Superseded as error:
+                logger.info("run %s: %s", owned.run_uuid, error)
+            else:
+                if not state.ended and state.owner.manager == self._tools.me.manager:
+                    return
             await self._forget(owned)
 
     async def _close(self, loop: RunLoop, ended: Ended) -> None:
