@@ -18,7 +18,7 @@ from workflow.engine.clock import Clock
 from workflow.engine.inbox import Inbox
 from workflow.engine.machine import Threads
 from workflow.engine.messages import ClaimRequest, Ended, RunAddress
-from workflow.engine.run_loop import RunLoop, Services, end_of
+from workflow.engine.run_loop import RunLoop, Services
 from workflow.errors import Bug, Ownership, StoreUnavailable, Superseded, Unavailable, WorkflowConflict, WorkflowError
 from workflow.log import naming
 from workflow.log.claim import Claimant
@@ -198,14 +198,14 @@ class OwnedRuns:
 
     def _drive(self, log: RunLog, state: RunState, *, claimed: bool = False) -> None:
         run_uuid = state.created.run_uuid
+        self.owes_goodbye.pop(run_uuid, None)
+        self.ends.pop(run_uuid, None)
+        if state.ended:  # given up in the segment of the claim: stays loose, so that its hints are put right
+            return
         address = RunAddress(self._store.url, state.created.workflow_id, state.created.n, run_uuid)
         end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         end.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.ends[run_uuid] = end
-        self.owes_goodbye.pop(run_uuid, None)
-        if state.ended:  # given up in the segment of the claim: stays loose, so that its hints are put right
-            end.set_result(end_of(state, address))
-            return
         self.loose.pop(run_uuid, None)
         loop = RunLoop(log, state, address, self._tools.services)
         self.live[run_uuid] = loop
@@ -220,6 +220,8 @@ class OwnedRuns:
             ended = await loop.run()
             await self._patiently(lambda: self._close(loop, ended))
             end.set_result(ended)
+            if ended.status is WorkflowStatus.FAILED:  # no end for ever: another manager may resume it
+                self.ends.pop(owned.run_uuid, None)
         except Ownership as error:
             logger.warning("run %s of workflow %r stops here: %s", owned.run_uuid, owned.workflow_id, error)
             end.set_exception(error)
