@@ -249,6 +249,7 @@ class OwnedRuns:
             if owned.run_uuid in self.live:
                 return
             try:
+                await self._in_thread(lambda: naming.check_named(self._store, log.created))
                 state = await self._in_thread(log.replay)
             except Superseded as error:
                 logger.info("run %s: %s", owned.run_uuid, error)
