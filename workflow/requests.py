@@ -68,9 +68,9 @@ def ask_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str:
 
 
 def withdraw(store: Store, paths: RunPaths, request: str) -> None:
-    """Remove a request and its bell: it took effect, or its run has ended."""
-    store.delete(paths.request(request))
+    """Remove a request and its bell: it took effect, or its run has ended. The key last, by which both are found."""
     store.delete(keys.bell(paths.run_uuid, request))
+    store.delete(paths.request(request))
 
 
 def withdraw_all(log: RunLog) -> list[str]:

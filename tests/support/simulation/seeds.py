@@ -242,12 +242,17 @@ def _unfounded(wanted: Wanted, end: dict[str, Any]) -> str:
 
 
 def _junk(world: World, wanted: list[Wanted], objects: dict[str, bytes]) -> list[str]:
-    """What lies about. `owned/` of a manager that left for good is the collector's to sweep."""
+    """What lies about.
+
+    `owned/` of a manager that left for good is the collector's to sweep, and what a zombie wrote there that of the next
+    incarnation, when it begins.
+    """
+    living = {cluster.now.process for cluster in world.clusters if cluster.now is not None}
     unsure = {each.run_uuid for each in wanted if each.unsure}
     found = []
     for key in objects:
         kind, _, rest = key.partition("/")
-        left = kind == "owned" and rest.partition("/")[0] not in world.left
+        left = kind == "owned" and rest.partition("/")[0] not in world.left and world.writer[key] in living
         rung = kind == "doorbell" and rest.partition(".")[0] not in unsure
         asked = "/inbox/" in key and not any(uuid in key for uuid in unsure)
         if left or rung or asked:

@@ -81,6 +81,7 @@ class World:
         chance: what else is drawn, apart from the order of callbacks.
         stormy: whether things are still done to it.
         left: ids of managers that left for good.
+        writer: whose process created a key last.
         notes: lines of the trace that the store does not tell.
     """
 
@@ -96,6 +97,7 @@ class World:
         self.pace = Pace(heartbeat=5.0, bell=2.0, fence=20.0, follow=0.5, store=1.0)
         self.stormy = True
         self.left: set[str] = set()
+        self.writer: dict[str, Process] = {}
         self.trace: list[tuple[float, str, str]] = []
 
     # --- what happened ---
@@ -117,6 +119,7 @@ class World:
                 self.count("fences met")
                 self.note(who, f"refused {key.rpartition('/runs/')[2]}")
         elif method == "create":
+            self.writer[key] = process
             self.note(who, f"+ {_short(key)}")
         else:
             self.note(who, f"- {_short(key)}")

@@ -1,0 +1,62 @@
+"""Three bugs put into the engine from outside: the simulation catches each within a few seeds, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from tests.support.simulation.seeds import simulate
+from workflow.engine.run_loop import _Plan
+from workflow.log.blobs import Blobs, _name_of
+from workflow.log.run_log import RunLog, Segment
+
+SEEDS = range(60)
+
+
+def no_fence_check() -> Any:
+    """Whoever stores a segment believes that its place was free."""
+
+    def try_store(log: RunLog, segment: Segment) -> bool:
+        log.store.create(log.paths.segment(segment.seq), segment.data, segment.put_id)
+        return True
+
+    return mock.patch.object(RunLog, "try_store", try_store)
+
+
+def child_before_commit() -> Any:
+    """Steps start while the segment with what they take is still being stored."""
+    return mock.patch.object(_Plan, "only_starts", property(lambda plan: True))
+
+
+def blob_after_record() -> Any:
+    """A blob is stored only when the next one is wanted."""
+    late: list[tuple[Blobs, Any]] = []
+    put = Blobs.put
+
+    def put_late(blobs: Blobs, data: Any) -> str:
+        late.append((blobs, data))
+        while len(late) > 1:
+            put(*late.pop(0))
+        return _name_of(data)
+
+    return mock.patch.object(Blobs, "put", put_late)
+
+
+@pytest.mark.parametrize(
+    ("bug", "caught_by"),
+    [(no_fence_check, ("I1", "I3", "fence", "epochs")), (child_before_commit, ("I4",)), (blob_after_record, ("I5",))],
+    ids=["no fence check", "child before commit", "blob after record"],
+)
+def test_it_is_caught(bug: Callable[[], Any], caught_by: tuple[str, ...]) -> None:
+    with bug():
+        problems = [problem for seed in SEEDS for problem in simulate(seed).problems]
+    assert any(problem.startswith(caught_by) or f": {name}" in problem for problem in problems for name in caught_by), (
+        problems[:20]
+    )
+
+
+def test_without_them_the_same_seeds_are_well() -> None:
+    assert [report.told() for report in map(simulate, SEEDS) if report.problems] == []
