@@ -13,7 +13,7 @@ from workflow.engine.run_loop import _Plan
 from workflow.log.blobs import Blobs, _name_of
 from workflow.log.run_log import RunLog, Segment
 
-SEEDS = range(60)
+SEEDS = range(30)
 
 
 def no_fence_check() -> Any:
@@ -47,15 +47,13 @@ def blob_after_record() -> Any:
 
 @pytest.mark.parametrize(
     ("bug", "caught_by"),
-    [(no_fence_check, ("I1", "I3", "fence", "epochs")), (child_before_commit, ("I4",)), (blob_after_record, ("I5",))],
+    [(no_fence_check, ("I3", "I4")), (child_before_commit, ("I4",)), (blob_after_record, ("I5",))],
     ids=["no fence check", "child before commit", "blob after record"],
 )
 def test_it_is_caught(bug: Callable[[], Any], caught_by: tuple[str, ...]) -> None:
     with bug():
         problems = [problem for seed in SEEDS for problem in simulate(seed).problems]
-    assert any(problem.startswith(caught_by) or f": {name}" in problem for problem in problems for name in caught_by), (
-        problems[:20]
-    )
+    assert [problem for problem in problems if problem.startswith(caught_by)], problems[:20]
 
 
 def test_without_them_the_same_seeds_are_well() -> None:

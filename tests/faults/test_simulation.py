@@ -7,9 +7,27 @@ import pytest
 from tests.support.simulation.seeds import simulate
 
 NAMED_SEEDS = {
+    20: "nobody says goodbye for a run that was deleted",
+    32: "a run given up in the segment of its claim is forgotten",
+    280: "a run that FAILED here and was resumed elsewhere is not told to have failed",
+    302: "a run's key that could not be removed is removed later",
+    338: "a run's key is removed however long the store is away at the run's end",
+    478: "a run that was deleted while it went on is forgotten",
+    545: "a key that was written although no answer came is found again",
+    651: "who reads a run while it is deleted learns that, and not that it is damaged",
+    1075: "a run that is claimed again while its end is put right keeps its key",
+    1385: "a run that is asked for once more behind its end leaves no key",
     1862: "who waits for a deleted run learns that it was deleted",
     2157: "who waits for a deleted run learns that it was deleted, once more",
+    2768: "no bell is left of a request whose key was removed by a manager that then died",
 }
+SEEDS = range(300)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_run_ends_as_it_must_whatever_is_done_to_it(seed: int) -> None:
+    report = simulate(seed)
+    assert not report.problems, report.told()
 
 
 @pytest.mark.parametrize("seed", NAMED_SEEDS, ids=[f"{seed}: {what}" for seed, what in NAMED_SEEDS.items()])

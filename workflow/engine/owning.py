@@ -109,8 +109,8 @@ class OwnedRuns:
             if there == mine and created.run_uuid not in self.live and created.run_uuid not in self.ends:
                 log = RunLog(self._store, there, self._tools.points)
                 self._drive(log, await self._in_thread(log.begin))
-        if created.run_uuid not in self.live and created.run_uuid not in self.ends:
-            await self._take_up(owned)  # made by an earlier incarnation, whose answer was lost
+        if created.run_uuid not in self.live:  # made before, perhaps by an earlier incarnation; the answer was lost
+            await self._take_up(owned)
         return there
 
     async def claim(self, request: ClaimRequest) -> None:
