@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflow import reading, requests
+from workflow.engine import context
 from workflow.engine.client import Client, Handle, RunOptions
 from workflow.engine.delivery import value_of
 from workflow.errors import WorkflowConflict, WorkflowError, WorkflowRunningError
@@ -117,9 +119,12 @@ def delete(workflow_id: str) -> None:
 
 
 def _start(root: Node, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, Handle]:
-    text = metadata_text(metadata)
+    options = RunOptions(metadata=metadata_text(metadata))
+    if workflow_id is None and (nested := context.next_nested_id()):
+        # This execution of the step has not started it yet: one that FAILED did so in an earlier one.
+        workflow_id, options = nested, dataclasses.replace(options, retry_failed=True)
     if workflow_id is None:
         name = root.name or underlying(root.function).__name__
         workflow_id = f"{name}.{time.strftime('%Y%m%d-%H%M%S')}.{uuid.uuid4().hex[:8]}"
     client = here()
-    return client, client.start(root, workflow_id, RunOptions(metadata=text))
+    return client, client.start(root, workflow_id, options)

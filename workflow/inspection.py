@@ -13,7 +13,7 @@ from workflow.engine.client import Client, Handle
 from workflow.engine.delivery import value_of, whole_resolver
 from workflow.engine.messages import RunAddress
 from workflow.engine.run_loop import end_of
-from workflow.engine.worker import blobs_of, materialize
+from workflow.engine.worker import blobs_of, materialize, store_at
 from workflow.errors import Invalid, WorkflowNotFoundError
 from workflow.log import naming
 from workflow.log.run_log import RunLog
@@ -21,6 +21,7 @@ from workflow.model.records import NO_RUN
 from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
 from workflow.session import here, store_in_use
+from workflow.store.port import Store
 
 STEP_POLL = 0.2
 """Seconds between looks into the log while a step's outcome is waited for."""
@@ -53,11 +54,15 @@ def get_output(workflow_id: str, *, name: str | None = None) -> Any:
         Invalid: the step's value is not stored, since it has checkpoint=False.
         Whatever the workflow failed with.
     """
-    client = here()
+    return _output(store_in_use(), workflow_id, name)
+
+
+def _output(store: Store, workflow_id: str, name: str | None) -> Any:
+    client = Client(store)
     created = client.find(workflow_id)
-    log = RunLog(store_in_use(), created)
+    log = RunLog(store, created)
     state = log.replay()
-    run = RunAddress(store_in_use().url, created.workflow_id, created.n, created.run_uuid)
+    run = RunAddress(store.url, created.workflow_id, created.n, created.run_uuid)
     if name is not None:
         return _step_output(client, log, state, run, name)
     return value_of(end_of(state, run) if state.ended else client.wait(client.attach(created)))
@@ -72,7 +77,7 @@ def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
     client = here()
     created = client.find(workflow_id)
     if name is not None:
-        return _get_output.remote(workflow_id, name)
+        return _get_output.remote(store_in_use().url, workflow_id, name)
     return output_of(client.attach(created))
 
 
@@ -190,8 +195,8 @@ def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
 
 
 @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
-def _get_output(workflow_id: str, name: str) -> Any:
-    return get_output(workflow_id, name=name)
+def _get_output(store_url: str, workflow_id: str, name: str) -> Any:
+    return _output(store_at(store_url), workflow_id, name)
 
 
 def output_of(handle: Handle) -> Any:

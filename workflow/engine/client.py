@@ -51,6 +51,7 @@ class RunOptions:
         uid, attempt: of the Workflow object that asks; empty and 0 without the operator.
         n, run_uuid: told by the operator; 0 and empty: the next one, a new one.
         code: sha256 of the user's code kept with the run.
+        retry_failed: a run that the id names and that FAILED is tried again, as `resume` does.
         unresponsive: seconds after which a manager that does not answer is restarted.
     """
 
@@ -61,6 +62,7 @@ class RunOptions:
     n: int = 0
     run_uuid: str = ""
     code: str = ""
+    retry_failed: bool = False
     unresponsive: float = managers.UNRESPONSIVE
 
 
@@ -128,9 +130,11 @@ class Client:
                 and _same_object(state.owner, options)
             ):
                 return Handle(owner, self._address(named))
-        if not state.ended and (options.uid or take_over or state.goodbye or self._is_silent(state.owner)):
+        again = options.retry_failed and state.status is WorkflowStatus.FAILED
+        alone = not state.ended and (options.uid or take_over or state.goodbye or self._is_silent(state.owner))
+        if again or alone:
             try:
-                return self._claim(log, state, options, take_over=take_over)
+                return self._claim(log, state, options, take_over=take_over, retry_failed=again)
             except (InUse, WorkflowConflict):
                 if options.uid:
                     raise

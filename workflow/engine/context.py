@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from itertools import count
 
 from workflow.engine.messages import StepTask
+from workflow.model import ids
 
 
 @dataclass
@@ -15,8 +17,17 @@ class _Process:
     store_url: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Execution:
+    """One try of a step, as it is executed; `calls` counts the workflows that it starts without an id."""
+
+    task: StepTask
+    calls: Iterator[int] = field(default_factory=lambda: count(1))
+
+
 _process = _Process()
-_thread = threading.local()
+# Carried into the coroutines of an async step and by asyncio.to_thread, unlike a thread's own variables.
+_execution: ContextVar[_Execution | None] = ContextVar("execution", default=None)
 
 
 def set_store(url: str) -> None:
@@ -31,15 +42,28 @@ def store_url() -> str:
 
 
 def current_step() -> StepTask | None:
-    """The step that this thread executes, or None."""
-    return getattr(_thread, "task", None)
+    """The step whose code calls, or None."""
+    execution = _execution.get()
+    return execution.task if execution is not None else None
+
+
+def next_nested_id() -> str:
+    """Id of the next workflow that the step whose code calls starts without one; empty outside of steps.
+
+    Each execution of the step counts from 1 again, so the same call has the same id.
+    """
+    execution = _execution.get()
+    if execution is None:
+        return ""
+    run = execution.task.run
+    return ids.nested(run.workflow_id, run.n, execution.task.step_id, next(execution.calls))
 
 
 @contextlib.contextmanager
 def of_step(task: StepTask) -> Iterator[None]:
     """While a step's code runs."""
-    _thread.task = task
+    before = _execution.set(_Execution(task))
     try:
         yield
     finally:
-        _thread.task = None
+        _execution.reset(before)

@@ -2,7 +2,8 @@
 
 The environment is what decides which code a step runs: Ray's effective runtime_env, path and content of the user's
 modules that are loaded, this library, the store and its credentials. Each is hashed into the actor's name, so runs with
-other code or credentials have another manager, and nothing leaks between them.
+other code or credentials have another manager, and nothing leaks between them. What a step starts is served by the
+manager that serves the step: a worker has loaded whatever its steps needed, and would be found another each time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import ray
 
 import workflow
+from workflow.engine import context
 from workflow.engine.actor import NAMESPACE, ManagerActor
 from workflow.errors import Unavailable
 from workflow.log.values import versions
@@ -34,7 +36,7 @@ HEAD = "node:__internal_head__"
 
 
 def find_or_make(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
-    """The manager of this process's environment.
+    """The manager of this process's environment, or of the step whose code calls.
 
     Args:
         store_url: where its runs lie.
@@ -47,7 +49,8 @@ def find_or_make(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
         Unavailable: it answers neither before nor after a restart.
         WorkflowError: it could not be made, for the reason given.
     """
-    name = f"manager-{fingerprint(store_url)}"
+    task = context.current_step()
+    name = (task.manager if task is not None else "") or f"manager-{fingerprint(store_url)}"
     manager = find(name)
     if manager is None or not answers(manager, unresponsive):
         manager = _make(name, store_url)

@@ -59,6 +59,7 @@ class StepTask:
         written_by: versions that pickled the DAG.
         checkpoint: store the value; else it is lent to those who take it.
         held: what was lent to this step, by the steps that made it.
+        manager: name of the one that serves the workflows that the step starts; empty: that of its own environment.
     """
 
     run: RunAddress
@@ -72,6 +73,7 @@ class StepTask:
     written_by: str
     checkpoint: bool = True
     held: Mapping[str, Held] = field(default_factory=dict)
+    manager: str = ""
 
     @property
     def only_by_ray(self) -> bool:

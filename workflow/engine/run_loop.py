@@ -326,6 +326,7 @@ class RunLoop:
             written_by=self.state.created.versions,
             checkpoint=step.stored or step.spec.step_id in self._to_store,
             held=held,
+            manager="" if "runtime_env" in step.spec.options.ray else self.state.owner.address,
         )
 
     def ended(self) -> Ended:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
 LONGEST_SCOPE = 120
 """Characters of a parent's id that a child's id carries; a longer one is replaced by a hash of it, so that an id has
 bounded length at any depth of recursion."""
+
+LONGEST_WORD = 60
+"""Characters that a nested workflow's id shows of the workflow and of the step that started it."""
 
 
 def scope_of(parent: str) -> str:
@@ -44,3 +48,24 @@ def place(parent: str, names: Iterable[str]) -> list[str]:
         taken.add(candidate)
         ids.append(prefix + candidate)
     return ids
+
+
+def nested(workflow_id: str, n: int, step_id: str, ordinal: int) -> str:
+    """Id of a workflow that a step starts without giving it one.
+
+    Args:
+        workflow_id, n: the run of the step.
+        step_id: the step.
+        ordinal: how many such workflows this execution of it has started, with this one.
+
+    Returns:
+        Readable words, then a digest of all four that tells apart what the words do not.
+    """
+    # Escapes all but ASCII, surrogates otherwise than what pairs of them would make: no two tuples look the same.
+    digest = hashlib.sha256(ascii((workflow_id, n, step_id, ordinal)).encode()).hexdigest()[:24]
+    return f"{_word(workflow_id)}.{_word(step_id)}.{ordinal}-{digest}"
+
+
+def _word(text: str) -> str:
+    """What a store's key shows as it is."""
+    return re.sub(r"[^A-Za-z0-9._~-]", "-", text[:LONGEST_WORD])

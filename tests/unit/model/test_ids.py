@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflow.log.paths import escape
 from workflow.model import ids
 
 NAMES = st.lists(st.text(alphabet="ab_1/~", min_size=1, max_size=4), max_size=12)
@@ -42,3 +43,42 @@ def test_an_id_stays_short_at_any_depth() -> None:
     for _ in range(1_000):
         (step_id,) = ids.place(step_id, ["module.recurse"])
     assert len(step_id) < 200
+
+
+CALLS = st.tuples(
+    st.text(st.characters(codec=None), min_size=1, max_size=8), st.integers(1), st.text(max_size=8), st.integers(1, 99)
+)
+
+
+@given(calls=st.sets(CALLS, max_size=8))
+def test_every_call_for_a_nested_workflow_has_an_id_of_its_own(calls: set[tuple[str, int, str, int]]) -> None:
+    assert len({ids.nested(*call) for call in calls}) == len(calls)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(("a/b", 1, "c", 1), ("a", 1, "b/c", 1), id="a slash moved"),
+        pytest.param(("a.b", 1, "c", 1), ("a", 1, "b.c", 1), id="a dot moved"),
+        pytest.param(("a", 1, "b", 11), ("a", 11, "b", 1), id="numbers changed places"),
+        pytest.param(("\ud83d\ude00", 1, "b", 1), ("\U0001f600", 1, "b", 1), id="surrogates that make a pair"),
+        pytest.param(("w" * 70 + "1", 1, "b", 1), ("w" * 70 + "2", 1, "b", 1), id="told apart where it is cut"),
+    ],
+)
+def test_calls_that_look_alike_have_different_ids(
+    one: tuple[str, int, str, int], other: tuple[str, int, str, int]
+) -> None:
+    assert ids.nested(*one) != ids.nested(*other)
+
+
+@given(workflow_id=st.text(min_size=1), step_id=st.text(min_size=1), ordinal=st.integers(1, 10**9))
+def test_the_id_of_a_nested_workflow_is_kept_whole_in_a_key(workflow_id: str, step_id: str, ordinal: int) -> None:
+    made = ids.nested(workflow_id, 1, step_id, ordinal)
+    assert escape(made) == made
+    deeper = ids.nested(made, 1, step_id, ordinal)
+    assert escape(deeper) == deeper
+
+
+def test_the_id_of_a_nested_workflow_shows_where_it_comes_from_and_never_changes() -> None:
+    assert ids.nested("order/7", 1, "bill/pay", 2).startswith("order-7.bill-pay.2-")
+    assert ids.nested("order", 1, "pay", 1) == "order.pay.1-d84aa9336e2fd484f0456251"

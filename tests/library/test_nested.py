@@ -1,0 +1,257 @@
+"""Workflows that a step starts: each runs once, whatever happens to the step that started it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+import ray
+
+import workflow
+from tests.support import invariants
+from tests.support.marks import Marks
+from workflow import WorkflowStatus
+from workflow.engine import managers
+from workflow.engine.actor import NAMESPACE
+from workflow.errors import StepFailed, WorkflowCancellationError, WorkflowConflict
+from workflow.model import ids
+from workflow.reading import read_run
+from workflow.store import Store
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+AT_ONCE = 6
+"""Steps that start workflows at once; more than Ray here has CPUs."""
+
+
+@workflow.step
+def inner(marks: Marks, value: int) -> int:
+    marks.started(f"inner {value}")
+    return value + 1
+
+
+@workflow.step
+def fails(marks: Marks, value: int, times: int = 1) -> int:
+    marks.started("fails")
+    if marks.starts()["fails"] <= times:
+        raise ValueError("no luck")
+    return value
+
+
+@workflow.step
+def held(marks: Marks, value: int) -> int:
+    marks.started("held")
+    marks.pass_gate("held")
+    return value
+
+
+@workflow.step
+def middle(marks: Marks, value: int) -> int:
+    marks.started("middle")
+    return inner.step(marks, inner.step(marks, value).run()).run()
+
+
+@workflow.step
+def outer(marks: Marks, nested: Any) -> Any:
+    marks.started("outer")
+    return nested.step(marks, 1).run()
+
+
+def managers_here() -> set[str]:
+    return {each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if each["namespace"] == NAMESPACE}
+
+
+def owner_of(store: Store, workflow_id: str) -> str:
+    view = read_run(store, workflow_id)
+    assert view is not None
+    return view.owner.address
+
+
+def test_a_value_comes_through_two_levels_with_one_manager(marks: Marks, wid: str, store: Store) -> None:
+    assert outer.step(marks, middle).run(wid) == 3
+    assert marks.starts() == {"outer": 1, "middle": 1, "inner 1": 1, "inner 2": 1}
+    below = ids.nested(wid, 1, "outer", 1)
+    nested = [below, ids.nested(below, 1, "middle", 1), ids.nested(below, 1, "middle", 2)]
+    assert [workflow.get_output(each) for each in nested] == [3, 2, 3]
+    assert {owner_of(store, each) for each in (wid, *nested)} == managers_here()
+    assert len(managers_here()) == 1
+    for each in (wid, *nested):
+        invariants.check(store, each)
+
+
+def test_a_step_that_dies_behind_its_nested_workflow_does_not_run_it_again(marks: Marks, wid: str) -> None:
+    @workflow.step
+    def dies_once(marks: Marks) -> int:
+        value = middle.step(marks, 1).run()
+        marks.started("outer")
+        if marks.starts()["outer"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return value
+
+    assert dies_once.step(marks).run(wid) == 3
+    assert marks.starts() == {"outer": 2, "middle": 1, "inner 1": 1, "inner 2": 1}
+
+
+def test_another_try_attaches_to_the_workflow_that_still_runs(marks: Marks, wid: str) -> None:
+    @workflow.step(max_retries=2)
+    def impatient(marks: Marks) -> Any:
+        ref = held.step(marks, 1).run_async()
+        marks.wait_started("held")
+        marks.started("outer")
+        if marks.starts()["outer"] == 1:
+            raise ValueError("no luck")
+        marks.open("held")
+        return ray.get(ref)
+
+    assert impatient.step(marks).run(wid) == 1
+    assert marks.starts() == {"outer": 2, "held": 1}
+
+
+def test_resume_of_the_outer_workflow_keeps_what_its_nested_ones_have_done(marks: Marks, wid: str) -> None:
+    @workflow.step
+    def fails_behind(marks: Marks) -> Any:
+        values = [inner.step(marks, n).run() for n in (1, 5)]
+        marks.started("outer")
+        if marks.starts()["outer"] == 1:
+            raise ValueError("no luck")
+        return values
+
+    with pytest.raises(ValueError, match="no luck"):
+        fails_behind.step(marks).run(wid)
+    assert workflow.resume(wid) == [2, 6]
+    assert marks.starts() == {"outer": 2, "inner 1": 1, "inner 5": 1}
+
+
+def test_the_error_of_a_nested_workflow_is_raised_as_itself(marks: Marks, wid: str) -> None:
+    with pytest.raises(ValueError, match="no luck") as raised:
+        outer.step(marks, fails).run(wid)
+    assert isinstance(raised.value.__cause__, StepFailed)
+    assert marks.starts() == {"outer": 1, "fails": 1}
+    assert workflow.get_status(ids.nested(wid, 1, "outer", 1)) is WorkflowStatus.FAILED
+
+
+def test_another_try_runs_of_a_failed_nested_workflow_only_what_failed(marks: Marks, wid: str, store: Store) -> None:
+    @workflow.step(max_retries=2)
+    def tries(marks: Marks) -> int:
+        marks.started("outer")
+        return fails.step(marks, inner.step(marks, 1)).run()
+
+    assert tries.options(name="tries").step(marks).run(wid) == 2
+    assert marks.starts() == {"outer": 2, "inner 1": 1, "fails": 2}
+    invariants.check(store, ids.nested(wid, 1, "tries", 1))
+
+
+def test_an_id_of_ones_own_names_one_workflow_whoever_starts_it(marks: Marks, wid: str) -> None:
+    @workflow.step
+    def named(marks: Marks, number: int) -> int:
+        return inner.step(marks, 1).run(f"{wid}-mine")
+
+    @workflow.step
+    def total(*values: int) -> int:
+        return sum(values)
+
+    assert total.step(*(named.step(marks, n) for n in range(3))).run(wid) == 6
+    assert workflow.get_output(f"{wid}-mine") == 2
+    assert marks.starts() == {"inner 1": 1}
+
+
+def test_a_failed_workflow_with_an_id_of_its_own_is_not_run_again(marks: Marks, wid: str) -> None:
+    @workflow.step(max_retries=2)
+    def named(marks: Marks) -> int:
+        marks.started("outer")
+        return fails.step(marks, 1).run(f"{wid}-mine")
+
+    with pytest.raises(ValueError, match="no luck"):
+        named.step(marks).run(wid)
+    assert marks.starts() == {"outer": 2, "fails": 1}
+
+
+def test_another_workflow_at_the_place_of_a_call_is_refused(marks: Marks, wid: str) -> None:
+    @workflow.step(max_retries=2)
+    def fickle(marks: Marks) -> int:
+        marks.started("outer")
+        (inner if marks.starts()["outer"] == 1 else middle).step(marks, 1).run()
+        raise ValueError("no luck")
+
+    with pytest.raises(WorkflowConflict, match="another DAG"):
+        fickle.step(marks).run(wid)
+    assert marks.starts() == {"outer": 2, "inner 1": 1}
+
+
+def test_more_steps_than_cpus_start_workflows_and_wait_for_them(marks: Marks, wid: str) -> None:
+    @workflow.step
+    def all_of(*values: int) -> list[int]:
+        return list(values)
+
+    running = all_of.step(*(outer.step(marks, held) for _ in range(AT_ONCE))).run_async(wid)
+    marks.wait_started("outer", AT_ONCE)
+    marks.wait_started("held", AT_ONCE)
+    marks.open("held")
+    assert ray.get(running) == [1] * AT_ONCE
+    assert marks.starts() == {"outer": AT_ONCE, "held": AT_ONCE}
+
+
+def test_a_nested_workflow_goes_on_when_the_outer_one_is_canceled(marks: Marks, wid: str) -> None:
+    running = outer.step(marks, held).run_async(wid)
+    marks.wait_started("held")
+    workflow.cancel(wid)
+    with pytest.raises(WorkflowCancellationError):
+        ray.get(running)
+    workflow.delete(wid)
+    nested = ids.nested(wid, 1, "outer", 1)
+    assert workflow.get_status(nested) is WorkflowStatus.RUNNING
+    marks.open("held")
+    assert workflow.get_output(nested) == 1
+
+
+def test_a_nested_workflow_that_is_canceled_stays_so(marks: Marks, wid: str) -> None:
+    running = outer.options(max_retries=2).step(marks, held).run_async(wid)
+    marks.wait_started("held")
+    workflow.cancel(ids.nested(wid, 1, "outer", 1))
+    with pytest.raises(WorkflowCancellationError):
+        ray.get(running)
+    assert marks.starts() == {"outer": 2, "held": 1}
+
+
+def test_a_step_looks_at_other_workflows(marks: Marks, wid: str) -> None:
+    @workflow.step
+    def looks(other: str) -> list[Any]:
+        later = [workflow.get_output_async(other), workflow.get_output_async(other, name="inner")]
+        return [
+            workflow.get_status(other).name,
+            workflow.get_output(other),
+            workflow.get_output(other, name="inner"),
+            workflow.get_metadata(other)["user_metadata"],
+            *ray.get(later),
+        ]
+
+    inner.step(marks, 1).run(f"{wid}-other", metadata={"k": 1})
+    assert looks.step(f"{wid}-other").run(wid) == ["SUCCESSFUL", 2, 2, {"k": 1}, 2, 2]
+
+
+def test_async_steps_start_workflows(marks: Marks, wid: str) -> None:
+    @workflow.step
+    async def waits(marks: Marks) -> list[int]:
+        here = inner.step(marks, 1).run()
+        return [here, await asyncio.to_thread(inner.step(marks, 5).run)]
+
+    assert waits.options(name="waits").step(marks).run(wid) == [2, 6]
+    assert [workflow.get_output(ids.nested(wid, 1, "waits", n)) for n in (1, 2)] == [2, 6]
+
+
+def test_what_a_step_with_a_runtime_env_starts_has_it_too(wid: str, store: Store) -> None:
+    @workflow.step
+    def told() -> str:
+        return os.environ.get("TOLD", "")
+
+    @workflow.step(runtime_env={"env_vars": {"TOLD": "yes"}})
+    def tells() -> str:
+        return told.step().run()
+
+    assert tells.options(name="tells").step().run(wid) == "yes"
+    nested = owner_of(store, ids.nested(wid, 1, "tells", 1))
+    assert nested != owner_of(store, wid)
+    assert managers.find(nested) is not None
