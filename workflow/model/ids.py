@@ -11,7 +11,11 @@ LONGEST_SCOPE = 120
 bounded length at any depth of recursion."""
 
 LONGEST_WORD = 60
-"""Characters that a nested workflow's id shows of the workflow and of the step that started it."""
+"""Characters that a nested workflow's id shows of the start of the workflow's and of the end of the step's that started
+it."""
+
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._~-]")
+"""What a store's key does not show as it is."""
 
 
 def scope_of(parent: str) -> str:
@@ -63,9 +67,5 @@ def nested(workflow_id: str, n: int, step_id: str, ordinal: int) -> str:
     """
     # Escapes all but ASCII, surrogates otherwise than what pairs of them would make: no two tuples look the same.
     digest = hashlib.sha256(ascii((workflow_id, n, step_id, ordinal)).encode()).hexdigest()[:24]
-    return f"{_word(workflow_id)}.{_word(step_id)}.{ordinal}-{digest}"
-
-
-def _word(text: str) -> str:
-    """What a store's key shows as it is."""
-    return re.sub(r"[^A-Za-z0-9._~-]", "-", text[:LONGEST_WORD])
+    words = f"{workflow_id[:LONGEST_WORD]}.{step_id[-LONGEST_WORD:]}.{ordinal}"
+    return f"{re.sub(_UNUSUAL, '-', words)}-{digest}"

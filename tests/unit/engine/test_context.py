@@ -1,4 +1,4 @@
-"""What code knows of the step that it belongs to: in coroutines and threads of asyncio too, and never after the step."""
+"""What code knows of the step that it belongs to: in coroutines and threads of asyncio too, never after the step."""
 
 from __future__ import annotations
 
