@@ -25,8 +25,8 @@ class Workflow(Node, Generic[T]):
         """Run it, and wait for its value.
 
         Args:
-            workflow_id: its name in the store; a new one is made where None; within a step, one that is the same each time
-                the step is executed. One that is used already is not run again: a finished workflow gives its stored
+            workflow_id: its name in the store; a new one is made where None; within a step, one that is the same each
+                time the step is executed. One that is used already is not run again: a finished workflow gives its stored
                 value, a running one is waited for, a RESUMABLE one goes on.
             metadata: JSON values to keep with the run.
 
