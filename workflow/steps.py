@@ -26,8 +26,8 @@ class Workflow(Node, Generic[T]):
 
         Args:
             workflow_id: its name in the store; a new one is made where None; within a step, one that is the same each
-                time the step is executed. One that is used already is not run again: a finished workflow gives its stored
-                value, a running one is waited for, a RESUMABLE one goes on.
+                time the step is executed. One that is used already is not run again: a finished workflow gives its
+                stored value, a running one is waited for, a RESUMABLE one goes on.
             metadata: JSON values to keep with the run.
 
         Returns:
