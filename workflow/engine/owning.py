@@ -98,10 +98,13 @@ class OwnedRuns:
         owned = OwnedRun(created.workflow_id, created.n, created.run_uuid)
         async with self._alone(created.run_uuid):
             self.loose[created.run_uuid] = owned
-            await asyncio.gather(
+            hints = await asyncio.gather(
                 self._in_thread(lambda: naming.note_owned(self._store, me.manager, owned)),
                 self._in_thread(lambda: naming.index(self._store, created.workflow_id, naming.LIVE, replaces=())),
+                return_exceptions=True,  # where one fails the other is waited for: it must not come behind what follows
             )
+            for failed in filter(None, hints):
+                raise failed
             there = await self._in_thread(lambda: naming.write_name(self._store, mine, self._tools.points))
             if isinstance(there, Tombstone) or there.run_uuid != created.run_uuid:
                 await self._forget(owned)
