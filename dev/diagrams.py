@@ -19,6 +19,7 @@ _STEP_MEANING: Final = {
     StepPhase.WAITING: "a step whose outcome it takes has none yet",
     StepPhase.READY: "it may start",
     StepPhase.RUNNING: "a try was started in this epoch",
+    StepPhase.SLEEPING: "its timer is set; it goes on over changes of the owner",
     StepPhase.EXPANDED: "it returned a workflow, which has no outcome yet; the step itself never runs again",
     StepPhase.COMMITTED: "it has its outcome, for ever",
     StepPhase.FAILED: "all tries are used up, and nothing caught it",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from workflow import event_listener as event_listener  # found without its own import, as in Ray 1.12
 from workflow import packaging
 
 packaging.use_bundled_dependencies()
@@ -14,12 +15,15 @@ packaging.use_bundled_dependencies()
 if TYPE_CHECKING:
     from workflow.api import cancel, delete, resume, resume_all, resume_async, run, run_async
     from workflow.errors import WorkflowExecutionError
+    from workflow.event_listener import EventListener
     from workflow.inspection import get_metadata, get_output, get_output_async, get_status, list_all
     from workflow.model.status import WorkflowStatus
     from workflow.session import init
     from workflow.steps import Workflow, step
+    from workflow.waits import sleep, wait_for_event
 
 __all__ = [
+    "EventListener",
     "Workflow",
     "WorkflowExecutionError",
     "WorkflowStatus",
@@ -36,7 +40,9 @@ __all__ = [
     "resume_async",
     "run",
     "run_async",
+    "sleep",
     "step",
+    "wait_for_event",
 ]
 
 

@@ -2,6 +2,7 @@
 
     WorkflowError
     ├── Invalid                     fix the call, the code or the settings, then try again
+    │   ├── WrongType               an argument is of another kind than asked for: also a TypeError
     │   ├── EntrypointInvalid       what a Workflow resource names cannot be loaded or called
     │   ├── StoreRefused            the store said no: bucket, credentials, address, or a property it lacks
     │   └── WorkflowConflict        the id is used by another DAG, or the run is in a state that forbids the call
@@ -53,6 +54,10 @@ def _rebuild(kind: type[WorkflowError], args: tuple[str], fields: dict[str, Any]
 
 class Invalid(WorkflowError, ValueError):
     """Fix the call, the code or the settings, then try again."""
+
+
+class WrongType(Invalid, TypeError):
+    """An argument is of another kind than asked for."""
 
 
 class EntrypointInvalid(Invalid):

@@ -12,10 +12,12 @@ BUNDLE = "rayworkflow_deps"
 
 _HOME = {
     "workflow.errors": ("WorkflowExecutionError",),
+    "workflow.event_listener": ("EventListener",),
     "workflow.inspection": ("get_metadata", "get_output", "get_output_async", "get_status", "list_all"),
     "workflow.model.status": ("WorkflowStatus",),
     "workflow.session": ("init",),
     "workflow.steps": ("Workflow", "step"),
+    "workflow.waits": ("sleep", "wait_for_event"),
 }
 _HOME_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -12,6 +12,7 @@ import workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = [
+    "EventListener",
     "Workflow",
     "WorkflowExecutionError",
     "WorkflowStatus",
@@ -28,7 +29,9 @@ PUBLIC = [
     "resume_async",
     "run",
     "run_async",
+    "sleep",
     "step",
+    "wait_for_event",
 ]
 WITHOUT_RAY = (
     "import sys; sys.modules['ray'] = None; import workflow, workflow.reading, workflow.requests, workflow.view; "
@@ -67,5 +70,5 @@ def test_what_needs_ray_says_what_to_install() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match=r"no attribute 'steps_'; it has Workflow, WorkflowExecutionError, Workf"):
+    with pytest.raises(AttributeError, match=r"no attribute 'steps_'; it has EventListener, Workflow, "):
         workflow.steps_  # noqa: B018

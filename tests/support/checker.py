@@ -138,6 +138,7 @@ class _Run:
         self._expanded: dict[str, int] = {}
         self._passed: set[str] = set()  # visible in this epoch only: their values are not stored
         self._over: set[str] = set()  # failed or canceled, until a retry
+        self._timers: set[str] = set()
         self._whole: set[str] = set()
         self._puts: dict[str, str] = {}
 
@@ -212,6 +213,17 @@ class _Run:
         self._may_run(key, record, "I3")
         self._inputs(key, record)
         self.history.starts.append((record["epoch"], step_id))
+
+    def timer(self, key: str, seq: int, record: Fields) -> None:
+        """A sleep begins; once, and it is never longer than it was meant to be."""
+        self._may_run(key, record, "I3")
+        self._inputs(key, record)
+        spec = self._specs[record["step_id"]]
+        if spec.get("kind") != "SLEEP" or record["step_id"] in self._timers:
+            raise Broken("steps", key, "the step does not sleep, or its timer is set already", record)
+        if record["due"] > record["at"] + spec.get("seconds", 0.0):
+            raise Broken("steps", key, "the timer is due later than the sleep is long", record)
+        self._timers.add(record["step_id"])
 
     def committed(self, key: str, seq: int, record: Fields) -> None:
         """An outcome. That of a step which expanded comes from its sub-DAG, or from a failure there that it caught."""
@@ -373,8 +385,9 @@ class _Run:
             self.history.steps.append(step_id)
             if parent:
                 self._scope[step_id] = parent
-            self._blob(key, spec["function"], spec)
-            self._value(key, spec["args"], spec)
+            if spec.get("kind") != "SLEEP":
+                self._blob(key, spec["function"], spec)
+                self._value(key, spec["args"], spec)
         if graph["output"] not in members:
             raise Broken("steps", key, "the output of a DAG is none of its steps", graph["output"])
 
@@ -440,6 +453,7 @@ KINDS: dict[str, Callable[[_Run, str, int, Fields], None]] = {
     "SnapshotHead": _Run.elsewhere,
     "Claimed": _Run.claimed,
     "StepStarted": _Run.started,
+    "TimerSet": _Run.timer,
     "StepCommitted": _Run.committed,
     "StepPassed": _Run.passed,
     "StepVoided": _Run.voided,

@@ -15,7 +15,7 @@ from workflow.errors import Invalid
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.model import ids
-from workflow.model.graph import Graph, Node, StepSpec, Value
+from workflow.model.graph import Graph, Node, StepKind, StepSpec, Value
 
 FUNCTIONS_REMEMBERED = 1_000
 
@@ -48,12 +48,14 @@ class Encoder:
             StepSpec(
                 step_id=step_id,
                 name=name,
-                function=self.function(node.function, node.qualname),
+                function="" if node.kind is StepKind.SLEEP else self.function(node.function, node.qualname),
                 qualname=node.qualname,
                 args=args,
                 parents=tuple(id_of[id(each)] for each in parents),
-                options=node.options,
-                module=module_of(node.function),
+                options=node.how,
+                module="" if node.kind is StepKind.SLEEP else module_of(node.function),
+                kind=node.kind,
+                seconds=node.seconds,
             )
             for (node, args, parents), step_id, name in zip(ordered, step_ids, names, strict=True)
         )
@@ -82,6 +84,8 @@ class Encoder:
         return ordered
 
     def _arguments(self, node: Node) -> tuple[Value, list[Node]]:
+        if node.kind is StepKind.SLEEP:
+            return Value(), []
         parents: list[Node] = []
         place: dict[int, int] = {}
 

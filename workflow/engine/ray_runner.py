@@ -17,10 +17,12 @@ from ray.exceptions import RayError
 from workflow.engine import link, strategies
 from workflow.engine.leases import Leases
 from workflow.engine.link import LinkAddress, LinkServer
+from workflow.engine.listener_host import ListenerHosts
+from workflow.engine.listening import Listening
 from workflow.engine.messages import Raised, StepTask
 from workflow.engine.run_loop import RunLoop
 from workflow.engine.serving import serve
-from workflow.model.graph import Value
+from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import StepState
 
@@ -47,6 +49,7 @@ class RayRunner:
         self._serve = ray.remote(serve)
         self._cluster: tuple[float, Mapping[str, float]] = (-CLUSTER_READ_EVERY, {})
         self.leases = Leases(self._open, self._end, self._slots, system_failure)
+        self._listening = Listening(ListenerHosts(loop, system_failure))
         self._links = LinkServer(self.leases)
         self._address: LinkAddress | None = None
 
@@ -60,11 +63,15 @@ class RayRunner:
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """Begin one try."""
-        self.leases.start(run, step, task)
+        if step.spec.kind is StepKind.EVENT:
+            self._listening.start(run, task)
+        else:
+            self.leases.start(run, step, task)
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
-        """Stop these tries; the worker processes that run them are ended."""
+        """Stop these tries; the worker processes that run them are ended, coroutines are canceled."""
         self.leases.cancel(run, step_ids)
+        self._listening.cancel(run, step_ids)
 
     def _open(self, number: str, name: str, options: Mapping[str, Any]) -> Any:
         # Ray's own retries are off: what a lost worker was about is handed to another by us, who know what it was.

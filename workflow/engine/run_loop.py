@@ -10,8 +10,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
+from workflow.engine.alarms import NOTHING, Alarms
 from workflow.engine.messages import (
     Ended,
     Expanded,
@@ -26,10 +28,10 @@ from workflow.engine.messages import (
 )
 from workflow.errors import StoreUnavailable
 from workflow.log.run_log import RunLog, Segment
-from workflow.model import failure, holding, snapshot
+from workflow.model import failure, holding, snapshot, timers
 from workflow.model import records as r
 from workflow.model.fold import apply
-from workflow.model.graph import Graph
+from workflow.model.graph import Graph, StepKind
 from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
 
@@ -99,7 +101,7 @@ class _Plan:
 
     @property
     def only_starts(self) -> bool:
-        return all(isinstance(record, (r.StepStarted, r.StepPassed)) for record in self.records)
+        return all(isinstance(record, (r.StepStarted, r.StepPassed, r.TimerSet)) for record in self.records)
 
 
 class RunLoop:
@@ -119,6 +121,7 @@ class RunLoop:
         self._services = services
         self._messages: list[_Done | _Cancel | _Look] = []
         self._wake = asyncio.Event()
+        self._alarms = Alarms()
         self._records_since = 0
         self._held: dict[str, Held] = {}
         # Steps whose value was lost once: made again it is stored, so that they are not executed for ever.
@@ -150,6 +153,7 @@ class RunLoop:
             Fenced: somebody else owns the run; the steps that were started here are stopped.
         """
         try:
+            self._take_up_sleeps()
             await self._step(_Plan(self.state.seq + 1))
             while not self.state.ended:
                 await self._wake.wait()
@@ -162,6 +166,8 @@ class RunLoop:
         except BaseException:
             self._services.runner.cancel(self, list(self.state.running))
             raise
+        finally:
+            self._alarms.stop_all()
         return self.ended()
 
     async def _step(self, plan: _Plan) -> None:
@@ -216,7 +222,7 @@ class RunLoop:
         elif isinstance(message, _Cancel):
             self._cancel(message, plan)
         else:
-            step = self.state.running.get(message.step_id)
+            step = self.state.running.get(message.step_id) or self.state.sleeping.get(message.step_id)
             if step is not None and step.tries == message.number:
                 self._finish(step, message, plan)
 
@@ -256,8 +262,10 @@ class RunLoop:
             ended=raised.ended,
         )
         for record in failure.consequences(self.state, step, failed, raised.value):
-            if isinstance(record, r.StepCanceled) and record.step_id in self.state.running:
-                plan.stops.append(record.step_id)
+            if isinstance(record, r.StepCanceled):
+                self._alarms.stop(record.step_id)
+                if record.step_id in self.state.running:
+                    plan.stops.append(record.step_id)
             self._record(plan, record)
 
     def _void(self, step: StepState, missing: Missing, plan: _Plan) -> None:
@@ -271,7 +279,7 @@ class RunLoop:
         state = self.state
         plan.stops += list(state.running)
         self._record(plan, r.RequestTaken(message.request, state.epoch, "canceled the run"))
-        doomed = [*state.running.values(), *state.ready.values()]
+        doomed = [*state.running.values(), *state.ready.values(), *state.sleeping.values()]
         for record in failure.cancellations(state, doomed, message.reason or "canceled"):
             self._record(plan, record)
         self._record(
@@ -296,12 +304,37 @@ class RunLoop:
             plan.starts.clear()
             return
         plan.starts = [step for step in plan.starts if step.spec.step_id in state.running]
-        room = MOST_IN_FLIGHT - len(state.running)
-        chosen = [step for step, _ in zip(list(state.ready.values()), range(max(room, 0)), strict=False)]
         now = self._services.now()
-        for step in chosen:
-            self._record(plan, r.StepStarted(step.spec.step_id, state.epoch, step.tries + 1, now))
-        plan.starts += chosen
+        for step in self._chosen():
+            step_id, seconds = step.spec.step_id, step.spec.seconds
+            if step.spec.kind is StepKind.SLEEP:
+                self._record(plan, r.TimerSet(step_id, state.epoch, now, now + seconds))
+                self._sleep(step, seconds)
+            else:
+                self._record(plan, r.StepStarted(step_id, state.epoch, step.tries + 1, now))
+                plan.starts.append(step)
+
+    def _chosen(self) -> list[StepState]:
+        """The ready steps to start now: of those that need a place in the cluster no more than there is room for."""
+        state = self.state
+        flying, waits = len(state.running), []
+        if state.placeless:
+            flying = sum(step.spec.kind is StepKind.TASK for step in state.running.values())
+            waits = [step for step in state.ready.values() if step.spec.kind is not StepKind.TASK]
+        tasks = (step for step in state.ready.values() if step.spec.kind is StepKind.TASK)
+        return [*waits, *islice(tasks, max(MOST_IN_FLIGHT - flying, 0))]
+
+    def _take_up_sleeps(self) -> None:
+        now = self._services.now()
+        for step in self.state.sleeping.values():
+            self._sleep(step, timers.left(step.spec.seconds, step.due, now))
+
+    def _sleep(self, step: StepState, seconds: float) -> None:
+        def over() -> None:
+            text = "null" if step.final else ""
+            self.step_done(step.spec.step_id, step.tries, Returned(NOTHING, text, step.started, self._services.now()))
+
+        self._alarms.set(step.spec.step_id, seconds, over)
 
     def _start(self, plan: _Plan) -> None:
         for step in plan.starts:

@@ -10,6 +10,7 @@ import inspect
 import time
 import traceback
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -38,6 +39,8 @@ from workflow.store import Store, open_store
 
 FUNCTIONS_KEPT = 256
 TRACEBACK_LINES = 30
+CALLERS = frozenset({__name__, "workflow.engine.listener_host", "workflow.event_listener"})
+"""Modules through which a user's function is called: no user looks for an error there."""
 
 _functions: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
@@ -63,13 +66,32 @@ def execute(task: StepTask) -> StepResult:
     Raises:
         StoreUnavailable: the store did not answer; to execute it again is the right answer to that.
     """
-    started = time.time()
+
+    def call() -> Any:
+        function, args, kwargs = inputs(task)
+        return function(*args, **kwargs)
+
+    return conclude(task, time.time(), call)
+
+
+def conclude(task: StepTask, started: float, call: Callable[[], Any]) -> StepResult:
+    """What a try comes to.
+
+    Args:
+        task: the try.
+        started: when, in seconds since 1970.
+        call: gives what the step's function returned, or raises what it raised.
+
+    Returns:
+        See `execute`.
+
+    Raises:
+        StoreUnavailable: the store did not answer.
+    """
     blobs, folder = blobs_of(task.run)
     try:
         with context.of_step(task):
-            function, args, kwargs = _inputs(task, blobs, folder)
-            result = function(*args, **kwargs)
-            del function, args, kwargs  # what only they hold must not stay beside a large result while that is stored
+            result = call()
             if inspect.iscoroutine(result):
                 result = asyncio.run(result)
             result = as_result(result)
@@ -92,7 +114,10 @@ def execute(task: StepTask) -> StepResult:
         return Raised(describe(error, task.step_id), _pickled(error, blobs, folder, task), started, time.time())
 
 
-def _inputs(task: StepTask, blobs: Blobs, folder: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def inputs(task: StepTask) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The step's function with its arguments, all others' outcomes in their places."""
+    blobs, folder = blobs_of(task.run)
+
     def parent(index: int) -> Any:
         outcome = task.parents[index]
         if outcome.held:
@@ -160,7 +185,7 @@ def _text_of(error: BaseException) -> str:
 def _users_part(error: BaseException) -> Any:
     """The traceback from where the user's code begins."""
     tb = error.__traceback__
-    while tb is not None and tb.tb_next is not None and tb.tb_frame.f_globals.get("__name__") == __name__:
+    while tb is not None and tb.tb_next is not None and tb.tb_frame.f_globals.get("__name__") in CALLERS:
         tb = tb.tb_next
     return tb
 

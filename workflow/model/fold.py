@@ -13,7 +13,7 @@ from typing import Any
 from workflow.errors import Corrupt
 from workflow.model import holding
 from workflow.model import records as r
-from workflow.model.graph import Graph, Value
+from workflow.model.graph import Graph, StepKind, Value
 from workflow.model.state import Outcome, RunState, StepState, below
 from workflow.model.status import TRANSITIONS, StepPhase, WorkflowStatus
 
@@ -88,7 +88,7 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
         state.end = None
         state.stalled, state.culprits = 0, ()
         _void_failures(state)
-    elif not state.goodbye:
+    elif not state.goodbye and not state.at_rest:  # a wait is no lack of progress, however many owners it outlives
         state.stalled += 1
         state.culprits = tuple(dict.fromkeys((*state.culprits, *state.running)))
     state.epoch, state.owner, state.began = record.epoch, record.owner, record.at
@@ -130,10 +130,20 @@ def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
     step.started, step.ended = record.at, 0.0
 
 
+def _timer_set(state: RunState, seq: int, record: r.TimerSet) -> None:
+    step = _step(state, seq, record, P.READY)
+    if step.spec.kind is not StepKind.SLEEP:
+        raise _illegal(state, seq, record, "the step does not sleep")
+    state.ready.pop(record.step_id, None)
+    state.sleeping[record.step_id] = step
+    step.phase, step.epoch, step.tries = P.SLEEPING, record.epoch, 1
+    step.started, step.ended, step.due = record.at, 0.0, record.due
+
+
 def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:
     # A step that expanded is committed by its sub-DAG's failure, which it catches; any other by its own return.
     allowed = (P.EXPANDED,) if record.caught else ()
-    step = _step(state, seq, record, P.READY, P.RUNNING, *allowed)
+    step = _step(state, seq, record, P.READY, P.RUNNING, P.SLEEPING, *allowed)
     step.text = record.text
     _ran(state, step, record)
     _resolve(
@@ -178,10 +188,11 @@ def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
 
 
 def _canceled(state: RunState, seq: int, record: r.StepCanceled) -> None:
-    step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.EXPANDED)
+    step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED)
     holding.let_go(state, step)
     state.ready.pop(record.step_id, None)
     state.running.pop(record.step_id, None)
+    state.sleeping.pop(record.step_id, None)
     step.phase, step.epoch = P.CANCELED, record.epoch
 
 
@@ -204,6 +215,7 @@ def _status_changed(state: RunState, seq: int, record: r.StatusChanged) -> None:
 _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
     r.Claimed: _claimed,
     r.StepStarted: _started,
+    r.TimerSet: _timer_set,
     r.StepCommitted: _committed,
     r.StepPassed: _passed,
     r.StepVoided: _voided,
@@ -220,6 +232,7 @@ def _ran(state: RunState, step: StepState, record: Any, progress: bool = True) -
     step_id = step.spec.step_id
     state.ready.pop(step_id, None)
     state.running.pop(step_id, None)
+    state.sleeping.pop(step_id, None)
     step.epoch, step.tries = record.epoch, record.number
     step.started, step.ended = record.started or step.started, record.ended or step.ended
     if progress:
@@ -249,6 +262,7 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
         if spec.step_id in state.steps:
             raise Corrupt(f"run {state.created.run_uuid}: two steps have the id {spec.step_id!r}")
         step = StepState(spec, scope)
+        state.placeless += spec.kind is not StepKind.TASK
         for parent in spec.parents:
             if parent not in members:
                 raise Corrupt(

@@ -6,9 +6,21 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from workflow.errors import Invalid
+
+
+class StepKind(str, Enum):
+    """What a step does until it has its outcome."""
+
+    TASK = "TASK"  # a function, executed by a worker of the cluster
+    EVENT = "EVENT"  # a coroutine of an event listener, which takes no place in the cluster
+    SLEEP = "SLEEP"  # nothing, for some time: no function, no process
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +101,19 @@ class Node:
     Attributes:
         function: the user's.
         args, kwargs: as given.
-        options: how to execute it.
+        how: its options.
         name: the user's name for the step, or empty for the function's qualified name.
+        kind: what it does.
+        seconds: how long it sleeps, where it is a SLEEP; its function then only tells its name.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    options: StepOptions
+    how: StepOptions
     name: str = ""
+    kind: StepKind = StepKind.TASK
+    seconds: float = 0.0
 
     @property
     def qualname(self) -> str:
@@ -113,12 +129,14 @@ class StepSpec:
     Attributes:
         step_id: unique in the run.
         name: the user's name for it, or the function's qualified name.
-        function: sha256 of the pickled function, a blob of the run.
+        function: sha256 of the pickled function, a blob of the run; empty where it is a SLEEP.
         qualname: `module.qualname` of the function.
         args: pickle of `(args, kwargs)`, parents and object references replaced by marks.
         parents: ids of the steps whose outcomes stand in args, each once, in order of appearance.
         options: how to execute it.
         module: of the function, where a later process finds the step there by its name; else empty.
+        kind: what it does.
+        seconds: how long it sleeps, where it is a SLEEP.
     """
 
     step_id: str
@@ -129,6 +147,8 @@ class StepSpec:
     parents: tuple[str, ...] = ()
     options: StepOptions = StepOptions()
     module: str = ""
+    kind: StepKind = StepKind.TASK
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

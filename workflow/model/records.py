@@ -94,6 +94,21 @@ class StepStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class TimerSet:
+    """A sleep has begun. It outlives its epoch: the next owner takes it up as it stands here.
+
+    Attributes:
+        at: when it began.
+        due: when it is over, in seconds since 1970.
+    """
+
+    step_id: str
+    epoch: int
+    at: float
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
 class StepCommitted:
     """The one outcome of a step execution.
 
@@ -217,6 +232,7 @@ Record = (
     | Tombstone
     | Claimed
     | StepStarted
+    | TimerSet
     | StepCommitted
     | StepPassed
     | StepVoided

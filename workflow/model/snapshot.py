@@ -44,6 +44,7 @@ def compact(state: RunState) -> list[r.Record]:
     records += [
         r.StepStarted(step.spec.step_id, step.epoch, step.tries, step.started) for step in state.running.values()
     ]
+    records += [r.TimerSet(step.spec.step_id, step.epoch, step.started, step.due) for step in state.sleeping.values()]
     return records
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from workflow.model.graph import StepSpec, Value
+from workflow.model.graph import StepKind, StepSpec, Value
 from workflow.model.records import Created, StatusChanged
 from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.status import StepPhase, WorkflowStatus
@@ -49,11 +49,12 @@ class StepState:
         members: the steps of its sub-DAG, after it expanded.
         final: its outcome is the run's, directly or through the dynamic steps it is the output of.
         text: rendering of its value.
+        due: when its sleep is over, in seconds since 1970, once its timer is set.
     """
 
     __slots__ = (
-        "catcher", "checkpoint", "dependants", "ended", "epoch", "error", "error_value", "final", "members", "outcome",
-        "phase", "resolves", "scope", "spec", "started", "text", "tries", "waiting",
+        "catcher", "checkpoint", "dependants", "due", "ended", "epoch", "error", "error_value", "final", "members",
+        "outcome", "phase", "resolves", "scope", "spec", "started", "text", "tries", "waiting",
     )  # fmt: skip
 
     def __init__(self, spec: StepSpec, scope: StepState | None) -> None:
@@ -78,6 +79,7 @@ class StepState:
         self.epoch = 0
         self.started = 0.0
         self.ended = 0.0
+        self.due = 0.0
 
     @property
     def stored(self) -> bool:
@@ -120,6 +122,8 @@ class RunState:
         passed: the steps whose value is held, by id; and how many steps may still take it. 0: it was let go.
         ready: the steps that may be started, in order.
         running: the steps started in this epoch without an outcome.
+        sleeping: the steps whose timers are set.
+        placeless: how many steps, finished or not, take no place in the cluster.
     """
 
     created: Created
@@ -140,6 +144,8 @@ class RunState:
     passed: dict[str, int] = field(default_factory=dict)
     ready: dict[str, StepState] = field(default_factory=dict)
     running: dict[str, StepState] = field(default_factory=dict)
+    sleeping: dict[str, StepState] = field(default_factory=dict)
+    placeless: int = 0
     succeeded: int = 0
     failed: int = 0
 
@@ -147,6 +153,13 @@ class RunState:
     def ended(self) -> bool:
         """Whether the log is closed."""
         return self.end is not None
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing goes on but waits: sleeps, and events that are listened for."""
+        if not self.placeless or not (self.sleeping or self.running or self.ready):
+            return False
+        return all(step.spec.kind is not StepKind.TASK for step in (*self.running.values(), *self.ready.values()))
 
 
 def below(step: StepState) -> Iterator[StepState]:

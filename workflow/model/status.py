@@ -45,6 +45,7 @@ class StepPhase(str, Enum):
     WAITING = "WAITING"  # a parent has no outcome yet
     READY = "READY"  # may be started
     RUNNING = "RUNNING"  # a try of this epoch was started
+    SLEEPING = "SLEEPING"  # its timer is set, in this epoch or an earlier one
     EXPANDED = "EXPANDED"  # it returned a sub-DAG, which has no outcome yet
     COMMITTED = "COMMITTED"  # it has its outcome, for ever
     FAILED = "FAILED"  # all tries used up, nothing caught it

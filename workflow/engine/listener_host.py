@@ -1,0 +1,119 @@
+"""The process in which event listeners wait: a Ray actor without a CPU, child of a manager, with which it ends.
+
+Each wait is a coroutine of its one asyncio loop. What reads the store or unpickles runs in threads beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, NoReturn, TypeVar
+
+import ray
+from ray.exceptions import RayActorError
+
+from workflow.engine import context
+from workflow.engine.listening import Key
+from workflow.engine.messages import Raised, StepResult, StepTask
+from workflow.engine.serving import STORE_PAUSE
+from workflow.engine.worker import conclude, inputs
+from workflow.errors import StoreUnavailable
+
+WAITS_AT_ONCE = 100_000
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class ListenerHost:
+    """Awaits listeners."""
+
+    def __init__(self) -> None:
+        self._waits: dict[Key, asyncio.Task[StepResult]] = {}
+
+    async def listen(self, task: StepTask) -> StepResult | None:
+        """Run one try of an EVENT step; None where it was stopped."""
+        key = task.run.run_uuid, task.step_id
+        mine = self._waits[key] = asyncio.ensure_future(attend(task))
+        try:
+            return await mine
+        except asyncio.CancelledError:
+            if self._waits.get(key) is mine:
+                raise
+            return None
+        finally:
+            if self._waits.get(key) is mine:
+                del self._waits[key]
+
+    async def stop(self, waits: Sequence[Key]) -> None:
+        """Cancel the coroutines of these waits."""
+        for key in waits:
+            wait = self._waits.pop(key, None)
+            if wait is not None:
+                wait.cancel()
+
+
+async def attend(task: StepTask) -> StepResult:
+    """Run one try of a step whose function is a coroutine function; awaited here, all else in threads."""
+    started = time.time()
+    try:
+        function, args, kwargs = await _patiently(task, lambda: inputs(task))
+        with context.of_step(task):
+            value = await function(*args, **kwargs)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is its result
+        raised = error
+        return await _patiently(task, lambda: conclude(task, started, lambda: _raise(raised)))
+    return await _patiently(task, lambda: conclude(task, started, lambda: value))
+
+
+async def _patiently(task: StepTask, call: Callable[[], T]) -> T:
+    """Its result, from a thread; called again as long as the store is away, which is nobody's failure."""
+    while True:
+        try:
+            return await asyncio.to_thread(call)
+        except StoreUnavailable as error:
+            logger.warning("step %s of run %s waits for its store: %s", task.step_id, task.run.run_uuid, error)
+            await asyncio.sleep(STORE_PAUSE)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+class ListenerHosts:
+    """The hosts of production.
+
+    Args:
+        loop: the engine's.
+        failure: a Raised that says why a step could not be executed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, failure: Callable[[str, BaseException], Raised]) -> None:
+        self._loop = loop
+        self._failure = failure
+
+    def open(self) -> Any:
+        """See Hosts."""
+        return ray.remote(num_cpus=0, max_concurrency=WAITS_AT_ONCE)(ListenerHost).remote()
+
+    def listen(self, host: Any, task: StepTask, answer: Callable[[StepResult | None], None]) -> None:
+        """See Hosts."""
+
+        def answered(future: Future[StepResult | None]) -> None:  # on a thread of Ray's
+            self._loop.call_soon_threadsafe(answer, self._result(task, future))
+
+        host.listen.remote(task).future().add_done_callback(answered)
+
+    def stop(self, host: Any, waits: Sequence[Key]) -> None:
+        """See Hosts."""
+        host.stop.remote(tuple(waits))
+
+    def _result(self, task: StepTask, future: Future[StepResult | None]) -> StepResult | None:
+        error = future.exception()
+        if error is None:
+            return future.result()
+        return None if isinstance(error, RayActorError) else self._failure(task.step_id, error)
