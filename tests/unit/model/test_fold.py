@@ -12,7 +12,7 @@ from workflow.errors import Corrupt
 from workflow.model import fold
 from workflow.model import records as r
 from workflow.model.failure import consequences
-from workflow.model.graph import StepOptions
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
 from workflow.model.state import RunState
 from workflow.model.status import ENDS, TRANSITIONS, StepPhase, WorkflowStatus
 
@@ -24,10 +24,13 @@ def ended(status: WorkflowStatus, epoch: int = 1) -> r.StatusChanged:
     return r.StatusChanged(status, epoch, 9.0)
 
 
+ASLEEP = Graph((StepSpec("x", "x", "", "m.x", Value(), kind=StepKind.SLEEP, seconds=7.0),), "x")
+
 IN_PHASE: dict[StepPhase, Callable[[], RunState]] = {
     P.WAITING: lambda: runs.state_of(graph("a x:a")),
     P.READY: lambda: runs.state_of(graph("x")),
     P.RUNNING: lambda: runs.state_of(graph("x"), [started("x")]),
+    P.SLEEPING: lambda: runs.state_of(ASLEEP, [r.TimerSet("x", 1, 2.0, 9.0)]),
     P.EXPANDED: lambda: runs.state_of(graph("x"), [expanded("x", graph("x/a"))]),
     P.COMMITTED: lambda: runs.state_of(graph("x y:x"), [committed("x")]),
     P.FAILED: lambda: runs.state_of(graph("x y z:x,y"), [failed("x")]),
@@ -36,11 +39,11 @@ IN_PHASE: dict[StepPhase, Callable[[], RunState]] = {
 
 OF_STEP: dict[str, tuple[r.Record, set[StepPhase]]] = {
     "started": (started("x"), {P.READY, P.RUNNING}),
-    "committed": (committed("x"), {P.READY, P.RUNNING}),
-    "caught": (committed("x", caught=True), {P.READY, P.RUNNING, P.EXPANDED}),
+    "committed": (committed("x"), {P.READY, P.RUNNING, P.SLEEPING}),
+    "caught": (committed("x", caught=True), {P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED}),
     "expanded": (expanded("x", graph("x/new")), {P.READY, P.RUNNING}),
     "failed": (failed("x"), {P.READY, P.RUNNING}),
-    "canceled": (r.StepCanceled("x", 1, "because"), {P.WAITING, P.READY, P.RUNNING, P.EXPANDED}),
+    "canceled": (r.StepCanceled("x", 1, "because"), {P.WAITING, P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED}),
 }
 
 
