@@ -19,6 +19,8 @@ T = TypeVar("T")
 OPTIONS = ("catch_exceptions", "max_retries", "metadata", "name")
 LISTENERS_KEPT = 1_000
 
+_STORED = StepOptions(checkpoint=True)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Waiting(Workflow[T]):
@@ -64,7 +66,7 @@ def sleep(duration: float) -> Waiting[None]:
     seconds = max(float(duration), 0.0)
 
     def compose(given: Mapping[str, Any]) -> Waiting[None]:
-        return _waiting(StepFunction(sleep, StepOptions()).options(**given).step(seconds), given, compose, seconds)
+        return _waiting(StepFunction(sleep, _STORED).options(**given).step(seconds), given, compose, seconds)
 
     return compose({})
 
@@ -83,17 +85,17 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
         WrongType: it is no such class, or its methods are not `async def`.
         Invalid: the arguments do not fit `poll_for_event`.
     """
-    _check_listener(event_listener_type)
+    listener = _checked(event_listener_type)
     try:
-        inspect.signature(event_listener_type.poll_for_event).bind(None, *args, **kwargs)
+        inspect.signature(listener.poll_for_event).bind(None, *args, **kwargs)
     except TypeError as error:
-        raise Invalid(f"{event_listener_type.__qualname__}.poll_for_event: {error}") from None
+        raise Invalid(f"{listener.__qualname__}.poll_for_event: {error}") from None
 
     def compose(given: Mapping[str, Any]) -> Waiting[Any]:
         tries = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}
-        poll = StepFunction(_poll(event_listener_type), StepOptions()).options(**tries).step(*args, **kwargs)
-        checkpointed = _checkpointed(event_listener_type, bool(given.get("catch_exceptions")))
-        last = StepFunction(checkpointed, StepOptions()).options(**given).step(_waiting(poll, tries))
+        poll = StepFunction(_poll(listener), _STORED).options(**tries).step(*args, **kwargs)
+        checkpointed = _checkpointed(listener, bool(given.get("catch_exceptions")))
+        last = StepFunction(checkpointed, _STORED).options(**given).step(_waiting(poll, tries))
         return _waiting(last, given, compose)
 
     return compose({})
@@ -111,12 +113,13 @@ def _waiting(
     )
 
 
-def _check_listener(given: Any) -> None:
+def _checked(given: Any) -> Any:
     if not isinstance(given, type) or not issubclass(given, EventListener):
         raise WrongType(f"wait_for_event takes a subclass of workflow.EventListener, not {given!r}")
     for method in ("poll_for_event", "event_checkpointed"):
         if not inspect.iscoroutinefunction(getattr(given, method)):
             raise WrongType(f"{given.__qualname__}.{method} must be an `async def`: what it waits for, it awaits")
+    return given
 
 
 # One object for each listener, so that its pickle is stored once a run, however many waits there are.

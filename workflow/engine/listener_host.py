@@ -61,8 +61,8 @@ async def attend(task: StepTask) -> StepResult:
     """Run one try of a step whose function is a coroutine function; awaited here, all else in threads."""
     started = time.time()
     try:
-        function, args, kwargs = await _patiently(task, lambda: inputs(task))
         with context.of_step(task):
+            function, args, kwargs = await _patiently(task, lambda: inputs(task))
             value = await function(*args, **kwargs)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is its result
         raised = error
