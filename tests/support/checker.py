@@ -288,6 +288,7 @@ class _Run:
             raise Broken("I1", key, "a step that has its outcome is canceled", record)
         self._open(key, record, "I1")
         self._over.add(record["step_id"])
+        self._timers.discard(record["step_id"])
 
     def taken(self, key: str, seq: int, record: Fields) -> None:
         """A request took effect."""

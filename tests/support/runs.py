@@ -9,7 +9,7 @@ from typing import Any
 
 from workflow.model import codec, fold
 from workflow.model import records as r
-from workflow.model.graph import Graph, StepOptions, StepSpec, Value
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
 from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import RunState, StepState, Voided
 from workflow.model.status import StepPhase
@@ -48,6 +48,11 @@ def graph(text: str, **options: StepOptions) -> Graph:
             )
         )
     return Graph(tuple(steps), steps[-1].step_id)
+
+
+def sleeper(step_id: str, seconds: float, options: StepOptions = StepOptions()) -> StepSpec:
+    """A step that sleeps."""
+    return StepSpec(step_id, step_id, "", "module.sleep", Value(), (), options, kind=StepKind.SLEEP, seconds=seconds)
 
 
 def created(dag: Graph, workflow_id: str = "w", n: int = 1, run_uuid: str = "run-1", **fields: Any) -> r.Created:
@@ -127,6 +132,8 @@ def picture(state: RunState) -> dict[str, Any]:
         "passed": state.passed,
         "ready": set(state.ready),
         "running": set(state.running),
+        "sleeping": set(state.sleeping),
+        "placeless": state.placeless,
         "steps": [(step_id, _picture_of(step)) for step_id, step in state.steps.items()],
     }
 
@@ -150,4 +157,5 @@ def _picture_of(step: StepState) -> tuple[Any, ...]:
         [each.spec.step_id for each in step.members],
         [each.spec.step_id for each in step.dependants],
         None if idle else (step.tries, step.epoch, step.started, step.ended),
+        step.due if step.phase is StepPhase.SLEEPING else None,
     )

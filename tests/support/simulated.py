@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support import runs
 from workflow.model import failure, fold, holding, ids
 from workflow.model import records as r
-from workflow.model.graph import Graph, StepOptions, StepSpec
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 
@@ -52,7 +52,10 @@ def dags(draw: st.DrawFn, parent: str = "") -> Graph:
         options = StepOptions(
             catch_exceptions=draw(st.booleans()), checkpoint=draw(st.sampled_from([False, None, True]))
         )
-        steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", runs.value(step_id), tuple(sorted(parents)), options))
+        if not parents and draw(st.integers(0, 3)) == 3:
+            steps.append(runs.sleeper(step_id, 7.0, options))
+        else:
+            steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", runs.value(step_id), tuple(sorted(parents)), options))
     return Graph(tuple(steps), step_ids[-1])
 
 
@@ -71,7 +74,14 @@ def _start(draw: Any, run: SimulatedRun) -> None:
     ready = list(run.state.ready)
     if ready and not run.state.ended:
         chosen = draw(st.lists(st.sampled_from(ready), min_size=1, max_size=3, unique=True))
-        run.write([runs.started(step_id, run.state.epoch) for step_id in chosen])
+        run.write([_begin(run.state, step_id) for step_id in chosen])
+
+
+def _begin(state: RunState, step_id: str) -> r.Record:
+    step = state.ready[step_id]
+    if step.spec.kind is StepKind.SLEEP:
+        return r.TimerSet(step_id, state.epoch, 2.0, 2.0 + step.spec.seconds)
+    return runs.started(step_id, state.epoch)
 
 
 def _retry(draw: Any, run: SimulatedRun) -> None:
@@ -82,11 +92,11 @@ def _retry(draw: Any, run: SimulatedRun) -> None:
 
 
 def _commit(draw: Any, run: SimulatedRun) -> None:
-    running = list(run.state.running.values())
-    if not running or run.state.ended:
+    begun = [*run.state.running.values(), *run.state.sleeping.values()]
+    if not begun or run.state.ended:
         return
-    step = draw(st.sampled_from(running))
-    how = runs.committed if step.stored else runs.passed
+    step = draw(st.sampled_from(begun))
+    how = runs.committed if step.stored or step.spec.kind is StepKind.SLEEP else runs.passed
     run.write([how(step.spec.step_id, run.state.epoch, number=step.tries)])
     assert run.state.output is not None
     if run.state.output.outcome is not None:

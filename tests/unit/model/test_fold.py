@@ -12,7 +12,7 @@ from workflow.errors import Corrupt
 from workflow.model import fold
 from workflow.model import records as r
 from workflow.model.failure import consequences
-from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
+from workflow.model.graph import Graph, StepOptions
 from workflow.model.state import RunState
 from workflow.model.status import ENDS, TRANSITIONS, StepPhase, WorkflowStatus
 
@@ -24,13 +24,14 @@ def ended(status: WorkflowStatus, epoch: int = 1) -> r.StatusChanged:
     return r.StatusChanged(status, epoch, 9.0)
 
 
-ASLEEP = Graph((StepSpec("x", "x", "", "m.x", Value(), kind=StepKind.SLEEP, seconds=7.0),), "x")
+ASLEEP = Graph((runs.sleeper("x", 7.0),), "x")
+TIMER = r.TimerSet("x", 1, 2.0, 9.0)
 
 IN_PHASE: dict[StepPhase, Callable[[], RunState]] = {
     P.WAITING: lambda: runs.state_of(graph("a x:a")),
     P.READY: lambda: runs.state_of(graph("x")),
     P.RUNNING: lambda: runs.state_of(graph("x"), [started("x")]),
-    P.SLEEPING: lambda: runs.state_of(ASLEEP, [r.TimerSet("x", 1, 2.0, 9.0)]),
+    P.SLEEPING: lambda: runs.state_of(ASLEEP, [TIMER]),
     P.EXPANDED: lambda: runs.state_of(graph("x"), [expanded("x", graph("x/a"))]),
     P.COMMITTED: lambda: runs.state_of(graph("x y:x"), [committed("x")]),
     P.FAILED: lambda: runs.state_of(graph("x y z:x,y"), [failed("x")]),
@@ -58,6 +59,25 @@ def test_a_record_of_a_step_stands_only_where_the_table_allows_it(name: str, pha
     else:
         with pytest.raises(Corrupt, match=rf"segment 2: .* x may not stand here: the step is {phase}"):
             fold.apply(state, 2, record)
+
+
+def test_only_a_step_that_sleeps_gets_a_timer_and_only_one() -> None:
+    with pytest.raises(Corrupt, match="the step does not sleep"):
+        runs.state_of(graph("x"), [TIMER])
+    with pytest.raises(Corrupt, match="the step is SLEEPING"):
+        runs.state_of(ASLEEP, [TIMER], [TIMER])
+
+
+def test_a_sleep_outlives_its_owner_and_is_no_lack_of_progress() -> None:
+    state = runs.state_of(ASLEEP, [TIMER], *([claimed(epoch)] for epoch in range(2, 9)))
+    assert (state.steps["x"].phase, state.steps["x"].due) == (P.SLEEPING, 9.0)
+    assert state.stalled == 0
+
+
+def test_deaths_of_steps_beside_a_sleep_are_counted() -> None:
+    both = Graph((runs.sleeper("x", 7.0), *graph("a").steps), "a")
+    state = runs.state_of(both, [TIMER, started("a")], [claimed(2)], [started("a", epoch=2)], [claimed(3)])
+    assert (state.stalled, state.culprits) == (2, ("a",))
 
 
 def in_status(status: WorkflowStatus) -> RunState:
