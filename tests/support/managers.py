@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from tests.support import runs
 from tests.support.fake_runner import FakeRunner, Script
+from workflow.engine.machine import MACHINE, Machine
 from workflow.engine.manager import Manager, Pace
 from workflow.engine.messages import Ended, RunAddress, StepTask
 from workflow.log.points import NO_POINTS, Points
@@ -48,9 +49,11 @@ class House:
     Attributes:
         inner: the store itself, which never fails.
         store: what managers get; a test has it fail.
+        machine: what managers run on.
     """
 
     clock: Clock = field(default_factory=Clock)
+    machine: Machine = MACHINE
     inner: MemoryStore = field(init=False)
     store: FailingStore = field(init=False)
 
@@ -70,7 +73,7 @@ class House:
         """A manager that began, and its runner; it leaves at the end of the block."""
         runner = FakeRunner(script) if script is not None else FakeRunner()
         me = Owner(manager=manager_id, incarnation=incarnation, address=f"manager-{manager_id}")
-        manager = Manager(self.store, me, runner, pace, points)
+        manager = Manager(self.store, me, runner, pace, points, self.machine)
         try:
             await manager.begin()
             yield manager, runner
@@ -115,7 +118,7 @@ def never(task: StepTask) -> None:
     """A script: no step ends by itself."""
 
 
-async def begun(house: House, manager: Manager, dag: str = "a b:a", **fields: Any) -> Created:
+async def begun(house: House, manager: Manager, dag: str | Graph = "a b:a", **fields: Any) -> Created:
     """A run that was started."""
     created = new_run(dag, **fields)
     house.keep_function(created)

@@ -60,6 +60,10 @@ def expanded(step_id: str, epoch: int, *members: Record) -> Record:
     return {"k": "StepExpanded", "step_id": step_id, "epoch": epoch, "graph": graph}
 
 
+def timer(step_id: str, epoch: int, due: float = 15.0) -> Record:
+    return {"k": "TimerSet", "step_id": step_id, "epoch": epoch, "at": 5.0, "due": due}
+
+
 def failed(step_id: str, epoch: int) -> Record:
     return {"k": "StepFailed", "step_id": step_id, "epoch": epoch, "error": RAISED}
 
@@ -199,6 +203,10 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "a tombstone": ("format", lambda it: it.created.update(k="Tombstone")),
     "a step that nobody made": ("steps", lambda it: it.put(4, started("z", 2))),
     "a DAG without an output": ("steps", lambda it: it.created["graph"].update(output="z")),
+    "a timer of a step that does not sleep": ("steps", lambda it: it.put(4, timer("b", 2))),
+    "a timer set twice": ("steps", lambda it: _asleep(it, timer("s", 1), timer("s", 1))),
+    "a timer of more than the sleep": ("steps", lambda it: _asleep(it, timer("s", 1, due=15.5))),
+    "a timer behind an outcome": ("I3", lambda it: _asleep(it, timer("s", 1), committed("s", 1), timer("s", 1))),
     "a start in a closed sub-DAG": ("steps", lambda it: _start_in_a_closed_sub_dag(it)),
     "a snapshot with another outcome": ("snapshot", lambda it: it.snapshot[2].update(committed("a", 1, b"other"))),
     "a snapshot with an outcome less": ("snapshot", lambda it: it.snapshot.pop()),
@@ -214,6 +222,20 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
 def _start_in_a_closed_sub_dag(it: Stored) -> None:
     it.log[4][0]["graph"]["steps"].append(spec("b/3"))
     it.put(10, started("b/3", 3))
+
+
+def _asleep(it: Stored, *records: Record) -> None:
+    sleeper = {"step_id": "s", "function": "", "args": {}, "parents": [], "kind": "SLEEP", "seconds": 10.0}
+    it.created["graph"]["steps"].insert(0, sleeper)
+    it.put(1, *records)
+
+
+def test_a_sleep_goes_on_over_epochs_and_begins_anew_only_behind_a_cancellation() -> None:
+    it = Stored()
+    _asleep(it, timer("s", 1))
+    it.put(6, canceled("s", 2), at=1)
+    it.put(8, timer("s", 3, due=14.0))
+    assert check(it.objects(), "w/1").end == "SUCCESSFUL"
 
 
 def test_what_is_right_passes_and_its_history_is_told() -> None:
