@@ -39,7 +39,9 @@ class Sky(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return super().time() + self.passed
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> TimerHandle:
+    def call_later(  # type: ignore[override]  # says less of the arguments, which it hands on as they are
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> TimerHandle:
         self.alarms += delay > LONG
         return super().call_later(delay, callback, *args, context=context)
 

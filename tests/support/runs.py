@@ -50,9 +50,9 @@ def graph(text: str, **options: StepOptions) -> Graph:
     return Graph(tuple(steps), steps[-1].step_id)
 
 
-def sleeper(step_id: str, seconds: float, options: StepOptions = StepOptions()) -> StepSpec:
+def sleeper(step_id: str, seconds: float, **fields: Any) -> StepSpec:
     """A step that sleeps."""
-    return StepSpec(step_id, step_id, "", "module.sleep", Value(), (), options, kind=StepKind.SLEEP, seconds=seconds)
+    return StepSpec(step_id, step_id, "", "module.sleep", Value(), kind=StepKind.SLEEP, seconds=seconds, **fields)
 
 
 def created(dag: Graph, workflow_id: str = "w", n: int = 1, run_uuid: str = "run-1", **fields: Any) -> r.Created:

@@ -53,7 +53,7 @@ def dags(draw: st.DrawFn, parent: str = "") -> Graph:
             catch_exceptions=draw(st.booleans()), checkpoint=draw(st.sampled_from([False, None, True]))
         )
         if not parents and draw(st.integers(0, 3)) == 3:
-            steps.append(runs.sleeper(step_id, 7.0, options))
+            steps.append(runs.sleeper(step_id, 7.0, options=options))
         else:
             steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", runs.value(step_id), tuple(sorted(parents)), options))
     return Graph(tuple(steps), step_ids[-1])

@@ -1,0 +1,275 @@
+"""`sleep` and `wait_for_event` on a real Ray: what arrives, what a kill repeats and what it does not, what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import workflow
+from tests.support import invariants
+from tests.support.drivers import ROOT, Tree, driver
+from tests.support.marks import Marks
+from tests.support.waiting import eventually, until
+from workflow import WorkflowStatus
+from workflow.engine import managers
+from workflow.errors import Invalid, WrongType
+from workflow.event_listener import EventListener, TimerListener
+from workflow.model import records as r
+from workflow.store import Store
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+WAITS = 50
+
+
+class Gate(EventListener):
+    """Its event is there once a gate is open."""
+
+    async def poll_for_event(self, marks: Marks, name: str) -> tuple[Marks, str]:
+        marks.started(f"poll {name}")
+        try:
+            await eventually((Path(marks.folder) / f"gate-{name}").exists, timeout=300.0)
+        except asyncio.CancelledError:
+            marks.started(f"canceled {name}")
+            raise
+        return marks, name
+
+    async def event_checkpointed(self, event: tuple[Marks, str]) -> None:
+        marks, name = event
+        marks.started(f"checkpointed {name}")
+        await eventually((Path(marks.folder) / "gate-checkpoint").exists, timeout=300.0)
+
+
+class Deadly(EventListener):
+    """Takes its process along, once the other listener waits there, too."""
+
+    async def poll_for_event(self, marks: Marks) -> str:
+        await eventually(lambda: marks.starts()["poll paid"])
+        marks.started("deadly")
+        if marks.starts()["deadly"] == 1:
+            os._exit(1)
+        return "survived"
+
+
+class Flaky(EventListener):
+    """Raises in its first tries."""
+
+    async def poll_for_event(self, marks: Marks, failures: int) -> str:
+        marks.started("poll")
+        if marks.starts()["poll"] <= failures:
+            raise ValueError("not today")
+        return "at last"
+
+
+@workflow.step
+def name_of(event: tuple[Marks, str]) -> str:
+    return event[1]
+
+
+@workflow.step
+def made(text: str) -> str:
+    return text
+
+
+@workflow.step
+def joined(*parts: Any) -> list[Any]:
+    return list(parts)
+
+
+@pytest.fixture
+def opened(marks: Marks) -> Marks:
+    """Marks whose gate of `event_checkpointed` is open."""
+    marks.open("checkpoint")
+    return marks
+
+
+def kill_the_manager(store: Store) -> None:
+    manager = managers.find(f"manager-{managers.fingerprint(store.url)}")
+    assert manager is not None
+    ray.kill(manager, no_restart=False)
+
+
+def written(store: Store, wid: str, kind: type[r.Record]) -> list[Any]:
+    return [each.record for each in invariants.log_of(store, wid) if isinstance(each.record, kind)]
+
+
+def epochs(store: Store, wid: str) -> int:
+    return 1 + len(written(store, wid, r.Claimed))
+
+
+def test_an_event_arrives_and_is_told_to_be_stored(opened: Marks, wid: str, store: Store) -> None:
+    """The arguments are other steps' outcomes, as any step's."""
+    waiting = name_of.step(workflow.wait_for_event(Gate, opened, name=made.step("paid"))).run_async(wid)
+    opened.wait_started("poll paid")
+    assert opened.starts()["checkpointed paid"] == 0
+    opened.open("paid")
+    assert ray.get(waiting) == "paid"
+    assert opened.order() == ["poll paid", "checkpointed paid"]
+    invariants.check(store, wid)
+
+
+def test_the_timer_of_ray(wid: str) -> None:
+    assert workflow.wait_for_event(TimerListener, 0.0).run(wid) is None
+
+
+@pytest.mark.parametrize(
+    ("failures", "options", "expected"),
+    [
+        pytest.param(2, {"max_retries": 3}, "at last", id="tried again"),
+        pytest.param(0, {"catch_exceptions": True}, ("at last", None), id="nothing to catch"),
+    ],
+)
+def test_a_listener_is_tried_and_caught_as_a_step(
+    marks: Marks, wid: str, failures: int, options: dict[str, Any], expected: Any
+) -> None:
+    assert workflow.wait_for_event(Flaky, marks, failures).options(**options).run(wid) == expected
+    assert marks.starts()["poll"] == failures + 1
+
+
+def test_what_a_listener_raises_is_caught(marks: Marks, wid: str) -> None:
+    value, error = workflow.wait_for_event(Flaky, marks, 9).options(catch_exceptions=True).run(wid)  # type: ignore[misc]
+    assert value is None
+    assert isinstance(error, ValueError)
+
+
+def test_what_a_listener_raises_fails_the_run(marks: Marks, wid: str) -> None:
+    with pytest.raises(ValueError, match="not today"):
+        workflow.wait_for_event(Flaky, marks, 9).run(wid)
+    assert workflow.get_status(wid) == WorkflowStatus.FAILED
+
+
+def test_a_killed_manager_polls_anew_but_never_again_for_an_event_that_is_stored(
+    marks: Marks, wid: str, store: Store
+) -> None:
+    waiting = name_of.step(workflow.wait_for_event(Gate, marks, "paid")).run_async(wid)
+    marks.wait_started("poll paid")
+    kill_the_manager(store)
+    marks.wait_started("poll paid", times=2)
+
+    marks.open("paid")
+    marks.wait_started("checkpointed paid")
+    assert len(invariants.committed(store, wid)) == 1, "the event is stored before its listener hears of that"
+    kill_the_manager(store)
+    marks.wait_started("checkpointed paid", times=2)
+
+    marks.open("checkpoint")
+    assert workflow.get_output(wid) == "paid"
+    assert marks.starts()["poll paid"] == 2
+    del waiting
+    invariants.check(store, wid)
+
+
+def test_a_lost_host_of_listeners_is_nobodys_failure(opened: Marks, wid: str, store: Store) -> None:
+    beside = name_of.step(workflow.wait_for_event(Gate, opened, "paid"))
+    waiting = joined.step(beside, workflow.wait_for_event(Deadly, opened)).run_async(wid)
+    opened.wait_started("poll paid", times=2)
+    opened.open("paid")
+    assert ray.get(waiting) == ["paid", "survived"]
+    assert epochs(store, wid) == 1
+    assert not written(store, wid, r.StepFailed)
+    invariants.check(store, wid)
+
+
+def test_many_waits_hold_no_cpu_and_no_place(opened: Marks, wid: str) -> None:
+    waits = [workflow.wait_for_event(Gate, opened, f"e{number}") for number in range(WAITS)]
+    run = joined.step(*[name_of.step(each) for each in waits], workflow.sleep(0.1)).run_async(wid)
+    for number in range(WAITS):
+        opened.wait_started(f"poll e{number}")
+    assert made.step("beside them").run() == "beside them"
+    until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
+    for number in range(WAITS):
+        opened.open(f"e{number}")
+    assert ray.get(run) == [*(f"e{number}" for number in range(WAITS)), None]
+
+
+def test_cancel_stops_a_wait_and_a_sleep(marks: Marks, wid: str, store: Store) -> None:
+    joined.step(workflow.wait_for_event(Gate, marks, "never"), workflow.sleep(86_400)).run_async(wid)
+    marks.wait_started("poll never")
+    until(lambda: written(store, wid, r.TimerSet))
+    workflow.cancel(wid)
+    marks.wait_started("canceled never")
+    assert workflow.get_status(wid) == WorkflowStatus.CANCELED
+    invariants.check(store, wid)
+
+
+def test_a_sleep_gives_nothing(wid: str, store: Store) -> None:
+    assert workflow.sleep(0.5).run(wid) is None
+    (slept,) = written(store, wid, r.StepCommitted)
+    assert slept.ended - slept.started >= 0.5
+    assert workflow.get_metadata(wid, "workflow.waits.sleep")["stats"]["start_time"] == slept.started
+
+
+def test_a_sleep_goes_on_over_the_death_of_its_manager(wid: str, store: Store) -> None:
+    waiting = joined.step(workflow.sleep(3.0)).run_async(wid)
+    (timer,) = until(lambda: written(store, wid, r.TimerSet))
+    kill_the_manager(store)
+    until(lambda: epochs(store, wid) == 2)
+    assert workflow.get_output(wid) == [None]
+    assert written(store, wid, r.TimerSet) == [timer]
+    slept = written(store, wid, r.StepCommitted)[0]
+    assert slept.started == timer.at
+    assert slept.ended >= timer.due
+    del waiting
+    invariants.check(store, wid)
+
+
+def test_waits_in_a_dynamic_workflow(opened: Marks, wid: str, store: Store) -> None:
+    opened.open("paid")
+
+    @workflow.step(checkpoint=False)
+    def waits(marks: Marks) -> Any:
+        return joined.step(workflow.sleep(0.01), name_of.step(workflow.wait_for_event(Gate, marks, "paid")))
+
+    assert joined.step(waits.step(opened)).run(wid) == [[None, "paid"]]
+    invariants.check(store, wid)
+
+
+class Blocking(EventListener):
+    def poll_for_event(self) -> None:  # type: ignore[override]
+        """Not `async def`."""
+
+
+@pytest.mark.parametrize(
+    ("listener", "why"),
+    [
+        pytest.param(dict, "a subclass of workflow.EventListener", id="another class"),
+        pytest.param(TimerListener(), "a subclass of workflow.EventListener", id="an instance"),
+        pytest.param(Blocking, "must be an `async def`", id="a plain method"),
+    ],
+)
+def test_what_is_no_listener_is_refused(listener: Any, why: str) -> None:
+    with pytest.raises(WrongType, match=why):
+        workflow.wait_for_event(listener)
+
+
+def test_arguments_and_options_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(Invalid, match="TimerListener.poll_for_event: too many"):
+        workflow.wait_for_event(TimerListener, 1, 2)
+    with pytest.raises(Invalid, match="a wait has no option num_cpus"):
+        workflow.sleep(1.0).options(num_cpus=1)
+    with pytest.raises(Invalid, match="finite"):
+        workflow.sleep(float("inf"))
+    with pytest.raises(WrongType, match="a number of seconds"):
+        workflow.sleep("1")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """The page's example as a script."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "events.md").read_text(), flags=re.DOTALL)
+    path = tmp_path / "order.py"
+    path.write_text(code)
+    return path
+
+
+def test_the_example_of_the_page_runs(example: Path, folder: Path, ray_outside: tuple[Tree, str]) -> None:
+    where = {"RAYWORKFLOW_STORAGE": str(folder), "RAY_ADDRESS": ray_outside[1]}
+    with driver(example, **where) as script:
+        assert "shipped, paid 7" in script.printed("shipped")
+        assert script.ended() == 0
