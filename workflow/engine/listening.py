@@ -79,19 +79,19 @@ class Listening:
 
     def _answered(self, host: Any, wait: _Wait, result: StepResult | None) -> None:
         key = _key(wait)
-        if result is None and host is self._host:
-            self._host = None
-            self._lost += 1
-            logger.warning("the host of event listeners is lost; %d waits begin anew", len(self._waits))
-        if self._waits.get(key) is not wait:
+        if self._waits.get(key) is not wait:  # it was stopped, which says nothing of its host
             return
-        if result is None:
-            pause = min(FIRST_PAUSE * 2 ** (self._lost - 1), LONGEST_PAUSE)
-            asyncio.get_running_loop().call_later(pause, self._hand, wait)
-        else:
+        if result is not None:
             self._lost = 0
             del self._waits[key]
             wait.run.step_done(wait.task.step_id, wait.task.number, result)
+            return
+        if host is self._host:
+            self._host = None
+            self._lost += 1
+            logger.warning("the host of event listeners is lost; %d waits begin anew", len(self._waits))
+        pause = min(FIRST_PAUSE * 2 ** (self._lost - 1), LONGEST_PAUSE)
+        asyncio.get_running_loop().call_later(pause, self._hand, wait)
 
 
 def _key(wait: _Wait) -> Key:
