@@ -17,8 +17,9 @@ from workflow.engine.messages import StepResult, StepTask
 from workflow.engine.run_loop import RunLoop
 
 FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 30.0
 """Seconds before waits are handed to the next host; doubled with each host that is lost and has answered nothing."""
+
+DOUBLINGS: Final = 6
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Listening:
             self._host = None
             self._lost += 1
             logger.warning("the host of event listeners is lost; %d waits begin anew", len(self._waits))
-        pause = min(FIRST_PAUSE * 2 ** (self._lost - 1), LONGEST_PAUSE)
+        pause = FIRST_PAUSE * 2 ** min(max(self._lost - 1, 0), DOUBLINGS)
         asyncio.get_running_loop().call_later(pause, self._hand, wait)
 
 
