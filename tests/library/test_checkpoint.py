@@ -105,7 +105,8 @@ def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks,
         marks.started("held")
         return os.getpid(), np.ones(LARGE)
 
-    @workflow.step(num_cpus=0.5)
+    # A process of its own for certain: that of the first step is free again after a while.
+    @workflow.step(num_cpus=0.5, runtime_env={"env_vars": {"PROCESS": "another"}})
     def kills(marks: Marks, value: Any) -> str:
         marks.started("kills")
         os.kill(value[0], signal.SIGKILL)
