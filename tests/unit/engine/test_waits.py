@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import workflow
 from tests.support import runs
-from workflow.engine import code
+from tests.support.fake_runner import returned
+from tests.support.managers import House, begun, never
+from tests.support.waiting import eventually
+from workflow.engine import code, run_loop
 from workflow.engine.encoding import Encoder
 from workflow.event_listener import TimerListener
 from workflow.log.run_log import RunLog
@@ -57,6 +62,25 @@ def test_options_of_a_wait_are_added_up() -> None:
     assert (told.name, told.options.metadata) == ("alarm", '{"k": 1}')
     assert (poll.options.max_retries, told.options.max_retries) == (3, 3)
     assert poll.options.metadata == "{}"
+
+
+def test_waits_take_no_places_from_steps_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_loop, "MOST_IN_FLIGHT", 1)
+    *steps, last = runs.graph("e1 t1 e2 t2 e3 z:e1,t1,e2,t2,e3").steps
+    waits = [replace(step, kind=StepKind.EVENT) if step.step_id.startswith("e") else step for step in steps]
+    dag = Graph((*waits, last), "z")
+
+    async def play() -> None:
+        house = House()
+        async with house.manager(script=never) as (manager, runner):
+            await begun(house, manager, dag)
+            await eventually(lambda: len(runner.tries) == 4)
+            assert runner.started == ["e1", "e2", "e3", "t1"]
+            runner.of("e2").answer(returned())
+            runner.of("t1").answer(returned())
+            await eventually(lambda: runner.started[4:] == ["t2"])
+
+    asyncio.run(play())
 
 
 def test_a_negative_sleep_is_none() -> None:
