@@ -57,32 +57,33 @@ def make_trip_id(origin: str, dest: str, dates: list[str]) -> str:
 
 
 @step(num_cpus=HALF)
-def fetch_prices(origin: str, dest: str) -> Any:
-    """The price list, as a Ray object: the steps that take it get a reference, and its content is stored once."""
+def fetch_prices(origin: str, dest: str) -> dict[str, Any]:
+    """The price list, a Ray object inside a value: who takes it gets a reference, and its content is stored once."""
     work("fetch_prices", 1)
-    return ray.put({"flight": 120 + 7 * len(origin + dest), "night": 95, "car": 210, "seat": 15, "table": 60})
+    prices = {"flight": 120 + 7 * len(origin + dest), "night": 95, "car": 210, "seat": 15, "table": 60}
+    return {"list": ray.put(prices)}
 
 
 @step(num_cpus=HALF)
-def book_flight(name: str, origin: str, dest: str, date: str, prices: Any) -> Booking:
+def book_flight(name: str, origin: str, dest: str, date: str, prices: dict[str, Any]) -> Booking:
     """Both flights are booked side by side."""
     work(name, 1.5)
-    return {"what": f"flight {origin}-{dest} on {date}", "price": ray.get(prices)["flight"]}
+    return {"what": f"flight {origin}-{dest} on {date}", "price": ray.get(prices["list"])["flight"]}
 
 
 @step(num_cpus=HALF, max_retries=3)
-def book_hotel(trip: str, dest: str, dates: list[str], prices: Any) -> Booking:
+def book_hotel(trip: str, dest: str, dates: list[str], prices: dict[str, Any]) -> Booking:
     """The hotel's service drops the first call of every trip."""
     if work("book_hotel", 2) == 0:
         raise ConnectionError(f"the hotel in {dest} hung up on trip {trip}")
-    return {"what": f"hotel in {dest}, {' to '.join(dates)}", "price": 3 * ray.get(prices)["night"]}
+    return {"what": f"hotel in {dest}, {' to '.join(dates)}", "price": 3 * ray.get(prices["list"])["night"]}
 
 
 @step(num_cpus=HALF)
-def rent_car(trip: str, dest: str, prices: Any) -> Booking:
+def rent_car(trip: str, dest: str, prices: dict[str, Any]) -> Booking:
     """A car for trip `trip`."""
     work("rent_car", 1.5)
-    return {"what": f"car in {dest}, reservation {trip}", "price": ray.get(prices)["car"]}
+    return {"what": f"car in {dest}, reservation {trip}", "price": ray.get(prices["list"])["car"]}
 
 
 @step(num_cpus=HALF)
