@@ -217,10 +217,12 @@ class OwnedRuns:
     async def _run(self, loop: RunLoop, end: asyncio.Future[Ended], claimed: bool) -> None:
         created, me = loop.state.created, self._tools.me
         owned = OwnedRun(created.workflow_id, created.n, created.run_uuid)
+        at_end: RunState | None = None
         try:
             if claimed:
                 await self._patiently(lambda: self._tools.inbox.look(loop))
             ended = await loop.run()
+            at_end = loop.state
             await self._patiently(lambda: self._close(loop, ended))
             end.set_result(ended)
             if ended.status is WorkflowStatus.FAILED:  # no end for ever: another manager may resume it
@@ -244,16 +246,20 @@ class OwnedRuns:
             self.used()
             self._remember_fewer_ends()
         if owned.run_uuid not in self.owes_goodbye:
-            await self._patiently(lambda: self._let_go(owned, loop.log))
+            await self._patiently(lambda: self._let_go(owned, loop.log, at_end))
 
-    async def _let_go(self, owned: OwnedRun, log: RunLog) -> None:
-        """Forget a run that is over, or another's. What a later incarnation of this manager claimed is that one's."""
+    async def _let_go(self, owned: OwnedRun, log: RunLog, at_end: RunState | None) -> None:
+        """Forget a run that is over, or another's. What a later incarnation of this manager claimed is that one's.
+
+        Args:
+            at_end: what is stored up to the run's end, where it came to one: only what lies behind is read.
+        """
         async with self._alone(owned.run_uuid):
             if owned.run_uuid in self.live:
                 return
             try:
                 await self._in_thread(lambda: naming.check_named(self._store, log.created))
-                state = await self._in_thread(log.replay)
+                state = await self._in_thread(lambda: log.now(at_end))
             except Superseded as error:
                 logger.info("run %s: %s", owned.run_uuid, error)
             else:

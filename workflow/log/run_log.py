@@ -141,6 +141,13 @@ class RunLog:
         self.catch_up(state)
         return state
 
+    def now(self, known: RunState | None) -> RunState:
+        """The run's state now, going on from what is known of it; see `replay` and `catch_up`."""
+        if known is None:
+            return self.replay()
+        self.catch_up(known)
+        return known
+
     def catch_up(self, state: RunState) -> bool:
         """Fold in the segments written since; returns whether there were any. One GET where there are none."""
         moved = False
@@ -150,11 +157,12 @@ class RunLog:
         return moved
 
     def fold(self, state: RunState, seq: int, records: Sequence[Record]) -> None:
-        """Fold one segment's records in, reading the DAGs that lie in blobs."""
-        for record in records:
-            graph = None
-            if isinstance(record, StepExpanded):
-                graph = self.blobs.load_graph(record.graph, record.graph_blob)
+        """Fold one segment's records in: all of them, or none where a DAG that lies in a blob cannot be read."""
+        graphs = [
+            self.blobs.load_graph(record.graph, record.graph_blob) if isinstance(record, StepExpanded) else None
+            for record in records
+        ]
+        for record, graph in zip(records, graphs, strict=True):
             fold.apply(state, seq, record, graph)
 
     def write_snapshot(self, seq: int, records: Sequence[Record]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,11 @@ from workflow.model import records as r
 from workflow.model.records import Tombstone
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run, status_of
+from workflow.store.instrumented import InstrumentedStore
+from workflow.testing.failing import FailingStore
+
+RARE = replace(FAST, heartbeat=60.0, bell=60.0, fence=60.0)
+"""The regular work of a manager stays out of what is counted."""
 
 
 @pytest.fixture
@@ -49,6 +55,17 @@ async def test_a_finished_run_leaves_its_log_its_name_and_one_index_entry(house:
     assert house.keys("index/") == ["index/SUCCESSFUL/w"]
     assert house.keys("doorbell/") == []
     assert house.keys("managers/") == []
+
+
+async def test_a_finished_run_is_not_read_again(house: House) -> None:
+    counted = InstrumentedStore(house.inner)
+    house.store = FailingStore(counted)
+    chain = " ".join(["s0", *(f"s{i}:s{i - 1}" for i in range(1, 50))])
+    async with house.manager(pace=RARE) as (manager, _):
+        await finish(house, manager, new_run(chain))
+        await eventually(lambda: not house.keys("owned/"))
+    assert counted.counts()["create"].calls > 50
+    assert counted.counts()["get"].calls < 10
 
 
 async def test_a_second_wait_and_a_wait_long_after_give_the_same_end(

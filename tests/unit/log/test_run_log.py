@@ -8,13 +8,14 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import committed, expanded, started
-from workflow.errors import Corrupt
+from workflow.errors import Corrupt, StoreUnavailable
 from workflow.log import naming
 from workflow.log.blobs import INLINE
 from workflow.log.run_log import RunLog
 from workflow.model import snapshot
 from workflow.reading import Follower
 from workflow.store.memory import MemoryStore
+from workflow.testing.failing import FailingStore
 
 DAG = runs.graph("a b:a c:b")
 
@@ -103,6 +104,19 @@ def test_a_large_dag_lies_in_a_blob_and_folds_from_there(log: RunLog) -> None:
     record = expanded("a", wide)
     log.append(1, [type(record)(record.step_id, 1, None, blob)])
     assert len(log.replay().steps) == 2_003
+
+
+def test_an_outage_while_a_segment_is_folded_leaves_nothing_half_folded(log: RunLog) -> None:
+    _, blob = log.blobs.keep_graph(runs.graph(" ".join(f"a/{i}" for i in range(2_000))))
+    log.append(1, [started("a"), type(expanded("a", DAG))("a", 1, None, blob)])
+    store = FailingStore(log.store)
+    shaky = RunLog(store, log.created)
+    state = shaky.begin()
+    store.fail("get", key="/blobs/")
+    with pytest.raises(StoreUnavailable):
+        shaky.catch_up(state)
+    shaky.catch_up(state)
+    assert runs.picture(state) == runs.picture(log.replay())
 
 
 def test_a_follower_gives_the_same_object_until_something_changes(log: RunLog) -> None:
