@@ -167,7 +167,11 @@ def delete_run(store: Store, workflow_id: str, *, n: int, actor: Actor) -> None:
         if not (isinstance(named, Tombstone) and named.reason in NO_RUN):
             gone = Tombstone(workflow_id, n + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), actor.uid)
             naming.write_name(store, gone)
-    for info in store.list(f"{keys.runs(workflow_id)}{n}-"):
+    folder = f"{keys.runs(workflow_id)}{n}-"
+    for info in store.list(folder):
+        run_uuid, kind, last = info.key.removeprefix(folder).split("/")
+        if kind == "inbox":
+            store.delete(keys.bell(run_uuid, last))
         store.delete(info.key)
 
 

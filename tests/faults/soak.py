@@ -1,4 +1,4 @@
-"""Many seeds of the simulation, in two processes; prints what happened in them, and the seeds that failed.
+"""Many seeds of the simulation, half of them with waits, in two processes; prints what happened, and what failed.
 
 python -m tests.faults.soak --seeds 10000
 """
@@ -10,14 +10,15 @@ import multiprocessing
 import sys
 from collections import Counter
 
-from tests.support.simulation.seeds import Report, simulate
+from tests.support.simulation.seeds import WAITS_FROM, Report, simulate
 
 
 def main() -> int:
     """The exit code: 1 where a seed failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10_000)
-    seeds = range(parser.parse_args().seeds)
+    half = parser.parse_args().seeds // 2
+    seeds = [*range(half), *range(WAITS_FROM, WAITS_FROM + half)]
     counts: Counter[str] = Counter()
     failed: list[Report] = []
     with multiprocessing.Pool(2) as pool:

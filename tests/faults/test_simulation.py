@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.simulation.seeds import simulate
+from tests.support.simulation.seeds import WAITS_FROM, simulate
 
 NAMED_SEEDS = {
     20: "nobody says goodbye for a run that was deleted",
@@ -20,8 +20,10 @@ NAMED_SEEDS = {
     1862: "who waits for a deleted run learns that it was deleted",
     2157: "who waits for a deleted run learns that it was deleted, once more",
     2768: "no bell is left of a request whose key was removed by a manager that then died",
+    1_000_395: "a run that ends while the next incarnation takes it up leaves nothing of what was asked of it",
+    1_001_952: "who deletes a run also removes the bells that were rung for it",
 }
-SEEDS = range(300)
+SEEDS = [*range(150), *range(WAITS_FROM, WAITS_FROM + 150)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

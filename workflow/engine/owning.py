@@ -133,7 +133,7 @@ class OwnedRuns:
             await self._in_thread(lambda: naming.note_owned(self._store, self._tools.me.manager, owned))
             try:
                 await self._claim(named, request)
-            except (Ownership, WorkflowConflict):
+            except Ownership:  # where it has ended, it stays loose: its hints may have to be put right
                 await self._forget(owned)
                 raise
 
@@ -180,6 +180,9 @@ class OwnedRuns:
             await self._claim(named, ClaimRequest(owned.workflow_id, owned.n, state.owner.uid, state.owner.attempt))
         except (Ownership, WorkflowConflict) as error:
             logger.warning("run %s is not taken up again: %s", owned.run_uuid, error)
+            state = await self._in_thread(log.replay)
+            if state.ended:  # meanwhile, by the hand of an earlier incarnation that may be dead by now
+                await self._put_right(log, state.status)
             return False
         return True
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -58,8 +59,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships 
 
     def reducer_override(self, obj: Any) -> Any:
         """Pickle's hook: ours first, then cloudpickle's."""
+        if isinstance(obj, CodeType):
+            return self._with_its_file(obj)
         reduced = self._reduce(obj)
         return super().reducer_override(obj) if reduced is None else reduced
+
+    def _with_its_file(self, code: CodeType) -> tuple[Any, ...]:
+        """cloudpickle 3.1.3 forgets where code was written; the tracebacks of steps are to show it."""
+        make, args = self.dispatch_table[CodeType](code)
+        return make, tuple(code.co_filename if arg == "<dynamic-code>" else arg for arg in args)
 
 
 _environment = threading.local()

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 
 from tests.support.runs import FUNCTION
 from workflow.model import ids
-from workflow.model.graph import Graph, StepOptions, StepSpec, Value
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
 
 DEEPEST = 3
 ALWAYS = 99
+SLEPT = pickle.dumps(None)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Behaviour:
         bad: a step of that DAG raises for ever.
         tail: how often it returns just one step like itself before it returns a value.
         depth: dynamic steps around it.
+        waits: the DAG that it returns may hold sleeps and events.
     """
 
     fails: int = 0
@@ -41,10 +44,14 @@ class Behaviour:
     bad: bool = False
     tail: int = 0
     depth: int = 0
+    waits: bool = False
 
     def encoded(self) -> Value:
         """As the arguments of a step."""
-        data = json.dumps(asdict(self)).encode()
+        told = asdict(self)
+        if not self.waits:
+            del told["waits"]  # seeds without waits keep their bytes
+        data = json.dumps(told).encode()
         return Value(inline=data, size=len(data))
 
     def sub_dag(self, step_id: str) -> Graph | None:
@@ -54,7 +61,7 @@ class Behaviour:
             after = Behaviour(tail=self.tail - 1, size=self.size, depth=self.depth + 1)
             return Graph((_spec(child, (), after, StepOptions()),), child)
         if self.expands:
-            return dag(Random(self.expands), step_id, self.depth + 1, bad=self.bad)
+            return dag(Random(self.expands), step_id, self.depth + 1, bad=self.bad, waits=self.waits)
         return None
 
 
@@ -63,7 +70,9 @@ def behaviour_of(args: bytes) -> Behaviour:
     return Behaviour(**json.loads(args))
 
 
-def dag(chance: Random, parent: str = "", depth: int = 0, *, bad: bool = False, heals: int = 0) -> Graph:
+def dag(
+    chance: Random, parent: str = "", depth: int = 0, *, bad: bool = False, heals: int = 0, waits: bool = False
+) -> Graph:
     """A DAG, all of whose steps lead to the last.
 
     Args:
@@ -72,6 +81,7 @@ def dag(chance: Random, parent: str = "", depth: int = 0, *, bad: bool = False, 
         depth: dynamic steps around it.
         bad: one of its steps raises for ever, and nothing in it catches that.
         heals: one of its steps raises that often, whatever is tried.
+        waits: it may hold sleeps and events.
     """
     size = chance.randint(1, 7 if not depth else 4)
     step_ids = ids.place(parent, [chance.choice("ab") for _ in range(size)])
@@ -87,7 +97,8 @@ def dag(chance: Random, parent: str = "", depth: int = 0, *, bad: bool = False, 
             does, options = Behaviour(fails=ALWAYS if bad else 0, heals=heals, depth=depth), StepOptions()
         else:
             does, options = _draw(chance, depth)
-        steps.append(_spec(step_id, tuple(sorted(parents)), does, options))
+        spec = _spec(step_id, tuple(sorted(parents)), does, options)
+        steps.append(_waiting(chance, spec, does) if waits and index != culprit else spec)
     return Graph(tuple(steps), step_ids[-1])
 
 
@@ -114,6 +125,24 @@ def _draw(chance: Random, depth: int) -> tuple[Behaviour, StepOptions]:
 
 def _spec(step_id: str, parents: tuple[str, ...], does: Behaviour, options: StepOptions) -> StepSpec:
     return StepSpec(step_id, step_id, FUNCTION, "module.step", does.encoded(), parents, options)
+
+
+def _waiting(chance: Random, spec: StepSpec, does: Behaviour) -> StepSpec:
+    """The step, or a wait in its place."""
+    kind = chance.random()
+    if kind < 0.3 and not spec.parents:
+        return StepSpec(
+            spec.step_id,
+            spec.name,
+            "",
+            "module.sleep",
+            Value(),
+            kind=StepKind.SLEEP,
+            seconds=chance.choice((0.0, 0.5, 10.0, 60.0)),
+        )
+    if does.expands:
+        return replace(spec, args=replace(does, waits=True).encoded())
+    return replace(spec, kind=StepKind.EVENT) if kind < 0.5 and not does.tail else spec
 
 
 @dataclass(frozen=True)
@@ -160,6 +189,8 @@ def oracle(graph: Graph) -> Seen:
 
 
 def _outcome(spec: StepSpec, inputs: Sequence[Seen]) -> Seen:
+    if spec.kind is StepKind.SLEEP:
+        return Seen(SLEPT)
     assert spec.args.inline is not None
     does, catches = behaviour_of(spec.args.inline), spec.options.catch_exceptions
     below = does.sub_dag(spec.step_id)

@@ -29,6 +29,9 @@ from tests.support.simulation.world import World
 CALM_SECONDS = 900.0
 """Within which each run must end, once nothing is done to anybody any more."""
 
+WAITS_FROM = 1_000_000
+"""Seeds from here on also draw sleeps and events. Those below were there first, and keep what they found."""
+
 QUIET_SECONDS = 60.0
 """Behind the last end, after which nothing that was only for the way may be left in the store."""
 
@@ -62,7 +65,7 @@ def simulate(seed: int) -> Report:
     with _apart(seed) as world:
         try:
             with _in_virtual_time(world, seed):
-                problems = world.loop.run(_life(world), deadline=5_000.0)
+                problems = world.loop.run(_life(world, seed >= WAITS_FROM), deadline=5_000.0)
         except Stuck as stuck:
             problems = [f"stuck: {stuck}"]
         problems = world.watch.broken[:3] + problems
@@ -118,12 +121,12 @@ def _in_virtual_time(world: World, seed: int) -> Iterator[None]:
         yield
 
 
-async def _life(world: World) -> list[str]:
+async def _life(world: World, waits: bool) -> list[str]:
     chance = world.chance
     _draw_weather(world)
     for name in ("east", "west", "south")[: chance.choice((2, 2, 3))]:
         world.add_cluster(name)
-    wanted = [_draw_run(chance, f"w{number}") for number in range(chance.choice((1, 1, 2)))]
+    wanted = [_draw_run(chance, f"w{number}", waits) for number in range(chance.choice((1, 1, 2)))]
     for each in wanted:
         Driver(world, each).begin()
     outsider = Outsider(world)
@@ -152,9 +155,10 @@ def _draw_weather(world: World) -> None:
     world.labour.deaths = chance.choice((0.0, 0.0, 0.1, 0.4))
 
 
-def _draw_run(chance: Random, workflow_id: str) -> Wanted:
+def _draw_run(chance: Random, workflow_id: str, waits: bool) -> Wanted:
     kind = chance.random()
-    graph = plans.dag(chance, bad=kind < 0.06, heals=chance.randint(1, 2) if 0.06 <= kind < 0.14 else 0)
+    heals = chance.randint(1, 2) if 0.06 <= kind < 0.14 else 0
+    graph = plans.dag(chance, bad=kind < 0.06, heals=heals, waits=waits)
     return Wanted(
         workflow_id, graph, uid=chance.choice(("", "", "object-1")), max_resumes=chance.choice((-1, -1, -1, 0, 2))
     )

@@ -24,6 +24,7 @@ class Seen:
         gives: the output of a sub-DAG -> the dynamic step that gets its outcome.
         begun: (epoch, step id) of all that was handed to a worker.
         end: the record that ended it, while it stands.
+        due: when a sleep may be over at the earliest.
     """
 
     epoch: int = 1
@@ -32,6 +33,7 @@ class Seen:
     gives: dict[str, str] = field(default_factory=dict)
     begun: list[tuple[int, str]] = field(default_factory=list)
     end: dict[str, Any] | None = None
+    due: dict[str, float] = field(default_factory=dict)
 
 
 class Watch:
@@ -87,7 +89,12 @@ class Watch:
                 data = objects.get(f"{folder}/blobs/{record['graph_blob']}")
                 graph = json.loads(data) if data is not None else {"output": ""}
             run.gives[graph["output"]] = step_id
+        elif kind == "TimerSet":
+            run.due.setdefault(step_id, record["due"])
         elif kind == "StepCommitted":
+            early = run.due.get(step_id, 0.0) - record.get("ended", 0.0)
+            if early > 0.001:
+                self.broken.append(f"sleep: {step_id!r} woke {early} s early")
             run.done[step_id] = record["epoch"]
             while step_id:
                 run.outcomes.add(step_id)

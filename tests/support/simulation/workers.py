@@ -16,7 +16,7 @@ from workflow.engine.run_loop import RunLoop
 from workflow.errors import StoreUnavailable
 from workflow.log.blobs import Blobs
 from workflow.log.paths import RunPaths
-from workflow.model.graph import Value
+from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import StepState
 
@@ -65,7 +65,8 @@ class SimulatedRunner:
         labour.disk.count("tries")
         key = (task.run.run_uuid, task.step_id)
         self._trying[key] = labour.disk.loop.spawn(
-            self._workers, self._try(run, task, step.catcher is None and not step.spec.options.catch_exceptions)
+            self._workers,
+            self._try(run, task, step.spec.kind, step.catcher is None and not step.spec.options.catch_exceptions),
         )
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
@@ -76,7 +77,7 @@ class SimulatedRunner:
                 self._labour.disk.count("tries stopped")
                 trying.cancel()
 
-    async def _try(self, run: RunLoop, task: StepTask, uncaught: bool) -> None:
+    async def _try(self, run: RunLoop, task: StepTask, kind: StepKind, uncaught: bool) -> None:
         labour, chance = self._labour, self._labour.chance
         deaths = 0
         while True:
@@ -84,7 +85,7 @@ class SimulatedRunner:
             if labour.deaths and chance.random() < labour.deaths and (deaths < MOST_DEATHS or uncaught):
                 deaths += 1
                 labour.disk.count("workers died")
-                if deaths <= MOST_DEATHS:
+                if deaths <= MOST_DEATHS or kind is StepKind.EVENT:  # a listener is made anew however often
                     continue
                 result: StepResult = _raised(task.step_id, "ray.WorkerCrashedError", system=True)
                 break

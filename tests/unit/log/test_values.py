@@ -39,6 +39,13 @@ def test_one_object_in_two_places_stays_one() -> None:
     assert first is second
 
 
+def test_a_function_that_is_carried_whole_knows_the_file_it_was_written_in() -> None:
+    written: Any = lambda: (lambda: None).__code__.co_filename  # noqa: E731 - the shortest function
+    carried = values.loads(values.dumps(written, plain), unknown)
+    assert carried.__code__.co_filename == __file__
+    assert carried() == __file__
+
+
 def test_what_cannot_be_pickled_says_what_to_do() -> None:
     with pytest.raises(Invalid, match=r"a list cannot be pickled: TypeError: .*lock.*; pass data instead"):
         values.dumps([threading.Lock()], plain)
