@@ -248,11 +248,13 @@ def _unfounded(wanted: Wanted, end: dict[str, Any]) -> str:
 def _junk(world: World, wanted: list[Wanted], objects: dict[str, bytes]) -> list[str]:
     """What lies about.
 
-    `owned/` of a manager that left for good is the collector's to sweep, and what a zombie wrote there that of the next
-    incarnation, when it begins.
+    `owned/` of a manager that left for good is the collector's to sweep, with what was asked of the runs it names; and
+    what a zombie wrote there that of the next incarnation, when it begins.
     """
     living = {cluster.now.process for cluster in world.clusters if cluster.now is not None}
     unsure = {each.run_uuid for each in wanted if each.unsure}
+    for manager in world.left:
+        unsure |= {key.rpartition("/")[2] for key in objects if key.startswith(f"owned/{manager}/")}
     found = []
     for key in objects:
         kind, _, rest = key.partition("/")
