@@ -51,7 +51,7 @@ class Manager:
         self._store = store
         self._clock = machine.clock
         self._threads = machine.threads()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in their order: a simulation repeats them
         self._leaving = False
         tools = Tools(
             store=store,
@@ -148,5 +148,5 @@ class Manager:
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
