@@ -18,7 +18,7 @@ import ray
 
 from workflow.engine.delivery import Delivered, deliver_failure
 from workflow.engine.manager import ClaimRequest, Manager
-from workflow.engine.messages import Ended, Finished, RunAddress, StepTask
+from workflow.engine.messages import Ended, Finished, RunAddress, StepTask, TaskKey
 from workflow.engine.ray_runner import RayRunner
 from workflow.engine.worker import store_at
 from workflow.model.records import Created, Tombstone
@@ -75,9 +75,9 @@ class ManagerActor:
         return await self._pass(self._runner.leases.exchange(number, turn, done))
 
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]
-    async def give_back(self, number: str, turn: int, step_ids: tuple[str, ...]) -> None:
+    async def give_back(self, number: str, turn: int, keys: tuple[TaskKey, ...]) -> None:
         """See Leases.give_back."""
-        self._loop.call_soon_threadsafe(self._runner.leases.give_back, number, turn, step_ids)
+        self._loop.call_soon_threadsafe(self._runner.leases.give_back, number, turn, keys)
 
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
     async def wait(self, run: RunAddress) -> Ended:

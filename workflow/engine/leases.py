@@ -11,11 +11,11 @@ import asyncio
 import json
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from workflow.engine.messages import Expanded, Finished, Raised, StepTask
+from workflow.engine.messages import Expanded, Finished, Raised, StepTask, TaskKey
 from workflow.engine.pool import Lease, Pool, Try
 from workflow.engine.run_loop import RunLoop
 from workflow.model.state import StepState
@@ -69,10 +69,10 @@ class Leases:
         self._failure = failure
         self._pools: dict[str, Pool] = {}
         self._leases: dict[str, Lease] = {}
-        self._tries: dict[tuple[str, str], Try] = {}
+        self._tries: dict[TaskKey, Try] = {}
         self._took: OrderedDict[str, float] = OrderedDict()
         # (run, step that returned a DAG) -> the worker it did so in, for the steps that may be executed in place.
-        self._homes: OrderedDict[tuple[str, str], Lease] = OrderedDict()
+        self._homes: OrderedDict[TaskKey, Lease] = OrderedDict()
         # Other numbers than those of an earlier incarnation, whose workers may still ask for work.
         self._numbers = (f"{uuid.uuid4().hex[:12]}-{number}" for number in count(1))
 
@@ -83,7 +83,7 @@ class Leases:
         if pool is None:
             pool = self._pools[key] = Pool(step.spec.options.ray)
         attempt = Try(run, task, pool)
-        self._tries[task.run.run_uuid, task.step_id] = attempt
+        self._tries[task.key] = attempt
         home = self._home_of(step, task) if step.spec.options.allow_inplace else None
         if home is None:
             pool.queue.append(attempt)
@@ -134,22 +134,22 @@ class Leases:
         self._park(lease)
         return await asyncio.shield(lease.parked)
 
-    def give_back(self, number: str, turn: int, step_ids: Sequence[str]) -> None:
+    def give_back(self, number: str, turn: int, keys: Collection[TaskKey]) -> None:
         """A worker has not begun these tries, because one before them takes long; they are handed to others.
 
         Args:
             number: of the lease.
             turn: how many exchanges the worker had made. An older one tells of tries that were handed on already.
-            step_ids: theirs.
+            keys: theirs.
         """
         lease = self._leases.get(number)
         if lease is None or turn != lease.turn:
             return
         for attempt in lease.batch:
-            if attempt.task.step_id not in step_ids:  # it runs, and takes longer than was thought
+            if attempt.task.key not in keys:  # it runs, and takes longer than was thought
                 self._measure(attempt, BATCH_SECONDS)
-        self._requeue([each for each in lease.batch if each.task.step_id in step_ids])
-        lease.batch = [each for each in lease.batch if each.task.step_id not in step_ids]
+        self._requeue([each for each in lease.batch if each.task.key in keys])
+        lease.batch = [each for each in lease.batch if each.task.key not in keys]
 
     def lost(self, number: str, error: BaseException | None) -> None:
         """The Ray task of a lease has ended; what it had not finished is handed to others."""
@@ -173,17 +173,17 @@ class Leases:
         self._pump_soon(pool)
 
     def _take(self, lease: Lease, done: Sequence[Finished]) -> None:
-        batch, lease.batch = {attempt.task.step_id: attempt for attempt in lease.batch}, []
+        batch, lease.batch = {attempt.task.key: attempt for attempt in lease.batch}, []
         for finished in done:
-            attempt = batch.pop(finished.step_id, None)
+            attempt = batch.pop(finished.key, None)
             if attempt is None or attempt.stopped:
                 continue
-            self._tries.pop((attempt.task.run.run_uuid, finished.step_id), None)
+            self._tries.pop(finished.key, None)
             result = finished.result
             self._measure(attempt, max(result.ended - result.started, 0.0))
             if isinstance(result, Expanded) and any(spec.options.allow_inplace for spec in result.graph.steps):
                 self._keep(lease, attempt)
-            attempt.run.step_done(finished.step_id, finished.number, result)
+            attempt.run.step_done(attempt.task.step_id, finished.number, result)
         self._requeue(list(batch.values()))  # its word that they were given back is still on its way
 
     def _requeue(self, tries: Sequence[Try]) -> None:
@@ -202,7 +202,7 @@ class Leases:
     def _keep(self, lease: Lease, attempt: Try) -> None:
         """Steps of the DAG that this try returned are to be executed in its worker, as soon as that DAG is stored."""
         lease.kept = True
-        self._homes[attempt.task.run.run_uuid, attempt.task.step_id] = lease
+        self._homes[attempt.task.key] = lease
         if len(self._homes) > HOMES_REMEMBERED:
             self._homes.popitem(last=False)
 
@@ -311,5 +311,5 @@ class Leases:
     def _fail(self, attempt: Try, error: BaseException) -> None:
         if not attempt.stopped:
             task = attempt.task
-            self._tries.pop((task.run.run_uuid, task.step_id), None)
+            self._tries.pop(task.key, None)
             attempt.run.step_done(task.step_id, task.number, self._failure(task.step_id, error))

@@ -48,6 +48,10 @@ class Held:
     ref: Any = None
 
 
+TaskKey = tuple[str, str]
+"""(run uuid, step id): steps of two runs often have one id."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepTask:
     """One try of one step, for a worker.
@@ -74,6 +78,11 @@ class StepTask:
     checkpoint: bool = True
     held: Mapping[str, Held] = field(default_factory=dict)
     manager: str = ""
+
+    @property
+    def key(self) -> TaskKey:
+        """Tells it from the tasks of all runs that one worker may have at once."""
+        return self.run.run_uuid, self.step_id
 
     @property
     def only_by_ray(self) -> bool:
@@ -140,9 +149,9 @@ StepResult = Returned | Passed | Missing | Expanded | Raised
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A try that a worker has ended."""
+    """A try that a worker has ended; `key` is the task's."""
 
-    step_id: str
+    key: TaskKey
     number: int
     result: StepResult
 

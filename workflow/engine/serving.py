@@ -71,7 +71,7 @@ class _Line:
         return batch
 
     def give_back(self, turn: int, rest: list[StepTask]) -> None:
-        self._manager.give_back.remote(self._number, turn, tuple(task.step_id for task in rest))
+        self._manager.give_back.remote(self._number, turn, tuple(task.key for task in rest))
 
     def hang_up(self) -> None:
         if self._link is not None:
@@ -108,7 +108,7 @@ def execute_all(
             task = waiting.popleft()
         except IndexError:
             break
-        done.append(Finished(task.step_id, task.number, run(task)))
+        done.append(Finished(task.key, task.number, run(task)))
     alarm.cancel()
     return tuple(done)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from tests.support import runs
 from workflow.engine import leases as engine_leases
 from workflow.engine.leases import SYSTEM_RETRIES, Leases
-from workflow.engine.messages import Expanded, Finished, Raised, Returned, RunAddress, StepTask
+from workflow.engine.messages import Expanded, Finished, Raised, Returned, RunAddress, StepTask, TaskKey
 from workflow.engine.ray_runner import system_failure
 from workflow.model.graph import Graph, StepOptions, Value
 
@@ -59,7 +59,7 @@ class House:
         """Have steps executed."""
         for step_id in step_ids:
             step = SimpleNamespace(spec=SimpleNamespace(options=SimpleNamespace(ray=options, allow_inplace=False)))
-            task = StepTask(ADDRESS, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
+            task = StepTask(self.address, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
             self.leases.start(self, step, task)  # type: ignore[arg-type]  # a run loop and a step, as far as they are asked
         await settle()
 
@@ -69,7 +69,7 @@ class House:
         step = SimpleNamespace(
             spec=SimpleNamespace(options=SimpleNamespace(ray=options, allow_inplace=True)), scope=scope
         )
-        task = StepTask(ADDRESS, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
+        task = StepTask(self.address, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
         self.leases.start(self, step, task)  # type: ignore[arg-type]
         await settle()
 
@@ -92,6 +92,11 @@ class House:
         return [step_id for step_id, _ in self.results]
 
 
+def key(step_id: str) -> TaskKey:
+    """What tells a try of the usual run from others."""
+    return ADDRESS.run_uuid, step_id
+
+
 @dataclass
 class Worker:
     """What `serve` does, by hand."""
@@ -103,7 +108,7 @@ class Worker:
 
     def ask(self, took: float = SHORT) -> asyncio.Task[list[str]]:
         """Hand in what was done, and ask for more."""
-        done = tuple(Finished(each.step_id, each.number, Returned(Value(b"1"), "", 0.0, took)) for each in self.batch)
+        done = tuple(Finished(each.key, each.number, Returned(Value(b"1"), "", 0.0, took)) for each in self.batch)
         self.turn += bool(self.batch)
         return asyncio.ensure_future(self._exchange(done))
 
@@ -111,9 +116,7 @@ class Worker:
         """Its one try returned a DAG."""
         (task,) = self.batch
         self.turn += 1
-        return asyncio.ensure_future(
-            self._exchange([Finished(task.step_id, task.number, Expanded(dag, "", 0.0, LONG))])
-        )
+        return asyncio.ensure_future(self._exchange([Finished(task.key, task.number, Expanded(dag, "", 0.0, LONG))]))
 
     async def _exchange(self, done: Sequence[Finished]) -> list[str]:
         self.batch = await self.house.leases.exchange(self.number, self.turn, done)
@@ -178,7 +181,7 @@ async def test_what_waits_behind_a_step_that_turns_out_long_is_handed_to_others(
     house = House(slots=2)
     worker, handed = await house.handed("a", "b", "c")
     assert handed == ["a", "b", "c"]
-    house.leases.give_back(worker.number, worker.turn + 1, ["b", "c"])
+    house.leases.give_back(worker.number, worker.turn + 1, [key("b"), key("c")])
     await settle()
     other = house.worker()
     assert await other.ask() == ["b"]
@@ -187,12 +190,32 @@ async def test_what_waits_behind_a_step_that_turns_out_long_is_handed_to_others(
     assert house.told() == ["measured", "a"]
 
 
+async def test_equal_ids_of_two_runs_in_one_batch_are_two_tries() -> None:
+    house = House(slots=1)
+    await house.start("measured")
+    worker = house.worker()
+    await worker.ask()
+    waiting = worker.ask()
+    await settle()
+    other = House(address=replace(ADDRESS, run_uuid="other"))
+    other.leases = house.leases
+    await asyncio.gather(house.start("a"), other.start("a"))
+    assert await waiting == ["a", "a"]
+    mine, others = (Returned(Value(text), "", 0.0, SHORT) for text in (b"mine", b"the other's"))
+    done = [Finished(task.key, 1, each) for task, each in zip(worker.batch, (mine, others), strict=True)]
+    asking = asyncio.ensure_future(house.leases.exchange(worker.number, worker.turn + 1, done))
+    await settle()
+    assert house.results[1:] == [("a", mine)]
+    assert other.results == [("a", others)]
+    asking.cancel()
+
+
 async def test_a_try_that_was_given_back_late_is_neither_lost_nor_handed_over_twice() -> None:
     house = House(slots=1)
     worker, _ = await house.handed("a", "b", "c")
     worker.batch = worker.batch[:1]  # it took the others out of its hands, and says so only after its next exchange
     second = await worker.ask(took=LONG)
-    house.leases.give_back(worker.number, worker.turn, ["b", "c"])
+    house.leases.give_back(worker.number, worker.turn, [key("b"), key("c")])
     await settle()
     assert second + await worker.ask(took=LONG) == ["b", "c"]
     assert house.told() == ["measured", "a", "b"]
@@ -214,7 +237,7 @@ async def test_an_exchange_repeated_while_it_waits_gets_what_the_first_would_hav
     await house.start("a")
     worker = house.worker()
     await worker.ask()
-    done = (Finished("a", 1, Returned(Value(b"1"), "", 0.0, LONG)),)
+    done = (Finished(key("a"), 1, Returned(Value(b"1"), "", 0.0, LONG)),)
     first, again = (asyncio.ensure_future(house.leases.exchange(worker.number, 1, done)) for _ in range(2))
     await settle()
     first.cancel()  # the connection broke
@@ -228,7 +251,7 @@ async def test_a_repeated_exchange_gets_the_same_and_tells_nothing_twice() -> No
     await house.start("a", "b")
     worker = house.worker()
     await worker.ask()
-    done = (Finished("a", 1, Returned(Value(b"1"), "", 0.0, LONG)),)
+    done = (Finished(key("a"), 1, Returned(Value(b"1"), "", 0.0, LONG)),)
     first = await house.leases.exchange(worker.number, 1, done)
     again = await house.leases.exchange(worker.number, 1, done)
     assert [each.step_id for each in first] == [each.step_id for each in again] == ["b"]
@@ -273,7 +296,7 @@ async def test_cancel_ends_the_worker_and_its_neighbours_go_on_elsewhere() -> No
     worker.dies()
     await settle()
     assert await house.worker().ask() == ["c"]
-    late = await house.leases.exchange(worker.number, 2, [Finished("b", 1, Returned(Value(b"1"), "", 0.0, 0.0))])
+    late = await house.leases.exchange(worker.number, 2, [Finished(key("b"), 1, Returned(Value(b"1"), "", 0.0, 0.0))])
     assert late == ()
     assert house.told() == ["measured"], "nothing is told of what was stopped"
 

@@ -18,7 +18,7 @@ from workflow.model.graph import Value
 
 HOST = "127.0.0.1"
 TASK = StepTask(RunAddress("memory://", "w", 1, "run"), "a", "m.f", "", Value(b"x"), (), 1, render=False, written_by="")
-DONE = Finished("a", 1, Returned(Value(b"y"), "", 0.0, 1.0))
+DONE = Finished(("run", "a"), 1, Returned(Value(b"y"), "", 0.0, 1.0))
 
 
 class FakeLeases:

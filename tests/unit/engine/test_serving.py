@@ -25,7 +25,7 @@ def test_a_batch_is_executed_in_order() -> None:
         return RESULT
 
     done = execute_all(batch("a", "b", "c"), run, lambda rest: None, held=60.0)
-    assert [each.step_id for each in done] == ran == ["a", "b", "c"]
+    assert [each.key[1] for each in done] == ran == ["a", "b", "c"]
 
 
 def test_what_waits_behind_a_long_step_is_given_back_and_not_begun() -> None:
@@ -44,7 +44,7 @@ def test_what_waits_behind_a_long_step_is_given_back_and_not_begun() -> None:
         gave.set()
 
     done = execute_all(batch("a", "b", "c", "d"), run, give_back, held=0.001)
-    assert ran == [each.step_id for each in done]
+    assert ran == [each.key[1] for each in done]
     assert sorted(ran + given) == ["a", "b", "c", "d"]
     assert "c" in given
 

@@ -1,0 +1,38 @@
+"""Many runs of one shape at once, in one manager and its shared workers: each gets its own values."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+import workflow
+from tests.support import checker, stored
+from tests.support.checker import Told
+from workflow.store import Store
+
+pytestmark = pytest.mark.usefixtures("storage")
+RUNS = 40
+
+
+@workflow.step
+def double(value: int, slept: None = None) -> int:
+    return 2 * value
+
+
+@workflow.step
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+def test_runs_whose_steps_have_the_same_ids_keep_their_values_apart(wid: str, store: Store) -> None:
+    pending = []
+    for number in range(RUNS):
+        first = double.step(number, workflow.sleep(1.0))  # so that all of them are there together
+        composed = add.step(double.step(first), double.step(double.step(first)))
+        pending.append(composed.run_async(f"{wid}-{number}"))
+    values = ray.get(pending)
+    assert values == [12 * number for number in range(RUNS)]
+    objects = stored.in_memory(store)
+    for number, value in enumerate(values):
+        history = checker.check(objects, f"{wid}-{number}", told=Told(str(value)))
+        assert len(history.outcomes) == 6
