@@ -10,7 +10,7 @@ import multiprocessing
 import sys
 from collections import Counter
 
-from tests.support.simulation.seeds import WAITS_FROM, Report, simulate
+from tests.support.simulation.seeds import WHOLE_FROM, Report, simulate
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10_000)
     half = parser.parse_args().seeds // 2
-    seeds = [*range(half), *range(WAITS_FROM, WAITS_FROM + half)]
+    seeds = [*range(half), *range(WHOLE_FROM, WHOLE_FROM + half)]
     counts: Counter[str] = Counter()
     failed: list[Report] = []
     with multiprocessing.Pool(2) as pool:

@@ -83,7 +83,7 @@ def dag(
         heals: one of its steps raises that often, whatever is tried.
         waits: it may hold sleeps and events.
     """
-    size = chance.randint(1, 7 if not depth else 4)
+    size = chance.randint(1, (14 if waits else 7) if not depth else 4)
     step_ids = ids.place(parent, [chance.choice("ab") for _ in range(size)])
     culprit = chance.randrange(size) if bad or heals else -1
     steps: list[StepSpec] = []
@@ -141,8 +141,11 @@ def _waiting(chance: Random, spec: StepSpec, does: Behaviour) -> StepSpec:
             seconds=chance.choice((0.0, 0.5, 10.0, 60.0)),
         )
     if does.expands:
-        return replace(spec, args=replace(does, waits=True).encoded())
-    return replace(spec, kind=StepKind.EVENT) if kind < 0.5 and not does.tail else spec
+        spec = replace(spec, args=replace(does, waits=True).encoded())
+        return replace(spec, options=replace(spec.options, allow_inplace=kind > 0.8))
+    if kind < 0.5 and not does.tail:
+        return replace(spec, kind=StepKind.EVENT)
+    return replace(spec, options=replace(spec.options, allow_inplace=kind > 0.8))
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ from tests.support.simulation.world import World
 CALM_SECONDS = 900.0
 """Within which each run must end, once nothing is done to anybody any more."""
 
-WAITS_FROM = 1_000_000
-"""Seeds from here on also draw sleeps and events. Those below were there first, and keep what they found."""
+WHOLE_FROM = 1_000_000
+"""Seeds from here on also draw sleeps, events and leased workers. Those below were there first: they keep what they
+found."""
 
 QUIET_SECONDS = 60.0
 """Behind the last end, after which nothing that was only for the way may be left in the store."""
@@ -65,7 +66,7 @@ def simulate(seed: int) -> Report:
     with _apart(seed) as world:
         try:
             with _in_virtual_time(world, seed):
-                problems = world.loop.run(_life(world, seed >= WAITS_FROM), deadline=5_000.0)
+                problems = world.loop.run(_life(world), deadline=5_000.0)
         except Stuck as stuck:
             problems = [f"stuck: {stuck}"]
         problems = world.watch.broken[:3] + problems
@@ -80,7 +81,7 @@ def _apart(seed: int) -> Iterator[World]:
     collecting = gc.isenabled()
     logging.disable(logging.CRITICAL)
     gc.disable()  # what a collection would end, it would end at a moment that no seed decides
-    world = World(seed)
+    world = World(seed, whole=seed >= WHOLE_FROM)
     try:
         yield world
     finally:
@@ -121,12 +122,15 @@ def _in_virtual_time(world: World, seed: int) -> Iterator[None]:
         yield
 
 
-async def _life(world: World, waits: bool) -> list[str]:
+async def _life(world: World) -> list[str]:
     chance = world.chance
     _draw_weather(world)
     for name in ("east", "west", "south")[: chance.choice((2, 2, 3))]:
         world.add_cluster(name)
-    wanted = [_draw_run(chance, f"w{number}", waits) for number in range(chance.choice((1, 1, 2)))]
+    wanted = [
+        _draw_run(chance, f"w{number}", bool(world.slots))
+        for number in range(chance.choice((1, 2, 4) if world.slots else (1, 1, 2)))
+    ]
     for each in wanted:
         Driver(world, each).begin()
     outsider = Outsider(world)

@@ -87,7 +87,7 @@ class SimulatedRunner:
                 labour.disk.count("workers died")
                 if deaths <= MOST_DEATHS or kind is StepKind.EVENT:  # a listener is made anew however often
                     continue
-                result: StepResult = _raised(task.step_id, "ray.WorkerCrashedError", system=True)
+                result: StepResult = raised(task.step_id, "ray.WorkerCrashedError", system=True)
                 break
             try:
                 result = await self._threads.run(lambda: self._execute(task))
@@ -106,7 +106,7 @@ class SimulatedRunner:
         key = (task.run.run_uuid, task.step_id)
         self._labour.tries[key] = tries = self._labour.tries.get(key, 0) + 1
         if does.fails == ALWAYS or task.number <= does.fails or tries <= does.heals:
-            return _raised(task.step_id, "ValueError")
+            return raised(task.step_id, "ValueError")
         below = does.sub_dag(task.step_id)
         if below is not None:
             inline, blob = blobs.keep_graph(below)
@@ -118,6 +118,7 @@ def _read(blobs: Blobs, value: Value) -> bytes:
     return blobs.get(value.blob) if value.inline is None else value.inline
 
 
-def _raised(step_id: str, kind: str, *, system: bool = False) -> Raised:
+def raised(step_id: str, kind: str, *, system: bool = False) -> Raised:
+    """A step that raised, or could not be executed."""
     data = error_of(step_id)
     return Raised(ErrorInfo(kind, "boom", step_id=step_id), Value(inline=data, size=len(data)), 0.0, 0.0, system=system)

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from tests.support.simulation.disk import Disk, Network, Reached, SimulatedThreads
+from tests.support.simulation.leased import LeasedRunner
 from tests.support.simulation.loop import Process, VirtualLoop, context_of
 from tests.support.simulation.watch import Watch, owner_of
 from tests.support.simulation.workers import Labour, SimulatedRunner
@@ -76,22 +77,25 @@ class World:
 
     Args:
         seed: decides everything.
+        whole: its managers lease their workers.
 
     Attributes:
         chance: what else is drawn, apart from the order of callbacks.
+        slots: leased workers that fit into a cluster; 0: workers are not leased.
         stormy: whether things are still done to it.
         left: ids of managers that left for good.
         writer: whose process created a key last.
         notes: lines of the trace that the store does not tell.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, whole: bool) -> None:
         self.chance = Random(seed)
         self.loop = VirtualLoop(Random(seed + 1), shuffled=self.chance.random() < 0.7)  # type: ignore[abstract]  # what the engine needs of a loop
         self.network = Network(Random(seed + 2))
         self.watch = Watch()
         self.disk = Disk(self.loop, self.network, self._told, f"seed-{seed}")
         self.labour = Labour(self.chance, self.disk, self.watch, 1.0, 0.0, {})
+        self.slots = self.chance.choice((1, 1, 2, 4)) if whole else 0
         self.clusters: list[Cluster] = []
         self.processes: list[Process] = []
         self.pace = Pace(heartbeat=5.0, bell=2.0, fence=20.0, follow=0.5, store=1.0)
@@ -162,7 +166,11 @@ class World:
         process, workers = self.process(name), self.process(f"{name}.work")
         threads = SimulatedThreads(self.disk, process)
         me = Owner(cluster.manager_id, f"i{cluster.number}", f"address-{cluster.name}")
-        runner = SimulatedRunner(process, workers, self.labour)
+        runner = (
+            LeasedRunner(process, workers, self.labour, self.slots)
+            if self.slots
+            else SimulatedRunner(process, workers, self.labour)
+        )
         machine = Machine(VirtualClock(self.loop), lambda: threads)
         manager = Manager(Reached(self.disk, process), me, runner, self.pace, machine=machine)
         incarnation = Incarnation(process, workers, manager)

@@ -145,6 +145,14 @@ def test_a_deleted_run_leaves_its_name_and_the_tombstone_behind_it(store: Memory
     assert stone.reason == "Deleted"
 
 
+def test_what_was_still_asked_of_a_deleted_run_goes_with_it_bells_too(store: MemoryStore) -> None:
+    log = make(store, [r.StatusChanged(S.CANCELED, 1, 2.0, "Asked")], alive=False)  # and its owner cleared nothing
+    store.create(log.paths.request("asked"), b"{}", "1")
+    store.create(keys.bell(log.created.run_uuid, "asked"), b"", "1")
+    requests.delete_run(store, "w", n=1, actor=PERSON)
+    assert all_keys(store) == [keys.name("w", 1), keys.name("w", 2)]
+
+
 def test_a_run_whose_owner_lives_is_not_deleted(store: MemoryStore) -> None:
     make(store)
     before = all_keys(store)
