@@ -171,8 +171,9 @@ def delete_run(store: Store, workflow_id: str, *, n: int, actor: Actor) -> None:
     for info in store.list(folder):
         run_uuid, kind, last = info.key.removeprefix(folder).split("/")
         if kind == "inbox":
-            store.delete(keys.bell(run_uuid, last))
-        store.delete(info.key)
+            withdraw(store, RunPaths(workflow_id, n, run_uuid), last)
+        else:
+            store.delete(info.key)
 
 
 def _end_deleted(store: Store, named: Created, actor: Actor) -> None:

@@ -16,8 +16,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from workflow.engine import context
-from workflow.engine.listening import Key
-from workflow.engine.messages import Raised, StepResult, StepTask
+from workflow.engine.messages import Raised, StepResult, StepTask, TaskKey
 from workflow.engine.serving import STORE_PAUSE
 from workflow.engine.worker import conclude, inputs
 from workflow.errors import StoreUnavailable
@@ -33,23 +32,22 @@ class ListenerHost:
     """Awaits listeners."""
 
     def __init__(self) -> None:
-        self._waits: dict[Key, asyncio.Task[StepResult]] = {}
+        self._waits: dict[TaskKey, asyncio.Task[StepResult]] = {}
 
     async def listen(self, task: StepTask) -> StepResult | None:
         """Run one try of an EVENT step; None where it was stopped."""
-        key = task.run.run_uuid, task.step_id
-        mine = self._waits[key] = asyncio.ensure_future(attend(task))
+        mine = self._waits[task.key] = asyncio.ensure_future(attend(task))
         try:
             return await mine
         except asyncio.CancelledError:
-            if self._waits.get(key) is mine:
+            if self._waits.get(task.key) is mine:
                 raise
             return None
         finally:
-            if self._waits.get(key) is mine:
-                del self._waits[key]
+            if self._waits.get(task.key) is mine:
+                del self._waits[task.key]
 
-    async def stop(self, waits: Sequence[Key]) -> None:
+    async def stop(self, waits: Sequence[TaskKey]) -> None:
         """Cancel the coroutines of these waits."""
         for key in waits:
             wait = self._waits.pop(key, None)
@@ -108,7 +106,7 @@ class ListenerHosts:
 
         host.listen.remote(task).future().add_done_callback(answered)
 
-    def stop(self, host: Any, waits: Sequence[Key]) -> None:
+    def stop(self, host: Any, waits: Sequence[TaskKey]) -> None:
         """See Hosts."""
         host.stop.remote(tuple(waits))
 

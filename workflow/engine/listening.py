@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from workflow.engine.messages import StepResult, StepTask
+from workflow.engine.messages import StepResult, StepTask, TaskKey
 from workflow.engine.run_loop import RunLoop
 
 FIRST_PAUSE: Final = 0.5
@@ -22,9 +22,6 @@ FIRST_PAUSE: Final = 0.5
 DOUBLINGS: Final = 6
 
 logger = logging.getLogger(__name__)
-
-Key = tuple[str, str]
-"""(run uuid, step id)."""
 
 
 class Hosts(Protocol):
@@ -36,7 +33,7 @@ class Hosts(Protocol):
     def listen(self, host: Any, task: StepTask, answer: Callable[[StepResult | None], None]) -> None:
         """Have it wait; `answer` is called on the engine's loop: with None where the host was lost."""
 
-    def stop(self, host: Any, waits: Sequence[Key]) -> None:
+    def stop(self, host: Any, waits: Sequence[TaskKey]) -> None:
         """Have these waits stopped; what is still answered for them means nothing."""
 
 
@@ -57,12 +54,12 @@ class Listening:
         self._hosts = hosts
         self._host: Any = None
         self._lost = 0
-        self._waits: dict[Key, _Wait] = {}
+        self._waits: dict[TaskKey, _Wait] = {}
 
     def start(self, run: RunLoop, task: StepTask) -> None:
         """Begin one try: see Runner."""
         wait = _Wait(run, task)
-        self._waits[_key(wait)] = wait
+        self._waits[wait.task.key] = wait
         self._hand(wait)
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
@@ -73,13 +70,13 @@ class Listening:
             self._hosts.stop(self._host, stopped)
 
     def _hand(self, wait: _Wait) -> None:
-        if self._waits.get(_key(wait)) is wait:
+        if self._waits.get(wait.task.key) is wait:
             if self._host is None:
                 self._host = self._hosts.open()
             self._hosts.listen(self._host, wait.task, functools.partial(self._answered, self._host, wait))
 
     def _answered(self, host: Any, wait: _Wait, result: StepResult | None) -> None:
-        key = _key(wait)
+        key = wait.task.key
         if self._waits.get(key) is not wait:  # it was stopped, which says nothing of its host
             return
         if result is not None:
@@ -93,7 +90,3 @@ class Listening:
             logger.warning("the host of event listeners is lost; %d waits begin anew", len(self._waits))
         pause = FIRST_PAUSE * 2 ** min(max(self._lost - 1, 0), DOUBLINGS)
         asyncio.get_running_loop().call_later(pause, self._hand, wait)
-
-
-def _key(wait: _Wait) -> Key:
-    return wait.task.run.run_uuid, wait.task.step_id

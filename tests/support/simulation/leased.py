@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tests.support.simulation.loop import Process, context_of
+from tests.support.simulation.loop import Process, answer, context_of
 from tests.support.simulation.workers import MOST_DEATHS, Labour, SimulatedRunner, raised
 from workflow.engine.leases import Leases
 from workflow.engine.messages import Finished, StepTask, TaskKey
@@ -97,7 +97,7 @@ class LeasedRunner(SimulatedRunner):
         while True:
             reply: asyncio.Future[Batch | None] = disk.loop.create_future()
             if disk.network.chance.random() < disk.network.lost:
-                self._later(self._workers, _answer, reply, None)
+                self._later(self._workers, answer, reply, None)
             else:
                 self._later(self._manager, self._asked, number, turn, done, reply)
             batch = await reply
@@ -109,16 +109,16 @@ class LeasedRunner(SimulatedRunner):
         """On the manager's side."""
         network, loop = self._labour.disk.network, self._labour.disk.loop
 
-        async def answer() -> None:
+        async def hand() -> None:
             batch = await self._leases.exchange(number, turn, done)
             lost = network.chance.random() < network.unanswered
-            self._later(self._workers, _answer, reply, None if lost else batch)
+            self._later(self._workers, answer, reply, None if lost else batch)
 
-        answering = loop.spawn(self._manager, answer())
+        answering = loop.spawn(self._manager, hand())
         if network.chance.random() < network.unanswered:  # the connection breaks, perhaps while the worker waits
             wait = network.chance.random()
             loop.call_later(wait, answering.cancel, context=context_of(self._manager))
-            loop.call_later(wait, _answer, reply, None, context=context_of(self._workers))
+            loop.call_later(wait, answer, reply, None, context=context_of(self._workers))
 
     async def _execute_all(self, number: str, turn: int, batch: Batch) -> tuple[Finished, ...]:
         """What `serving.execute_all` does."""
@@ -165,8 +165,3 @@ class LeasedRunner(SimulatedRunner):
     def _later(self, process: Process, call: Any, *args: Any) -> None:
         disk = self._labour.disk
         disk.loop.call_later(disk.network.way(), call, *args, context=context_of(process))
-
-
-def _answer(reply: asyncio.Future[Batch | None], batch: Batch | None) -> None:
-    if not reply.done():
-        reply.set_result(batch)

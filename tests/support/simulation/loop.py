@@ -214,6 +214,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         handle.context.run(handle.call, *handle.args)
 
 
+def answer(reply: asyncio.Future[T], result: T) -> None:
+    """What arrives for whoever waits for it; the first to come counts."""
+    if not reply.done():
+        reply.set_result(result)
+
+
 def context_of(process: Process | None) -> contextvars.Context:
     """A context whose callbacks belong to a process, or to nobody: the world outside all of them."""
     context = contextvars.Context()

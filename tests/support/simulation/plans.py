@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
 
-from tests.support.runs import FUNCTION
+from tests.support.runs import FUNCTION, sleeper
 from workflow.model import ids
 from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
 
@@ -131,15 +131,7 @@ def _waiting(chance: Random, spec: StepSpec, does: Behaviour) -> StepSpec:
     """The step, or a wait in its place."""
     kind = chance.random()
     if kind < 0.3 and not spec.parents:
-        return StepSpec(
-            spec.step_id,
-            spec.name,
-            "",
-            "module.sleep",
-            Value(),
-            kind=StepKind.SLEEP,
-            seconds=chance.choice((0.0, 0.5, 10.0, 60.0)),
-        )
+        return sleeper(spec.step_id, chance.choice((0.0, 0.5, 10.0, 60.0)))
     if does.expands:
         spec = replace(spec, args=replace(does, waits=True).encoded())
         return replace(spec, options=replace(spec.options, allow_inplace=kind > 0.8))

@@ -11,7 +11,7 @@ from tests.support.simulation.disk import Disk, Reached, SimulatedThreads
 from tests.support.simulation.loop import Process, context_of
 from tests.support.simulation.plans import ALWAYS, Seen, behaviour_of, error_of, value_of
 from tests.support.simulation.watch import Watch
-from workflow.engine.messages import Expanded, Raised, Returned, StepResult, StepTask
+from workflow.engine.messages import Expanded, Raised, Returned, StepResult, StepTask, TaskKey
 from workflow.engine.run_loop import RunLoop
 from workflow.errors import StoreUnavailable
 from workflow.log.blobs import Blobs
@@ -38,7 +38,7 @@ class Labour:
     watch: Watch
     mean: float
     deaths: float
-    tries: dict[tuple[str, str], int]
+    tries: dict[TaskKey, int]
 
 
 class SimulatedRunner:
@@ -56,15 +56,14 @@ class SimulatedRunner:
         self._labour = labour
         self._threads = SimulatedThreads(labour.disk, workers)
         self._store = Reached(labour.disk, workers)
-        self._trying: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._trying: dict[TaskKey, asyncio.Task[None]] = {}
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """See the port."""
         labour = self._labour
         labour.watch.begun(task.run.run_uuid, run.state.epoch, task.step_id, step.spec.parents)
         labour.disk.count("tries")
-        key = (task.run.run_uuid, task.step_id)
-        self._trying[key] = labour.disk.loop.spawn(
+        self._trying[task.key] = labour.disk.loop.spawn(
             self._workers,
             self._try(run, task, step.spec.kind, step.catcher is None and not step.spec.options.catch_exceptions),
         )
@@ -103,8 +102,7 @@ class SimulatedRunner:
         blobs.get(task.function)
         does = behaviour_of(_read(blobs, task.args))
         inputs = [Seen(_read(blobs, each.value), each.caught, each.wraps) for each in task.parents]
-        key = (task.run.run_uuid, task.step_id)
-        self._labour.tries[key] = tries = self._labour.tries.get(key, 0) + 1
+        self._labour.tries[task.key] = tries = self._labour.tries.get(task.key, 0) + 1
         if does.fails == ALWAYS or task.number <= does.fails or tries <= does.heals:
             return raised(task.step_id, "ValueError")
         below = does.sub_dag(task.step_id)

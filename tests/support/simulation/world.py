@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tests.support.simulation.disk import Disk, Network, Reached, SimulatedThreads
 from tests.support.simulation.leased import LeasedRunner
-from tests.support.simulation.loop import Process, VirtualLoop, context_of
+from tests.support.simulation.loop import Process, VirtualLoop, answer, context_of
 from tests.support.simulation.watch import Watch, owner_of
 from tests.support.simulation.workers import Labour, SimulatedRunner
 from workflow.engine.machine import Machine
@@ -272,7 +272,7 @@ class World:
             except Exception as error:  # noqa: BLE001 - Ray hands on whatever the actor raised
                 self.loop.call_later(self.network.way(), _fail, reply, error, context=context_of(None))
             else:
-                self.loop.call_later(self.network.way(), _answer, reply, result, context=context_of(None))
+                self.loop.call_later(self.network.way(), answer, reply, result, context=context_of(None))
 
         self.loop.spawn(incarnation.process, serve())
 
@@ -289,11 +289,6 @@ class World:
                 self.restart(cluster)
             else:
                 self.go_on(cluster.now)
-
-
-def _answer(reply: asyncio.Future[Any], result: Any) -> None:
-    if not reply.done():
-        reply.set_result(result)
 
 
 def _fail(reply: asyncio.Future[Any], error: BaseException) -> None:

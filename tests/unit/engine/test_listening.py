@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ import pytest
 from tests.support.fake_runner import returned
 from tests.support.waiting import eventually
 from workflow.engine import listening
-from workflow.engine.listening import Key, Listening
-from workflow.engine.messages import StepResult
+from workflow.engine.listening import Listening
+from workflow.engine.messages import RunAddress, StepResult, StepTask, TaskKey
+from workflow.model.graph import Value
 
 Answer = Callable[[StepResult | None], None]
 
@@ -30,7 +30,7 @@ class FakeHosts:
 
     opened: int = 0
     handed: list[tuple[int, str, Answer]] = field(default_factory=list)
-    stopped: list[tuple[int, Sequence[Key]]] = field(default_factory=list)
+    stopped: list[tuple[int, Sequence[TaskKey]]] = field(default_factory=list)
 
     def open(self) -> int:
         self.opened += 1
@@ -39,7 +39,7 @@ class FakeHosts:
     def listen(self, host: int, task: Any, answer: Answer) -> None:
         self.handed.append((host, task.step_id, answer))
 
-    def stop(self, host: int, waits: Sequence[Key]) -> None:
+    def stop(self, host: int, waits: Sequence[TaskKey]) -> None:
         self.stopped.append((host, waits))
 
     def lose(self, host: int) -> None:
@@ -58,14 +58,14 @@ class FakeRun:
     """Takes answers."""
 
     def __init__(self, run_uuid: str = "run") -> None:
-        self.address = SimpleNamespace(run_uuid=run_uuid)
+        self.address = RunAddress("memory://", "w", 1, run_uuid)
         self.done: list[tuple[str, int, StepResult]] = []
 
     def step_done(self, step_id: str, number: int, result: StepResult) -> None:
         self.done.append((step_id, number, result))
 
-    def task(self, step_id: str, number: int = 1) -> Any:
-        return SimpleNamespace(run=self.address, step_id=step_id, number=number)
+    def task(self, step_id: str, number: int = 1) -> StepTask:
+        return StepTask(self.address, step_id, "m.f", "", Value(b""), (), number, render=False, written_by="")
 
 
 @pytest.fixture(autouse=True)
