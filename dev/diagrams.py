@@ -21,7 +21,10 @@ _STEP_MEANING: Final = {
     StepPhase.RUNNING: "a try was started in this epoch",
     StepPhase.SLEEPING: "its timer is set; it goes on over changes of the owner",
     StepPhase.EXPANDED: "it returned a workflow, which has no outcome yet; the step itself never runs again",
-    StepPhase.COMMITTED: "it has its outcome, for ever",
+    StepPhase.COMMITTED: (
+        "it has its outcome, for ever; one that is not stored (`checkpoint=False`) is made again "
+        "where it is lost and still needed"
+    ),
     StepPhase.FAILED: "all tries are used up, and nothing caught it",
     StepPhase.CANCELED: "stopped because of another step's failure, or with the run",
 }
