@@ -82,16 +82,16 @@ class Follower:
             self._view = _tombstone_view(named)
             return self._view
         log = RunLog(self._store, named)
-        deleted = naming.tombstone_behind(self._store, named)
+        deleted = naming.gone(self._store, named)
         if deleted is None:
             try:
                 self._state = log.replay()
             except Superseded:  # deleted just now
-                deleted = naming.tombstone_behind(self._store, named)
+                deleted = naming.gone(self._store, named)
         if deleted is not None:
             self._view = _tombstone_view(deleted)
             return self._view
-        assert self._state is not None, "a replay that was superseded left its tombstone"
+        assert self._state is not None, "a replay that was superseded says so"
         self._log, self._view = log, view_of(self._state)
         return self._view
 

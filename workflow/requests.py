@@ -167,13 +167,29 @@ def delete_run(store: Store, workflow_id: str, *, n: int, actor: Actor) -> None:
         if not (isinstance(named, Tombstone) and named.reason in NO_RUN):
             gone = Tombstone(workflow_id, n + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), actor.uid)
             naming.write_name(store, gone)
-    folder = f"{keys.runs(workflow_id)}{n}-"
+    remove_below(store, workflow_id, f"{keys.runs(workflow_id)}{n}-")
+
+
+def remove_below(store: Store, workflow_id: str, folder: str) -> int:
+    """Remove all keys of runs that no name counts for any more, with the bells of what was asked of them.
+
+    Args:
+        store: where they lie.
+        workflow_id: whose runs they are.
+        folder: how their keys begin.
+
+    Returns:
+        How many keys.
+    """
+    removed = 0
     for info in store.list(folder):
-        run_uuid, kind, last = info.key.removeprefix(folder).split("/")
-        if kind == "inbox":
-            withdraw(store, RunPaths(workflow_id, n, run_uuid), last)
+        found = keys.run_key(info.key)
+        if found is not None and found.kind == "inbox":
+            withdraw(store, RunPaths(workflow_id, found.n, found.run_uuid), found.last)
         else:
             store.delete(info.key)
+        removed += 1
+    return removed
 
 
 def _end_deleted(store: Store, named: Created, actor: Actor) -> None:

@@ -1,4 +1,4 @@
-"""Three bugs put into the engine from outside: the simulation catches each within a few seeds, and says why."""
+"""Bugs put into engine and collector from outside: the simulation catches each within a few seeds, and says why."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from unittest import mock
 
 import pytest
 
-from tests.support.simulation.seeds import simulate
+from tests.support.simulation.seeds import COLLECTED_FROM, simulate
+from workflow import garbage
 from workflow.engine.run_loop import _Plan
 from workflow.log.blobs import Blobs, _name_of
 from workflow.log.run_log import RunLog, Segment
 
 SEEDS = range(30)
+COLLECTED = range(COLLECTED_FROM, COLLECTED_FROM + 8)
 
 
 def no_fence_check() -> Any:
@@ -45,16 +47,32 @@ def blob_after_record() -> Any:
     return mock.patch.object(Blobs, "put", put_late)
 
 
+def collected_and_not_forbidden() -> Any:
+    """What a driver stored of a run that it has not made yet is removed, and it may still make the run."""
+
+    def fate(*run: Any) -> garbage.Fate:
+        found = right(*run)
+        return garbage.Fate.REMOVE if found is garbage.Fate.FORBID else found
+
+    right = garbage.fate
+    return mock.patch.object(garbage, "fate", fate)
+
+
 @pytest.mark.parametrize(
-    ("bug", "caught_by"),
-    [(no_fence_check, ("I3", "I4")), (child_before_commit, ("I4",)), (blob_after_record, ("I5",))],
-    ids=["no fence check", "child before commit", "blob after record"],
+    ("bug", "seeds", "caught_by"),
+    [
+        (no_fence_check, SEEDS, ("I3", "I4")),
+        (child_before_commit, SEEDS, ("I4",)),
+        (blob_after_record, SEEDS, ("I5",)),
+        (collected_and_not_forbidden, COLLECTED, ("I5", "hang")),
+    ],
+    ids=["no fence check", "child before commit", "blob after record", "collected and not forbidden"],
 )
-def test_it_is_caught(bug: Callable[[], Any], caught_by: tuple[str, ...]) -> None:
+def test_it_is_caught(bug: Callable[[], Any], seeds: range, caught_by: tuple[str, ...]) -> None:
     with bug():
-        problems = [problem for seed in SEEDS for problem in simulate(seed).problems]
+        problems = [problem for seed in seeds for problem in simulate(seed).problems]
     assert [problem for problem in problems if problem.startswith(caught_by)], problems[:20]
 
 
 def test_without_them_the_same_seeds_are_well() -> None:
-    assert [report.told() for report in map(simulate, SEEDS) if report.problems] == []
+    assert [report.told() for report in map(simulate, [*SEEDS, *COLLECTED]) if report.problems] == []

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.simulation.seeds import WHOLE_FROM, simulate
+from tests.support.simulation.seeds import COLLECTED_FROM, WHOLE_FROM, simulate
 
 NAMED_SEEDS = {
     20: "nobody says goodbye for a run that was deleted",
@@ -26,7 +26,7 @@ NAMED_SEEDS = {
     2768: "no bell is left of a request whose key was removed by a manager that then died",
     1_002_198: "a run that ended in an earlier incarnation's hands leaves nothing of what was asked of it",
 }
-SEEDS = [*range(150), *range(WHOLE_FROM, WHOLE_FROM + 150)]
+SEEDS = [first + number for first in (0, WHOLE_FROM, COLLECTED_FROM) for number in range(100)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -41,7 +41,7 @@ def test_a_seed_that_found_a_bug_finds_it_no_more(seed: int) -> None:
     assert not report.problems, report.told()
 
 
-@pytest.mark.parametrize("seed", [31, 122, WHOLE_FROM + 57, WHOLE_FROM + 99])
+@pytest.mark.parametrize("seed", [31, 122, WHOLE_FROM + 57, WHOLE_FROM + 99, COLLECTED_FROM + 16])
 def test_one_seed_is_one_trace_in_every_process(seed: int) -> None:
     here = simulate(seed).trace
     command = [sys.executable, "-m", "tests.support.simulation.seeds", str(seed)]

@@ -1,6 +1,6 @@
-"""A writer that is stopped while its run is deleted and another made under the same id: it changes nothing of that one.
+"""A writer that is stopped while its run is deleted, or collected before it is made, and another made under its id.
 
-What it may leave behind lies in the folder of the deleted run, which no name names: for a collection to remove.
+It changes nothing of that one. What it may leave behind lies in a folder that no name names: a collection removes it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tests.faults.shapes import SHAPES
 from tests.support.checker import Told, check
 from tests.support.stored import in_folder
 from tests.support.waiting import until
+from workflow.garbage import collect
 from workflow.log import points
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
@@ -48,6 +49,7 @@ def test_it_goes_on_behind_a_delete_and_a_new_run(tmp_path: Path, place: str) ->
         delete_run(store, "w", n=1, actor=Actor("u", 1, "ns/w"))
         assert not [key for key in in_folder(url) if key.startswith(DELETED)]
         assert wait(begin(new), new) == ENDED
+        collect(store, grace=0)
         before = in_folder(url)
     finally:
         stalled.resume()
@@ -66,3 +68,37 @@ def test_it_goes_on_behind_a_delete_and_a_new_run(tmp_path: Path, place: str) ->
     assert view is not None
     assert view.status is WorkflowStatus.SUCCESSFUL
     assert [info.key for info in store.list("index/")] == ["index/SUCCESSFUL/w"]
+
+    collect(store, grace=0)
+    collected = in_folder(url)
+    assert not [key for key in collected if key.startswith((DELETED, "owned/", "doorbell/"))]
+    assert {key: data for key, data in behind.items() if not key.startswith(DELETED)} == collected
+
+
+@pytest.mark.parametrize("point", [points.AFTER_BLOB, points.BEFORE_NAME])
+def test_it_goes_on_behind_a_collection_that_forbade_its_run(tmp_path: Path, point: str) -> None:
+    url = str(tmp_path / "store")
+    old = Life(url, "mixed", "old", str(tmp_path / "old"), At(point, 1, SIGSTOP))
+    new = Life(url, "mixed", "new", str(tmp_path / "new"), n=2)
+    writer = begin(old)
+    stalled = psutil.Process(writer.pid)
+    try:
+        until(lambda: stalled.status() == psutil.STATUS_STOPPED)
+        store = open_store(url)
+        collected = collect(store, grace=0)
+        assert (collected.runs, collected.forbidden) == (1, 1)
+        assert not [key for key in in_folder(url) if key.startswith(DELETED)]
+        assert wait(begin(new), new) == ENDED
+        before = in_folder(url)
+    finally:
+        stalled.resume()
+    assert wait(writer, old) == SUPERSEDED
+    assert not (tmp_path / "old").read_text(), "none of its steps was executed"
+
+    behind = in_folder(url)
+    assert {key: behind[key] for key in before if not key.startswith(HEARTBEATS)} == {
+        key: data for key, data in before.items() if not key.startswith(HEARTBEATS)
+    }
+    check(behind, "w", 2, Told(SHAPES["mixed"].oracle()))
+    collect(store, grace=0)
+    assert {key for key in behind if not key.startswith("owned/")} == set(in_folder(url))

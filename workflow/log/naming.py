@@ -84,13 +84,36 @@ def check_named(store: Store, created: Created) -> None:
         )
 
 
-def tombstone_behind(store: Store, created: Created) -> Tombstone | None:
-    """What says that a run was deleted, or None."""
+def gone(store: Store, created: Created) -> Tombstone | None:
+    """What says that a run was deleted, or that another replaced it and its objects were collected; None otherwise."""
     behind = read_name(store, created.workflow_id, created.n + 1)
-    return behind if isinstance(behind, Tombstone) else None
+    if not isinstance(behind, Created):
+        return behind
+    log = keys.RunPaths(created.workflow_id, created.n, created.run_uuid).segments
+    if next(store.list(log), None) is not None:
+        return None
+    return Tombstone(created.workflow_id, created.n, WorkflowStatus.CANCELED, "Swept", behind.at, created.owner.uid)
 
 
 LIVE = WorkflowStatus.RUNNING
+
+
+def id_of(store: Store, part: str) -> str | None:
+    """The workflow id whose keys lie below `workflows/<part>/`; None where nothing tells it.
+
+    Raises:
+        Corrupt: what would tell it is damaged.
+    """
+    found = keys.unescape(part)
+    if found is None:  # shortened: the whole id stands in each of its names; before there is one, in the index
+        first = next(store.list(f"{keys.WORKFLOWS}{part}/names/"), None)
+        if first is not None:
+            record = segments.decode(first.key, store.get(first.key) or b"")[0]
+            found = record.workflow_id if isinstance(record, (Created, Tombstone)) else None
+        else:
+            hints = (store.get(f"{keys.index(status)}{part}") for status in WorkflowStatus)
+            found = next((json.loads(hint) for hint in hints if hint), None)
+    return found if found is not None and keys.escape(found) == part else None
 
 
 def index(store: Store, workflow_id: str, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> None:
@@ -143,7 +166,22 @@ def forget_owned(store: Store, manager: str, run_uuid: str) -> None:
 def owned_by(store: Store, manager: str) -> Iterator[OwnedRun]:
     """The runs that a manager may own."""
     for info in store.list(keys.owned(manager)):
-        content = store.get(info.key)
-        if content is not None:
-            data = json.loads(content)
-            yield OwnedRun(data["workflow_id"], data["n"], keys.last_part(info.key))
+        found = read_owned(store, info.key)
+        if found is not None:
+            yield found
+
+
+def read_owned(store: Store, key: str) -> OwnedRun | None:
+    """The run that an `owned/` key speaks of; None where the key is gone.
+
+    Raises:
+        Corrupt: it speaks of none.
+    """
+    content = store.get(key)
+    if content is None:
+        return None
+    try:
+        data = json.loads(content)
+        return OwnedRun(data["workflow_id"], data["n"], keys.last_part(key))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(f"{key}: names no run: {content[:40]!r}", key=key) from error

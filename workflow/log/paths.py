@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -14,6 +15,7 @@ CUT = "="  # quoting never yields it, so a shortened id is told from a whole one
 
 DOORBELL = "doorbell/"
 MANAGERS = "managers/"
+OWNED = "owned/"
 WORKFLOWS = "workflows/"
 
 
@@ -59,7 +61,7 @@ def bell(run_uuid: str, request: str) -> str:
 
 def owned(manager: str, run_uuid: str = "") -> str:
     """A run that the manager may have claimed; without a run, the prefix of all of them."""
-    return f"owned/{manager}/{run_uuid}"
+    return f"{OWNED}{manager}/{run_uuid}"
 
 
 def heartbeat(manager: str) -> str:
@@ -115,6 +117,31 @@ class RunPaths:
     def request(self, request: str) -> str:
         """One request."""
         return f"{self.inbox}{request}"
+
+
+_RUN_KEY = re.compile(r"workflows/[^/]+/runs/(?P<n>[0-9]+)-(?P<uuid>[^/]+)/(?P<kind>[^/]+)/(?P<last>[^/]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """What a key below a run's folder says.
+
+    Attributes:
+        n, run_uuid: of the run.
+        kind: log, snapshot, blobs or inbox.
+        last: the part behind it.
+    """
+
+    n: int
+    run_uuid: str
+    kind: str
+    last: str
+
+
+def run_key(key: str) -> RunKey | None:
+    """What the key of a run's object says; None where it is no such key."""
+    found = _RUN_KEY.fullmatch(key)
+    return RunKey(int(found["n"]), found["uuid"], found["kind"], found["last"]) if found is not None else None
 
 
 def last_part(key: str) -> str:

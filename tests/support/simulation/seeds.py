@@ -22,6 +22,7 @@ from unittest import mock
 
 from tests.support import checker, stored
 from tests.support.simulation import plans
+from tests.support.simulation.collector import Collector, left_behind
 from tests.support.simulation.loop import Stuck
 from tests.support.simulation.people import Driver, Outsider, Wanted
 from tests.support.simulation.world import World
@@ -32,6 +33,9 @@ CALM_SECONDS = 900.0
 WHOLE_FROM = 1_000_000
 """Seeds from here on also draw sleeps, events and leased workers. Those below were there first: they keep what they
 found."""
+
+COLLECTED_FROM = 2_000_000
+"""Seeds from here on also have a collector, for the same reason."""
 
 QUIET_SECONDS = 60.0
 """Behind the last end, after which nothing that was only for the way may be left in the store."""
@@ -66,7 +70,7 @@ def simulate(seed: int) -> Report:
     with _apart(seed) as world:
         try:
             with _in_virtual_time(world, seed):
-                problems = world.loop.run(_life(world), deadline=5_000.0)
+                problems = world.loop.run(_life(world, seed), deadline=5_000.0)
         except Stuck as stuck:
             problems = [f"stuck: {stuck}"]
         problems = world.watch.broken[:3] + problems
@@ -122,7 +126,7 @@ def _in_virtual_time(world: World, seed: int) -> Iterator[None]:
         yield
 
 
-async def _life(world: World) -> list[str]:
+async def _life(world: World, seed: int) -> list[str]:
     chance = world.chance
     _draw_weather(world)
     for name in ("east", "west", "south")[: chance.choice((2, 2, 3))]:
@@ -133,6 +137,8 @@ async def _life(world: World) -> list[str]:
     ]
     for each in wanted:
         Driver(world, each).begin()
+    if seed >= COLLECTED_FROM:
+        Collector(world, seed + 4).begin()
     outsider = Outsider(world)
     await _storm(world, wanted, outsider)
     world.calm()
@@ -145,7 +151,8 @@ async def _life(world: World) -> list[str]:
     await asyncio.sleep(QUIET_SECONDS)
     objects = stored.in_memory(world.disk.objects)
     problems = [problem for each in wanted for problem in _problems(world, each, objects)]
-    return problems + _junk(world, wanted, objects)
+    failed = {run for run, seen in world.watch.runs.items() if seen.end is not None and seen.end["status"] == "FAILED"}
+    return problems + _junk(world, wanted, objects) + left_behind(world.disk.objects, failed)
 
 
 def _draw_weather(world: World) -> None:
@@ -220,7 +227,8 @@ def _problems(world: World, wanted: Wanted, objects: dict[str, bytes]) -> list[s
     """What is wrong with one run."""
     names = sorted(key for key in objects if key.startswith(f"workflows/{wanted.workflow_id}/names/"))
     if names and stored.parsed(names[-1], objects[names[-1]])[1][0]["k"] == "Tombstone":
-        return [] if wanted.asked & {"end", "delete"} else ["a tombstone that nobody asked for"]
+        swept = stored.parsed(names[-1], objects[names[-1]])[1][0]["reason"] == "Swept"
+        return [] if swept or wanted.asked & {"end", "delete"} else ["a tombstone that nobody asked for"]
     seen = world.watch.runs.get(wanted.run_uuid)
     end = seen.end if seen is not None else None
     if seen is None or end is None:

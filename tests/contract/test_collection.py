@@ -1,0 +1,49 @@
+"""A collection on every kind of store: it removes what it lists, over more than one page, and nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dev.minio_server import MinioServer
+from tests.support import runs
+from tests.support.minio import address_of, credentials_of
+from workflow.garbage import collect
+from workflow.log import naming
+from workflow.log.paths import RunPaths
+from workflow.log.run_log import RunLog
+from workflow.store import Store
+from workflow.store.folder import FolderStore
+from workflow.store.s3 import S3Store
+
+LEFT = 1_200
+"""Objects in the folder of a run that lost its name: more than a page of a list."""
+
+
+@pytest.fixture(params=["folder", "minio"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "folder":
+        yield FolderStore(str(tmp_path))
+        return
+    server: MinioServer = request.getfixturevalue("minio_server")
+    opened = S3Store(address_of(server, request.getfixturevalue("bucket")), credentials_of(server))
+    yield opened
+    opened.close()
+
+
+def test_it_removes_what_no_name_counts_for_and_nothing_else(store: Store) -> None:
+    for workflow_id in ("a", "é/ü", "z"):
+        created = runs.created(runs.graph("a"), workflow_id)
+        naming.write_name(store, created)
+        RunLog(store, created).append(1, [runs.started("a")])
+    kept = [info.key for info in store.list("")]
+    loser = RunPaths("é/ü", 1, "loser")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: store.create(loser.blob(f"{n:064x}"), b"a value", f"{n}"), range(LEFT)))
+    store.create(RunPaths("never made", 1, "begun").blob("f" * 64), b"a function", "1")
+    collected = collect(store, grace=0)
+    assert (collected.runs, collected.objects, collected.forbidden, collected.left) == (2, LEFT + 1, 1, [])
+    assert [info.key for info in store.list("")] == sorted([*kept, "workflows/never%20made/names/0000000001"])
