@@ -118,7 +118,7 @@ def end_run(
         if not state.ended:
 
             def ending(claimed: RunState) -> Sequence[Record]:
-                stopped = cancellations(claimed, [*claimed.ready.values(), *claimed.sleeping.values()], reason)
+                stopped = cancellations(claimed, claimed.alive(), reason)
                 return [*stopped, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
 
             _claim_for(log, state, actor, reason, ending)

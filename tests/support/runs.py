@@ -131,9 +131,10 @@ def picture(state: RunState) -> dict[str, Any]:
         ],
         "passed": state.passed,
         "ready": set(state.ready),
+        "waits": set(state.waits),
         "running": set(state.running),
         "sleeping": set(state.sleeping),
-        "placeless": state.placeless,
+        "flying": state.flying,
         "steps": [(step_id, _picture_of(step)) for step_id, step in state.steps.items()],
     }
 

@@ -52,10 +52,12 @@ def dags(draw: st.DrawFn, parent: str = "") -> Graph:
         options = StepOptions(
             catch_exceptions=draw(st.booleans()), checkpoint=draw(st.sampled_from([False, None, True]))
         )
-        if not parents and draw(st.integers(0, 3)) == 3:
+        kind = draw(st.sampled_from([StepKind.TASK, StepKind.TASK, *StepKind])) if not parents else StepKind.TASK
+        if kind is StepKind.SLEEP:
             steps.append(runs.sleeper(step_id, 7.0, options=options))
         else:
-            steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", runs.value(step_id), tuple(sorted(parents)), options))
+            args, after = runs.value(step_id), tuple(sorted(parents))
+            steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", args, after, options, kind=kind))
     return Graph(tuple(steps), step_ids[-1])
 
 
@@ -71,14 +73,14 @@ def simulated_runs(draw: st.DrawFn) -> SimulatedRun:
 
 
 def _start(draw: Any, run: SimulatedRun) -> None:
-    ready = list(run.state.ready)
+    ready = [*run.state.ready, *run.state.waits]
     if ready and not run.state.ended:
         chosen = draw(st.lists(st.sampled_from(ready), min_size=1, max_size=3, unique=True))
         run.write([_begin(run.state, step_id) for step_id in chosen])
 
 
 def _begin(state: RunState, step_id: str) -> r.Record:
-    step = state.ready[step_id]
+    step = state.steps[step_id]
     if step.spec.kind is StepKind.SLEEP:
         return r.TimerSet(step_id, state.epoch, 2.0, 2.0 + step.spec.seconds)
     return runs.started(step_id, state.epoch)
@@ -96,7 +98,7 @@ def _commit(draw: Any, run: SimulatedRun) -> None:
     if not begun or run.state.ended:
         return
     step = draw(st.sampled_from(begun))
-    how = runs.committed if step.stored or step.spec.kind is StepKind.SLEEP else runs.passed
+    how = runs.committed if step.stored or not step.takes_place else runs.passed
     run.write([how(step.spec.step_id, run.state.epoch, number=step.tries)])
     assert run.state.output is not None
     if run.state.output.outcome is not None:

@@ -279,8 +279,7 @@ class RunLoop:
         state = self.state
         plan.stops += list(state.running)
         self._record(plan, r.RequestTaken(message.request, state.epoch, "canceled the run"))
-        doomed = [*state.running.values(), *state.ready.values(), *state.sleeping.values()]
-        for record in failure.cancellations(state, doomed, message.reason or "canceled"):
+        for record in failure.cancellations(state, state.alive(), message.reason or "canceled"):
             self._record(plan, record)
         self._record(
             plan,
@@ -317,12 +316,8 @@ class RunLoop:
     def _chosen(self) -> list[StepState]:
         """The ready steps to start now: of those that need a place in the cluster no more than there is room for."""
         state = self.state
-        flying, waits = len(state.running), []
-        if state.placeless:
-            flying = sum(step.spec.kind is StepKind.TASK for step in state.running.values())
-            waits = [step for step in state.ready.values() if step.spec.kind is not StepKind.TASK]
-        tasks = (step for step in state.ready.values() if step.spec.kind is StepKind.TASK)
-        return [*waits, *islice(tasks, max(MOST_IN_FLIGHT - flying, 0))]
+        tasks = islice(state.ready.values(), max(MOST_IN_FLIGHT - state.flying, 0))
+        return [*state.waits.values(), *tasks]
 
     def _take_up_sleeps(self) -> None:
         now = self._services.now()

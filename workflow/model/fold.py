@@ -94,12 +94,11 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     state.epoch, state.owner, state.began = record.epoch, record.owner, record.at
     state.status, state.goodbye = WorkflowStatus.RUNNING, False
     state.functions.update(record.functions)
-    for step in state.running.values():
-        step.phase = P.READY
-    state.ready = {**state.running, **state.ready}
-    state.running = {}
-    for step in state.ready.values():
+    begun = [*state.running.values(), *state.ready.values(), *state.waits.values()]
+    state.ready, state.waits, state.running, state.flying = {}, {}, {}, 0
+    for step in begun:
         step.tries = 0
+        state.make_ready(step)
     holding.void_all(state)
 
 
@@ -118,15 +117,13 @@ def _void_failures(state: RunState) -> None:
             elif step.waiting:
                 step.phase = P.WAITING
             else:
-                step.phase = P.READY
-                state.ready[step.spec.step_id] = step
+                state.make_ready(step)
 
 
 def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
-    state.ready.pop(record.step_id, None)
-    state.running[record.step_id] = step
-    step.phase, step.epoch, step.tries = P.RUNNING, record.epoch, record.number
+    state.make_running(step)
+    step.epoch, step.tries = record.epoch, record.number
     step.started, step.ended = record.at, 0.0
 
 
@@ -134,7 +131,7 @@ def _timer_set(state: RunState, seq: int, record: r.TimerSet) -> None:
     step = _step(state, seq, record, P.READY)
     if step.spec.kind is not StepKind.SLEEP:
         raise _illegal(state, seq, record, "the step does not sleep")
-    state.ready.pop(record.step_id, None)
+    state.set_aside(step)
     state.sleeping[record.step_id] = step
     step.phase, step.epoch, step.tries = P.SLEEPING, record.epoch, 1
     step.started, step.ended, step.due = record.at, 0.0, record.due
@@ -190,9 +187,7 @@ def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
 def _canceled(state: RunState, seq: int, record: r.StepCanceled) -> None:
     step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED)
     holding.let_go(state, step)
-    state.ready.pop(record.step_id, None)
-    state.running.pop(record.step_id, None)
-    state.sleeping.pop(record.step_id, None)
+    state.set_aside(step)
     step.phase, step.epoch = P.CANCELED, record.epoch
 
 
@@ -229,10 +224,7 @@ _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
 def _ran(state: RunState, step: StepState, record: Any, progress: bool = True) -> None:
     """What commits, expansions and failures share: the step has left the running ones."""
     holding.let_go(state, step)
-    step_id = step.spec.step_id
-    state.ready.pop(step_id, None)
-    state.running.pop(step_id, None)
-    state.sleeping.pop(step_id, None)
+    state.set_aside(step)
     step.epoch, step.tries = record.epoch, record.number
     step.started, step.ended = record.started or step.started, record.ended or step.ended
     if progress:
@@ -248,8 +240,7 @@ def _resolve(state: RunState, step: StepState, outcome: Outcome) -> None:
         for dependant in step.dependants:
             dependant.waiting -= 1
             if dependant.waiting == 0 and dependant.phase is P.WAITING:
-                dependant.phase = P.READY
-                state.ready[dependant.spec.step_id] = dependant
+                state.make_ready(dependant)
         if step.resolves is None:
             return
         step = step.resolves
@@ -262,7 +253,6 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
         if spec.step_id in state.steps:
             raise Corrupt(f"run {state.created.run_uuid}: two steps have the id {spec.step_id!r}")
         step = StepState(spec, scope)
-        state.placeless += spec.kind is not StepKind.TASK
         for parent in spec.parents:
             if parent not in members:
                 raise Corrupt(
@@ -273,8 +263,7 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
         step.waiting = len(spec.parents)
         state.steps[spec.step_id] = members[spec.step_id] = step
         if not step.waiting:
-            step.phase = P.READY
-            state.ready[spec.step_id] = step
+            state.make_ready(step)
     if graph.output not in members:
         raise Corrupt(f"run {state.created.run_uuid}: the output {graph.output!r} of a DAG is none of its steps")
     return members

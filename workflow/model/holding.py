@@ -75,12 +75,11 @@ def void(state: RunState, step: StepState) -> None:
             taker.waiting += 1
             if taker.phase in (P.READY, P.RUNNING):
                 taker.phase = P.WAITING
-                state.ready.pop(taker.spec.step_id, None)
-                state.running.pop(taker.spec.step_id, None)
+                state.set_aside(taker)
     step.tries = 0
-    step.phase = P.WAITING if step.waiting else P.READY
+    step.phase = P.WAITING
     if not step.waiting:
-        state.ready[step.spec.step_id] = step
+        state.make_ready(step)
     for held in held_parents(state, step):
         state.passed[held] += 1
 

@@ -82,6 +82,11 @@ class StepState:
         self.due = 0.0
 
     @property
+    def takes_place(self) -> bool:
+        """Whether it takes a place in the cluster while it runs; waits take none."""
+        return self.spec.kind is StepKind.TASK
+
+    @property
     def stored(self) -> bool:
         """Whether its value is stored: the run's own always is."""
         return self.checkpoint or self.final
@@ -120,10 +125,11 @@ class RunState:
         journal: steps in the order of their outcomes and expansions, and what was voided between them: an order in
             which they can be folded again.
         passed: the steps whose value is held, by id; and how many steps may still take it. 0: it was let go.
-        ready: the steps that may be started, in order.
+        ready: the steps that may be started and take a place in the cluster, in order.
+        waits: those that may be started and take none.
         running: the steps started in this epoch without an outcome.
+        flying: how many of them take a place in the cluster.
         sleeping: the steps whose timers are set.
-        placeless: how many steps, finished or not, take no place in the cluster.
     """
 
     created: Created
@@ -143,9 +149,10 @@ class RunState:
     journal: list[StepState | Voided] = field(default_factory=list)
     passed: dict[str, int] = field(default_factory=dict)
     ready: dict[str, StepState] = field(default_factory=dict)
+    waits: dict[str, StepState] = field(default_factory=dict)
     running: dict[str, StepState] = field(default_factory=dict)
+    flying: int = 0
     sleeping: dict[str, StepState] = field(default_factory=dict)
-    placeless: int = 0
     succeeded: int = 0
     failed: int = 0
 
@@ -157,9 +164,31 @@ class RunState:
     @property
     def at_rest(self) -> bool:
         """Whether nothing goes on but waits: sleeps, and events that are listened for."""
-        if not self.placeless or not (self.sleeping or self.running or self.ready):
-            return False
-        return all(step.spec.kind is not StepKind.TASK for step in (*self.running.values(), *self.ready.values()))
+        return not self.flying and not self.ready and bool(self.sleeping or self.running or self.waits)
+
+    def alive(self) -> list[StepState]:
+        """The steps that may be started, or were, and have no outcome; in order."""
+        return [*self.running.values(), *self.ready.values(), *self.waits.values(), *self.sleeping.values()]
+
+    def make_ready(self, step: StepState) -> None:
+        """The step may be started from now on. For `fold` alone, as what follows."""
+        step.phase = StepPhase.READY
+        (self.ready if step.takes_place else self.waits)[step.spec.step_id] = step
+
+    def make_running(self, step: StepState) -> None:
+        """The step was started, perhaps once more."""
+        if step.phase is not StepPhase.RUNNING:
+            self.set_aside(step)
+            self.running[step.spec.step_id] = step
+            self.flying += step.takes_place
+            step.phase = StepPhase.RUNNING
+
+    def set_aside(self, step: StepState) -> None:
+        """The step is neither ready nor running nor sleeping any more."""
+        step_id = step.spec.step_id
+        (self.ready if step.takes_place else self.waits).pop(step_id, None)
+        self.flying -= self.running.pop(step_id, None) is not None and step.takes_place
+        self.sleeping.pop(step_id, None)
 
 
 def below(step: StepState) -> Iterator[StepState]:

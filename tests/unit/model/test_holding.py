@@ -13,7 +13,7 @@ from tests.support.simulated import SimulatedRun, simulated_runs
 from workflow.errors import Corrupt
 from workflow.model import fold, holding
 from workflow.model import records as r
-from workflow.model.graph import StepOptions
+from workflow.model.graph import StepKind, StepOptions
 from workflow.model.state import RunState
 from workflow.model.status import StepPhase, WorkflowStatus
 
@@ -168,10 +168,14 @@ def test_the_counts_are_those_of_the_steps_at_any_time(run: SimulatedRun) -> Non
             fold.apply(state, seq, record)
         for step_id, step in state.steps.items():
             assert step.waiting == sum(state.steps[parent].outcome is None for parent in step.spec.parents)
-            assert (step.phase is P.READY) == (step_id in state.ready)
+            takes_place = step.spec.kind is StepKind.TASK
+            assert (step.phase is P.READY and takes_place) == (step_id in state.ready)
+            assert (step.phase is P.READY and not takes_place) == (step_id in state.waits)
             assert (step.phase is P.RUNNING) == (step_id in state.running)
+            assert (step.phase is P.SLEEPING) == (step_id in state.sleeping)
             if step.phase in (P.READY, P.RUNNING):
                 assert not step.waiting
+        assert state.flying == sum(step.spec.kind is StepKind.TASK for step in state.running.values())
         takers = [step for step in state.steps.values() if step.phase in holding.TAKING]
         held = [each for taker in takers for each in holding.held_parents(state, taker)]
         if not state.ended:
