@@ -23,7 +23,7 @@ from tests.support import runs
 from tests.support.checker import History, Told, check
 from tests.support.fake_runner import FakeRunner
 from tests.support.stored import in_folder
-from workflow.engine import run_loop
+from workflow.engine import planning, run_loop
 from workflow.engine.manager import ClaimRequest, Manager, Pace
 from workflow.engine.messages import RunAddress, StepResult, StepTask
 from workflow.engine.run_loop import RunLoop
@@ -247,7 +247,7 @@ class Story:
 def _live(life: Life) -> None:
     """The process."""
     logging.disable(logging.CRITICAL)
-    run_loop.SNAPSHOT_EVERY, run_loop.MOST_IN_FLIGHT = 4, 20
+    run_loop.SNAPSHOT_EVERY, planning.MOST_IN_FLIGHT = 4, 20
     try:
         code = asyncio.run(_drive(life))
     except BaseException:  # noqa: BLE001 - whatever it was, the test shows it

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.simulation.seeds import COLLECTED_FROM, simulate
 from workflow import garbage
-from workflow.engine.run_loop import _Plan
+from workflow.engine.planning import Plan
 from workflow.log.blobs import Blobs, _name_of
 from workflow.log.run_log import RunLog, Segment
 
@@ -30,7 +30,7 @@ def no_fence_check() -> Any:
 
 def child_before_commit() -> Any:
     """Steps start while the segment with what they take is still being stored."""
-    return mock.patch.object(_Plan, "only_starts", property(lambda plan: True))
+    return mock.patch.object(Plan, "only_starts", property(lambda plan: True))
 
 
 def blob_after_record() -> Any:

@@ -112,7 +112,7 @@ def _in_virtual_time(world: World, seed: int) -> Iterator[None]:
     replaced: dict[str, Any] = {
         "workflow.log.blobs.INLINE": 120,
         "workflow.engine.run_loop.SNAPSHOT_EVERY": chance.choice((3, 10, 2_000)),
-        "workflow.engine.run_loop.MOST_IN_FLIGHT": chance.choice((1, 2, 2_000)),
+        "workflow.engine.planning.MOST_IN_FLIGHT": chance.choice((1, 2, 2_000)),
         "workflow.engine.owning.versions": lambda: "simulated",
         "workflow.requests.versions": lambda: "simulated",
     }

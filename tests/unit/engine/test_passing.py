@@ -81,14 +81,14 @@ async def test_a_value_is_let_go_once_all_that_take_it_have_their_outcome(house:
         await soon(manager.start(created))
         await eventually(lambda: len(runner.tries) == 3)
         loop = runner.tries[0].run
-        assert loop._held.keys() == {"a"}
+        assert loop._planner._held.keys() == {"a"}
         runner.of("b").answer(returned())
         await eventually(lambda: loop.state.steps["b"].finished)
-        assert loop._held.keys() == {"a"}
+        assert loop._planner._held.keys() == {"a"}
         runner.of("c").answer(raised("c"))
         ended = await soon(manager.wait(house.address(created)))
     assert ended.status is WorkflowStatus.FAILED
-    assert not loop._held
+    assert not loop._planner._held
 
 
 async def test_after_a_claim_only_what_is_still_needed_runs_again(house: House) -> None:

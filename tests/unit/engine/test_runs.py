@@ -13,7 +13,7 @@ from tests.support.fake_runner import expanded, raised, returned
 from tests.support.managers import House, finish, new_run, soon
 from tests.support.waiting import eventually
 from workflow import requests
-from workflow.engine import run_loop
+from workflow.engine import planning, run_loop
 from workflow.engine.messages import Expanded, Raised, Returned, StepTask
 from workflow.model import records as r
 from workflow.model.graph import StepOptions
@@ -213,7 +213,7 @@ async def test_cancel_stops_the_steps_and_no_late_outcome_overwrites_it(house: H
 async def test_a_step_that_cannot_be_started_any_more_is_never_handed_to_the_runner(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_loop, "MOST_IN_FLIGHT", 3)
+    monkeypatch.setattr(planning, "MOST_IN_FLIGHT", 3)
     async with house.manager(script=lambda task: None) as (manager, runner):
         created = new_run(" ".join(f"s{i}" for i in range(9)) + " end:s0")
         house.keep_function(created)

@@ -13,7 +13,7 @@ from tests.support import runs
 from tests.support.fake_runner import returned
 from tests.support.managers import House, begun, never
 from tests.support.waiting import eventually
-from workflow.engine import code, run_loop
+from workflow.engine import code, planning
 from workflow.engine.encoding import Encoder
 from workflow.event_listener import TimerListener
 from workflow.log.run_log import RunLog
@@ -65,7 +65,7 @@ def test_options_of_a_wait_are_added_up() -> None:
 
 
 def test_waits_take_no_places_from_steps_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_loop, "MOST_IN_FLIGHT", 1)
+    monkeypatch.setattr(planning, "MOST_IN_FLIGHT", 1)
     *steps, last = runs.graph("e1 t1 e2 t2 e3 z:e1,t1,e2,t2,e3").steps
     waits = [replace(step, kind=StepKind.EVENT) if step.step_id.startswith("e") else step for step in steps]
     dag = Graph((*waits, last), "z")
