@@ -6,13 +6,14 @@ Every process is known by its pid from the tree below the one that was started; 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -163,3 +164,17 @@ def cluster() -> Iterator[tuple[Tree, str]]:
         with Tree(command, folder, environment()) as tree:
             tree.printed("Ray runtime started")
             yield tree, f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def joined(address: str, resources: Mapping[str, int]) -> Iterator[Tree]:
+    """A second node of a Ray that `cluster` started, at an address of its own."""
+    with short_folder() as folder:
+        command = [
+            str(Path(sys.executable).parent / "ray"), "start", "--block", f"--address={address}", "--num-cpus=4",
+            "--node-ip-address=127.0.0.2", f"--resources={json.dumps(dict(resources))}", "--disable-usage-stats",
+            f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}",
+        ]  # fmt: skip
+        with Tree(command, folder, environment()) as tree:
+            tree.printed("Ray runtime started")
+            yield tree
