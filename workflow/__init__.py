@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workflow import event_listener as event_listener  # found without its own import, as in Ray 1.12
+from workflow import common as common  # found without their own imports, as in Ray 1.12
+from workflow import event_listener as event_listener
 from workflow import packaging
 
 packaging.use_bundled_dependencies()

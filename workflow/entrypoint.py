@@ -211,8 +211,12 @@ class _Printer:
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}
+        self._shown: RunView | None = None
 
     def show(self, view: RunView) -> None:
+        if view is self._shown:  # nothing moved since
+            return
+        self._shown = view
         for step in view.steps:
             if self._seen.get(step.step_id) == step.phase:
                 continue

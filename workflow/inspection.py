@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from workflow.engine.delivery import value_of, whole_resolver
 from workflow.engine.messages import RunAddress
 from workflow.engine.run_loop import end_of
 from workflow.engine.worker import blobs_of, materialize, store_at
-from workflow.errors import Invalid, WorkflowNotFoundError
+from workflow.errors import Corrupt, Invalid, WorkflowConflict, WorkflowNotFoundError
 from workflow.log import naming
 from workflow.log.run_log import RunLog
 from workflow.model.records import NO_RUN
@@ -22,6 +23,8 @@ from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
 from workflow.session import here, store_in_use
 from workflow.store.port import Store
+
+logger = logging.getLogger(__name__)
 
 STEP_POLL = 0.2
 """Seconds between looks into the log while a step's outcome is waited for."""
@@ -51,6 +54,7 @@ def get_output(workflow_id: str, *, name: str | None = None) -> Any:
 
     Raises:
         WorkflowNotFoundError: no such workflow, or no such step in it.
+        WorkflowConflict: the workflow is RESUMABLE: nobody is at work on its output.
         Invalid: the step's value is not stored, since it has checkpoint=False.
         Whatever the workflow failed with.
     """
@@ -65,20 +69,20 @@ def _output(store: Store, workflow_id: str, name: str | None) -> Any:
     run = RunAddress(store.url, created.workflow_id, created.n, created.run_uuid)
     if name is not None:
         return _step_output(client, log, state, run, name)
-    return value_of(end_of(state, run) if state.ended else client.wait(client.attach(created)))
+    return value_of(end_of(state, run) if state.ended else client.wait(_attached(client, log, state)))
 
 
 def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
     """Like `get_output`, but returns an ObjectRef of the value at once.
 
     Raises:
-        WorkflowNotFoundError: no such workflow. What else `get_output` raises, `ray.get` of the reference does.
+        WorkflowNotFoundError, WorkflowConflict: see `get_output`. The rest `ray.get` of the reference raises.
     """
-    client = here()
-    created = client.find(workflow_id)
+    client, store = here(), store_in_use()
+    log = RunLog(store, client.find(workflow_id))
     if name is not None:
-        return _get_output.remote(store_in_use().url, workflow_id, name)
-    return output_of(client.attach(created))
+        return _get_output.remote(store.url, workflow_id, name)
+    return output_of(_attached(client, log, log.replay()))
 
 
 def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
@@ -90,8 +94,9 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
 
     Returns:
         For a workflow: `status`, `user_metadata` and `stats` with `start_time` (of the last `run` or `resume` of it)
-        and, where it has succeeded or failed, `end_time`. For a step: `name`, `step_options`, `user_metadata` and the
-        `stats` of its last try. Times are seconds since 1970. These are the keys of Ray 1.12.
+        and, where it has succeeded or failed, `end_time`. For a step: `name`, `step_options`, `user_metadata`,
+        `workflows` (the ids of the steps whose outcomes it takes) and the `stats` of its last try, also where that
+        failed. Times are seconds since 1970. These are keys of Ray 1.12.
 
     Raises:
         WorkflowNotFoundError: no such workflow, or no such step in it (yet).
@@ -121,6 +126,7 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
             "ray_options": dict(options.ray),
         },
         "user_metadata": json.loads(options.metadata),
+        "workflows": list(step.spec.parents),
         "stats": _stats(step.started, step.ended),
     }
 
@@ -130,6 +136,10 @@ def list_all(
 ) -> list[tuple[str, WorkflowStatus]]:
     """All workflows with their status.
 
+    One whose log is damaged keeps no other from the list: it is left out, since nobody can say how it stands, and an
+    error that names it is logged; `get_status` of it raises why. An end is read from the store's index, and may be an
+    old one for a moment where the workflow is resumed or deleted just now.
+
     Args:
         status_filter: one status, several, or None for all.
 
@@ -137,16 +147,15 @@ def list_all(
         Invalid: something in it is no status.
     """
     wanted = _statuses(status_filter)
-    found: dict[str, WorkflowStatus] = {}
+    found: dict[str, WorkflowStatus | None] = {}
     for hint in WorkflowStatus:
-        live = not hint.is_end
-        if not live and hint not in wanted:
+        if hint.is_end and not any(status.is_end for status in wanted):
             continue
         for workflow_id in naming.indexed(store_in_use(), hint):
-            status = _checked_hint(workflow_id) if live else hint
-            if status is not None:
-                found.setdefault(workflow_id, status)
-    return sorted((workflow_id, status) for workflow_id, status in found.items() if status in wanted)
+            # An end of which nothing else is told is taken as it is; what two hints, or a live one, mean the log says.
+            found[workflow_id] = hint if hint.is_end and workflow_id not in found else None
+    statuses = ((workflow_id, hint or _in_log(workflow_id)) for workflow_id, hint in found.items())
+    return sorted((workflow_id, status) for workflow_id, status in statuses if status in wanted)
 
 
 def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, name: str) -> Any:
@@ -163,11 +172,21 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
         if state.ended:
             return _no_step_output(state, run, name)
         if waiting is None:
-            handle = client.attach(log.created)
+            handle = _attached(client, log, state)
             waiting = handle.manager.wait.remote(handle.run)
         if ray.wait([waiting], timeout=STEP_POLL)[0]:
-            waiting = None  # it ended, or its owner was lost: then it is attached to anew, which goes on with it
+            waiting = None  # it ended, or its owner was lost
         log.catch_up(state)
+
+
+def _attached(client: Client, log: RunLog, state: RunState) -> Handle:
+    """To wait for a run's end, and to begin nothing; raises WorkflowConflict where nobody is at work on it."""
+    if reading.status_of(log.store, reading.view_of(state)) is WorkflowStatus.RESUMABLE:
+        raise WorkflowConflict(
+            f"workflow {log.created.workflow_id!r} is RESUMABLE: nobody owns it now, so nobody makes its output; "
+            "resume it"
+        )
+    return client.attach(log.created)
 
 
 def _not_stored(workflow_id: str, step_id: str) -> Invalid:
@@ -209,11 +228,14 @@ def _stats(started: float, ended: float) -> dict[str, float]:
     return {name: at for name, at in times.items() if at}
 
 
-def _checked_hint(workflow_id: str) -> WorkflowStatus | None:
-    """What the log says of an id that the index calls live; None where the run was never made, or was deleted."""
+def _in_log(workflow_id: str) -> WorkflowStatus | None:
+    """What the log says of an id; None where no run is there (it was never made, or deleted), or it is damaged."""
     try:
         return get_status(workflow_id)
     except WorkflowNotFoundError:
+        return None
+    except Corrupt as error:
+        logger.error("workflow %r is left out of the list: %s", workflow_id, error)
         return None
 
 

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import ray
+
 from workflow.engine import strategies
 from workflow.errors import Invalid
 from workflow.model.graph import StepOptions, metadata_text
@@ -92,7 +94,18 @@ def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any
                 options[key] = _as_json(key, value)
         elif key not in OURS:
             raise Invalid(f"unknown step option {key}; known are {', '.join((*OURS, *RAYS))}")
+    _ask_ray({key: value for key, value in given.items() if key in RAYS and value is not None})
     return options
+
+
+def _ask_ray(options: Mapping[str, Any]) -> None:
+    """What Ray would refuse when the step is executed it refuses here, where it is written."""
+    if options:
+        try:
+            ray.remote(**options)(_ask_ray)
+        except (TypeError, ValueError) as error:
+            told = ", ".join(f"{key}={value!r}" for key, value in options.items())
+            raise Invalid(f"Ray does not take {told}: {error}") from error
 
 
 def _as_json(key: str, value: Any) -> Any:

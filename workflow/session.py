@@ -12,6 +12,7 @@ from ray.experimental import internal_kv
 from workflow.engine import context
 from workflow.engine.client import Client
 from workflow.engine.worker import store_at
+from workflow.errors import WrongType
 from workflow.store.port import Store
 from workflow.store.probe import probe
 
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 _KV_NAMESPACE = b"rayworkflow"
 
 
-def init(storage: str | None = None) -> None:
+def init(storage: str | os.PathLike[str] | None = None) -> None:
     """Say where workflows are kept, and connect to Ray where that was not done.
 
     Args:
@@ -30,11 +31,13 @@ def init(storage: str | None = None) -> None:
 
     Raises:
         StoreRefused: the store cannot keep a log; the text says which property it lacks.
-        Invalid: no such kind of address.
+        WrongType: it is neither a text nor a path. Invalid: no such kind of address.
     """
     if not ray.is_initialized():
         ray.init()
-    url = store_at(_absolute(storage or os.environ.get("RAYWORKFLOW_STORAGE") or _default_folder())).url
+    if storage is None:
+        storage = _known() or os.environ.get("RAYWORKFLOW_STORAGE") or _default_folder()
+    url = store_at(_absolute(storage)).url
     probe(store_at(url))
     context.set_store(url)
     internal_kv._internal_kv_put(_kv_key(), url.encode(), namespace=_KV_NAMESPACE)
@@ -51,13 +54,21 @@ def store_in_use() -> Store:
 
     A task looks at its job each time: its worker process may have served a task from before another `init`.
     """
+    url = _known()
+    if not url:
+        init()
+        url = context.store_url()
+    return store_at(url)
+
+
+def _known() -> str:
+    """Where this job, this process, or the step that this thread executes keeps workflows; empty: not said yet."""
     if context.current_step() is None and ray.is_initialized():
         known = internal_kv._internal_kv_get(_kv_key(), namespace=_KV_NAMESPACE)
         if known is not None:
-            return store_at(known.decode())
-    if not context.store_url():
-        init()
-    return store_at(context.store_url())
+            url: str = known.decode()
+            return url
+    return context.store_url()
 
 
 def _kv_key() -> bytes:
@@ -69,5 +80,9 @@ def _default_folder() -> str:
     return str(Path(state) / "rayworkflow")
 
 
-def _absolute(storage: str) -> str:
-    return storage if "://" in storage else str(Path(storage).expanduser().resolve())
+def _absolute(storage: str | os.PathLike[str]) -> str:
+    if not isinstance(storage, (str, os.PathLike)):
+        raise WrongType(f"storage is an address or a folder, as a text or a path, not {storage!r}")
+    if not storage or "://" in str(storage):
+        return str(storage)
+    return str(Path(storage).expanduser().resolve())

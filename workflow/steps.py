@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from workflow import api
-from workflow.errors import Invalid
+from workflow.errors import Invalid, WrongType
 from workflow.model.graph import Node, StepOptions, underlying
 from workflow.options import merged, name_of
 
@@ -63,13 +63,13 @@ class StepFunction(Generic[T]):
         """Compose: this step with these arguments. Nothing is executed.
 
         Raises:
-            Invalid: the arguments do not fit the function's signature.
+            WrongType: the arguments do not fit the function's signature.
         """
         if self._signature is not None:
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise Invalid(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
+                raise WrongType(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
         return Workflow(self.function, args, kwargs, self._options, self._name)
 
     def options(self, **options: Any) -> StepFunction[T]:
@@ -124,9 +124,9 @@ def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, StepFunction):
         name = underlying(function.function).__qualname__
         raise Invalid(f"{name} is a step already; change it with .options(...)")
+    if not callable(function):
+        raise Invalid(f"@workflow.step is for functions, not for a {type(function).__name__}; wrap it in a function")
     called = underlying(function)
-    if not callable(function) or not hasattr(called, "__qualname__"):
-        raise Invalid(f"@workflow.step is for functions, not for a {type(called).__name__}; wrap it in a function")
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise Invalid(
             f"step {called.__qualname__} is a generator function, and what a step yields bit by bit cannot be stored "

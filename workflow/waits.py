@@ -82,14 +82,13 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
         *args, **kwargs: for its `poll_for_event`; may be or hold other workflows, like a step's.
 
     Raises:
-        WrongType: it is no such class, or its methods are not `async def`.
-        Invalid: the arguments do not fit `poll_for_event`.
+        WrongType: it is no such class, its methods are not `async def`, or the arguments do not fit `poll_for_event`.
     """
     listener = _checked(event_listener_type)
     try:
         inspect.signature(listener.poll_for_event).bind(None, *args, **kwargs)
     except TypeError as error:
-        raise Invalid(f"{listener.__qualname__}.poll_for_event: {error}") from None
+        raise WrongType(f"{listener.__qualname__}.poll_for_event: {error}") from None
 
     def compose(given: Mapping[str, Any]) -> Waiting[Any]:
         tries = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}

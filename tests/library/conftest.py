@@ -31,7 +31,8 @@ def ray_here() -> Iterator[None]:
     ray.init(
         num_cpus=4,
         num_gpus=1,
-        resources={"special": 1},
+        resources={"special": 1, "accelerator_type:V100": 1},
+        labels={"zone": "a"},
         include_dashboard=False,
         log_to_driver=False,
         _temp_dir=folder,

@@ -9,8 +9,9 @@ import ray
 
 import workflow
 from tests.support.marks import Marks
-from workflow import Workflow, step
+from workflow import Workflow, step, wait_for_event
 from workflow.errors import Invalid
+from workflow.event_listener import TimerListener
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -158,11 +159,54 @@ def test_calling_a_step_says_what_to_call_instead() -> None:
         get_val()
 
 
-def test_arguments_that_do_not_fit_are_refused_where_they_are_written() -> None:
-    with pytest.raises(Invalid, match=r"add.*missing a required argument: 'right'"):
-        add.step(1)
-    with pytest.raises(Invalid, match="unexpected keyword argument 'middle'"):
-        add.step(1, 2, middle=3)
+@pytest.mark.parametrize(
+    ("compose", "text"),
+    [
+        pytest.param(lambda: add.step(1), r"add\(left.*missing a required argument: 'right'", id="too few"),
+        pytest.param(lambda: add.step(1, 2, 3), r"add\(left.*too many positional arguments", id="too many"),
+        pytest.param(lambda: add.step(1, 2, middle=3), "unexpected keyword argument 'middle'", id="unknown"),
+        pytest.param(
+            lambda: wait_for_event(TimerListener), r"poll_for_event: missing .* 'timestamp'", id="of an event"
+        ),
+        pytest.param(
+            lambda: wait_for_event(TimerListener, 1, 2), r"TimerListener\.poll_for_event: too many", id="more"
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_where_they_are_written(compose: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text) as told:
+        compose()
+    assert isinstance(told.value, Invalid)
+
+
+@ray.remote
+def takes(value: Any) -> str:
+    return "taken"
+
+
+@ray.remote
+def returns() -> Any:
+    return [get_val.step()]
+
+
+@pytest.mark.parametrize(
+    "carry",
+    [
+        pytest.param(lambda: ray.put(get_val.step()), id="put"),
+        pytest.param(lambda: ray.put([get_val.step()]), id="put in a list"),
+        pytest.param(lambda: ray.put({"a": (1, add.step(get_val.step(), 2))}), id="put deep inside"),
+        pytest.param(lambda: ray.put(workflow.sleep(1)), id="put a wait"),
+        pytest.param(lambda: takes.remote(get_val.step()), id="argument of a task"),
+        pytest.param(lambda: takes.remote([get_val.step()]), id="inside an argument of a task"),
+        pytest.param(lambda: ray.get(returns.remote()), id="value of a task"),
+    ],
+)
+def test_a_composed_workflow_is_no_value_for_ray_and_the_error_says_what_to_do(carry: Any) -> None:
+    """Text: "are not executed until `.run()` is called": before, there is no value that Ray could carry."""
+    what_to_do = "give it to another step as an argument, return it from a step, or run it first"
+    with pytest.raises(ValueError, match=rf"is not executed yet, so it is no value .*{what_to_do}") as told:
+        carry()
+    assert isinstance(told.value, Invalid)
 
 
 @pytest.mark.parametrize(

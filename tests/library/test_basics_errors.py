@@ -269,8 +269,12 @@ def test_a_number_of_tries_that_is_none_is_refused(bad: Any) -> None:
         faulty.options(max_retries=bad)
 
 
-@pytest.mark.parametrize("options", [{"num_cpus": -1}, {"resources": {"CPU": 1}}], ids=str)
-def test_ray_options_that_ray_refuses_fail_the_step_and_not_the_engine(options: dict[str, Any], marks: Marks) -> None:
-    with pytest.raises((RuntimeError, Invalid)):
-        faulty.options(**options).step(marks).run()
+def test_an_environment_that_ray_cannot_make_fails_the_step_and_not_the_engine(marks: Marks, wid: str) -> None:
+    """Ray says so only when it executes the step; what it refuses at once is refused where it is written."""
+    nowhere = {"working_dir": f"file://{marks.folder}/nowhere.zip"}
+    failing = faulty.options(name="failing", runtime_env=nowhere, max_retries=2).step(marks, until=1)
+    with pytest.raises(RuntimeError, match="step 'failing' could not be executed by Ray: RuntimeEnvSetupError"):
+        after.step(marks, failing).run(wid)
+    assert workflow.get_status(wid) is WorkflowStatus.FAILED
     assert marks.order() == []
+    assert after.step(marks, faulty.step(marks, until=1)).run() == "OK"

@@ -249,7 +249,7 @@ def test_what_is_no_listener_is_refused(listener: Any, why: str) -> None:
 
 
 def test_arguments_and_options_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(Invalid, match=r"TimerListener\.poll_for_event: too many"):
+    with pytest.raises(WrongType, match=r"TimerListener\.poll_for_event: too many"):
         workflow.wait_for_event(TimerListener, 1, 2)
     with pytest.raises(Invalid, match="a wait has no option num_cpus"):
         workflow.sleep(1.0).options(num_cpus=1)

@@ -7,19 +7,19 @@ from pathlib import Path
 import psutil
 
 from tests.support import invariants
-from tests.support.drivers import Tree, driver
+from tests.support.drivers import Tree, cluster, driver
 from tests.support.marks import Marks
 from tests.support.waiting import until
 from workflow.model.status import WorkflowStatus
-from workflow.reading import read_run
+from workflow.reading import read_run, status_of
 from workflow.store import Store, open_store
 
 STEPS = {"load1", "load2", "load3", "share", "spread", "work0", "work1", "work2", "work3", "join", "last"}
 
 
-def wait_committed(store: Store, count: int) -> None:
+def wait_committed(store: Store, count: int, workflow_id: str = "w") -> None:
     def look() -> bool:
-        view = read_run(store, "w")
+        view = read_run(store, workflow_id)
         return view is not None and view.counts.succeeded >= count
 
     until(look)
@@ -36,11 +36,18 @@ def check_starts(marks: Marks, store: Store, committed: set[str], kills: int = 1
     invariants.check(store, "w")
 
 
-def middle(marks: Marks, store: Store) -> set[str]:
+def middle(marks: Marks, store: Store, workflow_id: str = "w") -> set[str]:
     """Wait until all but what the gate holds is committed; those steps."""
     marks.wait_started("work3", timeout=180)
-    wait_committed(store, 7)
+    wait_committed(store, 7, workflow_id)
     return {"load1", "load2", "load3", "share", "spread", "work0", "work1", "work2"}
+
+
+def status(store: Store, workflow_id: str) -> WorkflowStatus:
+    """As one sees it who has no Ray."""
+    view = read_run(store, workflow_id)
+    assert view is not None
+    return status_of(store, view)
 
 
 def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, folder: Path) -> None:
@@ -64,6 +71,33 @@ def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, fold
     view = read_run(store, "w")
     assert view is not None
     assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 3)
+
+
+def test_all_of_ray_fails_and_its_workflows_are_resumable_and_go_on_with_a_plain_resume(
+    tmp_path: Path, folder: Path
+) -> None:
+    """Text: "any workflows running on the cluster enter RESUMABLE state"; "can be resumed on another cluster"."""
+    store = open_store(str(folder))
+    marks = {"one": Marks(str(tmp_path / "one")), "other": Marks(str(tmp_path / "other"))}
+    with cluster() as (ray_tree, address):
+        for wid, where in marks.items():
+            Path(where.folder).mkdir()
+            with driver("pipeline.py", str(folder), where.folder, wid, "start", address=address) as script:
+                assert script.ended() == 0
+        for wid, where in marks.items():
+            middle(where, store, wid)
+        ray_tree.kill()
+    for wid in marks:
+        until(lambda wid=wid: status(store, wid) is WorkflowStatus.RESUMABLE)
+    for (wid, where), how in zip(marks.items(), ("resume", "resume-all"), strict=True):
+        before = where.starts()
+        where.open("work")
+        with driver("pipeline.py", str(folder), where.folder, wid, how) as script:
+            assert "as expected" in script.printed("result")
+            assert script.ended() == 0
+        assert where.starts() - before == {"work3": 1, "join": 1, "last": 1}, "what was not committed, and nothing else"
+        assert status(store, wid) is WorkflowStatus.SUCCESSFUL
+        invariants.check(store, wid)
 
 
 def test_the_same_script_started_again_after_a_kill_goes_on_by_itself(marks: Marks, folder: Path) -> None:

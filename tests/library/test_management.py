@@ -1,8 +1,7 @@
-"""Calls around a run: init in all forms, list_all, get_status, get_output, cancel, delete, used ids, odd ids."""
+"""Calls around a run: list_all, get_status, get_output, cancel, delete, used ids, odd ids."""
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from workflow.engine import context
 from workflow.errors import (
     InUse,
     Invalid,
-    StoreRefused,
     WorkflowCancellationError,
     WorkflowConflict,
     WorkflowNotFoundError,
@@ -266,74 +264,6 @@ def test_a_workflow_that_runs_is_not_deleted(marks: Marks, wid: str) -> None:
         workflow.delete(wid)
     marks.open("held")
     assert ray.get(reference) == "held"
-
-
-# --- init ---
-
-
-def test_init_takes_a_folder_and_says_where_it_is(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, storage: str
-) -> None:
-    caplog.set_level(logging.INFO, "workflow")
-    try:
-        workflow.init(str(tmp_path / "made" / "here"))
-        assert f"workflows are kept at {open_store(str(tmp_path / 'made' / 'here')).url}" in caplog.text
-        assert workflow.list_all() == []
-    finally:
-        workflow.init(storage)
-
-
-def test_init_without_a_place_keeps_them_below_the_users_state_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.delenv("RAYWORKFLOW_STORAGE", raising=False)
-    try:
-        workflow.init()
-        assert (tmp_path / "rayworkflow").is_dir()
-        monkeypatch.setenv("RAYWORKFLOW_STORAGE", str(tmp_path / "elsewhere"))
-        workflow.init()
-        assert (tmp_path / "elsewhere").is_dir()
-    finally:
-        workflow.init(storage)
-
-
-@pytest.mark.parametrize("storage_url", ["ftp://host/x", "s3://"], ids=str)
-def test_init_refuses_an_address_that_is_none(storage_url: str) -> None:
-    with pytest.raises(Invalid):
-        workflow.init(storage_url)
-
-
-def test_init_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises((Invalid, StoreRefused)):
-        workflow.init(str(tmp_path / "file"))
-
-
-def test_tasks_and_actors_know_the_storage_of_their_job(wid: str) -> None:
-    @ray.remote
-    def look(workflow_id: str) -> Any:
-        return one.step().run(workflow_id)
-
-    assert ray.get(look.remote(wid)) == 1
-    assert workflow.get_status(wid) is S.SUCCESSFUL
-
-
-def test_a_task_knows_what_its_job_was_given_last(wid: str, tmp_path: Path, storage: str) -> None:
-    @ray.remote
-    class Asked:
-        def statuses(self) -> list[str]:
-            return [workflow_id for workflow_id, _ in workflow.list_all()]
-
-    asked = Asked.remote()
-    one.step().run(wid)
-    assert wid in ray.get(asked.statuses.remote())
-    try:
-        workflow.init(str(tmp_path / "another"))
-        assert ray.get(asked.statuses.remote()) == []
-    finally:
-        workflow.init(storage)
-    assert wid in ray.get(asked.statuses.remote())
 
 
 def test_the_public_names_are_a_list() -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import ray
+from ray._private import state
 from ray.util import scheduling_strategies as strategies
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 import workflow
 from tests.support.marks import Marks
+from tests.support.waiting import until
 from workflow import options
 from workflow.engine.strategies import decode, encode
 from workflow.errors import Invalid
@@ -83,6 +85,31 @@ def test_what_does_not_fit_is_refused_where_it_is_written(given: dict[str, Any],
         plain.options(**given)
     with pytest.raises(ValueError, match=text):
         workflow.step(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"num_cpus": -1},
+        {"num_gpus": "1"},
+        {"memory": -1},
+        {"resources": {"CPU": 1}},
+        {"accelerator_type": 7},
+        {"label_selector": {"zone": 7}},
+        {"fallback_strategy": [{"label_selector": {"zone": 7}}]},
+        {"enable_task_events": 7},
+        {"runtime_env": {"env_vars": {"A": 7}}},
+        {"_labels": 7},
+    ],
+    ids=str,
+)
+def test_what_ray_does_not_take_is_refused_where_it_is_written(given: dict[str, Any]) -> None:
+    ((name, value),) = given.items()
+    text = re.escape(f"Ray does not take {name}={value!r}: ")
+    with pytest.raises(Invalid, match=text):
+        plain.options(**given)
+    with pytest.raises(Invalid, match=text):
+        workflow.step(max_retries=2, **given)
 
 
 # --- what goes on to Ray ---
@@ -189,3 +216,67 @@ def test_steps_in_place_run_in_the_process_and_with_the_resources_of_the_one_tha
 
     assert len(set(outer.step().run())) == 1
     assert asks.step().run() == options.get("num_gpus", 0)
+
+
+def zone(*names: str) -> strategies.NodeLabelSchedulingStrategy:
+    return strategies.NodeLabelSchedulingStrategy({"zone": strategies.In(*names)})
+
+
+@pytest.mark.parametrize(
+    ("here", "elsewhere"),
+    [
+        pytest.param({"label_selector": {"zone": "a"}}, {"label_selector": {"zone": "b"}}, id="label_selector"),
+        pytest.param(
+            {"label_selector": {"zone": "b"}, "fallback_strategy": [{"label_selector": {"zone": "a"}}]},
+            {"label_selector": {"zone": "b"}, "fallback_strategy": [{"label_selector": {"zone": "c"}}]},
+            id="fallback_strategy",
+        ),
+        pytest.param({"accelerator_type": "V100"}, {"accelerator_type": "A100"}, id="accelerator_type"),
+        pytest.param(
+            {"scheduling_strategy": zone("a", "b")}, {"scheduling_strategy": zone("b", "c")}, id="scheduling_strategy"
+        ),
+    ],
+)
+def test_a_step_runs_on_a_node_that_fits_and_waits_where_there_is_none(
+    here: dict[str, Any], elsewhere: dict[str, Any], marks: Marks, wid: str
+) -> None:
+    """Ray's one node is in zone `a` and has an accelerator V100."""
+
+    @workflow.step
+    def placed(marks: Marks, place: str) -> dict[str, float]:
+        marks.started(place)
+        return dict(ray.get_runtime_context().get_assigned_resources())
+
+    placed.options(**elsewhere).step(marks, "elsewhere").run_async(wid)
+    for _ in range(3):
+        resources = ray.get(placed.options(**here).step(marks, "here").run_async(), timeout=60)
+        assert ("accelerator_type:V100" in resources) == ("accelerator_type" in here)
+    assert marks.starts() == {"here": 3}
+    assert workflow.get_status(wid) is workflow.RUNNING
+    workflow.cancel(wid)
+
+
+def tasks_known_to_ray() -> set[str]:
+    """Names of the tasks whose events Ray keeps."""
+    return {event.task_info.name for event in state.state._get_all_task_events()}
+
+
+def test_a_step_without_task_events_leaves_none() -> None:
+    @workflow.step
+    def seen(value: int) -> int:
+        return value + 1
+
+    @workflow.step(enable_task_events=False)
+    def unseen(value: int) -> int:
+        return value + 1
+
+    assert seen.step(unseen.step(1)).run() == 3
+    until(lambda: any("locals>.seen" in name for name in tasks_known_to_ray()))
+    assert not any("locals>.unseen" in name for name in tasks_known_to_ray())
+
+
+def test_labels_of_a_task_go_to_ray(marks: Marks) -> None:
+    assert ray.get(plain.options(_labels={"a": "b"}).step(marks).run_async())
+    with pytest.raises(RuntimeError, match="could not be executed by Ray: "):
+        plain.options(_labels={"a": 7}).step(marks).run()  # only texts are carried: it is Ray that says so
+    assert marks.starts() == {"plain": 1}

@@ -1,4 +1,4 @@
-"""Two managers on a real Ray claim one run at once, and two drivers start under one id: one winner each time."""
+"""Who owns a run on a real Ray: of two that claim it at once one wins, and one that nobody owns waits to be resumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workflow.engine.client import Client, RunOptions
 from workflow.engine.manager import ClaimRequest
 from workflow.engine.managers import CALLS, GROUPS
 from workflow.engine.messages import RunAddress
-from workflow.errors import InUse, WorkflowCancellationError
+from workflow.errors import InUse, WorkflowCancellationError, WorkflowConflict
 from workflow.log import naming
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
@@ -35,10 +35,24 @@ def counted(marks: Marks) -> str:
     return "done"
 
 
+@workflow.step
+def gated(marks: Marks, value: str = "done") -> str:
+    marks.started("gated")
+    marks.pass_gate("gated")
+    return value
+
+
+class RivalManager(ManagerActor):
+    """Leaves when it is told to: its runs are nobody's then."""
+
+    async def leave(self) -> None:
+        await self._pass(self._manager.leave())
+
+
 def manager(storage: str) -> Any:
     """A manager of its own, beside the one that `run` would find."""
     name = f"manager-rival-{uuid.uuid4().hex[:8]}"
-    remote = ray.remote(num_cpus=0, concurrency_groups=GROUPS)(ManagerActor)
+    remote = ray.remote(num_cpus=0, concurrency_groups=GROUPS)(RivalManager)
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_concurrency": CALLS}
     return remote.options(**options).remote(storage, uuid.uuid4().hex, name)
 
@@ -50,6 +64,16 @@ def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
     made = naming.write_name(store, _owned_by_nobody(created))
     assert isinstance(made, Created)
     return made
+
+
+def left_alone(store: Store, workflow_id: str, marks: Marks) -> None:
+    """A run with an outcome of its step `first`, whose owner left while `second` was executed."""
+    owner = manager(store.url)
+    second = gated.options(name="second").step(marks, counted.options(name="first").step(marks))
+    ray.get(owner.start.remote(Client(store)._created(second, workflow_id, RunOptions(), 1)))
+    marks.wait_started("gated")
+    ray.get(owner.leave.remote())
+    ray.kill(owner, no_restart=True)
 
 
 def _owned_by_nobody(created: Created) -> Created:
@@ -96,13 +120,6 @@ def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its
     assert marks.starts() == {"counted": 1}
     assert naming.highest(store, wid) == 1
     invariants.check(store, wid)
-
-
-@workflow.step
-def gated(marks: Marks) -> str:
-    marks.started("gated")
-    marks.pass_gate("gated")
-    return "done"
 
 
 def test_a_run_of_a_manager_that_lives_is_taken_over_only_by_who_says_so(store: Store, marks: Marks, wid: str) -> None:
@@ -152,3 +169,38 @@ def test_a_run_that_nobody_owns_is_canceled_without_running_a_step(store: Store,
     workflow.delete(wid)
     assert counted.step(marks).run(wid) == "done"
     invariants.check(store, wid, 3)
+
+
+ASK = {
+    "get_output": workflow.get_output,
+    "get_output_async": lambda wid: ray.get(workflow.get_output_async(wid), timeout=60),
+    "get_output of a step": lambda wid: workflow.get_output(wid, name="second"),
+    "get_output_async of a step": lambda wid: ray.get(workflow.get_output_async(wid, name="second"), timeout=60),
+}
+
+
+def test_the_output_of_a_run_that_nobody_owns_is_a_conflict_and_executes_nothing(
+    store: Store, marks: Marks, wid: str
+) -> None:
+    left_alone(store, wid, marks)
+    marks.open("gated")
+    before = invariants.log_bytes(store, wid)
+    for ask in ASK.values():
+        with pytest.raises(WorkflowConflict, match=f"workflow '{wid}' is RESUMABLE: nobody owns it.*; resume it"):
+            ask(wid)
+    assert invariants.log_bytes(store, wid) == before
+    assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE
+    assert marks.starts() == {"counted": 1, "gated": 1}
+
+    assert workflow.resume(wid) == "done"
+    assert [ask(wid) for ask in ASK.values()] == ["done"] * len(ASK)
+    assert marks.starts() == {"counted": 1, "gated": 2}
+    invariants.check(store, wid)
+
+
+def test_a_step_that_is_done_has_its_value_also_in_a_run_that_nobody_owns(store: Store, marks: Marks, wid: str) -> None:
+    left_alone(store, wid, marks)
+    assert workflow.get_output(wid, name="first") == "done"
+    assert ray.get(workflow.get_output_async(wid, name="first")) == "done"
+    assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE
+    assert marks.starts() == {"counted": 1, "gated": 1}

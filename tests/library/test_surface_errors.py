@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +74,20 @@ def test_errors_have_the_names_that_ray_gave_them(kind: str, bases: list[type]) 
     assert workflow.WorkflowExecutionError is errors.WorkflowExecutionError
 
 
+@pytest.mark.parametrize(
+    ("name", "its_own"),
+    [
+        ("WorkflowNotFoundError", errors.WorkflowNotFoundError),
+        ("WorkflowRunningError", errors.WorkflowRunningError),
+        ("WorkflowExecutionError", errors.WorkflowExecutionError),
+        ("WorkflowCancellationError", errors.WorkflowCancellationError),
+        ("WorkflowStatus", workflow.WorkflowStatus),
+    ],
+)
+def test_what_code_for_ray_finds_in_workflow_common_is_the_librarys_own(name: str, its_own: type) -> None:
+    assert getattr(workflow.common, name) is its_own
+
+
 CALLS: dict[str, Callable[[str], Any]] = {
     "get_status": workflow.get_status,
     "get_output": workflow.get_output,
@@ -97,6 +112,14 @@ def test_a_call_on_an_unknown_workflow_leaves_no_key(name: str, wid: str, store:
         CALLS[name](wid)
     assert keys() == before
     assert not [key for key in keys() if wid in key]
+
+
+@pytest.mark.parametrize("call", [*CALLS.values(), lambda wid: divides.step().run(wid)], ids=[*CALLS, "run"])
+@pytest.mark.parametrize("bad", [7, b"w", ["w"]], ids=["number", "bytes", "list"])
+def test_an_id_that_is_no_text_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:
+    with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any text") as told:
+        call(bad)
+    assert isinstance(told.value, errors.WrongType)
 
 
 def test_a_workflow_that_runs_is_not_deleted_and_goes_on(marks: Marks, wid: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -65,8 +66,6 @@ def test_a_lambda_and_a_partial_are_steps(wid: str) -> None:
 def test_an_async_function_is_awaited(marks: Marks) -> None:
     @workflow.step(max_retries=2)
     async def fetched(path: str) -> str:
-        import asyncio
-
         await asyncio.sleep(0)
         marks.started("fetched")
         if marks.starts()["fetched"] == 1:
@@ -75,6 +74,42 @@ def test_an_async_function_is_awaited(marks: Marks) -> None:
 
     assert fetched.step("a").run() == "A"
     assert marks.starts() == {"fetched": 2}
+
+
+class Adds:
+    """Can be called, as a function that remembers something."""
+
+    def __init__(self, more: int) -> None:
+        self.more = more
+
+    def __call__(self, value: int) -> int:
+        return value + self.more
+
+
+class Awaits(Adds):
+    async def __call__(self, value: int) -> int:
+        await asyncio.sleep(0)
+        return value + self.more
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        pytest.param(Adds(3), id="itself"),
+        pytest.param(Awaits(3), id="awaited"),
+        pytest.param(functools.partial(Adds(3)), id="in a partial"),
+    ],
+)
+def test_an_object_that_can_be_called_is_a_step(called: Any) -> None:
+    adds = workflow.step(max_retries=2)(called)
+    assert adds.step(adds.options(name="first").step(number.step(1))).run() == 7
+    with pytest.raises(TypeError, match=r"__call__\(value.*missing a required argument: 'value'"):
+        adds.step()
+
+
+class Yields:
+    def __call__(self) -> Any:
+        yield "a"
 
 
 def test_a_generator_function_is_refused() -> None:
@@ -90,15 +125,37 @@ def test_a_generator_function_is_refused() -> None:
         async def rows() -> Any:
             yield "a"
 
+    with pytest.raises(Invalid, match=r"Yields\.__call__ is a generator function"):
+        workflow.step(Yields())
+
 
 def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
     with pytest.raises(Invalid, match=r"value returned by step .*a generator cannot be pickled"):
         workflow.step(lambda: (each for each in "abc")).step().run()
 
 
-def test_what_is_no_function_is_refused() -> None:
-    with pytest.raises(Invalid, match="is for functions, not for a str"):
-        workflow.step("number")  # type: ignore[call-overload]
+@pytest.mark.parametrize(("bad", "kind"), [("number", "str"), (Till(3), "Till")], ids=["text", "object"])
+def test_what_cannot_be_called_is_refused(bad: Any, kind: str) -> None:
+    with pytest.raises(Invalid, match=f"is for functions, not for a {kind}; wrap it in a function"):
+        workflow.step(bad)
+
+
+# --- what it is called ---
+
+
+def test_a_step_of_a_local_function_is_called_as_in_ray(wid: str) -> None:
+    """`module.outer.locals.inner`: the brackets of its qualified name are left out."""
+
+    @workflow.step
+    def inner(value: int) -> int:
+        return value + 1
+
+    here = f"{__name__}.test_a_step_of_a_local_function_is_called_as_in_ray.locals"
+    inner.step(workflow.step(lambda: 41).step()).run(wid)
+    assert workflow.get_output(wid, name=f"{here}.inner") == 42
+    assert workflow.get_output(wid, name=f"{here}.lambda") == 41
+    assert workflow.get_metadata(wid, f"{here}.inner")["name"] == f"{here}.inner"
+    assert workflow.get_metadata(wid, f"{here}.inner")["workflows"] == [f"{here}.lambda"]
 
 
 # --- where a step may stand ---

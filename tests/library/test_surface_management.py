@@ -1,15 +1,21 @@
-"""Management calls beside those of `test_management`: metadata, outputs in the background, resume_all."""
+"""Management calls beside those of `test_management`: metadata, outputs in the background, list_all, resume_all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import ray
 
 import workflow
+from tests.support import runs
 from tests.support.marks import Marks
-from workflow.errors import WorkflowNotFoundError
+from workflow.errors import Corrupt, WorkflowNotFoundError
+from workflow.log import naming
+from workflow.log.run_log import RunLog
+from workflow.model.status import WorkflowStatus
+from workflow.store import Store
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -102,6 +108,29 @@ def test_metadata_of_a_nested_workflow_tells_each_steps_own(wid: str, marks: Mar
     assert of_inner["stats"]["start_time"] >= of_outer["stats"]["end_time"]
 
 
+def test_metadata_of_a_step_lists_the_steps_whose_outcomes_it_takes(wid: str) -> None:
+    @workflow.step
+    def joined(*values: Any, last: Any = None) -> str:
+        return "".join(values[0]) + last
+
+    @workflow.step(name="outer")
+    def outer(value: str) -> Any:
+        return twice.options(name="output").step(twice.options(name="inner").step(value))
+
+    first, second = (twice.options(name=name).step(name[0]) for name in ("first", "second"))
+    last = joined.options(name="joined").step([second, first, second], last=outer.step(first))
+    assert last.run(wid) == "ssffss" + 8 * "f"
+    takes = {
+        "first": [],
+        "second": [],
+        "outer": ["first"],
+        "outer/inner": [],
+        "outer/output": ["outer/inner"],
+        "joined": ["second", "first", "outer"],
+    }
+    assert {step_id: workflow.get_metadata(wid, step_id)["workflows"] for step_id in takes} == takes
+
+
 def test_metadata_of_what_is_unknown_is_not_found(wid: str) -> None:
     twice.step("a").run(wid)
     with pytest.raises(WorkflowNotFoundError, match="no workflow"):
@@ -132,6 +161,56 @@ def test_an_output_in_the_background_raises_what_the_workflow_failed_with(wid: s
         ray.get(workflow.get_output_async(wid, name="only"))
     with pytest.raises(WorkflowNotFoundError):
         workflow.get_output_async(f"not-{wid}")
+
+
+# --- list_all ---
+
+
+def listed(wid: str, *statuses: str) -> dict[str, str]:
+    """What the list shows of a test's workflows."""
+    found = [(each, str(status)) for each, status in workflow.list_all(statuses or None) if each.startswith(wid)]
+    assert len(dict(found)) == len(found), "each is listed once"
+    return dict(found)
+
+
+@pytest.fixture
+def damaged(wid: str, store: Store) -> Iterator[str]:
+    """The id of a workflow whose log is torn; its index calls it live."""
+    created = runs.created(runs.graph("a"), f"{wid}-damaged")
+    naming.index(store, created.workflow_id, WorkflowStatus.RUNNING, replaces=())
+    naming.write_name(store, created)
+    store.create(RunLog(store, created).paths.segment(1), b"torn", "put-1")
+    yield created.workflow_id
+    naming.unindex(store, created.workflow_id)
+
+
+def test_a_damaged_workflow_is_left_out_and_keeps_no_other_from_being_listed_and_resumed(
+    wid: str, marks: Marks, damaged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match="no luck"):
+        fails_once.step(marks, "a").run(wid)
+    assert listed(wid) == {wid: "FAILED"}
+    (told,) = (record for record in caplog.records if damaged in record.getMessage())
+    assert (told.levelname, "log/00000000000000000001" in told.getMessage()) == ("ERROR", True)
+    with pytest.raises(Corrupt, match="log/00000000000000000001"):
+        workflow.get_status(damaged)
+    assert ray.get(dict(workflow.resume_all(include_failed=True))[wid]) == "a"
+
+
+def test_a_late_entry_of_the_index_is_not_believed_beside_another(wid: str, marks: Marks, store: Store) -> None:
+    twice.step("a").run(f"{wid}-done")
+    held.step(marks, "held").run_async(f"{wid}-runs")
+    marks.wait_started("held")
+    twice.step("a").run(f"{wid}-deleted")
+    workflow.delete(f"{wid}-deleted")
+    for late in ("done", "runs", "deleted"):
+        naming.index(store, f"{wid}-{late}", WorkflowStatus.FAILED, replaces=())
+    naming.index(store, f"{wid}-deleted", WorkflowStatus.CANCELED, replaces=())
+    assert listed(wid) == {f"{wid}-done": "SUCCESSFUL", f"{wid}-runs": "RUNNING"}
+    assert listed(wid, "FAILED", "CANCELED") == {}
+    assert listed(wid, "SUCCESSFUL") == {f"{wid}-done": "SUCCESSFUL"}
+    assert listed(wid, "RUNNING") == {f"{wid}-runs": "RUNNING"}
+    marks.open("held")
 
 
 # --- resume_all ---

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from workflow.engine import code, managers
-from workflow.engine.encoding import Encoder
+from workflow.engine.encoding import Encoder, ShapeEncoder
 from workflow.engine.manager import ClaimRequest
 from workflow.engine.messages import Ended, RunAddress
 from workflow.errors import (
@@ -25,7 +25,7 @@ from workflow.errors import (
     WorkflowNotResumableError,
 )
 from workflow.log import naming
-from workflow.log.blobs import Blobs, UnstoredBlobs
+from workflow.log.blobs import Blobs
 from workflow.log.claim import is_silent
 from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog
@@ -179,13 +179,24 @@ class Client:
         return named
 
     def wait(self, handle: Handle) -> Ended:
-        """How a run ended; goes on with it by itself where its owner is lost meanwhile."""
+        """How a run ended; goes on with it by itself where its owner is lost meanwhile.
+
+        Raises:
+            Superseded, WorkflowNotFoundError: it was deleted meanwhile.
+        """
         while True:
             try:
                 ended: Ended = managers.ask(handle.manager.wait.remote(handle.run))
                 return ended
             except (Unavailable, ray.exceptions.RayActorError):
-                handle = self.attach(self.find(handle.run.workflow_id))
+                named = self.find(handle.run.workflow_id)
+                if named.run_uuid != handle.run.run_uuid:
+                    raise Superseded(
+                        f"workflow {named.workflow_id!r}: the run that was waited for was deleted, and another one was "
+                        "made under its id; get_output gives that one's value",
+                        workflow_id=named.workflow_id,
+                    ) from None
+                handle = self.attach(named)
 
     def _claim(
         self, log: RunLog, state: RunState, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
@@ -252,10 +263,7 @@ class Client:
         )
 
     def _check_shape(self, root: Node, named: Created) -> None:
-        # Under no folder of a run: what is not stored must not be remembered as if it were.
-        paths = RunPaths(named.workflow_id, named.n, named.run_uuid)
-        graph = Encoder(UnstoredBlobs(self._store, paths), f"only looked at: {uuid.uuid4().hex}").encode(root)
-        if _digest(graph) != named.shape:
+        if _digest(ShapeEncoder().encode(root)) != named.shape:
             raise WorkflowConflict(
                 f"workflow id {named.workflow_id!r} is used by another DAG (other step ids, functions or edges); give "
                 "another workflow_id, or delete the old one",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow.engine.code import module_of
-from workflow.engine.refs import Packer
+from workflow.engine.refs import OnNode, Packer, Skimmer
 from workflow.errors import Invalid
 from workflow.log import values
 from workflow.log.blobs import Blobs
@@ -41,7 +41,7 @@ class Encoder:
             Invalid: an argument or a function cannot be stored; the text names the step.
         """
         ordered = self._pack(root)
-        names = [node.name or node.qualname for node, _, _ in ordered]
+        names = [node.title for node, _, _ in ordered]
         step_ids = ids.place(parent, names)
         id_of = {id(node): step_id for (node, _, _), step_id in zip(ordered, step_ids, strict=True)}
         steps = tuple(
@@ -97,9 +97,11 @@ class Encoder:
                 parents.append(obj)
             return values.mark("parent", str(place[id(obj)]))
 
-        what = f"arguments of step {node.name or node.qualname!r}"
-        packer = Packer(self._blobs, self._folder, what, on_node)
-        return self._blobs.keep(packer.dumps((node.args, dict(node.kwargs)))), parents
+        what = f"arguments of step {node.title!r}"
+        return self._keep((node.args, dict(node.kwargs)), what, on_node), parents
+
+    def _keep(self, arguments: Any, what: str, on_node: OnNode) -> Value:
+        return self._blobs.keep(Packer(self._blobs, self._folder, what, on_node).dumps(arguments))
 
     def function(self, function: Callable[..., Any], qualname: str) -> str:
         """Store a step's function.
@@ -118,6 +120,21 @@ class Encoder:
             while len(_stored) > FUNCTIONS_REMEMBERED:
                 _stored.popitem(last=False)
         return known[1]
+
+
+class ShapeEncoder(Encoder):
+    """Encodes only what makes a DAG's shape, see `Graph.shape`: nothing is stored, no reference is looked behind."""
+
+    def __init__(self) -> None:
+        """It is of no run."""
+
+    def _keep(self, arguments: Any, what: str, on_node: OnNode) -> Value:
+        Skimmer(what, on_node).dumps(arguments)
+        return Value()
+
+    def function(self, function: Callable[..., Any], qualname: str) -> str:
+        """Its name says all."""
+        return ""
 
 
 def _refuse_node(obj: Any) -> None:

@@ -28,6 +28,10 @@ _blocks: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
 """Dataset -> references of its materialized blocks, so that one object is materialized once."""
 
 
+OnNode = Callable[[Any], "tuple[Any, ...] | None"]
+"""Replaces a step that is not executed yet by a mark; None for anything else."""
+
+
 class Packer:
     """Pickles values of one run: the reducer behind `values.dumps`.
 
@@ -35,12 +39,10 @@ class Packer:
         blobs: of the run.
         folder: of the run; tells whose blobs are remembered.
         what: names the step and the place (`arguments of step 'x'`), for the text of an error.
-        on_node: replaces a step that is not executed yet; None where none may occur.
+        on_node: see there; None where no step may occur.
     """
 
-    def __init__(
-        self, blobs: Blobs, folder: str, what: str, on_node: Callable[[Any], tuple[Any, ...] | None] | None = None
-    ) -> None:
+    def __init__(self, blobs: Blobs, folder: str, what: str, on_node: OnNode | None = None) -> None:
         self._blobs = blobs
         self._folder = folder
         self._what = what
@@ -82,8 +84,27 @@ class Packer:
     def _store(self, ref: Any) -> str:
         key = (self._folder, ref.hex())
         if key not in _blob_of:
-            _remember(key, self._blobs.put(self.dumps(ray.get(ref))))
+            # What lies behind a reference is the same for whoever takes it: no step can stand in it.
+            content = Packer(self._blobs, self._folder, f"{self._what}: the content of {ref}")
+            _remember(key, self._blobs.put(content.dumps(ray.get(ref))))
         return _blob_of[key]
+
+
+class Skimmer(Packer):
+    """Pickles values only to meet the steps in them: stores nothing, and fetches nothing of what lies outside.
+
+    Args:
+        what, on_node: see Packer.
+    """
+
+    def __init__(self, what: str, on_node: OnNode) -> None:
+        self._what = what
+        self._on_node = on_node
+
+    def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
+        if isinstance(obj, ray.ObjectRef) or _is_dataset(obj):
+            return values.mark("object", "")  # no step can stand in it
+        return super()._reduce(obj)
 
 
 class _ActorFound(Invalid):

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from workflow.errors import Invalid
+from workflow.errors import Invalid, WrongType
 
 LONGEST_PART = 180
 KEPT_OF_LONG = 110
@@ -23,10 +23,12 @@ def escape(workflow_id: str) -> str:
     """The id as one path part of at most 180 bytes.
 
     Raises:
-        Invalid: the id is empty, `.` or `..`, or no text.
+        WrongType: it is no text.
+        Invalid: it is empty, `.` or `..`.
     """
     if not isinstance(workflow_id, str) or workflow_id in ("", ".", ".."):
-        raise Invalid(f"{workflow_id!r} cannot be a workflow id; give any text but '', '.' and '..'")
+        kind = Invalid if isinstance(workflow_id, str) else WrongType
+        raise kind(f"{workflow_id!r} cannot be a workflow id; give any text but '', '.' and '..'")
     part = quote(workflow_id, safe="", errors="surrogatepass")
     if len(part) <= LONGEST_PART:
         return part

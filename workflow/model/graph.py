@@ -88,10 +88,13 @@ def metadata_text(given: Mapping[str, Any] | None) -> str:
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that a partial, of a partial, calls; any other callable itself."""
+    """The function that a partial, of a partial, or an object that can be called, calls; any other callable itself."""
     while isinstance(function, functools.partial):
         function = function.func
-    return function
+    if hasattr(function, "__qualname__"):
+        return function
+    method: Callable[..., Any] = function.__call__  # type: ignore[operator]  # mypy 2 thinks a callable has none
+    return method
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,18 @@ class Node:
         """`module.qualname` of the function."""
         function = underlying(self.function)
         return f"{function.__module__}.{function.__qualname__}"
+
+    @property
+    def title(self) -> str:
+        """The user's name for it; else the qualified name, without brackets, as Ray 1.12 called a step."""
+        return self.name or self.qualname.replace("<", "").replace(">", "")
+
+    def __reduce__(self) -> str:
+        # Where a DAG is encoded, the packer replaces steps before pickle comes to ask them.
+        raise Invalid(
+            f"step {self.title!r} is not executed yet, so it is no value that could be carried elsewhere or kept in an "
+            "object of Ray; give it to another step as an argument, return it from a step, or run it first"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ _AWS: Final = "https://s3.amazonaws.com"
 _AWS_REGION: Final = "us-east-1"
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST_PREFIX: Final = 200
-_OPTIONS: Final = ("endpoint", "region")
+_OPTIONS: Final = {"endpoint": "endpoint", "endpoint_url": "endpoint", "region": "region", "region_name": "region"}
+"""What may stand behind the `?` of an address, also by the names of Ray 1.x -> what it says."""
+
 _WHERE_CREDENTIALS_GO: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
@@ -75,8 +77,8 @@ def _s3_address(url: str) -> S3Address:
     parts = urlsplit(url)
     if "@" in parts.netloc:
         raise Invalid("the store's address holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
-    options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    unknown = sorted(set(options) - set(_OPTIONS))
+    given = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    unknown = sorted(set(given) - set(_OPTIONS))
     if unknown or parts.fragment:
         # Values are not shown: they may be what somebody took for the place of a secret.
         what = ", ".join(repr(name) for name in unknown) or "a part behind '#'"
@@ -84,6 +86,7 @@ def _s3_address(url: str) -> S3Address:
             f"the address of s3://{parts.netloc}{parts.path} holds {what}; it takes 'endpoint' and 'region', "
             f"and credentials stand elsewhere: {_WHERE_CREDENTIALS_GO}"
         )
+    options = {_OPTIONS[name]: value for name, value in given.items()}
     if not _BUCKET.fullmatch(parts.netloc):
         raise Invalid(f"{parts.netloc!r} cannot be a bucket's name; give s3://bucket/prefix, the bucket in lower case")
     prefix = parts.path.strip("/")

@@ -1,6 +1,6 @@
 """Twelve steps, some made by others, that mark their starts; a gate holds them in the middle.
 
-pipeline.py STORE MARKS WORKFLOW_ID (run | start | resume | take-over)
+pipeline.py STORE MARKS WORKFLOW_ID (run | start | resume | resume-all | take-over)
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ def main(store: str, folder: str, workflow_id: str, how: str) -> None:
         dag(Marks(folder)).run_async(workflow_id)
         print("started", flush=True)
         return
+    elif how == "resume-all":
+        ((resumed, reference),) = workflow.resume_all()
+        assert resumed == workflow_id
+        value = ray.get(reference)
     else:
         value = workflow.resume(workflow_id, take_over=how == "take-over")
     print("result", value, "as expected" if value == EXPECTED else "WRONG", flush=True)
