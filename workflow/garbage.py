@@ -2,7 +2,8 @@
 
 Safe at any moment and beside anybody, whatever the grace time. A run's folder is removed only where its name can never
 count again: a higher one counts, or another run or a tombstone stands in its place. Where its name is free, a tombstone
-is put there first, and whoever meant to make that run finds it. Clocks only decide when to try.
+is put there first, and whoever meant to make that run finds it. The index, from which lists are answered, is made to
+say what the logs say. Clocks only decide when to try.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from workflow.log.claim import SILENT_AFTER
 from workflow.log.naming import Named, OwnedRun
 from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog
-from workflow.model.records import NO_RUN, Created, Tombstone
+from workflow.model.records import NO_RUN, Created, StatusChanged, Tombstone
 from workflow.model.status import WorkflowStatus
 from workflow.requests import remove_below, withdraw_all
 from workflow.store.port import ObjectInfo, Store
@@ -48,6 +49,8 @@ class Collected:
         bells: rung for requests that are gone.
         owned: notes that a manager may own a run that nobody can own any more.
         managers: heartbeats of managers that are gone and own nothing.
+        index: entries of the index that told of no run, or of another status than its log; those that were put in their
+            place are not counted.
         left: why something was left that looks like garbage; one text for each.
     """
 
@@ -58,6 +61,7 @@ class Collected:
     bells: int = 0
     owned: int = 0
     managers: int = 0
+    index: int = 0
     left: list[str] = field(default_factory=list)
 
 
@@ -81,6 +85,7 @@ def collect(store: Store, *, grace: float = DAY) -> Collected:
     collection = _Collection(store, grace)
     collection.bells_and_runs()
     collection.managers()
+    collection.index()
     return collection.collected
 
 
@@ -154,6 +159,42 @@ class _Collection:
                 self._store.delete(info.key)
                 self.collected.managers += 1
 
+    def index(self) -> None:
+        """What lists are answered from: entries that are wrong are replaced, or removed where the id names nothing."""
+        for status in WorkflowStatus:
+            for info in self._store.list(keys.index(status)):
+                if info.age >= self._grace:
+                    with self._leaving_what_is_damaged():
+                        self._correct(info.key, status)
+
+    def _correct(self, key: str, status: WorkflowStatus) -> None:
+        """Put one entry right. Who changes a run writes its log first, its entry then: the log is read again behind."""
+        workflow_id = naming.id_of(self._store, keys.last_part(key))
+        if workflow_id is None:
+            self._leave(f"{key}: no workflow id is known for it")
+            return
+        told: WorkflowStatus | None = status
+        while (true := self._status(workflow_id)) is not told:
+            if true is not None:  # the new entry comes first, so that the run is in a list at any moment
+                naming.index(self._store, workflow_id, true, replaces=())
+            if told is not None:
+                self._store.delete(keys.index(told, workflow_id))
+                self.collected.index += 1
+            told = true
+
+    def _status(self, workflow_id: str) -> WorkflowStatus | None:
+        """What the index is to say of an id; None: nothing, since it names nothing."""
+        named = naming.current(self._store, workflow_id)
+        if isinstance(named, Created):
+            log = RunLog(self._store, named)
+            status = _last_end(log) or log.replay().status
+            return status if status.is_end else naming.LIVE
+        if named is not None and named.reason not in NO_RUN:
+            return named.status
+        # A run that is begun has its functions stored, then its entry, then its name.
+        begun = next(self._store.list(keys.runs(workflow_id)), None)
+        return naming.LIVE if begun is not None else None
+
     def _folders(self, infos: Iterable[ObjectInfo], bells: set[str]) -> dict[tuple[int, str], _Folder]:
         """One id's run folders; the bells of the requests in them are taken out of `bells`."""
         folders: dict[tuple[int, str], _Folder] = {}
@@ -221,10 +262,10 @@ class _Collection:
         if not isinstance(named, Created):
             return False
         log = RunLog(self._store, named)
-        status = log.replay().status
-        if status.is_end:
-            self.collected.requests += len(withdraw_all(log))
-        return status in _OVER
+        state = log.replay()
+        if state.ended:
+            self.collected.requests += withdraw_all(log, state)
+        return state.status in _OVER
 
     @contextlib.contextmanager
     def _leaving_what_is_damaged(self) -> Iterator[None]:
@@ -238,3 +279,11 @@ class _Collection:
     def _leave(self, why: str) -> None:
         logger.warning("left as it is: %s", why)
         self.collected.left.append(why)
+
+
+def _last_end(log: RunLog) -> WorkflowStatus | None:
+    """The end that stands in the last segment, without reading those before it; None where it holds none."""
+    last = max((info.key for info in log.store.list(log.paths.segments)), default=None)
+    records = log.read(int(keys.last_part(last))) if last is not None else None
+    end = records[-1] if records else None
+    return end.status if isinstance(end, StatusChanged) and end.status.is_end else None

@@ -73,12 +73,23 @@ def withdraw(store: Store, paths: RunPaths, request: str) -> None:
     store.delete(paths.request(request))
 
 
-def withdraw_all(log: RunLog) -> list[str]:
-    """Remove all requests to a run that has ended, with their bells; returns their ids."""
-    withdrawn = log.inbox()
-    for request in withdrawn:
+def withdraw_all(log: RunLog, state: RunState) -> int:
+    """Remove what was asked of a run until it ended.
+
+    Args:
+        log: of the run.
+        state: folded up to its end. Where the run was resumed since, nothing is removed: what is asked of the epoch
+            that goes on now must reach its owner.
+
+    Returns:
+        How many requests.
+    """
+    found = log.inbox()
+    if found and log.moved_on(state):  # looked at behind the list: what stands in it was asked before
+        return 0
+    for request in found:
         withdraw(log.store, log.paths, request)
-    return withdrawn
+    return len(found)
 
 
 def end_run(
@@ -123,7 +134,7 @@ def end_run(
 
             _claim_for(log, state, actor, reason, ending)
             naming.index(store, workflow_id, state.status, replaces=WorkflowStatus)
-            withdraw_all(log)
+            withdraw_all(log, state)
     return _must_read(store, workflow_id, n)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -11,11 +12,13 @@ import ray
 import workflow
 from tests.support.marks import Marks
 from tests.support.waiting import until
-from workflow.engine import actor, managers
+from workflow.engine import actor, managers, worker
 from workflow.engine.actor import NAMESPACE, ManagerActor
 from workflow.engine.manager import ClaimRequest
 from workflow.errors import StoreUnavailable, Unavailable
+from workflow.log.blobs import INLINE
 from workflow.store import Store
+from workflow.testing.failing import FailingStore
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -33,8 +36,28 @@ class ImpatientManager(ManagerActor):
         super().__init__(*arguments)
 
 
-def make(store: Store, name: str) -> Any:
-    remote = ray.remote(num_cpus=0, concurrency_groups=managers.GROUPS)(ImpatientManager)
+class StuckManager(ImpatientManager):
+    """Cannot remove its heartbeat."""
+
+    def __init__(self, store_url: str, *arguments: str) -> None:
+        shaky = FailingStore(actor.store_at(store_url))
+        shaky.fail("delete", key="managers/", times=1_000)
+        actor.store_at = lambda url: shaky  # type: ignore[assignment]  # this process is its own
+        super().__init__(store_url, *arguments)
+
+
+class UnluckyManager(ManagerActor):
+    """Comes up while its store is away for its first heartbeats."""
+
+    def __init__(self, store_url: str, *arguments: str) -> None:
+        shaky = FailingStore(actor.store_at(store_url))
+        shaky.fail("overwrite", key="managers/", times=2)
+        actor.store_at = lambda url: shaky  # type: ignore[assignment]  # this process is its own
+        super().__init__(store_url, *arguments)
+
+
+def make(store: Store, name: str, kind: type[ManagerActor] = ImpatientManager) -> Any:
+    remote = ray.remote(num_cpus=0, concurrency_groups=managers.GROUPS)(kind)
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
     return remote.options(**options).remote(store.url, uuid.uuid4().hex, name)
 
@@ -43,11 +66,25 @@ def test_an_idle_manager_leaves_for_good_and_takes_its_heartbeat_along(store: St
     name = f"manager-impatient-{uuid.uuid4().hex[:6]}"
     impatient = make(store, name)
     me = ray.get(impatient.ping.remote())
-    assert store.get(f"managers/{me.manager}") is not None
     until(lambda: managers.find(name) is None)
     assert store.get(f"managers/{me.manager}") is None
     with pytest.raises((ray.exceptions.RayActorError, Unavailable)):
         ray.get(impatient.claim.remote(ClaimRequest("nobody", 1)))
+
+
+def test_an_idle_manager_that_cannot_remove_its_heartbeat_leaves_all_the_same(store: Store) -> None:
+    name = f"manager-stuck-{uuid.uuid4().hex[:6]}"
+    me = ray.get(make(store, name, StuckManager).ping.remote())
+    until(lambda: managers.find(name) is None)
+    assert store.get(f"managers/{me.manager}") is not None
+
+
+def test_a_manager_that_comes_up_in_an_outage_is_there_behind_it(store: Store) -> None:
+    name = f"manager-unlucky-{uuid.uuid4().hex[:6]}"
+    unlucky = make(store, name, UnluckyManager)
+    me = ray.get(unlucky.ping.remote())
+    until(lambda: store.get(f"managers/{me.manager}") is not None)
+    ray.kill(unlucky, no_restart=True)
 
 
 def test_a_workflow_under_the_name_of_a_manager_that_is_leaving_runs_on_the_next_one(store: Store) -> None:
@@ -63,15 +100,44 @@ def test_a_workflow_under_the_name_of_a_manager_that_is_leaving_runs_on_the_next
     assert one.step().run() == 1
 
 
-def test_a_step_that_cannot_reach_its_store_is_executed_until_it_can(marks: Marks, wid: str) -> None:
+def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_later(
+    marks: Marks, wid: str, store: Store
+) -> None:
     """Ray's own tries are used up after four; a store that is away for longer is still nobody's failure."""
+    url = store.url
 
     @workflow.step
     def unlucky(marks: Marks) -> str:
         marks.started("unlucky")
-        if len(marks.order()) < 6:
-            raise StoreUnavailable("the store is away")
-        return "back"
+        whole = worker.store_at
+        shaky = FailingStore(whole(url))
+        shaky.fail("create", key="/blobs/", times=6)
+        # In this very worker, from now on.
+        worker.store_at = lambda asked: shaky if asked == url else whole(asked)  # type: ignore[assignment]
+        worker.STORE_PAUSE = 0.01
+        return "x" * 2 * INLINE
 
-    assert unlucky.step(marks).run(wid) == "back"
-    assert marks.starts() == {"unlucky": 6}
+    assert unlucky.step(marks).run(wid) == "x" * 2 * INLINE
+    assert marks.starts() == {"unlucky": 1}
+
+
+def test_a_step_that_raises_unavailable_itself_has_failed(marks: Marks, wid: str) -> None:
+    @workflow.step(max_retries=1)
+    def unlucky(marks: Marks) -> str:
+        marks.started("unlucky")
+        raise StoreUnavailable("a store of the user's own")
+
+    with pytest.raises(StoreUnavailable, match="of the user's own"):
+        unlucky.step(marks).run(wid)
+    assert marks.starts() == {"unlucky": 1}
+
+
+def test_a_step_that_awaits_what_was_canceled_has_failed_as_any_other(marks: Marks, wid: str) -> None:
+    @workflow.step(max_retries=1)
+    async def unlucky(marks: Marks) -> str:
+        marks.started("unlucky")
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="CancelledError"):
+        unlucky.step(marks).run(wid)
+    assert marks.starts() == {"unlucky": 1}

@@ -50,8 +50,10 @@ class ManagerActor:
         self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor)
         self._manager = Manager(store_at(store_url), self._me, self._runner)
         asyncio.run_coroutine_threadsafe(self._runner.begin(), self._loop).result()
-        asyncio.run_coroutine_threadsafe(self._manager.begin(), self._loop).result()
+        # Not waited for, since the store may be away: Ray restarts no actor whose constructor raised (ray#46746).
+        asyncio.run_coroutine_threadsafe(self._manager.begin(), self._loop)
         asyncio.run_coroutine_threadsafe(self._leave_when_idle(), self._loop)
+        asyncio.run_coroutine_threadsafe(self._end_when_replaced(), self._loop)
 
     async def ping(self) -> Owner:
         """Who answers."""
@@ -95,10 +97,20 @@ class ManagerActor:
     async def _pass(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
+    async def _end_when_replaced(self) -> None:
+        await self._manager.replaced.wait()
+        logger.warning("manager %s: a later incarnation is at work; this one ends", self._me.address)
+        os._exit(1)  # Ray has given this process up; where it has not, it makes another
+
     async def _leave_when_idle(self) -> None:
         await self._manager.idle(IDLE_EXIT)
-        await self._manager.leave()
         logger.info("manager %s owned no run for %d s and leaves", self._me.address, IDLE_EXIT)
-        # Ray would restart an actor whose process just ends; this says that it is meant.
-        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
-        os._exit(0)
+        try:
+            await self._manager.leave()
+        except Exception:  # it refuses everything by now: to stay would keep its name from the next one
+            logger.exception("manager %s", self._me.address)
+        try:
+            # Ray would restart an actor whose process just ends; this says that it is meant.
+            ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+        finally:
+            os._exit(0)

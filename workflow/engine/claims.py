@@ -16,6 +16,7 @@ from workflow.model.records import StatusChanged
 from workflow.model.run_view import Owner
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
+from workflow.requests import withdraw_all
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,22 @@ def take(log: RunLog, claimant: Claimant) -> RunState:
     return state
 
 
+def settle(log: RunLog, state: RunState) -> None:
+    """Put right what is only for the way, once a run has ended: its hints, and what was asked of it.
+
+    Raises:
+        Superseded: the run was deleted.
+    """
+    workflow_id, status = log.created.workflow_id, state.status
+    naming.check_named(log.store, log.created)  # else another run's entries would be touched
+    naming.index(log.store, workflow_id, status, replaces=(naming.LIVE,))
+    if log.moved_on(state):
+        # Somebody resumed or deleted it meanwhile: a live hint is never trusted without a look at the log.
+        naming.index(log.store, workflow_id, naming.LIVE, replaces=(status,))
+        naming.check_named(log.store, log.created)
+    withdraw_all(log, state)
+
+
 def say_goodbye(log: RunLog, me: Owner, at: float, reason: str) -> None:
     """Leave a run, where it is still this manager's, so that another may claim it.
 
@@ -47,7 +64,11 @@ def say_goodbye(log: RunLog, me: Owner, at: float, reason: str) -> None:
         me: the manager.
         at: seconds since 1970.
         reason: one CamelCase word.
+
+    Raises:
+        Superseded: the run was deleted.
     """
+    naming.check_named(log.store, log.created)
     state = log.replay()
     if not state.ended and not state.goodbye and state.owner.incarnation == me.incarnation:
         try:

@@ -1,7 +1,7 @@
-"""What others ask of the runs that a manager owns: reads their inboxes, and clears them once a run has ended.
+"""What others ask of the runs that a manager owns: reads their inboxes.
 
-Called by `manager` for a claim, for a bell and for an end. It remembers what it handed on, so that a request which is
-on its way into the log is not handed on twice.
+Called by `owning` for a claim, and by `upkeep` for a bell. A run loop keeps what it was handed, so that a request which
+is on its way into the log is not handed on twice.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any
 
 from workflow.engine.run_loop import RunLoop
 from workflow.log import paths as keys
-from workflow.log.run_log import RunLog
-from workflow.requests import withdraw_all
 from workflow.store.port import Store
 
 logger = logging.getLogger(__name__)
@@ -31,7 +29,6 @@ class Inbox:
     def __init__(self, store: Store, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
         self._store = store
         self._in_thread = in_thread
-        self._seen: set[str] = set()
 
     async def rung(self) -> list[str]:
         """The uuids of the runs, of whatever manager, whose bell was rung."""
@@ -41,22 +38,18 @@ class Inbox:
     async def look(self, loop: RunLoop) -> None:
         """Hand each new request of a run on to its loop."""
         for request in await self._in_thread(loop.log.inbox):
-            if request in self._seen or request in loop.state.taken:
+            if request in loop.asked or request in loop.state.taken:
                 continue
             key = loop.log.paths.request(request)
             data = await self._in_thread(lambda key=key: self._store.get(key))  # type: ignore[misc]
             if data is None:
                 continue
-            self._seen.add(request)
+            loop.asked.add(request)
             content = _read(data)
             if content.get("kind") == "cancel":
-                loop.cancel(request, str(content.get("reason", "")))
+                loop.cancel(request, str(content.get("reason", "")), str(content.get("uid", "")))
             else:
                 logger.warning("%s: a request that this version does not know is left alone", key)
-
-    async def clear(self, log: RunLog) -> None:
-        """Remove the requests and the bells of a run that has ended."""
-        self._seen.difference_update(await self._in_thread(lambda: withdraw_all(log)))
 
 
 def _read(data: bytes) -> dict[str, Any]:

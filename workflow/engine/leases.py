@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,7 +17,7 @@ from itertools import count
 from typing import Any
 
 from workflow.engine.messages import Expanded, Finished, Raised, StepTask, TaskKey
-from workflow.engine.pool import Lease, Pool, Try
+from workflow.engine.pool import Cause, Lease, Pool, Try
 from workflow.engine.run_loop import RunLoop
 from workflow.model.state import StepState
 
@@ -35,11 +36,19 @@ STUCK = 0.5
 """Seconds behind which more places are asked for than fit, where nothing was handed over: whoever holds the places may
 wait for what is in the queue, and Ray frees the CPUs of whoever waits."""
 
+FIRST_REST = 0.2
+LONGEST_REST = 30.0
+"""Seconds without more workers behind one that died before it asked for work; they double until one does."""
+
 FUNCTIONS_MEASURED = 10_000
 HOMES_REMEMBERED = 10_000
+POOLS_REMEMBERED = 100
 
 SYSTEM_RETRIES = 3
-"""How often a try is handed over again after its worker died; Ray's own default for tasks."""
+"""How often a try is handed over again after its worker died; Ray's own default for tasks. A step that kills its
+worker, by its memory say, must not do so for ever. Where the node died it was not the step, and is not counted."""
+
+logger = logging.getLogger(__name__)
 
 
 def _smoothed(mean: float, took: float) -> float:
@@ -54,6 +63,7 @@ class Leases:
         end_lease: ends the worker's process.
         slots: how many workers of these options fit into the cluster now.
         failure: a Raised that says why a step could not be executed.
+        cause: why a worker ended, by the error of its Ray task.
     """
 
     def __init__(
@@ -62,11 +72,13 @@ class Leases:
         end_lease: Callable[[Any], None],
         slots: Callable[[Mapping[str, Any]], int],
         failure: Callable[[str, BaseException], Raised],
+        cause: Callable[[BaseException], Cause],
     ) -> None:
         self._open = open_lease
         self._end = end_lease
         self._slots = slots
         self._failure = failure
+        self._cause = cause
         self._pools: dict[str, Pool] = {}
         self._leases: dict[str, Lease] = {}
         self._tries: dict[TaskKey, Try] = {}
@@ -78,10 +90,7 @@ class Leases:
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """Begin one try: see Runner."""
-        key = json.dumps(dict(step.spec.options.ray), sort_keys=True) if step.spec.options.ray else ""
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._pools[key] = Pool(step.spec.options.ray)
+        pool = self._pool(step.spec.options.ray)
         attempt = Try(run, task, pool)
         self._tries[task.key] = attempt
         home = self._home_of(step, task) if step.spec.options.allow_inplace else None
@@ -91,6 +100,15 @@ class Leases:
             return
         home.own.append(attempt)
         self._wake(home, self._hand_own)
+
+    def _pool(self, options: Mapping[str, Any]) -> Pool:
+        key = json.dumps(dict(options), sort_keys=True) if options else ""
+        pool = self._pools.get(key)
+        if pool is None:
+            if len(self._pools) >= POOLS_REMEMBERED:
+                self._pools = {other: each for other, each in self._pools.items() if not each.unused}
+            pool = self._pools[key] = Pool(options)
+        return pool
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
         """Stop these tries: see Runner. Whatever else their workers were about is handed to others."""
@@ -120,7 +138,7 @@ class Leases:
             return tuple(attempt.task for attempt in lease.batch)
         lease.turn += 1
         pool = lease.pool
-        pool.broken = 0
+        pool.pause = 0.0
         self._take(lease, done)
         if lease.own:
             return self._hand_own(lease)
@@ -158,18 +176,20 @@ class Leases:
             return
         pool = lease.pool
         self._forget(lease)
+        cause = self._cause(error) if error is not None else Cause.WORKER
         unfinished = [attempt for attempt in lease.batch if not attempt.stopped]
         for attempt in unfinished:
-            attempt.deaths += not lease.stopped
+            attempt.deaths += cause is not Cause.NODE and not lease.stopped
         doomed = [attempt for attempt in unfinished if attempt.deaths > SYSTEM_RETRIES and error is not None]
         for attempt in doomed:
             assert error is not None, "only then is a try doomed"
             self._fail(attempt, error)
         self._requeue([attempt for attempt in (*unfinished, *lease.own) if attempt not in doomed])
         if not lease.turn and error is not None and not lease.stopped:
-            pool.broken += 1
-            if pool.broken > SYSTEM_RETRIES:
+            if cause is Cause.OPTIONS:
                 self._give_up(pool, error)
+            else:
+                self._rest(pool, error)
         self._pump_soon(pool)
 
     def _take(self, lease: Lease, done: Sequence[Finished]) -> None:
@@ -250,16 +270,30 @@ class Leases:
             places = 2 * places + 8
         places += pool.beyond
         for _ in range(min(len(pool.queue) - pool.starting(), places - len(pool.leases))):
-            if pool.queue:
+            if pool.queue and pool.rest is None:
                 self._open_one(pool)
         if pool.queue and pool.alarm is None:
             pool.alarm = asyncio.get_running_loop().call_later(STUCK, self._look_stuck, pool, pool.handed)
 
     def _look_stuck(self, pool: Pool, handed: int) -> None:
         pool.alarm = None
-        pool.beyond = (2 * pool.beyond + 8 if pool.handed == handed else pool.beyond) if pool.queue else 0
+        stuck = pool.handed == handed and pool.rest is None
+        more = 2 * pool.beyond + 8 if stuck else pool.beyond
+        # No more than a place for each that waits, beside those who hold one.
+        pool.beyond = min(more, len(pool.leases) + len(pool.queue)) if pool.queue else 0
         if pool.queue:
             self._pump(pool)
+
+    def _rest(self, pool: Pool, error: BaseException) -> None:
+        """Ask for no more workers for a while: what killed one that came up may kill the next. No step is to blame."""
+        if pool.rest is None:  # else those that came up together died together
+            pool.pause = min(2 * pool.pause or FIRST_REST, LONGEST_REST)
+            logger.warning("a worker died before its first step, the next come in %.1f s: %r", pool.pause, error)
+            pool.rest = asyncio.get_running_loop().call_later(pool.pause, self._go_on, pool)
+
+    def _go_on(self, pool: Pool) -> None:
+        pool.rest = None
+        self._pump_soon(pool)
 
     def _open_one(self, pool: Pool) -> None:
         lease = Lease(next(self._numbers), pool)
@@ -272,7 +306,6 @@ class Leases:
 
     def _give_up(self, pool: Pool, error: BaseException) -> None:
         """No worker can be had with these options: that is how all its steps failed."""
-        pool.broken = 0
         while pool.queue:
             self._fail(pool.queue.popleft(), error)
 
@@ -288,9 +321,7 @@ class Leases:
             self._park(lease)
             self._pump_soon(lease.pool)
         elif lease.parked is not None and not lease.parked.done():
-            parked = lease.parked
             self._forget(lease)
-            parked.set_result(())
 
     def _wake(self, lease: Lease, hand: Callable[[Lease], tuple[StepTask, ...]]) -> None:
         """Hand work to a worker that waits, if it does."""
@@ -307,6 +338,8 @@ class Leases:
             lease.pool.idle.remove(lease)
         if lease.alarm is not None:
             lease.alarm.cancel()
+        if lease.parked is not None and not lease.parked.done():  # nobody waits in it for ever, be its worker dead
+            lease.parked.set_result(())
 
     def _fail(self, attempt: Try, error: BaseException) -> None:
         if not attempt.stopped:

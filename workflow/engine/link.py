@@ -17,6 +17,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from workflow.engine.leases import Leases
 from workflow.engine.messages import Finished, StepTask
@@ -27,6 +28,9 @@ waits for one, and of nobody else."""
 
 TIMEOUT = 2.0
 """Seconds without an answer after which a worker asks by an actor call."""
+
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds, and probes: a machine that vanished hangs up nothing, and its workers' connections would stay for ever."""
 
 LARGEST = 1 << 30
 _LENGTH = struct.Struct("!I")
@@ -69,6 +73,7 @@ class LinkServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            _keep_alive(writer.get_extra_info("socket"))
             if await self._proved(reader, writer):
                 while True:
                     _write(writer, await self._answer(await _read(reader)))
@@ -156,6 +161,13 @@ class _BadFrame(Exception):
 def allowed() -> bool:
     """Whether workers may speak to the manager past Ray: not where Ray's own traffic is encrypted."""
     return os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true")
+
+
+def _keep_alive(connection: Any) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # not everywhere
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _proof(secret: bytes, side: bytes, nonce: bytes) -> bytes:

@@ -6,26 +6,22 @@ Each wait is a coroutine of its one asyncio loop. What reads the store or unpick
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayActorError
 
 from workflow.engine import context
 from workflow.engine.messages import Raised, StepResult, StepTask, TaskKey
-from workflow.engine.serving import STORE_PAUSE
-from workflow.engine.worker import conclude, inputs
-from workflow.errors import StoreUnavailable
+from workflow.engine.refs import as_result
+from workflow.engine.worker import as_raised, as_returned, inputs, patiently
 
 WAITS_AT_ONCE = 100_000
 
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
 
 
 class ListenerHost:
@@ -36,13 +32,15 @@ class ListenerHost:
 
     async def listen(self, task: StepTask) -> StepResult | None:
         """Run one try of an EVENT step; None where it was stopped."""
-        mine = self._waits[task.key] = asyncio.ensure_future(attend(task))
+        started = time.time()
+        mine = self._waits[task.key] = asyncio.ensure_future(attend(task, started))
         try:
             return await mine
-        except asyncio.CancelledError:
-            if self._waits.get(task.key) is mine:
-                raise
-            return None
+        except asyncio.CancelledError as error:
+            if self._waits.get(task.key) is not mine:
+                return None
+            canceled = error  # not by `stop`: it is the listener's own, like any other error
+            return await _in_thread(task, lambda: as_raised(task, started, canceled))
         finally:
             if self._waits.get(task.key) is mine:
                 del self._waits[task.key]
@@ -55,31 +53,21 @@ class ListenerHost:
                 wait.cancel()
 
 
-async def attend(task: StepTask) -> StepResult:
+async def attend(task: StepTask, started: float) -> StepResult:
     """Run one try of a step whose function is a coroutine function; awaited here, all else in threads."""
-    started = time.time()
     try:
         with context.of_step(task):
-            function, args, kwargs = await _patiently(task, lambda: inputs(task))
+            function, args, kwargs = await _in_thread(task, lambda: inputs(task))
             value = await function(*args, **kwargs)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is its result
+            value = await asyncio.to_thread(as_result, value)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever the user's code raises
         raised = error
-        return await _patiently(task, lambda: conclude(task, started, lambda: _raise(raised)))
-    return await _patiently(task, lambda: conclude(task, started, lambda: value))
+        return await _in_thread(task, lambda: as_raised(task, started, raised))
+    return await _in_thread(task, lambda: as_returned(task, started, value))
 
 
-async def _patiently(task: StepTask, call: Callable[[], T]) -> T:
-    """Its result, from a thread; called again as long as the store is away, which is nobody's failure."""
-    while True:
-        try:
-            return await asyncio.to_thread(call)
-        except StoreUnavailable as error:
-            logger.warning("step %s of run %s waits for its store: %s", task.step_id, task.run.run_uuid, error)
-            await asyncio.sleep(STORE_PAUSE)
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
+async def _in_thread(task: StepTask, call: Callable[[], T]) -> T:
+    return await asyncio.to_thread(patiently, task, call)
 
 
 class ListenerHosts:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from workflow.engine.clock import SYSTEM_CLOCK, Clock
+from workflow.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ class Threads(Protocol):
     """Runs what blocks elsewhere."""
 
     def run(self, call: Callable[[], T]) -> Awaitable[T]:
-        """The call's result; the caller's loop goes on meanwhile."""
+        """The call's result; the caller's loop goes on meanwhile. Raises Unavailable once they are closed."""
 
     async def close(self, last: Callable[[], object]) -> None:
         """Run one last call behind all that are on their way, and no other after it."""
@@ -34,13 +35,17 @@ class ThreadPool:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        self._closed = False
 
     async def run(self, call: Callable[[], T]) -> T:
         """See the port."""
+        if self._closed:
+            raise Unavailable("the manager that was asked is leaving; make it anew")
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     async def close(self, last: Callable[[], object]) -> None:
         """See the port."""
+        self._closed = True
         await asyncio.to_thread(self._pool.shutdown)
         await asyncio.to_thread(last)
 

@@ -7,6 +7,7 @@ of the store runs in a thread. Its work is in three parts: `owning`, `waiting` a
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 
 from workflow.engine.inbox import Inbox
@@ -16,7 +17,7 @@ from workflow.engine.owning import OwnedRuns, Tools
 from workflow.engine.run_loop import Runner, Services
 from workflow.engine.upkeep import USUAL_PACE, Pace, Upkeep
 from workflow.engine.waiting import Waiting
-from workflow.errors import Unavailable
+from workflow.errors import Unavailable, WorkflowError
 from workflow.log import paths as keys
 from workflow.log.points import NO_POINTS, Points
 from workflow.model.records import Created, Tombstone
@@ -24,6 +25,8 @@ from workflow.model.run_view import Owner
 from workflow.store.port import Store
 
 __all__ = ["ClaimRequest", "Manager", "Pace"]
+
+logger = logging.getLogger(__name__)
 
 
 class Manager:
@@ -36,6 +39,10 @@ class Manager:
         pace: how often what.
         points: for tests.
         machine: its clocks and threads.
+
+    Attributes:
+        replaced: set once a later incarnation is known to be at work: this process must end, or the two would take
+            runs from each other for ever.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class Manager:
         self._threads = machine.threads()
         self._tasks: dict[asyncio.Task[None], None] = {}  # in their order: a simulation repeats them
         self._leaving = False
+        self.replaced = asyncio.Event()
         tools = Tools(
             store=store,
             me=me,
@@ -63,13 +71,17 @@ class Manager:
             points=points,
             spawn=self._spawn,
             refuse_when_leaving=self._refuse_when_leaving,
+            replaced=self._be_replaced,
         )
         self._runs = OwnedRuns(tools)
         self._waiting = Waiting(self._runs, tools, pace.follow)
         self._upkeep = Upkeep(self._runs, tools, pace)
 
     async def begin(self) -> None:
-        """Say that this manager lives, take up what an earlier incarnation of it owned, and keep watch."""
+        """Say that this manager lives, take up what an earlier incarnation of it owned, and keep watch.
+
+        Where the store is away that goes on being tried, for as long as it takes.
+        """
         await self._upkeep.begin()
 
     async def start(self, created: Created) -> Created | Tombstone:
@@ -84,6 +96,7 @@ class Manager:
         Raises:
             Unavailable: this manager is leaving; make it anew.
         """
+        await self._upkeep.ready()
         return await self._runs.start(created)
 
     async def claim(self, request: ClaimRequest) -> None:
@@ -93,14 +106,16 @@ class Manager:
             InUse, Superseded, WorkflowConflict: it may not be claimed.
             Unavailable: this manager is leaving; make it anew.
         """
+        await self._upkeep.ready()
         await self._runs.claim(request)
 
     async def wait(self, run: RunAddress) -> Ended:
         """How a run ended, as soon as it has; by its log where another owns it.
 
         Raises:
-            Superseded: the run was deleted. Unavailable: nobody owns it any more: claim it.
+            Superseded: the run was deleted. Unavailable: nobody owns it any more: claim it; or this manager is leaving.
         """
+        self._refuse_when_leaving()
         return await self._waiting.wait(run)
 
     async def see_through(self, run: RunAddress) -> Ended:
@@ -109,10 +124,16 @@ class Manager:
         Raises:
             Superseded: the run was deleted. Unavailable: this manager is leaving.
         """
+        self._refuse_when_leaving()
         return await self._waiting.see_through(run)
 
     async def ring(self, run_uuid: str) -> None:
-        """Look into a run's inbox now, rather than at the next bell."""
+        """Look into a run's inbox now, rather than at the next bell.
+
+        Raises:
+            Unavailable: this manager is leaving.
+        """
+        self._refuse_when_leaving()
         await self._upkeep.ring(run_uuid)
 
     @property
@@ -125,14 +146,16 @@ class Manager:
         runs = self._runs
         while True:
             left = runs.last_used + seconds - self._clock.monotonic()
-            if left <= 0 and not (runs.live or self._waiting.count or runs.loose or runs.owes_goodbye):
+            used = runs.live or self._waiting.count or runs.loose or runs.owes_goodbye or self._upkeep.unread
+            if left <= 0 and not used:
                 return
             await asyncio.sleep(max(left, 1.0))
 
     async def leave(self) -> None:
         """Refuse new runs, stop what still goes on and remove this manager's heartbeat.
 
-        A run that is still owned here becomes RESUMABLE by the missing heartbeat, and its waiters get Unavailable.
+        A run that is still owned here becomes RESUMABLE by the missing heartbeat, and its waiters get Unavailable. A
+        heartbeat that cannot be removed is left: it grows stale.
         """
         self._leaving = True
         tasks = list(self._tasks)
@@ -140,11 +163,18 @@ class Manager:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         # A heartbeat that was on its way would put the key back: it is removed behind the last call of the store.
-        await self._threads.close(lambda: self._store.delete(keys.heartbeat(self.me.manager)))
+        try:
+            await self._threads.close(lambda: self._store.delete(keys.heartbeat(self.me.manager)))
+        except WorkflowError as error:
+            logger.warning("manager %s leaves its heartbeat behind: %s", self.me.address, error)
 
     def _refuse_when_leaving(self) -> None:
         if self._leaving:
             raise Unavailable(f"manager {self.me.address} is leaving; make it anew")
+
+    def _be_replaced(self) -> None:
+        self._leaving = True
+        self.replaced.set()
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -46,6 +46,7 @@ class Tools:
         services: what each of its run loops is given.
         spawn: begins a task that ends with the manager.
         refuse_when_leaving: raises Unavailable where the manager takes no more runs.
+        replaced: told that a later incarnation of this manager is at work: this process must end.
     """
 
     store: Store
@@ -57,6 +58,7 @@ class Tools:
     points: Points
     spawn: Callable[[Awaitable[None]], None]
     refuse_when_leaving: Callable[[], None]
+    replaced: Callable[[], None]
 
 
 class OwnedRuns:
@@ -80,6 +82,7 @@ class OwnedRuns:
         self.loose: dict[str, OwnedRun] = {}
         self.owes_goodbye: dict[str, RunLog] = {}
         self.last_used = tools.clock.monotonic()
+        self._driven: dict[str, asyncio.Event] = {}
         self._tools = tools
         self._store = tools.store
         self._in_thread = tools.threads.run
@@ -124,26 +127,29 @@ class OwnedRuns:
         if not isinstance(named, Created):
             raise Superseded(f"workflow {request.workflow_id!r} has no run {request.n} that could be claimed")
         owned = OwnedRun(request.workflow_id, request.n, named.run_uuid)
+        loop = self.live.get(named.run_uuid)
+        if request.retry_failed and loop is not None and loop.state.ended:
+            await self._driven[named.run_uuid].wait()  # it FAILED just now, and is not closed yet
         async with self._alone(named.run_uuid):
             loop = self.live.get(named.run_uuid)
             if loop is not None:
                 claims.check_same_object(loop.state, request)
                 return
+            known = named.run_uuid in self.loose
             self.loose[named.run_uuid] = owned  # first: its key may be written although no answer comes
             await self._in_thread(lambda: naming.note_owned(self._store, self._tools.me.manager, owned))
             try:
                 await self._claim(named, request)
             except Ownership:  # where it has ended, it stays loose: its hints may have to be put right
-                await self._forget(owned)
+                if not known:  # else it is this manager's all the same, for another object
+                    await self._forget(owned)
                 raise
 
     async def tidy(self) -> None:
         """Take up what is loose, and say the goodbyes that are owed. One damaged run keeps no other waiting."""
-        me, clock = self._tools.me, self._tools.clock
-        for run_uuid, log in list(self.owes_goodbye.items()):
+        for run_uuid in list(self.owes_goodbye):
             try:
-                await self._in_thread(lambda log=log: claims.say_goodbye(log, me, clock.now(), "Bug"))  # type: ignore[misc]
-                self.owes_goodbye.pop(run_uuid, None)
+                await self._say_goodbye(run_uuid)
             except WorkflowError as error:
                 logger.error("run %s: no goodbye could be said: %s", run_uuid, error)
         for owned in list(self.loose.values()):
@@ -152,12 +158,25 @@ class OwnedRuns:
             except WorkflowError as error:
                 logger.error("run %s of workflow %r is not taken up yet: %s", owned.run_uuid, owned.workflow_id, error)
 
+    async def _say_goodbye(self, run_uuid: str) -> None:
+        me, clock = self._tools.me, self._tools.clock
+        async with self._alone(run_uuid):
+            log = self.owes_goodbye.get(run_uuid)
+            if log is None:  # it was claimed anew since
+                return
+            try:
+                await self._in_thread(lambda: claims.say_goodbye(log, me, clock.now(), "Bug"))
+            except Superseded as error:
+                logger.info("run %s needs no goodbye: %s", run_uuid, error)
+            self.owes_goodbye.pop(run_uuid, None)
+
     def _alone(self, run_uuid: str) -> asyncio.Lock:
-        """One call at a time makes, claims or takes up a run: two would fence each other."""
+        """One call at a time makes, claims, takes up or leaves a run: two would fence each other."""
         return self._locks.setdefault(run_uuid, asyncio.Lock())
 
     async def _take_up(self, owned: OwnedRun) -> None:
         """Go on with a run whose last claim is this manager's, by an earlier incarnation or before an outage."""
+        self._tools.refuse_when_leaving()
         async with self._alone(owned.run_uuid):
             if owned.run_uuid not in self.live and not await self._claim_own(owned):
                 await self._forget(owned)
@@ -170,21 +189,21 @@ class OwnedRuns:
         if not isinstance(named, Created) or named.run_uuid != owned.run_uuid:
             return False
         log = RunLog(self._store, named)
-        state = await self._in_thread(log.replay)
-        if state.ended:
-            await self._put_right(log, state.status)
-            return False
-        if state.owner.manager != self._tools.me.manager or state.goodbye:
-            return False
         try:
-            await self._claim(named, ClaimRequest(owned.workflow_id, owned.n, state.owner.uid, state.owner.attempt))
-        except (Ownership, WorkflowConflict) as error:
-            logger.warning("run %s is not taken up again: %s", owned.run_uuid, error)
             state = await self._in_thread(log.replay)
-            if state.ended:  # meanwhile, by the hand of an earlier incarnation that may be dead by now
-                await self._put_right(log, state.status)
-            return False
-        return True
+            if not state.ended and state.owner.manager == self._tools.me.manager and not state.goodbye:
+                request = ClaimRequest(owned.workflow_id, owned.n, state.owner.uid, state.owner.attempt)
+                try:
+                    await self._claim(named, request)
+                    return True
+                except (Ownership, WorkflowConflict) as error:
+                    logger.warning("run %s is not taken up again: %s", owned.run_uuid, error)
+                    state = await self._in_thread(log.replay)
+            if state.ended:  # perhaps by the hand of an earlier incarnation that is dead by now
+                await self._in_thread(lambda: claims.settle(log, state))
+        except Superseded as error:
+            logger.info("run %s: %s", owned.run_uuid, error)
+        return False
 
     async def _forget(self, owned: OwnedRun) -> None:
         await self._in_thread(lambda: naming.forget_owned(self._store, self._tools.me.manager, owned.run_uuid))
@@ -215,6 +234,7 @@ class OwnedRuns:
         self.loose.pop(run_uuid, None)
         loop = RunLoop(log, state, address, self._tools.services)
         self.live[run_uuid] = loop
+        self._driven[run_uuid] = asyncio.Event()
         self._tools.spawn(self._run(loop, end, claimed))
 
     async def _run(self, loop: RunLoop, end: asyncio.Future[Ended], claimed: bool) -> None:
@@ -226,7 +246,7 @@ class OwnedRuns:
                 await self._patiently(lambda: self._tools.inbox.look(loop))
             ended = await loop.run()
             at_end = loop.state
-            await self._patiently(lambda: self._close(loop, ended))
+            await self._patiently(lambda: self._in_thread(lambda: claims.settle(loop.log, loop.state)))
             end.set_result(ended)
             if ended.status is WorkflowStatus.FAILED:  # no end for ever: another manager may resume it
                 self.ends.pop(owned.run_uuid, None)
@@ -244,12 +264,18 @@ class OwnedRuns:
             await self.tidy()
         finally:
             self.live.pop(owned.run_uuid, None)
+            self._driven.pop(owned.run_uuid).set()
             if not end.done():
                 end.set_exception(Unavailable(f"manager {me.address} leaves workflow {owned.workflow_id!r}"))
+            if end.exception() is not None:  # that is how it went here; how the run ends its log will say
+                self.ends.pop(owned.run_uuid, None)
             self.used()
             self._remember_fewer_ends()
         if owned.run_uuid not in self.owes_goodbye:
-            await self._patiently(lambda: self._let_go(owned, loop.log, at_end))
+            try:
+                await self._patiently(lambda: self._let_go(owned, loop.log, at_end))
+            except WorkflowError as error:  # its key stays for the collector
+                logger.error("run %s of workflow %r is not let go of: %s", owned.run_uuid, owned.workflow_id, error)
 
     async def _let_go(self, owned: OwnedRun, log: RunLog, at_end: RunState | None) -> None:
         """Forget a run that is over, or another's. What a later incarnation of this manager claimed is that one's.
@@ -267,18 +293,10 @@ class OwnedRuns:
                 logger.info("run %s: %s", owned.run_uuid, error)
             else:
                 if not state.ended and state.owner.manager == self._tools.me.manager:
+                    if state.owner.incarnation != self._tools.me.incarnation:
+                        self._tools.replaced()
                     return
             await self._forget(owned)
-
-    async def _close(self, loop: RunLoop, ended: Ended) -> None:
-        await self._in_thread(lambda: naming.check_named(self._store, loop.log.created))
-        await self._put_right(loop.log, ended.status)
-
-    async def _put_right(self, log: RunLog, status: WorkflowStatus) -> None:
-        """What is only for the way, once a run has ended: its hints, and what was asked of it."""
-        workflow_id = log.created.workflow_id
-        await self._in_thread(lambda: naming.index(self._store, workflow_id, status, replaces=(naming.LIVE,)))
-        await self._tools.inbox.clear(log)
 
     async def _patiently(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do it, however long the store does not answer."""

@@ -34,10 +34,16 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The run is to end CANCELED; `request` is the inbox id that asked for it."""
+    """The run is to end CANCELED.
+
+    Attributes:
+        request: the inbox id that asked for it.
+        uid: of the object that asked, or empty. Another object's run is none of its business.
+    """
 
     request: str
     reason: str
+    uid: str = ""
 
 
 @dataclass
@@ -153,8 +159,8 @@ class Planner:
             inline = None if result.blob else result.graph
             expanded = r.StepExpanded(message.step_id, epoch, inline, result.blob, **times)  # type: ignore[arg-type]
             self._record(plan, expanded, result.graph)
-        elif not result.system and step.spec.options.may_try_again(number):
-            self._record(plan, r.StepStarted(message.step_id, epoch, number + 1, self._now()))
+        elif not result.system and step.spec.options.may_try_again(step.raised + 1):
+            self._record(plan, r.StepStarted(message.step_id, epoch, number + 1, self._now(), step.raised + 1))
             plan.starts.append(step)
         else:
             self._fail(step, result, number, plan)
@@ -188,6 +194,9 @@ class Planner:
 
     def _cancel(self, message: Cancel, plan: Plan) -> None:
         state = self.state
+        if message.uid and message.uid != state.owner.uid:
+            self._record(plan, r.RequestTaken(message.request, state.epoch, f"refused it: object {message.uid} asked"))
+            return
         plan.stops += list(state.running)
         self._record(plan, r.RequestTaken(message.request, state.epoch, "canceled the run"))
         for record in failure.cancellations(state, state.alive(), message.reason or "canceled"):
@@ -221,7 +230,7 @@ class Planner:
                 self._record(plan, r.TimerSet(step_id, state.epoch, now, now + seconds))
                 self._sleep(step, seconds)
             else:
-                self._record(plan, r.StepStarted(step_id, state.epoch, step.tries + 1, now))
+                self._record(plan, r.StepStarted(step_id, state.epoch, step.tries + 1, now, step.raised))
                 plan.starts.append(step)
 
     def _chosen(self) -> list[StepState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,28 @@ FREED_WHILE_WAITING: Final = frozenset({"num_cpus", "runtime_env", "scheduling_s
 nothing else."""
 
 
+class Cause(enum.Enum):
+    """Why a worker ended before its time.
+
+    Attributes:
+        OPTIONS: no worker can be had with these options, however often one is asked for.
+        NODE: what it ran on was lost, which is no fault of what it executed.
+        WORKER: it died, perhaps of what it executed.
+    """
+
+    OPTIONS = enum.auto()
+    NODE = enum.auto()
+    WORKER = enum.auto()
+
+
 @dataclass(eq=False, slots=True)
 class Try:
-    """One try of a step, on its way. `pool` is that of its own options, wherever it is executed."""
+    """One try of a step, on its way.
+
+    Attributes:
+        pool: that of its own options, wherever it is executed.
+        deaths: how many workers died that executed it, perhaps of it.
+    """
 
     run: RunLoop
     task: StepTask
@@ -60,7 +80,8 @@ class Pool:
 
     Attributes:
         mean: seconds that a step took lately; 0 where none was executed.
-        broken: leases in a row that ended before they asked for work.
+        pause: seconds of the last rest; 0 once a worker has asked for work.
+        rest: set while no more workers are asked for, because one died before it asked for work.
         handed: tries handed over so far.
         beyond: places asked for beyond those that fit, because nothing moved.
         alarm: looks whether anything moves.
@@ -71,7 +92,8 @@ class Pool:
     leases: dict[str, Lease] = field(default_factory=dict)
     idle: list[Lease] = field(default_factory=list)
     mean: float = 0.0
-    broken: int = 0
+    pause: float = 0.0
+    rest: asyncio.TimerHandle | None = None
     handed: int = 0
     beyond: int = 0
     pumping: bool = False
@@ -81,6 +103,11 @@ class Pool:
     def reusable(self) -> bool:
         """Whether a worker executes more than one step. Not where it would hold a GPU, say, while it waits."""
         return set(self.options) <= FREED_WHILE_WAITING
+
+    @property
+    def unused(self) -> bool:
+        """Whether nobody needs it: what it knows is only what was measured."""
+        return not (self.queue or self.leases or self.alarm or self.rest or self.pumping)
 
     def starting(self) -> int:
         """Leases that have not asked for work yet."""

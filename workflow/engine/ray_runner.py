@@ -12,7 +12,15 @@ from concurrent.futures import Future
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    TaskPlacementGroupRemoved,
+    TaskUnschedulableError,
+)
 
 from workflow.engine import link, strategies
 from workflow.engine.leases import Leases
@@ -20,6 +28,7 @@ from workflow.engine.link import LinkAddress, LinkServer
 from workflow.engine.listener_host import ListenerHosts
 from workflow.engine.listening import Listening
 from workflow.engine.messages import Raised, StepTask
+from workflow.engine.pool import Cause
 from workflow.engine.run_loop import RunLoop
 from workflow.engine.serving import serve
 from workflow.model.graph import StepKind, Value
@@ -48,7 +57,7 @@ class RayRunner:
         self._manager = manager
         self._serve = ray.remote(serve)
         self._cluster: tuple[float, Mapping[str, float]] = (-CLUSTER_READ_EVERY, {})
-        self.leases = Leases(self._open, self._end, self._slots, system_failure)
+        self.leases = Leases(self._open, self._end, self._slots, system_failure, cause_of)
         self._listening = Listening(ListenerHosts(loop, system_failure))
         self._links = LinkServer(self.leases)
         self._address: LinkAddress | None = None
@@ -103,6 +112,25 @@ class RayRunner:
         }
         fits = [int(total.get(name, 0) // each) for name, each in wanted.items() if each]
         return max(1, min(fits, default=WITHOUT_DEMAND))
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Why the Ray task of a worker failed.
+
+    Ray says NodeDiedError where it cannot reach the worker's raylet any more: so of a node that crashed, was preempted
+    or was scaled down. WorkerCrashedError says nothing of the node: a raylet that still answers while its machine goes
+    down reports its workers so. OutOfMemoryError names the worker that Ray chose to kill, often the one to blame. These
+    two may be the step's doing.
+    """
+    if isinstance(error, (RuntimeEnvSetupError, TaskUnschedulableError, TaskPlacementGroupRemoved)):
+        return Cause.OPTIONS
+    if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
+        return Cause.NODE
+    # `serve` itself raised. Not for want of a manager or of memory: then its environment lacks this library, say, and
+    # so will the next worker's.
+    if isinstance(error, RayTaskError) and not isinstance(error.cause, (RayError, OSError, MemoryError)):
+        return Cause.OPTIONS
+    return Cause.WORKER
 
 
 def system_failure(step_id: str, error: BaseException) -> Raised:

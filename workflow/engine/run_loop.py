@@ -14,7 +14,7 @@ from typing import Protocol
 
 from workflow.engine.messages import Ended, RunAddress, StepResult, StepTask
 from workflow.engine.planning import Cancel, Done, Plan, Planner
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailable, WorkflowError
 from workflow.log.run_log import RunLog, Segment
 from workflow.model import snapshot
 from workflow.model.state import RunState, StepState
@@ -65,9 +65,13 @@ class RunLoop:
         state: folded up to this owner's claim.
         address: told to workers.
         services: see there.
+
+    Attributes:
+        asked: ids of the inbox requests that were handed to it; they may be on their way into the log.
     """
 
     def __init__(self, log: RunLog, state: RunState, address: RunAddress, services: Services) -> None:
+        self.asked: set[str] = set()
         self.log = log
         self.state = state
         self.address = address
@@ -76,14 +80,15 @@ class RunLoop:
         self._messages: list[Done | Cancel | _Look] = []
         self._wake = asyncio.Event()
         self._records_since = 0
+        self._stops: list[str] = []
 
     def step_done(self, step_id: str, number: int, result: StepResult) -> None:
         """A try ended. Ignored where that try is not the one that runs (any more)."""
         self._post(Done(step_id, number, result))
 
-    def cancel(self, request: str, reason: str) -> None:
-        """End the run CANCELED; `request` is the inbox id that asked for it."""
-        self._post(Cancel(request, reason))
+    def cancel(self, request: str, reason: str, uid: str = "") -> None:
+        """End the run CANCELED, where it is the asker's: see Cancel."""
+        self._post(Cancel(request, reason, uid))
 
     def look(self) -> None:
         """Check that nobody else has written the next segment: how an owner that only waits learns it is fenced."""
@@ -111,7 +116,8 @@ class RunLoop:
                 messages, self._messages = self._messages, []
                 await self._step(messages)
         except BaseException:
-            self._services.runner.cancel(self, list(self.state.running))
+            # What was folded and could not be stored stops nothing by itself: its steps run as well.
+            self._services.runner.cancel(self, [*self._stops, *self.state.running])
             raise
         finally:
             self._planner.stop_sleeps()
@@ -119,8 +125,11 @@ class RunLoop:
 
     async def _step(self, messages: Sequence[Done | Cancel | _Look]) -> None:
         """Plan what becomes of what came in, store it, then act on it."""
+        if any(isinstance(message, _Look) for message in messages):
+            await self._look_ahead()
         plan = self._planner.plan([message for message in messages if not isinstance(message, _Look)])
         if plan.records:
+            self._stops = plan.stops
             segment = self.log.seal(plan.seq, plan.records)
             if plan.only_starts and not self.state.stalled:
                 # Nobody's stored outcome is in it, so the steps may start at once. After an epoch without progress the
@@ -131,10 +140,9 @@ class RunLoop:
                 await self._store(segment)
                 self._services.runner.cancel(self, plan.stops)
                 self._start(plan)
+            self._stops = []
             self._records_since += len(plan.records)
             await self._snapshot()
-        elif any(isinstance(message, _Look) for message in messages):
-            await self._look_ahead()
 
     async def _store(self, segment: Segment) -> None:
         while True:
@@ -158,7 +166,7 @@ class RunLoop:
         records, seq = snapshot.compact(self.state), self.state.seq
         try:
             await self._services.in_thread(lambda: self.log.write_snapshot(seq, records))
-        except StoreUnavailable as error:
+        except WorkflowError as error:  # it only shortens reading: a store that refuses it ends no run
             logger.warning("run %s: snapshot %d left out: %s", self.address.run_uuid, seq, error)
 
     def _start(self, plan: Plan) -> None:

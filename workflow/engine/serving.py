@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,10 +14,6 @@ import ray
 from workflow.engine.link import Link, LinkAddress
 from workflow.engine.messages import Finished, StepResult, StepTask
 from workflow.engine.worker import execute
-from workflow.errors import StoreUnavailable
-
-STORE_PAUSE = 2.0
-"""Seconds before a step is executed again that could not reach its store."""
 
 HELD = 0.02
 """Seconds after which tries that wait here behind another are given back. Several are handed over together where steps
@@ -41,7 +36,7 @@ def serve(manager: Any, number: str, address: LinkAddress | None) -> None:
     try:
         while batch := line.exchange(turn, done):
             turn += 1
-            done = execute_all(batch, patiently, functools.partial(line.give_back, turn))
+            done = execute_all(batch, execute, functools.partial(line.give_back, turn))
     finally:
         line.hang_up()
 
@@ -121,13 +116,3 @@ def _take_all(waiting: deque[StepTask]) -> list[StepTask]:
         except IndexError:
             break
     return taken
-
-
-def patiently(task: StepTask) -> StepResult:
-    """Execute a try; again as long as its store is away, which is nobody's failure."""
-    while True:
-        try:
-            return execute(task)
-        except StoreUnavailable as error:
-            logger.warning("step %s of run %s is executed again: %s", task.step_id, task.run.run_uuid, error)
-            time.sleep(STORE_PAUSE)

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from workflow.engine.owning import OwnedRuns, Tools
-from workflow.errors import WorkflowError
+from workflow.errors import Corrupt, StoreRefused, WorkflowError
 from workflow.log import naming
 from workflow.log import paths as keys
+from workflow.log.naming import OwnedRun
 
 logger = logging.getLogger(__name__)
 
@@ -40,20 +41,20 @@ class Upkeep:
         runs: those it owns.
         tools: of the manager.
         pace: how often what.
+
+    Attributes:
+        unread: it may own runs of which it could not read yet, and will: it must not leave.
     """
 
     def __init__(self, runs: OwnedRuns, tools: Tools, pace: Pace) -> None:
         self._runs = runs
         self._tools = tools
         self._pace = pace
+        self.unread = True
+        self._reading: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """See Manager.begin."""
-        store, me = self._tools.store, self._tools.me
-        await self._beat()
-        for owned in await self._tools.threads.run(lambda: list(naming.owned_by(store, me.manager))):
-            self._runs.loose[owned.run_uuid] = owned
-        await self._runs.tidy()
+        """See Manager.begin. Raises nothing: there is nobody who could do better than try again."""
         for period, act in (
             (self._pace.heartbeat, self._beat),
             (self._pace.bell, self._answer_bells),
@@ -61,6 +62,57 @@ class Upkeep:
             (self._pace.fence, self._runs.tidy),
         ):
             self._tools.spawn(self._every(period, act))
+        if not await self._began():
+            self._tools.spawn(self._begin_later())
+
+    async def ready(self) -> None:
+        """Return once this manager said that it lives, and knows what an earlier incarnation of it owned.
+
+        Whoever owns a run without a heartbeat would seem to be gone.
+
+        Raises:
+            StoreUnavailable, StoreRefused: neither can be done now.
+        """
+        if self._reading is None or (self._reading.done() and self._reading.exception() is not None):
+            self._reading = asyncio.ensure_future(self._read())
+        await asyncio.shield(self._reading)  # whoever asks meanwhile waits for this very attempt
+
+    async def _read(self) -> None:
+        try:
+            await self._beat()
+            for owned in await self._tools.threads.run(self._read_owned):
+                self._runs.loose[owned.run_uuid] = owned
+        except StoreRefused:  # it may never answer otherwise: no reason to stay
+            self.unread = False
+            raise
+        self.unread = False
+
+    async def _began(self) -> bool:
+        try:
+            await self.ready()
+            await self._runs.tidy()
+            return True
+        except Exception as error:  # noqa: BLE001 - whatever it is, to try again is the only way to the runs
+            logger.warning("manager %s cannot begin yet: %s", self._tools.me.address, error)
+            return False
+
+    async def _begin_later(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.heartbeat)
+            if await self._began():
+                return
+
+    def _read_owned(self) -> list[OwnedRun]:
+        store, found = self._tools.store, []
+        for info in store.list(keys.owned(self._tools.me.manager)):
+            try:
+                owned = naming.read_owned(store, info.key)
+            except Corrupt as error:  # one key keeps no other run waiting
+                logger.error("manager %s skips a key: %s", self._tools.me.address, error)
+                continue
+            if owned is not None:
+                found.append(owned)
+        return found
 
     async def ring(self, run_uuid: str) -> None:
         """See Manager.ring."""

@@ -68,7 +68,7 @@ class Waiting:
                 try:
                     await self._runs.claim(ClaimRequest(run.workflow_id, run.n))
                     continue
-                except (InUse, WorkflowConflict) as error:
+                except (InUse, WorkflowConflict, StoreUnavailable) as error:
                     logger.info("run %s: %s", run.run_uuid, error)
             await asyncio.sleep(self._pause)
 

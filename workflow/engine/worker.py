@@ -1,18 +1,20 @@
 """Executes one try of one step, inside a Ray worker. Stores what is large; the record is the manager's to write.
 
-Nothing a user's code does makes `execute` raise: what it raised is a result like any other.
+Nothing a user's code does makes `execute` raise: what it raised is a result like any other. The user's code is executed
+once, however long the store is away before or behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from workflow.engine import context
 from workflow.engine.encoding import Encoder
@@ -37,10 +39,17 @@ from workflow.model.run_view import ErrorInfo
 from workflow.model.state import Outcome
 from workflow.store import Store, open_store
 
+T = TypeVar("T")
+
+STORE_PAUSE = 2.0
+"""Seconds before the store is asked again that did not answer."""
+
 FUNCTIONS_KEPT = 256
 TRACEBACK_LINES = 30
 CALLERS = frozenset({__name__, "workflow.engine.listener_host", "workflow.event_listener"})
 """Modules through which a user's function is called: no user looks for an error there."""
+
+logger = logging.getLogger(__name__)
 
 _functions: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
@@ -62,28 +71,44 @@ def execute(task: StepTask) -> StepResult:
 
     Returns:
         Its value, the DAG it returned, what it raised, or what of its arguments is lost.
-
-    Raises:
-        StoreUnavailable: the store did not answer; to execute it again is the right answer to that.
     """
+    started = time.time()
+    try:
+        with context.of_step(task):
+            function, args, kwargs = patiently(task, lambda: inputs(task))
+            result = function(*args, **kwargs)
+            if inspect.iscoroutine(result):
+                result = asyncio.run(result)
+            result = as_result(result)
+    # Whatever it raised is its result, asyncio's CancelledError and KeyboardInterrupt too. Ray raises neither here: a
+    # lease is ended by `ray.cancel(force=True)`, which ends the process.
+    except BaseException as error:  # noqa: BLE001
+        raised = error
+    else:
+        return patiently(task, lambda: as_returned(task, started, result))
+    return patiently(task, lambda: as_raised(task, started, raised))
 
-    def call() -> Any:
-        function, args, kwargs = inputs(task)
-        return function(*args, **kwargs)
 
-    return conclude(task, time.time(), call)
+def patiently(task: StepTask, call: Callable[[], T]) -> T:
+    """Its result; called again as long as the store is away, which is nobody's failure. Blocks."""
+    while True:
+        try:
+            return call()
+        except StoreUnavailable as error:
+            logger.warning("step %s of run %s waits for its store: %s", task.step_id, task.run.run_uuid, error)
+            time.sleep(STORE_PAUSE)
 
 
-def conclude(task: StepTask, started: float, call: Callable[[], Any]) -> StepResult:
-    """What a try comes to.
+def as_returned(task: StepTask, started: float, result: Any) -> StepResult:
+    """What a try comes to whose function returned.
 
     Args:
         task: the try.
         started: when, in seconds since 1970.
-        call: gives what the step's function returned, or raises what it raised.
+        result: no reference any more.
 
     Returns:
-        See `execute`.
+        Its value or its DAG, stored where it is large; what it raised where it cannot be stored.
 
     Raises:
         StoreUnavailable: the store did not answer.
@@ -91,10 +116,6 @@ def conclude(task: StepTask, started: float, call: Callable[[], Any]) -> StepRes
     blobs, folder = blobs_of(task.run)
     try:
         with context.of_step(task):
-            result = call()
-            if inspect.iscoroutine(result):
-                result = asyncio.run(result)
-            result = as_result(result)
             if isinstance(result, Node):
                 graph = Encoder(blobs, folder).encode(result, task.step_id)
                 inline, blob = blobs.keep_graph(graph)
@@ -108,10 +129,16 @@ def conclude(task: StepTask, started: float, call: Callable[[], Any]) -> StepRes
             return Returned(value, text, started, time.time())
     except StoreUnavailable:
         raise
-    except Gone as gone:
-        return Missing(gone.step_ids, started, time.time())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is its result
-        return Raised(describe(error, task.step_id), _pickled(error, blobs, folder, task), started, time.time())
+    except BaseException as error:  # noqa: BLE001 - the user's code says how its objects are pickled
+        return as_raised(task, started, error)
+
+
+def as_raised(task: StepTask, started: float, error: BaseException) -> Raised | Missing:
+    """What a try comes to that raised; see `as_returned`."""
+    if isinstance(error, Gone):
+        return Missing(error.step_ids, started, time.time())
+    blobs, folder = blobs_of(task.run)
+    return Raised(describe(error, task.step_id), _pickled(error, blobs, folder, task), started, time.time())
 
 
 def inputs(task: StepTask) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -198,8 +225,8 @@ def _pickled(error: BaseException, blobs: Blobs, folder: str, task: StepTask) ->
         back = values.loads(data, resolver(blobs, folder, "", _no_parent))
         if type(back) is not type(error):
             raise Invalid("it comes back as another type")
-        if isinstance(error, SystemExit):
-            raise Invalid("it would end whoever reads it")
+        if not isinstance(error, Exception):
+            raise Invalid("it would end or cancel whoever reads it")
     except Invalid as why:
         data = packer.dumps(RuntimeError(f"{type(error).__qualname__}: {_text_of(error)} (not carried itself: {why})"))
     return blobs.keep(data)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workflow.errors import Corrupt, Fenced
+from workflow.errors import Corrupt, Fenced, Superseded
 from workflow.log import naming, segments
 from workflow.log import paths as keys
 from workflow.log.blobs import Blobs
@@ -103,6 +103,14 @@ class RunLog:
         if self.store.head(self.paths.segment(seq + 1)) is not None:
             raise self._fenced(seq + 1)
         naming.check_named(self.store, self.created)
+
+    def moved_on(self, state: RunState) -> bool:
+        """Whether there is more in the log than was folded, or the run was deleted. Two requests."""
+        try:
+            self.check_fence(state.seq)
+        except (Fenced, Superseded):
+            return True
+        return False
 
     def _fenced(self, seq: int) -> Fenced:
         return Fenced(

@@ -16,8 +16,10 @@ from tests.support.simulation.loop import Process, answer, context_of
 from tests.support.simulation.workers import MOST_DEATHS, Labour, SimulatedRunner, raised
 from workflow.engine.leases import Leases
 from workflow.engine.messages import Finished, StepTask, TaskKey
+from workflow.engine.pool import Cause
 from workflow.engine.run_loop import RunLoop
-from workflow.engine.serving import HELD, STORE_PAUSE
+from workflow.engine.serving import HELD
+from workflow.engine.worker import STORE_PAUSE
 from workflow.errors import StoreUnavailable
 from workflow.model.graph import StepKind
 from workflow.model.state import StepState
@@ -50,6 +52,7 @@ class LeasedRunner(SimulatedRunner):
             self._end,
             lambda options: slots,
             lambda step_id, error: raised(step_id, "ray.WorkerCrashedError", system=True),
+            lambda error: Cause.WORKER,
         )
         self._deaths: dict[TaskKey, int] = {}
         self._started: dict[TaskKey, tuple[int, StepState]] = {}
@@ -84,7 +87,11 @@ class LeasedRunner(SimulatedRunner):
         self._later(self._manager, self._leases.lost, number, error)
 
     async def _serve(self, number: str) -> None:
-        await asyncio.sleep(self._labour.chance.random() * 0.5)
+        labour = self._labour
+        await asyncio.sleep(labour.chance.random() * 0.5)
+        if labour.deaths and labour.chance.random() < labour.deaths:
+            labour.disk.count("workers died coming up")
+            raise _Died(number)
         turn = 0
         done: tuple[Finished, ...] = ()
         while batch := await self._exchange(number, turn, done):

@@ -24,6 +24,7 @@ class Seen:
         gives: the output of a sub-DAG -> the dynamic step that gets its outcome.
         begun: (epoch, step id) of all that was handed to a worker.
         end: the record that ended it, while it stands.
+        taken: requests that are in its log.
         due: when a sleep may be over at the earliest.
     """
 
@@ -33,6 +34,7 @@ class Seen:
     gives: dict[str, str] = field(default_factory=dict)
     begun: list[tuple[int, str]] = field(default_factory=list)
     end: dict[str, Any] | None = None
+    taken: set[str] = field(default_factory=set)
     due: dict[str, float] = field(default_factory=dict)
 
 
@@ -62,6 +64,13 @@ class Watch:
             self._take(run, objects, folder, record)
         return f"{header['run']} {header['seq']}: {', '.join(told)}"
 
+    def deleted(self, key: str) -> None:
+        """A key was removed: of requests only those that took effect, or whose run has ended."""
+        folder, _, request = key.partition("/inbox/")
+        run = self.runs.get(folder.partition("/runs/1-")[2])
+        if request and run is not None and run.end is None and request not in run.taken:
+            self.broken.append(f"request {request} to {folder} was removed unanswered")
+
     def begun(self, run_uuid: str, epoch: int, step_id: str, parents: tuple[str, ...]) -> None:
         """A try was handed to a worker."""
         run = self.runs.setdefault(run_uuid, Seen())
@@ -89,6 +98,8 @@ class Watch:
                 data = objects.get(f"{folder}/blobs/{record['graph_blob']}")
                 graph = json.loads(data) if data is not None else {"output": ""}
             run.gives[graph["output"]] = step_id
+        elif kind == "RequestTaken":
+            run.taken.add(record["request"])
         elif kind == "TimerSet":
             run.due.setdefault(step_id, record["due"])
         elif kind == "StepCommitted":

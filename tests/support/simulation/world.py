@@ -126,6 +126,7 @@ class World:
             self.writer[key] = process
             self.note(who, f"+ {_short(key)}")
         else:
+            self.watch.deleted(key)
             self.note(who, f"- {_short(key)}")
 
     def traced(self) -> str:
@@ -177,6 +178,12 @@ class World:
         cluster.now = incarnation
         self.note(name, f"begins as {me.manager}")
         self.loop.spawn(process, self._begin(cluster, incarnation))
+        self.loop.spawn(process, self._end_when_replaced(cluster, incarnation))
+
+    async def _end_when_replaced(self, cluster: Cluster, incarnation: Incarnation) -> None:
+        await incarnation.manager.replaced.wait()
+        self.note(incarnation.process.name, "knows that it was replaced")
+        self.loop.call_soon(self.kill, cluster, incarnation, 0.1, context=context_of(None))
 
     async def _begin(self, cluster: Cluster, incarnation: Incarnation) -> None:
         try:

@@ -3,134 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.support import runs
+from tests.unit.engine.leasing import ADDRESS, LONG, SHORT, House, key, settle
 from workflow.engine import leases as engine_leases
-from workflow.engine.leases import SYSTEM_RETRIES, Leases
-from workflow.engine.messages import Expanded, Finished, Raised, Returned, RunAddress, StepTask, TaskKey
-from workflow.engine.ray_runner import system_failure
-from workflow.model.graph import Graph, StepOptions, Value
-
-ADDRESS = RunAddress("memory://", "w", 1, "run")
-SHORT, LONG = 0.0001, 1.0
-
-
-@dataclass
-class House:
-    """Leases with workers that the test plays itself.
-
-    Attributes:
-        slots: workers that fit.
-        opened: leases asked for: number and options, in order.
-        ended: numbers of the leases whose worker was ended.
-        results: what the run was told, in order.
-        refuses: what asking for a worker raises.
-        function: that of the steps that are started next.
-    """
-
-    slots: int = 2
-    opened: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
-    results: list[tuple[str, Any]] = field(default_factory=list)
-    refuses: Exception | None = None
-    function: str = "m.f"
-    address: RunAddress = ADDRESS
-
-    def __post_init__(self) -> None:
-        self.leases = Leases(self._open, self.ended.append, lambda options: self.slots, system_failure)
-
-    def _open(self, number: str, name: str, options: Mapping[str, Any]) -> str:
-        if self.refuses is not None:
-            raise self.refuses
-        self.opened.append((number, options))
-        return number
-
-    def step_done(self, step_id: str, number: int, result: Any) -> None:
-        """What a run loop is told."""
-        self.results.append((step_id, result))
-
-    async def start(self, *step_ids: str, **options: Any) -> None:
-        """Have steps executed."""
-        for step_id in step_ids:
-            step = SimpleNamespace(spec=SimpleNamespace(options=SimpleNamespace(ray=options, allow_inplace=False)))
-            task = StepTask(self.address, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
-            self.leases.start(self, step, task)  # type: ignore[arg-type]  # a run loop and a step, as far as they are asked
-        await settle()
-
-    async def start_in_place(self, step_id: str, of: str, **options: Any) -> None:
-        """Have a step executed in the worker of the one that returned it."""
-        scope = SimpleNamespace(spec=SimpleNamespace(step_id=of))
-        step = SimpleNamespace(
-            spec=SimpleNamespace(options=SimpleNamespace(ray=options, allow_inplace=True)), scope=scope
-        )
-        task = StepTask(self.address, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
-        self.leases.start(self, step, task)  # type: ignore[arg-type]
-        await settle()
-
-    async def handed(self, *step_ids: str) -> tuple[Worker, list[str]]:
-        """A worker that has shown by a step that they are short, and what it is handed of more of them."""
-        await self.start("measured")
-        worker = self.worker()
-        assert await worker.ask() == ["measured"]
-        waiting = worker.ask()
-        await settle()
-        await self.start(*step_ids)
-        return worker, await waiting
-
-    def worker(self, index: int = -1) -> Worker:
-        """The worker of the lease that was opened so."""
-        return Worker(self, self.opened[index][0])
-
-    def told(self) -> list[str]:
-        """Steps whose results the run was told."""
-        return [step_id for step_id, _ in self.results]
-
-
-def key(step_id: str) -> TaskKey:
-    """What tells a try of the usual run from others."""
-    return ADDRESS.run_uuid, step_id
-
-
-@dataclass
-class Worker:
-    """What `serve` does, by hand."""
-
-    house: House
-    number: str
-    turn: int = 0
-    batch: tuple[StepTask, ...] = ()
-
-    def ask(self, took: float = SHORT) -> asyncio.Task[list[str]]:
-        """Hand in what was done, and ask for more."""
-        done = tuple(Finished(each.key, each.number, Returned(Value(b"1"), "", 0.0, took)) for each in self.batch)
-        self.turn += bool(self.batch)
-        return asyncio.ensure_future(self._exchange(done))
-
-    def returns(self, dag: Graph) -> asyncio.Task[list[str]]:
-        """Its one try returned a DAG."""
-        (task,) = self.batch
-        self.turn += 1
-        return asyncio.ensure_future(self._exchange([Finished(task.key, task.number, Expanded(dag, "", 0.0, LONG))]))
-
-    async def _exchange(self, done: Sequence[Finished]) -> list[str]:
-        self.batch = await self.house.leases.exchange(self.number, self.turn, done)
-        return [each.step_id for each in self.batch]
-
-    def dies(self, error: Exception | None = None) -> None:
-        """Its process ends."""
-        self.house.leases.lost(self.number, error or RuntimeError("worker died"))
-
-
-async def settle() -> None:
-    """Let everything happen that can happen now."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+from workflow.engine.messages import Finished, Returned
+from workflow.model.graph import StepOptions, Value
 
 
 async def test_one_worker_executes_one_try_after_another() -> None:
@@ -258,35 +140,6 @@ async def test_a_repeated_exchange_gets_the_same_and_tells_nothing_twice() -> No
     assert house.told() == ["a"]
 
 
-async def test_what_a_dead_worker_had_is_handed_to_others_one_by_one() -> None:
-    house = House(slots=1)
-    worker, handed = await house.handed("a", "b", "c")
-    assert handed == ["a", "b", "c"]
-    worker.dies()
-    await settle()
-    other = house.worker()
-    assert other.number != worker.number
-    assert [await other.ask() for _ in range(3)] == [["a"], ["b"], ["c"]]
-    assert house.told() == ["measured", "a", "b"]
-
-
-async def test_a_step_that_kills_its_worker_each_time_fails_alone() -> None:
-    house = House(slots=1)
-    await house.start("bad")
-    for _ in range(SYSTEM_RETRIES + 1):
-        worker = house.worker()
-        assert await worker.ask() == ["bad"]
-        worker.dies()
-        await settle()
-    (step_id, result), *more = house.results
-    assert (step_id, more) == ("bad", [])
-    assert isinstance(result, Raised)
-    assert result.system
-    assert "worker died" in result.error.message
-    await house.start("good")
-    assert await house.worker().ask() == ["good"]
-
-
 async def test_cancel_ends_the_worker_and_its_neighbours_go_on_elsewhere() -> None:
     house = House(slots=1)
     worker, handed = await house.handed("b", "c")
@@ -306,23 +159,6 @@ async def test_a_try_that_was_stopped_before_a_worker_took_it_is_never_handed_ov
     await house.start("a", "b")
     house.leases.cancel(house, ["a"])  # type: ignore[arg-type]
     assert await house.worker(0).ask() == ["b"]
-
-
-async def test_options_that_ray_refuses_are_the_steps_failure() -> None:
-    house = House(refuses=ValueError("num_cpus must not be negative"))
-    await house.start("a", "b", num_cpus=-1)
-    assert house.told() == ["a", "b"]
-    assert all("num_cpus must not be negative" in result.error.message for _, result in house.results)
-
-
-async def test_workers_that_never_begin_fail_the_steps_after_some_tries() -> None:
-    house = House(slots=1)
-    await house.start("a")
-    for _ in range(SYSTEM_RETRIES + 1):
-        house.worker().dies(RuntimeError("no such runtime_env"))
-        await settle()
-    assert house.told() == ["a"]
-    assert "no such runtime_env" in house.results[0][1].error.message
 
 
 @pytest.mark.parametrize("options", [{"num_gpus": 1}, {"resources": {"special": 1}}, {"memory": 1}])
@@ -409,3 +245,46 @@ async def test_a_worker_of_an_earlier_manager_is_sent_away() -> None:
     await house.start("a")
     assert await house.leases.exchange("of-another-1", 0, ()) == ()
     assert await house.worker().ask() == ["a"]
+
+
+async def test_no_more_places_are_asked_for_than_there_are_steps_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_leases, "STUCK", 0.0)
+    house = House(slots=1)
+    await house.start(*(f"s{number}" for number in range(50)))
+    for _ in range(200):
+        await settle()
+    assert len(house.opened) == 50
+    assert house.leases._pools[""].beyond <= 100
+
+
+async def test_one_more_place_is_asked_for_however_many_wait_for_what_is_to_run_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine_leases, "STUCK", 0.0)
+    house = House(slots=1)
+    await house.start(*(f"s{number}" for number in range(30)))
+    for _ in range(100):
+        await settle()
+    for index in range(30):
+        assert await house.worker(index).ask() == [f"s{index}"]
+    await house.start("all wait for this")
+    for _ in range(100):
+        await settle()
+    assert len(house.opened) == 31
+    assert await house.worker().ask() == ["all wait for this"]
+
+
+async def test_of_options_that_nobody_uses_any_more_few_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_leases, "POOLS_REMEMBERED", 5)
+    monkeypatch.setattr(engine_leases, "STUCK", 0.0)
+    house = House(slots=1)
+    await house.start("waits", num_gpus=1)
+    for number in range(50):
+        await house.start(f"s{number}", num_gpus=1, name=str(number))
+        worker = house.worker()
+        await worker.ask()
+        assert await worker.ask() == []
+        for _ in range(3):
+            await settle()
+    assert len(house.leases._pools) <= 6
+    assert await house.worker(0).ask() == ["waits"]

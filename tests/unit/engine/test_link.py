@@ -98,6 +98,24 @@ async def test_a_frame_of_absurd_size_closes_the_link_and_nothing_else() -> None
         again.close()
 
 
+async def test_a_worker_whose_machine_vanished_is_noticed_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted: list[asyncio.StreamWriter] = []
+    real = LinkServer._proved
+
+    async def proved(self: LinkServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        accepted.append(writer)
+        return await real(self, reader, writer)
+
+    monkeypatch.setattr(LinkServer, "_proved", proved)
+    async with listening() as (_, address):
+        client = await linked(address)
+        connection = accepted[0].get_extra_info("socket")
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 60
+        client.close()
+
+
 async def test_a_silent_manager_is_an_error_and_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "TIMEOUT", 0.05)
     with socket.create_server((HOST, 0)) as silent, pytest.raises(TimeoutError):

@@ -1,0 +1,263 @@
+"""Runs of a manager where two things happen at once: an end and a resume, a goodbye and a claim, two incarnations."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support import invariants
+from tests.support.fake_runner import raised, returned
+from tests.support.managers import FAST, SILENT, House, begun, never, soon
+from tests.support.waiting import eventually
+from workflow import requests
+from workflow.engine import claims
+from workflow.engine.manager import ClaimRequest
+from workflow.engine.messages import StepResult
+from workflow.errors import InUse, StoreRefused, StoreUnavailable
+from workflow.log import naming
+from workflow.log.run_log import RunLog
+from workflow.model.records import Created
+from workflow.model.run_view import RunView
+from workflow.model.status import WorkflowStatus
+from workflow.reading import read_run
+
+QUIET = replace(FAST, heartbeat=60.0, bell=60.0, fence=60.0)
+"""What comes at intervals stays out of it."""
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def view(house: House) -> RunView:
+    found = read_run(house.inner, "w")
+    assert found is not None
+    return found
+
+
+def log_of(house: House, created: Created) -> RunLog:
+    named = naming.read_name(house.inner, created.workflow_id, created.n)
+    assert isinstance(named, Created)
+    return RunLog(house.inner, named)
+
+
+def ask_cancel(house: House, uid: str = "") -> str:
+    return requests.ask_cancel(house.inner, view(house), uid=uid, reason="Canceled")
+
+
+def one_after_another(*results: StepResult | None) -> Any:
+    """A script: what each try comes to, whatever the step."""
+    left = list(results)
+    return lambda task: left.pop(0)
+
+
+async def stored(house: House, segments: int) -> None:
+    await eventually(lambda: len(invariants.log_of(house.inner, "w")) >= segments)
+
+
+# --- an owner that was fenced ---
+
+
+async def test_an_owner_fenced_while_it_stores_a_failure_stops_the_steps_beside_it(house: House) -> None:
+    async with (
+        house.manager(script=never, pace=QUIET) as (old, runner),
+        house.manager("m2", script=never) as (new, _),
+    ):
+        await begun(house, old, "a b c:a,b")
+        await eventually(lambda: runner.started == ["a", "b"])
+        await stored(house, 1)
+        await soon(new.claim(ClaimRequest("w", 1, take_over=True)))
+        runner.of("a").answer(raised("a"))
+        await eventually(lambda: "b" in runner.stopped)
+
+
+async def test_an_owner_that_is_busy_looks_at_its_fence_too(house: House) -> None:
+    async with house.manager(script=never, pace=QUIET) as (manager, runner):
+        await begun(house, manager, "a b:a")
+        await stored(house, 1)
+        house.inner.delete("managers/m1")
+        requests.delete_run(house.inner, "w", n=1, actor=requests.Actor("", 0, "delete"))
+        runner.of("a").run.look()
+        runner.of("a").answer(returned())
+        await eventually(lambda: manager.live == 0)
+        assert runner.started == ["a"]
+    assert house.keys("workflows/w/runs/") == []
+
+
+async def test_an_incarnation_that_finds_a_later_one_at_work_takes_nothing_back_and_says_so(house: House) -> None:
+    async with house.manager(script=never) as (old, _):
+        created = await begun(house, old)
+        await stored(house, 1)
+        waiting = asyncio.ensure_future(old.wait(house.address(created)))
+        async with house.manager(incarnation="i2", script=never) as (new, _):
+            await soon(old.replaced.wait())
+            await eventually(lambda: old.live == 0)
+            assert (view(house).epoch, new.live, new.replaced.is_set()) == (2, 1, False)
+        waiting.cancel()
+
+
+# --- an end, and who resumes it ---
+
+
+async def test_a_run_that_failed_just_now_is_tried_again_by_who_resumes_it(house: House) -> None:
+    house.store.fail("create", key="index/FAILED", times=5)  # its end is stored, and takes a while to close
+    async with house.manager(script=one_after_another(raised("a"), returned())) as (manager, runner):
+        created = await begun(house, manager, "a")
+        await eventually(lambda: view(house).status is WorkflowStatus.FAILED)
+        assert manager.live == 1
+        await soon(manager.claim(ClaimRequest("w", 1, retry_failed=True)))
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+        assert runner.started == ["a", "a"]
+
+
+async def test_what_is_asked_of_a_resumed_run_is_kept_by_who_closes_its_end_before(house: House) -> None:
+    async with house.manager(script=lambda task: raised("a"), pace=QUIET) as (manager, _):
+        created = await begun(house, manager, "a")
+        await eventually(lambda: manager.live == 0)
+    late = log_of(house, created)
+    failed = late.replay()
+    async with house.manager("m2", script=never, pace=QUIET) as (second, _):
+        await soon(second.claim(ClaimRequest("w", 1, retry_failed=True)))
+        ask_cancel(house)
+        claims.settle(late, failed)
+        assert house.keys("index/") == ["index/RUNNING/w"]
+        await second.ring(created.run_uuid)
+        assert (await soon(second.wait(house.address(created)))).status is WorkflowStatus.CANCELED
+    assert house.keys("index/") == ["index/CANCELED/w"]
+
+
+async def test_what_was_asked_of_a_run_before_it_failed_is_not_done_to_the_resumed_one(house: House) -> None:
+    async with house.manager(script=never, pace=QUIET) as (manager, runner):
+        await begun(house, manager, "a")
+        await stored(house, 1)
+        ask_cancel(house)
+        runner.of("a").answer(raised("a"))
+        await eventually(lambda: manager.live == 0)
+    assert house.keys("doorbell/") == []
+
+
+async def test_no_hint_of_an_end_is_left_of_a_run_that_was_deleted_meanwhile(house: House) -> None:
+    async with house.manager(pace=QUIET) as (manager, _):
+        created = await begun(house, manager, "a")
+        await eventually(lambda: manager.live == 0)
+    late = log_of(house, created)
+    ended = late.replay()
+    requests.delete_run(house.inner, "w", n=1, actor=requests.Actor("", 0, "delete"))
+    with pytest.raises(Exception, match="was deleted or replaced"):
+        claims.settle(late, ended)
+    assert house.keys("index/SUCCESSFUL") == []
+
+
+# --- a run that is given up ---
+
+
+async def given_up(house: House, runner: Any) -> None:
+    """The store refuses the next segment of the run."""
+    await stored(house, 1)
+    house.store.fail("create", key="/log/", error=StoreRefused("access denied"))
+    runner.of("a").answer(returned())
+
+
+async def test_a_request_to_a_run_that_was_given_up_takes_effect_once_it_is_claimed_again(house: House) -> None:
+    async with house.manager(script=never) as (manager, _):
+        created = await begun(house, manager, "a")
+        await stored(house, 1)
+        house.store.fail("create", key="/log/", error=StoreRefused("access denied"))
+        ask_cancel(house)  # what it does to the run is the segment that is refused
+        await eventually(lambda: view(house).status is WorkflowStatus.RESUMABLE)
+        await soon(manager.claim(ClaimRequest("w", 1)))
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.CANCELED
+
+
+async def test_who_waits_again_is_told_how_the_run_ended_elsewhere(house: House) -> None:
+    async with house.manager(script=never) as (manager, runner):
+        created = await begun(house, manager, "a")
+        await given_up(house, runner)
+        with pytest.raises(StoreRefused):
+            await soon(manager.wait(house.address(created)))
+        await eventually(lambda: view(house).status is WorkflowStatus.RESUMABLE)
+        async with house.manager("m2") as (second, _):
+            await soon(second.claim(ClaimRequest("w", 1)))
+            await soon(second.wait(house.address(created)))
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+
+
+async def test_a_goodbye_that_is_late_does_not_end_the_epoch_behind_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def late(*arguments: Any) -> None:
+        reached.set()
+        assert go_on.wait(10.0)
+        say_goodbye(*arguments)
+
+    say_goodbye = claims.say_goodbye
+    monkeypatch.setattr(claims, "say_goodbye", late)
+    async with house.manager(script=never, pace=QUIET) as (manager, runner):
+        created = await begun(house, manager, "a")
+        await given_up(house, runner)
+        await eventually(reached.is_set)
+        claim = asyncio.ensure_future(manager.claim(ClaimRequest("w", 1)))
+        await asyncio.sleep(0)
+        go_on.set()
+        await soon(claim)
+        await eventually(lambda: len(runner.started) == 2)
+        runner.of("a").answer(returned())
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+
+
+async def test_a_store_that_refuses_a_snapshot_ends_no_run(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflow.engine.run_loop.SNAPSHOT_EVERY", 1)
+    house.store.fail("create", key="/snapshot/", error=StoreRefused("entity too large"), times=10)
+    async with house.manager() as (manager, runner):
+        created = await begun(house, manager, "a b:a c:b d:c")
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+        assert runner.started == ["a", "b", "c", "d"]
+
+
+# --- whose run it is ---
+
+
+async def test_a_claim_that_is_refused_leaves_the_manager_its_own_run(house: House) -> None:
+    async with house.manager(script=never) as (manager, _):
+        created = await begun(house, manager, "a", uid="object-1", attempt=1)
+        await house.abandon(manager)
+    house.store.fail("head", key="names", times=0)
+    house.store.fail("list", key="names", times=1)  # it is not taken up when the next incarnation begins
+    async with house.manager(incarnation="i2", pace=replace(FAST, fence=0.3)) as (manager, _):
+        with pytest.raises(InUse):
+            await soon(manager.claim(ClaimRequest("w", 1, uid="object-2", attempt=1)))
+        assert house.keys("owned/m1/") == [f"owned/m1/{created.run_uuid}"]
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+
+
+@pytest.mark.parametrize(("uid", "ends"), [("object-1", True), ("", True), ("object-2", False)])
+async def test_an_object_cancels_its_own_run_only(house: House, uid: str, ends: bool) -> None:
+    async with house.manager(script=never) as (manager, runner):
+        created = await begun(house, manager, "a", uid="object-1", attempt=1)
+        await eventually(lambda: runner.started == ["a"])
+        request = ask_cancel(house, uid)
+        log = log_of(house, created)
+        await eventually(lambda: request in log.replay().taken)
+        assert log.replay().ended is ends
+        if not ends:
+            runner.of("a").answer(returned())
+        status = WorkflowStatus.CANCELED if ends else WorkflowStatus.SUCCESSFUL
+        assert (await soon(manager.wait(house.address(created)))).status is status
+        await eventually(lambda: not house.keys("doorbell/"))
+
+
+async def test_who_sees_a_run_through_bears_a_store_that_is_away_at_the_claim(house: House) -> None:
+    async with house.manager(script=never) as (manager, _):
+        created = await begun(house, manager, "a")
+        await house.abandon(manager)
+    house.clock.now += SILENT
+    house.store.fail("create", key="/log/", error=StoreUnavailable("away"), times=2)
+    async with house.manager("m2") as (second, _):
+        assert (await soon(second.see_through(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
