@@ -101,4 +101,5 @@ def test_it_goes_on_behind_a_collection_that_forbade_its_run(tmp_path: Path, poi
     }
     check(behind, "w", 2, Told(SHAPES["mixed"].oracle()))
     collect(store, grace=0)
-    assert {key for key in behind if not key.startswith("owned/")} == set(in_folder(url))
+    # What the late starter left beside the run that was made instead of its own.
+    assert {key for key in behind if not key.startswith(("owned/", "index/RUNNING/"))} == set(in_folder(url))

@@ -37,15 +37,16 @@ def present(state: RunState, store: Callable[[Callable[..., Any]], str]) -> dict
         store: keeps a function in the run's blobs, and returns the blob's name.
 
     Returns:
-        What was stored with the run -> what is to be executed instead; only where they differ.
+        What was stored with the run -> what is to be executed from now on; only where that is another than before.
     """
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
     for step in state.steps.values():
         spec = step.spec
         if spec.module and step.outcome is None and spec.function not in found:
             function = _function_of(spec, state.created.main)
-            found[spec.function] = store(function) if function is not None else spec.function
-    return {old: new for old, new in found.items() if old != new}
+            found[spec.function] = store(function) if function is not None else None
+    # Compared with what the last epoch executed: code that was set back to what is stored is brought, too.
+    return {old: new for old, new in found.items() if new is not None and new != state.functions.get(old, old)}
 
 
 def _function_of(spec: StepSpec, main: str) -> Callable[..., Any] | None:

@@ -90,14 +90,6 @@ class Blobs:
         return graph if graph is not None else codec.decode_graph(json.loads(self.get(blob)))
 
 
-class UnstoredBlobs(Blobs):
-    """Names blobs and stores none: for whoever only wants to know what a DAG would look like."""
-
-    def put(self, data: bytes | Pickled) -> str:
-        """The name that the bytes would have."""
-        return _name_of(data)
-
-
 def _name_of(data: bytes | Pickled) -> str:
     return data.sha256 if isinstance(data, Pickled) else hashlib.sha256(data).hexdigest()
 

@@ -7,6 +7,7 @@ run exists that they do not know.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
 Named = Created | Tombstone
+
+logger = logging.getLogger(__name__)
 
 
 def highest(store: Store, workflow_id: str) -> int:
@@ -111,9 +114,18 @@ def id_of(store: Store, part: str) -> str | None:
             record = segments.decode(first.key, store.get(first.key) or b"")[0]
             found = record.workflow_id if isinstance(record, (Created, Tombstone)) else None
         else:
-            hints = (store.get(f"{keys.index(status)}{part}") for status in WorkflowStatus)
-            found = next((json.loads(hint) for hint in hints if hint), None)
+            hints = (f"{keys.index(status)}{part}" for status in WorkflowStatus)
+            found = next((_whole_id(key, hint) for key in hints if (hint := store.get(key))), None)
     return found if found is not None and keys.escape(found) == part else None
+
+
+def _whole_id(key: str, hint: bytes) -> str:
+    """The id that a hint holds where its key has room for a part only; raises Corrupt."""
+    try:
+        found: str = json.loads(hint)
+        return found
+    except ValueError as error:
+        raise Corrupt(f"{key}: holds no workflow id: {hint[:40]!r}", key=key) from error
 
 
 def index(store: Store, workflow_id: str, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> None:
@@ -132,14 +144,18 @@ def unindex(store: Store, workflow_id: str) -> None:
 
 
 def indexed(store: Store, status: WorkflowStatus) -> Iterator[str]:
-    """The ids that the index says have this status."""
+    """The ids that the index says have this status; a damaged entry is left out, and logged."""
     for info in store.list(keys.index(status)):
         found = keys.unescape(keys.last_part(info.key))
         if found is None:
             content = store.get(info.key)
             if content is None:
                 continue
-            found = json.loads(content)
+            try:
+                found = _whole_id(info.key, content)
+            except Corrupt as error:
+                logger.error("left out of the list: %s", error)
+                continue
         yield found
 
 

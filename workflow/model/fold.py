@@ -97,7 +97,7 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     begun = [*state.running.values(), *state.ready.values(), *state.waits.values()]
     state.ready, state.waits, state.running, state.flying = {}, {}, {}, 0
     for step in begun:
-        step.tries = 0
+        step.tries = step.raised = 0
         state.make_ready(step)
     holding.void_all(state)
 
@@ -111,7 +111,7 @@ def _void_failures(state: RunState) -> None:
         elif step.phase in (P.FAILED, P.CANCELED):
             if step.phase is P.FAILED:
                 state.failed -= 1
-            step.tries, step.error, step.error_value = 0, None, None
+            step.tries, step.raised, step.error, step.error_value = 0, 0, None, None
             if step.members:
                 step.phase = P.EXPANDED
             elif step.waiting:
@@ -123,7 +123,7 @@ def _void_failures(state: RunState) -> None:
 def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     state.make_running(step)
-    step.epoch, step.tries = record.epoch, record.number
+    step.epoch, step.tries, step.raised = record.epoch, record.number, record.raised
     step.started, step.ended = record.at, 0.0
 
 

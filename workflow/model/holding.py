@@ -76,7 +76,7 @@ def void(state: RunState, step: StepState) -> None:
             if taker.phase in (P.READY, P.RUNNING):
                 taker.phase = P.WAITING
                 state.set_aside(taker)
-    step.tries = 0
+    step.tries = step.raised = 0
     step.phase = P.WAITING
     if not step.waiting:
         state.make_ready(step)

@@ -85,12 +85,18 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """A try was handed to Ray, or is as soon as this segment is stored."""
+    """A try was handed to Ray, or is as soon as this segment is stored.
+
+    Attributes:
+        number: tries of this epoch, this one included.
+        raised: how many of them raised; the others were interrupted, or found a value lost that they take.
+    """
 
     step_id: str
     epoch: int
     number: int
     at: float
+    raised: int = 0
 
 
 @dataclass(frozen=True, slots=True)

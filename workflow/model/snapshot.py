@@ -42,7 +42,8 @@ def compact(state: RunState) -> list[r.Record]:
         if step.phase is StepPhase.CANCELED
     ]
     records += [
-        r.StepStarted(step.spec.step_id, step.epoch, step.tries, step.started) for step in state.running.values()
+        r.StepStarted(step.spec.step_id, step.epoch, step.tries, step.started, step.raised)
+        for step in state.running.values()
     ]
     records += [r.TimerSet(step.spec.step_id, step.epoch, step.started, step.due) for step in state.sleeping.values()]
     return records

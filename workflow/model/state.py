@@ -50,11 +50,13 @@ class StepState:
         final: its outcome is the run's, directly or through the dynamic steps it is the output of.
         text: rendering of its value.
         due: when its sleep is over, in seconds since 1970, once its timer is set.
+        tries: of this epoch; the last one's number.
+        raised: how many of them raised and were followed by another.
     """
 
     __slots__ = (
         "catcher", "checkpoint", "dependants", "due", "ended", "epoch", "error", "error_value", "final", "members",
-        "outcome", "phase", "resolves", "scope", "spec", "started", "text", "tries", "waiting",
+        "outcome", "phase", "raised", "resolves", "scope", "spec", "started", "text", "tries", "waiting",
     )  # fmt: skip
 
     def __init__(self, spec: StepSpec, scope: StepState | None) -> None:
@@ -76,6 +78,7 @@ class StepState:
         self.error_value: Value | None = None
         self.text = ""
         self.tries = 0
+        self.raised = 0
         self.epoch = 0
         self.started = 0.0
         self.ended = 0.0

@@ -3,7 +3,7 @@
 For one machine, or for several that mount the folder over a network file system with hard links. An object is a file:
 its bytes, then a trailer with a digest of its put id. It appears under its name whole or not at all: written to a
 temporary file in the same folder, synced, linked to its name (which fails where the name is taken), and the folder is
-synced.
+synced. A temporary file that a killed writer left is removed by whoever lists its folder a day later.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ from workflow.store.folder_errors import translated
 from workflow.store.keys import RESERVED, check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
 
+_CLOCK: Final = f"{RESERVED}clock"
 _MAGIC: Final = b"rwf-put\n"
 _DIGEST_SIZE: Final = 16
 _TRAILER_SIZE: Final = _DIGEST_SIZE + len(_MAGIC)
 _FOLDERS_REMEMBERED: Final = 10_000
 _TRIES_WHILE_FOLDERS_GO: Final = 100
+_ABANDONED: Final = 86_400.0
+"""Seconds without a change, by the file system's clock, after which a temporary file is nobody's any more."""
+
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 
 T = TypeVar("T")
@@ -43,7 +47,7 @@ class FolderStore:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._clock_file = os.path.join(root, f"{RESERVED}clock")
+        self._clock_file = os.path.join(root, _CLOCK)
         self._durable: set[str] = set()
 
     @property
@@ -98,12 +102,7 @@ class FolderStore:
                 os.unlink(path)
             except (FileNotFoundError, NotADirectoryError):
                 return
-            folder = os.path.dirname(path)
-            with contextlib.suppress(OSError):  # it is not empty, or somebody else removed it
-                while folder != self._root:
-                    os.rmdir(folder)
-                    self._durable.discard(folder)
-                    folder = os.path.dirname(folder)
+            self._remove_empty(os.path.dirname(path))
 
     def close(self) -> None:
         """Nothing to give back: no file is held open."""
@@ -163,6 +162,14 @@ class FolderStore:
             folder = os.path.dirname(folder)
         self._durable.discard(folder)
 
+    def _remove_empty(self, folder: str) -> None:
+        """Remove a folder without files, and those above it that have no other then."""
+        with contextlib.suppress(OSError):  # it is not empty, or somebody else removed it
+            while folder != self._root:
+                os.rmdir(folder)
+                self._durable.discard(folder)
+                folder = os.path.dirname(folder)
+
     def _make_durable_root(self, folder: str) -> None:
         parent = os.path.dirname(folder)
         if not os.path.isdir(parent):
@@ -175,6 +182,7 @@ class FolderStore:
         with translated("list", folder, path):
             found = _scan(path)
             now = self._now() if found else 0.0
+            self._remove_abandoned(path.rstrip("/"), found, now)
         # A folder sorts as its keys do: with the `/` behind its name.
         entries = sorted(
             (folder + name + ("/" if S_ISDIR(state.st_mode) else ""), state) for name, state in found.items()
@@ -185,6 +193,17 @@ class FolderStore:
                     yield _info(key, state, now)
             elif _overlap(key, prefix) and (key > start_after or start_after.startswith(key)):
                 yield from self._listed(key, prefix, start_after)
+
+    def _remove_abandoned(self, folder: str, found: dict[str, os.stat_result], now: float) -> None:
+        """Take the temporary files out of what was found in a folder. The old ones are removed; an empty folder, too.
+
+        A writer that slept for so long and comes back finds its file gone, and writes it once more.
+        """
+        for name in [each for each in found if each.startswith(RESERVED)]:
+            if now - found.pop(name).st_mtime > _ABANDONED:
+                with contextlib.suppress(OSError):  # who may only read leaves it
+                    os.unlink(os.path.join(folder, name))
+                    self._remove_empty(folder)
 
     def _now(self) -> float:
         """The file system's clock, as it stamps files: a server's where it is one, never that of this machine."""
@@ -218,7 +237,7 @@ def _scan(path: str) -> dict[str, os.stat_result]:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if not entry.name.startswith(RESERVED):
+                if entry.name != _CLOCK:
                     with contextlib.suppress(FileNotFoundError):  # removed since the folder was read
                         found[entry.name] = entry.stat(follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from random import Random
 
 from tests.support.simulation.loop import context_of
@@ -63,7 +64,7 @@ class Collector:
 
     def _tell(self, collected: Collected) -> None:
         self._world.count("collections")
-        for what in ("runs", "forbidden", "requests", "bells", "owned", "managers"):
+        for what in ("runs", "forbidden", "requests", "bells", "owned", "managers", "index"):
             for _ in range(getattr(collected, what)):
                 self._world.count(f"collected: {what}")
         for why in collected.left:
@@ -94,17 +95,40 @@ def left_behind(store: Store, failed: set[str]) -> list[str]:
             found.append(f"not collected: {key}")
     found += [f"not collected: {info.key}" for info in store.list(keys.DOORBELL)]
     owned = [info.key for info in store.list(keys.OWNED)]
-    return found + [f"not collected: {key}" for key in owned if keys.last_part(key) not in failed]
+    found += [f"not collected: {key}" for key in owned if keys.last_part(key) not in failed]
+    index = sorted(info.key for info in store.list("index/"))
+    true = sorted(_entries(before))
+    return found + ([f"the index says {index}, the logs {true}"] if index != true else [])
+
+
+def _entries(objects: dict[str, bytes | None]) -> Iterator[str]:
+    """The entries that the index of a quiet store should have, read from the bytes."""
+    for part, key in _highest_names(objects).items():
+        record = parsed(key, objects[key] or b"")[1][0]
+        if record["k"] == "Tombstone":
+            if record["reason"] not in ("Deleted", "Swept"):
+                yield f"index/{record['status']}/{part}"
+            continue
+        log = f"{keys.WORKFLOWS}{part}/runs/{record['n']}-{record['run_uuid']}/log/"
+        status = "RUNNING"
+        for segment in sorted(key for key in objects if key.startswith(log)):
+            for each in parsed(segment, objects[segment] or b"")[1]:
+                if each["k"] == "Claimed":
+                    status = "RUNNING"
+                elif each["k"] == "StatusChanged" and each["status"] != "RESUMABLE":
+                    status = each["status"]
+        yield f"index/{status}/{part}"
+
+
+def _highest_names(objects: dict[str, bytes | None]) -> dict[str, str]:
+    """Part of an id -> the key of the name that counts."""
+    return {key.split("/")[1]: key for key in sorted(objects) if "/names/" in key}
 
 
 def _folders_that_count(objects: dict[str, bytes | None]) -> set[str]:
     """The folders of runs that the highest names say, read from the bytes."""
-    highest: dict[str, str] = {}
-    for key in sorted(objects):
-        if "/names/" in key:
-            highest[key.split("/")[1]] = key
     folders = set()
-    for part, key in highest.items():
+    for part, key in _highest_names(objects).items():
         record = parsed(key, objects[key] or b"")[1][0]
         if record["k"] == "Created":
             folders.add(f"{keys.WORKFLOWS}{part}/runs/{record['n']}-{record['run_uuid']}/")

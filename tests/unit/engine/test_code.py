@@ -78,6 +78,16 @@ def test_one_that_did_not_change_is_not(users: ModuleType) -> None:
     assert code.present(run_of("one", "two:one"), lambda each: f"old {each.__name__}") == {}
 
 
+def test_one_that_was_changed_back_is_brought_again(users: ModuleType) -> None:
+    state = run_of("one", "two:one")
+    fold.apply(state, 1, replace(runs.claimed(2), functions={"old one": "fixed", "old two": "fixed two"}))
+    del users.__dict__["two"]  # and one that is gone stays as the last epoch had it
+    assert code.present(state, lambda each: f"old {each.__name__}") == {"old one": "old one"}
+    fold.apply(state, 2, replace(runs.claimed(3), functions={"old one": "old one"}))
+    assert code.present(state, lambda each: f"old {each.__name__}") == {}
+    assert state.functions == {"old one": "old one", "old two": "fixed two"}
+
+
 def test_one_whose_steps_have_their_outcomes_is_not(users: ModuleType) -> None:
     state = run_of("one", "two:one")
     fold.apply(state, 1, runs.started("one"))

@@ -128,6 +128,36 @@ async def test_a_lost_value_is_made_again_and_then_stored_and_no_outcome_comes_t
     invariants.check(house.inner, "w")
 
 
+@pytest.mark.parametrize(
+    ("raises", "status"),
+    [(1, WorkflowStatus.SUCCESSFUL), (2, WorkflowStatus.FAILED)],
+    ids=["one exception leaves one try", "two leave none"],
+)
+async def test_a_loss_is_no_try_of_who_finds_it_or_is_interrupted_by_it(
+    house: House, raises: int, status: WorkflowStatus
+) -> None:
+    answers: dict[str, list[StepResult | None]] = {
+        "b": [missing("a"), *[raised("b")] * raises, returned()],
+        "c": [None, raised("c"), returned()],
+    }
+
+    def script(task: StepTask) -> StepResult | None:
+        return answers[task.step_id].pop(0) if task.step_id in answers else obeys(task)
+
+    twice = StepOptions(max_retries=2)
+    dag = runs.graph("a b:a c:a d:b,c", a=SKIP, b=twice, c=twice)
+    async with house.manager(script=script) as (manager, runner):
+        ended = await finish(house, manager, new_run(dag))
+    assert ended.status is status
+    assert runner.stopped[:1] == ["c"]
+    numbers = [each.task.number for each in runner.tries if each.task.step_id == "b"]
+    assert numbers == list(range(1, 4)), "each try is known by its own number"
+    log = [each.record for each in invariants.log_of(house.inner, "w")]
+    begun = [each for each in log if isinstance(each, r.StepStarted) and each.step_id == "b"]
+    assert [each.raised for each in begun] == [0, 0, 1]
+    invariants.check(house.inner, "w")
+
+
 async def test_one_loss_that_two_tell_of_is_one_loss(house: House) -> None:
     def script(task: StepTask) -> StepResult | None:
         return None if task.step_id in ("b", "c") and task.number == 1 else obeys(task)

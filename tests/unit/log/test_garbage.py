@@ -87,6 +87,8 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", n: int
     log.blobs.put(b"a function")
     for seq, records in enumerate(segments, 1):
         log.append(seq, records)
+        if isinstance(records[-1], r.StatusChanged):
+            naming.index(store, workflow_id, records[-1].status, replaces=(S.RUNNING,))
     return log
 
 
@@ -342,6 +344,11 @@ def clutter(store: Store) -> None:
     store.create(RunPaths("never", 1, "begun").request("asked"), b"{}", "1")
     store.create(keys.bell("begun", "asked"), b"", "1")
     store.create(keys.bell("nobody", "asked"), b"", "1")
+    naming.index(store, "broke", S.SUCCESSFUL, replaces=())
+    naming.index(store, "done", S.RUNNING, replaces=S)
+    for workflow_id in ("deleted", "never"):
+        naming.index(store, workflow_id, S.RUNNING, replaces=())
+        naming.index(store, workflow_id, S.FAILED, replaces=())
     for manager in ("m0", "m1"):
         store.overwrite(keys.heartbeat(manager), b"")
 
@@ -350,7 +357,7 @@ def test_a_second_collection_finds_nothing(store: MemoryStore, clock: Clock) -> 
     clutter(store)
     clock.now += DAY + 1
     first = collect(store)
-    assert (first.runs, first.forbidden, first.bells, first.managers) == (4, 2, 1, 1)
+    assert (first.runs, first.forbidden, first.bells, first.managers, first.index) == (4, 2, 1, 1, 6)
     assert collect(store) == Collected()
 
 

@@ -111,6 +111,16 @@ def test_the_index_tells_the_whole_id(store: MemoryStore, workflow_id: str) -> N
     assert not list(store.list(""))
 
 
+def test_a_damaged_entry_of_a_long_id_hides_no_other(store: MemoryStore) -> None:
+    for workflow_id in ("long " * 100, "Ünï " * 100):
+        naming.index(store, workflow_id, S.RUNNING, replaces=())
+    key = next(info.key for info in store.list("index/RUNNING/long"))
+    store.overwrite(key, b"torn")
+    assert list(naming.indexed(store, S.RUNNING)) == ["Ünï " * 100]
+    with pytest.raises(Corrupt, match=r"index/RUNNING/long.*holds no workflow id: b'torn'"):
+        naming.id_of(store, key.rpartition("/")[2])
+
+
 def test_a_manager_knows_what_it_may_own(store: MemoryStore) -> None:
     mine = naming.OwnedRun("a/b", 3, "u1")
     naming.note_owned(store, "m1", mine)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -154,6 +154,57 @@ def test_what_a_crash_left_is_never_listed(store: FolderStore, root: Path, left:
     (root / "log" / left).write_bytes(b"half of")
     assert [info.key for info in store.list("")] == ["log/1"]
     assert [info.key for info in store.list("log/")] == ["log/1"]
+
+
+DYING = """
+import os, sys
+from workflow.store.folder import FolderStore
+class Dying:
+    def __len__(self):
+        return 1 << 20
+    def __iter__(self):
+        yield bytes(1 << 20)
+        os.kill(os.getpid(), 9)
+FolderStore(sys.argv[1]).create("run/blobs/1", Dying(), "put-1")
+"""
+
+
+def test_what_a_killed_writer_left_goes_a_day_later_with_its_folder(store: FolderStore, root: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", DYING, str(root)], check=False).returncode == -signal.SIGKILL
+    (left,) = (root / "run" / "blobs").iterdir()
+    store.create("run/log/1", b"data", "put-2")
+    for age, stays in ((86_000, True), (87_000, False)):
+        written = (root / "run" / "log" / "1").stat().st_mtime - age
+        os.utime(left, (written, written))
+        assert [info.key for info in store.list("")] == ["run/log/1"]
+        assert left.exists() is left.parent.exists() is stays
+    store.delete("run/log/1")
+    assert [path.name for path in root.rglob("*")] == ["#clock"]
+
+
+def test_a_writer_whose_temporary_file_was_taken_for_left_behind_writes_it_again(
+    store: FolderStore, root: Path
+) -> None:
+    class Slow:
+        """A value on which its writer sleeps for two days, once."""
+
+        sleeps = 1
+
+        def __len__(self) -> int:
+            return 4
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"da"
+            if self.sleeps:
+                self.sleeps = 0
+                (temporary,) = (root / "log").iterdir()
+                os.utime(temporary, (1.0, 1.0))
+                assert list(store.list("")) == []
+                assert not (root / "log").exists()
+            yield b"ta"
+
+    assert store.create("log/1", Slow(), "put-1") is True
+    assert store.get("log/1") == b"data"
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"long enough but with no trailer at its end", None])

@@ -1,0 +1,207 @@
+"""What a collection makes of the index: each old entry says what its log says, and stays where that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support import runs
+from tests.support.managers import Clock
+from workflow.garbage import DAY, Collected, collect
+from workflow.log import naming
+from workflow.log import paths as keys
+from workflow.log.blobs import Blobs
+from workflow.log.naming import Named
+from workflow.log.paths import RunPaths
+from workflow.log.run_log import RunLog
+from workflow.model import records as r
+from workflow.model.status import WorkflowStatus
+from workflow.store.memory import MemoryStore
+from workflow.store.port import Store
+
+S = WorkflowStatus
+DAG = runs.graph("a")
+LONG = "a pipeline of the team " * 20
+
+LIVE: list[r.Record] = [runs.started("a")]
+LEFT: list[r.Record] = [r.StatusChanged(S.RESUMABLE, 1, 1.0)]
+DONE: list[r.Record] = [runs.committed("a"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)]
+BROKE: list[r.Record] = [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 1.0)]
+AGAIN: list[r.Record] = [runs.claimed(2, retry_failed=1)]
+
+
+class Remembering(MemoryStore):
+    """Notes what is changed, in order, and lets somebody in behind a change."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self.changed: list[str] = []
+        self.behind: dict[str, Callable[[], object]] = {}
+
+    def create(self, key: str, data: object, put_id: str) -> bool:
+        """See the port."""
+        created = super().create(key, data, put_id)  # type: ignore[arg-type]
+        return self._note(f"create {key}", created)
+
+    def delete(self, key: str) -> None:
+        """See the port."""
+        super().delete(key)
+        self._note(f"delete {key}", True)
+
+    def _note(self, change: str, made: bool) -> bool:
+        self.changed.append(change)
+        self.behind.pop(change, lambda: None)()
+        return made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> Remembering:
+    return Remembering(clock)
+
+
+def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", n: int = 1) -> RunLog:
+    """A run with no entry in the index."""
+    created = runs.created(DAG, workflow_id, n, f"{workflow_id[:9]}-{n}")
+    naming.write_name(store, created)
+    log = RunLog(store, created)
+    for seq, records in enumerate(segments, 1):
+        log.append(seq, records)
+    return log
+
+
+def name(store: Store, reason: str, status: WorkflowStatus = S.CANCELED, n: int = 1) -> Named:
+    """A tombstone."""
+    return naming.write_name(store, r.Tombstone("w", n, status, reason, 1.0))
+
+
+def told(store: Store, workflow_id: str = "w") -> set[str]:
+    """The statuses that the index says."""
+    return {status for status in S if store.head(keys.index(status, workflow_id)) is not None}
+
+
+CASES: dict[str, tuple[Callable[[Store], object], str, str]] = {
+    "live": (lambda store: make(store, LIVE), "RUNNING", "RUNNING"),
+    "left by its owner": (lambda store: make(store, LEFT), "RUNNING", "RUNNING"),
+    "done": (lambda store: make(store, DONE), "SUCCESSFUL", "SUCCESSFUL"),
+    "its owner died behind the end": (lambda store: make(store, DONE), "RUNNING", "SUCCESSFUL"),
+    "failed, and an entry from before": (lambda store: make(store, BROKE), "RUNNING FAILED", "FAILED"),
+    "resumed, and the late entry of its first owner": (
+        lambda store: make(store, BROKE, AGAIN),
+        "RUNNING FAILED",
+        "RUNNING",
+    ),
+    "resumed, and its owner died behind the claim": (lambda store: make(store, BROKE, AGAIN), "FAILED", "RUNNING"),
+    "never made": (lambda store: None, "RUNNING", ""),
+    "deleted, and the late entry of its owner": (
+        lambda store: (make(store, DONE), name(store, "Deleted", n=2)),
+        "SUCCESSFUL",
+        "",
+    ),
+    "forbidden": (lambda store: name(store, "Swept"), "RUNNING", ""),
+    "made anew behind a deleted one": (
+        lambda store: (make(store, DONE), name(store, "Deleted", n=2), make(store, LIVE, n=3)),
+        "RUNNING SUCCESSFUL",
+        "RUNNING",
+    ),
+    "ended before it began": (lambda store: name(store, "BadInput", S.FAILED), "RUNNING", "FAILED"),
+}
+
+
+@pytest.mark.parametrize(("log", "before", "behind"), CASES.values(), ids=CASES)
+def test_an_old_entry_says_what_the_log_says(
+    store: Remembering, clock: Clock, log: Callable[[Store], object], before: str, behind: str
+) -> None:
+    log(store)
+    for status in before.split():
+        naming.index(store, "w", S(status), replaces=())
+    assert collect(store) == Collected(), "within the grace time"
+    clock.now += DAY + 1
+    wrong = set(before.split()) - set(behind.split())
+    assert collect(store).index == len(wrong)
+    assert told(store) == set(behind.split())
+    assert collect(store) == Collected()
+
+
+def test_an_entry_is_replaced_before_it_goes(store: Remembering) -> None:
+    make(store, DONE)
+    naming.index(store, "w", S.RUNNING, replaces=())
+    store.changed.clear()
+    collect(store, grace=0)
+    assert store.changed == ["create index/SUCCESSFUL/w", "delete index/RUNNING/w"]
+
+
+def test_a_long_id_is_known_by_its_name_or_by_the_entry(store: Remembering) -> None:
+    make(store, DONE, workflow_id=LONG)
+    naming.index(store, LONG, S.RUNNING, replaces=())
+    never = f"{LONG} never made"
+    naming.index(store, never, S.RUNNING, replaces=())
+    assert collect(store, grace=0).left == []
+    assert (told(store, LONG), told(store, never)) == ({"SUCCESSFUL"}, set())
+    assert list(naming.indexed(store, S.SUCCESSFUL)) == [LONG]
+
+
+def test_an_entry_whose_log_is_damaged_stays_and_keeps_no_other(store: Remembering) -> None:
+    damaged = make(store, workflow_id="a")
+    store.create(damaged.paths.segment(1), b"torn", "1")
+    make(store, DONE, workflow_id="b")
+    for workflow_id in ("a", "b"):
+        naming.index(store, workflow_id, S.RUNNING, replaces=())
+    store.create("index/RUNNING/a b", b"no part of ours", "1")
+    left = collect(store, grace=0).left
+    assert [("a/runs" in text, "index/RUNNING/a b" in text) for text in left] == [(True, False), (False, True)]
+    assert (told(store, "a"), told(store, "b")) == ({"RUNNING"}, {"SUCCESSFUL"})
+
+
+def test_a_long_log_is_not_read_to_its_end(store: Remembering, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(store, LIVE, DONE)
+    naming.index(store, "w", S.SUCCESSFUL, replaces=())
+    read: list[int] = []
+    real = RunLog.read
+
+    def reading(log: RunLog, seq: int) -> list[r.Record] | None:
+        read.append(seq)
+        return real(log, seq)
+
+    monkeypatch.setattr(RunLog, "read", reading)
+    assert collect(store, grace=0) == Collected()
+    assert read == [2]
+
+
+# --- beside those whose entries they are ---
+
+
+def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> None:
+    log = make(store, BROKE)
+    naming.index(store, "w", S.RUNNING, replaces=())
+
+    def resumed() -> None:
+        log.append(2, AGAIN)
+        naming.index(store, "w", S.RUNNING, replaces=S)
+
+    store.behind["create index/FAILED/w"] = resumed
+    collect(store, grace=0)
+    assert told(store) == {"RUNNING"}
+
+
+def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
+    make(store, DONE)
+    name(store, "Deleted", n=2)
+    naming.index(store, "w", S.SUCCESSFUL, replaces=())
+    store.behind["delete index/SUCCESSFUL/w"] = lambda: make(store, DONE, n=3)
+    collect(store, grace=0)
+    assert told(store) == {"SUCCESSFUL"}
+
+
+def test_a_run_that_is_begun_at_that_moment_is_told_of(store: Remembering) -> None:
+    name(store, "Swept")
+    naming.index(store, "w", S.RUNNING, replaces=())
+    # Its functions were stored, and its entry found to be there, before that one went; its name is written later.
+    store.behind["delete index/RUNNING/w"] = lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function")
+    collect(store, grace=0)
+    assert told(store) == {"RUNNING"}
