@@ -124,9 +124,9 @@ def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, StepFunction):
         name = underlying(function.function).__qualname__
         raise Invalid(f"{name} is a step already; change it with .options(...)")
-    if not callable(function):
+    called = underlying(function) if callable(function) else function
+    if not callable(called) or not hasattr(called, "__module__"):  # the calls of C's objects belong to no module
         raise Invalid(f"@workflow.step is for functions, not for a {type(function).__name__}; wrap it in a function")
-    called = underlying(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise Invalid(
             f"step {called.__qualname__} is a generator function, and what a step yields bit by bit cannot be stored "

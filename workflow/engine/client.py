@@ -122,14 +122,10 @@ class Client:
         log = RunLog(self._store, named)
         state = log.replay()
         if not state.ended and not state.goodbye and not take_over:
-            owner = managers.find(state.owner.address)
-            if (
-                owner is not None
-                and managers.answers(owner, options.unresponsive)
-                and managers.who(owner).manager == state.owner.manager
-                and _same_object(state.owner, options)
-            ):
-                return Handle(owner, self._address(named))
+            manager = managers.find(state.owner.address)
+            there = managers.answers(manager, options.unresponsive) if manager is not None else None
+            if there is not None and there.manager == state.owner.manager and _same_object(state.owner, options):
+                return Handle(manager, self._address(named))
         again = options.retry_failed and state.status is WorkflowStatus.FAILED
         alone = not state.ended and (options.uid or take_over or state.goodbye or self._is_silent(state.owner))
         if again or alone:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -39,6 +39,10 @@ wait for what is in the queue, and Ray frees the CPUs of whoever waits."""
 FIRST_REST = 0.2
 LONGEST_REST = 30.0
 """Seconds without more workers behind one that died before it asked for work; they double until one does."""
+
+LOOKS_WITHOUT_NEED = 20
+"""Looks, at STUCK's distance, at an empty queue, behind which places that were asked for and not given are given up: a
+cluster that grows with demand would bring up a node for nobody."""
 
 FUNCTIONS_MEASURED = 10_000
 HOMES_REMEMBERED = 10_000
@@ -116,6 +120,8 @@ class Leases:
         wanted = {attempt for attempt in found if attempt is not None}
         for attempt in wanted:
             attempt.stopped = True
+        for pool in {attempt.pool for attempt in wanted}:
+            pool.queue = deque(attempt for attempt in pool.queue if not attempt.stopped)
         for lease in self._leases.values() if wanted else ():
             if not wanted.isdisjoint(lease.batch):
                 lease.stopped = True
@@ -272,7 +278,7 @@ class Leases:
         for _ in range(min(len(pool.queue) - pool.starting(), places - len(pool.leases))):
             if pool.queue and pool.rest is None:
                 self._open_one(pool)
-        if pool.queue and pool.alarm is None:
+        if (pool.queue or pool.starting()) and pool.alarm is None:
             pool.alarm = asyncio.get_running_loop().call_later(STUCK, self._look_stuck, pool, pool.handed)
 
     def _look_stuck(self, pool: Pool, handed: int) -> None:
@@ -281,8 +287,18 @@ class Leases:
         more = 2 * pool.beyond + 8 if stuck else pool.beyond
         # No more than a place for each that waits, beside those who hold one.
         pool.beyond = min(more, len(pool.leases) + len(pool.queue)) if pool.queue else 0
-        if pool.queue:
+        pool.needless = 0 if pool.queue else pool.needless + 1
+        if pool.needless > LOOKS_WITHOUT_NEED:
+            self._give_up_places(pool)
+        else:
             self._pump(pool)
+
+    def _give_up_places(self, pool: Pool) -> None:
+        pool.needless = 0
+        for lease in pool.leases.values():
+            if not lease.turn and not lease.stopped:
+                lease.stopped = True
+                self._end(lease.handle)
 
     def _rest(self, pool: Pool, error: BaseException) -> None:
         """Ask for no more workers for a while: what killed one that came up may kill the next. No step is to blame."""

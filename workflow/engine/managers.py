@@ -67,19 +67,19 @@ def find(name: str) -> Any:
         return None
 
 
-def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> bool:
-    """Whether a manager answers; one that does not within the time is restarted by Ray."""
+def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
+    """Who a manager is; None where it does not answer. One that does not within the time is restarted by Ray."""
     try:
-        ray.get(manager.ping.remote(), timeout=unresponsive)
-        return True
+        owner: Owner = ray.get(manager.ping.remote(), timeout=unresponsive)
+        return owner
     except ray.exceptions.GetTimeoutError:
         ray.kill(manager, no_restart=False)
-        return False
+        return None
     except ray.exceptions.RayActorError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, Exception):
             raise cause from error
-        return False
+        return None
 
 
 def ask(ref: Any) -> Any:
@@ -88,12 +88,6 @@ def ask(ref: Any) -> Any:
         return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
-
-
-def who(manager: Any) -> Owner:
-    """Its id, incarnation and name."""
-    owner: Owner = ray.get(manager.ping.remote())
-    return owner
 
 
 def _make(name: str, store_url: str) -> Any:

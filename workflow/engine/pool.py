@@ -84,6 +84,7 @@ class Pool:
         rest: set while no more workers are asked for, because one died before it asked for work.
         handed: tries handed over so far.
         beyond: places asked for beyond those that fit, because nothing moved.
+        needless: looks in a row at which nothing waited for a place.
         alarm: looks whether anything moves.
     """
 
@@ -96,6 +97,7 @@ class Pool:
     rest: asyncio.TimerHandle | None = None
     handed: int = 0
     beyond: int = 0
+    needless: int = 0
     pumping: bool = False
     alarm: asyncio.TimerHandle | None = None
 

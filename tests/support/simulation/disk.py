@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import greenlet  # type: ignore[import-untyped]  # ships no types
 
 from tests.support.simulation.loop import Process, VirtualLoop, context_of
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailable, Unavailable
 from workflow.store.memory import MemoryStore
 from workflow.store.port import Allocate, Data, ObjectInfo
 
@@ -237,7 +237,7 @@ class SimulatedThreads:
     async def run(self, call: Callable[[], T]) -> T:
         """See the port."""
         if self._closed:
-            raise RuntimeError("these threads have ended")
+            raise Unavailable("these threads have ended")
         future: asyncio.Future[T] = self._disk.loop.create_future()
         self._busy += 1
 

@@ -16,7 +16,6 @@ from tests.support.simulation.watch import Watch, owner_of
 from tests.support.simulation.workers import Labour, SimulatedRunner
 from workflow.engine.machine import Machine
 from workflow.engine.manager import Manager, Pace
-from workflow.errors import StoreUnavailable
 from workflow.log import paths as keys
 from workflow.model.run_view import Owner
 
@@ -177,7 +176,7 @@ class World:
         incarnation = Incarnation(process, workers, manager)
         cluster.now = incarnation
         self.note(name, f"begins as {me.manager}")
-        self.loop.spawn(process, self._begin(cluster, incarnation))
+        self.loop.spawn(process, self._begin(incarnation))
         self.loop.spawn(process, self._end_when_replaced(cluster, incarnation))
 
     async def _end_when_replaced(self, cluster: Cluster, incarnation: Incarnation) -> None:
@@ -185,16 +184,9 @@ class World:
         self.note(incarnation.process.name, "knows that it was replaced")
         self.loop.call_soon(self.kill, cluster, incarnation, 0.1, context=context_of(None))
 
-    async def _begin(self, cluster: Cluster, incarnation: Incarnation) -> None:
-        try:
-            await incarnation.manager.begin()
-            incarnation.ready = True
-        except StoreUnavailable as error:  # as where an actor's constructor raises: it is made again
-            self.note(incarnation.process.name, f"cannot begin: {error}")
-            self.loop.call_soon(self._again, cluster, incarnation, context=context_of(None))
-
-    def _again(self, cluster: Cluster, incarnation: Incarnation) -> None:
-        self.kill(cluster, incarnation, 1.0)
+    async def _begin(self, incarnation: Incarnation) -> None:
+        incarnation.ready = True
+        await incarnation.manager.begin()
 
     def kill(self, cluster: Cluster, incarnation: Incarnation, restart_after: float) -> None:
         """SIGKILL; its workers end with it, now or a little later."""

@@ -288,3 +288,22 @@ async def test_of_options_that_nobody_uses_any_more_few_are_remembered(monkeypat
             await settle()
     assert len(house.leases._pools) <= 6
     assert await house.worker(0).ask() == ["waits"]
+
+
+async def test_places_that_nobody_needs_any_more_are_not_asked_for_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_leases, "STUCK", 0.0)
+    house = House(slots=1)
+    await house.start("a", "b", label_selector={"zone": "nowhere"})
+    house.leases.cancel(house, ["a"])  # type: ignore[arg-type]
+    for _ in range(100):
+        await settle()
+    assert house.ended == [], "one step still waits for a place"
+    house.leases.cancel(house, ["b"])  # type: ignore[arg-type]
+    for _ in range(100):
+        await settle()
+    assert house.ended == [number for number, _ in house.opened]
+    await house.start("c", label_selector={"zone": "nowhere"})
+    for number in house.ended:
+        house.leases.lost(number, RuntimeError("canceled"))
+    await settle()
+    assert await house.worker().ask() == ["c"]
