@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +135,11 @@ def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
         workflow.step(lambda: (each for each in "abc")).step().run()
 
 
-@pytest.mark.parametrize(("bad", "kind"), [("number", "str"), (Till(3), "Till")], ids=["text", "object"])
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [("number", "str"), (Till(3), "Till"), (operator.itemgetter(1), "itemgetter")],
+    ids=["text", "object", "object of C"],
+)
 def test_what_cannot_be_called_is_refused(bad: Any, kind: str) -> None:
     with pytest.raises(Invalid, match=f"is for functions, not for a {kind}; wrap it in a function"):
         workflow.step(bad)

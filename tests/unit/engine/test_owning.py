@@ -98,7 +98,34 @@ async def test_an_incarnation_that_finds_a_later_one_at_work_takes_nothing_back_
             await soon(old.replaced.wait())
             await eventually(lambda: old.live == 0)
             assert (view(house).epoch, new.live, new.replaced.is_set()) == (2, 1, False)
+            assert house.keys("owned/") == [f"owned/m1/{created.run_uuid}"], "the later one's by now"
         waiting.cancel()
+
+
+async def test_an_incarnation_says_no_goodbye_for_the_one_behind_it(house: House) -> None:
+    async with house.manager(script=never) as (old, _):
+        created = await begun(house, old)
+        await stored(house, 1)
+        me = old.me
+        await house.abandon(old)
+    async with house.manager(incarnation="i2", script=never):
+        await eventually(lambda: view(house).epoch == 2)
+        claims.say_goodbye(log_of(house, created), me, 1.0, "Bug")
+        assert view(house).status is WorkflowStatus.RUNNING
+
+
+async def test_a_run_that_another_manager_claimed_is_not_taken_back_though_that_one_is_silent(house: House) -> None:
+    async with house.manager(script=never) as (manager, _):
+        await begun(house, manager)
+        await stored(house, 1)
+        await house.abandon(manager)
+    async with house.manager("m2", script=never) as (second, _):
+        await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
+        await house.abandon(second)
+    house.clock.now += SILENT
+    async with house.manager(incarnation="i2", script=never) as (again, _):
+        await eventually(lambda: not house.keys("owned/m1/"))
+        assert (view(house).epoch, again.live) == (2, 0)
 
 
 # --- an end, and who resumes it ---

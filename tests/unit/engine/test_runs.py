@@ -76,6 +76,39 @@ async def test_tries(house: House, max_retries: int, raises: int, tries: int, st
     invariants.check(house.inner, "w")
 
 
+async def test_the_answer_of_a_try_that_was_followed_by_another_counts_no_more(house: House) -> None:
+    graph = runs.graph("a", a=StepOptions(max_retries=2))
+    async with house.manager(script=lambda task: None) as (manager, runner):
+        house.keep_function(created := new_run(graph))
+        await soon(manager.start(created))
+        await eventually(lambda: len(runner.tries) == 1)
+        first = runner.tries[0]
+        first.answer(raised("a"))
+        await eventually(lambda: len(runner.tries) == 2)
+        first.answer(returned("of the first"))
+        runner.tries[1].answer(returned("of the second"))
+        ended = await soon(manager.wait(house.address(created)))
+    assert ended.outcome is not None
+    assert ended.outcome.value.inline == b"of the second"
+
+
+async def test_behind_an_epoch_without_progress_a_step_starts_once_its_start_is_stored(house: House) -> None:
+    async with house.manager(script=lambda task: None) as (manager, _):
+        house.keep_function(created := new_run("a"))
+        await soon(manager.start(created))
+        await eventually(lambda: len(invariants.log_of(house.inner, "w")) == 1)
+        await house.abandon(manager)
+    house.store.fail("create", key=f"/log/{3:020d}", times=3)
+    stored: list[int] = []
+
+    def script(task: StepTask) -> None:
+        stored.append(len(invariants.log_of(house.inner, "w")))
+
+    async with house.manager(incarnation="i2", script=script):
+        await eventually(lambda: stored)
+    assert stored == [3], "the first start, the claim, and this start"
+
+
 async def test_what_ray_could_not_execute_is_not_tried_again(house: House) -> None:
     dag = runs.graph("a", a=StepOptions(max_retries=5))
     lost = dataclasses.replace(raised("a"), system=True)
