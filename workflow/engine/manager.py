@@ -58,6 +58,7 @@ class Manager:
         self._store = store
         self._clock = machine.clock
         self._threads = machine.threads()
+        self._heart = machine.threads()
         self._tasks: dict[asyncio.Task[None], None] = {}  # in their order: a simulation repeats them
         self._leaving = False
         self.replaced = asyncio.Event()
@@ -75,7 +76,7 @@ class Manager:
         )
         self._runs = OwnedRuns(tools)
         self._waiting = Waiting(self._runs, tools, pace.follow)
-        self._upkeep = Upkeep(self._runs, tools, pace)
+        self._upkeep = Upkeep(self._runs, tools, pace, self._heart)
 
     async def begin(self) -> None:
         """Say that this manager lives, take up what an earlier incarnation of it owned, and keep watch.
@@ -164,7 +165,8 @@ class Manager:
         await asyncio.gather(*tasks, return_exceptions=True)
         # A heartbeat that was on its way would put the key back: it is removed behind the last call of the store.
         try:
-            await self._threads.close(lambda: self._store.delete(keys.heartbeat(self.me.manager)))
+            await self._threads.close(lambda: None)
+            await self._heart.close(lambda: self._store.delete(keys.heartbeat(self.me.manager)))
         except WorkflowError as error:
             logger.warning("manager %s leaves its heartbeat behind: %s", self.me.address, error)
 

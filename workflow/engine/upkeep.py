@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from workflow.engine.machine import Threads
 from workflow.engine.owning import OwnedRuns, Tools
 from workflow.errors import Corrupt, StoreRefused, WorkflowError
 from workflow.log import naming
@@ -41,12 +42,15 @@ class Upkeep:
         runs: those it owns.
         tools: of the manager.
         pace: how often what.
+        heart: threads for the heartbeat alone: behind calls for thousands of runs it would come too late, and the
+            manager would count as gone.
 
     Attributes:
         unread: it may own runs of which it could not read yet, and will: it must not leave.
     """
 
-    def __init__(self, runs: OwnedRuns, tools: Tools, pace: Pace) -> None:
+    def __init__(self, runs: OwnedRuns, tools: Tools, pace: Pace, heart: Threads) -> None:
+        self._heart = heart
         self._runs = runs
         self._tools = tools
         self._pace = pace
@@ -123,7 +127,7 @@ class Upkeep:
     async def _beat(self) -> None:
         store, me = self._tools.store, self._tools.me
         content = json.dumps({"incarnation": me.incarnation, "runs": len(self._runs.live)}).encode()
-        await self._tools.threads.run(lambda: store.overwrite(keys.heartbeat(me.manager), content))
+        await self._heart.run(lambda: store.overwrite(keys.heartbeat(me.manager), content))
 
     async def _look(self) -> None:
         for loop in list(self._runs.live.values()):

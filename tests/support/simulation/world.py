@@ -164,14 +164,13 @@ class World:
         cluster.number += 1
         name = f"{cluster.name}.{cluster.number}"
         process, workers = self.process(name), self.process(f"{name}.work")
-        threads = SimulatedThreads(self.disk, process)
         me = Owner(cluster.manager_id, f"i{cluster.number}", f"address-{cluster.name}")
         runner = (
             LeasedRunner(process, workers, self.labour, self.slots)
             if self.slots
             else SimulatedRunner(process, workers, self.labour)
         )
-        machine = Machine(VirtualClock(self.loop), lambda: threads)
+        machine = Machine(VirtualClock(self.loop), lambda: SimulatedThreads(self.disk, process))
         manager = Manager(Reached(self.disk, process), me, runner, self.pace, machine=machine)
         incarnation = Incarnation(process, workers, manager)
         cluster.now = incarnation

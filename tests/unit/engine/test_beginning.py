@@ -15,12 +15,15 @@ from tests.support.managers import House, begun, never, new_run, soon
 from tests.support.waiting import eventually, until
 from workflow.engine import actor
 from workflow.engine.actor import ManagerActor
+from workflow.engine.machine import STORE_THREADS
 from workflow.engine.manager import ClaimRequest
+from workflow.engine.messages import RunAddress
 from workflow.errors import StoreRefused, StoreUnavailable, Unavailable
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
 from workflow.store.memory import MemoryStore
+from workflow.testing.failing import FailingStore
 
 HEARTBEAT = "managers/m1"
 
@@ -198,3 +201,34 @@ async def test_the_process_ends_whatever_its_leave_came_to(
     idle._me, idle._manager = Owner("m1", "i1", "manager-m1"), Leaving()  # type: ignore[assignment]
     await idle._leave_when_idle()
     assert ended == ["killed me for good: True", "exit 0"]
+
+
+class SlowStore(FailingStore):
+    """Answers no question about some runs until it may."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house.inner)
+        self.waiting: list[str] = []
+        self.may = threading.Event()
+
+    def get(self, key: str) -> bytes | None:
+        if key.startswith("workflows/busy"):
+            self.waiting.append(key)
+            assert self.may.wait(20.0)
+        return super().get(key)
+
+
+async def test_the_heartbeat_waits_behind_nobody(house: House) -> None:
+    house.store = slow = SlowStore(house)
+    async with house.manager() as (manager, _):
+        waits = [
+            asyncio.ensure_future(manager.wait(RunAddress("memory://", f"busy-{i}", 1, "u")))
+            for i in range(STORE_THREADS)
+        ]
+        try:
+            await eventually(lambda: len(slow.waiting) == STORE_THREADS)
+            house.inner.delete(HEARTBEAT)
+            await eventually(lambda: house.keys("managers/") == [HEARTBEAT])
+        finally:
+            slow.may.set()
+        await asyncio.gather(*waits, return_exceptions=True)
