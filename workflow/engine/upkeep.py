@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from workflow.engine.machine import Threads
 from workflow.engine.owning import OwnedRuns, Tools
-from workflow.errors import Corrupt, StoreRefused, WorkflowError
+from workflow.errors import StoreRefused, WorkflowError
 from workflow.log import naming
 from workflow.log import paths as keys
-from workflow.log.naming import OwnedRun
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,8 @@ class Upkeep:
     async def _read(self) -> None:
         try:
             await self._beat()
-            for owned in await self._tools.threads.run(self._read_owned):
+            store, me = self._tools.store, self._tools.me
+            for owned in await self._tools.threads.run(lambda: list(naming.owned_by(store, me.manager))):
                 self._runs.loose[owned.run_uuid] = owned
         except StoreRefused:  # it may never answer otherwise: no reason to stay
             self.unread = False
@@ -105,18 +105,6 @@ class Upkeep:
             await asyncio.sleep(self._pace.heartbeat)
             if await self._began():
                 return
-
-    def _read_owned(self) -> list[OwnedRun]:
-        store, found = self._tools.store, []
-        for info in store.list(keys.owned(self._tools.me.manager)):
-            try:
-                owned = naming.read_owned(store, info.key)
-            except Corrupt as error:  # one key keeps no other run waiting
-                logger.error("manager %s skips a key: %s", self._tools.me.address, error)
-                continue
-            if owned is not None:
-                found.append(owned)
-        return found
 
     async def ring(self, run_uuid: str) -> None:
         """See Manager.ring."""

@@ -180,9 +180,13 @@ def forget_owned(store: Store, manager: str, run_uuid: str) -> None:
 
 
 def owned_by(store: Store, manager: str) -> Iterator[OwnedRun]:
-    """The runs that a manager may own."""
+    """The runs that a manager may own; a damaged key keeps no other from it, and is logged."""
     for info in store.list(keys.owned(manager)):
-        found = read_owned(store, info.key)
+        try:
+            found = read_owned(store, info.key)
+        except Corrupt as error:
+            logger.error("left out of the runs of manager %s: %s", manager, error)
+            continue
         if found is not None:
             yield found
 
