@@ -32,7 +32,8 @@ from workflow.store import open_store
 
 SIZES = (10_000, 20_000, 40_000, 100_000)
 RUNS = 1_000
-STEPS_OF_EACH = 10
+SHAPES = {"a chain of 10": (1, 10), "100 abreast": (100, 1)}
+"""What each of them is: how many chains, and of how many steps."""
 ASLEEP = 60.0
 """Seconds from the first run's beginning to the end of everybody's sleep."""
 
@@ -101,29 +102,33 @@ def most_at_once(storage: str) -> int:
     return max(json.loads(each)["runs"] for each in told if each is not None)
 
 
-def crowd(storage: str) -> None:
+def crowd(storage: str, shape: str) -> None:
     """Many runs at once in one manager: each sleeps first, so that all are there together."""
+    chains, long = SHAPES[shape]
     pid = manager_pid()
     before = memory(pid, "VmRSS")
     reset_peak(pid)
     begun = time.perf_counter()
     pending = []
     for number in range(RUNS):
-        composed = begin.step(number, workflow.sleep(ASLEEP - (time.perf_counter() - begun)))
-        for _ in range(STEPS_OF_EACH):
-            composed = inc.step(composed)
-        pending.append(composed.run_async(f"crowd-{number}"))
+        first = begin.step(number, workflow.sleep(ASLEEP - (time.perf_counter() - begun)))
+        ends = [first] * chains
+        for _ in range(long):
+            ends = [inc.step(each) for each in ends]
+        pending.append(gather.step(ends).run_async(f"crowd-{chains}-{number}"))
     started = time.perf_counter() - begun
     ray.wait(pending, num_returns=1)
     together = most_at_once(storage)
     values = ray.get(pending)
     seconds = time.perf_counter() - begun
-    assert values == [number + STEPS_OF_EACH for number in range(RUNS)]
+    assert values == [chains * (number + long) for number in range(RUNS)]
     held = (memory(pid, "VmHWM") - before) / RUNS / KIB
+    steps = chains * long + 3
     print(
-        f"\n{RUNS} runs of {STEPS_OF_EACH + 2} steps in one manager, {together} of them at once: asked for in "
+        f"\n{RUNS} runs of {steps} steps, {shape}, in one manager, {together} of them at once: asked for in "
         f"{started:.1f} s, which is {RUNS / started:.0f} runs/s; behind their sleep done in {seconds - ASLEEP:.1f} s, "
-        f"which is {RUNS * (STEPS_OF_EACH + 1) / (seconds - ASLEEP):.0f} steps/s; {held:.1f} KiB a run in the manager",
+        f"which is {RUNS * (steps - 1) / (seconds - ASLEEP):.0f} steps/s; {held:.1f} KiB a run in the manager, "
+        f"{held / steps:.2f} a step",
         flush=True,
     )
 
@@ -157,7 +162,8 @@ def main() -> None:
         workflow.init(folder)
         grow(folder, sizes)
         say("many runs at once, on a folder")
-        crowd(folder)
+        for shape in SHAPES:
+            crowd(folder, shape)
         ray.kill(managers.find(f"manager-{managers.fingerprint(folder)}"), no_restart=True)
         say("requests, on MinIO")
         host = server.endpoint.removeprefix("http://")

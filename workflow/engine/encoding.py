@@ -5,6 +5,7 @@ Called by the driver for a run's own DAG, and by a worker for what a dynamic ste
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ class Encoder:
     def __init__(self, blobs: Blobs, folder: str) -> None:
         self._blobs = blobs
         self._folder = folder
+        self._kept: dict[bytes, Value] = {}
 
     def encode(self, root: Node, parent: str = "") -> Graph:
         """The DAG that ends in root.
@@ -41,7 +43,8 @@ class Encoder:
             Invalid: an argument or a function cannot be stored; the text names the step.
         """
         ordered = self._pack(root)
-        names = [node.title for node, _, _ in ordered]
+        # Equal names and equal arguments are one object each: a manager keeps the steps of all its runs in memory.
+        names = [sys.intern(str(node.title)) for node, _, _ in ordered]
         step_ids = ids.place(parent, names)
         id_of = {id(node): step_id for (node, _, _), step_id in zip(ordered, step_ids, strict=True)}
         steps = tuple(
@@ -49,7 +52,7 @@ class Encoder:
                 step_id=step_id,
                 name=name,
                 function="" if node.kind is StepKind.SLEEP else self.function(node.function, node.qualname),
-                qualname=node.qualname,
+                qualname=sys.intern(node.qualname),
                 args=args,
                 parents=tuple(id_of[id(each)] for each in parents),
                 options=node.how,
@@ -101,7 +104,8 @@ class Encoder:
         return self._keep((node.args, dict(node.kwargs)), what, on_node), parents
 
     def _keep(self, arguments: Any, what: str, on_node: OnNode) -> Value:
-        return self._blobs.keep(Packer(self._blobs, self._folder, what, on_node).dumps(arguments))
+        value = self._blobs.keep(Packer(self._blobs, self._folder, what, on_node).dumps(arguments))
+        return value if value.inline is None else self._kept.setdefault(value.inline, value)
 
     def function(self, function: Callable[..., Any], qualname: str) -> str:
         """Store a step's function.

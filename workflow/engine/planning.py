@@ -6,9 +6,10 @@ Reaches nothing outside but the alarms of its sleeps; `run_loop` stores what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Final
 
 from workflow.engine.alarms import NOTHING, Alarms
 from workflow.engine.messages import Expanded, Held, Missing, Passed, Raised, Returned, RunAddress, StepResult, StepTask
@@ -21,6 +22,9 @@ from workflow.model.status import WorkflowStatus
 
 MOST_IN_FLIGHT = 2_000
 """Steps of one run handed to Ray at once; the rest stay here, where they cost less."""
+
+NOTHING_HELD: Final[Mapping[str, Held]] = {}
+"""One for all: of most steps there are many, and each is kept until its try ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Planner:
             outcome = self.state.steps[parent].outcome
             assert outcome is not None, "a step is ready once all its parents have their outcomes"
             parents.append(outcome)
-        held = {outcome.held: self._held[outcome.held] for outcome in parents if outcome.held}
+        held = {outcome.held: self._held[outcome.held] for outcome in parents if outcome.held} or NOTHING_HELD
         return StepTask(
             run=self._address,
             step_id=step.spec.step_id,
