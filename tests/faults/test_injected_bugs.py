@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
 
+from tests.support.simulation.people import FUNCTION
 from tests.support.simulation.seeds import COLLECTED_FROM, simulate
 from workflow import garbage
 from workflow.engine.planning import Plan
 from workflow.log.blobs import Blobs, _name_of
+from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog, Segment
 
 SEEDS = range(30)
-COLLECTED = range(COLLECTED_FROM, COLLECTED_FROM + 8)
+COLLECTED = range(COLLECTED_FROM, COLLECTED_FROM + 20)
 
 
 def no_fence_check() -> Any:
@@ -33,18 +36,27 @@ def child_before_commit() -> Any:
     return mock.patch.object(Plan, "only_starts", property(lambda plan: True))
 
 
-def blob_after_record() -> Any:
-    """A blob is stored only when the next one is wanted."""
-    late: list[tuple[Blobs, Any]] = []
-    put = Blobs.put
+@contextlib.contextmanager
+def blob_after_record() -> Iterator[None]:
+    """What a segment names is stored only once that segment is."""
+    late: list[tuple[RunPaths, bytes]] = []
+    put, try_store = Blobs.put, RunLog.try_store
 
     def put_late(blobs: Blobs, data: Any) -> str:
-        late.append((blobs, data))
-        while len(late) > 1:
-            put(*late.pop(0))
+        if data == FUNCTION:  # a driver stores it before there is any record
+            return put(blobs, data)
+        late.append((blobs._paths, data))
         return _name_of(data)
 
-    return mock.patch.object(Blobs, "put", put_late)
+    def store_record_first(log: RunLog, segment: Segment) -> bool:
+        stored = try_store(log, segment)
+        for each in [each for each in late if each[0] == log.paths]:
+            late.remove(each)
+            put(log.blobs, each[1])
+        return stored
+
+    with mock.patch.object(Blobs, "put", put_late), mock.patch.object(RunLog, "try_store", store_record_first):
+        yield
 
 
 def collected_and_not_forbidden() -> Any:

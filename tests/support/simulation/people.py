@@ -22,6 +22,9 @@ from workflow.reading import read_run
 
 T = TypeVar("T")
 
+FUNCTION = b"a function"
+"""What the functions of all steps are; their runners know what they do."""
+
 
 @dataclass
 class Wanted:
@@ -78,7 +81,7 @@ class Driver:
         self._world.loop.spawn(self._process, self._live())
 
     async def _live(self) -> None:
-        await self._insist(lambda: self._blobs().put(b"a function"))
+        await self._insist(lambda: self._blobs().put(FUNCTION))
         if not await self._start():
             self._wanted.done = True
             return
