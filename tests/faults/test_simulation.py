@@ -24,7 +24,9 @@ NAMED_SEEDS = {
     1862: "who waits for a deleted run learns that it was deleted",
     2157: "who waits for a deleted run learns that it was deleted, once more",
     2768: "no bell is left of a request whose key was removed by a manager that then died",
+    1_000_309: "a run that is deleted while its last owner lets go of it is let go of",
     1_002_198: "a run that ended in an earlier incarnation's hands leaves nothing of what was asked of it",
+    2_000_234: "a claimant that comes late leaves the run in the index",
 }
 SEEDS = [first + number for first in (0, WHOLE_FROM, COLLECTED_FROM) for number in range(100)]
 

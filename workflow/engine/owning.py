@@ -287,8 +287,9 @@ class OwnedRuns:
             if owned.run_uuid in self.live:
                 return
             try:
-                await self._in_thread(lambda: naming.check_named(self._store, log.created))
                 state = await self._in_thread(lambda: log.now(at_end))
+                # Behind it: what was read while the run was deleted says too little.
+                await self._in_thread(lambda: naming.check_named(self._store, log.created))
             except Superseded as error:
                 logger.info("run %s: %s", owned.run_uuid, error)
             else:
