@@ -25,6 +25,8 @@ class Seen:
         begun: (epoch, step id) of all that was handed to a worker.
         end: the record that ended it, while it stands.
         taken: requests that are in its log.
+        ends: how often it ended.
+        asked: request -> how often it had ended when that was made.
         due: when a sleep may be over at the earliest.
     """
 
@@ -35,6 +37,8 @@ class Seen:
     begun: list[tuple[int, str]] = field(default_factory=list)
     end: dict[str, Any] | None = None
     taken: set[str] = field(default_factory=set)
+    ends: int = 0
+    asked: dict[str, int] = field(default_factory=dict)
     due: dict[str, float] = field(default_factory=dict)
 
 
@@ -64,12 +68,21 @@ class Watch:
             self._take(run, objects, folder, record)
         return f"{header['run']} {header['seq']}: {', '.join(told)}"
 
+    def asked(self, key: str) -> None:
+        """A key was made; remembers requests."""
+        run, request = self._asked_of(key)
+        if run is not None:
+            run.asked.setdefault(request, run.ends)
+
     def deleted(self, key: str) -> None:
-        """A key was removed: of requests only those that took effect, or whose run has ended."""
+        """A key was removed: of requests only those that took effect, or behind which their run ended."""
+        run, request = self._asked_of(key)
+        if run is not None and request not in run.taken and run.asked.get(request) == run.ends and run.end is None:
+            self.broken.append(f"{key} was removed unanswered")
+
+    def _asked_of(self, key: str) -> tuple[Seen | None, str]:
         folder, _, request = key.partition("/inbox/")
-        run = self.runs.get(folder.partition("/runs/1-")[2])
-        if request and run is not None and run.end is None and request not in run.taken:
-            self.broken.append(f"request {request} to {folder} was removed unanswered")
+        return (self.runs.get(folder.partition("/runs/1-")[2]) if request else None), request
 
     def begun(self, run_uuid: str, epoch: int, step_id: str, parents: tuple[str, ...]) -> None:
         """A try was handed to a worker."""
@@ -112,6 +125,7 @@ class Watch:
                 step_id = run.gives.get(step_id, "")
         elif kind == "StatusChanged" and record["status"] != "RESUMABLE":
             run.end = record
+            run.ends += 1
             word = f"ended {record['status']}" + (f" ({record['reason']})" if record.get("reason") else "")
             self.counts[word] = self.counts.get(word, 0) + 1
 

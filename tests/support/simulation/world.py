@@ -123,6 +123,7 @@ class World:
                 self.note(who, f"refused {key.rpartition('/runs/')[2]}")
         elif method == "create":
             self.writer[key] = process
+            self.watch.asked(key)
             self.note(who, f"+ {_short(key)}")
         else:
             self.watch.deleted(key)
