@@ -36,13 +36,18 @@ class ImpatientManager(ManagerActor):
         super().__init__(*arguments)
 
 
+def fail_heartbeats(store_url: str, method: str, times: int) -> None:
+    """In a process of one manager: its store fails so often where its heartbeat is concerned."""
+    shaky = FailingStore(actor.store_at(store_url))
+    shaky.fail(method, key="managers/", times=times)
+    actor.store_at = lambda url: shaky  # type: ignore[assignment]
+
+
 class StuckManager(ImpatientManager):
     """Cannot remove its heartbeat."""
 
     def __init__(self, store_url: str, *arguments: str) -> None:
-        shaky = FailingStore(actor.store_at(store_url))
-        shaky.fail("delete", key="managers/", times=1_000)
-        actor.store_at = lambda url: shaky  # type: ignore[assignment]  # this process is its own
+        fail_heartbeats(store_url, "delete", 1_000)
         super().__init__(store_url, *arguments)
 
 
@@ -50,9 +55,7 @@ class UnluckyManager(ManagerActor):
     """Comes up while its store is away for its first heartbeats."""
 
     def __init__(self, store_url: str, *arguments: str) -> None:
-        shaky = FailingStore(actor.store_at(store_url))
-        shaky.fail("overwrite", key="managers/", times=2)
-        actor.store_at = lambda url: shaky  # type: ignore[assignment]  # this process is its own
+        fail_heartbeats(store_url, "overwrite", 2)
         super().__init__(store_url, *arguments)
 
 

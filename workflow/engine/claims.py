@@ -6,7 +6,6 @@ Called by `owning`, in threads of the store.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 from workflow.engine.messages import ClaimRequest
 from workflow.errors import Fenced, InUse, StoreUnavailable, Superseded
@@ -35,7 +34,7 @@ def take(log: RunLog, claimant: Claimant) -> RunState:
     try:
         naming.check_named(log.store, created)
         live = WorkflowStatus.FAILED if state.ended else naming.LIVE
-        _hint(log, state, live, replaces=WorkflowStatus)
+        log.hint(state, live, replaces=WorkflowStatus)
     except StoreUnavailable as error:  # the claim stands: the run must be driven, its hints are only hints
         logger.warning("run %s: claimed, but its hints are not written: %s", created.run_uuid, error)
     return state
@@ -48,18 +47,9 @@ def settle(log: RunLog, state: RunState) -> None:
         Superseded: the run was deleted.
     """
     naming.check_named(log.store, log.created)  # else another run's entries would be touched
-    _hint(log, state, state.status, replaces=(naming.LIVE,))
-    naming.check_named(log.store, log.created)
+    if log.hint(state, state.status, replaces=(naming.LIVE,)):
+        naming.check_named(log.store, log.created)
     withdraw_all(log, state)
-
-
-def _hint(log: RunLog, state: RunState, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> None:
-    """Say in the index how the run stands. Where it went on meanwhile, what was said there since may be gone: then that
-    it lives, which nobody believes without a look at the log."""
-    workflow_id = log.created.workflow_id
-    naming.index(log.store, workflow_id, status, replaces)
-    if log.moved_on(state):
-        naming.index(log.store, workflow_id, naming.LIVE, replaces=(status,))
 
 
 def say_goodbye(log: RunLog, me: Owner, at: float, reason: str) -> None:

@@ -6,7 +6,7 @@ Used by the engine (which owns runs), by `reading` and by `requests`. All calls 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from workflow.errors import Corrupt, Fenced, Superseded
@@ -25,6 +25,7 @@ from workflow.log.points import (
 from workflow.model import fold
 from workflow.model.records import Created, Record, StepExpanded
 from workflow.model.state import RunState
+from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
 
@@ -111,6 +112,24 @@ class RunLog:
         except (Fenced, Superseded):
             return True
         return False
+
+    def hint(self, state: RunState, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> bool:
+        """Say in the index how the run stands.
+
+        Args:
+            state: folded up to what is said.
+            status: of the run; its entry takes the place of those that it replaces.
+            replaces: see naming.index.
+
+        Returns:
+            Whether the run went on meanwhile. What was said there since may be gone then, and so it is said that the
+            run lives, which nobody believes without a look at the log.
+        """
+        naming.index(self.store, self.created.workflow_id, status, replaces)
+        late = self.moved_on(state)
+        if late:
+            naming.index(self.store, self.created.workflow_id, naming.LIVE, replaces=(status,))
+        return late
 
     def _fenced(self, seq: int) -> Fenced:
         return Fenced(
