@@ -68,7 +68,7 @@ class At:
                 if self.torn:
                     _tear_next_write(self.number)
                 else:
-                    os.kill(os.getpid(), self.number)
+                    _signal_here(self.number)
 
 
 @dataclass
@@ -87,7 +87,12 @@ class BehindOutcomes:
         if point == AFTER_COMMIT and self.runner is not None and self.runner.tries:
             done = len(self.runner.tries[0].run.state.journal)
             if done >= self.runner.before + self.count:
-                os.kill(os.getpid(), signal.SIGKILL)
+                _signal_here(signal.SIGKILL)
+
+
+def _signal_here(number: int) -> None:
+    """A signal to this very thread: one to the process may reach another first, and this one goes on meanwhile."""
+    signal.pthread_kill(threading.get_ident(), number)
 
 
 def _tear_next_write(number: int) -> None:
@@ -113,7 +118,7 @@ class _Torn:
     def writelines(self, chunks: tuple[bytes, bytes]) -> None:
         os.write(self.fd, chunks[0][: len(chunks[0]) // 2])
         os.fsync(self.fd)
-        os.kill(os.getpid(), self.number)
+        _signal_here(self.number)
 
 
 @dataclass(frozen=True)
