@@ -26,6 +26,7 @@ def main() -> int:
             counts.update(report.counts)
             if report.problems:
                 failed.append(report)
+                print(f"seed {report.seed} failed: {report.problems[0]}", flush=True)
             if done % 1_000 == 0:
                 print(f"{done} seeds done, {len(failed)} failed", flush=True)
     for what, often in sorted(counts.items()):

@@ -315,6 +315,8 @@ class _Run:
         head, *records = self.records(key, seq)
         if head["k"] != "SnapshotHead" or head["seq"] != seq:
             raise Broken("snapshot", key, "does not begin with its own head", head)
+        if self.key("log", seq) not in self._objects:
+            raise Broken("snapshot", key, "the last segment that it tells of is not there", head)
         told: dict[str, Fields] = {}
         for record in records:
             if record["k"] == "StepCommitted":

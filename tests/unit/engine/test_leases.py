@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import runs
-from tests.unit.engine.leasing import ADDRESS, LONG, SHORT, House, key, settle
+from tests.unit.engine.leasing import ADDRESS, LONG, SHORT, House, Worker, key, settle
 from workflow.engine import leases as engine_leases
 from workflow.engine.messages import Finished, Returned
 from workflow.model.graph import StepOptions, Value
@@ -138,6 +138,8 @@ async def test_a_repeated_exchange_gets_the_same_and_tells_nothing_twice() -> No
     again = await house.leases.exchange(worker.number, 1, done)
     assert [each.step_id for each in first] == [each.step_id for each in again] == ["b"]
     assert house.told() == ["a"]
+    house.leases.give_back(worker.number, 2, [key("b")])
+    assert await house.worker(0).ask() == ["b"], "the worker's count of its exchanges is still the manager's"
 
 
 async def test_cancel_ends_the_worker_and_its_neighbours_go_on_elsewhere() -> None:
@@ -194,7 +196,7 @@ async def test_steps_in_place_are_executed_by_the_worker_that_returned_them(opti
     assert house.told() == ["x", "x/1"]
 
 
-async def test_a_step_in_place_whose_worker_died_is_executed_elsewhere_with_its_own_options() -> None:
+async def test_steps_in_place_whose_worker_died_are_executed_elsewhere_with_their_own_options() -> None:
     house = House(slots=1)
     await house.start("x", num_gpus=1)
     worker = house.worker()
@@ -203,10 +205,11 @@ async def test_a_step_in_place_whose_worker_died_is_executed_elsewhere_with_its_
     await settle()
     await house.start_in_place("x/1", of="x", num_cpus=3)
     assert await waiting == ["x/1"]
+    await house.start_in_place("x/2", of="x", num_cpus=2)  # waits until the worker has done the other
     worker.dies()
     await settle()
-    assert house.opened[-1][1] == {"num_cpus": 3}
-    assert await house.worker().ask() == ["x/1"]
+    others = {str(options): await Worker(house, number).ask() for number, options in house.opened[1:]}
+    assert others == {"{'num_cpus': 3}": ["x/1"], "{'num_cpus': 2}": ["x/2"]}
 
 
 async def test_a_worker_that_waits_in_vain_for_steps_in_place_does_others(monkeypatch: pytest.MonkeyPatch) -> None:

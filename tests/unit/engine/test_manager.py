@@ -167,6 +167,17 @@ async def test_a_start_whose_answer_was_lost_goes_on_in_the_same_incarnation_too
         assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
+async def test_a_start_whose_answer_was_lost_until_the_run_had_ended_executes_nothing(house: House) -> None:
+    created = new_run("a")
+    async with house.manager() as (manager, runner):
+        await finish(house, manager, created)
+        await eventually(lambda: manager.live == 0)
+        stored = house.keys("workflows/")
+        await soon(manager.start(created))
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+        assert (runner.started, house.keys("workflows/")) == (["a"], stored)
+
+
 async def test_one_damaged_run_keeps_no_other_from_being_taken_up(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -349,6 +360,27 @@ async def test_a_deleted_run_is_not_claimed_and_its_owner_stops(house: House) ->
         with pytest.raises(Superseded):
             await soon(waiting)
         await eventually(lambda: not house.keys("owned/"))
+
+
+async def test_who_follows_the_log_of_a_run_is_told_that_it_was_deleted(house: House) -> None:
+    async with house.manager(script=never) as (manager, _):
+        created = await begun(house, manager)
+        house.store = FailingStore(counted := InstrumentedStore(house.inner))
+        async with house.manager("m2", pace=RARE) as (second, _):
+            waiting = asyncio.ensure_future(second.wait(house.address(created)))
+            await eventually(lambda: sum(each.calls for each in counted.counts().values()) > 30)  # it reads on and on
+            naming.write_name(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+            with pytest.raises(Superseded):
+                await soon(waiting)
+
+
+async def test_nobody_is_told_the_end_of_a_run_that_was_deleted_since(house: House) -> None:
+    async with house.manager() as (manager, _), house.manager("m2") as (second, _):
+        created = new_run("a")
+        await finish(house, manager, created)
+        naming.write_name(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+        with pytest.raises(Superseded, match="was deleted or replaced"):
+            await soon(second.wait(house.address(created)))
 
 
 # --- requests ---

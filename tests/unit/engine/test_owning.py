@@ -142,6 +142,16 @@ async def test_a_run_that_failed_just_now_is_tried_again_by_who_resumes_it(house
         assert runner.started == ["a", "a"]
 
 
+async def test_who_waits_for_a_run_that_failed_here_is_told_how_it_ended_elsewhere_since(house: House) -> None:
+    async with house.manager(script=lambda task: raised("a")) as (manager, _), house.manager("m2") as (second, _):
+        created = await begun(house, manager, "a")
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.FAILED
+        await eventually(lambda: manager.live == 0)
+        await soon(second.claim(ClaimRequest("w", 1, retry_failed=True)))
+        await soon(second.wait(house.address(created)))
+        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+
+
 async def test_what_is_asked_of_a_resumed_run_is_kept_by_who_closes_its_end_before(house: House) -> None:
     async with house.manager(script=lambda task: raised("a"), pace=QUIET) as (manager, _):
         created = await begun(house, manager, "a")

@@ -215,6 +215,7 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
         lambda it: it.snapshot.append({**committed("b/2", 3), "value": it.log[9][0]["value"]}),
     ),
     "a snapshot without an expansion": ("snapshot", lambda it: it.snapshot.pop(1)),
+    "a snapshot of a segment that is not stored yet": ("snapshot", lambda it: _snapshot_too_early(it)),
     "a snapshot without its head": ("snapshot", lambda it: it.snapshot.pop(0)),
 }
 
@@ -222,6 +223,11 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
 def _start_in_a_closed_sub_dag(it: Stored) -> None:
     it.log[4][0]["graph"]["steps"].append(spec("b/3"))
     it.put(10, started("b/3", 3))
+
+
+def _snapshot_too_early(it: Stored) -> None:
+    del it.log[8:]
+    del it.snapshot[3]
 
 
 def _asleep(it: Stored, *records: Record) -> None:
