@@ -18,13 +18,13 @@ from itertools import groupby
 from typing import Final
 
 from workflow.errors import Corrupt, Invalid, Superseded
-from workflow.log import naming
+from workflow.log import indexing, naming
 from workflow.log import paths as keys
 from workflow.log.claim import SILENT_AFTER
 from workflow.log.naming import Named, OwnedRun
 from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog
-from workflow.model.records import NO_RUN, Created, StatusChanged, Tombstone
+from workflow.model.records import NO_RUN, Created, Tombstone
 from workflow.model.status import WorkflowStatus
 from workflow.requests import remove_below, withdraw_all
 from workflow.store.port import ObjectInfo, Store
@@ -51,6 +51,7 @@ class Collected:
         managers: heartbeats of managers that are gone and own nothing.
         index: entries of the index that told of no run, or of another status than its log; those that were put in their
             place are not counted.
+        unlisted: runs that had no entry in the index; each has one now.
         left: why something was left that looks like garbage; one text for each.
     """
 
@@ -62,6 +63,7 @@ class Collected:
     owned: int = 0
     managers: int = 0
     index: int = 0
+    unlisted: int = 0
     left: list[str] = field(default_factory=list)
 
 
@@ -121,11 +123,12 @@ class _Folder:
     """A run's folder, as a list shows it.
 
     Attributes:
-        youngest: seconds since something was written there.
+        youngest, oldest: seconds since something was written there, last and first.
         asked: whether a request has lain there for the grace time.
     """
 
     youngest: float
+    oldest: float = 0.0
     asked: bool = False
 
 
@@ -139,10 +142,14 @@ class _Collection:
         """One pass over all keys below `workflows/`. It holds the keys of one id's folders, and the old bells."""
         # A bell is rung behind its request, so that one whose request is not seen below has none any more.
         bells = {info.key for info in self._store.list(keys.DOORBELL) if info.age >= self._grace}
+        listed = indexing.Listed([self._parts(keys.index(status)) for status in WorkflowStatus])
         for part, infos in groupby(self._store.list(keys.WORKFLOWS), lambda info: info.key.split("/")[1]):
             folders = self._folders(infos, bells)
             with self._leaving_what_is_damaged():
                 self._judge(part, folders)
+                old = any(folder.oldest >= self._grace for folder in folders.values())
+                if old and part not in listed:
+                    self._list(part)
         for bell in sorted(bells):
             self._store.delete(bell)
         self.collected.bells += len(bells)
@@ -165,35 +172,21 @@ class _Collection:
             for info in self._store.list(keys.index(status)):
                 if info.age >= self._grace:
                     with self._leaving_what_is_damaged():
-                        self._correct(info.key, status)
+                        workflow_id = naming.id_of(self._store, keys.last_part(info.key))
+                        if workflow_id is None:
+                            self._leave(f"{info.key}: no workflow id is known for it")
+                        else:
+                            self.collected.index += len(indexing.correct(self._store, workflow_id, status)) - 1
 
-    def _correct(self, key: str, status: WorkflowStatus) -> None:
-        """Put one entry right. Who changes a run writes its log first, its entry then: the log is read again behind."""
-        workflow_id = naming.id_of(self._store, keys.last_part(key))
-        if workflow_id is None:
-            self._leave(f"{key}: no workflow id is known for it")
-            return
-        told: WorkflowStatus | None = status
-        while (true := self._status(workflow_id)) is not told:
-            if true is not None:  # the new entry comes first, so that the run is in a list at any moment
-                naming.index(self._store, workflow_id, true, replaces=())
-            if told is not None:
-                self._store.delete(keys.index(told, workflow_id))
-                self.collected.index += 1
-            told = true
+    def _list(self, part: str) -> None:
+        """Put an entry where a run has none: a call of somebody dead, that came late, may have taken it."""
+        workflow_id = naming.id_of(self._store, part)
+        if workflow_id is not None and naming.highest(self._store, workflow_id):
+            *_, says = indexing.correct(self._store, workflow_id, None)
+            self.collected.unlisted += says is not None
 
-    def _status(self, workflow_id: str) -> WorkflowStatus | None:
-        """What the index is to say of an id; None: nothing, since it names nothing."""
-        named = naming.current(self._store, workflow_id)
-        if isinstance(named, Created):
-            log = RunLog(self._store, named)
-            status = _last_end(log) or log.replay().status
-            return status if status.is_end else naming.LIVE
-        if named is not None and named.reason not in NO_RUN:
-            return named.status
-        # A run that is begun has its functions stored, then its entry, then its name.
-        begun = next(self._store.list(keys.runs(workflow_id)), None)
-        return naming.LIVE if begun is not None else None
+    def _parts(self, prefix: str) -> Iterator[str]:
+        return (keys.last_part(info.key) for info in self._store.list(prefix))
 
     def _folders(self, infos: Iterable[ObjectInfo], bells: set[str]) -> dict[tuple[int, str], _Folder]:
         """One id's run folders; the bells of the requests in them are taken out of `bells`."""
@@ -204,6 +197,7 @@ class _Collection:
                 continue
             folder = folders.setdefault((found.n, found.run_uuid), _Folder(info.age))
             folder.youngest = min(folder.youngest, info.age)
+            folder.oldest = max(folder.oldest, info.age)
             if found.kind == "inbox":
                 folder.asked |= info.age >= self._grace
                 bells.discard(keys.bell(found.run_uuid, found.last))
@@ -279,11 +273,3 @@ class _Collection:
     def _leave(self, why: str) -> None:
         logger.warning("left as it is: %s", why)
         self.collected.left.append(why)
-
-
-def _last_end(log: RunLog) -> WorkflowStatus | None:
-    """The end that stands in the last segment, without reading those before it; None where it holds none."""
-    last = max((info.key for info in log.store.list(log.paths.segments)), default=None)
-    records = log.read(int(keys.last_part(last))) if last is not None else None
-    end = records[-1] if records else None
-    return end.status if isinstance(end, StatusChanged) and end.status.is_end else None

@@ -133,7 +133,7 @@ def end_run(
                 return [*stopped, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
 
             _claim_for(log, state, actor, reason, ending)
-            log.hint(state, state.status, replaces=WorkflowStatus)
+            log.hint(state, state.status, replaces=naming.BEFORE_A_CLAIM)
             withdraw_all(log, state)
     return _must_read(store, workflow_id, n)
 

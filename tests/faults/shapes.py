@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from tests.support import runs
 from tests.support.fake_runner import raised, returned
-from workflow.engine.messages import Expanded, Raised, Returned, StepTask
+from workflow.engine.messages import Expanded, Held, Passed, Returned, StepResult, StepTask
 from workflow.errors import Corrupt
 from workflow.log.blobs import INLINE, Blobs
-from workflow.model.graph import Graph, StepOptions
+from workflow.model.graph import Graph, StepOptions, Value
+from workflow.model.state import Outcome
 
 FOR_EVER = 1_000_000
 
@@ -70,10 +71,10 @@ class Shape:
             values[spec.step_id] = found
         return values[graph.output]
 
-    def script(self, blobs: Callable[[StepTask], Blobs]) -> Callable[[StepTask], Returned | Raised | Expanded]:
+    def script(self, blobs: Callable[[StepTask], Blobs]) -> Callable[[StepTask], StepResult]:
         """What each try does, for a fake runner; large values are kept in the blobs of its run."""
 
-        def run(task: StepTask) -> Returned | Raised | Expanded:
+        def run(task: StepTask) -> StepResult:
             step_id, kept = task.step_id, blobs(task)
             if step_id in self.expands:
                 inline, blob = kept.keep_graph(self.expands[step_id])
@@ -81,15 +82,22 @@ class Shape:
             if task.number <= self.raises.get(step_id, 0):
                 return raised(step_id)
             try:
-                inputs = [
-                    kept.get(each.value.blob) if each.value.blob else each.value.inline or b"" for each in task.parents
-                ]
+                inputs = [_read(task, kept, each) for each in task.parents]
             except Corrupt:  # a worker hands that on as the step's failure too
                 return raised(step_id)
-            value = kept.keep(self.value(step_id, inputs))
+            data = self.value(step_id, inputs)
+            if not task.checkpoint:
+                return Passed(Held(Value(inline=data, size=len(data))), 2.0, 3.0)
+            value = kept.keep(data)
             return Returned(value, returned(step_id).text if task.render else "", 2.0, 3.0)
 
         return run
+
+
+def _read(task: StepTask, kept: Blobs, parent: Outcome) -> bytes:
+    value = task.held[parent.held].value if parent.held else parent.value
+    assert value is not None, "nothing is lent by reference here"
+    return kept.get(value.blob) if value.blob else value.inline or b""
 
 
 def _wide(size: int) -> Shape:
@@ -97,6 +105,7 @@ def _wide(size: int) -> Shape:
     return Shape(runs.graph("s x:s end:x"), {"x": runs.graph(f"{' '.join(children)} x/join:{','.join(children)}")})
 
 
+PASSING = StepOptions(checkpoint=False)
 CATCHING = StepOptions(catch_exceptions=True)
 SHAPES: Mapping[str, Shape] = {
     "mixed": Shape(
@@ -114,6 +123,11 @@ SHAPES: Mapping[str, Shape] = {
         },
         {"y": 2, "z": FOR_EVER, "d/2": FOR_EVER},
         frozenset({"a", "x/1", "x/2/2", "end"}),
+    ),
+    "passing": Shape(
+        runs.graph("a b:a c:a d:b,c x:d end:x,b", a=PASSING, b=PASSING, d=PASSING, x=PASSING),
+        {"x": runs.graph("x/1 x/2:x/1 x/3:x/2", x__1=PASSING, x__3=PASSING)},
+        large=frozenset({"c", "end"}),
     ),
     "chain": Shape(runs.graph("a b:a c:b end:c"), large=frozenset({"b", "end"})),
     "map of 500": _wide(500),

@@ -1,4 +1,4 @@
-"""Many seeds of the simulation, a third of each kind, in two processes; prints what happened, and what failed.
+"""Many seeds of the simulation, as many of each kind, in two processes; prints what happened, and what failed.
 
 python -m tests.faults.soak --seeds 10000
 """
@@ -10,7 +10,7 @@ import multiprocessing
 import sys
 from collections import Counter
 
-from tests.support.simulation.seeds import COLLECTED_FROM, WHOLE_FROM, Report, simulate
+from tests.support.simulation.seeds import KINDS, Report, simulate
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10_000)
     wanted = parser.parse_args().seeds
-    seeds = [(0, WHOLE_FROM, COLLECTED_FROM)[number % 3] + number // 3 for number in range(wanted)]
+    seeds = [KINDS[number % len(KINDS)] + number // len(KINDS) for number in range(wanted)]
     counts: Counter[str] = Counter()
     failed: list[Report] = []
     with multiprocessing.Pool(2) as pool:

@@ -10,15 +10,18 @@ from unittest import mock
 import pytest
 
 from tests.support.simulation.people import FUNCTION
-from tests.support.simulation.seeds import COLLECTED_FROM, simulate
+from tests.support.simulation.seeds import COLLECTED_FROM, PASSING_FROM, simulate
 from workflow import garbage
 from workflow.engine.planning import Plan
 from workflow.log.blobs import Blobs, _name_of
 from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog, Segment
+from workflow.model import holding
+from workflow.model.graph import StepOptions
 
 SEEDS = range(30)
 COLLECTED = range(COLLECTED_FROM, COLLECTED_FROM + 20)
+PASSING = range(PASSING_FROM, PASSING_FROM + 20)
 
 
 def no_fence_check() -> Any:
@@ -59,6 +62,16 @@ def blob_after_record() -> Iterator[None]:
         yield
 
 
+def no_second_try() -> Any:
+    """A step that raised fails, whatever its options say."""
+    return mock.patch.object(StepOptions, "may_try_again", return_value=False)
+
+
+def lent_for_ever() -> Any:
+    """A new owner believes that it holds what was lent to the steps of the one before."""
+    return mock.patch.object(holding, "void_all")
+
+
 def collected_and_not_forbidden() -> Any:
     """What a driver stored of a run that it has not made yet is removed, and it may still make the run."""
 
@@ -76,9 +89,11 @@ def collected_and_not_forbidden() -> Any:
         (no_fence_check, SEEDS, ("I3", "I4")),
         (child_before_commit, SEEDS, ("I4",)),
         (blob_after_record, SEEDS, ("I5",)),
+        (no_second_try, SEEDS, ("FAILED (StepFailed",)),
+        (lent_for_ever, PASSING, ("hang",)),
         (collected_and_not_forbidden, COLLECTED, ("I5", "hang")),
     ],
-    ids=["no fence check", "child before commit", "blob after record", "collected and not forbidden"],
+    ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_it_is_caught(bug: Callable[[], Any], seeds: range, caught_by: tuple[str, ...]) -> None:
     with bug():
@@ -87,4 +102,4 @@ def test_it_is_caught(bug: Callable[[], Any], seeds: range, caught_by: tuple[str
 
 
 def test_without_them_the_same_seeds_are_well() -> None:
-    assert [report.told() for report in map(simulate, [*SEEDS, *COLLECTED]) if report.problems] == []
+    assert [report.told() for report in map(simulate, [*SEEDS, *COLLECTED, *PASSING]) if report.problems] == []

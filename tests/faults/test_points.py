@@ -67,10 +67,11 @@ def _killed_at_pass(story: Story, place: At) -> bool:
     return code == KILLED
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_many_lives_killed_at_random(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("shape", ["mixed", "passing"])
+@pytest.mark.parametrize("seed", range(8))
+def test_many_lives_killed_at_random(tmp_path: Path, seed: int, shape: str) -> None:
     chance = random.Random(seed)
-    story = Story(tmp_path, "mixed")
+    story = Story(tmp_path, shape)
     for _ in range(chance.randint(4, 12)):
         story.live(nth(chance.choice(list(PLACES.values())), chance.randint(1, 4)))
         story.history()

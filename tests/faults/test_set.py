@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ class Place:
     url: str
     secret: dict[str, str]
     objects: Callable[[], dict[str, bytes]]
+    weather: Weather | None = None
 
 
 @pytest.fixture(params=["folder", "minio that loses answers"])
@@ -52,11 +54,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     server: MinioServer = request.getfixturevalue("minio_server")
     bucket: str = request.getfixturevalue("bucket")
     with LossyProxy(server.port) as proxy:
-        proxy.weather = Weather(11, every=(0.5, 4.0), down=(0.0, 0.5))
+        proxy.weather = weather = Weather(11, every=(0.5, 4.0), down=(0.0, 0.5))
         yield Place(
             f"s3://{bucket}/root?endpoint={proxy.endpoint}",
             {"access_key": server.access_key, "secret_key": server.secret_key},
             lambda: in_bucket(client_of(server), bucket, "root"),
+            weather,
         )
 
 
@@ -69,6 +72,7 @@ def _client(url: str, secret: dict[str, str], name: str, diary: str) -> None:
     state = log.replay()
     pages = os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     number = 0
+    mine: set[str] = set()
     while True:
         member = f"{name}-{number}"
         os.write(pages, f"try {member}\n".encode())
@@ -80,6 +84,8 @@ def _client(url: str, secret: dict[str, str], name: str, diary: str) -> None:
                 log.catch_up(state)
         os.write(pages, f"told {member}\n".encode())
         log.catch_up(state)
+        mine |= {member}
+        assert mine <= state.taken, "what was acknowledged is read from then on"
         number += 1
 
 
@@ -93,6 +99,11 @@ def test_what_was_acknowledged_is_there_and_nothing_else(place: Place, tmp_path:
     diary = tmp_path / "diary"
     clients: list[Any] = []
 
+    def end(client: Any) -> None:
+        client.kill()
+        client.join()
+        assert client.exitcode == -SIGKILL, "it had ended by itself"
+
     def told() -> int:
         return diary.read_text().count("told") if diary.exists() else 0
 
@@ -102,15 +113,13 @@ def test_what_was_acknowledged_is_there_and_nothing_else(place: Place, tmp_path:
                 enough = told() + chance.randint(1, 12)
                 until(lambda enough=enough: told() >= enough)  # type: ignore[misc]
                 victim = clients.pop(chance.randrange(len(clients)))
-                victim.kill()
-                victim.join()
+                end(victim)
             client = PROCESSES.Process(target=_client, args=(place.url, place.secret, f"c{number}", str(diary)))
             client.start()
             clients.append(client)
     finally:
         for client in clients:
-            client.kill()
-            client.join()
+            end(client)
 
     pages = [line.split() for line in diary.read_text().splitlines()]
     tried = {member for word, member in pages if word == "try"}
@@ -122,3 +131,6 @@ def test_what_was_acknowledged_is_there_and_nothing_else(place: Place, tmp_path:
     assert acknowledged <= set(read) <= tried
     assert len(read) == len(set(read)), "a member was appended twice"
     assert len(acknowledged) >= KILLS
+    assert tried - acknowledged, "nobody was killed over an append"
+    if place.weather is not None:
+        assert all(place.weather.met[name] for name in ("outages", "lost", "gateway")), place.weather.met

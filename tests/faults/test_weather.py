@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
@@ -48,10 +49,12 @@ class Workers(FakeRunner):
         super().__init__(never)
         self._act = SHAPE.script(lambda task: Blobs(store, RunPaths(task.run.workflow_id, 1, task.run.run_uuid)))
         self._busy: set[asyncio.Task[None]] = set()
+        self.begun: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """See the port."""
         super().start(run, step, task)
+        self.begun[task.run.workflow_id].append((run.state.epoch, task.step_id))
         work = asyncio.ensure_future(self._work(self.tries[-1]))
         self._busy.add(work)
         work.add_done_callback(self._busy.discard)
@@ -60,9 +63,14 @@ class Workers(FakeRunner):
         attempt.answer(await asyncio.to_thread(self._act, attempt.task))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "every"), [(1, (5.0, 40.0)), (2, (0.5, 1.5))], ids=["rare outages", "many"])
 async def test_runs_started_and_taken_over_in_bad_weather(
-    proxy: LossyProxy, minio_server: MinioServer, bucket: str, caplog: pytest.LogCaptureFixture, seed: int
+    proxy: LossyProxy,
+    minio_server: MinioServer,
+    bucket: str,
+    caplog: pytest.LogCaptureFixture,
+    seed: int,
+    every: tuple[float, float],
 ) -> None:
     caplog.set_level(logging.CRITICAL)
     url = f"s3://{bucket}/root?endpoint={proxy.endpoint}"
@@ -70,8 +78,12 @@ async def test_runs_started_and_taken_over_in_bad_weather(
     made = [runs.created(SHAPE.dag, f"w{i}", run_uuid=f"run-{i}", owner=Owner("")) for i in range(RUNS)]
     for created in made:
         RunLog(store, created).blobs.put(b"a function")
-    weather = proxy.weather = Weather(seed)
-    managers = [Manager(store, Owner(name, name, name), Workers(store), PACE) for name in ("first", "second")]
+    weather = proxy.weather = Weather(seed, every)
+    workers = [Workers(store), Workers(store)]
+    managers = [
+        Manager(store, Owner(name, name, name), there, PACE)
+        for name, there in zip(("first", "second"), workers, strict=True)
+    ]
     for manager in managers:
         await manager.begin()
 
@@ -89,6 +101,12 @@ async def test_runs_started_and_taken_over_in_bad_weather(
         await manager.leave()
     store.close()
     assert all(weather.met[name] for name in ("outages", "lost", "gateway", "429", "slow")), weather.met
+    assert weather.met["outages"] >= (1 if every[0] > 1 else 3)
     objects = in_bucket(client_of(minio_server), bucket, "root")
+    claims = []
     for created in made:
-        check(objects, created.workflow_id, told=Told(SHAPE.oracle()))
+        begun = [each for there in workers for each in there.begun[created.workflow_id]]
+        claims.append(set(check(objects, created.workflow_id, told=Told(SHAPE.oracle(), begun)).claims))
+    assert claims[0::2] == [{1}] * (RUNS // 2), "no answer that was lost passes for another owner"
+    assert all(each <= {1, 2} for each in claims[1::2])
+    assert {1, 2} in claims, "some were taken over"

@@ -43,7 +43,8 @@ class Told:
     Attributes:
         value: the oracle's: the bytes of the run's value as they are stored, or their rendering as text; None where
             the run need not have succeeded.
-        begun: (epoch, step id) of each execution that was seen.
+        begun: (epoch, step id) of each execution that was seen; it is held against what was committed before that
+            epoch. Within one, the StepStarted records are.
     """
 
     value: bytes | str | None = None

@@ -34,7 +34,7 @@ def take(log: RunLog, claimant: Claimant) -> RunState:
     try:
         naming.check_named(log.store, created)
         live = WorkflowStatus.FAILED if state.ended else naming.LIVE
-        log.hint(state, live, replaces=WorkflowStatus)
+        log.hint(state, live, replaces=naming.BEFORE_A_CLAIM)
     except StoreUnavailable as error:  # the claim stands: the run must be driven, its hints are only hints
         logger.warning("run %s: claimed, but its hints are not written: %s", created.run_uuid, error)
     return state

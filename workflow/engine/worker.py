@@ -218,7 +218,10 @@ def _users_part(error: BaseException) -> Any:
 
 
 def _pickled(error: BaseException, blobs: Blobs, folder: str, task: StepTask) -> Value:
-    """The exception as it can be carried: itself, or a RuntimeError with its text where it cannot be pickled back."""
+    """The exception as it can be carried: itself, or a RuntimeError with its text.
+
+    That is where it cannot be pickled back, or the store refuses what is too large for a record.
+    """
     packer = Packer(blobs, folder, f"exception of step {task.step_id!r}")
     try:
         data = packer.dumps(error)
@@ -227,6 +230,7 @@ def _pickled(error: BaseException, blobs: Blobs, folder: str, task: StepTask) ->
             raise Invalid("it comes back as another type")
         if not isinstance(error, Exception):
             raise Invalid("it would end or cancel whoever reads it")
+        return blobs.keep(data)
     except Invalid as why:
-        data = packer.dumps(RuntimeError(f"{type(error).__qualname__}: {_text_of(error)} (not carried itself: {why})"))
-    return blobs.keep(data)
+        text = _text_of(error)[: values.LONGEST_TEXT // 2]  # so short that it is no blob, whatever its letters are
+        return blobs.keep(packer.dumps(RuntimeError(f"{type(error).__qualname__}: {text} (not carried itself: {why})")))

@@ -11,6 +11,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from workflow.errors import Corrupt, Superseded
 from workflow.log import paths as keys
@@ -98,7 +99,10 @@ def gone(store: Store, created: Created) -> Tombstone | None:
     return Tombstone(created.workflow_id, created.n, WorkflowStatus.CANCELED, "Swept", behind.at, created.owner.uid)
 
 
-LIVE = WorkflowStatus.RUNNING
+LIVE: Final = WorkflowStatus.RUNNING
+BEFORE_A_CLAIM: Final = (LIVE, WorkflowStatus.FAILED)
+"""What the index may say of a run that can be claimed. No other entry is removed for a claim: a removal that comes late
+could take what is right by then."""
 
 
 def id_of(store: Store, part: str) -> str | None:

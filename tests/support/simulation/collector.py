@@ -26,14 +26,20 @@ class Collector:
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self._chance = Random(seed)
-        self._process = world.process("collector")
-        self._store, self._threads = world.reached_by(self._process)
         self._every = self._chance.choice((0.3, 2.0, 10.0))
         self._grace = self._chance.choice((0.0, 0.0, 3.0, 20.0))
 
     def begin(self) -> None:
         """Until the world ends."""
+        self._process = self._world.process("collector")
+        self._store, self._threads = self._world.reached_by(self._process)
         self._world.loop.spawn(self._process, self._live())
+
+    def die(self) -> None:
+        """In the middle perhaps; another begins."""
+        self._process.alive = False
+        self._world.note("collector", "killed")
+        self.begin()
 
     async def _live(self) -> None:
         while True:
@@ -49,22 +55,22 @@ class Collector:
 
     def _stop_soon(self) -> None:
         """SIGSTOP in a moment, and SIGCONT later: what it has read is old by then."""
-        loop, chance = self._world.loop, self._chance
+        loop, chance, process = self._world.loop, self._chance, self._process
 
         def stop() -> None:
-            self._process.stopped = True
+            process.stopped = True
             self._world.note("collector", "stopped")
             loop.call_later(chance.choice((1.0, 10.0, 40.0)) * chance.random(), go_on, context=context_of(None))
 
         def go_on() -> None:
             self._world.note("collector", "goes on")
-            loop.go_on(self._process)
+            loop.go_on(process)
 
         loop.call_later(chance.random(), stop, context=context_of(None))
 
     def _tell(self, collected: Collected) -> None:
         self._world.count("collections")
-        for what in ("runs", "forbidden", "requests", "bells", "owned", "managers", "index"):
+        for what in ("runs", "forbidden", "requests", "bells", "owned", "managers", "index", "unlisted"):
             for _ in range(getattr(collected, what)):
                 self._world.count(f"collected: {what}")
         for why in collected.left:

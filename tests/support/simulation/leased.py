@@ -150,8 +150,7 @@ class LeasedRunner(SimulatedRunner):
     async def _execute_one(self, task: StepTask) -> Finished:
         labour, chance = self._labour, self._labour.chance
         epoch, step = self._started[task.key]
-        labour.watch.begun(task.run.run_uuid, epoch, task.step_id, step.spec.parents)
-        labour.disk.count("tries")
+        labour.begun(task, epoch, step)
         while True:
             if chance.random() < 0.5:
                 await asyncio.sleep(chance.expovariate(1.0 / labour.mean))

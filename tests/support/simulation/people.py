@@ -36,16 +36,20 @@ class Wanted:
         value: the oracle's; None where it can only fail.
         asked: what others did to it: cancel, end, delete, goodbye.
         unsure: a request whose sender does not know whether it was sent.
-        done: its driver knows the end.
+        heals: tries of one of its steps that raise, over all epochs.
+        done: its driver is through.
+        told: the end, as its driver was told.
     """
 
     workflow_id: str
     graph: Graph
     uid: str = ""
     max_resumes: int = -1
+    heals: int = 0
     asked: set[str] = field(default_factory=set)
     unsure: bool = False
     done: bool = False
+    told: Ended | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -93,7 +97,7 @@ class Driver:
                 self._world.count("resumes of a FAILED run")
                 await self._claim(retry_failed=True)
                 continue
-            self._wanted.done = True
+            self._wanted.done, self._wanted.told = True, ended
             self._world.note(self._process.name, f"knows: {ended.status if ended is not None else 'deleted'}")
             return
 
@@ -182,15 +186,28 @@ class Outsider:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._process = world.process("outside")
-        self._store, self._threads = world.reached_by(self._process)
-        self.tasks: list[asyncio.Task[None]] = []
+        self.tasks: dict[asyncio.Task[None], Wanted] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = self._world.process("outside")
+        self._store, self._threads = self._world.reached_by(self._process)
+
+    def die(self) -> None:
+        """Whatever it was about is left as it is."""
+        self._process.alive = False
+        for task, wanted in self.tasks.items():
+            if not task.done():
+                self._world.count("outside: died over it")
+                wanted.unsure = True
+        self.tasks.clear()
+        self._begin()
 
     def act(self, wanted: Wanted, what: str) -> None:
         """Do something to a run: cancel, end, delete or goodbye."""
         self._world.note("outside", f"{what} {wanted.workflow_id}")
         self._world.count(f"outside: {what}")
-        self.tasks.append(self._world.loop.spawn(self._process, getattr(self, f"_{what}")(wanted)))
+        self.tasks[self._world.loop.spawn(self._process, getattr(self, f"_{what}")(wanted))] = wanted
 
     async def _cancel(self, wanted: Wanted) -> None:
         wanted.asked.add("cancel")

@@ -35,6 +35,7 @@ class Behaviour:
         tail: how often it returns just one step like itself before it returns a value.
         depth: dynamic steps around it.
         waits: the DAG that it returns may hold sleeps and events.
+        passes: the DAG that it returns may hold steps whose values are not stored.
     """
 
     fails: int = 0
@@ -45,12 +46,14 @@ class Behaviour:
     tail: int = 0
     depth: int = 0
     waits: bool = False
+    passes: bool = False
 
     def encoded(self) -> Value:
         """As the arguments of a step."""
         told = asdict(self)
-        if not self.waits:
-            del told["waits"]  # seeds without waits keep their bytes
+        for kind in ("waits", "passes"):
+            if not told[kind]:
+                del told[kind]  # seeds without them keep their bytes
         data = json.dumps(told).encode()
         return Value(inline=data, size=len(data))
 
@@ -61,7 +64,9 @@ class Behaviour:
             after = Behaviour(tail=self.tail - 1, size=self.size, depth=self.depth + 1)
             return Graph((_spec(child, (), after, StepOptions()),), child)
         if self.expands:
-            return dag(Random(self.expands), step_id, self.depth + 1, bad=self.bad, waits=self.waits)
+            return dag(
+                Random(self.expands), step_id, self.depth + 1, bad=self.bad, waits=self.waits, passes=self.passes
+            )
         return None
 
 
@@ -71,7 +76,14 @@ def behaviour_of(args: bytes) -> Behaviour:
 
 
 def dag(
-    chance: Random, parent: str = "", depth: int = 0, *, bad: bool = False, heals: int = 0, waits: bool = False
+    chance: Random,
+    parent: str = "",
+    depth: int = 0,
+    *,
+    bad: bool = False,
+    heals: int = 0,
+    waits: bool = False,
+    passes: bool = False,
 ) -> Graph:
     """A DAG, all of whose steps lead to the last.
 
@@ -82,6 +94,7 @@ def dag(
         bad: one of its steps raises for ever, and nothing in it catches that.
         heals: one of its steps raises that often, whatever is tried.
         waits: it may hold sleeps and events.
+        passes: it may hold steps whose values are not stored.
     """
     size = chance.randint(1, (14 if waits else 7) if not depth else 4)
     step_ids = ids.place(parent, [chance.choice("ab") for _ in range(size)])
@@ -98,7 +111,11 @@ def dag(
         else:
             does, options = _draw(chance, depth)
         spec = _spec(step_id, tuple(sorted(parents)), does, options)
-        steps.append(_waiting(chance, spec, does) if waits and index != culprit else spec)
+        if waits and index != culprit:
+            spec = _waiting(chance, spec, does)
+        if passes and spec.kind is StepKind.TASK:
+            spec = _passing(chance, spec)
+        steps.append(spec)
     return Graph(tuple(steps), step_ids[-1])
 
 
@@ -138,6 +155,15 @@ def _waiting(chance: Random, spec: StepSpec, does: Behaviour) -> StepSpec:
     if kind < 0.5 and not does.tail:
         return replace(spec, kind=StepKind.EVENT)
     return replace(spec, options=replace(spec.options, allow_inplace=kind > 0.8))
+
+
+def _passing(chance: Random, spec: StepSpec) -> StepSpec:
+    """The step, or one like it whose value is not stored."""
+    assert spec.args.inline is not None
+    does = behaviour_of(spec.args.inline)
+    if does.expands:
+        spec = replace(spec, args=replace(does, passes=True).encoded())
+    return replace(spec, options=replace(spec.options, checkpoint=chance.choice((None, False))))
 
 
 @dataclass(frozen=True)

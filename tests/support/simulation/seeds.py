@@ -13,8 +13,9 @@ import gc
 import logging
 import sys
 import time
+import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -36,6 +37,11 @@ found."""
 
 COLLECTED_FROM = 2_000_000
 """Seeds from here on also have a collector, for the same reason."""
+
+PASSING_FROM = 3_000_000
+"""Seeds from here on also have steps without a checkpoint, and outsiders and collectors that die."""
+
+KINDS = (0, WHOLE_FROM, COLLECTED_FROM, PASSING_FROM)
 
 QUIET_SECONDS = 60.0
 """Behind the last end, after which nothing that was only for the way may be left in the store."""
@@ -73,7 +79,9 @@ def simulate(seed: int) -> Report:
                 problems = world.loop.run(_life(world, seed), deadline=5_000.0)
         except Stuck as stuck:
             problems = [f"stuck: {stuck}"]
-        problems = world.watch.broken[:3] + problems
+        except Exception:  # noqa: BLE001 - whatever it was, it is told with the trace that led to it
+            problems = [f"broke off: {traceback.format_exc()}"]
+        problems = world.watch.broken[:3] + problems + world.loop.complaints
         counts = {**world.disk.counts, **world.watch.counts, "callbacks": world.loop.calls}
         return Report(seed, problems, world.traced(), world.fingerprint(), counts)
 
@@ -132,15 +140,17 @@ async def _life(world: World, seed: int) -> list[str]:
     for name in ("east", "west", "south")[: chance.choice((2, 2, 3))]:
         world.add_cluster(name)
     wanted = [
-        _draw_run(chance, f"w{number}", bool(world.slots))
+        _draw_run(chance, f"w{number}", bool(world.slots), seed >= PASSING_FROM)
         for number in range(chance.choice((1, 2, 4) if world.slots else (1, 1, 2)))
     ]
     for each in wanted:
         Driver(world, each).begin()
+    outsider, mortals = Outsider(world), []
     if seed >= COLLECTED_FROM:
-        Collector(world, seed + 4).begin()
-    outsider = Outsider(world)
-    await _storm(world, wanted, outsider)
+        collector = Collector(world, seed + 4)
+        collector.begin()
+        mortals = [collector.die, outsider.die] if seed >= PASSING_FROM else []
+    await _storm(world, wanted, outsider, mortals)
     world.calm()
     began = world.loop.time()
     while not all(each.done for each in wanted) or not all(task.done() for task in outsider.tasks):
@@ -166,16 +176,20 @@ def _draw_weather(world: World) -> None:
     world.labour.deaths = chance.choice((0.0, 0.0, 0.1, 0.4))
 
 
-def _draw_run(chance: Random, workflow_id: str, waits: bool) -> Wanted:
+def _draw_run(chance: Random, workflow_id: str, waits: bool, passes: bool) -> Wanted:
     kind = chance.random()
     heals = chance.randint(1, 2) if 0.06 <= kind < 0.14 else 0
-    graph = plans.dag(chance, bad=kind < 0.06, heals=heals, waits=waits)
+    graph = plans.dag(chance, bad=kind < 0.06, heals=heals, waits=waits, passes=passes)
     return Wanted(
-        workflow_id, graph, uid=chance.choice(("", "", "object-1")), max_resumes=chance.choice((-1, -1, -1, 0, 2))
+        workflow_id,
+        graph,
+        uid=chance.choice(("", "", "object-1")),
+        max_resumes=chance.choice((-1, -1, -1, 0, 2)),
+        heals=heals,
     )
 
 
-async def _storm(world: World, wanted: list[Wanted], outsider: Outsider) -> None:
+async def _storm(world: World, wanted: list[Wanted], outsider: Outsider, mortals: list[Callable[[], None]]) -> None:
     """Do things to everybody for a while."""
     chance = world.chance
     until = chance.choice((5.0, 20.0, 60.0))
@@ -186,12 +200,14 @@ async def _storm(world: World, wanted: list[Wanted], outsider: Outsider) -> None
         await asyncio.sleep(chance.expovariate(1.0 / every))
         if world.loop.time() > until:
             return
-        acts = troubles + rare
+        acts = troubles + rare + (["die"] if mortals else [])
         if not acts:
             continue
         act = chance.choice(acts)
         if act in rare:
             outsider.act(chance.choice(wanted), act)
+        elif act == "die":
+            chance.choice(mortals)()
         else:
             await _trouble(world, act)
 
@@ -238,7 +254,17 @@ def _problems(world: World, wanted: Wanted, objects: dict[str, bytes]) -> list[s
         checker.check(objects, wanted.workflow_id, told=checker.Told(wanted.value if succeeded else None, seen.begun))
     except AssertionError as error:
         return [f"{wanted.workflow_id}: {error}"]
-    return [problem for problem in [_unfounded(wanted, end)] if problem]
+    return [problem for problem in (_unfounded(wanted, end), _mistold(wanted, end)) if problem]
+
+
+def _mistold(wanted: Wanted, end: dict[str, Any]) -> str:
+    """What its driver was told that the log does not say, or empty."""
+    told = wanted.told
+    if told is None:
+        return ""
+    value = told.outcome.value.inline if told.outcome is not None else None
+    wrong = told.status != end["status"] or (value is not None and value != wanted.value)
+    return f"its driver was told {told}, the log says {end}" if wrong else ""
 
 
 def _unfounded(wanted: Wanted, end: dict[str, Any]) -> str:
@@ -250,7 +276,7 @@ def _unfounded(wanted: Wanted, end: dict[str, Any]) -> str:
         asked = {"Asked": "cancel", "Outside": "end", "Deleted": "delete"}.get(reason)
         return "" if asked in wanted.asked else f"CANCELED ({reason}), which nobody asked for"
     founded = {
-        "StepFailed": wanted.value is None or end["error"]["kind"] != "ValueError" or "heals" in str(wanted.graph),
+        "StepFailed": wanted.value is None or end["error"]["kind"] != "ValueError" or wanted.heals > 0,
         "ResumesUsedUp": wanted.max_resumes >= 0,
         "Outside": "end" in wanted.asked,
     }

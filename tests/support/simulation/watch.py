@@ -22,7 +22,7 @@ class Seen:
         done: the epoch that committed each step's execution, by a value or by an expansion.
         outcomes: steps that have one.
         gives: the output of a sub-DAG -> the dynamic step that gets its outcome.
-        begun: (epoch, step id) of all that was handed to a worker.
+        begun: (epoch, step id) of what was handed to a worker, but of those that took values which are not stored.
         end: the record that ended it, while it stands.
         taken: requests that are in its log.
         ends: how often it ended.
@@ -84,13 +84,15 @@ class Watch:
         folder, _, request = key.partition("/inbox/")
         return (self.runs.get(folder.partition("/runs/1-")[2]) if request else None), request
 
-    def begun(self, run_uuid: str, epoch: int, step_id: str, parents: tuple[str, ...]) -> None:
-        """A try was handed to a worker."""
+    def begun(self, run_uuid: str, epoch: int, step_id: str, parents: tuple[str, ...], *, lent: bool) -> None:
+        """A try was handed to a worker; values may have been lent to it, which no record tells of by then."""
         run = self.runs.setdefault(run_uuid, Seen())
-        run.begun.append((epoch, step_id))
         done = run.done.get(step_id)
         if done is not None and done <= epoch:
             self.broken.append(f"I3: {step_id!r} of {run_uuid} began in epoch {epoch}, but epoch {done} committed it")
+        if lent:
+            return
+        run.begun.append((epoch, step_id))
         for parent in parents:
             if parent not in run.outcomes:
                 self.broken.append(f"I4: {step_id!r} of {run_uuid} began before the outcome of {parent!r} was stored")

@@ -11,7 +11,7 @@ from tests.support.simulation.disk import Disk, Reached, SimulatedThreads
 from tests.support.simulation.loop import Process, context_of
 from tests.support.simulation.plans import ALWAYS, Seen, behaviour_of, error_of, value_of
 from tests.support.simulation.watch import Watch
-from workflow.engine.messages import Expanded, Raised, Returned, StepResult, StepTask, TaskKey
+from workflow.engine.messages import Expanded, Held, Missing, Passed, Raised, Returned, StepResult, StepTask, TaskKey
 from workflow.engine.run_loop import RunLoop
 from workflow.errors import StoreUnavailable
 from workflow.log.blobs import Blobs
@@ -21,6 +21,8 @@ from workflow.model.run_view import ErrorInfo
 from workflow.model.state import StepState
 
 MOST_DEATHS = 3
+LOSSES = 0.1
+"""Share of the tries that find a value gone that was lent to them."""
 
 
 @dataclass
@@ -39,6 +41,11 @@ class Labour:
     mean: float
     deaths: float
     tries: dict[TaskKey, int]
+
+    def begun(self, task: StepTask, epoch: int, step: StepState) -> None:
+        """A try is handed to a worker."""
+        self.disk.count("tries")
+        self.watch.begun(task.run.run_uuid, epoch, task.step_id, step.spec.parents, lent=bool(task.held))
 
 
 class SimulatedRunner:
@@ -61,8 +68,7 @@ class SimulatedRunner:
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """See the port."""
         labour = self._labour
-        labour.watch.begun(task.run.run_uuid, run.state.epoch, task.step_id, step.spec.parents)
-        labour.disk.count("tries")
+        labour.begun(task, run.state.epoch, step)
         self._trying[task.key] = labour.disk.loop.spawn(
             self._workers,
             self._try(run, task, step.spec.kind, step.catcher is None and not step.spec.options.catch_exceptions),
@@ -101,7 +107,13 @@ class SimulatedRunner:
         blobs = Blobs(self._store, RunPaths(task.run.workflow_id, task.run.n, task.run.run_uuid))
         blobs.get(task.function)
         does = behaviour_of(_read(blobs, task.args))
-        inputs = [Seen(_read(blobs, each.value), each.caught, each.wraps) for each in task.parents]
+        if task.held and self._labour.chance.random() < LOSSES:
+            self._labour.disk.count("values lost")
+            return Missing(tuple(task.held)[:1], 0.0, 0.0)
+        inputs = [
+            Seen(_read(blobs, _lent(task, each.held) if each.held else each.value), each.caught, each.wraps)
+            for each in task.parents
+        ]
         self._labour.tries[task.key] = tries = self._labour.tries.get(task.key, 0) + 1
         if does.fails == ALWAYS or task.number <= does.fails or tries <= does.heals:
             return raised(task.step_id, "ValueError")
@@ -109,7 +121,16 @@ class SimulatedRunner:
         if below is not None:
             inline, blob = blobs.keep_graph(below)
             return Expanded(below if inline is None else inline, blob, 0.0, 0.0)
-        return Returned(blobs.keep(value_of(task.step_id, inputs, does.size)), "", 0.0, 0.0)
+        data = value_of(task.step_id, inputs, does.size)
+        if not task.checkpoint:
+            return Passed(Held(Value(inline=data, size=len(data))), 0.0, 0.0)
+        return Returned(blobs.keep(data), "", 0.0, 0.0)
+
+
+def _lent(task: StepTask, maker: str) -> Value:
+    value = task.held[maker].value
+    assert value is not None, "all are small here"
+    return value
 
 
 def _read(blobs: Blobs, value: Value) -> bytes:

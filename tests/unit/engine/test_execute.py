@@ -12,7 +12,7 @@ import pytest
 from workflow.engine import listener_host, worker
 from workflow.engine.listener_host import ListenerHost
 from workflow.engine.messages import Raised, Returned, RunAddress, StepResult, StepTask
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreRefused, StoreUnavailable
 from workflow.log.blobs import INLINE
 from workflow.model.graph import Value
 from workflow.store.memory import MemoryStore
@@ -81,6 +81,19 @@ def test_an_error_that_cannot_be_stored_yet_is_none_either(store: FailingStore, 
     assert isinstance(result, Raised)
     assert result.value.blob
     assert calls == ["called"]
+
+
+def test_an_error_that_the_store_refuses_is_told_by_its_text(store: FailingStore, execute: Execute) -> None:
+    def function() -> None:
+        raise ValueError("ä" * 20_000, LARGE)
+
+    store.fail("create", key="/blobs/", error=StoreRefused("entity too large"), times=AWAY)
+    result = execute(function)
+    assert isinstance(result, Raised)
+    assert result.error.kind == "ValueError"
+    assert result.value.inline is not None
+    with pytest.raises(RuntimeError, match=r"ValueError: \('ä+ \(not carried itself: entity too large\)"):
+        raise pickle.loads(result.value.inline)
 
 
 @pytest.mark.parametrize(

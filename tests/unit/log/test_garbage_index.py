@@ -1,10 +1,15 @@
-"""What a collection makes of the index: each old entry says what its log says, and stays where that cannot be read."""
+"""What a collection makes of the index: each old entry says what its log says, and stays where that cannot be read.
+
+A run that has none gets one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support import runs
 from tests.support.managers import Clock
@@ -12,6 +17,7 @@ from workflow.garbage import DAY, Collected, collect
 from workflow.log import naming
 from workflow.log import paths as keys
 from workflow.log.blobs import Blobs
+from workflow.log.indexing import Listed
 from workflow.log.naming import Named
 from workflow.log.paths import RunPaths
 from workflow.log.run_log import RunLog
@@ -109,6 +115,9 @@ CASES: dict[str, tuple[Callable[[Store], object], str, str]] = {
         "RUNNING SUCCESSFUL",
         "RUNNING",
     ),
+    "live, and its entry was taken by a call that came late": (lambda store: make(store, LIVE), "", "RUNNING"),
+    "failed, and its entry was taken": (lambda store: make(store, BROKE), "", "FAILED"),
+    "deleted, and half of it is left": (lambda store: (make(store, DONE), name(store, "Deleted", n=2)), "", ""),
     "ended before it began": (lambda store: name(store, "BadInput", S.FAILED), "RUNNING", "FAILED"),
 }
 
@@ -126,6 +135,26 @@ def test_an_old_entry_says_what_the_log_says(
     assert collect(store).index == len(wrong)
     assert told(store) == set(behind.split())
     assert collect(store) == Collected()
+
+
+def test_runs_without_an_entry_are_counted(store: Remembering) -> None:
+    for workflow_id in ("a", "b", "c"):
+        make(store, DONE, workflow_id=workflow_id)
+    naming.index(store, "b", S.SUCCESSFUL, replaces=())
+    assert collect(store, grace=0) == Collected(unlisted=2)
+    assert list(naming.indexed(store, S.SUCCESSFUL)) == ["a", "b", "c"]
+
+
+PARTS = st.text("ab-.%0", min_size=1, max_size=4)
+
+
+@given(parts=st.sets(PARTS), entries=st.lists(st.sets(PARTS), min_size=1, max_size=3))
+def test_what_has_no_entry_is_found_in_one_pass_in_the_order_of_the_store(
+    parts: set[str], entries: list[set[str]]
+) -> None:
+    listed = Listed([iter(sorted(each)) for each in entries])
+    in_order = sorted(parts, key=lambda part: f"{part}/")
+    assert [part for part in in_order if part in listed] == [part for part in in_order if part in set().union(*entries)]
 
 
 def test_an_entry_is_replaced_before_it_goes(store: Remembering) -> None:
