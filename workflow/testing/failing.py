@@ -1,7 +1,7 @@
-"""A store that fails when it is told to.
+"""A store that fails when it is told to, or lets somebody else in.
 
 Tests wrap any store with it to see what their code does in an outage, above all where a write went through and only its
-answer was lost.
+answer was lost; and what it does where others write between two of its calls.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ class _Fault:
     error: Exception
 
 
+@dataclass(slots=True)
+class _Visit:
+    method: str
+    key: str
+    act: Callable[[], object]
+
+
 class FailingStore:
     """Hands every call on, except where a fault was set for it.
 
@@ -37,6 +44,7 @@ class FailingStore:
         self._inner = inner
         self._lock = threading.Lock()
         self._faults: list[_Fault] = []
+        self._visits: list[_Visit] = []
 
     def fail(
         self, method: str, *, key: str = "", times: int = 1, after: bool = False, error: Exception | None = None
@@ -53,6 +61,17 @@ class FailingStore:
         raised = error or StoreUnavailable(f"{method} was told to fail", key=key)
         with self._lock:
             self._faults.append(_Fault(method, key, times, after, raised))
+
+    def behind(self, method: str, key: str, act: Callable[[], object]) -> None:
+        """Do something right behind the next call of one method, before its caller goes on.
+
+        Args:
+            method: as for `fail`; a list counts once it has given all.
+            key: only a call whose key (for `list`: prefix) holds this text.
+            act: what others do, on the store behind this one.
+        """
+        with self._lock:
+            self._visits.append(_Visit(method, key, act))
 
     @property
     def url(self) -> str:
@@ -84,6 +103,7 @@ class FailingStore:
             yield info
             if fault:
                 raise fault.error
+        self._let_in("list", prefix)
 
     def delete(self, key: str) -> None:
         """See the port."""
@@ -100,10 +120,20 @@ class FailingStore:
     def _call(self, method: str, key: str, call: Callable[[], T]) -> T:
         fault = self._due(method, key)
         if fault is None:
-            return call()
+            result = call()
+            self._let_in(method, key)
+            return result
         if fault.after:
             call()
         raise fault.error
+
+    def _let_in(self, method: str, key: str) -> None:
+        with self._lock:
+            visits = [each for each in self._visits if each.method == method and each.key in key][:1]
+            for each in visits:
+                self._visits.remove(each)
+        for each in visits:
+            each.act()
 
     def _due(self, method: str, key: str) -> _Fault | None:
         with self._lock:

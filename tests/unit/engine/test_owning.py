@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +12,22 @@ import pytest
 
 from tests.support import invariants
 from tests.support.fake_runner import raised, returned
-from tests.support.managers import FAST, SILENT, House, begun, never, soon
+from tests.support.managers import FAST, SILENT, House, begun, never, new_run, soon
 from tests.support.waiting import eventually
 from workflow import requests
 from workflow.engine import claims
-from workflow.engine.manager import ClaimRequest
+from workflow.engine.manager import ClaimRequest, Manager
 from workflow.engine.messages import StepResult
-from workflow.errors import InUse, StoreRefused, StoreUnavailable
+from workflow.errors import Fenced, InUse, StoreRefused, StoreUnavailable, Superseded
 from workflow.log import naming
+from workflow.log.claim import Claimant
+from workflow.log.naming import OwnedRun
 from workflow.log.run_log import RunLog
-from workflow.model.records import Created
-from workflow.model.run_view import RunView
+from workflow.model.records import Created, StatusChanged, Tombstone
+from workflow.model.run_view import ErrorInfo, Owner, RunView
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
+from workflow.testing.failing import FailingStore
 
 QUIET = replace(FAST, heartbeat=60.0, bell=60.0, fence=60.0)
 """What comes at intervals stays out of it."""
@@ -54,6 +58,12 @@ def one_after_another(*results: StepResult | None) -> Any:
     """A script: what each try comes to, whatever the step."""
     left = list(results)
     return lambda task: left.pop(0)
+
+
+def delete(house: House) -> None:
+    """The run, by somebody who does not ask whether its owner lives."""
+    naming.write_name(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+    requests.remove_below(house.inner, "w", "workflows/w/runs/1-")
 
 
 async def stored(house: House, segments: int) -> None:
@@ -190,6 +200,51 @@ async def test_no_hint_of_an_end_is_left_of_a_run_that_was_deleted_meanwhile(hou
     assert house.keys("index/SUCCESSFUL") == []
 
 
+async def test_nobody_says_goodbye_for_a_run_that_was_deleted(house: House) -> None:
+    async with house.manager(script=never, pace=QUIET) as (manager, _):
+        created = await begun(house, manager, "a")
+        await stored(house, 1)
+        late = log_of(house, created)
+        delete(house)
+        before = house.keys("workflows/")
+        with pytest.raises(Superseded, match="was deleted or replaced"):
+            claims.say_goodbye(late, manager.me, 1.0, "Bug")
+        assert house.keys("workflows/") == before
+
+
+async def test_a_claimant_that_comes_late_leaves_the_run_in_the_index(house: House) -> None:
+    async with house.manager(script=lambda task: raised("a"), pace=QUIET) as (manager, _):
+        created = await begun(house, manager, "a")
+        await eventually(lambda: manager.live == 0)
+
+    def another_fails_too() -> None:
+        log = log_of(house, created)
+        state = log.replay()
+        error = ErrorInfo("ValueError", "boom")
+        log.append(state.seq + 1, [StatusChanged(WorkflowStatus.FAILED, state.epoch, 1.0, "StepFailed", error)])
+        naming.index(house.inner, "w", WorkflowStatus.FAILED, replaces=(WorkflowStatus.RUNNING,))
+
+    house.store.behind("create", "index/RUNNING/w", another_fails_too)
+    named = log_of(house, created).created
+    claims.take(RunLog(house.store, named), Claimant(Owner("m2", "i1", "late"), 1.0, retry_failed=True))
+    assert house.keys("index/") == ["index/RUNNING/w"], "which nobody believes without a look at the log"
+
+
+async def test_a_run_that_is_deleted_while_its_last_owner_lets_go_of_it_is_let_go_of(house: House) -> None:
+    store = house.store
+    async with house.manager(script=never, pace=QUIET) as (manager, runner):
+        created = await begun(house, manager, "a")
+        await stored(house, 1)
+        house.store = FailingStore(house.inner)
+        async with house.manager("m2", script=never, pace=QUIET) as (second, _):
+            await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
+            store.behind("list", "/names/", lambda: delete(house))
+            runner.of("a").answer(returned())
+            with pytest.raises((Fenced, Superseded)):
+                await soon(manager.wait(house.address(created)))
+            await eventually(lambda: not house.keys("owned/m1/"))
+
+
 # --- a run that is given up ---
 
 
@@ -256,6 +311,38 @@ async def test_a_store_that_refuses_a_snapshot_ends_no_run(house: House, monkeyp
         created = await begun(house, manager, "a b:a c:b d:c")
         assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
         assert runner.started == ["a", "b", "c", "d"]
+
+
+# --- keys that say whose run it may be ---
+
+
+async def test_a_key_that_could_not_be_removed_is_removed_later(house: House) -> None:
+    async with house.manager(pace=QUIET) as (manager, _):
+        created = await begun(house, manager, "a")
+        await eventually(lambda: not house.keys("owned/"))
+    naming.note_owned(house.inner, "m1", OwnedRun("w", 1, created.run_uuid))  # it died behind the end
+    house.store.fail("delete", key="owned/", times=3)
+    async with house.manager(incarnation="i2"):
+        await eventually(lambda: not house.keys("owned/"))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda manager: manager.start(new_run("a", workflow_id="other")),
+        lambda manager: manager.claim(ClaimRequest("w", 1, take_over=True)),
+    ],
+    ids=["start", "claim"],
+)
+async def test_a_key_that_was_written_although_no_answer_came_is_found_again(
+    house: House, act: Callable[[Manager], Awaitable[object]]
+) -> None:
+    async with house.manager(script=never) as (manager, _), house.manager("m2") as (second, _):
+        await begun(house, manager, "a")
+        house.store.fail("create", key="owned/m2/", after=True)
+        with pytest.raises(StoreUnavailable):
+            await soon(act(second))
+        await eventually(lambda: not house.keys("owned/m2/"))
 
 
 # --- whose run it is ---

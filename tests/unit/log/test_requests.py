@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.support import invariants, runs
 from tests.support.managers import Clock
 from workflow import requests
-from workflow.errors import InUse, Superseded, WorkflowConflict
+from workflow.errors import InUse, StoreUnavailable, Superseded, WorkflowConflict
 from workflow.log import naming
 from workflow.log import paths as keys
 from workflow.log.run_log import RunLog
@@ -17,6 +19,7 @@ from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.reading import read_run, status_of
 from workflow.requests import Actor
 from workflow.store.memory import MemoryStore
+from workflow.testing.failing import FailingStore
 
 S = WorkflowStatus
 PERSON = Actor("", 0, "me")
@@ -133,6 +136,18 @@ def test_nobody_says_goodbye_for_a_run_that_is_not_there(store: MemoryStore) -> 
         requests.say_goodbye(store, "w", n=1, actor=PERSON, reason="Suspended")
 
 
+@pytest.mark.parametrize("act", [end, lambda store: requests.say_goodbye(store, "w", n=1, actor=PERSON, reason="Bye")])
+def test_nothing_is_written_into_a_run_that_was_deleted(
+    store: MemoryStore, act: Callable[[MemoryStore], object]
+) -> None:
+    make(store, [runs.started("a")], alive=False)
+    requests.delete_run(store, "w", n=1, actor=PERSON)
+    before = all_keys(store)
+    with pytest.raises(Superseded, match="was deleted or replaced"):
+        act(store)
+    assert all_keys(store) == before
+
+
 # --- delete ---
 
 
@@ -211,6 +226,20 @@ def test_a_cancel_waits_in_the_inbox_and_rings_the_bell(store: MemoryStore) -> N
     requests.withdraw(store, log.paths, request)
     assert log.inbox() == []
     assert not list(store.list("doorbell/"))
+
+
+def test_a_request_is_found_as_long_as_its_bell_is_there(store: MemoryStore) -> None:
+    log = make(store)
+    view = read_run(store, "w")
+    assert view is not None
+    request = requests.ask_cancel(store, view, uid="", reason="Asked")
+    failing = FailingStore(store)
+    failing.fail("delete", key="doorbell/")
+    with pytest.raises(StoreUnavailable):
+        requests.withdraw(failing, log.paths, request)
+    assert log.paths.request(request) in all_keys(store)
+    requests.withdraw(failing, log.paths, request)
+    assert not [key for key in all_keys(store) if "doorbell/" in key or "/inbox/" in key]
 
 
 def test_a_cancel_of_a_run_that_ended_meanwhile_leaves_nothing(store: MemoryStore) -> None:

@@ -8,11 +8,13 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import committed, expanded, started
-from workflow.errors import Corrupt, StoreUnavailable
+from workflow.errors import Corrupt, StoreUnavailable, Superseded
 from workflow.log import naming
 from workflow.log.blobs import INLINE
 from workflow.log.run_log import RunLog
 from workflow.model import snapshot
+from workflow.model.records import Tombstone
+from workflow.model.status import WorkflowStatus
 from workflow.reading import Follower
 from workflow.store.memory import MemoryStore
 from workflow.testing.failing import FailingStore
@@ -44,6 +46,21 @@ def test_replay_reads_the_newest_snapshot_and_the_tail(log: RunLog) -> None:
         log.store.overwrite(log.paths.segment(seq), b"not read")
     log.store.overwrite(log.paths.snapshot(1), b"not read")
     assert runs.picture(log.replay()) == whole
+
+
+def test_who_reads_a_run_while_it_is_deleted_learns_that(log: RunLog) -> None:
+    log.append(1, [committed("a")])
+    log.write_snapshot(1, snapshot.compact(log.replay()))
+    reading = RunLog(FailingStore(log.store), log.created)
+    assert isinstance(reading.store, FailingStore)
+
+    def delete() -> None:
+        naming.write_name(log.store, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+        log.store.delete(log.paths.snapshot(1))
+
+    reading.store.behind("list", log.paths.snapshots, delete)
+    with pytest.raises(Superseded, match="was deleted or replaced"):
+        reading.replay()
 
 
 @pytest.mark.parametrize("what", ["segment", "snapshot"])
