@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflow.errors import Superseded, WorkflowConflict
+from workflow.errors import Corrupt, Superseded, WorkflowConflict
 from workflow.log import naming
 from workflow.log import paths as keys
 from workflow.log.blobs import Blobs
@@ -220,10 +220,20 @@ def _end_deleted(store: Store, named: Created, actor: Actor) -> None:
 def stage_code(store: Store, workflow_id: str, n: int, run_uuid: str, data: bytes) -> str:
     """Keep the user's code with the run that is about to be made, so that each resume uses this very copy.
 
+    A copy that is damaged gives way to this one.
+
     Returns:
         Its sha256.
     """
-    return Blobs(store, RunPaths(workflow_id, n, run_uuid)).put(data)
+    paths = RunPaths(workflow_id, n, run_uuid)
+    blobs = Blobs(store, paths)
+    name = blobs.put(data)
+    try:
+        blobs.get(name)
+    except Corrupt:
+        store.delete(paths.blob(name))
+        blobs.put(data)
+    return name
 
 
 def read_code(store: Store, workflow_id: str, n: int, run_uuid: str, sha256: str) -> bytes:

@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -15,23 +16,28 @@ import pytest
 from tests.faults.lives import KILLED, At, Story
 from tests.support.fake_runner import FakeRunner
 from tests.support.stored import TRAILER
-from workflow.engine import worker
+from workflow import requests
+from workflow.engine import refs, worker
+from workflow.engine.delivery import failure_of, value_of
 from workflow.engine.manager import ClaimRequest, Manager
-from workflow.engine.messages import Raised, Returned, RunAddress, StepTask
-from workflow.errors import Corrupt
+from workflow.engine.messages import Ended, Raised, Returned, RunAddress, StepTask
+from workflow.errors import Corrupt, StepFailed
 from workflow.log import naming, values
 from workflow.log.blobs import Blobs
 from workflow.log.paths import RunPaths
+from workflow.log.pickled import BESIDE, Pickled
 from workflow.log.points import AFTER_SNAPSHOT
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Value
 from workflow.model.records import Created
-from workflow.model.run_view import Owner
+from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import Outcome
+from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.store.folder import FolderStore
 
-FOLDER = "workflows/w/runs/1-run-1"
+RUN = RunPaths("w", 1, "run-1")
+FOLDER = RUN.folder
 
 
 def altered(place: Callable[[int], int]) -> Callable[[bytes], bytes]:
@@ -152,28 +158,51 @@ def greet(name: str, parent: str) -> str:
     return f"{name} {parent}"
 
 
-class _Parent:
-    """Stands in arguments for another step's outcome."""
+@dataclass(frozen=True)
+class _Outside:
+    """Stands in a value for what lies outside it: another step's outcome, or a Ray object."""
+
+    kind: str
+    name: str
 
 
 def _marked(obj: object) -> tuple[object, ...] | None:
-    return values.mark("parent", "0") if isinstance(obj, _Parent) else None
+    return values.mark(obj.kind, obj.name) if isinstance(obj, _Outside) else None
 
 
-@pytest.mark.parametrize("place", ["function", "arguments", "parent"])
-def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, unpickled: list[bytes]
-) -> None:
+class _Ref(str):
+    """What is made of a text where `ray.put` is asked, without Ray."""
+
+    def hex(self) -> str:
+        """See Ray's."""
+        return "0"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
+    """An empty one, which a worker and a driver in this process use; they know nothing of it yet."""
     store = FolderStore(str(tmp_path))
     monkeypatch.setattr(worker, "store_at", lambda url: store)
     monkeypatch.setattr(worker, "_functions", OrderedDict())
-    blobs = Blobs(store, RunPaths("w", 1, "run-1"))
+    monkeypatch.setattr(refs, "_blob_of", OrderedDict())
+    monkeypatch.setattr("ray.put", _Ref)
+    return store
+
+
+@pytest.mark.parametrize("place", ["function", "arguments", "object", "parent"])
+def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
+    store: FolderStore, tmp_path: Path, place: str, unpickled: list[bytes]
+) -> None:
+    blobs = Blobs(store, RUN)
     pickles = {
         "function": values.dumps(greet, _marked),
-        "arguments": values.dumps((("hello", _Parent()), {}), _marked),
+        "object": values.dumps("hello", _marked),
         "parent": values.dumps("world", _marked),
     }
     names = {each: blobs.put(data) for each, data in pickles.items()}
+    stand_ins = _Outside("object", names["object"]), _Outside("parent", "0")
+    pickles["arguments"] = values.dumps((stand_ins, {}), _marked)
+    names["arguments"] = blobs.put(pickles["arguments"])
     task = StepTask(
         run=RunAddress(str(tmp_path), "w", 1, "run-1"),
         step_id="s",
@@ -185,7 +214,7 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
         render=True,
         written_by="",
     )
-    key = f"{FOLDER}/blobs/{names[place]}"
+    key = RUN.blob(names[place])
     whole = (tmp_path / key).read_bytes()
     for name, damage in DAMAGE.items():
         (tmp_path / key).write_bytes(damage(whole))
@@ -202,3 +231,107 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
     result = worker.execute(task)
     assert isinstance(result, Returned)
     assert result.text == '"hello world"'
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user, or the operator for him, asks of a run.
+
+    Attributes:
+        blob: name of the one that is damaged.
+        read: what is called.
+        gives: what comes of it where nothing is damaged.
+        around: pickles that lead to the blob; each is read before it.
+    """
+
+    blob: str
+    read: Callable[[], object]
+    gives: object
+    around: tuple[bytes | Pickled, ...] = ()
+
+
+def ended_with(store: FolderStore, blob: str) -> Ended:
+    """A run that has a value."""
+    run = RunAddress(store.url, "w", 1, "run-1")
+    return Ended(run, WorkflowStatus.SUCCESSFUL, Outcome(Value(blob=blob, size=1)), None, None, "", "")
+
+
+def failed_with(store: FolderStore, blob: str) -> Ended:
+    """A run whose step raised."""
+    run, error = RunAddress(store.url, "w", 1, "run-1"), ErrorInfo("ValueError", "boom", step_id="s")
+    return Ended(run, WorkflowStatus.FAILED, None, error, Value(blob=blob, size=1), "", "")
+
+
+def a_value(store: FolderStore, content: str = "world") -> Asked:
+    """A driver asks for the run's value."""
+    blob = Blobs(store, RUN).put(values.dumps(content, _marked))
+    return Asked(blob, lambda: value_of(ended_with(store, blob)), content)
+
+
+def a_failure(store: FolderStore) -> Asked:
+    """A driver asks what the run failed with."""
+    blob = Blobs(store, RUN).put(values.dumps(ValueError("boom"), _marked))
+
+    def read() -> object:
+        raised = failure_of(failed_with(store, blob))
+        return repr(raised), type(raised.__cause__)
+
+    return Asked(blob, read, ("ValueError('boom')", StepFailed))
+
+
+def a_failure_that_is_raised(store: FolderStore) -> Asked:
+    """A driver asks for the value of a run that failed."""
+    blob = Blobs(store, RUN).put(values.dumps(ValueError("boom"), _marked))
+
+    def read() -> object:
+        with pytest.raises(ValueError, match="boom") as found:
+            value_of(failed_with(store, blob))
+        return repr(found.value)
+
+    return Asked(blob, read, "ValueError('boom')")
+
+
+def an_object(store: FolderStore, depth: int = 1) -> Asked:
+    """A driver asks for a value with a Ray object in it, or with one in that."""
+    blob = Blobs(store, RUN).put(values.dumps("world", _marked))
+    name, around = blob, []
+    for _ in range(depth):
+        around.append(values.dumps(_Outside("object", name), _marked))
+        name = Blobs(store, RUN).put(around[-1])
+    return Asked(blob, lambda: value_of(ended_with(store, name)), "world", tuple(reversed(around)))
+
+
+def the_code(store: FolderStore) -> Asked:
+    """The operator asks for the user's code."""
+    sha = requests.stage_code(store, "w", 1, "run-1", b"the user's zip")
+    return Asked(sha, lambda: requests.read_code(store, "w", 1, "run-1", sha), b"the user's zip")
+
+
+ASKED: dict[str, Callable[[FolderStore], Asked]] = {
+    "value": a_value,
+    "large value": lambda store: a_value(store, "world" * BESIDE),
+    "failure": a_failure,
+    "failure that is raised": a_failure_that_is_raised,
+    "object": an_object,
+    "object in an object": lambda store: an_object(store, depth=2),
+    "code": the_code,
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_whoever_asks_is_told_the_key_and_given_nothing_of_it(
+    store: FolderStore, tmp_path: Path, what: str, unpickled: list[bytes]
+) -> None:
+    asked = ASKED[what](store)
+    key = RUN.blob(asked.blob)
+    whole = (tmp_path / key).read_bytes()
+    for name, damage in DAMAGE.items():
+        (tmp_path / key).write_bytes(damage(whole))
+        with pytest.raises(Corrupt) as found:
+            asked.read()
+        assert key in str(found.value), name
+        assert found.value.fields["key"] == key, name
+        assert unpickled == list(asked.around), name
+        unpickled.clear()
+    (tmp_path / key).write_bytes(whole)
+    assert asked.read() == asked.gives

@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from tests.support import invariants, runs
+from tests.support.checker import Told
 from tests.support.managers import House, begun, soon
 from tests.support.waiting import eventually
+from workflow.engine import run_loop
 from workflow.engine.machine import Machine
 from workflow.engine.manager import Manager
+from workflow.log import segments
+from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.graph import Graph
 from workflow.model.records import Created
@@ -24,7 +28,11 @@ from workflow.model.status import WorkflowStatus
 HOUR = 3_600.0
 LONG = 60.0
 """Seconds; whatever waits longer is a sleep."""
-DAG = Graph((runs.sleeper("night", 24 * HOUR), *runs.graph("night morning:night").steps[1:]), "morning")
+NIGHT = runs.sleeper("night", 24 * HOUR)
+DAG = Graph((NIGHT, *runs.graph("night morning:night").steps[1:]), "morning")
+ALSO_EVENING = Graph((NIGHT, *runs.graph("night evening morning:night,evening").steps[1:]), "morning")
+"""As many records as steps while the sleep goes on, so that a snapshot is due."""
+ORACLE = b"morning"
 
 
 class Sky(asyncio.SelectorEventLoop):
@@ -90,25 +98,37 @@ CASES: dict[str, list[Act]] = {
 
 
 class Night:
-    """One run with a sleep, under managers that come and go."""
+    """One run with a sleep, under managers that come and go.
 
-    def __init__(self, sky: Sky) -> None:
+    Args:
+        dag: of the run.
+        from_snapshots: the next manager learns of the sleep from a snapshot, and from nothing else.
+    """
+
+    def __init__(self, sky: Sky, dag: Graph = DAG, *, from_snapshots: bool = False) -> None:
         self.sky = sky
+        self.dag = dag
+        self.from_snapshots = from_snapshots
         self.house = House(machine=Machine(clock=sky))
         self.lives = 0
 
     async def play(self, acts: list[Act]) -> None:
         async with AsyncExitStack() as stack:
             manager = await self._next(stack)
-            created = await begun(self.house, manager, DAG)
+            created = await begun(self.house, manager, self.dag)
             await eventually(lambda: self._written(r.TimerSet))
+            if self.from_snapshots:
+                await eventually(lambda: self._in_snapshot(created))
+                self._hide_segment_of_timer(created)
             for act in acts:
                 if isinstance(act, Dies):
+                    if self.from_snapshots:
+                        assert self._in_snapshot(created) == self._written(r.TimerSet)
                     await self.house.abandon(manager)
                     self.sky.passed += act.hours * HOUR
                     self.sky.set += act.jumps * HOUR
                     manager = await self._next(stack)
-                    await eventually(lambda: self.sky.alarms == self.lives or self._written(r.StepCommitted))
+                    await eventually(lambda: self.sky.alarms == self.lives or self._over())
                 elif isinstance(act, Jumps):
                     self.sky.set += act.hours * HOUR
                 else:
@@ -120,28 +140,52 @@ class Night:
     async def _ended(self, manager: Manager, created: Created) -> None:
         ended = await soon(manager.wait(self.house.address(created)))
         assert ended.status is WorkflowStatus.SUCCESSFUL
-        invariants.check(self.house.inner, "w")
+        invariants.check(self.house.inner, "w", told=Told(ORACLE))
 
     async def _next(self, stack: AsyncExitStack) -> Manager:
         self.lives += 1
         manager, _ = await stack.enter_async_context(self.house.manager(incarnation=f"i{self.lives}"))
         return manager
 
+    def _in_snapshot(self, created: Created) -> list[r.Record]:
+        """The timers in the newest snapshot."""
+        newest = max(self.house.keys(RunLog(self.house.inner, created).paths.snapshots), default="")
+        data = self.house.inner.get(newest) if newest else None
+        return [] if data is None else [each for each in segments.decode(newest, data) if isinstance(each, r.TimerSet)]
+
+    def _hide_segment_of_timer(self, created: Created) -> None:
+        """From now on managers cannot read it."""
+        (seq,) = {each.seq for each in invariants.log_of(self.house.inner, "w") if isinstance(each.record, r.TimerSet)}
+        self.house.store.fail("get", key=RunLog(self.house.inner, created).paths.segment(seq), times=1_000)
+
     def _written(self, kind: type[r.Record]) -> list[r.Record]:
         return [each.record for each in invariants.log_of(self.house.inner, "w") if isinstance(each.record, kind)]
 
+    def _over(self) -> list[r.StepCommitted]:
+        """The outcome of the sleep, once it has one."""
+        committed = [each for each in self._written(r.StepCommitted) if isinstance(each, r.StepCommitted)]
+        return [each for each in committed if each.step_id == "night"]
+
     def ended_at(self) -> float:
-        (slept,) = [each for each in self._written(r.StepCommitted) if getattr(each, "step_id", "") == "night"]
-        assert isinstance(slept, r.StepCommitted)
+        (slept,) = self._over()
         return slept.ended
+
+
+def sleep_through(night: Night, acts: list[Act]) -> None:
+    """The run sleeps through it all, and ends when the last act is over."""
+    try:
+        night.sky.run_until_complete(night.play(acts))
+    finally:
+        night.sky.close()
+    assert night.ended_at() == night.sky.now(), "by a clock that shows another hour after each act"
 
 
 @pytest.mark.parametrize("acts", CASES.values(), ids=CASES.keys())
 def test_a_day_is_slept_through_and_ends_on_time(acts: list[Act]) -> None:
-    sky = Sky()
-    night = Night(sky)
-    try:
-        sky.run_until_complete(night.play(acts))
-    finally:
-        sky.close()
-    assert night.ended_at() == sky.now(), "by a clock that shows another hour after each act"
+    sleep_through(Night(Sky()), acts)
+
+
+@pytest.mark.parametrize("name", [name for name, acts in CASES.items() if any(isinstance(act, Dies) for act in acts)])
+def test_a_snapshot_alone_tells_the_next_manager_of_the_sleep(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_loop, "SNAPSHOT_EVERY", 1)
+    sleep_through(Night(Sky(), ALSO_EVENING, from_snapshots=True), CASES[name])

@@ -29,6 +29,7 @@ NAMED_SEEDS = {
     1_002_198: "a run that ended in an earlier incarnation's hands leaves nothing of what was asked of it",
     1_001_905: "an entry that somebody dead took from the index late comes back with a collection",
     2_000_234: "a claimant that comes late leaves the run in the index",
+    3_000_208: "a start that is repeated behind a FAILED end executes nothing",
 }
 SEEDS = [first + number for first in KINDS for number in range(300 // len(KINDS))]
 AT_LEAST = {
@@ -36,7 +37,7 @@ AT_LEAST = {
     "workers died": 300, "workers died coming up": 100, "calls lost": 1_000, "answers lost": 1_000, "fences met": 30,
     "resumes of a FAILED run": 10, "ended CANCELED (Asked)": 10, "ended CANCELED (Deleted)": 3,
     "ended CANCELED (Outside)": 1, "collections": 1_000, "collected: runs": 5, "collected: forbidden": 5,
-    "values lost": 20, "StepPassed": 100, "StepVoided": 20, "outside: died over it": 1,
+    "values lost": 20, "StepPassed": 100, "StepVoided": 20, "outside: died over it": 1, "drivers died": 20,
 }  # fmt: skip
 """What must happen to all of the seeds together, at the least: what does not happen finds nothing."""
 

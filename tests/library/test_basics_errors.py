@@ -96,7 +96,7 @@ def test_resume_retries_the_failed_step_and_runs_no_committed_one(marks: Marks, 
 
 
 def test_an_asynchronous_run_raises_the_users_exception_too(marks: Marks) -> None:
-    with pytest.raises(Oops, match=r"FAILED: .*faulty raised .*Oops: oops 1") as caught:
+    with pytest.raises(Oops, match=r"faulty' of workflow .* failed: .*Oops: oops 1") as caught:
         ray.get(faulty.step(marks).run_async())
     assert caught.value.cause.code == 1  # type: ignore[attr-defined]  # Ray's wrapper is an Oops and holds it
 

@@ -114,6 +114,27 @@ def test_a_call_on_an_unknown_workflow_leaves_no_key(name: str, wid: str, store:
     assert not [key for key in keys() if wid in key]
 
 
+LARGE = 100_000
+
+
+@workflow.step
+def large(fails: bool) -> bytes:
+    if fails:
+        raise ValueError(b"x" * LARGE)
+    return b"x" * LARGE
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["value", "exception"])
+def test_who_gets_what_is_damaged_is_told_the_key(wid: str, store: Store, fails: bool) -> None:
+    reference = large.step(fails).run_async(wid)
+    ray.wait([reference])
+    (key,) = (info.key for info in store.list(f"workflows/{wid}/runs/") if "/blobs/" in info.key and info.size > LARGE)
+    store.overwrite(key, b"damaged")
+    for get in (lambda: ray.get(reference), lambda: workflow.get_output(wid)):
+        with pytest.raises(errors.Corrupt, match=key):
+            get()
+
+
 @pytest.mark.parametrize("call", [*CALLS.values(), lambda wid: divides.step().run(wid)], ids=[*CALLS, "run"])
 @pytest.mark.parametrize("bad", [7, b"w", ["w"]], ids=["number", "bytes", "list"])
 def test_an_id_that_is_no_text_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:

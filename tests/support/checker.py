@@ -233,7 +233,8 @@ class _Run:
         if step_id in self._visible or (step_id in self._expanded and not caught):
             raise Broken("I1", key, f"a second outcome of step {step_id!r}", record)
         self._open(key, record, "I1")
-        self._inputs(key, record)
+        if step_id not in self._expanded:  # else it took them when it expanded; lent ones may be gone since
+            self._inputs(key, record)
         self._value(key, record["value"], record)
         self._values[step_id] = record
         self.history.outcomes[step_id] = seq

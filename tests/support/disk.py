@@ -14,7 +14,7 @@ from workflow.store import folder
 CALLS = frozenset(
     {"open", "close", "fsync", "fstat", "link", "mkdir", "pread", "rename", "rmdir", "scandir", "unlink", "utime"}
 )
-FILES = frozenset({"writelines", "flush", "read"})
+FILES = frozenset({"writelines", "write", "flush", "read", "readinto"})
 
 Choice = Callable[[int, str], "int | None"]
 """Told the number of the call, from 1, and its name; the errno that it fails with, or None."""
@@ -28,11 +28,13 @@ class Disk:
 
     Attributes:
         calls: names of the calls so far.
+        failed: names of those that failed.
         choose: which calls fail; none at first.
     """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.failed: list[str] = []
         self.choose: Choice = lambda number, name: None
 
     def put_under_folder_stores(self, monkeypatch: pytest.MonkeyPatch) -> Disk:
@@ -45,7 +47,10 @@ class Disk:
         """The error that this call meets."""
         self.calls.append(name)
         number = self.choose(len(self.calls), name)
-        return None if number is None else OSError(number, os.strerror(number))
+        if number is None:
+            return None
+        self.failed.append(name)
+        return OSError(number, os.strerror(number))
 
     def __getattr__(self, name: str) -> Any:
         there = getattr(os, name)
@@ -63,6 +68,10 @@ class Disk:
         return call
 
     def _opened(self, file: Any, mode: str, **options: Any) -> _File:
+        if not isinstance(file, int):  # else it is open, and nothing of the system is asked
+            error = self.meet("open")
+            if error is not None:
+                raise error
         return _File(self, open(file, mode, **options))
 
 
@@ -80,6 +89,9 @@ class _File:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        failed = self._disk.meet("close")
+        if failed is not None and error is None:
+            raise failed
 
     def __getattr__(self, name: str) -> Any:
         there = getattr(self._file, name)

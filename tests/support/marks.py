@@ -1,13 +1,16 @@
-"""Marks that steps leave outside the library: a line in a file for each start, and gates that hold a step.
+"""Marks that steps leave outside the library: a line in a file for each start, gates that hold a step, and deaths.
 
-Used by steps in Ray's workers and by the tests that count. Knows nothing of workflows, so that it cannot share an error
-with what it checks.
+Used by steps in Ray's workers, by whatever else is to die there, and by the tests that count. Knows nothing of
+workflows, so that it cannot share an error with what it checks.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,3 +56,16 @@ class Marks:
     def wait_started(self, step: str, times: int = 1, timeout: float = 120.0) -> None:
         """Return once a step was started so often."""
         until(lambda: self.starts()[step] >= times, timeout)
+
+    def die_once(self, place: str, look: Callable[[], str]) -> None:
+        """SIGKILL for this process, if it is the first that comes to a place; what it saw there is kept."""
+        try:
+            with open(Path(self.folder) / f"died-{place}", "x") as file:
+                file.write(look())
+        except FileExistsError:
+            return
+        signal.pthread_kill(threading.get_ident(), signal.SIGKILL)  # this very thread goes no further
+
+    def died(self) -> dict[str, str]:
+        """What each process saw that died, by place."""
+        return {path.name.removeprefix("died-"): path.read_text() for path in Path(self.folder).glob("died-*")}

@@ -16,14 +16,13 @@ from typing import Any, TypeVar
 
 import ray
 
-from workflow.engine.delivery import Delivered, deliver_failure
+from workflow.engine.delivery import Delivered
 from workflow.engine.manager import ClaimRequest, Manager
 from workflow.engine.messages import Ended, Finished, RunAddress, StepTask, TaskKey
 from workflow.engine.ray_runner import RayRunner
 from workflow.engine.worker import store_at
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
-from workflow.model.status import WorkflowStatus
 
 T = TypeVar("T")
 
@@ -88,11 +87,8 @@ class ManagerActor:
 
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
     async def output(self, run: RunAddress) -> Delivered:
-        """A run's value, for `ray.get`; unpickled only where it arrives. Raises what the run failed with."""
-        ended = await self._pass(self._manager.see_through(run))
-        if ended.status is not WorkflowStatus.SUCCESSFUL:
-            raise deliver_failure(ended)
-        return Delivered(ended)
+        """A run's value, or what it failed with, for `ray.get`; unpickled only where it arrives."""
+        return Delivered(await self._pass(self._manager.see_through(run)))
 
     async def _pass(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

@@ -1,11 +1,15 @@
 """Turns the end of a run into the user's value or exception, where the user is: wherever `ray.get` runs.
 
-The manager never unpickles a value, so what it returns for `ray.get` is an envelope that opens itself on arrival.
+The manager never unpickles a value, so what it returns for `ray.get` is an envelope that opens itself on arrival. There
+Ray would replace whatever is raised by an error of its own; so nothing is raised there.
 """
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
+
+from ray.exceptions import RayTaskError
 
 from workflow.engine.messages import Ended
 from workflow.engine.refs import resolver
@@ -62,30 +66,23 @@ def failure_of(ended: Ended) -> BaseException:
 
 
 class Delivered:
-    """An envelope: pickled by the manager, it unpickles into the run's value."""
+    """An envelope: pickled by the manager, it unpickles into the run's value, or into what `ray.get` is to raise."""
 
     def __init__(self, ended: Ended) -> None:
         self._ended = ended
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return value_of, (self._ended,)
+        return _opened, (self._ended,)
 
 
-class _Failure(Exception):
-    """An envelope that unpickles into the exception a run failed with."""
+def _opened(ended: Ended) -> Any:
+    """The value; where there is none, or it cannot be had, what Ray takes for an error of the task.
 
-    def __init__(self, ended: Ended) -> None:
-        error = ended.error
-        why = ended.reason
-        if error is not None:
-            why = f"{error.step_id} raised {error.kind}: {error.message}\n{error.traceback}".rstrip()
-        super().__init__(f"workflow {ended.run.workflow_id!r} {ended.status}: {why}")  # what Ray shows
-        self._ended = ended
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return failure_of, (self._ended,)
-
-
-def deliver_failure(ended: Ended) -> Exception:
-    """What the manager raises, for `ray.get` to raise the user's exception."""
-    return _Failure(ended)
+    `ray.get`, and a task that is given the reference, raise that as it was raised here.
+    """
+    try:
+        return value_of(ended)
+    except Exception as error:  # noqa: BLE001 - raised where the user is
+        told = error.__cause__ if isinstance(error.__cause__, StepFailed) else error
+        text = "".join(traceback.format_exception_only(told))
+        return RayTaskError(ended.run.workflow_id, text, error, proctitle=f"workflow {ended.run.workflow_id}")

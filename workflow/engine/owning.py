@@ -112,7 +112,7 @@ class OwnedRuns:
             if isinstance(there, Tombstone) or there.run_uuid != created.run_uuid:
                 await self._forget(owned)
                 return there
-            if there == mine and created.run_uuid not in self.live and created.run_uuid not in self.ends:
+            if there is mine:  # made by this very call; what is equal was made before, and may have gone on since
                 log = RunLog(self._store, there, self._tools.points)
                 self._drive(log, await self._in_thread(log.begin))
         if created.run_uuid not in self.live:  # made before, perhaps by an earlier incarnation; the answer was lost

@@ -45,7 +45,9 @@ STORE_PAUSE = 2.0
 """Seconds before the store is asked again that did not answer."""
 
 FUNCTIONS_KEPT = 256
-TRACEBACK_LINES = 30
+TRACEBACK_LINES, LONGEST_LINE = 30, 1_000
+"""What is kept of a traceback, in lines and in characters of each: whatever is raised, its record stays small."""
+
 CALLERS = frozenset({__name__, "workflow.engine.listener_host", "workflow.event_listener"})
 """Modules through which a user's function is called: no user looks for an error there."""
 
@@ -197,7 +199,7 @@ def describe(error: BaseException, step_id: str = "") -> ErrorInfo:
     return ErrorInfo(
         kind=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
         message=_text_of(error),
-        traceback="\n".join(text[-TRACEBACK_LINES:]),
+        traceback="\n".join(line[:LONGEST_LINE] for line in text[-TRACEBACK_LINES:]),
         step_id=step_id,
     )
 

@@ -74,15 +74,23 @@ class Driver:
     def __init__(self, world: World, wanted: Wanted) -> None:
         self._world = world
         self._wanted = wanted
-        self._process = world.process(f"{wanted.workflow_id}.driver")
-        self._store, self._threads = world.reached_by(self._process)
-        self._address = RunAddress(self._store.url, wanted.workflow_id, 1, wanted.run_uuid)
+        self._address = RunAddress(world.disk.objects.url, wanted.workflow_id, 1, wanted.run_uuid)
         self._attempt = 1 if wanted.uid else 0
         self._cluster = world.chance.choice(world.clusters)
 
     def begin(self) -> None:
         """In a process of its own."""
+        self._process = self._world.process(f"{self._wanted.workflow_id}.driver")
+        self._store, self._threads = self._world.reached_by(self._process)
         self._world.loop.spawn(self._process, self._live())
+
+    def die(self) -> None:
+        """Whatever it was about; it is begun again."""
+        if not self._wanted.done:
+            self._world.count("drivers died")
+            self._world.note(self._process.name, "killed")
+            self._process.alive = False
+            self.begin()
 
     async def _live(self) -> None:
         await self._insist(lambda: self._blobs().put(FUNCTION))

@@ -39,7 +39,7 @@ COLLECTED_FROM = 2_000_000
 """Seeds from here on also have a collector, for the same reason."""
 
 PASSING_FROM = 3_000_000
-"""Seeds from here on also have steps without a checkpoint, and outsiders and collectors that die."""
+"""Seeds from here on also have steps without a checkpoint; and drivers, outsiders and the collector die."""
 
 KINDS = (0, WHOLE_FROM, COLLECTED_FROM, PASSING_FROM)
 
@@ -143,13 +143,14 @@ async def _life(world: World, seed: int) -> list[str]:
         _draw_run(chance, f"w{number}", bool(world.slots), seed >= PASSING_FROM)
         for number in range(chance.choice((1, 2, 4) if world.slots else (1, 1, 2)))
     ]
-    for each in wanted:
-        Driver(world, each).begin()
+    drivers = [Driver(world, each) for each in wanted]
+    for driver in drivers:
+        driver.begin()
     outsider, mortals = Outsider(world), []
     if seed >= COLLECTED_FROM:
         collector = Collector(world, seed + 4)
         collector.begin()
-        mortals = [collector.die, outsider.die] if seed >= PASSING_FROM else []
+        mortals = [collector.die, outsider.die, *(driver.die for driver in drivers)] if seed >= PASSING_FROM else []
     await _storm(world, wanted, outsider, mortals)
     world.calm()
     began = world.loop.time()

@@ -91,6 +91,7 @@ def test_an_error_that_the_store_refuses_is_told_by_its_text(store: FailingStore
     result = execute(function)
     assert isinstance(result, Raised)
     assert result.error.kind == "ValueError"
+    assert len(result.error.traceback) < INLINE, "it stands in a record"
     assert result.value.inline is not None
     with pytest.raises(RuntimeError, match=r"ValueError: \('ä+ \(not carried itself: entity too large\)"):
         raise pickle.loads(result.value.inline)

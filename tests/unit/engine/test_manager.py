@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from tests.support import invariants
-from tests.support.fake_runner import returned
+from tests.support.fake_runner import raised, returned
 from tests.support.managers import FAST, SILENT, House, begun, finish, never, new_run, soon
 from tests.support.waiting import eventually
 from workflow import requests
 from workflow.engine.manager import ClaimRequest
+from workflow.engine.messages import StepResult
 from workflow.errors import (
     Corrupt,
     InUse,
@@ -167,14 +168,20 @@ async def test_a_start_whose_answer_was_lost_goes_on_in_the_same_incarnation_too
         assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
-async def test_a_start_whose_answer_was_lost_until_the_run_had_ended_executes_nothing(house: House) -> None:
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("end", [returned(), raised("a")], ids=["succeeds", "fails"])
+async def test_a_start_whose_answer_was_lost_until_the_run_had_ended_executes_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch, end: StepResult, remembered: bool
+) -> None:
+    if not remembered:
+        monkeypatch.setattr("workflow.engine.owning.ENDS_REMEMBERED", 0)
     created = new_run("a")
-    async with house.manager(pace=RARE) as (manager, runner):
-        await finish(house, manager, created)
+    async with house.manager(script=lambda task: end, pace=RARE) as (manager, runner):
+        ended = await finish(house, manager, created)
         await eventually(lambda: not house.keys("owned/"))
         stored = house.keys()
         await soon(manager.start(created))
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+        assert (await soon(manager.wait(house.address(created)))).status is ended.status
         assert (runner.started, house.keys()) == (["a"], stored)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support import invariants, runs
 from tests.support.managers import Clock
 from workflow import requests
-from workflow.errors import InUse, StoreUnavailable, Superseded, WorkflowConflict
+from workflow.errors import Corrupt, InUse, StoreUnavailable, Superseded, WorkflowConflict
 from workflow.log import naming
 from workflow.log import paths as keys
 from workflow.log.run_log import RunLog
@@ -286,3 +286,14 @@ def test_the_rendering_of_a_result_is_read_through_dynamic_steps(store: MemorySt
 def test_kept_code_reads_back(store: MemoryStore) -> None:
     sha = requests.stage_code(store, "w", 1, "run-1", b"zip")
     assert requests.read_code(store, "w", 1, "run-1", sha) == b"zip"
+
+
+@pytest.mark.parametrize("size", [10, 2 << 20], ids=["small", "so large that it is asked for first"])
+def test_code_that_is_kept_again_takes_the_place_of_a_damaged_copy(store: MemoryStore, size: int) -> None:
+    code = b"x" * size
+    name = requests.stage_code(store, "w", 1, "uuid", code)
+    store.overwrite(keys.RunPaths("w", 1, "uuid").blob(name), code[:-1])
+    with pytest.raises(Corrupt, match=name):
+        requests.read_code(store, "w", 1, "uuid", name)
+    assert requests.stage_code(store, "w", 1, "uuid", code) == name
+    assert requests.read_code(store, "w", 1, "uuid", name) == code
