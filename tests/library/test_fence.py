@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support import invariants
+from tests.support.checker import Told
 from tests.support.drivers import driver
 from tests.support.marks import Marks
 from tests.support.stored import in_folder
@@ -13,10 +14,30 @@ from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.store import open_store
 
+EXPECTED = 4 * sum(sum(range(n * 20_000)) for n in (1, 2, 3)) + 6 + 1
+"""What pipeline.py comes to."""
+
+STEP_IDS = {
+    "load1": "__main__.load", "load2": "__main__.load_1", "load3": "__main__.load_2",
+    "share": "__main__.share",
+    "spread": "__main__.spread",
+    "work0": "__main__.spread/__main__.work", "work1": "__main__.spread/__main__.work_1",
+    "work2": "__main__.spread/__main__.work_2", "work3": "__main__.spread/__main__.work_3",
+    "join": "__main__.spread/__main__.join",
+    "last": "__main__.last",
+}  # fmt: skip
+"""By the names that its steps go by among the marks."""
+
 
 def runs_in(folder: Path) -> dict[str, bytes]:
     """All that a run is: names, logs, snapshots, blobs and inboxes, and the hints that list answers are read from."""
     return {key: data for key, data in in_folder(folder).items() if key.startswith(("workflows/", "index/"))}
+
+
+def logged(ray_folder: Path) -> list[str]:
+    """What the workers of a Ray logged, its managers among them; all of it, however little its driver shows."""
+    files = (ray_folder / "session_latest" / "logs").glob("worker-*.err")
+    return [line for file in files for line in file.read_text(errors="replace").splitlines()]
 
 
 def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path) -> None:
@@ -25,19 +46,26 @@ def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path) -> None:
         marks.wait_started("work3", timeout=180)
         until(lambda: len(invariants.committed(store, "w")) >= 7)
         old.freeze()
+        seen = len(marks.order())
+        ray_folder = Path(old.look_around()[0].cwd())
         marks.open("work")  # the frozen step ends as soon as it goes on, with an outcome nobody wants
         with driver("pipeline.py", str(folder), marks.folder, "w", "take-over") as new:
             assert "as expected" in new.printed("result")
             assert new.ended() == 0
         written = runs_in(folder)
+        assert not [line for line in logged(ray_folder) if "stops here" in line]
 
         old.thaw()
         assert "as expected" in old.printed("result")  # its driver follows the log of the new owner
         assert old.ended() == 0
+        says = until(lambda: [line for line in logged(ray_folder) if "stops here" in line])
         assert runs_in(folder) == written
     assert marks.starts()["join"] == marks.starts()["last"] == 1
     view = read_run(store, "w")
     assert view is not None
     assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 2)
     assert [info.key for info in store.list("index/")] == ["index/SUCCESSFUL/w"]
-    invariants.check(store, "w")
+    begun = [(1 if number < seen else 2, STEP_IDS[name]) for number, name in enumerate(marks.order())]
+    history = invariants.check(store, "w", told=Told(str(EXPECTED), begun))
+    assert len(says) == 1
+    assert f"segment {history.claims[2]} of run {view.run_uuid} was written by another owner" in says[0]

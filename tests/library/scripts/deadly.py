@@ -1,14 +1,11 @@
 """Steps whose values end the process that pickles or shows them, once each: deaths before and behind what is stored.
 
-deadly.py STORE MARKS WORKFLOW_ID (worker | driver)
+deadly.py STORE MARKS WORKFLOW_ID (worker | driver-while-storing | driver-before-asking)
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,17 +13,21 @@ from user import connect
 
 import workflow
 from tests.support.marks import Marks
+from workflow.engine import context
+from workflow.engine.client import Client, RunOptions
+from workflow.log.blobs import Blobs
+from workflow.model.graph import Graph
+from workflow.store import open_store
 
 LARGE = 200_000
+MIDDLING = 40_000
+"""Bytes of an argument that stands in its DAG; three of them make that DAG a blob."""
 
 
 def die_once(marks: Marks, where: str) -> None:
-    """SIGKILL for this process, if it is the first that comes here."""
-    try:
-        os.close(os.open(Path(marks.folder) / f"died-{where}", os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
+    """SIGKILL for this process, if it is the first that comes here; it notes which blobs lie in the store."""
+    store = open_store(context.store_url())
+    marks.die_once(where, lambda: "\n".join(info.key for info in store.list("workflows/") if "/blobs/" in info.key))
 
 
 class DiesWhenPickled:
@@ -47,30 +48,54 @@ class DiesWhenShown:
     def __init__(self, marks: Marks, total: int) -> None:
         self.marks = marks
         self.total = total
-        self.filling = b"x" * LARGE
+        self.filling = b"l" * LARGE
 
     def __str__(self) -> str:
         die_once(self.marks, "behind-a-blob")
         return f"total {self.total}"
 
 
+def die_behind_its_dag(marks: Marks) -> None:
+    """Have this worker die once it has stored a DAG: nothing of a user's is called between that and its answer."""
+    keep = Blobs.keep_graph
+
+    def keep_and_die(blobs: Blobs, graph: Graph) -> tuple[Graph | None, str]:
+        kept = keep(blobs, graph)
+        die_once(marks, "behind-a-dag")
+        return kept
+
+    Blobs.keep_graph = keep_and_die  # type: ignore[method-assign]
+
+
+def die_before_asking(marks: Marks, where: str) -> None:
+    """Have this driver die where all of its run is stored, and no manager knows of it."""
+    ask = Client._of_a_manager
+
+    def die_and_ask(client: Client, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
+        die_once(marks, where)
+        return ask(client, options, method, argument)
+
+    Client._of_a_manager = die_and_ask  # type: ignore[method-assign]
+
+
 @workflow.step(name="before")
 def before_a_blob(marks: Marks) -> Any:
     marks.started("before")
-    return [b"x" * LARGE, DiesWhenPickled(marks, "before-a-blob")]
+    return [b"b" * LARGE, DiesWhenPickled(marks, "before-a-blob")]
 
 
 @workflow.step(name="object")
 def behind_an_object(marks: Marks) -> Any:
     marks.started("object")
-    return [ray.put(b"x" * LARGE), DiesWhenPickled(marks, "behind-an-object")]
+    return [ray.put(b"o" * LARGE), DiesWhenPickled(marks, "behind-an-object")]
 
 
 @workflow.step(name="spread")
 def in_an_expansion(marks: Marks, *values: Any) -> Any:
     marks.started("spread")
+    die_behind_its_dag(marks)
     size = len(values[0][0]) + len(ray.get(values[1][0]))
-    parts = [part.options(name=f"part{n}").step(marks, n) for n in range(3)]
+    parts = [part.options(name=f"part{n}").step(marks, n, b"p" * MIDDLING) for n in range(3)]
     deadly = part.options(name="deadly").step(marks, size, DiesWhenPickled(marks, "in-an-expansion"))
     return total.step(marks, *parts, deadly)
 
@@ -98,9 +123,12 @@ def main(store: str, folder: str, workflow_id: str, whom: str) -> None:
     connect()
     workflow.init(store)
     marks = Marks(folder)
-    spread = in_an_expansion.step(marks, before_a_blob.step(marks), behind_an_object.step(marks))
-    filling = DiesWhenPickled(marks, "driver") if whom == "driver" else None
-    value = last.step(marks, spread, filling).run(workflow_id)
+    deadly = DiesWhenPickled(marks, whom) if whom == "driver-while-storing" else None
+    if whom == "driver-before-asking":
+        die_before_asking(marks, whom)
+    # The last step's arguments are stored first, and then those of the step before it.
+    spread = in_an_expansion.step(marks, before_a_blob.step(marks), behind_an_object.step(marks), deadly)
+    value = last.step(marks, spread, b"d" * LARGE).run(workflow_id)
     print("result", value.total, "as expected" if value.total == EXPECTED else "WRONG", flush=True)
 
 

@@ -212,22 +212,30 @@ async def test_nobody_says_goodbye_for_a_run_that_was_deleted(house: House) -> N
         assert house.keys("workflows/") == before
 
 
-async def test_a_claimant_that_comes_late_leaves_the_run_in_the_index(house: House) -> None:
+@pytest.mark.parametrize(
+    ("end", "left"),
+    [
+        (WorkflowStatus.FAILED, ["index/RUNNING/w"]),
+        (WorkflowStatus.CANCELED, ["index/CANCELED/w", "index/RUNNING/w"]),
+    ],
+)
+async def test_a_claimant_that_comes_late_leaves_the_run_in_the_index(
+    house: House, end: WorkflowStatus, left: list[str]
+) -> None:
     async with house.manager(script=lambda task: raised("a"), pace=QUIET) as (manager, _):
         created = await begun(house, manager, "a")
         await eventually(lambda: manager.live == 0)
 
-    def another_fails_too() -> None:
+    def another_ends_it() -> None:
         log = log_of(house, created)
         state = log.replay()
-        error = ErrorInfo("ValueError", "boom")
-        log.append(state.seq + 1, [StatusChanged(WorkflowStatus.FAILED, state.epoch, 1.0, "StepFailed", error)])
-        naming.index(house.inner, "w", WorkflowStatus.FAILED, replaces=(WorkflowStatus.RUNNING,))
+        log.append(state.seq + 1, [StatusChanged(end, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
+        naming.index(house.inner, "w", end, replaces=(WorkflowStatus.RUNNING,))
 
-    house.store.behind("create", "index/RUNNING/w", another_fails_too)
+    house.store.behind("create", "index/RUNNING/w", another_ends_it)
     named = log_of(house, created).created
     claims.take(RunLog(house.store, named), Claimant(Owner("m2", "i1", "late"), 1.0, retry_failed=True))
-    assert house.keys("index/") == ["index/RUNNING/w"], "which nobody believes without a look at the log"
+    assert house.keys("index/") == left, "nobody believes RUNNING without a look at the log"
 
 
 async def test_a_run_that_is_deleted_while_its_last_owner_lets_go_of_it_is_let_go_of(house: House) -> None:
