@@ -26,7 +26,7 @@ class Seen:
         end: the record that ended it, while it stands.
         taken: requests that are in its log.
         ends: how often it ended.
-        asked: request -> how often it had ended when that was made.
+        asked: request -> how often it had ended when that was made; -1 where it stood ended then.
         due: when a sleep may be over at the earliest.
     """
 
@@ -72,10 +72,10 @@ class Watch:
         """A key was made; remembers requests."""
         run, request = self._asked_of(key)
         if run is not None:
-            run.asked.setdefault(request, run.ends)
+            run.asked.setdefault(request, run.ends if run.end is None else -1)
 
     def deleted(self, key: str) -> None:
-        """A key was removed: of requests only those that took effect, or behind which their run ended."""
+        """A key was removed: of requests only those that took effect, or behind whose making their run stood ended."""
         run, request = self._asked_of(key)
         if run is not None and request not in run.taken and run.asked.get(request) == run.ends and run.end is None:
             self.broken.append(f"{key} was removed unanswered")
