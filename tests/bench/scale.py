@@ -143,6 +143,19 @@ def crowd(storage: str, shape: str) -> None:
     )
 
 
+def callers(storage: str) -> None:
+    """Many who wait for one run: what Ray itself holds in the manager for each call that is under way."""
+    end_manager(storage)
+    fan_out(100, "warm-callers")
+    begin.step(7, workflow.sleep(ASLEEP)).run_async("awaited")
+    pid = manager_pid()
+    before = memory(pid, "VmRSS")
+    reset_peak(pid)
+    assert ray.get([workflow.get_output_async("awaited") for _ in range(RUNS)]) == [7] * RUNS
+    held = (memory(pid, "VmHWM") - before) / RUNS / KIB
+    print(f"\n{RUNS} who wait for one run: {held:.1f} KiB each in the manager, which is Ray's own", flush=True)
+
+
 def count_requests(server: MinioServer, size: int) -> None:
     """What one large fan-out asks of the store."""
     fan_out(100, "warm-minio")
@@ -174,6 +187,7 @@ def main() -> None:
         say("many runs at once, on a folder")
         for shape in SHAPES:
             crowd(folder, shape)
+        callers(folder)
         end_manager(folder)
         say("requests, on MinIO")
         host = server.endpoint.removeprefix("http://")
