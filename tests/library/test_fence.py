@@ -8,25 +8,12 @@ from tests.support import invariants
 from tests.support.checker import Told
 from tests.support.drivers import driver
 from tests.support.marks import Marks
+from tests.support.pipeline import EXPECTED, STEP_IDS
 from tests.support.stored import in_folder
 from tests.support.waiting import until
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.store import open_store
-
-EXPECTED = 4 * sum(sum(range(n * 20_000)) for n in (1, 2, 3)) + 6 + 1
-"""What pipeline.py comes to."""
-
-STEP_IDS = {
-    "load1": "__main__.load", "load2": "__main__.load_1", "load3": "__main__.load_2",
-    "share": "__main__.share",
-    "spread": "__main__.spread",
-    "work0": "__main__.spread/__main__.work", "work1": "__main__.spread/__main__.work_1",
-    "work2": "__main__.spread/__main__.work_2", "work3": "__main__.spread/__main__.work_3",
-    "join": "__main__.spread/__main__.join",
-    "last": "__main__.last",
-}  # fmt: skip
-"""By the names that its steps go by among the marks."""
 
 
 def runs_in(folder: Path) -> dict[str, bytes]:

@@ -10,10 +10,11 @@ import pytest
 import ray
 
 import workflow
+from tests.support import manager_actors
 from tests.support.marks import Marks
 from tests.support.waiting import until
 from workflow.engine import actor, managers, worker
-from workflow.engine.actor import NAMESPACE, ManagerActor
+from workflow.engine.actor import ManagerActor
 from workflow.engine.manager import ClaimRequest
 from workflow.errors import StoreUnavailable, Unavailable
 from workflow.log.blobs import INLINE
@@ -60,9 +61,7 @@ class UnluckyManager(ManagerActor):
 
 
 def make(store: Store, name: str, kind: type[ManagerActor] = ImpatientManager) -> Any:
-    remote = ray.remote(num_cpus=0, concurrency_groups=managers.GROUPS)(kind)
-    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
-    return remote.options(**options).remote(store.url, uuid.uuid4().hex, name)
+    return manager_actors.make(kind, store.url, name, max_restarts=-1)
 
 
 def test_an_idle_manager_leaves_for_good_and_takes_its_heartbeat_along(store: Store) -> None:
@@ -92,10 +91,7 @@ def test_a_manager_that_comes_up_in_an_outage_is_there_behind_it(store: Store) -
 
 def test_a_workflow_under_the_name_of_a_manager_that_is_leaving_runs_on_the_next_one(store: Store) -> None:
     name = f"manager-{managers.fingerprint(store.url)}"
-    before = managers.find(name)
-    if before is not None:
-        ray.kill(before, no_restart=True)
-        until(lambda: managers.find(name) is None)
+    manager_actors.end(name)
     make(store, name)
     for _ in range(5):
         assert one.step().run() == 1

@@ -7,22 +7,19 @@ death and starts the actor again with what it was made with; driver and workers,
 from __future__ import annotations
 
 import functools
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import ray
 
 import workflow
-from tests.support import invariants
+from tests.support import invariants, manager_actors
 from tests.support.checker import Told
 from tests.support.marks import Marks
-from tests.support.waiting import until
 from workflow.engine import actor, managers
-from workflow.engine.actor import NAMESPACE, ManagerActor
+from workflow.engine.actor import ManagerActor
 from workflow.engine.manager import Manager
 from workflow.log import paths as keys
 from workflow.log.points import AFTER_CLAIM, AFTER_COMMIT, AFTER_NAME, BEFORE_COMMIT
@@ -128,20 +125,9 @@ class MortalManager(ManagerActor):
 def make(store: Store, *deadly: Any) -> None:
     """The manager that `run` will find, made as it would make it but for the deaths."""
     name = f"manager-{managers.fingerprint(store.url)}"
-    before = managers.find(name)
-    if before is not None:
-        ray.kill(before, no_restart=True)
-        until(lambda: managers.find(name) is None)
-    remote = ray.remote(num_cpus=0, concurrency_groups=managers.GROUPS)(MortalManager)
-    options = {
-        "name": name,
-        "namespace": NAMESPACE,
-        "lifetime": "detached",
-        "max_restarts": -1,
-        "max_task_retries": -1,
-        "max_concurrency": managers.CALLS,
-    }
-    remote.options(**options).remote(store.url, uuid.uuid4().hex, name, *deadly)
+    manager_actors.end(name)
+    forever = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": managers.CALLS}
+    manager_actors.make(MortalManager, store.url, name, *deadly, **forever)
 
 
 def executed_up_to(store: Store, workflow_id: str, seq: int) -> set[str]:

@@ -11,16 +11,12 @@ from tests.support.drivers import driver
 from tests.support.lossy import LossyProxy, Weather
 from tests.support.marks import Marks
 from tests.support.minio import client_of
+from tests.support.pipeline import EXPECTED, STEP_IDS
 from tests.support.stored import in_bucket
 from tests.support.waiting import until
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.store import Store, open_store
-
-EXPECTED = 4 * sum(sum(range(n * 20_000)) for n in (1, 2, 3)) + 6 + 1
-"""What pipeline.py comes to."""
-
-STEPS = ["load1", "load2", "load3", "share", "spread", "work0", "work1", "work2", "work3", "join", "last"]
 
 
 @pytest.fixture
@@ -75,7 +71,7 @@ def test_a_workflow_in_bad_weather(
             assert script.ended() == 0
     assert weather.met["outages"]
     assert weather.met["lost"] + weather.met["gateway"]
-    assert marks.starts() == {**dict.fromkeys(STEPS, 1), "work1": 2}, "its first try always fails"
+    assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first try always fails"
     history = checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", told=Told(str(EXPECTED)))
     assert history.end == "SUCCESSFUL"
     assert set(history.claims) == {1}

@@ -11,13 +11,13 @@ import pytest
 import ray
 
 import workflow
-from tests.support import invariants
+from tests.support import invariants, manager_actors
 from tests.support.marks import Marks
 from workflow import WorkflowStatus
-from workflow.engine.actor import NAMESPACE, ManagerActor
+from workflow.engine.actor import ManagerActor
 from workflow.engine.client import Client, RunOptions
 from workflow.engine.manager import ClaimRequest
-from workflow.engine.managers import CALLS, GROUPS
+from workflow.engine.managers import CALLS
 from workflow.engine.messages import RunAddress
 from workflow.errors import InUse, WorkflowCancellationError, WorkflowConflict
 from workflow.log import naming
@@ -52,9 +52,7 @@ class RivalManager(ManagerActor):
 def manager(storage: str) -> Any:
     """A manager of its own, beside the one that `run` would find."""
     name = f"manager-rival-{uuid.uuid4().hex[:8]}"
-    remote = ray.remote(num_cpus=0, concurrency_groups=GROUPS)(RivalManager)
-    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_concurrency": CALLS}
-    return remote.options(**options).remote(storage, uuid.uuid4().hex, name)
+    return manager_actors.make(RivalManager, storage, name, max_concurrency=CALLS)
 
 
 def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:

@@ -129,11 +129,11 @@ class FailingStore:
 
     def _let_in(self, method: str, key: str) -> None:
         with self._lock:
-            visits = [each for each in self._visits if each.method == method and each.key in key][:1]
-            for each in visits:
-                self._visits.remove(each)
-        for each in visits:
-            each.act()
+            visit = next((each for each in self._visits if each.method == method and each.key in key), None)
+            if visit is None:
+                return
+            self._visits.remove(visit)
+        visit.act()
 
     def _due(self, method: str, key: str) -> _Fault | None:
         with self._lock:

@@ -13,6 +13,7 @@ from user import connect
 
 import workflow
 from tests.support.marks import Marks
+from tests.support.pipeline import EXPECTED
 
 
 @workflow.step
@@ -53,9 +54,6 @@ def join(marks: Marks, values: list[int]) -> int:
 def last(marks: Marks, value: int) -> int:
     marks.started("last")
     return value + 1
-
-
-EXPECTED = 4 * sum(sum(range(n * 20_000)) for n in (1, 2, 3)) + 6 + 1
 
 
 def dag(marks: Marks) -> Any:

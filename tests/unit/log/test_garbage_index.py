@@ -25,6 +25,7 @@ from workflow.model import records as r
 from workflow.model.status import WorkflowStatus
 from workflow.store.memory import MemoryStore
 from workflow.store.port import Store
+from workflow.testing.failing import FailingStore
 
 S = WorkflowStatus
 DAG = runs.graph("a")
@@ -38,27 +39,22 @@ AGAIN: list[r.Record] = [runs.claimed(2, retry_failed=1)]
 
 
 class Remembering(MemoryStore):
-    """Notes what is changed, in order, and lets somebody in behind a change."""
+    """Notes what is changed, in order."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock=clock)
         self.changed: list[str] = []
-        self.behind: dict[str, Callable[[], object]] = {}
 
     def create(self, key: str, data: object, put_id: str) -> bool:
         """See the port."""
         created = super().create(key, data, put_id)  # type: ignore[arg-type]
-        return self._note(f"create {key}", created)
+        self.changed.append(f"create {key}")
+        return created
 
     def delete(self, key: str) -> None:
         """See the port."""
         super().delete(key)
-        self._note(f"delete {key}", True)
-
-    def _note(self, change: str, made: bool) -> bool:
-        self.changed.append(change)
-        self.behind.pop(change, lambda: None)()
-        return made
+        self.changed.append(f"delete {key}")
 
 
 @pytest.fixture
@@ -213,8 +209,9 @@ def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> 
         log.append(2, AGAIN)
         naming.index(store, "w", S.RUNNING, replaces=S)
 
-    store.behind["create index/FAILED/w"] = resumed
-    collect(store, grace=0)
+    shared = FailingStore(store)
+    shared.behind("create", "index/FAILED/w", resumed)
+    collect(shared, grace=0)
     assert told(store) == {"RUNNING"}
 
 
@@ -222,8 +219,9 @@ def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
     make(store, DONE)
     name(store, "Deleted", n=2)
     naming.index(store, "w", S.SUCCESSFUL, replaces=())
-    store.behind["delete index/SUCCESSFUL/w"] = lambda: make(store, DONE, n=3)
-    collect(store, grace=0)
+    shared = FailingStore(store)
+    shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, DONE, n=3))
+    collect(shared, grace=0)
     assert told(store) == {"SUCCESSFUL"}
 
 
@@ -231,6 +229,7 @@ def test_a_run_that_is_begun_at_that_moment_is_told_of(store: Remembering) -> No
     name(store, "Swept")
     naming.index(store, "w", S.RUNNING, replaces=())
     # Its functions were stored, and its entry found to be there, before that one went; its name is written later.
-    store.behind["delete index/RUNNING/w"] = lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function")
-    collect(store, grace=0)
+    shared = FailingStore(store)
+    shared.behind("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))
+    collect(shared, grace=0)
     assert told(store) == {"RUNNING"}

@@ -1,0 +1,16 @@
+"""What the script pipeline.py comes to, for it and for the tests that run it."""
+
+from __future__ import annotations
+
+EXPECTED = 4 * sum(sum(range(n * 20_000)) for n in (1, 2, 3)) + 6 + 1
+
+STEP_IDS = {
+    "load1": "__main__.load", "load2": "__main__.load_1", "load3": "__main__.load_2",
+    "share": "__main__.share",
+    "spread": "__main__.spread",
+    "work0": "__main__.spread/__main__.work", "work1": "__main__.spread/__main__.work_1",
+    "work2": "__main__.spread/__main__.work_2", "work3": "__main__.spread/__main__.work_3",
+    "join": "__main__.spread/__main__.join",
+    "last": "__main__.last",
+}  # fmt: skip
+"""Of each step, by the name that it goes by among the marks."""
