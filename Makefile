@@ -49,19 +49,19 @@ soak: venv  ## 10,000 seeds of the engine's simulation, in two processes
 # --- bench ---
 .PHONY: bench
 bench: venv  ## speed in pairs against ray.workflow of Ray 2.47 and plain Ray tasks
-	@$(PY) tests/bench/run.py
+	@$(PY) bench/run.py
 
 .PHONY: scale
 scale: venv  ## many steps in a run, many runs in a manager: rates, memory, replay, storage requests
-	@$(PY) tests/bench/scale.py
+	@$(PY) bench/scale.py
 
 .PHONY: profile
 profile: venv  ## where the time of a step that does nothing goes, and what its parts cost alone
-	@$(PY) tests/bench/profile_step.py
+	@$(PY) bench/profile_step.py
 
 .PHONY: large
 large: venv  ## 1 GiB from one step to the next: rates, and the memory of workers and manager
-	@$(PY) tests/bench/large_value.py
+	@$(PY) bench/large_value.py
 
 # --- demo: the main job, end to end ---
 .PHONY: demo

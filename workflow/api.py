@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflow import reading, requests
-from workflow.engine import context
-from workflow.engine.client import Client, Handle, RunOptions
-from workflow.engine.delivery import value_of
+from workflow.engine.driver.client import Client, Handle, RunOptions
+from workflow.engine.driver.results import value_of
+from workflow.engine.worker import context
 from workflow.errors import WorkflowConflict, WorkflowError, WorkflowRunningError
 from workflow.inspection import get_status, list_all, output_of
-from workflow.log import naming
+from workflow.log import registry
 from workflow.model.graph import Node, metadata_text, underlying
 from workflow.model.status import WorkflowStatus
 from workflow.session import here, store_in_use
@@ -114,7 +114,7 @@ def delete(workflow_id: str) -> None:
             f"workflow {workflow_id!r} is RUNNING; cancel it before you delete it", workflow_id=workflow_id
         )
     store = store_in_use()
-    n = naming.highest(store, workflow_id)
+    n = registry.highest(store, workflow_id)
     requests.delete_run(store, workflow_id, n=n, actor=requests.Actor(uid="", attempt=0, name="delete"))
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import ray
 
 from workflow import reading, requests, session
-from workflow.engine import managers
-from workflow.engine.client import Client, Handle, RunOptions
-from workflow.engine.worker import store_at
+from workflow.engine.driver import discovery
+from workflow.engine.driver.client import Client, Handle, RunOptions
+from workflow.engine.worker.execution import store_at
 from workflow.errors import (
     EntrypointInvalid,
     InUse,
@@ -33,7 +33,7 @@ from workflow.errors import (
     WorkflowExecutionError,
 )
 from workflow.loading import load
-from workflow.log import naming
+from workflow.log import registry
 from workflow.model.records import Created
 from workflow.model.run_view import ErrorInfo, RunView
 from workflow.model.status import WorkflowStatus
@@ -156,7 +156,7 @@ def _submit(submission: Submission) -> int:
 def _begin(client: Client, store: Store, submission: Submission) -> Handle:
     """Take up this object's run with the DAG it began with; make it where there is none."""
     options = submission.options()
-    named = naming.read_name(store, submission.workflow_id, submission.n)
+    named = registry.read_name(store, submission.workflow_id, submission.n)
     if isinstance(named, Created) and named.owner.uid == submission.uid:
         return client.attach(named, options)
     root = load(submission.entrypoint, submission.args)
@@ -198,11 +198,11 @@ def _follow(store: Store, handle: Handle, submission: Submission) -> int:
             if view.owner is not None and view.owner.uid != submission.uid:
                 raise Superseded(f"workflow {view.workflow_id!r} is owned by object {view.owner.uid or 'none'} by now")
         if ready:
-            managers.ask(waiting)  # an answer without an end in the log: it raises why
+            discovery.ask(waiting)  # an answer without an end in the log: it raises why
             raise Superseded(f"workflow {submission.workflow_id!r} left this manager without an end")
         if time.monotonic() - asked >= submission.unresponsive / 2:
             asked = time.monotonic()
-            if not managers.answers(handle.manager, submission.unresponsive):
+            if not discovery.answers(handle.manager, submission.unresponsive):
                 raise Unavailable(f"the manager did not answer for {submission.unresponsive:.0f} s; Ray restarts it")
 
 

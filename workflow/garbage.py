@@ -18,11 +18,10 @@ from itertools import groupby
 from typing import Final
 
 from workflow.errors import Corrupt, Invalid, Superseded
-from workflow.log import indexing, naming
-from workflow.log import paths as keys
+from workflow.log import index, keys, registry
 from workflow.log.claim import SILENT_AFTER
-from workflow.log.naming import Named, OwnedRun
-from workflow.log.paths import RunPaths
+from workflow.log.keys import RunPaths
+from workflow.log.registry import Named, OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.model.records import NO_RUN, Created, Tombstone
 from workflow.model.status import WorkflowStatus
@@ -142,7 +141,7 @@ class _Collection:
         """One pass over all keys below `workflows/`. It holds the keys of one id's folders, and the old bells."""
         # A bell is rung behind its request, so that one whose request is not seen below has none any more.
         bells = {info.key for info in self._store.list(keys.DOORBELL) if info.age >= self._grace}
-        listed = indexing.Listed([self._parts(keys.index(status)) for status in WorkflowStatus])
+        listed = index.Listed([self._parts(keys.index(status)) for status in WorkflowStatus])
         for part, infos in groupby(self._store.list(keys.WORKFLOWS), lambda info: info.key.split("/")[1]):
             folders = self._folders(infos, bells)
             with self._leaving_what_is_damaged():
@@ -172,17 +171,17 @@ class _Collection:
             for info in self._store.list(keys.index(status)):
                 if info.age >= self._grace:
                     with self._leaving_what_is_damaged():
-                        workflow_id = naming.id_of(self._store, keys.last_part(info.key))
+                        workflow_id = registry.id_of(self._store, keys.last_part(info.key))
                         if workflow_id is None:
                             self._leave(f"{info.key}: no workflow id is known for it")
                         else:
-                            self.collected.index += len(indexing.correct(self._store, workflow_id, status)) - 1
+                            self.collected.index += len(index.correct(self._store, workflow_id, status)) - 1
 
     def _list(self, part: str) -> None:
         """Put an entry where a run has none: a call of somebody dead, that came late, may have taken it."""
-        workflow_id = naming.id_of(self._store, part)
-        if workflow_id is not None and naming.highest(self._store, workflow_id):
-            *_, says = indexing.correct(self._store, workflow_id, None)
+        workflow_id = registry.id_of(self._store, part)
+        if workflow_id is not None and registry.highest(self._store, workflow_id):
+            *_, says = index.correct(self._store, workflow_id, None)
             self.collected.unlisted += says is not None
 
     def _parts(self, prefix: str) -> Iterator[str]:
@@ -209,7 +208,7 @@ class _Collection:
         ]
         if not due:
             return
-        workflow_id = naming.id_of(self._store, part)
+        workflow_id = registry.id_of(self._store, part)
         if workflow_id is None:
             self._leave(f"{keys.WORKFLOWS}{part}/: no workflow id is known for it")
             return
@@ -225,7 +224,7 @@ class _Collection:
     def _forgets(self, key: str) -> bool:
         """Whether an `owned/` key is gone, here or elsewhere."""
         with self._leaving_what_is_damaged():
-            owned = naming.read_owned(self._store, key)
+            owned = registry.read_owned(self._store, key)
             if owned is None:
                 return True
             if self._is_over(owned):
@@ -236,13 +235,13 @@ class _Collection:
 
     def _is_named(self, run: OwnedRun) -> bool:
         """Whether the run's name counts, or may yet; forbids a run that was begun and never made."""
-        highest = naming.highest(self._store, run.workflow_id)
-        named = naming.read_name(self._store, run.workflow_id, highest) if highest else None
+        highest = registry.highest(self._store, run.workflow_id)
+        named = registry.read_name(self._store, run.workflow_id, highest) if highest else None
         found = fate(run.n, run.run_uuid, highest, named)
         if found is not Fate.FORBID:
             return found is Fate.KEEP
         swept = Tombstone(run.workflow_id, run.n, WorkflowStatus.CANCELED, "Swept", time.time())
-        there = naming.write_name(self._store, swept)
+        there = registry.write_name(self._store, swept)
         if isinstance(there, Created):
             return there.run_uuid == run.run_uuid
         self.collected.forbidden += 1
@@ -252,7 +251,7 @@ class _Collection:
         """Whether nobody can ever own the run; withdraws what was asked of one that has ended."""
         if not self._is_named(run):
             return True
-        named = naming.read_name(self._store, run.workflow_id, run.n)
+        named = registry.read_name(self._store, run.workflow_id, run.n)
         if not isinstance(named, Created):
             return False
         log = RunLog(self._store, named)

@@ -10,13 +10,13 @@ from typing import Any
 import ray
 
 from workflow import reading
-from workflow.engine.client import Client, Handle
-from workflow.engine.delivery import value_of, whole_resolver
+from workflow.engine.driver.client import Client, Handle
+from workflow.engine.driver.results import value_of, whole_resolver
 from workflow.engine.messages import RunAddress
-from workflow.engine.run_loop import end_of
-from workflow.engine.worker import blobs_of, materialize, store_at
+from workflow.engine.owner.run_loop import end_of
+from workflow.engine.worker.execution import blobs_of, materialize, store_at
 from workflow.errors import Corrupt, Invalid, WorkflowConflict, WorkflowNotFoundError
-from workflow.log import naming
+from workflow.log import registry
 from workflow.log.run_log import RunLog
 from workflow.model.records import NO_RUN
 from workflow.model.state import RunState, StepState
@@ -151,7 +151,7 @@ def list_all(
     for hint in WorkflowStatus:
         if hint.is_end and not any(status.is_end for status in wanted):
             continue
-        for workflow_id in naming.indexed(store_in_use(), hint):
+        for workflow_id in registry.indexed(store_in_use(), hint):
             # An end of which nothing else is told is taken as it is; what two hints, or a live one, mean the log says.
             found[workflow_id] = hint if hint.is_end and workflow_id not in found else None
     statuses = ((workflow_id, hint or _in_log(workflow_id)) for workflow_id, hint in found.items())

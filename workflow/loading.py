@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from workflow.engine.worker import describe
+from workflow.engine.worker.execution import describe
 from workflow.errors import EntrypointInvalid
 from workflow.model.graph import Node
 from workflow.steps import StepFunction

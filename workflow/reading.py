@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workflow.errors import Superseded
-from workflow.log import naming
+from workflow.log import registry
 from workflow.log.claim import is_silent
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created, Tombstone
@@ -73,21 +73,21 @@ class Follower:
         if self._view is not None:
             return self._view
         if self._n is None:
-            named = naming.current(self._store, self._workflow_id)
+            named = registry.current(self._store, self._workflow_id)
         else:
-            named = naming.read_name(self._store, self._workflow_id, self._n)
+            named = registry.read_name(self._store, self._workflow_id, self._n)
         if named is None:
             return None
         if isinstance(named, Tombstone):
             self._view = _tombstone_view(named)
             return self._view
         log = RunLog(self._store, named)
-        deleted = naming.gone(self._store, named)
+        deleted = registry.gone(self._store, named)
         if deleted is None:
             try:
                 self._state = log.replay()
             except Superseded:  # deleted just now
-                deleted = naming.gone(self._store, named)
+                deleted = registry.gone(self._store, named)
         if deleted is not None:
             self._view = _tombstone_view(deleted)
             return self._view

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workflow.errors import Corrupt, Superseded, WorkflowConflict
-from workflow.log import naming
-from workflow.log import paths as keys
+from workflow.log import keys, registry
 from workflow.log.blobs import Blobs
 from workflow.log.claim import Claimant, Ending, claim
-from workflow.log.paths import RunPaths
+from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
 from workflow.model.failure import cancellations
@@ -120,9 +119,9 @@ def end_run(
         Superseded, InUse: the run is not this actor's. Nothing was written.
     """
     error = ErrorInfo(kind=reason, message=message) if status is WorkflowStatus.FAILED else None
-    named = naming.read_name(store, workflow_id, n)
+    named = registry.read_name(store, workflow_id, n)
     if named is None:
-        named = naming.write_name(store, Tombstone(workflow_id, n, status, reason, time.time(), actor.uid, error))
+        named = registry.write_name(store, Tombstone(workflow_id, n, status, reason, time.time(), actor.uid, error))
     if not isinstance(named, Tombstone):
         log = RunLog(store, named)
         state = log.replay()
@@ -133,7 +132,7 @@ def end_run(
                 return [*stopped, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
 
             _claim_for(log, state, actor, reason, ending)
-            log.hint(state, state.status, replaces=naming.BEFORE_A_CLAIM)
+            log.hint(state, state.status, replaces=registry.BEFORE_A_CLAIM)
             withdraw_all(log, state)
     return _must_read(store, workflow_id, n)
 
@@ -145,7 +144,7 @@ def say_goodbye(store: Store, workflow_id: str, *, n: int, actor: Actor, reason:
         Superseded, InUse: the run is not this actor's.
         WorkflowConflict: there is no such run.
     """
-    named = naming.read_name(store, workflow_id, n)
+    named = registry.read_name(store, workflow_id, n)
     if named is None:
         raise WorkflowConflict(f"workflow {workflow_id!r} has no run {n} to say goodbye for")
     if not isinstance(named, Tombstone):
@@ -166,18 +165,18 @@ def delete_run(store: Store, workflow_id: str, *, n: int, actor: Actor) -> None:
     Raises:
         Superseded, InUse: the run is not this actor's, and lives.
     """
-    highest = naming.highest(store, workflow_id)
+    highest = registry.highest(store, workflow_id)
     if highest < n:
         return
     if highest == n:  # else it was deleted before, and perhaps only half of its keys are left
-        named = naming.read_name(store, workflow_id, n)
+        named = registry.read_name(store, workflow_id, n)
         if isinstance(named, Created):
             _end_deleted(store, named, actor)
         # Before the tombstone: behind it the id is free, and a new run's entry must stay.
-        naming.unindex(store, workflow_id)
+        registry.unindex(store, workflow_id)
         if not (isinstance(named, Tombstone) and named.reason in NO_RUN):
             gone = Tombstone(workflow_id, n + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), actor.uid)
-            naming.write_name(store, gone)
+            registry.write_name(store, gone)
     remove_below(store, workflow_id, f"{keys.runs(workflow_id)}{n}-")
 
 
@@ -242,7 +241,7 @@ def read_code(store: Store, workflow_id: str, n: int, run_uuid: str, sha256: str
 
 
 def _claim_for(log: RunLog, state: RunState, actor: Actor, reason: str, ending: Ending) -> None:
-    naming.check_named(log.store, log.created)
+    registry.check_named(log.store, log.created)
     owner = state.owner
     if actor.uid and owner.uid and owner.uid != actor.uid and not state.goodbye:
         raise Superseded(

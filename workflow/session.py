@@ -9,9 +9,9 @@ from pathlib import Path
 import ray
 from ray.experimental import internal_kv
 
-from workflow.engine import context
-from workflow.engine.client import Client
-from workflow.engine.worker import store_at
+from workflow.engine.driver.client import Client
+from workflow.engine.worker import context
+from workflow.engine.worker.execution import store_at
 from workflow.errors import WrongType
 from workflow.store.port import Store
 from workflow.store.probe import probe

@@ -18,8 +18,8 @@ import kopf
 
 from workflow_operator.adapters.kube import PODS, RAYCLUSTERS, WORKFLOWS, watch_session
 from workflow_operator.core.names import UID_LABEL
-from workflow_operator.interest import Key
 from workflow_operator.reconcile import Reconciler
+from workflow_operator.watch_index import Key
 
 CLUSTER_LABEL = "ray.io/cluster"
 WATCHER = "rayworkflow-operator"

@@ -30,7 +30,7 @@ from workflow_operator.adapters.submissions import Named, Sources, Submissions
 from workflow_operator.adapters.workflows import KubeWorkflows
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import RunRef
-from workflow_operator.debts import work_off
+from workflow_operator.deferred_cleanup import work_off
 from workflow_operator.handlers import Scope, Watches
 from workflow_operator.metrics import Metrics
 from workflow_operator.observe import World

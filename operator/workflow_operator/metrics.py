@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from workflow_operator.api.status import Phase, WorkflowState
-from workflow_operator.interest import Key
+from workflow_operator.watch_index import Key
 
 DETECTION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 RESUME_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)

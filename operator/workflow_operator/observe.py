@@ -22,7 +22,7 @@ from workflow_operator.core.observation import (
     SubmissionView,
     WorkflowObject,
 )
-from workflow_operator.core.questions import Questions, head_to_ask, questions
+from workflow_operator.core.read_plan import Questions, head_to_ask, questions
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from workflow_operator.apply import NoPoints, Points, apply
 from workflow_operator.core.decide import decide
 from workflow_operator.core.observation import Defaults
 from workflow_operator.errors import Conflict, Refused, Unreachable
-from workflow_operator.interest import Interests, Key
 from workflow_operator.metrics import Metrics
 from workflow_operator.observe import World, observe
+from workflow_operator.watch_index import Interests, Key
 
 log = structlog.get_logger(__name__)
 

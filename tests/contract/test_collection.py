@@ -12,9 +12,8 @@ from dev.minio_server import MinioServer
 from tests.support import runs
 from tests.support.minio import address_of, credentials_of
 from workflow.garbage import Collected, collect
-from workflow.log import naming
-from workflow.log import paths as keys
-from workflow.log.paths import RunPaths
+from workflow.log import keys, registry
+from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.store import Store
 from workflow.store.folder import FolderStore
@@ -38,12 +37,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def test_it_removes_what_no_name_counts_for_and_nothing_else(store: Store) -> None:
     for workflow_id in ("a", "a-b", "é/ü", "z"):
         created = runs.created(runs.graph("a"), workflow_id)
-        naming.index(store, workflow_id, naming.LIVE, replaces=())
-        naming.write_name(store, created)
+        registry.index(store, workflow_id, registry.LIVE, replaces=())
+        registry.write_name(store, created)
         RunLog(store, created).append(1, [runs.started("a")])
     kept = [info.key for info in store.list("")]
     for workflow_id in ("a-b", "é/ü"):  # whose entries come back; the folder of the first lies before that of "a"
-        store.delete(keys.index(naming.LIVE, workflow_id))
+        store.delete(keys.index(registry.LIVE, workflow_id))
     loser = RunPaths("é/ü", 1, "loser")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda n: store.create(loser.blob(f"{n:064x}"), b"a value", f"{n}"), range(LEFT)))

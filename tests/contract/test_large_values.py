@@ -15,7 +15,7 @@ from tests.support.lossy import LossyProxy
 from tests.support.minio import address_of, credentials_of
 from workflow.log import values
 from workflow.log.blobs import Blobs
-from workflow.log.paths import RunPaths
+from workflow.log.keys import RunPaths
 from workflow.model.graph import Value
 from workflow.store.retrying import RetryingStore
 from workflow.store.s3 import S3Address, S3Store

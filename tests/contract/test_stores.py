@@ -11,9 +11,9 @@ from dev.minio_server import MinioServer
 from tests.support.minio import address_of, credentials_of
 from workflow.store import Store, open_store
 from workflow.store.folder import FolderStore
-from workflow.store.instrumented import InstrumentedStore
 from workflow.store.s3 import S3Store
 from workflow.testing import FailingStore, MemoryStore, StoreContract
+from workflow.testing.instrumented import InstrumentedStore
 
 
 class TestMemory(StoreContract):

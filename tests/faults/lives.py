@@ -23,14 +23,14 @@ from tests.support import runs
 from tests.support.checker import History, Told, check
 from tests.support.fake_runner import FakeRunner
 from tests.support.stored import in_folder
-from workflow.engine import planning, run_loop
-from workflow.engine.manager import ClaimRequest, Manager, Pace
 from workflow.engine.messages import RunAddress, StepResult, StepTask
-from workflow.engine.run_loop import RunLoop
+from workflow.engine.owner import planning, run_loop
+from workflow.engine.owner.manager import ClaimRequest, Manager, Pace
+from workflow.engine.owner.run_loop import RunLoop
 from workflow.errors import Superseded, WorkflowConflict
-from workflow.log import naming
+from workflow.log import registry
 from workflow.log.blobs import Blobs
-from workflow.log.points import AFTER_COMMIT, NO_POINTS, Points
+from workflow.log.failpoints import AFTER_COMMIT, NO_POINTS, Points
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
@@ -273,7 +273,7 @@ async def _drive(life: Life) -> int:
     manager = Manager(store, Owner(life.name, life.name, f"address-{life.name}"), runner, PACE, points)
     await manager.begin()
     try:
-        if isinstance(naming.read_name(store, "w", life.n), Created):
+        if isinstance(registry.read_name(store, "w", life.n), Created):
             with contextlib.suppress(WorkflowConflict):  # it ended, and only its hints were not written any more
                 await manager.claim(ClaimRequest("w", life.n, uid=life.uid, take_over=True))
         else:

@@ -17,16 +17,16 @@ from tests.faults.lives import KILLED, At, Story
 from tests.support.fake_runner import FakeRunner
 from tests.support.stored import TRAILER
 from workflow import requests
-from workflow.engine import refs, worker
-from workflow.engine.delivery import failure_of, value_of
-from workflow.engine.manager import ClaimRequest, Manager
+from workflow.engine.driver.results import failure_of, value_of
 from workflow.engine.messages import Ended, Raised, Returned, RunAddress, StepTask
+from workflow.engine.owner.manager import ClaimRequest, Manager
+from workflow.engine.worker import execution, refs
 from workflow.errors import Corrupt, StepFailed
-from workflow.log import naming, values
+from workflow.log import registry, values
 from workflow.log.blobs import Blobs
-from workflow.log.paths import RunPaths
+from workflow.log.failpoints import AFTER_SNAPSHOT
+from workflow.log.keys import RunPaths
 from workflow.log.pickled import BESIDE, Pickled
-from workflow.log.points import AFTER_SNAPSHOT
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Value
 from workflow.model.records import Created
@@ -113,7 +113,7 @@ def claimed(store: FolderStore) -> None:
 
 
 def replayed(store: FolderStore) -> None:
-    created = naming.read_name(store, "w", 1)
+    created = registry.read_name(store, "w", 1)
     assert isinstance(created, Created)
     RunLog(store, created).replay()
 
@@ -182,8 +182,8 @@ class _Ref(str):
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
     """An empty one, which a worker and a driver in this process use; they know nothing of it yet."""
     store = FolderStore(str(tmp_path))
-    monkeypatch.setattr(worker, "store_at", lambda url: store)
-    monkeypatch.setattr(worker, "_functions", OrderedDict())
+    monkeypatch.setattr(execution, "store_at", lambda url: store)
+    monkeypatch.setattr(execution, "_functions", OrderedDict())
     monkeypatch.setattr(refs, "_blob_of", OrderedDict())
     monkeypatch.setattr("ray.put", _Ref)
     return store
@@ -219,16 +219,16 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
     for name, damage in DAMAGE.items():
         (tmp_path / key).write_bytes(damage(whole))
         unpickled.clear()
-        result = worker.execute(task)
+        result = execution.execute(task)
         assert isinstance(result, Raised), name
         assert result.error.kind == "workflow.errors.Corrupt", name
         assert key in result.error.message, name
         *read, error = unpickled  # the last is the error itself, which is tried before it is handed on
         assert set(read) <= set(pickles.values()) - {pickles[place]}, name
         assert isinstance(pickle.loads(error), Corrupt), name
-        worker._functions.clear()
+        execution._functions.clear()
     (tmp_path / key).write_bytes(whole)
-    result = worker.execute(task)
+    result = execution.execute(task)
     assert isinstance(result, Returned)
     assert result.text == '"hello world"'
 

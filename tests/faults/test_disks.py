@@ -23,8 +23,8 @@ from tests.support.fake_runner import FakeRunner
 from tests.support.managers import FAST, soon
 from tests.support.stored import Broken, in_folder
 from tests.support.waiting import eventually
-from workflow.engine.manager import Manager
 from workflow.engine.messages import RunAddress, StepResult, StepTask
+from workflow.engine.owner.manager import Manager
 from workflow.errors import StoreUnavailable
 from workflow.log.run_log import RunLog
 from workflow.model.run_view import Owner

@@ -9,14 +9,14 @@ from unittest import mock
 
 import pytest
 
-from tests.support.simulation.people import FUNCTION
+from tests.support.simulation.clients import FUNCTION
 from tests.support.simulation.seeds import COLLECTED_FROM, PASSING_FROM, simulate
 from workflow import garbage
-from workflow.engine.planning import Plan
+from workflow.engine.owner.planning import Plan
 from workflow.log.blobs import Blobs, _name_of
-from workflow.log.paths import RunPaths
+from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog, Segment
-from workflow.model import holding
+from workflow.model import ephemeral
 from workflow.model.graph import StepOptions
 
 SEEDS = range(30)
@@ -69,7 +69,7 @@ def no_second_try() -> Any:
 
 def lent_for_ever() -> Any:
     """A new owner believes that it holds what was lent to the steps of the one before."""
-    return mock.patch.object(holding, "void_all")
+    return mock.patch.object(ephemeral, "void_all")
 
 
 def collected_and_not_forbidden() -> Any:

@@ -15,9 +15,9 @@ from tests.support import invariants, runs
 from tests.support.checker import Told
 from tests.support.managers import House, begun, soon
 from tests.support.waiting import eventually
-from workflow.engine import run_loop
-from workflow.engine.machine import Machine
-from workflow.engine.manager import Manager
+from workflow.engine.owner import run_loop
+from workflow.engine.owner.manager import Manager
+from workflow.engine.owner.runtime import Machine
 from workflow.log import segments
 from workflow.log.run_log import RunLog
 from workflow.model import records as r

@@ -22,13 +22,13 @@ from tests.support.checker import Told, check
 from tests.support.fake_runner import FakeRunner
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket, in_folder, parsed
-from workflow.engine.manager import ClaimRequest, Manager
 from workflow.engine.messages import RunAddress, StepTask
+from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.errors import InUse, WorkflowConflict
-from workflow.log import naming
+from workflow.log import registry
 from workflow.log.blobs import Blobs
-from workflow.log.paths import RunPaths
-from workflow.log.points import BEFORE_CLAIM
+from workflow.log.failpoints import BEFORE_CLAIM
+from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.model.run_view import Owner
 from workflow.store import Store, open_store
@@ -112,7 +112,7 @@ def test_one_winner_each_time(place: Place) -> None:
         owner = Owner("gone", "gone")
         created = runs.created(SHAPE.dag, f"race-{number}", run_uuid=f"run-{number}", owner=owner)
         RunLog(store, created).blobs.put(b"a function")
-        naming.write_name(store, created)
+        registry.write_name(store, created)
     barrier, answers = PROCESSES.Barrier(2), PROCESSES.Queue()
     rivals = [
         PROCESSES.Process(target=_rival, args=((place.url, place.secret), name, barrier, answers)) for name in "ab"

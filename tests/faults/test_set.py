@@ -26,7 +26,7 @@ from tests.support.minio import client_of
 from tests.support.stored import in_bucket, in_folder, parsed
 from tests.support.waiting import until
 from workflow.errors import Fenced
-from workflow.log import naming
+from workflow.log import registry
 from workflow.log.run_log import RunLog
 from workflow.model.records import RequestTaken
 from workflow.store import open_store
@@ -67,7 +67,7 @@ def _client(url: str, secret: dict[str, str], name: str, diary: str) -> None:
     """Append members until the end of the process."""
     logging.disable(logging.CRITICAL)
     store = open_store(url, **secret)
-    created = naming.read_name(store, "w", 1)
+    created = registry.read_name(store, "w", 1)
     log = RunLog(store, created)  # type: ignore[arg-type]  # made by the test
     state = log.replay()
     pages = os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -95,7 +95,7 @@ def test_what_was_acknowledged_is_there_and_nothing_else(place: Place, tmp_path:
     store = open_store(place.url, **place.secret)
     created = runs.created(DAG)
     RunLog(store, created).blobs.put(b"a function")
-    naming.write_name(store, created)
+    registry.write_name(store, created)
     diary = tmp_path / "diary"
     clients: list[Any] = []
 

@@ -22,7 +22,7 @@ from tests.support.checker import Told, check
 from tests.support.stored import in_folder
 from tests.support.waiting import until
 from workflow.garbage import collect
-from workflow.log import points
+from workflow.log import failpoints
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.requests import Actor, delete_run
@@ -31,24 +31,24 @@ from workflow.store import open_store
 DELETED, NEW = "workflows/w/runs/1-", "workflows/w/runs/3-"
 HEARTBEATS = "managers/"
 PLACES = {
-    "before a blob": At(points.BEFORE_BLOB, 3, SIGSTOP),
-    "behind a blob": At(points.AFTER_BLOB, 3, SIGSTOP),
-    "before the first commit": At(points.BEFORE_COMMIT, 1, SIGSTOP),
-    "before a commit": At(points.BEFORE_COMMIT, 3, SIGSTOP),
-    "behind a commit": At(points.AFTER_COMMIT, 3, SIGSTOP),
-    "before a snapshot": At(points.BEFORE_SNAPSHOT, 1, SIGSTOP),
-    "behind a snapshot": At(points.AFTER_SNAPSHOT, 1, SIGSTOP),
+    "before a blob": At(failpoints.BEFORE_BLOB, 3, SIGSTOP),
+    "behind a blob": At(failpoints.AFTER_BLOB, 3, SIGSTOP),
+    "before the first commit": At(failpoints.BEFORE_COMMIT, 1, SIGSTOP),
+    "before a commit": At(failpoints.BEFORE_COMMIT, 3, SIGSTOP),
+    "behind a commit": At(failpoints.AFTER_COMMIT, 3, SIGSTOP),
+    "before a snapshot": At(failpoints.BEFORE_SNAPSHOT, 1, SIGSTOP),
+    "behind a snapshot": At(failpoints.AFTER_SNAPSHOT, 1, SIGSTOP),
 }
 
 
-PASS = {points.BEFORE_BLOB: 3, points.AFTER_BLOB: 3, points.BEFORE_COMMIT: 4, points.AFTER_COMMIT: 4}
+PASS = {failpoints.BEFORE_BLOB: 3, failpoints.AFTER_BLOB: 3, failpoints.BEFORE_COMMIT: 4, failpoints.AFTER_COMMIT: 4}
 """Where something of the run is stored already, and something is still to come."""
 ITS_OWN = ("workflows/", "index/")
 LATE = {
     # Nobody reads a snapshot of a run that has ended.
-    points.BEFORE_SNAPSHOT: f"workflows/w/runs/1-run-1/snapshot/{3:020d}",
+    failpoints.BEFORE_SNAPSHOT: f"workflows/w/runs/1-run-1/snapshot/{3:020d}",
     # A RUNNING entry is believed by nobody without a look at the log.
-    points.AFTER_CLAIM: "index/RUNNING/w",
+    failpoints.AFTER_CLAIM: "index/RUNNING/w",
 }
 """All that a fenced writer may still write, where it was stopped right before that."""
 
@@ -68,12 +68,12 @@ def stopped(life: Life) -> Iterator[Any]:
 def story(folder: Path, point: str) -> tuple[Story, Life]:
     """A run, and a life of it that is to stop; the second one where the first claims nothing."""
     told = Story(folder, "mixed")
-    if point in (points.BEFORE_CLAIM, points.AFTER_CLAIM):
-        assert told.live(At(points.AFTER_COMMIT, 3)) == KILLED
+    if point in (failpoints.BEFORE_CLAIM, failpoints.AFTER_CLAIM):
+        assert told.live(At(failpoints.AFTER_COMMIT, 3)) == KILLED
     return told, told.life(At(point, PASS.get(point, 1), SIGSTOP))
 
 
-@pytest.mark.parametrize("point", points.ALL)
+@pytest.mark.parametrize("point", failpoints.ALL)
 def test_it_goes_on_behind_the_end_of_its_run_elsewhere(tmp_path: Path, point: str) -> None:
     told, old = story(tmp_path, point)
     with stopped(old) as writer:
@@ -89,7 +89,7 @@ def test_it_goes_on_behind_the_end_of_its_run_elsewhere(tmp_path: Path, point: s
     assert [key for key in in_folder(told.store) if key.startswith("index/")] == ["index/SUCCESSFUL/w"]
 
 
-@pytest.mark.parametrize("point", [point for point in points.ALL if point != points.BEFORE_NAME])
+@pytest.mark.parametrize("point", [point for point in failpoints.ALL if point != failpoints.BEFORE_NAME])
 def test_it_goes_on_behind_a_collection_that_left_its_run(tmp_path: Path, point: str) -> None:
     """Blobs that no record names yet, above all."""
     told, life = story(tmp_path, point)
@@ -137,7 +137,7 @@ def test_it_goes_on_behind_a_delete_and_a_new_run(tmp_path: Path, place: str) ->
     assert {key: data for key, data in behind.items() if not key.startswith(DELETED)} == collected
 
 
-@pytest.mark.parametrize("point", [points.AFTER_BLOB, points.BEFORE_NAME])
+@pytest.mark.parametrize("point", [failpoints.AFTER_BLOB, failpoints.BEFORE_NAME])
 def test_it_goes_on_behind_a_collection_that_forbade_its_run(tmp_path: Path, point: str) -> None:
     url = str(tmp_path / "store")
     old = Life(url, "mixed", "old", str(tmp_path / "old"), At(point, 1, SIGSTOP))

@@ -15,8 +15,8 @@ import pytest
 from tests.support import invariants, runs
 from tests.support.fake_runner import expanded, raised, returned
 from tests.support.managers import House, new_run, soon
-from workflow.engine.manager import ClaimRequest, Manager
 from workflow.engine.messages import Expanded, Raised, Returned, StepTask
+from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.errors import Ownership, Unavailable, WorkflowConflict
 from workflow.model.graph import StepOptions
 from workflow.model.status import WorkflowStatus

@@ -20,7 +20,7 @@ import ray
 import workflow
 from tests.support.drivers import Tree, cluster
 from tests.support.marks import Marks
-from workflow.engine.actor import NAMESPACE
+from workflow.engine.driver.actor import NAMESPACE
 from workflow.store import Store, open_store
 
 

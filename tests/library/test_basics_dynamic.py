@@ -12,7 +12,7 @@ from tests.support import invariants
 from tests.support.marks import Marks
 from workflow import Workflow, WorkflowStatus
 from workflow.errors import Invalid
-from workflow.log import naming
+from workflow.log import registry
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created
 from workflow.reading import read_run
@@ -214,6 +214,6 @@ def test_a_step_that_returns_1000_steps_at_once(wid: str, store: Store) -> None:
 
 
 def _state(store: Store, workflow_id: str) -> Any:
-    named = naming.current(store, workflow_id)
+    named = registry.current(store, workflow_id)
     assert isinstance(named, Created)
     return RunLog(store, named).replay()

@@ -13,7 +13,7 @@ import ray
 import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
-from workflow.log import naming, values
+from workflow.log import registry, values
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created
 from workflow.store import Store
@@ -33,7 +33,7 @@ def returning(wrapped: list[Any]) -> Any:
 
 def blobs(store: Store, workflow_id: str) -> int:
     """Blobs of a run besides its functions."""
-    named = naming.current(store, workflow_id)
+    named = registry.current(store, workflow_id)
     assert isinstance(named, Created)
     log = RunLog(store, named)
     functions = {step.spec.function for step in log.replay().steps.values()}

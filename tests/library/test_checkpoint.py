@@ -14,7 +14,7 @@ import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
 from tests.support.waiting import until
-from workflow.engine import context
+from workflow.engine.worker import context
 from workflow.errors import Invalid
 from workflow.model import records as r
 from workflow.reading import read_run

@@ -17,7 +17,7 @@ from tests.support.drivers import ROOT, Tree, driver
 from tests.support.marks import Marks
 from tests.support.waiting import eventually, until
 from workflow import WorkflowStatus
-from workflow.engine import managers
+from workflow.engine.driver import discovery
 from workflow.errors import Invalid, WrongType
 from workflow.event_listener import EventListener, TimerListener
 from workflow.model import records as r
@@ -90,7 +90,7 @@ def opened(marks: Marks) -> Marks:
 
 
 def kill_the_manager(store: Store) -> None:
-    manager = managers.find(f"manager-{managers.fingerprint(store.url)}")
+    manager = discovery.find(f"manager-{discovery.fingerprint(store.url)}")
     assert manager is not None
     ray.kill(manager, no_restart=False)
 

@@ -14,14 +14,8 @@ from tests.support import invariants
 from tests.support.marks import Marks
 from tests.support.waiting import until
 from workflow import WorkflowStatus
-from workflow.engine import context
-from workflow.errors import (
-    InUse,
-    Invalid,
-    WorkflowCancellationError,
-    WorkflowConflict,
-    WorkflowNotFoundError,
-)
+from workflow.engine.worker import context
+from workflow.errors import InUse, Invalid, WorkflowCancellationError, WorkflowConflict, WorkflowNotFoundError
 from workflow.reading import read_run
 from workflow.store import Store, open_store
 

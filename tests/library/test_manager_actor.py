@@ -13,9 +13,10 @@ import workflow
 from tests.support import manager_actors
 from tests.support.marks import Marks
 from tests.support.waiting import until
-from workflow.engine import actor, managers, worker
-from workflow.engine.actor import ManagerActor
-from workflow.engine.manager import ClaimRequest
+from workflow.engine.driver import actor, discovery
+from workflow.engine.driver.actor import ManagerActor
+from workflow.engine.owner.manager import ClaimRequest
+from workflow.engine.worker import execution
 from workflow.errors import StoreUnavailable, Unavailable
 from workflow.log.blobs import INLINE
 from workflow.store import Store
@@ -68,7 +69,7 @@ def test_an_idle_manager_leaves_for_good_and_takes_its_heartbeat_along(store: St
     name = f"manager-impatient-{uuid.uuid4().hex[:6]}"
     impatient = make(store, name)
     me = ray.get(impatient.ping.remote())
-    until(lambda: managers.find(name) is None)
+    until(lambda: discovery.find(name) is None)
     assert store.get(f"managers/{me.manager}") is None
     with pytest.raises((ray.exceptions.RayActorError, Unavailable)):
         ray.get(impatient.claim.remote(ClaimRequest("nobody", 1)))
@@ -77,7 +78,7 @@ def test_an_idle_manager_leaves_for_good_and_takes_its_heartbeat_along(store: St
 def test_an_idle_manager_that_cannot_remove_its_heartbeat_leaves_all_the_same(store: Store) -> None:
     name = f"manager-stuck-{uuid.uuid4().hex[:6]}"
     me = ray.get(make(store, name, StuckManager).ping.remote())
-    until(lambda: managers.find(name) is None)
+    until(lambda: discovery.find(name) is None)
     assert store.get(f"managers/{me.manager}") is not None
 
 
@@ -90,12 +91,12 @@ def test_a_manager_that_comes_up_in_an_outage_is_there_behind_it(store: Store) -
 
 
 def test_a_workflow_under_the_name_of_a_manager_that_is_leaving_runs_on_the_next_one(store: Store) -> None:
-    name = f"manager-{managers.fingerprint(store.url)}"
+    name = f"manager-{discovery.fingerprint(store.url)}"
     manager_actors.end(name)
     make(store, name)
     for _ in range(5):
         assert one.step().run() == 1
-    until(lambda: managers.find(name) is None)
+    until(lambda: discovery.find(name) is None)
     assert one.step().run() == 1
 
 
@@ -108,12 +109,12 @@ def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_late
     @workflow.step
     def unlucky(marks: Marks) -> str:
         marks.started("unlucky")
-        whole = worker.store_at
+        whole = execution.store_at
         shaky = FailingStore(whole(url))
         shaky.fail("create", key="/blobs/", times=6)
         # In this very worker, from now on.
-        worker.store_at = lambda asked: shaky if asked == url else whole(asked)  # type: ignore[assignment]
-        worker.STORE_PAUSE = 0.01
+        execution.store_at = lambda asked: shaky if asked == url else whole(asked)  # type: ignore[assignment]
+        execution.STORE_PAUSE = 0.01
         return "x" * 2 * INLINE
 
     assert unlucky.step(marks).run(wid) == "x" * 2 * INLINE

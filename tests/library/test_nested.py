@@ -14,8 +14,8 @@ import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
 from workflow import WorkflowStatus
-from workflow.engine import managers
-from workflow.engine.actor import NAMESPACE
+from workflow.engine.driver import discovery
+from workflow.engine.driver.actor import NAMESPACE
 from workflow.errors import StepFailed, WorkflowCancellationError, WorkflowConflict
 from workflow.model import ids
 from workflow.reading import read_run
@@ -254,4 +254,4 @@ def test_what_a_step_with_a_runtime_env_starts_has_it_too(wid: str, store: Store
     assert tells.options(name="tells").step().run(wid) == "yes"
     nested = owner_of(store, ids.nested(wid, 1, "tells", 1))
     assert nested != owner_of(store, wid)
-    assert managers.find(nested) is not None
+    assert discovery.find(nested) is not None

@@ -14,13 +14,13 @@ import workflow
 from tests.support import invariants, manager_actors
 from tests.support.marks import Marks
 from workflow import WorkflowStatus
-from workflow.engine.actor import ManagerActor
-from workflow.engine.client import Client, RunOptions
-from workflow.engine.manager import ClaimRequest
-from workflow.engine.managers import CALLS
+from workflow.engine.driver.actor import ManagerActor
+from workflow.engine.driver.client import Client, RunOptions
+from workflow.engine.driver.discovery import CALLS
 from workflow.engine.messages import RunAddress
+from workflow.engine.owner.manager import ClaimRequest
 from workflow.errors import InUse, WorkflowCancellationError, WorkflowConflict
-from workflow.log import naming
+from workflow.log import registry
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
 from workflow.store import Store
@@ -58,8 +58,8 @@ def manager(storage: str) -> Any:
 def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
     """A run whose owner was never heard of."""
     created = Client(store)._created(counted.step(marks), workflow_id, RunOptions(), 1)
-    naming.index(store, workflow_id, WorkflowStatus.RUNNING, replaces=())
-    made = naming.write_name(store, _owned_by_nobody(created))
+    registry.index(store, workflow_id, WorkflowStatus.RUNNING, replaces=())
+    made = registry.write_name(store, _owned_by_nobody(created))
     assert isinstance(made, Created)
     return made
 
@@ -116,7 +116,7 @@ def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its
 
     assert ray.get([start.remote() for _ in range(4)]) == ["done"] * 4
     assert marks.starts() == {"counted": 1}
-    assert naming.highest(store, wid) == 1
+    assert registry.highest(store, wid) == 1
     invariants.check(store, wid)
 
 

@@ -15,8 +15,7 @@ from typing import Any
 
 from tests.operator.fake_ray import FakeJob
 from workflow.errors import Fenced, InUse, Superseded, WorkflowConflict
-from workflow.log import naming
-from workflow.log import paths as keys
+from workflow.log import keys, registry
 from workflow.log.claim import Claimant, claim
 from workflow.log.run_log import RunLog
 from workflow.model.failure import cancellations
@@ -81,7 +80,7 @@ class FakeManager:
             named = Tombstone(
                 told["workflowId"], told["n"], WorkflowStatus.FAILED, "EntrypointInvalid", time.time(), owner.uid, error
             )
-            naming.write_name(store, named)
+            registry.write_name(store, named)
             return 0
         graph = _chain(self.steps)
         made = Created(
@@ -95,7 +94,7 @@ class FakeManager:
             max_resumes=told["maxResumes"],
             code=told["code"],
         )
-        there = naming.write_name(store, made)
+        there = registry.write_name(store, made)
         if isinstance(there, Tombstone):
             return 0 if there.uid == owner.uid else SUPERSEDED
         log = RunLog(store, there)

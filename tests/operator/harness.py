@@ -25,11 +25,11 @@ from workflow_operator.adapters.workflows import parse_workflow
 from workflow_operator.api.status import Phase, WorkflowState
 from workflow_operator.apply import NoPoints, Points
 from workflow_operator.core.observation import WorkflowObject
-from workflow_operator.interest import Key
 from workflow_operator.main import assembled, serve
 from workflow_operator.metrics import Metrics
 from workflow_operator.reconcile import Reconciler, Setting
 from workflow_operator.settings import Settings
+from workflow_operator.watch_index import Key
 
 TEMPLATE: Object = {
     "spec": {

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.operator.failpoints import KillOnce, LoseOnce, Rival
 from tests.operator.harness import Harness
-from tests.operator.points import KillOnce, LoseOnce, Rival
 from tests.support.waiting import eventually
 from workflow.model.status import WorkflowStatus
 from workflow_operator.adapters.kube import WORKFLOWS

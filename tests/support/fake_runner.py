@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.support import runs
 from workflow.engine.messages import Expanded, Held, Missing, Passed, Raised, Returned, StepResult, StepTask
-from workflow.engine.run_loop import RunLoop
+from workflow.engine.owner.run_loop import RunLoop
 from workflow.model.graph import Graph
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import StepState

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tests.support import checker
 from tests.support.checker import NOTHING_TOLD, History, Told
 from tests.support.stored import escaped, in_folder, in_memory
-from workflow.log import naming, segments
+from workflow.log import registry, segments
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.store.port import Store
@@ -63,6 +63,6 @@ def check(store: Store, workflow_id: str, n: int = 1, told: Told = NOTHING_TOLD)
 
 
 def _created(store: Store, workflow_id: str, n: int) -> r.Created:
-    named = naming.read_name(store, workflow_id, n)
+    named = registry.read_name(store, workflow_id, n)
     assert isinstance(named, r.Created), f"names/{n} of {workflow_id!r} holds {named}"
     return named

@@ -8,8 +8,8 @@ from typing import Any
 import ray
 
 from tests.support.waiting import until
-from workflow.engine import managers
-from workflow.engine.actor import NAMESPACE, ManagerActor
+from workflow.engine.driver import discovery
+from workflow.engine.driver.actor import NAMESPACE, ManagerActor
 
 
 def make(kind: type[ManagerActor], store_url: str, name: str, *more: Any, **options: Any) -> Any:
@@ -22,14 +22,14 @@ def make(kind: type[ManagerActor], store_url: str, name: str, *more: Any, **opti
         *more: arguments of its constructor behind those that every manager has.
         **options: Ray's, beside its name and its life beyond that of its driver.
     """
-    remote = ray.remote(num_cpus=0, concurrency_groups=managers.GROUPS)(kind)
+    remote = ray.remote(num_cpus=0, concurrency_groups=discovery.GROUPS)(kind)
     kept = {"name": name, "namespace": NAMESPACE, "lifetime": "detached"}
     return remote.options(**kept, **options).remote(store_url, uuid.uuid4().hex, name, *more)
 
 
 def end(name: str) -> None:
     """Kill the manager of that name for good, if there is one; returns once the name is free."""
-    before = managers.find(name)
+    before = discovery.find(name)
     if before is not None:
         ray.kill(before, no_restart=True)
-        until(lambda: managers.find(name) is None)
+        until(lambda: discovery.find(name) is None)

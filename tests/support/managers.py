@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from tests.support import runs
 from tests.support.fake_runner import FakeRunner, Script
-from workflow.engine.machine import MACHINE, Machine
-from workflow.engine.manager import Manager, Pace
 from workflow.engine.messages import Ended, RunAddress, StepTask
-from workflow.log.points import NO_POINTS, Points
+from workflow.engine.owner.manager import Manager, Pace
+from workflow.engine.owner.runtime import MACHINE, Machine
+from workflow.log.failpoints import NO_POINTS, Points
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Graph
 from workflow.model.records import Created

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.support import runs
-from workflow.model import failure, fold, holding, ids
+from workflow.model import ephemeral, failure, fold, ids
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec
 from workflow.model.state import RunState
@@ -109,7 +109,7 @@ def _lose(draw: Any, run: SimulatedRun) -> None:
     needed = [step_id for step_id, takers in run.state.passed.items() if takers]
     if needed and not run.state.ended:
         gone = draw(st.lists(st.sampled_from(needed), min_size=1, max_size=2, unique=True))
-        lost = holding.lost(run.state, gone)
+        lost = ephemeral.lost(run.state, gone)
         run.write([r.StepVoided(step.spec.step_id, run.state.epoch) for step in lost])
 
 

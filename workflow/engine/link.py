@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workflow.engine.leases import Leases
+from workflow.engine.dispatch.leases import Leases
 from workflow.engine.messages import Finished, StepTask
 
 PATIENCE = 0.02

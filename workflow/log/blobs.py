@@ -6,9 +6,9 @@ import hashlib
 import json
 
 from workflow.errors import Corrupt
-from workflow.log.paths import RunPaths
+from workflow.log.failpoints import AFTER_BLOB, BEFORE_BLOB, NO_POINTS, Points
+from workflow.log.keys import RunPaths
 from workflow.log.pickled import Fetched, Pickled
-from workflow.log.points import AFTER_BLOB, BEFORE_BLOB, NO_POINTS, Points
 from workflow.model import codec
 from workflow.model.graph import Graph, Value
 from workflow.store.port import Store

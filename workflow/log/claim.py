@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from workflow.errors import InUse, Ownership, Superseded, WorkflowConflict, WorkflowError
-from workflow.log import paths as keys
-from workflow.log.points import AFTER_CLAIM, BEFORE_CLAIM
+from workflow.log import keys
+from workflow.log.failpoints import AFTER_CLAIM, BEFORE_CLAIM
 from workflow.log.run_log import RunLog
 from workflow.model.records import Claimed, Record, StatusChanged
 from workflow.model.run_view import ErrorInfo, Owner

@@ -10,18 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from workflow.errors import Corrupt, Fenced, Superseded
-from workflow.log import naming, segments
-from workflow.log import paths as keys
+from workflow.log import keys, registry, segments
 from workflow.log.blobs import Blobs
-from workflow.log.paths import RunPaths
-from workflow.log.points import (
-    AFTER_COMMIT,
-    AFTER_SNAPSHOT,
-    BEFORE_COMMIT,
-    BEFORE_SNAPSHOT,
-    NO_POINTS,
-    Points,
-)
+from workflow.log.failpoints import AFTER_COMMIT, AFTER_SNAPSHOT, BEFORE_COMMIT, BEFORE_SNAPSHOT, NO_POINTS, Points
+from workflow.log.keys import RunPaths
 from workflow.model import fold
 from workflow.model.records import Created, Record, StepExpanded
 from workflow.model.state import RunState
@@ -103,7 +95,7 @@ class RunLog:
         """
         if self.store.head(self.paths.segment(seq + 1)) is not None:
             raise self._fenced(seq + 1)
-        naming.check_named(self.store, self.created)
+        registry.check_named(self.store, self.created)
 
     def moved_on(self, state: RunState) -> bool:
         """Whether there is more in the log than was folded, or the run was deleted. Two requests."""
@@ -119,16 +111,16 @@ class RunLog:
         Args:
             state: folded up to what is said.
             status: of the run; its entry takes the place of those that it replaces.
-            replaces: see naming.index.
+            replaces: see registry.index.
 
         Returns:
             Whether the run went on meanwhile. What was said there since may be gone then, and so it is said that the
             run lives, which nobody believes without a look at the log.
         """
-        naming.index(self.store, self.created.workflow_id, status, replaces)
+        registry.index(self.store, self.created.workflow_id, status, replaces)
         late = self.moved_on(state)
         if late:
-            naming.index(self.store, self.created.workflow_id, naming.LIVE, replaces=(status,))
+            registry.index(self.store, self.created.workflow_id, registry.LIVE, replaces=(status,))
         return late
 
     def _fenced(self, seq: int) -> Fenced:
@@ -154,7 +146,7 @@ class RunLog:
         try:
             return self._replay()
         except Corrupt:
-            naming.check_named(self.store, self.created)
+            registry.check_named(self.store, self.created)
             raise
 
     def _replay(self) -> RunState:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow.errors import Corrupt
-from workflow.model import holding
+from workflow.model import ephemeral
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, Value
 from workflow.model.state import Outcome, RunState, StepState, below
@@ -99,7 +99,7 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     for step in begun:
         step.tries = step.raised = 0
         state.make_ready(step)
-    holding.void_all(state)
+    ephemeral.void_all(state)
 
 
 def _void_failures(state: RunState) -> None:
@@ -154,14 +154,14 @@ def _passed(state: RunState, seq: int, record: r.StepPassed) -> None:
         raise _illegal(state, seq, record, "the run's own value is always stored")
     _ran(state, step, record, progress=False)  # the next owner has nothing of it
     _resolve(state, step, Outcome(Value(), wraps=int(step.spec.options.catch_exceptions), held=record.step_id))
-    holding.hold(state, step)
+    ephemeral.hold(state, step)
 
 
 def _voided(state: RunState, seq: int, record: r.StepVoided) -> None:
     step = _step(state, seq, record, P.COMMITTED)
     if record.step_id not in state.passed:
         raise _illegal(state, seq, record, "its value is stored")
-    holding.void(state, step)
+    ephemeral.void(state, step)
 
 
 def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | None) -> None:
@@ -186,7 +186,7 @@ def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
 
 def _canceled(state: RunState, seq: int, record: r.StepCanceled) -> None:
     step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED)
-    holding.let_go(state, step)
+    ephemeral.let_go(state, step)
     state.set_aside(step)
     step.phase, step.epoch = P.CANCELED, record.epoch
 
@@ -223,7 +223,7 @@ _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
 
 def _ran(state: RunState, step: StepState, record: Any, progress: bool = True) -> None:
     """What commits, expansions and failures share: the step has left the running ones."""
-    holding.let_go(state, step)
+    ephemeral.let_go(state, step)
     state.set_aside(step)
     step.epoch, step.tries = record.epoch, record.number
     step.started, step.ended = record.started or step.started, record.ended or step.ended

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 from workflow.errors import Corrupt, StoreUnavailable
 from workflow.store.folder_errors import translated
-from workflow.store.keys import RESERVED, check_key
+from workflow.store.key_rules import RESERVED, check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
 
 _CLOCK: Final = f"{RESERVED}clock"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from workflow.store.keys import check_key
+from workflow.store.key_rules import check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
 
 

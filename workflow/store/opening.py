@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from workflow.errors import Invalid
 from workflow.store.folder import FolderStore
-from workflow.store.keys import check_key
+from workflow.store.key_rules import check_key
 from workflow.store.memory import MemoryStore
 from workflow.store.port import Store
 from workflow.store.retrying import RetryingStore

@@ -22,7 +22,7 @@ from minio import Minio
 from minio.error import InvalidResponseError, S3Error
 
 from workflow.errors import StoreRefused, StoreUnavailable
-from workflow.store.keys import check_key
+from workflow.store.key_rules import check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
 from workflow.store.s3_errors import Busy, Place, translated
 

@@ -15,14 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workflow import reading, requests
-from workflow.errors import (
-    Corrupt,
-    Ownership,
-    StoreRefused,
-    StoreUnavailable,
-    WorkflowConflict,
-    WorkflowError,
-)
+from workflow.errors import Corrupt, Ownership, StoreRefused, StoreUnavailable, WorkflowConflict, WorkflowError
 from workflow.model.run_view import RunView
 from workflow.model.status import WorkflowStatus
 from workflow.store import Store, open_store

@@ -13,8 +13,8 @@ from user import connect
 
 import workflow
 from tests.support.marks import Marks
-from workflow.engine import context
-from workflow.engine.client import Client, RunOptions
+from workflow.engine.driver.client import Client, RunOptions
+from workflow.engine.worker import context
 from workflow.log.blobs import Blobs
 from workflow.model.graph import Graph
 from workflow.store import open_store

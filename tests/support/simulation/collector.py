@@ -11,7 +11,7 @@ from tests.support.simulation.world import World
 from tests.support.stored import parsed
 from workflow.errors import StoreUnavailable
 from workflow.garbage import Collected, collect
-from workflow.log import paths as keys
+from workflow.log import keys
 from workflow.store.port import Store
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from tests.support.simulation.loop import Process, answer, context_of
 from tests.support.simulation.workers import MOST_DEATHS, Labour, SimulatedRunner, raised
-from workflow.engine.leases import Leases
+from workflow.engine.dispatch.leases import Leases
+from workflow.engine.dispatch.pool import Cause
 from workflow.engine.messages import Finished, StepTask, TaskKey
-from workflow.engine.pool import Cause
-from workflow.engine.run_loop import RunLoop
-from workflow.engine.serving import HELD
-from workflow.engine.worker import STORE_PAUSE
+from workflow.engine.owner.run_loop import RunLoop
+from workflow.engine.worker.execution import STORE_PAUSE
+from workflow.engine.worker.worker_loop import HELD
 from workflow.errors import StoreUnavailable
 from workflow.model.graph import StepKind
 from workflow.model.state import StepState

@@ -23,9 +23,9 @@ from unittest import mock
 
 from tests.support import checker, stored
 from tests.support.simulation import plans
+from tests.support.simulation.clients import Driver, Outsider, Wanted
 from tests.support.simulation.collector import Collector, left_behind
 from tests.support.simulation.loop import Stuck
-from tests.support.simulation.people import Driver, Outsider, Wanted
 from tests.support.simulation.world import World
 
 CALM_SECONDS = 900.0
@@ -119,9 +119,9 @@ def _in_virtual_time(world: World, seed: int) -> Iterator[None]:
     # Small things count as large.
     replaced: dict[str, Any] = {
         "workflow.log.blobs.INLINE": 120,
-        "workflow.engine.run_loop.SNAPSHOT_EVERY": chance.choice((3, 10, 2_000)),
-        "workflow.engine.planning.MOST_IN_FLIGHT": chance.choice((1, 2, 2_000)),
-        "workflow.engine.owning.versions": lambda: "simulated",
+        "workflow.engine.owner.run_loop.SNAPSHOT_EVERY": chance.choice((3, 10, 2_000)),
+        "workflow.engine.owner.planning.MOST_IN_FLIGHT": chance.choice((1, 2, 2_000)),
+        "workflow.engine.owner.owned_runs.versions": lambda: "simulated",
         "workflow.requests.versions": lambda: "simulated",
     }
     with contextlib.ExitStack() as stack:

@@ -12,10 +12,10 @@ from tests.support.simulation.loop import Process, context_of
 from tests.support.simulation.plans import ALWAYS, Seen, behaviour_of, error_of, value_of
 from tests.support.simulation.watch import Watch
 from workflow.engine.messages import Expanded, Held, Missing, Passed, Raised, Returned, StepResult, StepTask, TaskKey
-from workflow.engine.run_loop import RunLoop
+from workflow.engine.owner.run_loop import RunLoop
 from workflow.errors import StoreUnavailable
 from workflow.log.blobs import Blobs
-from workflow.log.paths import RunPaths
+from workflow.log.keys import RunPaths
 from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import StepState

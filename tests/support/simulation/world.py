@@ -14,9 +14,9 @@ from tests.support.simulation.leased import LeasedRunner
 from tests.support.simulation.loop import Process, VirtualLoop, answer, context_of
 from tests.support.simulation.watch import Watch, owner_of
 from tests.support.simulation.workers import Labour, SimulatedRunner
-from workflow.engine.machine import Machine
-from workflow.engine.manager import Manager, Pace
-from workflow.log import paths as keys
+from workflow.engine.owner.manager import Manager, Pace
+from workflow.engine.owner.runtime import Machine
+from workflow.log import keys
 from workflow.model.run_view import Owner
 
 T = TypeVar("T")

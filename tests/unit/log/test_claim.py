@@ -9,10 +9,9 @@ import pytest
 from tests.support import invariants, runs
 from tests.support.rivals import Dies, HoldAt, StopAt, die
 from workflow.errors import Fenced, InUse, Superseded, WorkflowConflict
-from workflow.log import naming, points
-from workflow.log import paths as keys
+from workflow.log import failpoints, keys, registry
 from workflow.log.claim import Claimant, claim, refusal
-from workflow.log.points import NO_POINTS, Points
+from workflow.log.failpoints import NO_POINTS, Points
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.run_view import Owner
@@ -98,7 +97,7 @@ class Scene:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.created = runs.created(DAG)
-        naming.write_name(self.store, self.created)
+        registry.write_name(self.store, self.created)
         RunLog(self.store, self.created).blobs.put(b"a function")
 
     def log(self, of: Points = NO_POINTS) -> RunLog:
@@ -125,12 +124,12 @@ def test_a_claim_is_the_next_epoch(scene: Scene) -> None:
     assert scene.epochs() == ["m2"]
 
 
-@pytest.mark.parametrize("point", [points.BEFORE_CLAIM, points.AFTER_CLAIM])
+@pytest.mark.parametrize("point", [failpoints.BEFORE_CLAIM, failpoints.AFTER_CLAIM])
 def test_a_rival_that_claims_at_a_point_of_ours(scene: Scene, point: str) -> None:
     """Before our append the rival wins and we are refused; behind it the rival takes over from us and we are fenced."""
     scene.store.overwrite(keys.heartbeat("rival"), b"")
     rival = StopAt(point, lambda: scene.claim("rival", take_over=True))
-    if point == points.BEFORE_CLAIM:
+    if point == failpoints.BEFORE_CLAIM:
         with pytest.raises(InUse, match="manager-rival"):
             scene.claim("m2", rival)
         assert scene.epochs() == ["rival"]
@@ -144,7 +143,7 @@ def test_a_rival_that_claims_at_a_point_of_ours(scene: Scene, point: str) -> Non
 
 
 def test_a_claimant_that_lost_the_seq_and_may_take_over_goes_on_behind_the_winner(scene: Scene) -> None:
-    rival = StopAt(points.BEFORE_CLAIM, lambda: scene.claim("rival", take_over=True))
+    rival = StopAt(failpoints.BEFORE_CLAIM, lambda: scene.claim("rival", take_over=True))
     state = scene.claim("m2", rival, take_over=True)
     assert scene.epochs() == ["rival", "m2"]
     assert state.epoch == 3
@@ -155,7 +154,7 @@ def test_an_owner_that_commits_while_a_claim_is_on_its_way_keeps_its_commit(scen
     def commit() -> None:
         scene.log().append(1, [runs.started("a"), runs.committed("a")])
 
-    state = scene.claim("m2", StopAt(points.BEFORE_CLAIM, commit), take_over=True)
+    state = scene.claim("m2", StopAt(failpoints.BEFORE_CLAIM, commit), take_over=True)
     assert set(state.ready) == {"b"}
     invariants.check(scene.store, "w")
 
@@ -165,15 +164,15 @@ def test_an_owner_that_ends_the_run_while_a_claim_is_on_its_way_ends_it(scene: S
         scene.log().append(1, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
 
     with pytest.raises(WorkflowConflict, match="has ended SUCCESSFUL"):
-        scene.claim("m2", StopAt(points.BEFORE_CLAIM, finish), take_over=True)
+        scene.claim("m2", StopAt(failpoints.BEFORE_CLAIM, finish), take_over=True)
     invariants.check(scene.store, "w")
 
 
-@pytest.mark.parametrize("point", [points.BEFORE_COMMIT, points.AFTER_COMMIT])
+@pytest.mark.parametrize("point", [failpoints.BEFORE_COMMIT, failpoints.AFTER_COMMIT])
 def test_an_owner_overtaken_at_a_point_of_its_commit(scene: Scene, point: str) -> None:
     owner = scene.log(StopAt(point, lambda: scene.claim("m2", take_over=True)))
     records: list[r.Record] = [runs.started("a"), runs.committed("a")]
-    if point == points.BEFORE_COMMIT:
+    if point == failpoints.BEFORE_COMMIT:
         with pytest.raises(Fenced, match="written by another owner"):
             owner.append(1, records)
         assert invariants.committed(scene.store, "w") == []
@@ -185,7 +184,7 @@ def test_an_owner_overtaken_at_a_point_of_its_commit(scene: Scene, point: str) -
     invariants.check(scene.store, "w")
 
 
-@pytest.mark.parametrize("point", points.ALL)
+@pytest.mark.parametrize("point", failpoints.ALL)
 def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) -> None:
     store = MemoryStore()
     dag = runs.graph("a " + " ".join(f"s{i}:a" for i in range(300)))  # large: its DAG lies in a blob
@@ -197,7 +196,7 @@ def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) ->
         log.blobs.put(b"a function")
         inline, blob = log.blobs.keep_graph(dag)
         mine = runs.created(dag, graph=inline) if inline else runs.created(dag, graph=None, graph_blob=blob)
-        naming.write_name(store, mine, dies)
+        registry.write_name(store, mine, dies)
         owned = RunLog(store, mine, dies)
         owned.append(1, [runs.started("a"), runs.committed("a")])
         owned.write_snapshot(1, compact(owned.replay()))
@@ -205,9 +204,9 @@ def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) ->
 
     with pytest.raises(Dies):
         whole_life()
-    named = naming.current(store, "w")
+    named = registry.current(store, "w")
     if named is None:
-        assert point in (points.BEFORE_BLOB, points.AFTER_BLOB, points.BEFORE_NAME)
+        assert point in (failpoints.BEFORE_BLOB, failpoints.AFTER_BLOB, failpoints.BEFORE_NAME)
         return
     assert isinstance(named, r.Created)
     after = RunLog(store, named)
@@ -265,7 +264,7 @@ def test_two_claimants_released_together_have_one_winner_each_time() -> None:
 
 
 def test_a_zombie_held_at_its_commit_for_the_life_of_the_next_owner_writes_nothing(scene: Scene) -> None:
-    hold = HoldAt(points.BEFORE_COMMIT)
+    hold = HoldAt(failpoints.BEFORE_COMMIT)
     raised: list[BaseException] = []
 
     def zombie() -> None:

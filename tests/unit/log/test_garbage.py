@@ -13,11 +13,10 @@ from tests.support.stored import in_memory
 from workflow import requests
 from workflow.errors import Invalid, StoreUnavailable
 from workflow.garbage import DAY, Collected, Fate, collect, fate
-from workflow.log import naming
-from workflow.log import paths as keys
+from workflow.log import keys, registry
 from workflow.log.blobs import Blobs
-from workflow.log.naming import Named, OwnedRun
-from workflow.log.paths import RunPaths
+from workflow.log.keys import RunPaths
+from workflow.log.registry import Named, OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.status import WorkflowStatus
@@ -81,19 +80,19 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", n: int
     """A run as its manager m1 leaves it: its hints, its name, its function and its log."""
     created = runs.created(DAG, workflow_id, n, f"{workflow_id}-{n}")
     note(store, created)
-    naming.index(store, workflow_id, S.RUNNING, replaces=())
-    assert naming.write_name(store, created) == created
+    registry.index(store, workflow_id, S.RUNNING, replaces=())
+    assert registry.write_name(store, created) == created
     log = RunLog(store, created)
     log.blobs.put(b"a function")
     for seq, records in enumerate(segments, 1):
         log.append(seq, records)
         if isinstance(records[-1], r.StatusChanged):
-            naming.index(store, workflow_id, records[-1].status, replaces=(S.RUNNING,))
+            registry.index(store, workflow_id, records[-1].status, replaces=(S.RUNNING,))
     return log
 
 
 def note(store: Store, created: r.Created, manager: str = "m1") -> None:
-    naming.note_owned(store, manager, OwnedRun(created.workflow_id, created.n, created.run_uuid))
+    registry.note_owned(store, manager, OwnedRun(created.workflow_id, created.n, created.run_uuid))
 
 
 def begin(store: Store, workflow_id: str = "w", n: int = 1, run_uuid: str = "begun") -> None:
@@ -146,7 +145,7 @@ def test_a_run_that_was_begun_and_never_made_is_forbidden_first(store: MemorySto
     collected = collect(store)
     assert (collected.runs, collected.objects, collected.forbidden) == (1, 1, 1)
     assert keys_of(store) == [keys.name("w", 1)]
-    there = naming.write_name(store, runs.created(DAG, run_uuid="begun"))
+    there = registry.write_name(store, runs.created(DAG, run_uuid="begun"))
     assert isinstance(there, r.Tombstone)
     assert there.reason == "Swept"
 
@@ -169,9 +168,9 @@ def test_the_driver_that_makes_its_run_at_that_moment_wins(clock: Clock, uuid: s
     store = WhileForbidding(clock=clock)
     begin(store)
     clock.now += DAY + 1
-    store.faster = lambda: naming.write_name(store, runs.created(DAG, run_uuid=uuid))
+    store.faster = lambda: registry.write_name(store, runs.created(DAG, run_uuid=uuid))
     collected = collect(store)
-    named = naming.current(store, "w")
+    named = registry.current(store, "w")
     assert isinstance(named, r.Created)
     assert named.run_uuid == uuid
     assert collected.forbidden == 0
@@ -216,7 +215,7 @@ def test_a_replaced_run_goes_and_its_readers_are_told(store: MemoryStore, clock:
 
 def test_within_the_grace_time_nothing_is_touched(store: MemoryStore, clock: Clock) -> None:
     done = make(store, DONE, workflow_id="done")
-    naming.forget_owned(store, "m1", "done-1")
+    registry.forget_owned(store, "m1", "done-1")
     begin(store)
     clock.now += DAY + 1
     store.create(RunPaths("w", 1, "begun").blob("f" * 64), b"another function", "1")
@@ -238,9 +237,9 @@ def test_a_grace_in_the_future_is_refused(store: MemoryStore) -> None:
 def test_a_long_id_is_known_by_its_name_or_by_the_index(store: MemoryStore, clock: Clock, known_by: str) -> None:
     begin(store, LONG)
     if known_by == "name":
-        naming.write_name(store, runs.created(DAG, LONG))
+        registry.write_name(store, runs.created(DAG, LONG))
     if known_by == "index":
-        naming.index(store, LONG, S.RUNNING, replaces=())
+        registry.index(store, LONG, S.RUNNING, replaces=())
     clock.now += DAY + 1
     collected = collect(store)
     left = keys_of(store, keys.runs(LONG))
@@ -344,11 +343,11 @@ def clutter(store: Store) -> None:
     store.create(RunPaths("never", 1, "begun").request("asked"), b"{}", "1")
     store.create(keys.bell("begun", "asked"), b"", "1")
     store.create(keys.bell("nobody", "asked"), b"", "1")
-    naming.index(store, "broke", S.SUCCESSFUL, replaces=())
-    naming.index(store, "done", S.RUNNING, replaces=S)
+    registry.index(store, "broke", S.SUCCESSFUL, replaces=())
+    registry.index(store, "done", S.RUNNING, replaces=S)
     for workflow_id in ("deleted", "never"):
-        naming.index(store, workflow_id, S.RUNNING, replaces=())
-        naming.index(store, workflow_id, S.FAILED, replaces=())
+        registry.index(store, workflow_id, S.RUNNING, replaces=())
+        registry.index(store, workflow_id, S.FAILED, replaces=())
     for manager in ("m0", "m1"):
         store.overwrite(keys.heartbeat(manager), b"")
 

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from tests.support import runs
 from tests.support.managers import Clock
 from workflow.garbage import DAY, Collected, collect
-from workflow.log import naming
-from workflow.log import paths as keys
+from workflow.log import keys, registry
 from workflow.log.blobs import Blobs
-from workflow.log.indexing import Listed
-from workflow.log.naming import Named
-from workflow.log.paths import RunPaths
+from workflow.log.index import Listed
+from workflow.log.keys import RunPaths
+from workflow.log.registry import Named
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.status import WorkflowStatus
@@ -70,7 +69,7 @@ def store(clock: Clock) -> Remembering:
 def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", n: int = 1) -> RunLog:
     """A run with no entry in the index."""
     created = runs.created(DAG, workflow_id, n, f"{workflow_id[:9]}-{n}")
-    naming.write_name(store, created)
+    registry.write_name(store, created)
     log = RunLog(store, created)
     for seq, records in enumerate(segments, 1):
         log.append(seq, records)
@@ -79,7 +78,7 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", n: int
 
 def name(store: Store, reason: str, status: WorkflowStatus = S.CANCELED, n: int = 1) -> Named:
     """A tombstone."""
-    return naming.write_name(store, r.Tombstone("w", n, status, reason, 1.0))
+    return registry.write_name(store, r.Tombstone("w", n, status, reason, 1.0))
 
 
 def told(store: Store, workflow_id: str = "w") -> set[str]:
@@ -124,7 +123,7 @@ def test_an_old_entry_says_what_the_log_says(
 ) -> None:
     log(store)
     for status in before.split():
-        naming.index(store, "w", S(status), replaces=())
+        registry.index(store, "w", S(status), replaces=())
     assert collect(store) == Collected(), "within the grace time"
     clock.now += DAY + 1
     wrong = set(before.split()) - set(behind.split())
@@ -136,9 +135,9 @@ def test_an_old_entry_says_what_the_log_says(
 def test_runs_without_an_entry_are_counted(store: Remembering) -> None:
     for workflow_id in ("a", "b", "c"):
         make(store, DONE, workflow_id=workflow_id)
-    naming.index(store, "b", S.SUCCESSFUL, replaces=())
+    registry.index(store, "b", S.SUCCESSFUL, replaces=())
     assert collect(store, grace=0) == Collected(unlisted=2)
-    assert list(naming.indexed(store, S.SUCCESSFUL)) == ["a", "b", "c"]
+    assert list(registry.indexed(store, S.SUCCESSFUL)) == ["a", "b", "c"]
 
 
 PARTS = st.text("ab-.%0", min_size=1, max_size=4)
@@ -155,7 +154,7 @@ def test_what_has_no_entry_is_found_in_one_pass_in_the_order_of_the_store(
 
 def test_an_entry_is_replaced_before_it_goes(store: Remembering) -> None:
     make(store, DONE)
-    naming.index(store, "w", S.RUNNING, replaces=())
+    registry.index(store, "w", S.RUNNING, replaces=())
     store.changed.clear()
     collect(store, grace=0)
     assert store.changed == ["create index/SUCCESSFUL/w", "delete index/RUNNING/w"]
@@ -163,12 +162,12 @@ def test_an_entry_is_replaced_before_it_goes(store: Remembering) -> None:
 
 def test_a_long_id_is_known_by_its_name_or_by_the_entry(store: Remembering) -> None:
     make(store, DONE, workflow_id=LONG)
-    naming.index(store, LONG, S.RUNNING, replaces=())
+    registry.index(store, LONG, S.RUNNING, replaces=())
     never = f"{LONG} never made"
-    naming.index(store, never, S.RUNNING, replaces=())
+    registry.index(store, never, S.RUNNING, replaces=())
     assert collect(store, grace=0).left == []
     assert (told(store, LONG), told(store, never)) == ({"SUCCESSFUL"}, set())
-    assert list(naming.indexed(store, S.SUCCESSFUL)) == [LONG]
+    assert list(registry.indexed(store, S.SUCCESSFUL)) == [LONG]
 
 
 def test_an_entry_whose_log_is_damaged_stays_and_keeps_no_other(store: Remembering) -> None:
@@ -176,7 +175,7 @@ def test_an_entry_whose_log_is_damaged_stays_and_keeps_no_other(store: Rememberi
     store.create(damaged.paths.segment(1), b"torn", "1")
     make(store, DONE, workflow_id="b")
     for workflow_id in ("a", "b"):
-        naming.index(store, workflow_id, S.RUNNING, replaces=())
+        registry.index(store, workflow_id, S.RUNNING, replaces=())
     store.create("index/RUNNING/a b", b"no part of ours", "1")
     left = collect(store, grace=0).left
     assert [("a/runs" in text, "index/RUNNING/a b" in text) for text in left] == [(True, False), (False, True)]
@@ -185,7 +184,7 @@ def test_an_entry_whose_log_is_damaged_stays_and_keeps_no_other(store: Rememberi
 
 def test_a_long_log_is_not_read_to_its_end(store: Remembering, monkeypatch: pytest.MonkeyPatch) -> None:
     make(store, LIVE, DONE)
-    naming.index(store, "w", S.SUCCESSFUL, replaces=())
+    registry.index(store, "w", S.SUCCESSFUL, replaces=())
     read: list[int] = []
     real = RunLog.read
 
@@ -203,11 +202,11 @@ def test_a_long_log_is_not_read_to_its_end(store: Remembering, monkeypatch: pyte
 
 def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> None:
     log = make(store, BROKE)
-    naming.index(store, "w", S.RUNNING, replaces=())
+    registry.index(store, "w", S.RUNNING, replaces=())
 
     def resumed() -> None:
         log.append(2, AGAIN)
-        naming.index(store, "w", S.RUNNING, replaces=S)
+        registry.index(store, "w", S.RUNNING, replaces=S)
 
     shared = FailingStore(store)
     shared.behind("create", "index/FAILED/w", resumed)
@@ -218,7 +217,7 @@ def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> 
 def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
     make(store, DONE)
     name(store, "Deleted", n=2)
-    naming.index(store, "w", S.SUCCESSFUL, replaces=())
+    registry.index(store, "w", S.SUCCESSFUL, replaces=())
     shared = FailingStore(store)
     shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, DONE, n=3))
     collect(shared, grace=0)
@@ -227,7 +226,7 @@ def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
 
 def test_a_run_that_is_begun_at_that_moment_is_told_of(store: Remembering) -> None:
     name(store, "Swept")
-    naming.index(store, "w", S.RUNNING, replaces=())
+    registry.index(store, "w", S.RUNNING, replaces=())
     # Its functions were stored, and its entry found to be there, before that one went; its name is written later.
     shared = FailingStore(store)
     shared.behind("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))

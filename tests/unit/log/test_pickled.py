@@ -17,7 +17,7 @@ import pytest
 from workflow.errors import Corrupt, Invalid, StoreUnavailable
 from workflow.log import values
 from workflow.log.blobs import Blobs
-from workflow.log.paths import RunPaths
+from workflow.log.keys import RunPaths
 from workflow.log.pickled import BESIDE, Fetched, Pickled
 from workflow.store.folder import FolderStore
 from workflow.store.retrying import RetryingStore

@@ -10,8 +10,7 @@ from tests.support import invariants, runs
 from tests.support.managers import Clock
 from workflow import requests
 from workflow.errors import Corrupt, InUse, StoreUnavailable, Superseded, WorkflowConflict
-from workflow.log import naming
-from workflow.log import paths as keys
+from workflow.log import keys, registry
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.run_view import Owner
@@ -39,8 +38,8 @@ def store(clock: Clock) -> MemoryStore:
 def make(store: MemoryStore, *segments: list[r.Record], uid: str = "", attempt: int = 0, alive: bool = True) -> RunLog:
     owner = Owner("m1", "i1", "manager-1", uid, attempt)
     created = runs.created(DAG, owner=owner)
-    naming.index(store, "w", S.RUNNING, replaces=())
-    naming.write_name(store, created)
+    registry.index(store, "w", S.RUNNING, replaces=())
+    registry.write_name(store, created)
     log = RunLog(store, created)
     log.blobs.put(b"a function")
     for seq, records in enumerate(segments, 1):
@@ -110,7 +109,7 @@ def test_the_end_that_was_first_holds(store: MemoryStore) -> None:
 
 def test_a_run_that_does_not_exist_yet_is_ended_by_a_tombstone(store: MemoryStore) -> None:
     assert end(store, status=S.CANCELED) is S.CANCELED
-    late = naming.write_name(store, runs.created(DAG))
+    late = registry.write_name(store, runs.created(DAG))
     assert isinstance(late, r.Tombstone)
     assert late.reason == "DeadlineExceeded"
     view = read_run(store, "w")
@@ -155,7 +154,7 @@ def test_a_deleted_run_leaves_its_name_and_the_tombstone_behind_it(store: Memory
     make(store, alive=False)
     requests.delete_run(store, "w", n=1, actor=PERSON)
     assert all_keys(store) == [keys.name("w", 1), keys.name("w", 2)]
-    stone = naming.current(store, "w")
+    stone = registry.current(store, "w")
     assert isinstance(stone, r.Tombstone)
     assert stone.reason == "Deleted"
 
@@ -191,8 +190,8 @@ def test_a_deletion_that_was_interrupted_is_finished(store: MemoryStore, left: s
 def test_deleting_an_old_run_leaves_the_new_one_of_its_id_alone(store: MemoryStore) -> None:
     make(store, alive=False)
     requests.delete_run(store, "w", n=1, actor=PERSON)
-    naming.index(store, "w", S.RUNNING, replaces=())
-    naming.write_name(store, runs.created(DAG, n=3, run_uuid="third"))
+    registry.index(store, "w", S.RUNNING, replaces=())
+    registry.write_name(store, runs.created(DAG, n=3, run_uuid="third"))
     before = all_keys(store)
     requests.delete_run(store, "w", n=1, actor=PERSON)
     assert all_keys(store) == before
@@ -206,11 +205,11 @@ def test_deleting_what_was_never_there_writes_nothing(store: MemoryStore) -> Non
 def test_a_tombstone_of_a_canceled_run_is_deleted_too_so_that_its_id_is_free(store: MemoryStore) -> None:
     end(store, status=S.CANCELED)
     requests.delete_run(store, "w", n=1, actor=PERSON)
-    stone = naming.current(store, "w")
+    stone = registry.current(store, "w")
     assert isinstance(stone, r.Tombstone)
     assert (stone.n, stone.reason) == (2, "Deleted")
     requests.delete_run(store, "w", n=2, actor=PERSON)
-    assert naming.highest(store, "w") == 2
+    assert registry.highest(store, "w") == 2
 
 
 # --- cancel ---

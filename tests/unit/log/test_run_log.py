@@ -9,7 +9,7 @@ import pytest
 from tests.support import runs
 from tests.support.runs import committed, expanded, started
 from workflow.errors import Corrupt, StoreUnavailable, Superseded
-from workflow.log import naming
+from workflow.log import registry
 from workflow.log.blobs import INLINE
 from workflow.log.run_log import RunLog
 from workflow.model import snapshot
@@ -26,7 +26,7 @@ DAG = runs.graph("a b:a c:b")
 def log() -> RunLog:
     store = MemoryStore()
     created = runs.created(DAG)
-    naming.write_name(store, created)
+    registry.write_name(store, created)
     return RunLog(store, created)
 
 
@@ -55,7 +55,7 @@ def test_who_reads_a_run_while_it_is_deleted_learns_that(log: RunLog) -> None:
     assert isinstance(reading.store, FailingStore)
 
     def delete() -> None:
-        naming.write_name(log.store, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+        registry.write_name(log.store, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
         log.store.delete(log.paths.snapshot(1))
 
     reading.store.behind("list", log.paths.snapshots, delete)
@@ -151,7 +151,7 @@ def test_a_follower_of_nothing_sees_the_run_once_it_is_there() -> None:
     store = MemoryStore()
     follower = Follower(store, "w")
     assert follower.poll() is None
-    naming.write_name(store, runs.created(DAG))
+    registry.write_name(store, runs.created(DAG))
     view = follower.poll()
     assert view is not None
     assert view.run_uuid == "run-1"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.log.paths import escape
+from workflow.log.keys import escape
 from workflow.model import ids
 
 NAMES = st.lists(st.text(alphabet="ab_1/~", min_size=1, max_size=4), max_size=12)

@@ -6,13 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from workflow_operator.api.spec import WorkflowSpec
-from workflow_operator.api.status import (
-    ClusterStatus,
-    HeadIdentity,
-    Phase,
-    SubmissionStatus,
-    WorkflowState,
-)
+from workflow_operator.api.status import ClusterStatus, HeadIdentity, Phase, SubmissionStatus, WorkflowState
 from workflow_operator.core import names
 from workflow_operator.core.log_view import Owner, RunView, StepCounts, WorkflowStatus
 from workflow_operator.core.observation import (

@@ -6,27 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.unit.operator.build import (
-    NOW,
-    cluster,
-    read,
-    seen,
-    state,
-    view,
-    workflow,
-)
+from tests.unit.operator.build import NOW, cluster, read, seen, state, view, workflow
 from tests.unit.operator.cases import CANCELED, OTHER, RESUMABLE, Case, W, check
 from workflow_operator.api.status import Phase
-from workflow_operator.core.actions import (
-    DeleteCluster,
-    EndRun,
-    RequestCancel,
-)
-from workflow_operator.core.observation import (
-    Observation,
-    RunUnread,
-    StoreTrouble,
-)
+from workflow_operator.core.actions import DeleteCluster, EndRun, RequestCancel
+from workflow_operator.core.observation import Observation, RunUnread, StoreTrouble
 
 
 def canceling(run: Any, named: Any = None, **changes: Any) -> Observation:

@@ -20,7 +20,7 @@ from workflow_operator.core.backoff import delay
 from workflow_operator.core.conditions import TEXT_LIMIT, Note, clip, conditions
 from workflow_operator.core.decide import PHASES
 from workflow_operator.core.observation import Defaults
-from workflow_operator.core.questions import head_to_ask, questions, store_of
+from workflow_operator.core.read_plan import head_to_ask, questions, store_of
 from workflow_operator.core.state import LIVE, TERMINAL, TRANSITIONS, Event, diagram, move
 from workflow_operator.core.submission import submit
 

@@ -7,18 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.operator import build
-from tests.unit.operator.build import (
-    NOW,
-    cluster,
-    read,
-    running,
-    seen,
-    spec,
-    state,
-    tombstone,
-    view,
-    workflow,
-)
+from tests.unit.operator.build import NOW, cluster, read, running, seen, spec, state, tombstone, view, workflow
 from tests.unit.operator.cases import OTHER, RESUMABLE, W
 from workflow_operator.api.spec import Retention
 from workflow_operator.api.status import Phase
@@ -32,10 +21,7 @@ from workflow_operator.core.actions import (
 )
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import Owner
-from workflow_operator.core.observation import (
-    RunUnread,
-    StoreTrouble,
-)
+from workflow_operator.core.observation import RunUnread, StoreTrouble
 
 
 def deleting(phase: Phase, run: Any, now: float = NOW, **changes: Any) -> tuple[type, ...]:

@@ -8,29 +8,12 @@ from typing import Any
 import pytest
 
 from tests.unit.operator import build
-from tests.unit.operator.build import (
-    NOW,
-    cluster,
-    read,
-    seen,
-    spec,
-    state,
-    tombstone,
-    view,
-    workflow,
-)
+from tests.unit.operator.build import NOW, cluster, read, seen, spec, state, tombstone, view, workflow
 from tests.unit.operator.cases import CANCELED, CODED, GOOD_CODE, NAMED, NO_CODE, OTHER, RESUMABLE, Case, W, check
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Phase
 from workflow_operator.core import names
 from workflow_operator.core.actions import AddFinalizer, CreateCluster, DeleteCluster
-from workflow_operator.core.observation import (
-    ConfigMapView,
-    Defaults,
-    Observation,
-    RunUnread,
-    SecretView,
-    StoreTrouble,
-)
+from workflow_operator.core.observation import ConfigMapView, Defaults, Observation, RunUnread, SecretView, StoreTrouble
 
 
 def pending(run: Any = None, spec_: Any = None, refusal: str = "", **changes: Any) -> Observation:

@@ -8,19 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.operator import build
-from tests.unit.operator.build import (
-    NOW,
-    cluster,
-    head,
-    job,
-    read,
-    seen,
-    spec,
-    state,
-    tombstone,
-    view,
-    workflow,
-)
+from tests.unit.operator.build import NOW, cluster, head, job, read, seen, spec, state, tombstone, view, workflow
 from tests.unit.operator.cases import (
     CANCELED,
     CHOSEN,
@@ -37,22 +25,12 @@ from tests.unit.operator.cases import (
 )
 from workflow_operator.api.spec import ClusterTemplate
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Ending, Phase, Resumes
-from workflow_operator.core.actions import (
-    CreateCluster,
-    DeleteCluster,
-    StageCode,
-    SubmitRun,
-)
+from workflow_operator.core.actions import CreateCluster, DeleteCluster, StageCode, SubmitRun
 from workflow_operator.core.cluster_manifest import digest
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import ErrorInfo
 from workflow_operator.core.names import TEMPLATE_LABEL
-from workflow_operator.core.observation import (
-    Observation,
-    RunUnread,
-    StoreTrouble,
-    Trouble,
-)
+from workflow_operator.core.observation import Observation, RunUnread, StoreTrouble, Trouble
 
 
 def provisioning(named: Any = None, **changes: Any) -> Observation:

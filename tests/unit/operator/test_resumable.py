@@ -7,16 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.operator import build
-from tests.unit.operator.build import (
-    NOW,
-    cluster,
-    read,
-    seen,
-    state,
-    tombstone,
-    view,
-    workflow,
-)
+from tests.unit.operator.build import NOW, cluster, read, seen, state, tombstone, view, workflow
 from tests.unit.operator.cases import (
     CANCELED,
     CODED,
@@ -32,16 +23,8 @@ from tests.unit.operator.cases import (
 )
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Ending, Phase, Resumes
 from workflow_operator.core import names
-from workflow_operator.core.actions import (
-    CreateCluster,
-    DeleteCluster,
-    EndRun,
-)
-from workflow_operator.core.observation import (
-    Observation,
-    RunUnread,
-    StoreTrouble,
-)
+from workflow_operator.core.actions import CreateCluster, DeleteCluster, EndRun
+from workflow_operator.core.observation import Observation, RunUnread, StoreTrouble
 
 
 def resumable(obj: Any = None, run: Any = None, **changes: Any) -> Observation:

@@ -8,33 +8,13 @@ from typing import Any
 import pytest
 
 from tests.unit.operator import build
-from tests.unit.operator.build import (
-    NOW,
-    cluster,
-    head,
-    job,
-    read,
-    running,
-    state,
-    tombstone,
-    view,
-    workflow,
-)
+from tests.unit.operator.build import NOW, cluster, head, job, read, running, state, tombstone, view, workflow
 from tests.unit.operator.cases import CANCELED, CHOSEN, MANUAL, OTHER, RECORDED, SHARED, Case, J, W, check
 from workflow_operator.api.status import HeadIdentity, Phase, Resumes
-from workflow_operator.core.actions import (
-    DeleteCluster,
-    StopSubmission,
-    SubmitRun,
-)
+from workflow_operator.core.actions import DeleteCluster, StopSubmission, SubmitRun
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import ErrorInfo, StepCounts
-from workflow_operator.core.observation import (
-    HeadUnreachable,
-    Observation,
-    RunUnread,
-    StoreTrouble,
-)
+from workflow_operator.core.observation import HeadUnreachable, Observation, RunUnread, StoreTrouble
 
 OTHER_HEAD = HeadIdentity(pod_uid="pod-2", container_id="containerd://2")
 RESTARTED = HeadIdentity(pod_uid="pod-1", container_id="containerd://2")

@@ -30,7 +30,7 @@ from workflow_operator.core.observation import (
     SubmissionView,
     WorkflowObject,
 )
-from workflow_operator.core.questions import head_to_ask, questions
+from workflow_operator.core.read_plan import head_to_ask, questions
 
 STEPS = 6
 LIVE_JOBS = (JobState.PENDING, JobState.RUNNING)

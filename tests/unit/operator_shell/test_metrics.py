@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from workflow_operator.api.status import Failure, Phase, Resumes, WorkflowState
-from workflow_operator.interest import Key
 from workflow_operator.metrics import Metrics
+from workflow_operator.watch_index import Key
 
 TRIP = Key("team", "trip")
 FAILURE = Failure(time=100.0, reason="HeadPodLost", message="gone")

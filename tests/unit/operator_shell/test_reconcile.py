@@ -12,10 +12,10 @@ from tests.support.waiting import eventually
 from workflow_operator import reconcile
 from workflow_operator.core.observation import Defaults, Observation, WorkflowObject
 from workflow_operator.errors import Conflict, Refused, Unreachable
-from workflow_operator.interest import Key
 from workflow_operator.metrics import Metrics
 from workflow_operator.observe import World
 from workflow_operator.reconcile import Reconciler, Setting
+from workflow_operator.watch_index import Key
 
 TRIP = Key("team", "trip")
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from workflow_operator import debts
+from workflow_operator import deferred_cleanup
 from workflow_operator.adapters.kube import translated
 from workflow_operator.adapters.references import files_of, parse_debt, secret_values
 from workflow_operator.core.actions import DeleteCheckpoints, EndRun, NoteDebt, RunRef, SayGoodbye, StoreRef
@@ -76,12 +76,12 @@ class Ledger:
 
 async def test_debts_are_paid_and_struck_out() -> None:
     ledger = Ledger(*(NoteDebt("team", RUN, what) for what in ("goodbye", "cancel", "delete")))
-    await debts.pay_all(ledger, ledger)  # type: ignore[arg-type]
+    await deferred_cleanup.pay_all(ledger, ledger)  # type: ignore[arg-type]
     assert ledger.noted == []
     assert [type(one) for one in ledger.done] == [SayGoodbye, EndRun, DeleteCheckpoints]
 
 
 async def test_a_debt_that_cannot_be_paid_stays() -> None:
     ledger = Ledger(NoteDebt("team", RUN, "delete"), down=True)
-    await debts.pay_all(ledger, ledger)  # type: ignore[arg-type]
+    await deferred_cleanup.pay_all(ledger, ledger)  # type: ignore[arg-type]
     assert len(ledger.noted) == 1

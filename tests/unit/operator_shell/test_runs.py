@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from workflow.log import naming
-from workflow.log import paths as keys
+from workflow.log import keys, registry
 from workflow.model.graph import Graph, StepSpec, Value
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
@@ -66,7 +65,7 @@ def store_of(run: RunRef) -> Store:
 def begin(run: RunRef, uid: str = "uid-1", n: int = 1) -> None:
     owner = Owner("manager-1", "1", uid=uid, attempt=1)
     store_of(run).overwrite(keys.heartbeat("manager-1"), b"{}")
-    naming.write_name(store_of(run), Created("trip", n, f"run-{n}", owner, GRAPH.shape(), time.time(), GRAPH))
+    registry.write_name(store_of(run), Created("trip", n, f"run-{n}", owner, GRAPH.shape(), time.time(), GRAPH))
 
 
 async def read(runs: StoredRuns, run: RunRef) -> RunRead:
@@ -96,7 +95,7 @@ async def test_the_highest_run_under_the_id_is_read(runs: StoredRuns, run: RunRe
     await read(runs, run)
     await runs.end("team", EndRun(run, "CANCELED", "Canceled", "asked"))
     gone = Tombstone("trip", 2, WorkflowStatus.CANCELED, "Deleted", time.time())
-    naming.write_name(store_of(run), gone)
+    registry.write_name(store_of(run), gone)
     begin(run, "uid-2", n=3)
     found = await read(runs, run)
     assert found.view is not None

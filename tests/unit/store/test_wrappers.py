@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from workflow.errors import StoreUnavailable
-from workflow.store.instrumented import Count, InstrumentedStore
 from workflow.testing import FailingStore, MemoryStore
+from workflow.testing.instrumented import Count, InstrumentedStore
 from workflow.testing.store_contract import fetched
 
 

@@ -14,6 +14,7 @@ from workflow_operator.core import log_facts, names
 from workflow_operator.core.actions import Action, Decision, DeleteCluster, EmitEvent
 from workflow_operator.core.conditions import conditions
 from workflow_operator.core.decide.canceling import canceling
+from workflow_operator.core.decide.context import Outcome, Turn
 from workflow_operator.core.decide.deleting import deleting
 from workflow_operator.core.decide.ending import terminal
 from workflow_operator.core.decide.failure import owned
@@ -21,7 +22,6 @@ from workflow_operator.core.decide.pending import pending
 from workflow_operator.core.decide.provisioning import provisioning
 from workflow_operator.core.decide.resumable import resumable
 from workflow_operator.core.decide.running import running
-from workflow_operator.core.decide.turn import Outcome, Turn
 from workflow_operator.core.log_facts import LogFacts, Standing
 from workflow_operator.core.log_view import RunView
 from workflow_operator.core.observation import Observation

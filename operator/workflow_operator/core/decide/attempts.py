@@ -10,11 +10,11 @@ from workflow_operator.core import names
 from workflow_operator.core.actions import Action, CreateCluster, StageCode, StoreRef
 from workflow_operator.core.cluster_manifest import Refusal, Wish, build
 from workflow_operator.core.conditions import Note
+from workflow_operator.core.decide.context import Outcome, Turn
 from workflow_operator.core.decide.failure import owned
-from workflow_operator.core.decide.turn import Outcome, Turn
 from workflow_operator.core.log_facts import is_mine
 from workflow_operator.core.observation import RunUnread, StoreTrouble
-from workflow_operator.core.questions import store_of, workflow_id_of
+from workflow_operator.core.read_plan import store_of, workflow_id_of
 from workflow_operator.core.state import Event, move
 
 

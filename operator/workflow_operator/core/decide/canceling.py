@@ -10,9 +10,9 @@ from workflow_operator.api.status import Ending
 from workflow_operator.core.actions import RequestCancel
 from workflow_operator.core.conditions import Note
 from workflow_operator.core.decide.attempts import store_note
+from workflow_operator.core.decide.context import Outcome, Turn, sooner
 from workflow_operator.core.decide.ending import end_run, from_log, stop_reused
 from workflow_operator.core.decide.failure import cluster_failure
-from workflow_operator.core.decide.turn import Outcome, Turn, sooner
 from workflow_operator.core.log_facts import Standing
 from workflow_operator.core.state import Event
 

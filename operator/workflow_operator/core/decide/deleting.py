@@ -20,8 +20,8 @@ from workflow_operator.core.actions import (
     SayGoodbye,
 )
 from workflow_operator.core.conditions import Note
+from workflow_operator.core.decide.context import Outcome, Turn, sooner
 from workflow_operator.core.decide.ending import stop_reused
-from workflow_operator.core.decide.turn import Outcome, Turn, sooner
 from workflow_operator.core.log_facts import DELETED, Standing, is_mine
 from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.names import FINALIZER

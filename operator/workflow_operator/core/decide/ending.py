@@ -10,10 +10,10 @@ from typing import Any
 
 from workflow_operator.core.actions import Action, EndRun, StopSubmission
 from workflow_operator.core.conditions import Note
-from workflow_operator.core.decide.turn import Outcome, Turn
+from workflow_operator.core.decide.context import Outcome, Turn
 from workflow_operator.core.log_facts import Standing
 from workflow_operator.core.log_view import RunView, WorkflowStatus
-from workflow_operator.core.questions import head_to_ask
+from workflow_operator.core.read_plan import head_to_ask
 from workflow_operator.core.state import Event
 
 RESULT_LIMIT = 4096

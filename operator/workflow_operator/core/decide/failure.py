@@ -12,7 +12,7 @@ from workflow_operator.api.spec import RecoveryPolicy
 from workflow_operator.api.status import ClusterStatus, Ending, Failure, Resumes
 from workflow_operator.core import backoff
 from workflow_operator.core.conditions import Note, clip
-from workflow_operator.core.decide.turn import Outcome, Turn
+from workflow_operator.core.decide.context import Outcome, Turn
 from workflow_operator.core.log_facts import Standing, is_mine
 from workflow_operator.core.names import UID_LABEL
 from workflow_operator.core.observation import ClusterView, HeadView, JobState, SubmissionView

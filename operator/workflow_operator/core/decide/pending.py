@@ -9,10 +9,10 @@ from workflow_operator.core import names
 from workflow_operator.core.actions import AddFinalizer
 from workflow_operator.core.conditions import Note
 from workflow_operator.core.decide.attempts import begin, obstacle, secret_note, store_note
+from workflow_operator.core.decide.context import SLOW_POLL, Outcome, Turn, sooner
 from workflow_operator.core.decide.ending import from_log, stop_reused
-from workflow_operator.core.decide.turn import SLOW_POLL, Outcome, Turn, sooner
 from workflow_operator.core.log_facts import Standing
-from workflow_operator.core.questions import workflow_id_of
+from workflow_operator.core.read_plan import workflow_id_of
 from workflow_operator.core.state import Event
 
 _STORE_POLL = 5.0

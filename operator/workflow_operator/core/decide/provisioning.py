@@ -13,10 +13,10 @@ from workflow_operator.core.actions import CreateCluster
 from workflow_operator.core.cluster_manifest import Refusal, digest
 from workflow_operator.core.conditions import Note
 from workflow_operator.core.decide.attempts import manifest_of
+from workflow_operator.core.decide.context import SLOW_POLL, Outcome, Turn, sooner
 from workflow_operator.core.decide.ending import stop_reused
 from workflow_operator.core.decide.failure import Found, fail, owned
 from workflow_operator.core.decide.submitted import answer_of_head, disrupted, post
-from workflow_operator.core.decide.turn import SLOW_POLL, Outcome, Turn, sooner
 from workflow_operator.core.names import TEMPLATE_LABEL, UID_LABEL
 from workflow_operator.core.observation import ClusterView
 

@@ -11,10 +11,10 @@ from workflow_operator.api.spec import RecoveryPolicy
 from workflow_operator.api.status import Ending
 from workflow_operator.core.conditions import Note, clip
 from workflow_operator.core.decide.attempts import begin, obstacle, store_note
+from workflow_operator.core.decide.context import SLOW_POLL, Outcome, Turn, sooner
 from workflow_operator.core.decide.ending import end_run, from_log
 from workflow_operator.core.decide.failure import cluster_failure, owned
 from workflow_operator.core.decide.submitted import step_back
-from workflow_operator.core.decide.turn import SLOW_POLL, Outcome, Turn, sooner
 from workflow_operator.core.log_facts import Standing
 from workflow_operator.core.names import RESUME_ANNOTATION
 from workflow_operator.core.state import Event

@@ -5,8 +5,8 @@ A lost worker is no failure here: Ray retries its steps. What ends this phase is
 
 from __future__ import annotations
 
+from workflow_operator.core.decide.context import Outcome, Turn
 from workflow_operator.core.decide.submitted import answer_of_head, disrupted, pace, post, running_note
-from workflow_operator.core.decide.turn import Outcome, Turn
 
 
 def running(turn: Turn) -> Outcome:

@@ -9,9 +9,9 @@ from workflow_operator.api.status import ClusterStatus, Phase
 from workflow_operator.core.actions import HeadRef
 from workflow_operator.core.conditions import Note
 from workflow_operator.core.decide.attempts import code_note, code_of, stage, store_note
+from workflow_operator.core.decide.context import Outcome, Turn, sooner
 from workflow_operator.core.decide.ending import from_log
 from workflow_operator.core.decide.failure import bad_input, cluster_failure, doomed, fail, in_use, submission_failure
-from workflow_operator.core.decide.turn import Outcome, Turn, sooner
 from workflow_operator.core.log_facts import Standing
 from workflow_operator.core.observation import ClusterView, HeadUnreachable, JobState, SubmissionView
 from workflow_operator.core.state import Event
