@@ -9,7 +9,7 @@ from typing import Any
 
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.driver.actor import ManagerActor
-from workflow.engine.messages import Finished, StepTask
+from workflow.engine.messages import FinishedAttempt, StepTask
 from workflow.log.run_log import RunLog, Segment
 
 PARTS = {
@@ -50,7 +50,7 @@ class ProfiledManager(ManagerActor):
         me = self
 
         async def watched_exchange(
-            leases: Leases, number: str, turn: int, done: Sequence[Finished]
+            leases: Leases, number: str, turn: int, done: Sequence[FinishedAttempt]
         ) -> tuple[StepTask, ...]:
             me._note("handed in")
             me._executed += [each.result.ended - each.result.started for each in done]

@@ -216,8 +216,8 @@ def unmount_below(folder: Path) -> None:
 
 def mounts_below(folder: Path) -> list[str]:
     """What is mounted below a folder, the deepest first."""
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return sorted((point for point in points if point.startswith(f"{folder}/")), key=len, reverse=True)
+    failpoints = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return sorted((point for point in failpoints if point.startswith(f"{folder}/")), key=len, reverse=True)
 
 
 def _one_at_a_time() -> contextlib.AbstractContextManager[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dev import paths
-from workflow.model.status import ENDS, TRANSITIONS, StepPhase, WorkflowStatus
+from workflow.model.status import TERMINAL, TRANSITIONS, StepPhase, WorkflowStatus
 
 FILE: Final = paths.ROOT / "docs" / "states.md"
 _MEANING: Final = {
@@ -33,7 +33,7 @@ _STEP_MEANING: Final = {
 def states_page() -> str:
     """docs/states.md."""
     arrows = [f"    {before} --> {after}: {event}" for (before, event), after in TRANSITIONS.items()]
-    ends = [f"    {status} --> [*]" for status in WorkflowStatus if status in ENDS]
+    ends = [f"    {status} --> [*]" for status in WorkflowStatus if status in TERMINAL]
     diagram = "\n".join(["stateDiagram-v2", "    [*] --> RUNNING: created", *arrows, *ends])
     runs = "\n".join(f"| {status} | {_MEANING[status]} |" for status in WorkflowStatus)
     steps = "\n".join(f"| {phase} | {_STEP_MEANING[phase]} |" for phase in StepPhase)

@@ -10,26 +10,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflow import reading, requests
-from workflow.engine.driver.client import Client, Handle, RunOptions
+from workflow.engine.driver.client import Client, RunHandle, RunOptions
 from workflow.engine.driver.results import value_of
 from workflow.engine.worker import context
-from workflow.errors import WorkflowConflict, WorkflowError, WorkflowRunningError
+from workflow.errors import WorkflowConflictError, WorkflowError, WorkflowRunningError
 from workflow.inspection import get_status, list_all, output_of
 from workflow.log import registry
-from workflow.model.graph import Node, metadata_text, underlying
+from workflow.model.graph import StepNode, metadata_text, underlying
 from workflow.model.status import WorkflowStatus
 from workflow.session import here, store_in_use
 
 logger = logging.getLogger(__name__)
 
 
-def run(root: Node, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
+def run(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
     """Run a workflow and return its value; see `Workflow.run`."""
     client, handle = _start(root, workflow_id, metadata)
     return value_of(client.wait(handle))
 
 
-def run_async(root: Node, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
+def run_async(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
     """Run a workflow in the background; see `Workflow.run_async`."""
     return output_of(_start(root, workflow_id, metadata)[1])
 
@@ -85,21 +85,29 @@ def cancel(workflow_id: str) -> None:
     """
     store, client = store_in_use(), here()
     created = client.find(workflow_id)
-    view = reading.read_run(store, workflow_id, created.n)
+    view = reading.read_run(store, workflow_id, created.run_number)
     assert view is not None, "it was just found"
     if view.ended is None and reading.status_of(store, view) is WorkflowStatus.RESUMABLE:
-        actor = requests.Actor(uid="", attempt=0, name="cancel")
+        requester = requests.Requester(uid="", attempt=0, name="cancel")
         view = requests.end_run(
-            store, workflow_id, n=created.n, status=WorkflowStatus.CANCELED, reason="Canceled", message="", actor=actor
+            store,
+            workflow_id,
+            run_number=created.run_number,
+            status=WorkflowStatus.CANCELED,
+            reason="Canceled",
+            message="",
+            requester=requester,
         )
     elif view.ended is None:
-        requests.ask_cancel(store, view, uid="", reason="Canceled")
+        requests.request_cancel(store, view, uid="", reason="Canceled")
         handle = client.attach(created)
-        handle.manager.ring.remote(created.run_uuid)
+        handle.manager.notify.remote(created.run_uuid)
         client.wait(handle)
-        view = reading.read_run(store, workflow_id, created.n)
+        view = reading.read_run(store, workflow_id, created.run_number)
     if view is None or view.status is not WorkflowStatus.CANCELED:
-        raise WorkflowConflict(f"workflow {workflow_id!r} ended {view.status if view else 'and was deleted'} before")
+        raise WorkflowConflictError(
+            f"workflow {workflow_id!r} ended {view.status if view else 'and was deleted'} before"
+        )
 
 
 def delete(workflow_id: str) -> None:
@@ -114,11 +122,13 @@ def delete(workflow_id: str) -> None:
             f"workflow {workflow_id!r} is RUNNING; cancel it before you delete it", workflow_id=workflow_id
         )
     store = store_in_use()
-    n = registry.highest(store, workflow_id)
-    requests.delete_run(store, workflow_id, n=n, actor=requests.Actor(uid="", attempt=0, name="delete"))
+    run_number = registry.latest_run_number(store, workflow_id)
+    requests.delete_run(
+        store, workflow_id, run_number=run_number, requester=requests.Requester(uid="", attempt=0, name="delete")
+    )
 
 
-def _start(root: Node, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, Handle]:
+def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, RunHandle]:
     options = RunOptions(metadata=metadata_text(metadata))
     if workflow_id is None and (nested := context.next_nested_id()):
         # This execution of the step has not started it yet: one that FAILED did so in an earlier one.

@@ -18,19 +18,19 @@ import ray
 
 from workflow import reading, requests, session
 from workflow.engine.driver import discovery
-from workflow.engine.driver.client import Client, Handle, RunOptions
+from workflow.engine.driver.client import Client, RunHandle, RunOptions
 from workflow.engine.worker.execution import store_at
 from workflow.errors import (
-    EntrypointInvalid,
-    InUse,
-    Invalid,
-    StoreRefused,
-    StoreUnavailable,
-    Superseded,
-    Unavailable,
-    WorkflowConflict,
+    EntrypointError,
+    InvalidInputError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    SupersededError,
+    UnavailableError,
+    WorkflowConflictError,
     WorkflowError,
     WorkflowExecutionError,
+    WorkflowInUseError,
 )
 from workflow.loading import load
 from workflow.log import registry
@@ -64,7 +64,7 @@ class Submission:
     entrypoint: str
     args: Mapping[str, Any]
     workflow_id: str
-    n: int
+    run_number: int
     run_uuid: str
     uid: str
     attempt: int
@@ -87,7 +87,7 @@ class Submission:
                 entrypoint=told["entrypoint"],
                 args=told["args"],
                 workflow_id=told["workflowId"],
-                n=told["n"],
+                run_number=told["n"],
                 run_uuid=told["runUuid"],
                 uid=told["uid"],
                 attempt=told["attempt"],
@@ -98,7 +98,9 @@ class Submission:
                 metadata=told["metadata"],
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise Invalid(f"the submission is not what the operator writes: {error!r} in {text[:500]}") from error
+            raise InvalidInputError(
+                f"the submission is not what the operator writes: {error!r} in {text[:500]}"
+            ) from error
 
     def options(self) -> RunOptions:
         """For the client."""
@@ -107,7 +109,7 @@ class Submission:
             max_resumes=self.max_resumes,
             uid=self.uid,
             attempt=self.attempt,
-            n=self.n,
+            run_number=self.run_number,
             run_uuid=self.run_uuid,
             code=self.code,
             unresponsive=self.unresponsive,
@@ -119,18 +121,18 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         if len(arguments) != 1:
-            raise Invalid("usage: python -m workflow.entrypoint '<json>'")
+            raise InvalidInputError("usage: python -m workflow.entrypoint '<json>'")
         submission = Submission.parse(arguments[0])
         return _submit(submission)
-    except Superseded as error:
+    except SupersededError as error:
         return _exit(SUPERSEDED, error)
-    except InUse as error:
+    except WorkflowInUseError as error:
         return _exit(IN_USE, error)
-    except Unavailable as error:
+    except UnavailableError as error:
         return _exit(UNRESPONSIVE, error)
-    except StoreRefused as error:  # credentials or rights may be set right again: no reason to end a run
+    except StoreRefusedError as error:  # credentials or rights may be set right again: no reason to end a run
         return _exit(CRASHED, error)
-    except Invalid as error:
+    except InvalidInputError as error:
         return _exit(BAD_INPUT, error)
 
 
@@ -146,17 +148,17 @@ def _submit(submission: Submission) -> int:
     client = Client(store)
     try:
         handle = _begin(client, store, submission)
-    except (EntrypointInvalid, WorkflowConflict) as error:
+    except (EntrypointError, WorkflowConflictError) as error:
         return _refuse(store, submission, error)
     except WorkflowExecutionError as error:  # a tombstone stands where the run would be: it was ended before it began
         return _exit(ENDED, error)
     return _follow(store, handle, submission)
 
 
-def _begin(client: Client, store: Store, submission: Submission) -> Handle:
+def _begin(client: Client, store: Store, submission: Submission) -> RunHandle:
     """Take up this object's run with the DAG it began with; make it where there is none."""
     options = submission.options()
-    named = registry.read_name(store, submission.workflow_id, submission.n)
+    named = registry.read_entry(store, submission.workflow_id, submission.run_number)
     if isinstance(named, Created) and named.owner.uid == submission.uid:
         return client.attach(named, options)
     root = load(submission.entrypoint, submission.args)
@@ -165,22 +167,22 @@ def _begin(client: Client, store: Store, submission: Submission) -> Handle:
 
 def _refuse(store: Store, submission: Submission, error: WorkflowError) -> int:
     """Say in the log why there is no run; a run that is there already is ended."""
-    actor = requests.Actor(submission.uid, submission.attempt, f"submission {submission.attempt}")
+    requester = requests.Requester(submission.uid, submission.attempt, f"submission {submission.attempt}")
     requests.end_run(
         store,
         submission.workflow_id,
-        n=submission.n,
+        run_number=submission.run_number,
         status=WorkflowStatus.FAILED,
         reason=type(error).__name__,
         message=str(error),
-        actor=actor,
+        requester=requester,
     )
     return _exit(ENDED, error)
 
 
-def _follow(store: Store, handle: Handle, submission: Submission) -> int:
+def _follow(store: Store, handle: RunHandle, submission: Submission) -> int:
     """Print the run's progress until it ends; watch that its manager answers."""
-    follower = reading.Follower(store, submission.workflow_id, submission.n)
+    follower = reading.Follower(store, submission.workflow_id, submission.run_number)
     printer = _Printer()
     waiting = handle.manager.wait.remote(handle.run)
     asked = time.monotonic()
@@ -188,7 +190,7 @@ def _follow(store: Store, handle: Handle, submission: Submission) -> int:
         ready, _ = ray.wait([waiting], timeout=FOLLOW_EVERY)
         try:
             view = follower.poll()
-        except StoreUnavailable as error:  # the manager waits for the store too, and goes on then
+        except StoreUnavailableError as error:  # the manager waits for the store too, and goes on then
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             continue
         if view is not None:
@@ -196,14 +198,18 @@ def _follow(store: Store, handle: Handle, submission: Submission) -> int:
             if view.ended is not None:
                 return ENDED
             if view.owner is not None and view.owner.uid != submission.uid:
-                raise Superseded(f"workflow {view.workflow_id!r} is owned by object {view.owner.uid or 'none'} by now")
+                raise SupersededError(
+                    f"workflow {view.workflow_id!r} is owned by object {view.owner.uid or 'none'} by now"
+                )
         if ready:
             discovery.ask(waiting)  # an answer without an end in the log: it raises why
-            raise Superseded(f"workflow {submission.workflow_id!r} left this manager without an end")
+            raise SupersededError(f"workflow {submission.workflow_id!r} left this manager without an end")
         if time.monotonic() - asked >= submission.unresponsive / 2:
             asked = time.monotonic()
             if not discovery.answers(handle.manager, submission.unresponsive):
-                raise Unavailable(f"the manager did not answer for {submission.unresponsive:.0f} s; Ray restarts it")
+                raise UnavailableError(
+                    f"the manager did not answer for {submission.unresponsive:.0f} s; Ray restarts it"
+                )
 
 
 class _Printer:

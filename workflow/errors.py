@@ -52,63 +52,63 @@ def _rebuild(kind: type[WorkflowError], args: tuple[str], fields: dict[str, Any]
     return kind(*args, **fields)
 
 
-class Invalid(WorkflowError, ValueError):
+class InvalidInputError(WorkflowError, ValueError):
     """Fix the call, the code or the settings, then try again."""
 
 
-class WrongType(Invalid, TypeError):
+class WrongTypeError(InvalidInputError, TypeError):
     """An argument is of another kind than asked for."""
 
 
-class EntrypointInvalid(Invalid):
+class EntrypointError(InvalidInputError):
     """What a Workflow resource names cannot be loaded or called."""
 
 
-class StoreRefused(Invalid):
+class StoreRefusedError(InvalidInputError):
     """The store said no: bucket, credentials or address are wrong, or it lacks a property the log needs."""
 
 
-class WorkflowConflict(Invalid):
+class WorkflowConflictError(InvalidInputError):
     """The id is used by another DAG, or the run is in a state that forbids the call."""
 
 
-class WorkflowNotFoundError(WorkflowConflict):
+class WorkflowNotFoundError(WorkflowConflictError):
     """Nothing is stored under this workflow id."""
 
 
-class WorkflowRunningError(WorkflowConflict):
+class WorkflowRunningError(WorkflowConflictError):
     """The workflow runs, which forbids the call; cancel it first."""
 
 
-class WorkflowNotResumableError(WorkflowConflict):
+class WorkflowNotResumableError(WorkflowConflictError):
     """The workflow was canceled, so that it cannot go on."""
 
 
-class Unavailable(WorkflowError):
+class UnavailableError(WorkflowError):
     """Nothing is wrong with the call; try again later."""
 
 
-class StoreUnavailable(Unavailable):
+class StoreUnavailableError(UnavailableError):
     """The store did not answer, or answered that it cannot now."""
 
 
-class Ownership(WorkflowError):
+class OwnershipError(WorkflowError):
     """Stop: somebody else owns the run."""
 
 
-class Fenced(Ownership):
+class FencedError(OwnershipError):
     """A later epoch owns the run; nothing this side does will be committed."""
 
 
-class Superseded(Ownership):
+class SupersededError(OwnershipError):
     """This submission was replaced by a later attempt, or its run was ended or deleted."""
 
 
-class InUse(Ownership):
+class WorkflowInUseError(OwnershipError):
     """Another owner, which still lives, runs this workflow id."""
 
 
-class Corrupt(WorkflowError):
+class CorruptLogError(WorkflowError):
     """A stored object is damaged; its key is in the text."""
 
 
@@ -127,5 +127,5 @@ class WorkflowCancellationError(WorkflowExecutionError):
     """The workflow was canceled."""
 
 
-class Bug(WorkflowError):
+class InternalError(WorkflowError):
     """A broken invariant of this library: please report it with the text."""

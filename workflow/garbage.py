@@ -17,13 +17,13 @@ from enum import Enum
 from itertools import groupby
 from typing import Final
 
-from workflow.errors import Corrupt, Invalid, Superseded
+from workflow.errors import CorruptLogError, InvalidInputError, SupersededError
 from workflow.log import index, keys, registry
-from workflow.log.claim import SILENT_AFTER
+from workflow.log.claim import HEARTBEAT_TIMEOUT
 from workflow.log.keys import RunPaths
-from workflow.log.registry import Named, OwnedRun
+from workflow.log.registry import OwnedRun, RegistryEntry
 from workflow.log.run_log import RunLog
-from workflow.model.records import NO_RUN, Created, Tombstone
+from workflow.model.records import FREES_ID, Created, Tombstone
 from workflow.model.status import WorkflowStatus
 from workflow.requests import remove_below, withdraw_all
 from workflow.store.port import ObjectInfo, Store
@@ -82,7 +82,7 @@ def collect(store: Store, *, grace: float = DAY) -> Collected:
         StoreUnavailable, StoreRefused: the store does not answer; what is left is the next collection's.
     """
     if grace < 0:
-        raise Invalid(f"a grace time of {grace} seconds is in the future; give 0 or more")
+        raise InvalidInputError(f"a grace time of {grace} seconds is in the future; give 0 or more")
     collection = _Collection(store, grace)
     collection.bells_and_runs()
     collection.managers()
@@ -99,7 +99,7 @@ class Fate(Enum):
     """No such run was made; where a tombstone wins its name, the folder goes."""
 
 
-def fate(n: int, run_uuid: str, highest: int, named: Named | None) -> Fate:
+def fate(run_number: int, run_uuid: str, highest: int, named: RegistryEntry | None) -> Fate:
     """What to do with a run's folder; what it says stays true whatever others do meanwhile.
 
     Args:
@@ -107,14 +107,14 @@ def fate(n: int, run_uuid: str, highest: int, named: Named | None) -> Fate:
         highest: the highest n that is named under the workflow id; 0 where none is.
         named: what stands there.
     """
-    if n < highest:
+    if run_number < highest:
         return Fate.REMOVE
-    if n == highest:
+    if run_number == highest:
         mine = isinstance(named, Created) and named.run_uuid == run_uuid
         return Fate.KEEP if mine else Fate.REMOVE
     # A tombstone above what people still read (a run, or why there is none) would hide it: that folder waits.
-    free = named is None or (isinstance(named, Tombstone) and named.reason in NO_RUN)
-    return Fate.FORBID if free and n == highest + 1 else Fate.KEEP
+    free = named is None or (isinstance(named, Tombstone) and named.reason in FREES_ID)
+    return Fate.FORBID if free and run_number == highest + 1 else Fate.KEEP
 
 
 @dataclass(slots=True)
@@ -140,7 +140,7 @@ class _Collection:
     def bells_and_runs(self) -> None:
         """One pass over all keys below `workflows/`. It holds the keys of one id's folders, and the old bells."""
         # A bell is rung behind its request, so that one whose request is not seen below has none any more.
-        bells = {info.key for info in self._store.list(keys.DOORBELL) if info.age >= self._grace}
+        bells = {info.key for info in self._store.list(keys.NOTIFICATIONS) if info.age >= self._grace}
         listed = index.Listed([self._parts(keys.index(status)) for status in WorkflowStatus])
         for part, infos in groupby(self._store.list(keys.WORKFLOWS), lambda info: info.key.split("/")[1]):
             folders = self._folders(infos, bells)
@@ -160,7 +160,7 @@ class _Collection:
             if info.age < self._grace or not self._forgets(info.key):
                 busy.add(info.key.split("/")[1])
         for info in self._store.list(keys.MANAGERS):
-            silent = info.age > SILENT_AFTER and info.age >= self._grace
+            silent = info.age > HEARTBEAT_TIMEOUT and info.age >= self._grace
             if silent and keys.last_part(info.key) not in busy:
                 self._store.delete(info.key)
                 self.collected.managers += 1
@@ -180,7 +180,7 @@ class _Collection:
     def _list(self, part: str) -> None:
         """Put an entry where a run has none: a call of somebody dead, that came late, may have taken it."""
         workflow_id = registry.id_of(self._store, part)
-        if workflow_id is not None and registry.highest(self._store, workflow_id):
+        if workflow_id is not None and registry.latest_run_number(self._store, workflow_id):
             *_, says = index.correct(self._store, workflow_id, None)
             self.collected.unlisted += says is not None
 
@@ -194,12 +194,12 @@ class _Collection:
             found = keys.run_key(info.key)
             if found is None:  # a name, or nothing of ours
                 continue
-            folder = folders.setdefault((found.n, found.run_uuid), _Folder(info.age))
+            folder = folders.setdefault((found.run_number, found.run_uuid), _Folder(info.age))
             folder.youngest = min(folder.youngest, info.age)
             folder.oldest = max(folder.oldest, info.age)
             if found.kind == "inbox":
                 folder.asked |= info.age >= self._grace
-                bells.discard(keys.bell(found.run_uuid, found.last))
+                bells.discard(keys.notification(found.run_uuid, found.last))
         return folders
 
     def _judge(self, part: str, folders: dict[tuple[int, str], _Folder]) -> None:
@@ -212,10 +212,10 @@ class _Collection:
         if workflow_id is None:
             self._leave(f"{keys.WORKFLOWS}{part}/: no workflow id is known for it")
             return
-        for (n, run_uuid), folder in due:
-            run = OwnedRun(workflow_id, n, run_uuid)
+        for (run_number, run_uuid), folder in due:
+            run = OwnedRun(workflow_id, run_number, run_uuid)
             if folder.youngest >= self._grace and not self._is_named(run):
-                paths = RunPaths(workflow_id, n, run_uuid)
+                paths = RunPaths(workflow_id, run_number, run_uuid)
                 self.collected.runs += 1
                 self.collected.objects += remove_below(self._store, workflow_id, paths.folder)
             elif folder.asked:
@@ -235,13 +235,13 @@ class _Collection:
 
     def _is_named(self, run: OwnedRun) -> bool:
         """Whether the run's name counts, or may yet; forbids a run that was begun and never made."""
-        highest = registry.highest(self._store, run.workflow_id)
-        named = registry.read_name(self._store, run.workflow_id, highest) if highest else None
-        found = fate(run.n, run.run_uuid, highest, named)
+        highest = registry.latest_run_number(self._store, run.workflow_id)
+        named = registry.read_entry(self._store, run.workflow_id, highest) if highest else None
+        found = fate(run.run_number, run.run_uuid, highest, named)
         if found is not Fate.FORBID:
             return found is Fate.KEEP
-        swept = Tombstone(run.workflow_id, run.n, WorkflowStatus.CANCELED, "Swept", time.time())
-        there = registry.write_name(self._store, swept)
+        swept = Tombstone(run.workflow_id, run.run_number, WorkflowStatus.CANCELED, "Abandoned", time.time())
+        there = registry.register(self._store, swept)
         if isinstance(there, Created):
             return there.run_uuid == run.run_uuid
         self.collected.forbidden += 1
@@ -251,12 +251,12 @@ class _Collection:
         """Whether nobody can ever own the run; withdraws what was asked of one that has ended."""
         if not self._is_named(run):
             return True
-        named = registry.read_name(self._store, run.workflow_id, run.n)
+        named = registry.read_entry(self._store, run.workflow_id, run.run_number)
         if not isinstance(named, Created):
             return False
         log = RunLog(self._store, named)
         state = log.replay()
-        if state.ended:
+        if state.is_finished:
             self.collected.requests += withdraw_all(log, state)
         return state.status in _OVER
 
@@ -264,9 +264,9 @@ class _Collection:
     def _leaving_what_is_damaged(self) -> Iterator[None]:
         try:
             yield
-        except Corrupt as error:
+        except CorruptLogError as error:
             self._leave(str(error))
-        except Superseded as error:  # deleted just now, by somebody who removes its keys himself
+        except SupersededError as error:  # deleted just now, by somebody who removes its keys himself
             logger.info("%s", error)
 
     def _leave(self, why: str) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 import ray
 
 from workflow import reading
-from workflow.engine.driver.client import Client, Handle
+from workflow.engine.driver.client import Client, RunHandle
 from workflow.engine.driver.results import value_of, whole_resolver
 from workflow.engine.messages import RunAddress
-from workflow.engine.owner.run_loop import end_of
+from workflow.engine.owner.run_loop import result_of
 from workflow.engine.worker.execution import blobs_of, materialize, store_at
-from workflow.errors import Corrupt, Invalid, WorkflowConflict, WorkflowNotFoundError
+from workflow.errors import CorruptLogError, InvalidInputError, WorkflowConflictError, WorkflowNotFoundError
 from workflow.log import registry
 from workflow.log.run_log import RunLog
-from workflow.model.records import NO_RUN
+from workflow.model.records import FREES_ID
 from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
 from workflow.session import here, store_in_use
@@ -38,7 +38,7 @@ def get_status(workflow_id: str) -> WorkflowStatus:
     """
     store = store_in_use()
     view = reading.read_run(store, workflow_id)
-    if view is None or (view.tombstone and view.reason in NO_RUN):
+    if view is None or (view.tombstone and view.reason in FREES_ID):
         raise WorkflowNotFoundError(
             f"no workflow {workflow_id!r} is stored at {store.url}; list_all() shows what is", workflow_id=workflow_id
         )
@@ -66,10 +66,10 @@ def _output(store: Store, workflow_id: str, name: str | None) -> Any:
     created = client.find(workflow_id)
     log = RunLog(store, created)
     state = log.replay()
-    run = RunAddress(store.url, created.workflow_id, created.n, created.run_uuid)
+    run = RunAddress(store.url, created.workflow_id, created.run_number, created.run_uuid)
     if name is not None:
         return _step_output(client, log, state, run, name)
-    return value_of(end_of(state, run) if state.ended else client.wait(_attached(client, log, state)))
+    return value_of(result_of(state, run) if state.is_finished else client.wait(_attached(client, log, state)))
 
 
 def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
@@ -105,11 +105,11 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     state = RunLog(store_in_use(), created).replay()
     if name is None:
         status = reading.status_of(store_in_use(), reading.view_of(state))
-        ended = state.end[1].at if state.end is not None and status is not WorkflowStatus.CANCELED else 0.0
+        ended = state.terminal[1].at if state.terminal is not None and status is not WorkflowStatus.CANCELED else 0.0
         return {
             "status": status,
             "user_metadata": json.loads(created.metadata),
-            "stats": _stats(state.began, ended),
+            "stats": _stats(state.epoch_started, ended),
         }
     step = _step_named(state, name)
     if step is None:
@@ -149,11 +149,11 @@ def list_all(
     wanted = _statuses(status_filter)
     found: dict[str, WorkflowStatus | None] = {}
     for hint in WorkflowStatus:
-        if hint.is_end and not any(status.is_end for status in wanted):
+        if hint.is_terminal and not any(status.is_terminal for status in wanted):
             continue
         for workflow_id in registry.indexed(store_in_use(), hint):
             # An end of which nothing else is told is taken as it is; what two hints, or a live one, mean the log says.
-            found[workflow_id] = hint if hint.is_end and workflow_id not in found else None
+            found[workflow_id] = hint if hint.is_terminal and workflow_id not in found else None
     statuses = ((workflow_id, hint or _in_log(workflow_id)) for workflow_id, hint in found.items())
     return sorted((workflow_id, status) for workflow_id, status in statuses if status in wanted)
 
@@ -169,7 +169,7 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
             blobs, folder = blobs_of(run)
             resolve = whole_resolver(blobs, folder, log.created.versions)
             return materialize(step.outcome, blobs, resolve, log.created.versions)
-        if state.ended:
+        if state.is_finished:
             return _no_step_output(state, run, name)
         if waiting is None:
             handle = _attached(client, log, state)
@@ -179,18 +179,18 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
         log.catch_up(state)
 
 
-def _attached(client: Client, log: RunLog, state: RunState) -> Handle:
+def _attached(client: Client, log: RunLog, state: RunState) -> RunHandle:
     """To wait for a run's end, and to begin nothing; raises WorkflowConflict where nobody is at work on it."""
     if reading.status_of(log.store, reading.view_of(state)) is WorkflowStatus.RESUMABLE:
-        raise WorkflowConflict(
+        raise WorkflowConflictError(
             f"workflow {log.created.workflow_id!r} is RESUMABLE: nobody owns it now, so nobody makes its output; "
             "resume it"
         )
     return client.attach(log.created)
 
 
-def _not_stored(workflow_id: str, step_id: str) -> Invalid:
-    return Invalid(
+def _not_stored(workflow_id: str, step_id: str) -> InvalidInputError:
+    return InvalidInputError(
         f"the value of step {step_id!r} of workflow {workflow_id!r} is not stored: the step has checkpoint=False, and "
         "its value goes only to the steps that take it; leave that option out for a step whose value is asked for"
     )
@@ -199,7 +199,7 @@ def _not_stored(workflow_id: str, step_id: str) -> Invalid:
 def _no_step_output(state: RunState, run: RunAddress, name: str) -> Any:
     """Raises why a run that has ended has no outcome of a step."""
     if state.status is not WorkflowStatus.SUCCESSFUL:
-        value_of(end_of(state, run))
+        value_of(result_of(state, run))
     raise _no_such_step(state, name)
 
 
@@ -218,7 +218,7 @@ def _get_output(store_url: str, workflow_id: str, name: str) -> Any:
     return _output(store_at(store_url), workflow_id, name)
 
 
-def output_of(handle: Handle) -> Any:
+def output_of(handle: RunHandle) -> Any:
     """An ObjectRef of a run's value."""
     return handle.manager.output.remote(handle.run)
 
@@ -234,7 +234,7 @@ def _in_log(workflow_id: str) -> WorkflowStatus | None:
         return get_status(workflow_id)
     except WorkflowNotFoundError:
         return None
-    except Corrupt as error:
+    except CorruptLogError as error:
         logger.error("workflow %r is left out of the list: %s", workflow_id, error)
         return None
 
@@ -245,4 +245,4 @@ def _statuses(given: WorkflowStatus | str | Iterable[WorkflowStatus | str] | Non
     try:
         return {WorkflowStatus(each) for each in ([given] if isinstance(given, str) else given)}
     except (ValueError, TypeError) as error:
-        raise Invalid(f"{error}; a status is one of {', '.join(map(str, WorkflowStatus))}") from error
+        raise InvalidInputError(f"{error}; a status is one of {', '.join(map(str, WorkflowStatus))}") from error

@@ -13,7 +13,7 @@ from typing import Any, Final
 import ray
 
 from workflow.engine import strategies
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.model.graph import StepOptions, metadata_text
 
 OURS: Final = ("allow_inplace", "catch_exceptions", "checkpoint", "max_retries", "metadata", "name")
@@ -77,7 +77,7 @@ def name_of(given: Mapping[str, Any]) -> str:
     """The name that was given, or empty; raises Invalid."""
     name = given.get("name")
     if name is not None and not isinstance(name, str):
-        raise Invalid(f"name must be a text, got {name!r}")
+        raise InvalidInputError(f"name must be a text, got {name!r}")
     return name or ""
 
 
@@ -87,13 +87,13 @@ def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any
         if key in REFUSED:
             nothing, instead = REFUSED[key]
             if value is not None and value != nothing:
-                raise Invalid(f"a step cannot have {key}={value!r}: {instead}")
+                raise InvalidInputError(f"a step cannot have {key}={value!r}: {instead}")
         elif key in RAYS:
             options.pop(key, None)
             if value is not None:
                 options[key] = _as_json(key, value)
         elif key not in OURS:
-            raise Invalid(f"unknown step option {key}; known are {', '.join((*OURS, *RAYS))}")
+            raise InvalidInputError(f"unknown step option {key}; known are {', '.join((*OURS, *RAYS))}")
     _ask_ray({key: value for key, value in given.items() if key in RAYS and value is not None})
     return options
 
@@ -105,7 +105,7 @@ def _ask_ray(options: Mapping[str, Any]) -> None:
             ray.remote(**options)(_ask_ray)
         except (TypeError, ValueError) as error:
             told = ", ".join(f"{key}={value!r}" for key, value in options.items())
-            raise Invalid(f"Ray does not take {told}: {error}") from error
+            raise InvalidInputError(f"Ray does not take {told}: {error}") from error
 
 
 def _as_json(key: str, value: Any) -> Any:
@@ -114,4 +114,6 @@ def _as_json(key: str, value: Any) -> Any:
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError) as error:
-        raise Invalid(f"option {key} must be of JSON values, since it is kept with the workflow: {error}") from error
+        raise InvalidInputError(
+            f"option {key} must be of JSON values, since it is kept with the workflow: {error}"
+        ) from error

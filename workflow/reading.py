@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workflow.errors import Superseded
+from workflow.errors import SupersededError
 from workflow.log import registry
-from workflow.log.claim import is_silent
+from workflow.log.claim import heartbeat_expired
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView, StepCounts, StepView
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def read_run(store: Store, workflow_id: str, n: int | None = None) -> RunView | None:
+def read_run(store: Store, workflow_id: str, run_number: int | None = None) -> RunView | None:
     """A run as its log tells it now.
 
     Args:
@@ -41,7 +41,7 @@ def read_run(store: Store, workflow_id: str, n: int | None = None) -> RunView | 
         Corrupt: something of it is damaged; the text names the key.
         StoreUnavailable, StoreRefused: the store could not be read.
     """
-    return Follower(store, workflow_id, n).poll()
+    return Follower(store, workflow_id, run_number).poll()
 
 
 class Follower:
@@ -53,10 +53,10 @@ class Follower:
         n: which run under that id; where None, the newest at the first poll that finds one.
     """
 
-    def __init__(self, store: Store, workflow_id: str, n: int | None = None) -> None:
+    def __init__(self, store: Store, workflow_id: str, run_number: int | None = None) -> None:
         self._store = store
         self._workflow_id = workflow_id
-        self._n = n
+        self._n = run_number
         self._log: RunLog | None = None
         self._state: RunState | None = None
         self._view: RunView | None = None
@@ -73,21 +73,21 @@ class Follower:
         if self._view is not None:
             return self._view
         if self._n is None:
-            named = registry.current(self._store, self._workflow_id)
+            named = registry.current_entry(self._store, self._workflow_id)
         else:
-            named = registry.read_name(self._store, self._workflow_id, self._n)
+            named = registry.read_entry(self._store, self._workflow_id, self._n)
         if named is None:
             return None
         if isinstance(named, Tombstone):
             self._view = _tombstone_view(named)
             return self._view
         log = RunLog(self._store, named)
-        deleted = registry.gone(self._store, named)
+        deleted = registry.deletion_of(self._store, named)
         if deleted is None:
             try:
                 self._state = log.replay()
-            except Superseded:  # deleted just now
-                deleted = registry.gone(self._store, named)
+            except SupersededError:  # deleted just now
+                deleted = registry.deletion_of(self._store, named)
         if deleted is not None:
             self._view = _tombstone_view(deleted)
             return self._view
@@ -98,7 +98,11 @@ class Follower:
 
 def status_of(store: Store, view: RunView) -> WorkflowStatus:
     """A run's status for people: RUNNING and RESUMABLE told apart by goodbye and heartbeat."""
-    if view.status is WorkflowStatus.RUNNING and view.owner is not None and is_silent(store, view.owner.manager):
+    if (
+        view.status is WorkflowStatus.RUNNING
+        and view.owner is not None
+        and heartbeat_expired(store, view.owner.manager)
+    ):
         return WorkflowStatus.RESUMABLE
     return view.status
 
@@ -106,11 +110,11 @@ def status_of(store: Store, view: RunView) -> WorkflowStatus:
 def view_of(state: RunState) -> RunView:
     """A fold's state as a view."""
     created: Created = state.created
-    end = state.end[1] if state.end is not None else None
+    end = state.terminal[1] if state.terminal is not None else None
     output = state.output
     return RunView(
         workflow_id=created.workflow_id,
-        n=created.n,
+        run_number=created.run_number,
         run_uuid=created.run_uuid,
         status=state.status,
         epoch=state.epoch,
@@ -122,8 +126,8 @@ def view_of(state: RunState) -> RunView:
         counts=StepCounts(len(state.steps), state.succeeded, len(state.running), state.failed),
         steps=tuple(_step_view(step) for step in state.steps.values()),
         result_text=_result_text(output) if output is not None and state.status is WorkflowStatus.SUCCESSFUL else None,
-        stalled=state.stalled,
-        culprits=state.culprits,
+        epochs_without_progress=state.epochs_without_progress,
+        suspect_steps=state.suspect_steps,
         next_seq=state.seq + 1,
         code=created.code,
         metadata=created.metadata,
@@ -143,7 +147,7 @@ def _step_view(step: StepState) -> StepView:
         phase=StepPhase(step.phase),
         parents=step.spec.parents,
         parent_expansion=step.scope.spec.step_id if step.scope is not None else "",
-        tries=step.tries,
+        attempts=step.attempt,
         epoch=step.epoch,
         started=step.started or None,
         ended=step.ended or None,
@@ -154,7 +158,7 @@ def _step_view(step: StepState) -> StepView:
 def _tombstone_view(tombstone: Tombstone) -> RunView:
     return RunView(
         workflow_id=tombstone.workflow_id,
-        n=tombstone.n,
+        run_number=tombstone.run_number,
         run_uuid="",
         status=tombstone.status,
         epoch=0,
@@ -166,8 +170,8 @@ def _tombstone_view(tombstone: Tombstone) -> RunView:
         counts=StepCounts(),
         steps=(),
         result_text=None,
-        stalled=0,
-        culprits=(),
+        epochs_without_progress=0,
+        suspect_steps=(),
         next_seq=1,
         tombstone=True,
     )

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflow.errors import Corrupt, Superseded, WorkflowConflict
+from workflow.errors import CorruptLogError, SupersededError, WorkflowConflictError
 from workflow.log import keys, registry
 from workflow.log.blobs import Blobs
 from workflow.log.claim import Claimant, Ending, claim
@@ -20,7 +20,7 @@ from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
 from workflow.model.failure import cancellations
-from workflow.model.records import NO_RUN, Created, Record, StatusChanged, Tombstone
+from workflow.model.records import FREES_ID, Created, Record, StatusChanged, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
@@ -29,7 +29,7 @@ from workflow.store.port import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Actor:
+class Requester:
     """Who acts on a run from outside.
 
     Attributes:
@@ -43,7 +43,7 @@ class Actor:
     name: str
 
 
-def ask_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str:
+def request_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str:
     """Ask the run's owner to end it CANCELED; it does so as soon as it looks into its inbox.
 
     Args:
@@ -56,11 +56,11 @@ def ask_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str:
         The request's id.
     """
     request = uuid.uuid4().hex
-    paths = RunPaths(view.workflow_id, view.n, view.run_uuid)
+    paths = RunPaths(view.workflow_id, view.run_number, view.run_uuid)
     content = json.dumps({"kind": "cancel", "uid": uid, "reason": reason}).encode()
     store.create(paths.request(request), content, request)
-    store.create(keys.bell(view.run_uuid, request), b"", request)
-    again = read_run(store, view.workflow_id, view.n)
+    store.create(keys.notification(view.run_uuid, request), b"", request)
+    again = read_run(store, view.workflow_id, view.run_number)
     if again is not None and again.ended is not None:  # a run that was deleted has its tombstone's end
         withdraw(store, paths, request)
     return request
@@ -68,7 +68,7 @@ def ask_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str:
 
 def withdraw(store: Store, paths: RunPaths, request: str) -> None:
     """Remove a request and its bell: it took effect, or its run has ended. The key last, by which both are found."""
-    store.delete(keys.bell(paths.run_uuid, request))
+    store.delete(keys.notification(paths.run_uuid, request))
     store.delete(paths.request(request))
 
 
@@ -84,7 +84,7 @@ def withdraw_all(log: RunLog, state: RunState) -> int:
         How many requests.
     """
     found = log.inbox()
-    if found and log.moved_on(state):  # looked at behind the list: what stands in it was asked before
+    if found and log.has_advanced(state):  # looked at behind the list: what stands in it was asked before
         return 0
     for request in found:
         withdraw(log.store, log.paths, request)
@@ -95,11 +95,11 @@ def end_run(
     store: Store,
     workflow_id: str,
     *,
-    n: int,
+    run_number: int,
     status: WorkflowStatus,
     reason: str,
     message: str,
-    actor: Actor,
+    requester: Requester,
 ) -> RunView:
     """End a run from outside: claim and end in one segment; a tombstone where no run exists yet.
 
@@ -119,65 +119,69 @@ def end_run(
         Superseded, InUse: the run is not this actor's. Nothing was written.
     """
     error = ErrorInfo(kind=reason, message=message) if status is WorkflowStatus.FAILED else None
-    named = registry.read_name(store, workflow_id, n)
+    named = registry.read_entry(store, workflow_id, run_number)
     if named is None:
-        named = registry.write_name(store, Tombstone(workflow_id, n, status, reason, time.time(), actor.uid, error))
+        named = registry.register(
+            store, Tombstone(workflow_id, run_number, status, reason, time.time(), requester.uid, error)
+        )
     if not isinstance(named, Tombstone):
         log = RunLog(store, named)
         state = log.replay()
-        if not state.ended:
+        if not state.is_finished:
 
             def ending(claimed: RunState) -> Sequence[Record]:
-                stopped = cancellations(claimed, claimed.alive(), reason)
+                stopped = cancellations(claimed, claimed.active_steps(), reason)
                 return [*stopped, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
 
-            _claim_for(log, state, actor, reason, ending)
-            log.hint(state, state.status, replaces=registry.BEFORE_A_CLAIM)
+            _claim_for(log, state, requester, reason, ending)
+            log.update_index(state, state.status, replaces=registry.BEFORE_A_CLAIM)
             withdraw_all(log, state)
-    return _must_read(store, workflow_id, n)
+    return _must_read(store, workflow_id, run_number)
 
 
-def say_goodbye(store: Store, workflow_id: str, *, n: int, actor: Actor, reason: str) -> RunView:
+def release_run(store: Store, workflow_id: str, *, run_number: int, requester: Requester, reason: str) -> RunView:
     """Leave a run RESUMABLE for a later object: claim and goodbye in one segment. A run that has ended stays so.
 
     Raises:
         Superseded, InUse: the run is not this actor's.
         WorkflowConflict: there is no such run.
     """
-    named = registry.read_name(store, workflow_id, n)
+    named = registry.read_entry(store, workflow_id, run_number)
     if named is None:
-        raise WorkflowConflict(f"workflow {workflow_id!r} has no run {n} to say goodbye for")
+        raise WorkflowConflictError(f"workflow {workflow_id!r} has no run {run_number} to say goodbye for")
     if not isinstance(named, Tombstone):
         log = RunLog(store, named)
         state = log.replay()
-        if not state.ended and not (state.goodbye and state.owner.uid == actor.uid):
+        if not state.is_finished and not (state.released and state.owner.uid == requester.uid):
 
-            def goodbye(claimed: RunState) -> Sequence[Record]:
+            def released(claimed: RunState) -> Sequence[Record]:
                 return [StatusChanged(WorkflowStatus.RESUMABLE, claimed.epoch, time.time(), reason)]
 
-            _claim_for(log, state, actor, reason, goodbye)
-    return _must_read(store, workflow_id, n)
+            _claim_for(log, state, requester, reason, released)
+    return _must_read(store, workflow_id, run_number)
 
 
-def delete_run(store: Store, workflow_id: str, *, n: int, actor: Actor) -> None:
+def delete_run(store: Store, workflow_id: str, *, run_number: int, requester: Requester) -> None:
     """End a run where it has no end, put a tombstone behind it and remove its keys.
 
     Raises:
         Superseded, InUse: the run is not this actor's, and lives.
     """
-    highest = registry.highest(store, workflow_id)
-    if highest < n:
+    highest = registry.latest_run_number(store, workflow_id)
+    if highest < run_number:
         return
-    if highest == n:  # else it was deleted before, and perhaps only half of its keys are left
-        named = registry.read_name(store, workflow_id, n)
+    if highest == run_number:  # else it was deleted before, and perhaps only half of its keys are left
+        named = registry.read_entry(store, workflow_id, run_number)
         if isinstance(named, Created):
-            _end_deleted(store, named, actor)
+            _end_deleted(store, named, requester)
         # Before the tombstone: behind it the id is free, and a new run's entry must stay.
         registry.unindex(store, workflow_id)
-        if not (isinstance(named, Tombstone) and named.reason in NO_RUN):
-            gone = Tombstone(workflow_id, n + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), actor.uid)
-            registry.write_name(store, gone)
-    remove_below(store, workflow_id, f"{keys.runs(workflow_id)}{n}-")
+        if not (isinstance(named, Tombstone) and named.reason in FREES_ID):
+            gone = Tombstone(
+                workflow_id, run_number + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), requester.uid
+            )
+            registry.register(store, gone)
+    remove_below(store, workflow_id, f"{keys.runs(workflow_id)}{run_number}-")
 
 
 def remove_below(store: Store, workflow_id: str, folder: str) -> int:
@@ -195,28 +199,28 @@ def remove_below(store: Store, workflow_id: str, folder: str) -> int:
     for info in store.list(folder):
         found = keys.run_key(info.key)
         if found is not None and found.kind == "inbox":
-            withdraw(store, RunPaths(workflow_id, found.n, found.run_uuid), found.last)
+            withdraw(store, RunPaths(workflow_id, found.run_number, found.run_uuid), found.last)
         else:
             store.delete(info.key)
         removed += 1
     return removed
 
 
-def _end_deleted(store: Store, named: Created, actor: Actor) -> None:
-    view = read_run(store, named.workflow_id, named.n)
+def _end_deleted(store: Store, named: Created, requester: Requester) -> None:
+    view = read_run(store, named.workflow_id, named.run_number)
     if view is not None and view.ended is None:
         end_run(
             store,
             named.workflow_id,
-            n=named.n,
+            run_number=named.run_number,
             status=WorkflowStatus.CANCELED,
             reason="Deleted",
             message="deleted",
-            actor=actor,
+            requester=requester,
         )
 
 
-def stage_code(store: Store, workflow_id: str, n: int, run_uuid: str, data: bytes) -> str:
+def stage_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, data: bytes) -> str:
     """Keep the user's code with the run that is about to be made, so that each resume uses this very copy.
 
     A copy that is damaged gives way to this one.
@@ -224,40 +228,42 @@ def stage_code(store: Store, workflow_id: str, n: int, run_uuid: str, data: byte
     Returns:
         Its sha256.
     """
-    paths = RunPaths(workflow_id, n, run_uuid)
+    paths = RunPaths(workflow_id, run_number, run_uuid)
     blobs = Blobs(store, paths)
     name = blobs.put(data)
     try:
         blobs.get(name)
-    except Corrupt:
+    except CorruptLogError:
         store.delete(paths.blob(name))
         blobs.put(data)
     return name
 
 
-def read_code(store: Store, workflow_id: str, n: int, run_uuid: str, sha256: str) -> bytes:
+def read_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, sha256: str) -> bytes:
     """The code kept by `stage_code`; raises Corrupt where it is missing or damaged."""
-    return Blobs(store, RunPaths(workflow_id, n, run_uuid)).get(sha256)
+    return Blobs(store, RunPaths(workflow_id, run_number, run_uuid)).get(sha256)
 
 
-def _claim_for(log: RunLog, state: RunState, actor: Actor, reason: str, ending: Ending) -> None:
-    registry.check_named(log.store, log.created)
+def _claim_for(log: RunLog, state: RunState, requester: Requester, reason: str, ending: Ending) -> None:
+    registry.check_current(log.store, log.created)
     owner = state.owner
-    if actor.uid and owner.uid and owner.uid != actor.uid and not state.goodbye:
-        raise Superseded(
-            f"workflow {state.created.workflow_id!r} is owned by object {owner.uid}, not by {actor.name} ({actor.uid})"
+    if requester.uid and owner.uid and owner.uid != requester.uid and not state.released:
+        raise SupersededError(
+            f"workflow {state.created.workflow_id!r} is owned by object {owner.uid}, not by {requester.name} ({requester.uid})"
         )
-    me = Owner(manager=f"outside-{uuid.uuid4().hex}", address=actor.name, uid=actor.uid, attempt=actor.attempt)
-    own = bool(actor.uid) and owner.uid == actor.uid
+    me = Owner(
+        manager=f"outside-{uuid.uuid4().hex}", address=requester.name, uid=requester.uid, attempt=requester.attempt
+    )
+    own = bool(requester.uid) and owner.uid == requester.uid
     who = Claimant(owner=me, at=time.time(), take_over=own, reason=reason, versions=versions())
     try:
         claim(log, state, who, ending)
-    except WorkflowConflict:
+    except WorkflowConflictError:
         # It ended meanwhile: what the log says is what holds.
         log.catch_up(state)
 
 
-def _must_read(store: Store, workflow_id: str, n: int) -> RunView:
-    view = read_run(store, workflow_id, n)
+def _must_read(store: Store, workflow_id: str, run_number: int) -> RunView:
+    view = read_run(store, workflow_id, run_number)
     assert view is not None, "a name, once written, is never removed"
     return view

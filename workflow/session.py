@@ -12,7 +12,7 @@ from ray.experimental import internal_kv
 from workflow.engine.driver.client import Client
 from workflow.engine.worker import context
 from workflow.engine.worker.execution import store_at
-from workflow.errors import WrongType
+from workflow.errors import WrongTypeError
 from workflow.store.port import Store
 from workflow.store.probe import probe
 
@@ -82,7 +82,7 @@ def _default_folder() -> str:
 
 def _absolute(storage: str | os.PathLike[str]) -> str:
     if not isinstance(storage, (str, os.PathLike)):
-        raise WrongType(f"storage is an address or a folder, as a text or a path, not {storage!r}")
+        raise WrongTypeError(f"storage is an address or a folder, as a text or a path, not {storage!r}")
     if not storage or "://" in str(storage):
         return str(storage)
     return str(Path(storage).expanduser().resolve())

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from workflow import api
-from workflow.errors import Invalid, WrongType
-from workflow.model.graph import Node, StepOptions, underlying
+from workflow.errors import InvalidInputError, WrongTypeError
+from workflow.model.graph import StepNode, StepOptions, underlying
 from workflow.options import merged, name_of
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Workflow(Node, Generic[T]):
+class Workflow(StepNode, Generic[T]):
     """A workflow that was composed and not run: a step with its arguments, which may be other workflows."""
 
     def run(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> T:
@@ -69,7 +69,7 @@ class StepFunction(Generic[T]):
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise WrongType(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
+                raise WrongTypeError(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
         return Workflow(self.function, args, kwargs, self._options, self._name)
 
     def options(self, **options: Any) -> StepFunction[T]:
@@ -123,12 +123,14 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, StepFunction):
         name = underlying(function.function).__qualname__
-        raise Invalid(f"{name} is a step already; change it with .options(...)")
+        raise InvalidInputError(f"{name} is a step already; change it with .options(...)")
     called = underlying(function) if callable(function) else function
     if not callable(called) or not hasattr(called, "__module__"):  # the calls of C's objects belong to no module
-        raise Invalid(f"@workflow.step is for functions, not for a {type(function).__name__}; wrap it in a function")
+        raise InvalidInputError(
+            f"@workflow.step is for functions, not for a {type(function).__name__}; wrap it in a function"
+        )
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-        raise Invalid(
+        raise InvalidInputError(
             f"step {called.__qualname__} is a generator function, and what a step yields bit by bit cannot be stored "
             "as its one value; return a list, or give each part a step of its own"
         )

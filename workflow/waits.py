@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from workflow.errors import Invalid, WrongType
+from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import Checkpointed, EventListener, Poll
 from workflow.model.graph import StepKind, StepOptions
 from workflow.steps import StepFunction, Workflow
@@ -23,7 +23,7 @@ _STORED = StepOptions(checkpoint=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Waiting(Workflow[T]):
+class Wait(Workflow[T]):
     """A wait that was composed.
 
     Attributes:
@@ -32,9 +32,9 @@ class Waiting(Workflow[T]):
     """
 
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    compose: Callable[[Mapping[str, Any]], Waiting[T]] | None = None
+    compose: Callable[[Mapping[str, Any]], Wait[T]] | None = None
 
-    def options(self, **options: Any) -> Waiting[T]:
+    def options(self, **options: Any) -> Wait[T]:
         """The same wait with `name`, `metadata`, `max_retries` or `catch_exceptions`, as steps have them.
 
         Raises:
@@ -42,12 +42,12 @@ class Waiting(Workflow[T]):
         """
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
-            raise Invalid(f"a wait has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
+            raise InvalidInputError(f"a wait has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
         assert self.compose is not None, "both makers of waits give it"
         return self.compose({**self.given, **options})
 
 
-def sleep(duration: float) -> Waiting[None]:
+def sleep(duration: float) -> Wait[None]:
     """A workflow that ends after some time, with None.
 
     The time begins when the workflow that it is part of comes to it, and goes on while no cluster runs. Neither a
@@ -60,18 +60,18 @@ def sleep(duration: float) -> Waiting[None]:
         WrongType, Invalid: it is no number, or not finite.
     """
     if not isinstance(duration, (int, float)) or isinstance(duration, bool):
-        raise WrongType(f"sleep takes a number of seconds, not {duration!r}")
+        raise WrongTypeError(f"sleep takes a number of seconds, not {duration!r}")
     if not math.isfinite(duration):
-        raise Invalid(f"sleep takes a finite number of seconds, not {duration!r}")
+        raise InvalidInputError(f"sleep takes a finite number of seconds, not {duration!r}")
     seconds = max(float(duration), 0.0)
 
-    def compose(given: Mapping[str, Any]) -> Waiting[None]:
+    def compose(given: Mapping[str, Any]) -> Wait[None]:
         return _waiting(StepFunction(sleep, _STORED).options(**given).step(seconds), given, compose, seconds)
 
     return compose({})
 
 
-def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwargs: Any) -> Waiting[Any]:
+def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwargs: Any) -> Wait[Any]:
     """A workflow that waits until an event listener returns, and gives its event.
 
     Two steps: `poll_for_event` is awaited until the event is there; once that is stored, `event_checkpointed` is
@@ -88,9 +88,9 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
     try:
         inspect.signature(listener.poll_for_event).bind(None, *args, **kwargs)
     except TypeError as error:
-        raise WrongType(f"{listener.__qualname__}.poll_for_event: {error}") from None
+        raise WrongTypeError(f"{listener.__qualname__}.poll_for_event: {error}") from None
 
-    def compose(given: Mapping[str, Any]) -> Waiting[Any]:
+    def compose(given: Mapping[str, Any]) -> Wait[Any]:
         tries = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}
         poll = StepFunction(_poll(listener), _STORED).options(**tries).step(*args, **kwargs)
         checkpointed = _checkpointed(listener, bool(given.get("catch_exceptions")))
@@ -103,21 +103,29 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
 def _waiting(
     step: Workflow[Any],
     given: Mapping[str, Any],
-    compose: Callable[[Mapping[str, Any]], Waiting[Any]] | None = None,
+    compose: Callable[[Mapping[str, Any]], Wait[Any]] | None = None,
     seconds: float | None = None,
-) -> Waiting[Any]:
+) -> Wait[Any]:
     kind = StepKind.EVENT if seconds is None else StepKind.SLEEP
-    return Waiting(
-        step.function, step.args, step.kwargs, step.how, step.name, kind, seconds or 0.0, given=given, compose=compose
+    return Wait(
+        step.function,
+        step.args,
+        step.kwargs,
+        step.step_options,
+        step.name,
+        kind,
+        seconds or 0.0,
+        given=given,
+        compose=compose,
     )
 
 
 def _checked(given: Any) -> Any:
     if not isinstance(given, type) or not issubclass(given, EventListener):
-        raise WrongType(f"wait_for_event takes a subclass of workflow.EventListener, not {given!r}")
+        raise WrongTypeError(f"wait_for_event takes a subclass of workflow.EventListener, not {given!r}")
     for method in ("poll_for_event", "event_checkpointed"):
         if not inspect.iscoroutinefunction(getattr(given, method)):
-            raise WrongType(f"{given.__qualname__}.{method} must be an `async def`: what it waits for, it awaits")
+            raise WrongTypeError(f"{given.__qualname__}.{method} must be an `async def`: what it waits for, it awaits")
     return given
 
 

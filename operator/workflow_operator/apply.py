@@ -11,17 +11,17 @@ from typing import Protocol
 
 from workflow_operator.core import actions
 from workflow_operator.core.observation import WorkflowObject
-from workflow_operator.observe import World
+from workflow_operator.observe import Clients
 
 
-class Points(Protocol):
+class Failpoints(Protocol):
     """Told of each named point of a round; does nothing outside of tests."""
 
     async def reach(self, point: str) -> None:
         """The round is at this point."""
 
 
-class NoPoints:
+class NoFailpoints:
     """Nobody listens."""
 
     async def reach(self, point: str) -> None:
@@ -29,11 +29,11 @@ class NoPoints:
 
 
 async def apply(
-    world: World,
+    clients: Clients,
     workflow: WorkflowObject,
     resource_version: str,
     decided: Sequence[actions.Action],
-    points: Points,
+    failpoints: Failpoints,
 ) -> None:
     """Carry the actions out, in order.
 
@@ -49,37 +49,37 @@ async def apply(
     """
     for action in decided:
         name = type(action).__name__
-        await points.reach(f"before {name}")
-        await _carry_out(world, workflow, resource_version, action)
-        await points.reach(f"after {name}")
+        await failpoints.reach(f"before {name}")
+        await _carry_out(clients, workflow, resource_version, action)
+        await failpoints.reach(f"after {name}")
 
 
-async def _carry_out(world: World, workflow: WorkflowObject, resource_version: str, action: actions.Action) -> None:
+async def _carry_out(clients: Clients, workflow: WorkflowObject, resource_version: str, action: actions.Action) -> None:
     namespace = workflow.namespace
     match action:
         case actions.AddFinalizer():
-            await world.workflows.add_finalizer(workflow, resource_version)
+            await clients.workflows.add_finalizer(workflow, resource_version)
         case actions.RemoveFinalizer():
-            await world.workflows.remove_finalizer(workflow, resource_version)
+            await clients.workflows.remove_finalizer(workflow, resource_version)
         case actions.CreateCluster():
-            await world.clusters.create(namespace, action.manifest)
+            await clients.clusters.create(namespace, action.manifest)
         case actions.DeleteCluster():
-            await world.clusters.delete(namespace, action.name, action.uid)
+            await clients.clusters.delete(namespace, action.name, action.uid)
         case actions.StageCode():
-            await world.runs.stage_code(namespace, action)
+            await clients.runs.stage_code(namespace, action)
         case actions.SubmitRun():
-            await world.jobs.submit(namespace, action)
+            await clients.jobs.submit(namespace, action)
         case actions.StopSubmission():
-            await world.jobs.stop(namespace, action.head, action.submission_id)
+            await clients.jobs.stop(namespace, action.head, action.submission_id)
         case actions.RequestCancel():
-            await world.runs.request_cancel(namespace, action)
+            await clients.runs.request_cancel(namespace, action)
         case actions.EndRun():
-            await world.runs.end(namespace, action)
-        case actions.SayGoodbye():
-            await world.runs.goodbye(namespace, action)
+            await clients.runs.end(namespace, action)
+        case actions.ReleaseRun():
+            await clients.runs.release(namespace, action)
         case actions.DeleteCheckpoints():
-            await world.runs.delete(namespace, action)
-        case actions.NoteDebt():
-            await world.references.note_debt(action)
+            await clients.runs.delete(namespace, action)
+        case actions.DeferCleanup():
+            await clients.references.defer_cleanup(action)
         case actions.EmitEvent():
-            await world.workflows.emit(workflow, action)
+            await clients.workflows.emit(workflow, action)

@@ -12,7 +12,7 @@ import structlog
 
 from workflow_operator.adapters.references import KubeReferences
 from workflow_operator.core import ports
-from workflow_operator.core.actions import DeleteCheckpoints, EndRun, NoteDebt, SayGoodbye
+from workflow_operator.core.actions import DeferCleanup, DeleteCheckpoints, EndRun, ReleaseRun
 from workflow_operator.errors import OperatorError
 
 PAUSE_SECONDS = 60.0
@@ -23,34 +23,34 @@ MESSAGE = "the Workflow was deleted"
 log = structlog.get_logger(__name__)
 
 
-async def work_off(references: KubeReferences, runs: ports.Runs) -> None:
+async def run_forever(references: KubeReferences, runs: ports.Runs) -> None:
     """Pay all debts again and again, until canceled."""
     while True:
         try:
-            await pay_all(references, runs)
+            await finish_all(references, runs)
         except OperatorError as error:
             log.warning("debts not read", error=str(error))
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def pay_all(references: KubeReferences, runs: ports.Runs) -> None:
+async def finish_all(references: KubeReferences, runs: ports.Runs) -> None:
     """Try each noted debt once; one that cannot be paid now stays.
 
     Raises:
         OperatorError: the debts could not be read.
     """
-    for noted, debt in await references.debts():
+    for noted, debt in await references.deferred():
         try:
             await _pay(debt, runs)
-            await references.settle_debt(noted)
+            await references.finish_cleanup(noted)
         except OperatorError as error:
             log.warning("debt not paid yet", namespace=debt.namespace, workflow=debt.run.name, error=str(error))
 
 
-async def _pay(debt: NoteDebt, runs: ports.Runs) -> None:
+async def _pay(debt: DeferCleanup, runs: ports.Runs) -> None:
     match debt.what:
         case "goodbye":
-            await runs.goodbye(debt.namespace, SayGoodbye(debt.run, DELETED))
+            await runs.release(debt.namespace, ReleaseRun(debt.run, DELETED))
         case "cancel":
             await runs.end(debt.namespace, EndRun(debt.run, "CANCELED", DELETED, MESSAGE))
         case "delete":

@@ -15,13 +15,13 @@ class OperatorError(Exception):
     """Base of the operator's own errors. The text names what was asked and of whom, and never holds a secret."""
 
 
-class Unreachable(OperatorError):
+class UnreachableError(OperatorError):
     """No answer, or an answer that it cannot now: nothing is known, and asking again may help."""
 
 
-class Refused(OperatorError):
+class RefusedError(OperatorError):
     """The other side said no, and will say no again until somebody changes something."""
 
 
-class Conflict(OperatorError):
+class ConflictError(OperatorError):
     """The object was changed by somebody else since it was read."""

@@ -30,12 +30,12 @@ from workflow_operator.adapters.submissions import Named, Sources, Submissions
 from workflow_operator.adapters.workflows import KubeWorkflows
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import RunRef
-from workflow_operator.deferred_cleanup import work_off
+from workflow_operator.deferred_cleanup import run_forever
 from workflow_operator.handlers import Scope, Watches
 from workflow_operator.metrics import Metrics
-from workflow_operator.observe import World
+from workflow_operator.observe import Clients
 from workflow_operator.probes import Probes
-from workflow_operator.reconcile import Reconciler, Setting
+from workflow_operator.reconcile import Dependencies, Reconciler
 from workflow_operator.settings import Settings, read_settings
 
 MISSING_SECONDS = 5.0
@@ -52,7 +52,7 @@ class Parts:
         runs: the one that must be closed.
     """
 
-    world: World
+    clients: Clients
     references: KubeReferences
     runs: StoredRuns
 
@@ -77,7 +77,7 @@ async def assembled(settings: Settings, kube: Kube) -> AsyncIterator[Parts]:
         sources = Sources(references.token, library.package, code, identity)
         jobs = Submissions(RayJobs(session), sources, settings.head_address)
         try:
-            yield Parts(World(KubeWorkflows(kube), clusters, jobs, runs, references), references, runs)
+            yield Parts(Clients(KubeWorkflows(kube), clusters, jobs, runs, references), references, runs)
         finally:
             runs.close()
 
@@ -121,7 +121,7 @@ async def serve(settings: Settings) -> None:
         async def work() -> None:
             metrics.leader.set(1)
             async with assembled(settings, kube) as parts:
-                setting = Setting(parts.world, settings.defaults, time.time, metrics)
+                setting = Dependencies(parts.clients, settings.defaults, time.time, metrics)
                 await _work(settings, Reconciler(setting), parts)
 
         if settings.leader_election:
@@ -135,7 +135,7 @@ async def _work(settings: Settings, reconciler: Reconciler, parts: Parts) -> Non
     watches = Watches(reconciler, Scope(settings.namespaces, settings.kubeconfig))
     tasks = [
         asyncio.create_task(watches.run(), name="watches"),
-        asyncio.create_task(work_off(parts.references, parts.world.runs), name="debts"),
+        asyncio.create_task(run_forever(parts.references, parts.clients.runs), name="debts"),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -17,16 +17,16 @@ from workflow_operator.core.observation import (
     HeadUnreachable,
     Observation,
     RunRead,
-    RunUnread,
+    RunReadFailure,
     SecretView,
     SubmissionView,
     WorkflowObject,
 )
-from workflow_operator.core.read_plan import Questions, head_to_ask, questions
+from workflow_operator.core.read_plan import ReadPlan, head_to_ask, read_plan
 
 
 @dataclass(frozen=True)
-class World:
+class Clients:
     """Everything outside that a round touches."""
 
     workflows: ports.Workflows
@@ -36,7 +36,7 @@ class World:
     references: ports.References
 
 
-async def observe(world: World, workflow: WorkflowObject, defaults: Defaults, refused: str = "") -> Observation:
+async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str = "") -> Observation:
     """Look at the world once, for one Workflow.
 
     Args:
@@ -48,15 +48,15 @@ async def observe(world: World, workflow: WorkflowObject, defaults: Defaults, re
     Raises:
         Unreachable: the API server could not be read; the round is given up.
     """
-    asked = questions(workflow, defaults)
+    asked = read_plan(workflow, defaults)
     clusters, candidates, secret, config_map = await asyncio.gather(
-        world.clusters.owned(workflow.namespace, workflow.uid),
-        _candidates(world, workflow, asked),
-        _secret(world, workflow, asked),
-        _config_map(world, workflow, asked),
+        clients.clusters.owned(workflow.namespace, workflow.uid),
+        _candidates(clients, workflow, asked),
+        _secret(clients, workflow, asked),
+        _config_map(clients, workflow, asked),
     )
-    named = await _named(world, workflow, asked, (*clusters, *candidates))
-    submission = await _submission(world, workflow, asked, named)
+    named = await _named(clients, workflow, asked, (*clusters, *candidates))
+    submission = await _submission(clients, workflow, asked, named)
     return Observation(
         workflow=workflow,
         defaults=defaults,
@@ -64,44 +64,44 @@ async def observe(world: World, workflow: WorkflowObject, defaults: Defaults, re
         named=named,
         candidates=candidates,
         submission=submission,
-        run=await _run(world, workflow, asked, secret),
+        run=await _run(clients, workflow, asked, secret),
         secret=secret,
         config_map=config_map,
         refused=refused,
     )
 
 
-async def _candidates(world: World, workflow: WorkflowObject, asked: Questions) -> tuple[ClusterView, ...]:
-    return await world.clusters.matching(workflow.namespace, asked.selector) if asked.selector else ()
+async def _candidates(clients: Clients, workflow: WorkflowObject, asked: ReadPlan) -> tuple[ClusterView, ...]:
+    return await clients.clusters.matching(workflow.namespace, asked.selector) if asked.selector else ()
 
 
-async def _secret(world: World, workflow: WorkflowObject, asked: Questions) -> SecretView | None:
-    return await world.references.secret(workflow.namespace, asked.secret) if asked.secret else None
+async def _secret(clients: Clients, workflow: WorkflowObject, asked: ReadPlan) -> SecretView | None:
+    return await clients.references.secret(workflow.namespace, asked.secret) if asked.secret else None
 
 
-async def _config_map(world: World, workflow: WorkflowObject, asked: Questions) -> ConfigMapView | None:
-    return await world.references.config_map(workflow.namespace, asked.config_map) if asked.config_map else None
+async def _config_map(clients: Clients, workflow: WorkflowObject, asked: ReadPlan) -> ConfigMapView | None:
+    return await clients.references.config_map(workflow.namespace, asked.config_map) if asked.config_map else None
 
 
 async def _named(
-    world: World, workflow: WorkflowObject, asked: Questions, seen: tuple[ClusterView, ...]
+    clients: Clients, workflow: WorkflowObject, asked: ReadPlan, seen: tuple[ClusterView, ...]
 ) -> ClusterView | None:
     if not asked.cluster:
         return None
     known = next((cluster for cluster in seen if cluster.name == asked.cluster), None)
-    return known or await world.clusters.named(workflow.namespace, asked.cluster)
+    return known or await clients.clusters.named(workflow.namespace, asked.cluster)
 
 
 async def _submission(
-    world: World, workflow: WorkflowObject, asked: Questions, named: ClusterView | None
+    clients: Clients, workflow: WorkflowObject, asked: ReadPlan, named: ClusterView | None
 ) -> SubmissionView | HeadUnreachable | None:
     head = head_to_ask(workflow, named) if asked.submission else None
-    return await world.jobs.state(workflow.namespace, head, asked.submission) if head else None
+    return await clients.jobs.state(workflow.namespace, head, asked.submission) if head else None
 
 
 async def _run(
-    world: World, workflow: WorkflowObject, asked: Questions, secret: SecretView | None
-) -> RunRead | RunUnread | None:
+    clients: Clients, workflow: WorkflowObject, asked: ReadPlan, secret: SecretView | None
+) -> RunRead | RunReadFailure | None:
     if asked.store is None or (secret is not None and (not secret.present or secret.missing)):
         return None
-    return await world.runs.read(workflow.namespace, asked.store, asked.workflow_id, asked.staged, asked.code)
+    return await clients.runs.read(workflow.namespace, asked.store, asked.workflow_id, asked.staged, asked.code)

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from workflow_operator.api.status import dump_status
-from workflow_operator.apply import NoPoints, Points, apply
+from workflow_operator.apply import Failpoints, NoFailpoints, apply
 from workflow_operator.core.decide import decide
 from workflow_operator.core.observation import Defaults
-from workflow_operator.errors import Conflict, Refused, Unreachable
+from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 from workflow_operator.metrics import Metrics
-from workflow_operator.observe import World, observe
-from workflow_operator.watch_index import Interests, Key
+from workflow_operator.observe import Clients, observe
+from workflow_operator.watch_index import Key, WatchIndex
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
 
 
 @dataclass(frozen=True)
-class Setting:
+class Dependencies:
     """What the rounds run with.
 
     Attributes:
@@ -42,11 +42,11 @@ class Setting:
         points: told of each named point of a round.
     """
 
-    world: World
+    clients: Clients
     defaults: Defaults
     now: Callable[[], float]
     metrics: Metrics = field(default_factory=Metrics)
-    points: Points = field(default_factory=NoPoints)
+    failpoints: Failpoints = field(default_factory=NoFailpoints)
 
 
 @dataclass
@@ -85,11 +85,11 @@ class Reconciler:
         interests: which Workflow is concerned by which foreign object.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Dependencies) -> None:
         self._setting = setting
         self._tasks: dict[Key, _Task] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self.interests = Interests()
+        self.interests = WatchIndex()
 
     def wake(self, key: Key) -> None:
         """Have a round made for this Workflow soon; many calls before it begins are one."""
@@ -121,13 +121,13 @@ class Reconciler:
         try:
             with self._setting.metrics.round():
                 delay = await self._round(key, task)
-        except Conflict:
+        except ConflictError:
             return CONFLICT_SECONDS
-        except Refused as refusal:
+        except RefusedError as refusal:
             task.refused = str(refusal)
             log.info("refused", namespace=key.namespace, workflow=key.name, error=task.refused)
             return _backoff(task)
-        except Unreachable as error:
+        except UnreachableError as error:
             log.warning("not reachable", namespace=key.namespace, workflow=key.name, error=str(error))
             return _backoff(task)
         except Exception:  # one object's bug must not stop the others; it is said, and counted by its class
@@ -137,25 +137,25 @@ class Reconciler:
         return delay
 
     async def _round(self, key: Key, task: _Task) -> float | None:
-        world, points, metrics = self._setting.world, self._setting.points, self._setting.metrics
+        clients, failpoints, metrics = self._setting.clients, self._setting.failpoints, self._setting.metrics
         woken_at = task.woken_at
-        workflow = await world.workflows.get(key.namespace, key.name)
+        workflow = await clients.workflows.get(key.namespace, key.name)
         if workflow is None:
             self.interests.forget(key)
             metrics.forget(key)
             return None
         self.interests.note(key, workflow.uid, workflow.spec, workflow.state)
         refused, task.refused = task.refused, ""
-        observation = await observe(world, workflow, self._setting.defaults, refused)
-        await points.reach("observed")
+        observation = await observe(clients, workflow, self._setting.defaults, refused)
+        await failpoints.reach("observed")
         decision = decide(observation, self._setting.now())
         if decision.actions or dump_status(decision.state) != dump_status(workflow.state):
-            await points.reach("decided")
-            version = await world.workflows.patch_status(workflow, decision.state)
+            await failpoints.reach("decided")
+            version = await clients.workflows.patch_status(workflow, decision.state)
             self.interests.note(key, workflow.uid, workflow.spec, decision.state)
             metrics.moved(workflow.state, decision.state, asyncio.get_running_loop().time() - woken_at)
-            await points.reach("patched")
-            await apply(world, workflow, version, decision.actions, points)
+            await failpoints.reach("patched")
+            await apply(clients, workflow, version, decision.actions, failpoints)
         metrics.seen(key, decision.state.phase)
         return decision.requeue_after
 

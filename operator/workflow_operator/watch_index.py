@@ -19,7 +19,7 @@ class Key(NamedTuple):
     name: str
 
 
-class Interests:
+class WatchIndex:
     """An index of Workflows by what they look at."""
 
     def __init__(self) -> None:

@@ -38,7 +38,7 @@ def test_it_removes_what_no_name_counts_for_and_nothing_else(store: Store) -> No
     for workflow_id in ("a", "a-b", "é/ü", "z"):
         created = runs.created(runs.graph("a"), workflow_id)
         registry.index(store, workflow_id, registry.LIVE, replaces=())
-        registry.write_name(store, created)
+        registry.register(store, created)
         RunLog(store, created).append(1, [runs.started("a")])
     kept = [info.key for info in store.list("")]
     for workflow_id in ("a-b", "é/ü"):  # whose entries come back; the folder of the first lies before that of "a"

@@ -13,7 +13,7 @@ from dev.minio_server import MinioServer
 from tests.support import lossy
 from tests.support.lossy import Fault, LossyProxy
 from tests.support.minio import address_of, credentials_of
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailableError
 from workflow.store import Store
 from workflow.store.retrying import RetryingStore
 from workflow.store.s3 import S3Store
@@ -86,7 +86,7 @@ def test_without_tries_the_writer_is_told_that_it_cannot_know(
     bare: Store, rival: Store, proxy: LossyProxy, loss: Fault
 ) -> None:
     proxy.spoil("PUT", loss)
-    with pytest.raises(StoreUnavailable, match=r"cannot create s3://test-.*/some/prefix/log/1 at http://127"):
+    with pytest.raises(StoreUnavailableError, match=r"cannot create s3://test-.*/some/prefix/log/1 at http://127"):
         bare.create("log/1", b"mine", "put-mine")
     assert rival.get("log/1") == b"mine"
 

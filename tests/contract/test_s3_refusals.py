@@ -15,7 +15,7 @@ from dev.processes import free_port
 from tests.support import lossy
 from tests.support.lossy import Fault, LossyProxy
 from tests.support.minio import address_of, credentials_of
-from workflow.errors import StoreRefused, StoreUnavailable
+from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.store import Store, open_store
 from workflow.store.s3 import S3Address, S3Credentials, S3Store
 
@@ -33,7 +33,7 @@ def refused(address: S3Address, credentials: S3Credentials, call: Callable[[Stor
     """The text of the refusal."""
     store = S3Store(address, credentials)
     try:
-        with pytest.raises(StoreRefused) as refusal:
+        with pytest.raises(StoreRefusedError) as refusal:
             call(store)
     finally:
         store.close()
@@ -111,7 +111,9 @@ def test_a_head_without_rights_is_not_taken_for_a_missing_object(minio_server: M
 def test_a_server_that_is_not_there(minio_server: MinioServer, call: Callable[[Store], object]) -> None:
     address = replace(address_of(minio_server, "bucket"), endpoint=f"http://127.0.0.1:{free_port()}")
     store = S3Store(address, credentials_of(minio_server))
-    with pytest.raises(StoreUnavailable, match=r"NewConnectionError.*nothing answers there; see that the server runs"):
+    with pytest.raises(
+        StoreUnavailableError, match=r"NewConnectionError.*nothing answers there; see that the server runs"
+    ):
         call(store)
 
 
@@ -122,7 +124,7 @@ def test_a_server_whose_name_is_unknown(minio_server: MinioServer, monkeypatch: 
     address = replace(address_of(minio_server, "bucket"), endpoint="http://minio.invalid:9000")
     store = S3Store(address, credentials_of(minio_server))
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(StoreUnavailable, match="no such host is known"):
+    with pytest.raises(StoreUnavailableError, match="no such host is known"):
         store.get("key")
 
 

@@ -25,12 +25,12 @@ from tests.support.fake_runner import FakeRunner
 from tests.support.stored import in_folder
 from workflow.engine.messages import RunAddress, StepResult, StepTask
 from workflow.engine.owner import planning, run_loop
-from workflow.engine.owner.manager import ClaimRequest, Manager, Pace
+from workflow.engine.owner.manager import ClaimRequest, Intervals, Manager
 from workflow.engine.owner.run_loop import RunLoop
-from workflow.errors import Superseded, WorkflowConflict
+from workflow.errors import SupersededError, WorkflowConflictError
 from workflow.log import registry
 from workflow.log.blobs import Blobs
-from workflow.log.failpoints import AFTER_COMMIT, NO_POINTS, Points
+from workflow.log.failpoints import AFTER_COMMIT, NO_FAILPOINTS, Failpoints
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
@@ -39,7 +39,7 @@ from workflow.store import folder, open_store
 
 ENDED, BROKEN, SUPERSEDED, KILLED = 0, 1, 3, -signal.SIGKILL
 DEADLINE = 90.0
-PACE = Pace(heartbeat=1.0, bell=0.05, fence=0.2, follow=0.05, store=0.05)
+PACE = Intervals(heartbeat=1.0, bell=0.05, fence=0.2, follow=0.05, store=0.05)
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 
@@ -140,7 +140,7 @@ class Life:
     name: str
     notes: str
     fate: At | BehindOutcomes | None = None
-    n: int = 1
+    run_number: int = 1
     uid: str = ""
     one: bool = False
 
@@ -264,23 +264,28 @@ def _live(life: Life) -> None:
 
 async def _drive(life: Life) -> int:
     store = open_store(life.url)
-    points: Points = life.fate or NO_POINTS
-    created = runs.created(SHAPES[life.shape].dag, n=life.n, run_uuid=f"run-{life.n}", owner=Owner("", uid=life.uid))
-    blobs = RunLog(store, created, points).blobs
+    failpoints: Failpoints = life.fate or NO_FAILPOINTS
+    created = runs.created(
+        SHAPES[life.shape].dag,
+        run_number=life.run_number,
+        run_uuid=f"run-{life.run_number}",
+        owner=Owner("", uid=life.uid),
+    )
+    blobs = RunLog(store, created, failpoints).blobs
     runner = NotingRunner(life, blobs)
     if life.fate is not None:
         life.fate.begin(runner)
-    manager = Manager(store, Owner(life.name, life.name, f"address-{life.name}"), runner, PACE, points)
+    manager = Manager(store, Owner(life.name, life.name, f"address-{life.name}"), runner, PACE, failpoints)
     await manager.begin()
     try:
-        if isinstance(registry.read_name(store, "w", life.n), Created):
-            with contextlib.suppress(WorkflowConflict):  # it ended, and only its hints were not written any more
-                await manager.claim(ClaimRequest("w", life.n, uid=life.uid, take_over=True))
+        if isinstance(registry.read_entry(store, "w", life.run_number), Created):
+            with contextlib.suppress(WorkflowConflictError):  # it ended, and only its hints were not written any more
+                await manager.claim(ClaimRequest("w", life.run_number, uid=life.uid, take_over=True))
         else:
             blobs.put(b"a function")
             await manager.start(created)
-        await manager.wait(RunAddress(life.url, "w", life.n, created.run_uuid))
-    except Superseded:
+        await manager.wait(RunAddress(life.url, "w", life.run_number, created.run_uuid))
+    except SupersededError:
         return SUPERSEDED
     finally:
         await manager.leave()

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from tests.support import runs
 from tests.support.fake_runner import raised, returned
-from workflow.engine.messages import Expanded, Held, Passed, Returned, StepResult, StepTask
-from workflow.errors import Corrupt
+from workflow.engine.messages import EphemeralValue, Expanded, Returned, ReturnedEphemeral, StepResult, StepTask
+from workflow.errors import CorruptLogError
 from workflow.log.blobs import INLINE, Blobs
 from workflow.model.graph import Graph, StepOptions, Value
 from workflow.model.state import Outcome
@@ -79,15 +79,15 @@ class Shape:
             if step_id in self.expands:
                 inline, blob = kept.keep_graph(self.expands[step_id])
                 return Expanded(self.expands[step_id] if inline is None else inline, blob, 2.0, 3.0)
-            if task.number <= self.raises.get(step_id, 0):
+            if task.attempt <= self.raises.get(step_id, 0):
                 return raised(step_id)
             try:
                 inputs = [_read(task, kept, each) for each in task.parents]
-            except Corrupt:  # a worker hands that on as the step's failure too
+            except CorruptLogError:  # a worker hands that on as the step's failure too
                 return raised(step_id)
             data = self.value(step_id, inputs)
             if not task.checkpoint:
-                return Passed(Held(Value(inline=data, size=len(data))), 2.0, 3.0)
+                return ReturnedEphemeral(EphemeralValue(Value(inline=data, size=len(data))), 2.0, 3.0)
             value = kept.keep(data)
             return Returned(value, returned(step_id).text if task.render else "", 2.0, 3.0)
 

@@ -18,10 +18,10 @@ from tests.support.fake_runner import FakeRunner
 from tests.support.stored import TRAILER
 from workflow import requests
 from workflow.engine.driver.results import failure_of, value_of
-from workflow.engine.messages import Ended, Raised, Returned, RunAddress, StepTask
+from workflow.engine.messages import Raised, Returned, RunAddress, RunResult, StepTask
 from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.engine.worker import execution, refs
-from workflow.errors import Corrupt, StepFailed
+from workflow.errors import CorruptLogError, StepFailed
 from workflow.log import registry, values
 from workflow.log.blobs import Blobs
 from workflow.log.failpoints import AFTER_SNAPSHOT
@@ -113,7 +113,7 @@ def claimed(store: FolderStore) -> None:
 
 
 def replayed(store: FolderStore) -> None:
-    created = registry.read_name(store, "w", 1)
+    created = registry.read_entry(store, "w", 1)
     assert isinstance(created, Created)
     RunLog(store, created).replay()
 
@@ -144,7 +144,7 @@ def test_a_reader_of_the_log_names_the_key(damaged: Path, kind: str, reader: str
     before = {each: each.read_bytes() for each in (damaged / "workflows").rglob("*") if each.is_file()}
     for name, damage in DAMAGE.items():
         path.write_bytes(damage(whole))
-        with pytest.raises(Corrupt) as found:
+        with pytest.raises(CorruptLogError) as found:
             READERS[reader](FolderStore(str(damaged)))
         assert key in str(found.value), name
         assert found.value.fields["key"] == key, name
@@ -210,7 +210,7 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
         function=names["function"],
         args=Value(blob=names["arguments"], size=1),
         parents=(Outcome(Value(blob=names["parent"], size=1)),),
-        number=1,
+        attempt=1,
         render=True,
         written_by="",
     )
@@ -225,7 +225,7 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
         assert key in result.error.message, name
         *read, error = unpickled  # the last is the error itself, which is tried before it is handed on
         assert set(read) <= set(pickles.values()) - {pickles[place]}, name
-        assert isinstance(pickle.loads(error), Corrupt), name
+        assert isinstance(pickle.loads(error), CorruptLogError), name
         execution._functions.clear()
     (tmp_path / key).write_bytes(whole)
     result = execution.execute(task)
@@ -250,16 +250,16 @@ class Asked:
     around: tuple[bytes | Pickled, ...] = ()
 
 
-def ended_with(store: FolderStore, blob: str) -> Ended:
+def ended_with(store: FolderStore, blob: str) -> RunResult:
     """A run that has a value."""
     run = RunAddress(store.url, "w", 1, "run-1")
-    return Ended(run, WorkflowStatus.SUCCESSFUL, Outcome(Value(blob=blob, size=1)), None, None, "", "")
+    return RunResult(run, WorkflowStatus.SUCCESSFUL, Outcome(Value(blob=blob, size=1)), None, None, "", "")
 
 
-def failed_with(store: FolderStore, blob: str) -> Ended:
+def failed_with(store: FolderStore, blob: str) -> RunResult:
     """A run whose step raised."""
     run, error = RunAddress(store.url, "w", 1, "run-1"), ErrorInfo("ValueError", "boom", step_id="s")
-    return Ended(run, WorkflowStatus.FAILED, None, error, Value(blob=blob, size=1), "", "")
+    return RunResult(run, WorkflowStatus.FAILED, None, error, Value(blob=blob, size=1), "", "")
 
 
 def a_value(store: FolderStore, content: str = "world") -> Asked:
@@ -327,7 +327,7 @@ def test_whoever_asks_is_told_the_key_and_given_nothing_of_it(
     whole = (tmp_path / key).read_bytes()
     for name, damage in DAMAGE.items():
         (tmp_path / key).write_bytes(damage(whole))
-        with pytest.raises(Corrupt) as found:
+        with pytest.raises(CorruptLogError) as found:
             asked.read()
         assert key in str(found.value), name
         assert found.value.fields["key"] == key, name

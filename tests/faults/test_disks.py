@@ -25,7 +25,7 @@ from tests.support.stored import Broken, in_folder
 from tests.support.waiting import eventually
 from workflow.engine.messages import RunAddress, StepResult, StepTask
 from workflow.engine.owner.manager import Manager
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailableError
 from workflow.log.run_log import RunLog
 from workflow.model.run_view import Owner
 from workflow.store import Store
@@ -100,7 +100,7 @@ def refusal(act: Callable[[], bool]) -> str:
     """What the store said when it could not do it; empty where it did."""
     try:
         assert act()
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         return str(error)
     return ""
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.simulation.clients import FUNCTION
 from tests.support.simulation.seeds import COLLECTED_FROM, PASSING_FROM, simulate
 from workflow import garbage
-from workflow.engine.owner.planning import Plan
+from workflow.engine.owner.planning import SegmentPlan
 from workflow.log.blobs import Blobs, _name_of
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog, Segment
@@ -36,7 +36,7 @@ def no_fence_check() -> Any:
 
 def child_before_commit() -> Any:
     """Steps start while the segment with what they take is still being stored."""
-    return mock.patch.object(Plan, "only_starts", property(lambda plan: True))
+    return mock.patch.object(SegmentPlan, "only_starts", property(lambda plan: True))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from tests.support.managers import House, begun, soon
 from tests.support.waiting import eventually
 from workflow.engine.owner import run_loop
 from workflow.engine.owner.manager import Manager
-from workflow.engine.owner.runtime import Machine
+from workflow.engine.owner.runtime import Runtime
 from workflow.log import segments
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
@@ -109,7 +109,7 @@ class Night:
         self.sky = sky
         self.dag = dag
         self.from_snapshots = from_snapshots
-        self.house = House(machine=Machine(clock=sky))
+        self.house = House(machine=Runtime(clock=sky))
         self.lives = 0
 
     async def play(self, acts: list[Act]) -> None:

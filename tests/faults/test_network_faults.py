@@ -14,15 +14,15 @@ from dev.minio_server import MinioServer
 from tests.faults.shapes import SHAPES
 from tests.support import runs
 from tests.support.checker import Told, check
-from tests.support.fake_runner import FakeRunner, Try
+from tests.support.fake_runner import FakeRunner, StepAttempt
 from tests.support.lossy import LossyProxy, Weather
 from tests.support.managers import never, soon
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket
 from workflow.engine.messages import RunAddress, StepTask
-from workflow.engine.owner.manager import ClaimRequest, Manager, Pace
+from workflow.engine.owner.manager import ClaimRequest, Intervals, Manager
 from workflow.engine.owner.run_loop import RunLoop
-from workflow.errors import WorkflowConflict
+from workflow.errors import WorkflowConflictError
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
@@ -32,7 +32,7 @@ from workflow.store import Store, open_store
 
 SHAPE = SHAPES["mixed"]
 RUNS = 12
-PACE = Pace(heartbeat=1.0, bell=0.5, fence=1.0, follow=0.2, store=0.1)
+PACE = Intervals(heartbeat=1.0, bell=0.5, fence=1.0, follow=0.2, store=0.1)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ class Workers(FakeRunner):
         self._busy.add(work)
         work.add_done_callback(self._busy.discard)
 
-    async def _work(self, attempt: Try) -> None:
+    async def _work(self, attempt: StepAttempt) -> None:
         attempt.answer(await asyncio.to_thread(self._act, attempt.task))
 
 
@@ -91,9 +91,9 @@ async def test_runs_started_and_taken_over_in_bad_weather(
         created, last = made[number], managers[number % 2]
         await managers[0].start(created)
         if last is managers[1]:
-            with contextlib.suppress(WorkflowConflict):  # it has ended already
+            with contextlib.suppress(WorkflowConflictError):  # it has ended already
                 await last.claim(ClaimRequest(created.workflow_id, 1, take_over=True))
-        await last.see_through(RunAddress(url, created.workflow_id, 1, created.run_uuid))
+        await last.wait_or_resume(RunAddress(url, created.workflow_id, 1, created.run_uuid))
 
     await soon(asyncio.gather(*(through(number) for number in range(RUNS))), 120)
     proxy.weather = lambda: None

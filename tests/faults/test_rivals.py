@@ -24,7 +24,7 @@ from tests.support.minio import client_of
 from tests.support.stored import in_bucket, in_folder, parsed
 from workflow.engine.messages import RunAddress, StepTask
 from workflow.engine.owner.manager import ClaimRequest, Manager
-from workflow.errors import InUse, WorkflowConflict
+from workflow.errors import WorkflowConflictError, WorkflowInUseError
 from workflow.log import registry
 from workflow.log.blobs import Blobs
 from workflow.log.failpoints import BEFORE_CLAIM
@@ -90,7 +90,7 @@ async def _race(place: Place, name: str, barrier: Barrier, answers: Any) -> None
     store = place.open()
 
     def blobs(task: StepTask) -> Blobs:
-        return Blobs(store, RunPaths(task.run.workflow_id, task.run.n, task.run.run_uuid))
+        return Blobs(store, RunPaths(task.run.workflow_id, task.run.run_number, task.run.run_uuid))
 
     me = Owner(name, name, f"address-{name}")
     manager = Manager(store, me, FakeRunner(SHAPE.script(blobs)), PACE, Together(barrier))
@@ -98,7 +98,7 @@ async def _race(place: Place, name: str, barrier: Barrier, answers: Any) -> None
     for number in range(ROUNDS):
         try:
             await manager.claim(ClaimRequest(f"race-{number}", 1))
-        except (InUse, WorkflowConflict):  # it lives, or has ended meanwhile
+        except (WorkflowInUseError, WorkflowConflictError):  # it lives, or has ended meanwhile
             answers.put((number, name, "refused"))
             continue
         await manager.wait(RunAddress(place.url, f"race-{number}", 1, f"run-{number}"))
@@ -112,7 +112,7 @@ def test_one_winner_each_time(place: Place) -> None:
         owner = Owner("gone", "gone")
         created = runs.created(SHAPE.dag, f"race-{number}", run_uuid=f"run-{number}", owner=owner)
         RunLog(store, created).blobs.put(b"a function")
-        registry.write_name(store, created)
+        registry.register(store, created)
     barrier, answers = PROCESSES.Barrier(2), PROCESSES.Queue()
     rivals = [
         PROCESSES.Process(target=_rival, args=((place.url, place.secret), name, barrier, answers)) for name in "ab"

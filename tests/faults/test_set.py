@@ -25,10 +25,10 @@ from tests.support.lossy import LossyProxy, Weather
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket, in_folder, parsed
 from tests.support.waiting import until
-from workflow.errors import Fenced
+from workflow.errors import FencedError
 from workflow.log import registry
 from workflow.log.run_log import RunLog
-from workflow.model.records import RequestTaken
+from workflow.model.records import RequestHandled
 from workflow.store import open_store
 
 DAG = runs.graph("a")
@@ -67,7 +67,7 @@ def _client(url: str, secret: dict[str, str], name: str, diary: str) -> None:
     """Append members until the end of the process."""
     logging.disable(logging.CRITICAL)
     store = open_store(url, **secret)
-    created = registry.read_name(store, "w", 1)
+    created = registry.read_entry(store, "w", 1)
     log = RunLog(store, created)  # type: ignore[arg-type]  # made by the test
     state = log.replay()
     pages = os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -78,14 +78,14 @@ def _client(url: str, secret: dict[str, str], name: str, diary: str) -> None:
         os.write(pages, f"try {member}\n".encode())
         while True:
             try:
-                log.append(state.seq + 1, [RequestTaken(member, 1, "appended")])
+                log.append(state.seq + 1, [RequestHandled(member, 1, "appended")])
                 break
-            except Fenced:
+            except FencedError:
                 log.catch_up(state)
         os.write(pages, f"told {member}\n".encode())
         log.catch_up(state)
         mine |= {member}
-        assert mine <= state.taken, "what was acknowledged is read from then on"
+        assert mine <= state.handled_requests, "what was acknowledged is read from then on"
         number += 1
 
 
@@ -95,7 +95,7 @@ def test_what_was_acknowledged_is_there_and_nothing_else(place: Place, tmp_path:
     store = open_store(place.url, **place.secret)
     created = runs.created(DAG)
     RunLog(store, created).blobs.put(b"a function")
-    registry.write_name(store, created)
+    registry.register(store, created)
     diary = tmp_path / "diary"
     clients: list[Any] = []
 

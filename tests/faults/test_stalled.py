@@ -25,7 +25,7 @@ from workflow.garbage import collect
 from workflow.log import failpoints
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
-from workflow.requests import Actor, delete_run
+from workflow.requests import Requester, delete_run
 from workflow.store import open_store
 
 DELETED, NEW = "workflows/w/runs/1-", "workflows/w/runs/3-"
@@ -107,10 +107,10 @@ def test_it_goes_on_behind_a_collection_that_left_its_run(tmp_path: Path, point:
 def test_it_goes_on_behind_a_delete_and_a_new_run(tmp_path: Path, place: str) -> None:
     url = str(tmp_path / "store")
     old = Life(url, "mixed", "old", str(tmp_path / "old"), PLACES[place], uid="u")
-    new = Life(url, "mixed", "new", str(tmp_path / "new"), n=3, uid="u")
+    new = Life(url, "mixed", "new", str(tmp_path / "new"), run_number=3, uid="u")
     with stopped(old) as writer:
         store = open_store(url)
-        delete_run(store, "w", n=1, actor=Actor("u", 1, "ns/w"))
+        delete_run(store, "w", run_number=1, requester=Requester("u", 1, "ns/w"))
         assert not [key for key in in_folder(url) if key.startswith(DELETED)]
         assert wait(begin(new), new) == ENDED
         collect(store, grace=0)
@@ -141,7 +141,7 @@ def test_it_goes_on_behind_a_delete_and_a_new_run(tmp_path: Path, place: str) ->
 def test_it_goes_on_behind_a_collection_that_forbade_its_run(tmp_path: Path, point: str) -> None:
     url = str(tmp_path / "store")
     old = Life(url, "mixed", "old", str(tmp_path / "old"), At(point, 1, SIGSTOP))
-    new = Life(url, "mixed", "new", str(tmp_path / "new"), n=2)
+    new = Life(url, "mixed", "new", str(tmp_path / "new"), run_number=2)
     with stopped(old) as writer:
         store = open_store(url)
         collected = collect(store, grace=0)

@@ -17,7 +17,7 @@ from tests.support.fake_runner import expanded, raised, returned
 from tests.support.managers import House, new_run, soon
 from workflow.engine.messages import Expanded, Raised, Returned, StepTask
 from workflow.engine.owner.manager import ClaimRequest, Manager
-from workflow.errors import Ownership, Unavailable, WorkflowConflict
+from workflow.errors import OwnershipError, UnavailableError, WorkflowConflictError
 from workflow.model.graph import StepOptions
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
@@ -44,7 +44,7 @@ class Storm:
         """What the steps do: always the same, but for errors that a retry heals."""
         if task.step_id == "x":
             return expanded(SUB_DAG)
-        if task.step_id == "y" and task.number < 3:
+        if task.step_id == "y" and task.attempt < 3:
             return raised("y")
         return returned(task.step_id)
 
@@ -58,7 +58,7 @@ class Storm:
     async def life(self, number: int) -> None:
         """A manager that makes the run or takes it over, and dies after a while or stays as a zombie."""
         manager_id = f"m{self.chance.randint(1, 3)}"
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(UnavailableError):
             async with self.house.manager(manager_id, f"i{number}", script=self.script) as (manager, _):
                 self.gust()
                 await self._begin(manager)
@@ -71,7 +71,7 @@ class Storm:
                     await asyncio.sleep(self.chance.random() * 0.05)
 
     async def _begin(self, manager: Manager) -> None:
-        with contextlib.suppress(Ownership, WorkflowConflict, Unavailable):
+        with contextlib.suppress(OwnershipError, WorkflowConflictError, UnavailableError):
             if read_run(self.house.inner, "w") is None:
                 self.house.keep_function(self.created)
                 await manager.start(self.created)
@@ -93,7 +93,7 @@ async def test_a_storm_loses_nothing_and_doubles_nothing(seed: int, caplog: pyte
     storm.house.store = type(storm.house.store)(storm.house.inner)
     async with storm.house.manager("last", script=storm.script) as (manager, _):
         await storm._begin(manager)
-        ended = await soon(manager.see_through(storm.house.address(storm.created)), 30)
+        ended = await soon(manager.wait_or_resume(storm.house.address(storm.created)), 30)
     assert ended.status is WorkflowStatus.SUCCESSFUL
     assert ended.outcome is not None
     assert ended.outcome.value.inline == b"end"

@@ -10,7 +10,7 @@ import ray
 import workflow
 from tests.support.marks import Marks
 from workflow import Workflow, step, wait_for_event
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.event_listener import TimerListener
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -176,7 +176,7 @@ def test_calling_a_step_says_what_to_call_instead() -> None:
 def test_arguments_that_do_not_fit_are_refused_where_they_are_written(compose: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text) as told:
         compose()
-    assert isinstance(told.value, Invalid)
+    assert isinstance(told.value, InvalidInputError)
 
 
 @ray.remote
@@ -206,14 +206,14 @@ def test_a_composed_workflow_is_no_value_for_ray_and_the_error_says_what_to_do(c
     what_to_do = "give it to another step as an argument, return it from a step, or run it first"
     with pytest.raises(ValueError, match=rf"is not executed yet, so it is no value .*{what_to_do}") as told:
         carry()
-    assert isinstance(told.value, Invalid)
+    assert isinstance(told.value, InvalidInputError)
 
 
 @pytest.mark.parametrize(
     "bad", [lambda: step(7), lambda: step(get_val), lambda: step(nonsense=1)], ids=["7", "step", "option"]
 )
 def test_what_is_no_function_or_option_is_refused(bad: Any) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidInputError):
         bad()
 
 
@@ -239,5 +239,5 @@ def test_a_step_of_an_unpicklable_value_fails_and_says_what_to_do() -> None:
     def bad() -> Any:
         return threading.Lock()
 
-    with pytest.raises(Invalid, match=r"value returned by step .*bad.*pass data instead of open files"):
+    with pytest.raises(InvalidInputError, match=r"value returned by step .*bad.*pass data instead of open files"):
         bad.step().run()

@@ -11,7 +11,7 @@ import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
 from workflow import Workflow, WorkflowStatus
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.log import registry
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created
@@ -136,7 +136,9 @@ def test_a_step_that_returns_a_step_inside_a_list_is_told_what_to_return() -> No
     def bad() -> Any:
         return [factorial.step(2)]
 
-    with pytest.raises(Invalid, match=r"holds the step .*factorial.* inside another value; return the step itself"):
+    with pytest.raises(
+        InvalidInputError, match=r"holds the step .*factorial.* inside another value; return the step itself"
+    ):
         bad.step().run()
 
 

@@ -12,7 +12,7 @@ import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
 from workflow import WorkflowStatus
-from workflow.errors import Invalid, StepFailed
+from workflow.errors import InvalidInputError, StepFailed
 from workflow.store import Store
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -265,7 +265,7 @@ def test_a_failure_stops_the_steps_that_run_beside_it(marks: Marks) -> None:
 
 @pytest.mark.parametrize("bad", [0, -2, 1.5, "3", True])
 def test_a_number_of_tries_that_is_none_is_refused(bad: Any) -> None:
-    with pytest.raises(Invalid, match="max_retries"):
+    with pytest.raises(InvalidInputError, match="max_retries"):
         faulty.options(max_retries=bad)
 
 

@@ -9,7 +9,7 @@ import ray
 
 import workflow
 from tests.support.marks import Marks
-from workflow.errors import Invalid, WorkflowNotFoundError
+from workflow.errors import InvalidInputError, WorkflowNotFoundError
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -119,9 +119,11 @@ class Counter:
 def test_actor_handles_are_refused_as_arguments_with_step_and_place() -> None:
     """Text: "Ray actor handles are not allowed to be passed between steps."""
     actor = Counter.remote()
-    with pytest.raises(Invalid, match=r"arguments of step '.*same'.* actor handle at value\[0\]\[0\]\['a'\]\[1\]"):
+    with pytest.raises(
+        InvalidInputError, match=r"arguments of step '.*same'.* actor handle at value\[0\]\[0\]\['a'\]\[1\]"
+    ):
         same.step({"a": [0, actor]}).run()
-    with pytest.raises(Invalid, match=r"[Aa]n actor does not survive its cluster"):
+    with pytest.raises(InvalidInputError, match=r"[Aa]n actor does not survive its cluster"):
         same.step([ray.put(actor)]).run()
 
 
@@ -130,12 +132,12 @@ def test_actor_handles_are_refused_as_results_with_step_and_place(wid: str) -> N
     def bad() -> Any:
         return {"k": Counter.remote()}
 
-    with pytest.raises(Invalid, match=r"value returned by step '.*bad'.* actor handle at value\['k'\]"):
+    with pytest.raises(InvalidInputError, match=r"value returned by step '.*bad'.* actor handle at value\['k'\]"):
         bad.step().run(wid)
 
 
 def test_a_refused_argument_leaves_no_run(wid: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidInputError):
         same.step(Counter.remote()).run(wid)
     with pytest.raises(WorkflowNotFoundError):
         workflow.get_status(wid)

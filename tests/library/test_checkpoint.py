@@ -15,7 +15,7 @@ from tests.support import invariants
 from tests.support.marks import Marks
 from tests.support.waiting import until
 from workflow.engine.worker import context
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.model import records as r
 from workflow.reading import read_run
 from workflow.store import Store
@@ -71,7 +71,7 @@ def test_a_value_reaches_who_takes_it_and_lies_nowhere_in_the_store(
     first = make.options(name="first", checkpoint=False, **options).step(marks, size)
     second = doubled.options(name="second", checkpoint=False).step(marks, first)
     assert total.options(name="last").step(second, first).run(wid) == size * (size - 1)
-    assert recorded(store, wid, r.StepPassed) == ["first", "second"]
+    assert recorded(store, wid, r.StepReturnedEphemeral) == ["first", "second"]
     assert recorded(store, wid, r.StepCommitted) == ["last"]
     assert max(info.size for info in store.list("workflows/")) < 100_000
     assert marks.starts() == {"make": 1, "doubled": 1}
@@ -123,7 +123,7 @@ def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks,
     value = held.options(name="held").step(marks)
     assert size.step(value, kills.step(marks, value)).run(wid) == LARGE
     assert marks.starts() == {"held": 2, "kills": 1}
-    assert recorded(store, wid, r.StepVoided) == ["held"]
+    assert recorded(store, wid, r.StepEphemeralLost) == ["held"]
     invariants.check(store, wid)
 
 
@@ -142,7 +142,7 @@ def test_steps_that_a_step_returns_are_as_it_is_unless_they_say_otherwise(marks:
         )
 
     total.options(name="last").step(outer.options(name="outer", checkpoint=False).step(marks)).run(wid)
-    assert recorded(store, wid, r.StepPassed) == ["outer/inherits", "outer/output"]
+    assert recorded(store, wid, r.StepReturnedEphemeral) == ["outer/inherits", "outer/output"]
     assert recorded(store, wid, r.StepExpanded) == ["outer"]
     assert recorded(store, wid, r.StepCommitted) == ["outer/says so", "last"]
     invariants.check(store, wid)
@@ -156,7 +156,9 @@ def test_what_is_not_stored_can_be_caught_and_is_told_of(marks: Marks, wid: str)
     made = make.options(name="made", checkpoint=False, catch_exceptions=True).step(marks, 3)
     assert list(first_of.step(made).run(wid)) == [0, 1, 2]
     assert workflow.get_metadata(wid, "made")["step_options"]["checkpoint"] is False
-    with pytest.raises(Invalid, match=r"value of step 'made' .* is not stored: the step has checkpoint=False"):
+    with pytest.raises(
+        InvalidInputError, match=r"value of step 'made' .* is not stored: the step has checkpoint=False"
+    ):
         workflow.get_output(wid, name="made")
 
 

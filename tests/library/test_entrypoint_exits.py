@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from workflow import entrypoint
-from workflow.errors import InUse, Invalid, StoreRefused, StoreUnavailable, Superseded, Unavailable, WorkflowError
+from workflow.errors import (
+    InvalidInputError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    SupersededError,
+    UnavailableError,
+    WorkflowError,
+    WorkflowInUseError,
+)
 
 TOLD = (
     '{"entrypoint": "a:b", "args": {}, "workflowId": "w", "n": 1, "runUuid": "r", "uid": "u", "attempt": 1,'
@@ -16,12 +24,12 @@ TOLD = (
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        pytest.param(Superseded("a later attempt"), 3, id="superseded"),
-        pytest.param(InUse("another owner"), 4, id="in-use"),
-        pytest.param(Unavailable("the manager is silent"), 5, id="manager-silent"),
-        pytest.param(StoreUnavailable("no answer"), 5, id="store-away"),
-        pytest.param(StoreRefused("credentials were rotated"), 1, id="store-refused-a-run-may-go-on-later"),
-        pytest.param(Invalid("bad input"), 6, id="bad-input"),
+        pytest.param(SupersededError("a later attempt"), 3, id="superseded"),
+        pytest.param(WorkflowInUseError("another owner"), 4, id="in-use"),
+        pytest.param(UnavailableError("the manager is silent"), 5, id="manager-silent"),
+        pytest.param(StoreUnavailableError("no answer"), 5, id="store-away"),
+        pytest.param(StoreRefusedError("credentials were rotated"), 1, id="store-refused-a-run-may-go-on-later"),
+        pytest.param(InvalidInputError("bad input"), 6, id="bad-input"),
     ],
 )
 def test_an_error_has_its_code(

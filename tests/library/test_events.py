@@ -18,7 +18,7 @@ from tests.support.marks import Marks
 from tests.support.waiting import eventually, until
 from workflow import WorkflowStatus
 from workflow.engine.driver import discovery
-from workflow.errors import Invalid, WrongType
+from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import EventListener, TimerListener
 from workflow.model import records as r
 from workflow.store import Store
@@ -244,18 +244,18 @@ class Blocking(EventListener):
     ],
 )
 def test_what_is_no_listener_is_refused(listener: Any, why: str) -> None:
-    with pytest.raises(WrongType, match=why):
+    with pytest.raises(WrongTypeError, match=why):
         workflow.wait_for_event(listener)
 
 
 def test_arguments_and_options_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(WrongType, match=r"TimerListener\.poll_for_event: too many"):
+    with pytest.raises(WrongTypeError, match=r"TimerListener\.poll_for_event: too many"):
         workflow.wait_for_event(TimerListener, 1, 2)
-    with pytest.raises(Invalid, match="a wait has no option num_cpus"):
+    with pytest.raises(InvalidInputError, match="a wait has no option num_cpus"):
         workflow.sleep(1.0).options(num_cpus=1)
-    with pytest.raises(Invalid, match="finite"):
+    with pytest.raises(InvalidInputError, match="finite"):
         workflow.sleep(float("inf"))
-    with pytest.raises(WrongType, match="a number of seconds"):
+    with pytest.raises(WrongTypeError, match="a number of seconds"):
         workflow.sleep("1")  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ import workflow
 from tests.support.drivers import Tree, driver
 from tests.support.stored import in_folder
 from workflow import WorkflowStatus
-from workflow.errors import Invalid, StoreRefused, WrongType
+from workflow.errors import InvalidInputError, StoreRefusedError, WrongTypeError
 from workflow.store import open_store
 
 ELSEWHERE = "elsewhere"
@@ -71,7 +71,7 @@ def test_init_takes_a_folder_and_says_where_it_is(
 
 @pytest.mark.parametrize("storage_url", ["ftp://host/x", "s3://", ""], ids=["ftp", "no bucket", "empty"])
 def test_init_refuses_an_address_that_is_none(storage_url: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidInputError):
         workflow.init(storage_url)
 
 
@@ -79,12 +79,12 @@ def test_init_refuses_an_address_that_is_none(storage_url: str) -> None:
 def test_init_refuses_what_is_neither_a_text_nor_a_path(bad: Any) -> None:
     with pytest.raises(TypeError, match="storage is an address or a folder, as a text or a path, not ") as told:
         workflow.init(bad)
-    assert isinstance(told.value, WrongType)
+    assert isinstance(told.value, WrongTypeError)
 
 
 def test_init_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises((Invalid, StoreRefused)):
+    with pytest.raises((InvalidInputError, StoreRefusedError)):
         workflow.init(str(tmp_path / "file"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.errors import EntrypointInvalid
+from workflow.errors import EntrypointError
 from workflow.loading import load
 
 CODE = """
@@ -76,6 +76,6 @@ def test_a_composed_workflow_is_taken_as_it_is() -> None:
     ("entrypoint", "args", "words"), REFUSALS, ids=[f"{entrypoint} {args}" for entrypoint, args, _ in REFUSALS]
 )
 def test_a_refusal_says_what_to_change(entrypoint: str, args: dict[str, object], words: str) -> None:
-    with pytest.raises(EntrypointInvalid) as refusal:
+    with pytest.raises(EntrypointError) as refusal:
         load(entrypoint, args)
     assert words in str(refusal.value)

@@ -15,7 +15,13 @@ from tests.support.marks import Marks
 from tests.support.waiting import until
 from workflow import WorkflowStatus
 from workflow.engine.worker import context
-from workflow.errors import InUse, Invalid, WorkflowCancellationError, WorkflowConflict, WorkflowNotFoundError
+from workflow.errors import (
+    InvalidInputError,
+    WorkflowCancellationError,
+    WorkflowConflictError,
+    WorkflowInUseError,
+    WorkflowNotFoundError,
+)
 from workflow.reading import read_run
 from workflow.store import Store, open_store
 
@@ -70,7 +76,9 @@ def test_a_running_workflow_is_attached_to(marks: Marks, wid: str) -> None:
 
 def test_another_dag_under_a_used_id_is_a_clear_error(wid: str) -> None:
     plus.step(one.step()).run(wid)
-    with pytest.raises(WorkflowConflict, match=f"{wid}.*is used by another DAG.*give another workflow_id, or delete"):
+    with pytest.raises(
+        WorkflowConflictError, match=f"{wid}.*is used by another DAG.*give another workflow_id, or delete"
+    ):
         one.step().run(wid)
 
 
@@ -100,7 +108,7 @@ def test_any_id_works(workflow_id: str) -> None:
 
 @pytest.mark.parametrize("workflow_id", ["", ".", ".."])
 def test_an_id_that_is_none_is_refused(workflow_id: str) -> None:
-    with pytest.raises(Invalid, match="cannot be a workflow id"):
+    with pytest.raises(InvalidInputError, match="cannot be a workflow id"):
         one.step().run(workflow_id)
 
 
@@ -116,7 +124,7 @@ def test_list_all_tells_each_with_its_status(marks: Marks, wid: str) -> None:
     assert mine == {f"{wid}-done": S.SUCCESSFUL, f"{wid}-failed": S.FAILED, f"{wid}-live": S.RUNNING}
     assert (f"{wid}-live", S.RUNNING) in workflow.list_all("RUNNING")
     assert f"{wid}-done" not in dict(workflow.list_all([S.RUNNING, S.FAILED]))
-    with pytest.raises(Invalid, match="a status is one of RUNNING, RESUMABLE"):
+    with pytest.raises(InvalidInputError, match="a status is one of RUNNING, RESUMABLE"):
         workflow.list_all("DONE")
     marks.open("held")
     ray.get(reference)
@@ -197,7 +205,7 @@ def test_an_unknown_id_is_not_found_and_leaves_no_junk(call: Any, store: Store) 
 
 
 def test_metadata_must_be_json(wid: str) -> None:
-    with pytest.raises(Invalid, match="metadata must be a dict of JSON values"):
+    with pytest.raises(InvalidInputError, match="metadata must be a dict of JSON values"):
         one.step().run(wid, metadata={"x": object()})
     one.step().run(wid, metadata={"owner": "me"})
     view = read_run(_store(), wid)
@@ -224,7 +232,7 @@ def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) 
     until(lambda: not Path(f"/proc/{pid}").exists() or "zombie" in Path(f"/proc/{pid}/status").read_text())
     with pytest.raises(WorkflowCancellationError, match="was canceled"):
         plus.step(ticks.step(marks)).run(wid)
-    with pytest.raises(WorkflowConflict, match="a canceled run cannot be resumed"):
+    with pytest.raises(WorkflowConflictError, match="a canceled run cannot be resumed"):
         workflow.resume(wid)
     assert len(marks.order()) == 1
     assert not list(store.list("doorbell/"))
@@ -233,7 +241,7 @@ def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) 
 
 def test_cancel_of_what_has_ended_is_a_conflict(wid: str) -> None:
     one.step().run(wid)
-    with pytest.raises(WorkflowConflict, match="ended SUCCESSFUL before"):
+    with pytest.raises(WorkflowConflictError, match="ended SUCCESSFUL before"):
         workflow.cancel(wid)
 
 
@@ -254,7 +262,7 @@ def test_delete_frees_the_id_and_leaves_only_names(wid: str, store: Store) -> No
 def test_a_workflow_that_runs_is_not_deleted(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
     marks.wait_started("held")
-    with pytest.raises((WorkflowConflict, InUse), match="cancel it before you delete it"):
+    with pytest.raises((WorkflowConflictError, WorkflowInUseError), match="cancel it before you delete it"):
         workflow.delete(wid)
     marks.open("held")
     assert ray.get(reference) == "held"

@@ -17,7 +17,7 @@ from workflow.engine.driver import actor, discovery
 from workflow.engine.driver.actor import ManagerActor
 from workflow.engine.owner.manager import ClaimRequest
 from workflow.engine.worker import execution
-from workflow.errors import StoreUnavailable, Unavailable
+from workflow.errors import StoreUnavailableError, UnavailableError
 from workflow.log.blobs import INLINE
 from workflow.store import Store
 from workflow.testing.failing import FailingStore
@@ -71,7 +71,7 @@ def test_an_idle_manager_leaves_for_good_and_takes_its_heartbeat_along(store: St
     me = ray.get(impatient.ping.remote())
     until(lambda: discovery.find(name) is None)
     assert store.get(f"managers/{me.manager}") is None
-    with pytest.raises((ray.exceptions.RayActorError, Unavailable)):
+    with pytest.raises((ray.exceptions.RayActorError, UnavailableError)):
         ray.get(impatient.claim.remote(ClaimRequest("nobody", 1)))
 
 
@@ -125,9 +125,9 @@ def test_a_step_that_raises_unavailable_itself_has_failed(marks: Marks, wid: str
     @workflow.step(max_retries=1)
     def unlucky(marks: Marks) -> str:
         marks.started("unlucky")
-        raise StoreUnavailable("a store of the user's own")
+        raise StoreUnavailableError("a store of the user's own")
 
-    with pytest.raises(StoreUnavailable, match="of the user's own"):
+    with pytest.raises(StoreUnavailableError, match="of the user's own"):
         unlucky.step(marks).run(wid)
     assert marks.starts() == {"unlucky": 1}
 

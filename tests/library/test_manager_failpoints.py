@@ -117,8 +117,8 @@ class MortalManager(ManagerActor):
 
     def __init__(self, store_url: str, manager_id: str, address: str, *deadly: Any) -> None:
         marks, workflow_id, deaths = deadly
-        points = Deaths(marks, store_url, workflow_id, deaths)
-        actor.Manager = functools.partial(Manager, points=points)  # type: ignore[assignment, misc]
+        failpoints = Deaths(marks, store_url, workflow_id, deaths)
+        actor.Manager = functools.partial(Manager, failpoints=failpoints)  # type: ignore[assignment, misc]
         super().__init__(store_url, manager_id, address)
 
 

@@ -16,7 +16,7 @@ from tests.support.marks import Marks
 from workflow import WorkflowStatus
 from workflow.engine.driver import discovery
 from workflow.engine.driver.actor import NAMESPACE
-from workflow.errors import StepFailed, WorkflowCancellationError, WorkflowConflict
+from workflow.errors import StepFailed, WorkflowCancellationError, WorkflowConflictError
 from workflow.model import ids
 from workflow.reading import read_run
 from workflow.store import Store
@@ -176,7 +176,7 @@ def test_another_workflow_at_the_place_of_a_call_is_refused(marks: Marks, wid: s
         (inner if marks.starts()["outer"] == 1 else middle).step(marks, 1).run()
         raise ValueError("no luck")
 
-    with pytest.raises(WorkflowConflict, match="another DAG"):
+    with pytest.raises(WorkflowConflictError, match="another DAG"):
         fickle.step(marks).run(wid)
     assert marks.starts() == {"outer": 2, "inner 1": 1}
 

@@ -17,7 +17,7 @@ from tests.support.marks import Marks
 from tests.support.waiting import until
 from workflow import options
 from workflow.engine.strategies import decode, encode
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.model.graph import StepOptions
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -64,7 +64,7 @@ def test_every_option_that_this_ray_has_for_tasks_is_known() -> None:
 @pytest.mark.parametrize("name", sorted(options.REFUSED))
 def test_an_option_that_a_step_cannot_have_is_refused_with_what_to_do_instead(name: str) -> None:
     nothing, instead = options.REFUSED[name]
-    with pytest.raises(Invalid, match=re.escape(f"a step cannot have {name}=7: {instead}")):
+    with pytest.raises(InvalidInputError, match=re.escape(f"a step cannot have {name}=7: {instead}")):
         plain.options(**{name: 7})
     plain.options(**{name: nothing})
 
@@ -106,9 +106,9 @@ def test_what_does_not_fit_is_refused_where_it_is_written(given: dict[str, Any],
 def test_what_ray_does_not_take_is_refused_where_it_is_written(given: dict[str, Any]) -> None:
     ((name, value),) = given.items()
     text = re.escape(f"Ray does not take {name}={value!r}: ")
-    with pytest.raises(Invalid, match=text):
+    with pytest.raises(InvalidInputError, match=text):
         plain.options(**given)
-    with pytest.raises(Invalid, match=text):
+    with pytest.raises(InvalidInputError, match=text):
         workflow.step(max_retries=2, **given)
 
 

@@ -19,7 +19,7 @@ from workflow.engine.driver.client import Client, RunOptions
 from workflow.engine.driver.discovery import CALLS
 from workflow.engine.messages import RunAddress
 from workflow.engine.owner.manager import ClaimRequest
-from workflow.errors import InUse, WorkflowCancellationError, WorkflowConflict
+from workflow.errors import WorkflowCancellationError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import registry
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
@@ -59,7 +59,7 @@ def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
     """A run whose owner was never heard of."""
     created = Client(store)._created(counted.step(marks), workflow_id, RunOptions(), 1)
     registry.index(store, workflow_id, WorkflowStatus.RUNNING, replaces=())
-    made = registry.write_name(store, _owned_by_nobody(created))
+    made = registry.register(store, _owned_by_nobody(created))
     assert isinstance(made, Created)
     return made
 
@@ -100,7 +100,7 @@ def test_of_two_managers_that_claim_at_once_one_wins(storage: str, store: Store,
 def _answer(asked: Any) -> str:
     try:
         ray.get(asked)
-    except InUse:
+    except WorkflowInUseError:
         return "refused"
     except ray.exceptions.RayTaskError as error:
         return repr(error)
@@ -116,7 +116,7 @@ def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its
 
     assert ray.get([start.remote() for _ in range(4)]) == ["done"] * 4
     assert marks.starts() == {"counted": 1}
-    assert registry.highest(store, wid) == 1
+    assert registry.latest_run_number(store, wid) == 1
     invariants.check(store, wid)
 
 
@@ -126,7 +126,9 @@ def test_a_run_of_a_manager_that_lives_is_taken_over_only_by_who_says_so(store: 
     ray.get(owner.start.remote(made))
     marks.wait_started("gated")
     me = ray.get(owner.ping.remote())
-    with pytest.raises(InUse, match=f"{wid}.*is run by manager {me.address}.*take_over=True where you know"):
+    with pytest.raises(
+        WorkflowInUseError, match=f"{wid}.*is run by manager {me.address}.*take_over=True where you know"
+    ):
         workflow.resume(wid)
 
     taken = workflow.resume_async(wid, take_over=True)
@@ -184,7 +186,7 @@ def test_the_output_of_a_run_that_nobody_owns_is_a_conflict_and_executes_nothing
     marks.open("gated")
     before = invariants.log_bytes(store, wid)
     for ask in ASK.values():
-        with pytest.raises(WorkflowConflict, match=f"workflow '{wid}' is RESUMABLE: nobody owns it.*; resume it"):
+        with pytest.raises(WorkflowConflictError, match=f"workflow '{wid}' is RESUMABLE: nobody owns it.*; resume it"):
             ask(wid)
     assert invariants.log_bytes(store, wid) == before
     assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE

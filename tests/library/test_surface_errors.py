@@ -131,7 +131,7 @@ def test_who_gets_what_is_damaged_is_told_the_key(wid: str, store: Store, fails:
     (key,) = (info.key for info in store.list(f"workflows/{wid}/runs/") if "/blobs/" in info.key and info.size > LARGE)
     store.overwrite(key, b"damaged")
     for get in (lambda: ray.get(reference), lambda: workflow.get_output(wid)):
-        with pytest.raises(errors.Corrupt, match=key):
+        with pytest.raises(errors.CorruptLogError, match=key):
             get()
 
 
@@ -140,7 +140,7 @@ def test_who_gets_what_is_damaged_is_told_the_key(wid: str, store: Store, fails:
 def test_an_id_that_is_no_text_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:
     with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any text") as told:
         call(bad)
-    assert isinstance(told.value, errors.WrongType)
+    assert isinstance(told.value, errors.WrongTypeError)
 
 
 def test_a_workflow_that_runs_is_not_deleted_and_goes_on(marks: Marks, wid: str) -> None:

@@ -14,7 +14,7 @@ import ray
 
 import workflow
 from tests.support.marks import Marks
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -114,24 +114,24 @@ class Yields:
 
 
 def test_a_generator_function_is_refused() -> None:
-    with pytest.raises(Invalid, match=r"lines is a generator function.*return a list"):
+    with pytest.raises(InvalidInputError, match=r"lines is a generator function.*return a list"):
 
         @workflow.step
         def lines() -> Any:
             yield "a"
 
-    with pytest.raises(Invalid, match="rows is a generator function"):
+    with pytest.raises(InvalidInputError, match="rows is a generator function"):
 
         @workflow.step
         async def rows() -> Any:
             yield "a"
 
-    with pytest.raises(Invalid, match=r"Yields\.__call__ is a generator function"):
+    with pytest.raises(InvalidInputError, match=r"Yields\.__call__ is a generator function"):
         workflow.step(Yields())
 
 
 def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
-    with pytest.raises(Invalid, match=r"value returned by step .*a generator cannot be pickled"):
+    with pytest.raises(InvalidInputError, match=r"value returned by step .*a generator cannot be pickled"):
         workflow.step(lambda: (each for each in "abc")).step().run()
 
 
@@ -141,7 +141,7 @@ def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
     ids=["text", "object", "object of C"],
 )
 def test_what_cannot_be_called_is_refused(bad: Any, kind: str) -> None:
-    with pytest.raises(Invalid, match=f"is for functions, not for a {kind}; wrap it in a function"):
+    with pytest.raises(InvalidInputError, match=f"is for functions, not for a {kind}; wrap it in a function"):
         workflow.step(bad)
 
 
@@ -257,10 +257,14 @@ def test_a_reference_that_is_an_argument_or_a_value_itself_is_followed_as_in_a_r
     ],
 )
 def test_a_generator_among_the_arguments_is_refused_and_named(holds: Any) -> None:
-    with pytest.raises(Invalid, match=r"arguments of step .*same.*cannot pickle 'generator' object.*pass data"):
+    with pytest.raises(
+        InvalidInputError, match=r"arguments of step .*same.*cannot pickle 'generator' object.*pass data"
+    ):
         same.step(holds()).run()
 
 
 def test_a_step_inside_a_value_that_a_step_returns_is_refused() -> None:
-    with pytest.raises(Invalid, match=r"value returned by step .*holds the step .*number.*inside another value"):
+    with pytest.raises(
+        InvalidInputError, match=r"value returned by step .*holds the step .*number.*inside another value"
+    ):
         workflow.step(lambda: [number.step(1)]).step().run()

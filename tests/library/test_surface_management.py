@@ -11,7 +11,7 @@ import ray
 import workflow
 from tests.support import runs
 from tests.support.marks import Marks
-from workflow.errors import Corrupt, WorkflowNotFoundError
+from workflow.errors import CorruptLogError, WorkflowNotFoundError
 from workflow.log import registry
 from workflow.log.run_log import RunLog
 from workflow.model.status import WorkflowStatus
@@ -178,7 +178,7 @@ def damaged(wid: str, store: Store) -> Iterator[str]:
     """The id of a workflow whose log is torn; its index calls it live."""
     created = runs.created(runs.graph("a"), f"{wid}-damaged")
     registry.index(store, created.workflow_id, WorkflowStatus.RUNNING, replaces=())
-    registry.write_name(store, created)
+    registry.register(store, created)
     store.create(RunLog(store, created).paths.segment(1), b"torn", "put-1")
     yield created.workflow_id
     registry.unindex(store, created.workflow_id)
@@ -192,7 +192,7 @@ def test_a_damaged_workflow_is_left_out_and_keeps_no_other_from_being_listed_and
     assert listed(wid) == {wid: "FAILED"}
     (told,) = (record for record in caplog.records if damaged in record.getMessage())
     assert (told.levelname, "log/00000000000000000001" in told.getMessage()) == ("ERROR", True)
-    with pytest.raises(Corrupt, match="log/00000000000000000001"):
+    with pytest.raises(CorruptLogError, match="log/00000000000000000001"):
         workflow.get_status(damaged)
     assert ray.get(dict(workflow.resume_all(include_failed=True))[wid]) == "a"
 

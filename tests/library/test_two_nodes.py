@@ -26,7 +26,7 @@ def address() -> Iterator[str]:
 def passed(folder: Path) -> set[str]:
     """The steps whose values were handed on and not stored."""
     written = invariants.log_of(open_store(str(folder)), "w")
-    return {each.record.step_id for each in written if isinstance(each.record, r.StepPassed)}
+    return {each.record.step_id for each in written if isinstance(each.record, r.StepReturnedEphemeral)}
 
 
 def test_values_are_lent_to_the_other_node_and_back(marks: Marks, folder: Path, address: str) -> None:

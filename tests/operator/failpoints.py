@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from workflow_operator.errors import Unreachable
+from workflow_operator.errors import UnreachableError
 
 
 class Killed(BaseException):
@@ -46,7 +46,7 @@ class LoseOnce:
         """Fail where an effect of a new kind took place."""
         if (point == "patched" or point.startswith("after ")) and point not in self.lost:
             self.lost.append(point)
-            raise Unreachable(f"the answer was lost {point}")
+            raise UnreachableError(f"the answer was lost {point}")
 
 
 class Rival:

@@ -17,7 +17,7 @@ from kubernetes.aio.client.exceptions import NotFoundException
 
 from tests.operator.fake_ray import FakeRay
 from workflow_operator.adapters.kube import PODS, RAYCLUSTERS, SECRETS, Kube, Object
-from workflow_operator.errors import Conflict, OperatorError
+from workflow_operator.errors import ConflictError, OperatorError
 
 PAUSE = 0.05
 ADDRESS = "127.0.0.1"
@@ -80,7 +80,7 @@ class FakeKubeRay:
             "metadata": {"name": name},
             "data": {"auth_token": base64.b64encode(self._ray.token.encode()).decode()},
         }
-        with suppress(Conflict):  # a new head keeps the token
+        with suppress(ConflictError):  # a new head keeps the token
             await self._kube.create(SECRETS, namespace, secret)
         await self.start_pod(cluster)
         conditions = [_condition("RayClusterProvisioned"), _condition("HeadPodReady")]

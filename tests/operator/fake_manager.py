@@ -14,7 +14,7 @@ from collections import defaultdict
 from typing import Any
 
 from tests.operator.fake_ray import FakeJob
-from workflow.errors import Fenced, InUse, Superseded, WorkflowConflict
+from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import keys, registry
 from workflow.log.claim import Claimant, claim
 from workflow.log.run_log import RunLog
@@ -66,11 +66,11 @@ class FakeManager:
         )
         try:
             return await self._own(store, told, owner)
-        except (Superseded, Fenced):
+        except (SupersededError, FencedError):
             return SUPERSEDED
-        except InUse:
+        except WorkflowInUseError:
             return IN_USE
-        except WorkflowConflict:
+        except WorkflowConflictError:
             return 0
 
     async def _own(self, store: Store, told: dict[str, Any], owner: Owner) -> int:
@@ -80,7 +80,7 @@ class FakeManager:
             named = Tombstone(
                 told["workflowId"], told["n"], WorkflowStatus.FAILED, "EntrypointInvalid", time.time(), owner.uid, error
             )
-            registry.write_name(store, named)
+            registry.register(store, named)
             return 0
         graph = _chain(self.steps)
         made = Created(
@@ -94,7 +94,7 @@ class FakeManager:
             max_resumes=told["maxResumes"],
             code=told["code"],
         )
-        there = registry.write_name(store, made)
+        there = registry.register(store, made)
         if isinstance(there, Tombstone):
             return 0 if there.uid == owner.uid else SUPERSEDED
         log = RunLog(store, there)
@@ -104,7 +104,7 @@ class FakeManager:
         return await self._run(log, state)
 
     async def _run(self, log: RunLog, state: RunState) -> int:
-        while not state.ended:
+        while not state.is_finished:
             await self._turn(log, state)
             if log.inbox():
                 stopped = cancellations(state, list(state.ready.values()), "Canceled")

@@ -23,11 +23,11 @@ from workflow.store import open_store
 from workflow_operator.adapters.kube import CONFIGMAPS, EVENTS, RAYCLUSTERS, WORKFLOWS, Kube, Object
 from workflow_operator.adapters.workflows import parse_workflow
 from workflow_operator.api.status import Phase, WorkflowState
-from workflow_operator.apply import NoPoints, Points
+from workflow_operator.apply import Failpoints, NoFailpoints
 from workflow_operator.core.observation import WorkflowObject
 from workflow_operator.main import assembled, serve
 from workflow_operator.metrics import Metrics
-from workflow_operator.reconcile import Reconciler, Setting
+from workflow_operator.reconcile import Dependencies, Reconciler
 from workflow_operator.settings import Settings
 from workflow_operator.watch_index import Key
 
@@ -156,10 +156,12 @@ class Harness:
         return reading.read_run(open_store(f"{self.settings.storage_uri}/{self.namespace}"), workflow_id)
 
     @asynccontextmanager
-    async def rounds(self, name: str = "trip", points: Points | None = None) -> AsyncIterator[Reconciler]:
+    async def rounds(self, name: str = "trip", failpoints: Failpoints | None = None) -> AsyncIterator[Reconciler]:
         """Run the reconciler for one Workflow for the length of a block, awake all the time."""
         async with assembled(self.settings, self.kube) as parts:
-            setting = Setting(parts.world, self.settings.defaults, time.time, self.metrics, points or NoPoints())
+            setting = Dependencies(
+                parts.clients, self.settings.defaults, time.time, self.metrics, failpoints or NoFailpoints()
+            )
             reconciler = Reconciler(setting)
             waking = asyncio.create_task(self._wake(reconciler, name))
             try:

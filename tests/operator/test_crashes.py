@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 from workflow.model.status import WorkflowStatus
 from workflow_operator.adapters.kube import WORKFLOWS
 from workflow_operator.api.status import Phase
-from workflow_operator.apply import Points
+from workflow_operator.apply import Failpoints
 from workflow_operator.core.names import run_uuid, submission_id
 
 Story = Callable[[Harness], Awaitable[None]]
@@ -70,32 +70,32 @@ STORIES = [
 ]
 
 
-async def operate(harness: Harness, points: KillOnce) -> None:
+async def operate(harness: Harness, failpoints: KillOnce) -> None:
     """Start the operator again each time it was killed."""
     while True:
-        points.struck.clear()
-        async with harness.rounds(points=points):
-            await points.struck.wait()
+        failpoints.struck.clear()
+        async with harness.rounds(failpoints=failpoints):
+            await failpoints.struck.wait()
 
 
 @pytest.mark.parametrize("story", STORIES)
 async def test_killed_once_at_every_point(harness: Harness, story: Story) -> None:
-    points = KillOnce()
-    operating = asyncio.create_task(operate(harness, points))
+    failpoints = KillOnce()
+    operating = asyncio.create_task(operate(harness, failpoints))
     try:
         await story(harness)
     finally:
         operating.cancel()
         await asyncio.gather(operating, return_exceptions=True)
-    assert {"observed", "decided", "patched", "after SubmitRun", "after DeleteCluster"} <= set(points.visited)
+    assert {"observed", "decided", "patched", "after SubmitRun", "after DeleteCluster"} <= set(failpoints.visited)
 
 
 @pytest.mark.parametrize("story", STORIES)
 async def test_the_answer_to_every_effect_is_lost_once(harness: Harness, story: Story) -> None:
-    points = LoseOnce()
-    async with harness.rounds(points=points):
+    failpoints = LoseOnce()
+    async with harness.rounds(failpoints=failpoints):
         await story(harness)
-    assert {"patched", "after CreateCluster", "after SubmitRun"} <= set(points.lost)
+    assert {"patched", "after CreateCluster", "after SubmitRun"} <= set(failpoints.lost)
 
 
 async def test_answers_of_the_head_are_lost_on_the_wire(harness: Harness) -> None:
@@ -113,8 +113,8 @@ async def test_a_rival_changes_the_object_in_every_round(harness: Harness, story
         body = {"metadata": {"annotations": {"team/change": str(next(changes))}}}
         await harness.kube.patch(WORKFLOWS, harness.namespace, "trip", body)
 
-    points = Rival("decided", annotate, times=15)
-    async with harness.rounds(points=points):
+    failpoints = Rival("decided", annotate, times=15)
+    async with harness.rounds(failpoints=failpoints):
         await story(harness)
 
 
@@ -134,8 +134,8 @@ async def test_a_stale_replica_cannot_bring_a_lost_cluster_back(harness: Harness
 
     made = await harness.create(recovery={"backoff": {"initialSeconds": 0, "maxSeconds": 0}})
     harness.manager.allow(1)
-    stale: Points = Rival("before CreateCluster", stop, times=1)
-    async with harness.rounds(points=stale):
+    stale: Failpoints = Rival("before CreateCluster", stop, times=1)
+    async with harness.rounds(failpoints=stale):
         await stopped.wait()
         async with harness.rounds():
             await harness.until(lambda state: state.steps.succeeded == 1)

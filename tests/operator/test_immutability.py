@@ -8,7 +8,7 @@ import pytest
 
 from tests.operator.harness import Harness
 from workflow_operator.api.status import Phase
-from workflow_operator.errors import Refused
+from workflow_operator.errors import RefusedError
 
 CHANGES = [
     pytest.param({"entrypoint": "trip:other"}, "entrypoint cannot change once", id="entrypoint"),
@@ -29,11 +29,11 @@ async def test_after_it_may_not(harness: Harness, change: dict[str, Any], says: 
     await harness.create()
     async with harness.rounds():
         await harness.until_phase(Phase.RUNNING)
-        with pytest.raises(Refused, match=says):
+        with pytest.raises(RefusedError, match=says):
             await harness.change(**change)
 
 
 async def test_cancel_cannot_be_taken_back(harness: Harness) -> None:
     await harness.create(cancel=True)
-    with pytest.raises(Refused, match="cancel cannot be taken back"):
+    with pytest.raises(RefusedError, match="cancel cannot be taken back"):
         await harness.change(cancel=False)

@@ -16,7 +16,7 @@ from tests.operator.real_ray import real_ray
 from tests.support.waiting import eventually
 from workflow_operator.adapters.packages import code_package
 from workflow_operator.adapters.ray_jobs import Head, Job, RayJobs, Submission
-from workflow_operator.errors import Refused, Unreachable
+from workflow_operator.errors import RefusedError, UnreachableError
 
 TOKEN = "a-token-of-the-tests"
 
@@ -65,13 +65,13 @@ async def test_an_unknown_submission_is_none(jobs: RayJobs, head: Head) -> None:
 
 @pytest.mark.parametrize("token", ["", "another"], ids=["no token", "wrong token"])
 async def test_a_head_wants_its_token(jobs: RayJobs, head: Head, token: str) -> None:
-    with pytest.raises(Refused, match="must hold the token") as caught:
+    with pytest.raises(RefusedError, match="must hold the token") as caught:
         await jobs.version(replace(head, token=token))
     assert TOKEN not in str(caught.value)
 
 
 async def test_nobody_listening_is_unreachable(jobs: RayJobs) -> None:
-    with pytest.raises(Unreachable, match="does not answer"):
+    with pytest.raises(UnreachableError, match="does not answer"):
         await jobs.version(Head("http://127.0.0.1:9"))
 
 
@@ -82,7 +82,7 @@ async def test_a_package_is_uploaded_once(jobs: RayJobs, head: Head) -> None:
 
 
 async def test_a_package_over_the_limit_is_refused(jobs: RayJobs, head: Head) -> None:
-    with pytest.raises(Refused, match="100 MiB"):
+    with pytest.raises(RefusedError, match="100 MiB"):
         await jobs.ensure_package(head, "_ray_pkg_large.zip", bytes((100 << 20) + 1))
 
 
@@ -129,12 +129,12 @@ async def test_a_post_that_races_another_finds_the_job(jobs: RayJobs, head: Head
 async def test_an_id_taken_by_another_is_refused(jobs: RayJobs, head: Head) -> None:
     wanted = submission("exit 0")
     await jobs.submit(head, wanted)
-    with pytest.raises(Refused, match="not of this Workflow"):
+    with pytest.raises(RefusedError, match="not of this Workflow"):
         await jobs.submit(head, replace(wanted, metadata={"uid": "u-2", "attempt": "1"}))
 
 
 async def test_a_malformed_submission_is_refused(jobs: RayJobs, head: Head) -> None:
-    with pytest.raises(Refused, match="Ray refuses the submission"):
+    with pytest.raises(RefusedError, match="Ray refuses the submission"):
         await jobs.submit(head, replace(submission("exit 0"), metadata={"uid": 1}))  # type: ignore[dict-item]
 
 

@@ -11,7 +11,7 @@ from tests.operator.harness import TEMPLATE, Harness
 from tests.support.waiting import eventually
 from workflow_operator.adapters.kube import EVENTS, RAYCLUSTERS, SECRETS, Object
 from workflow_operator.api.status import Phase
-from workflow_operator.errors import Refused
+from workflow_operator.errors import RefusedError
 
 FROM_CONFIG_MAP = {"configMap": {"name": "trip-code"}}
 
@@ -40,7 +40,7 @@ def template(change: dict[str, Any], image: str = "rayproject/ray:2.60.0") -> di
     ],
 )
 async def test_refused_when_it_is_applied(harness: Harness, spec: dict[str, Any], says: str) -> None:
-    with pytest.raises(Refused, match=says):
+    with pytest.raises(RefusedError, match=says):
         await harness.create(**spec)
 
 

@@ -20,8 +20,8 @@ from tests.operator.harness import Harness
 from workflow_operator.adapters.kube import SECRETS, connected
 from workflow_operator.adapters.references import KubeReferences
 from workflow_operator.api.status import Phase
-from workflow_operator.core.actions import NoteDebt, RunRef, StoreRef
-from workflow_operator.errors import Refused
+from workflow_operator.core.actions import DeferCleanup, RunRef, StoreRef
+from workflow_operator.errors import RefusedError
 
 DENIED = re.compile(r'^authorization_attempts_total\{result="no-opinion"\} (\d+)', re.MULTILINE)
 """RBAC never denies: it has no opinion, and then nobody has."""
@@ -91,22 +91,22 @@ async def test_a_life_with_a_lost_head_a_cancel_and_deletions(harness: Harness, 
 
 async def test_debts_are_noted_and_struck_out_at_home(account: Account) -> None:
     store = StoreRef("file:///nowhere", "")
-    debt = NoteDebt("team", RunRef(store, "id", 1, "uuid", "uid", 1, "trip"), "cancel")
+    debt = DeferCleanup("team", RunRef(store, "id", 1, "uuid", "uid", 1, "trip"), "cancel")
     async with connected(str(account.kubeconfig)) as kube:
         references = KubeReferences(kube, lambda files: (b"", ""), account.home)
-        await references.note_debt(debt)
-        await references.note_debt(debt)
-        ((noted, found),) = await references.debts()
+        await references.defer_cleanup(debt)
+        await references.defer_cleanup(debt)
+        ((noted, found),) = await references.deferred()
         assert found == debt
-        await references.settle_debt(noted)
-        assert await references.debts() == []
+        await references.finish_cleanup(noted)
+        assert await references.deferred() == []
 
 
 async def test_what_is_not_its_business_is_refused(harness: Harness, account: Account) -> None:
     before = account.denied()
     async with connected(str(account.kubeconfig)) as kube:
-        with pytest.raises(Refused, match="cannot list resource"):
+        with pytest.raises(RefusedError, match="cannot list resource"):
             await kube.list(SECRETS, harness.namespace, {})
-        with pytest.raises(Refused, match="cannot get resource"):
+        with pytest.raises(RefusedError, match="cannot get resource"):
             await kube.get(SECRETS, "default", "anything")
     assert account.denied() == before + 2

@@ -182,7 +182,7 @@ class _Run:
             if record["epoch"] != self._epoch:
                 raise Broken("fence", key, f"epoch {self._epoch} is the one that may write here", record)
             if self.history.end or self._goodbye:
-                raise Broken("end", key, f"behind {self.history.end or 'a goodbye'}", record)
+                raise Broken("end", key, f"behind {self.history.end or 'a released'}", record)
         step_id = record.get("step_id")
         if step_id is not None and step_id not in self._specs:
             raise Broken("steps", key, "no such step came into being", record)
@@ -292,7 +292,7 @@ class _Run:
         self._over.add(record["step_id"])
         self._timers.discard(record["step_id"])
 
-    def taken(self, key: str, seq: int, record: Fields) -> None:
+    def request_handled(self, key: str, seq: int, record: Fields) -> None:
         """A request took effect."""
 
     def status(self, key: str, seq: int, record: Fields) -> None:
@@ -315,7 +315,7 @@ class _Run:
         """It tells the outcomes of the log up to its seq, no others and no fewer."""
         seq = int(key.rpartition("/")[2])
         head, *records = self.records(key, seq)
-        if head["k"] != "SnapshotHead" or head["seq"] != seq:
+        if head["k"] != "SnapshotHeader" or head["seq"] != seq:
             raise Broken("snapshot", key, "does not begin with its own head", head)
         if self.key("log", seq) not in self._objects:
             raise Broken("snapshot", key, "the last segment that it tells of is not there", head)
@@ -455,16 +455,16 @@ def _outcome(record: Fields) -> Sequence[Any]:
 KINDS: dict[str, Callable[[_Run, str, int, Fields], None]] = {
     "Created": _Run.elsewhere,
     "Tombstone": _Run.elsewhere,
-    "SnapshotHead": _Run.elsewhere,
+    "SnapshotHeader": _Run.elsewhere,
     "Claimed": _Run.claimed,
     "StepStarted": _Run.started,
     "TimerSet": _Run.timer,
     "StepCommitted": _Run.committed,
-    "StepPassed": _Run.passed,
-    "StepVoided": _Run.voided,
+    "StepReturnedEphemeral": _Run.passed,
+    "StepEphemeralLost": _Run.voided,
     "StepExpanded": _Run.expanded,
     "StepFailed": _Run.failed,
     "StepCanceled": _Run.canceled,
-    "RequestTaken": _Run.taken,
+    "RequestHandled": _Run.request_handled,
     "StatusChanged": _Run.status,
 }

@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.support import runs
-from workflow.engine.messages import Expanded, Held, Missing, Passed, Raised, Returned, StepResult, StepTask
+from workflow.engine.messages import (
+    EphemeralValue,
+    Expanded,
+    InputsLost,
+    Raised,
+    Returned,
+    ReturnedEphemeral,
+    StepResult,
+    StepTask,
+)
 from workflow.engine.owner.run_loop import RunLoop
 from workflow.model.graph import Graph
 from workflow.model.run_view import ErrorInfo
@@ -19,14 +28,14 @@ def returned(text: str = "v") -> Returned:
     return Returned(runs.value(text), text, 2.0, 3.0)
 
 
-def passed(text: str = "v") -> Passed:
+def passed(text: str = "v") -> ReturnedEphemeral:
     """A step's value that is not stored."""
-    return Passed(Held(runs.value(text)), 2.0, 3.0)
+    return ReturnedEphemeral(EphemeralValue(runs.value(text)), 2.0, 3.0)
 
 
-def missing(*step_ids: str) -> Missing:
+def missing(*step_ids: str) -> InputsLost:
     """A step whose arguments are lost."""
-    return Missing(step_ids, 2.0, 3.0)
+    return InputsLost(step_ids, 2.0, 3.0)
 
 
 def raised(step_id: str, kind: str = "ValueError") -> Raised:
@@ -40,7 +49,7 @@ def expanded(dag: Graph) -> Expanded:
 
 
 @dataclass(frozen=True)
-class Try:
+class StepAttempt:
     """One try that was handed to the runner."""
 
     run: RunLoop
@@ -48,7 +57,7 @@ class Try:
 
     def answer(self, result: StepResult) -> None:
         """The try ends so."""
-        self.run.step_done(self.task.step_id, self.task.number, result)
+        self.run.step_done(self.task.step_id, self.task.attempt, result)
 
 
 Script = Callable[[StepTask], StepResult | None]
@@ -65,12 +74,12 @@ class FakeRunner:
     """
 
     script: Script = field(default=lambda task: returned(task.step_id))
-    tries: list[Try] = field(default_factory=list)
+    tries: list[StepAttempt] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """See the port."""
-        each = Try(run, task)
+        each = StepAttempt(run, task)
         self.tries.append(each)
         result = self.script(task)
         if result is not None:
@@ -85,6 +94,6 @@ class FakeRunner:
         """Ids of the steps started, in order, one for each try."""
         return [each.task.step_id for each in self.tries]
 
-    def of(self, step_id: str) -> Try:
+    def of(self, step_id: str) -> StepAttempt:
         """The last try of a step."""
         return next(each for each in reversed(self.tries) if each.task.step_id == step_id)

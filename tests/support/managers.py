@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from tests.support import runs
 from tests.support.fake_runner import FakeRunner, Script
-from workflow.engine.messages import Ended, RunAddress, StepTask
-from workflow.engine.owner.manager import Manager, Pace
-from workflow.engine.owner.runtime import MACHINE, Machine
-from workflow.log.failpoints import NO_POINTS, Points
+from workflow.engine.messages import RunAddress, RunResult, StepTask
+from workflow.engine.owner.manager import Intervals, Manager
+from workflow.engine.owner.runtime import SYSTEM_RUNTIME, Runtime
+from workflow.log.failpoints import NO_FAILPOINTS, Failpoints
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Graph
 from workflow.model.records import Created
@@ -27,7 +27,7 @@ T = TypeVar("T")
 SILENT = 31.0
 """Seconds behind which a manager that said nothing counts as gone."""
 
-FAST = Pace(heartbeat=0.05, bell=0.02, fence=0.05, follow=0.02, store=0.02)
+FAST = Intervals(heartbeat=0.05, bell=0.02, fence=0.05, follow=0.02, store=0.02)
 _uuids = itertools.count(1)
 
 
@@ -53,7 +53,7 @@ class House:
     """
 
     clock: Clock = field(default_factory=Clock)
-    machine: Machine = MACHINE
+    machine: Runtime = SYSTEM_RUNTIME
     inner: MemoryStore = field(init=False)
     store: FailingStore = field(init=False)
 
@@ -67,13 +67,13 @@ class House:
         manager_id: str = "m1",
         incarnation: str = "i1",
         script: Script | None = None,
-        pace: Pace = FAST,
-        points: Points = NO_POINTS,
+        pace: Intervals = FAST,
+        failpoints: Failpoints = NO_FAILPOINTS,
     ) -> AsyncIterator[tuple[Manager, FakeRunner]]:
         """A manager that began, and its runner; it leaves at the end of the block."""
         runner = FakeRunner(script) if script is not None else FakeRunner()
         me = Owner(manager=manager_id, incarnation=incarnation, address=f"manager-{manager_id}")
-        manager = Manager(self.store, me, runner, pace, points, self.machine)
+        manager = Manager(self.store, me, runner, pace, failpoints, self.machine)
         try:
             await manager.begin()
             yield manager, runner
@@ -97,16 +97,16 @@ class House:
 
     def address(self, created: Created) -> RunAddress:
         """Where a run lies."""
-        return RunAddress(self.store.url, created.workflow_id, created.n, created.run_uuid)
+        return RunAddress(self.store.url, created.workflow_id, created.run_number, created.run_uuid)
 
 
 def new_run(
-    dag: str | Graph, workflow_id: str = "w", n: int = 1, uid: str = "", attempt: int = 0, **fields: int
+    dag: str | Graph, workflow_id: str = "w", run_number: int = 1, uid: str = "", attempt: int = 0, **fields: int
 ) -> Created:
     """The record of a run that a client would ask a manager to start."""
     graph = runs.graph(dag) if isinstance(dag, str) else dag
     owner = Owner(manager="", uid=uid, attempt=attempt)
-    return runs.created(graph, workflow_id, n, f"uuid-{next(_uuids)}", owner=owner, **fields)
+    return runs.created(graph, workflow_id, run_number, f"uuid-{next(_uuids)}", owner=owner, **fields)
 
 
 async def soon(what: Awaitable[T], timeout: float = 10.0) -> T:
@@ -126,7 +126,7 @@ async def begun(house: House, manager: Manager, dag: str | Graph = "a b:a", **fi
     return created
 
 
-async def finish(house: House, manager: Manager, created: Created) -> Ended:
+async def finish(house: House, manager: Manager, created: Created) -> RunResult:
     """Start a run and wait for its end."""
     house.keep_function(created)
     await soon(manager.start(created))

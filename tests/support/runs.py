@@ -11,7 +11,7 @@ from workflow.model import codec, fold
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
 from workflow.model.run_view import ErrorInfo, Owner
-from workflow.model.state import RunState, StepState, Voided
+from workflow.model.state import EphemeralLoss, RunState, StepState
 from workflow.model.status import StepPhase
 
 FUNCTION = hashlib.sha256(b"a function").hexdigest()
@@ -55,12 +55,14 @@ def sleeper(step_id: str, seconds: float, **fields: Any) -> StepSpec:
     return StepSpec(step_id, step_id, "", "module.sleep", Value(), kind=StepKind.SLEEP, seconds=seconds, **fields)
 
 
-def created(dag: Graph, workflow_id: str = "w", n: int = 1, run_uuid: str = "run-1", **fields: Any) -> r.Created:
+def created(
+    dag: Graph, workflow_id: str = "w", run_number: int = 1, run_uuid: str = "run-1", **fields: Any
+) -> r.Created:
     """The record of a new run."""
     return r.Created(
         **{
             "workflow_id": workflow_id,
-            "n": n,
+            "n": run_number,
             "run_uuid": run_uuid,
             "owner": OWNER,
             "shape": "0" * 64,
@@ -90,9 +92,9 @@ def committed(step_id: str, epoch: int = 1, text: str = "v", **fields: Any) -> r
     return r.StepCommitted(step_id, epoch, value(text), started=2.0, ended=3.0, **fields)
 
 
-def passed(step_id: str, epoch: int = 1, number: int = 1) -> r.StepPassed:
+def passed(step_id: str, epoch: int = 1, number: int = 1) -> r.StepReturnedEphemeral:
     """A step whose value is only handed on."""
-    return r.StepPassed(step_id, epoch, number, started=2.0, ended=3.0)
+    return r.StepReturnedEphemeral(step_id, epoch, number, started=2.0, ended=3.0)
 
 
 def expanded(step_id: str, dag: Graph, epoch: int = 1) -> r.StepExpanded:
@@ -103,7 +105,7 @@ def expanded(step_id: str, dag: Graph, epoch: int = 1) -> r.StepExpanded:
 def failed(step_id: str, epoch: int = 1, number: int = 1) -> r.StepFailed:
     """A step that raised in its last try."""
     error = ErrorInfo(BOOM.kind, BOOM.message, step_id=step_id)
-    return r.StepFailed(step_id, epoch, error, value("pickled error"), number=number, started=2.0, ended=3.0)
+    return r.StepFailed(step_id, epoch, error, value("pickled error"), attempt=number, started=2.0, ended=3.0)
 
 
 def claimed(epoch: int, owner: Owner | None = None, retry_failed: int = -1, **functions: str) -> r.Claimed:
@@ -120,21 +122,29 @@ def through_json(record: r.Record) -> r.Record:
 def picture(state: RunState) -> dict[str, Any]:
     """All that a state says, as values that can be compared."""
     return {
-        "run": (state.epoch, state.owner, state.seq, state.status, state.goodbye, state.stalled, state.culprits),
-        "taken": state.taken,
+        "run": (
+            state.epoch,
+            state.owner,
+            state.seq,
+            state.status,
+            state.released,
+            state.epochs_without_progress,
+            state.suspect_steps,
+        ),
+        "taken": state.handled_requests,
         "functions": state.functions,
-        "end": state.end,
+        "end": state.terminal,
         "counts": (state.succeeded, state.failed),
         "journal": [
-            f"{entry.step.spec.step_id} voided" if isinstance(entry, Voided) else entry.spec.step_id
+            f"{entry.step.spec.step_id} voided" if isinstance(entry, EphemeralLoss) else entry.spec.step_id
             for entry in state.journal
         ],
-        "passed": state.passed,
+        "passed": state.ephemeral,
         "ready": set(state.ready),
         "waits": set(state.waits),
         "running": set(state.running),
         "sleeping": set(state.sleeping),
-        "flying": state.flying,
+        "flying": state.running_tasks,
         "steps": [(step_id, _picture_of(step)) for step_id, step in state.steps.items()],
     }
 
@@ -145,18 +155,18 @@ def _picture_of(step: StepState) -> tuple[Any, ...]:
     return (
         step.spec,
         step.phase,
-        step.waiting,
+        step.pending_parents,
         step.outcome,
         step.error,
         step.error_value,
         step.text,
-        step.final,
+        step.is_run_output,
         step.checkpoint,
         step.scope and step.scope.spec.step_id,
         step.resolves and step.resolves.spec.step_id,
         step.catcher and step.catcher.spec.step_id,
         [each.spec.step_id for each in step.members],
         [each.spec.step_id for each in step.dependants],
-        None if idle else (step.tries, step.epoch, step.started, step.ended),
+        None if idle else (step.attempt, step.epoch, step.started, step.ended),
         step.due if step.phase is StepPhase.SLEEPING else None,
     )

@@ -43,12 +43,12 @@ def dags(draw: st.DrawFn, parent: str = "") -> Graph:
     size = draw(st.integers(1, 4))
     step_ids = ids.place(parent, ["s"] * size)
     steps: list[StepSpec] = []
-    loose: set[str] = set()
+    pending_recovery: set[str] = set()
     for index, step_id in enumerate(step_ids):
         parents = draw(st.sets(st.sampled_from(step_ids[:index]))) if index else set()
         if index == size - 1:
-            parents |= loose
-        loose = (loose - parents) | {step_id}
+            parents |= pending_recovery
+        pending_recovery = (pending_recovery - parents) | {step_id}
         options = StepOptions(
             catch_exceptions=draw(st.booleans()), checkpoint=draw(st.sampled_from([False, None, True]))
         )
@@ -74,7 +74,7 @@ def simulated_runs(draw: st.DrawFn) -> SimulatedRun:
 
 def _start(draw: Any, run: SimulatedRun) -> None:
     ready = [*run.state.ready, *run.state.waits]
-    if ready and not run.state.ended:
+    if ready and not run.state.is_finished:
         chosen = draw(st.lists(st.sampled_from(ready), min_size=1, max_size=3, unique=True))
         run.write([_begin(run.state, step_id) for step_id in chosen])
 
@@ -88,17 +88,17 @@ def _begin(state: RunState, step_id: str) -> r.Record:
 
 def _retry(draw: Any, run: SimulatedRun) -> None:
     running = list(run.state.running.values())
-    if running and not run.state.ended:
+    if running and not run.state.is_finished:
         step = draw(st.sampled_from(running))
         run.write([runs.started(step.spec.step_id, run.state.epoch, step.tries + 1)])
 
 
 def _commit(draw: Any, run: SimulatedRun) -> None:
     begun = [*run.state.running.values(), *run.state.sleeping.values()]
-    if not begun or run.state.ended:
+    if not begun or run.state.is_finished:
         return
     step = draw(st.sampled_from(begun))
-    how = runs.committed if step.stored or not step.takes_place else runs.passed
+    how = runs.committed if step.stored or not step.needs_worker else runs.passed
     run.write([how(step.spec.step_id, run.state.epoch, number=step.tries)])
     assert run.state.output is not None
     if run.state.output.outcome is not None:
@@ -106,35 +106,35 @@ def _commit(draw: Any, run: SimulatedRun) -> None:
 
 
 def _lose(draw: Any, run: SimulatedRun) -> None:
-    needed = [step_id for step_id, takers in run.state.passed.items() if takers]
-    if needed and not run.state.ended:
+    needed = [step_id for step_id, takers in run.state.ephemeral.items() if takers]
+    if needed and not run.state.is_finished:
         gone = draw(st.lists(st.sampled_from(needed), min_size=1, max_size=2, unique=True))
         lost = ephemeral.lost(run.state, gone)
-        run.write([r.StepVoided(step.spec.step_id, run.state.epoch) for step in lost])
+        run.write([r.StepEphemeralLost(step.spec.step_id, run.state.epoch) for step in lost])
 
 
 def _expand(draw: Any, run: SimulatedRun) -> None:
     running = list(run.state.running.values())
-    if running and not run.state.ended and len(run.state.steps) < MOST_STEPS:
+    if running and not run.state.is_finished and len(run.state.steps) < MOST_STEPS:
         step_id = draw(st.sampled_from(running)).spec.step_id
         run.write([runs.expanded(step_id, draw(dags(parent=step_id)), run.state.epoch)])
 
 
 def _fail(draw: Any, run: SimulatedRun) -> None:
     running = list(run.state.running.values())
-    if not running or run.state.ended:
+    if not running or run.state.is_finished:
         return
     step = draw(st.sampled_from(running))
     record = runs.failed(step.spec.step_id, run.state.epoch, step.tries)
     records = failure.consequences(run.state, step, record, runs.value("error"))
     run.write(records)
     assert run.state.output is not None
-    if not run.state.ended and run.state.output.outcome is not None:
+    if not run.state.is_finished and run.state.output.outcome is not None:
         run.write([r.StatusChanged(WorkflowStatus.SUCCESSFUL, run.state.epoch, 5.0)])
 
 
 def _claim(draw: Any, run: SimulatedRun) -> None:
-    end = run.state.end
+    end = run.state.terminal
     if end is None:
         functions = draw(st.dictionaries(st.sampled_from(["one", "two"]), st.sampled_from(["new", "newer"])))
         run.write([runs.claimed(run.state.epoch + 1, **functions)])
@@ -143,13 +143,13 @@ def _claim(draw: Any, run: SimulatedRun) -> None:
 
 
 def _goodbye(draw: Any, run: SimulatedRun) -> None:
-    if not run.state.ended and not run.state.goodbye:
+    if not run.state.is_finished and not run.state.released:
         epoch = run.state.epoch + 1
         run.write([runs.claimed(epoch), r.StatusChanged(WorkflowStatus.RESUMABLE, epoch, 5.0, "Left")])
 
 
 def _take(draw: Any, run: SimulatedRun) -> None:
-    run.write([r.RequestTaken(f"request-{len(run.segments)}", run.state.epoch, "something")])
+    run.write([r.RequestHandled(f"request-{len(run.segments)}", run.state.epoch, "something")])
 
 
 _ACTS = {

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow.engine.dispatch.leases import Leases
-from workflow.engine.messages import Finished, StepTask
+from workflow.engine.messages import FinishedAttempt, StepTask
 
 PATIENCE = 0.02
 """Seconds that a worker waits here for work. Behind them it asks by an actor call, since Ray frees the CPUs of whoever
@@ -77,7 +77,7 @@ class LinkServer:
             if await self._proved(reader, writer):
                 while True:
                     _write(writer, await self._answer(await _read(reader)))
-        except (OSError, EOFError, _BadFrame) as error:  # the worker has ended, or is none of ours
+        except (OSError, EOFError, _FrameTooLargeError) as error:  # the worker has ended, or is none of ours
             logger.debug("a link is closed: %r", error)
         finally:
             writer.close()
@@ -126,7 +126,7 @@ class Link:
             self.close()
             raise
 
-    def exchange(self, number: str, turn: int, done: Sequence[Finished]) -> tuple[StepTask, ...] | None:
+    def exchange(self, number: str, turn: int, done: Sequence[FinishedAttempt]) -> tuple[StepTask, ...] | None:
         """See Leases.exchange; None: ask by an actor call.
 
         Raises:
@@ -154,7 +154,7 @@ class Link:
         return data
 
 
-class _BadFrame(Exception):
+class _FrameTooLargeError(Exception):
     """Longer than anything that is ever sent."""
 
 
@@ -177,7 +177,7 @@ def _proof(secret: bytes, side: bytes, nonce: bytes) -> bytes:
 async def _read(reader: asyncio.StreamReader) -> bytes:
     (size,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
     if size > LARGEST:
-        raise _BadFrame(f"a frame of {size} bytes")
+        raise _FrameTooLargeError(f"a frame of {size} bytes")
     return await reader.readexactly(size)
 
 

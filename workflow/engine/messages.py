@@ -18,7 +18,7 @@ class RunAddress:
 
     store_url: str
     workflow_id: str
-    n: int
+    run_number: int
     run_uuid: str
 
 
@@ -32,7 +32,7 @@ class ClaimRequest:
     """
 
     workflow_id: str
-    n: int
+    run_number: int
     uid: str = ""
     attempt: int = 0
     take_over: bool = False
@@ -41,7 +41,7 @@ class ClaimRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class EphemeralValue:
     """A value that is not stored: its pickle, or the Ray object that holds it, which nobody but a worker looks into."""
 
     value: Value | None = None
@@ -58,7 +58,7 @@ class StepTask:
 
     Attributes:
         parents: outcomes that stand for the marks in args, in the order of the step's parents.
-        number: which try of this epoch, from 1.
+        attempt: which try of this epoch, from 1.
         render: make a text of the value: it is the run's.
         written_by: versions that pickled the DAG.
         checkpoint: store the value; else it is lent to those who take it.
@@ -72,11 +72,11 @@ class StepTask:
     function: str
     args: Value
     parents: tuple[Outcome, ...]
-    number: int
+    attempt: int
     render: bool
     written_by: str
     checkpoint: bool = True
-    held: Mapping[str, Held] = field(default_factory=dict)
+    held: Mapping[str, EphemeralValue] = field(default_factory=dict)
     manager: str = ""
 
     @property
@@ -101,16 +101,16 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class ReturnedEphemeral:
     """The step returned a value, which is not stored."""
 
-    held: Held
+    held: EphemeralValue
     started: float
     ended: float
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class InputsLost:
     """The step was not executed: values that were lent to it are lost."""
 
     step_ids: tuple[str, ...]
@@ -144,25 +144,25 @@ class Raised:
     system: bool = False
 
 
-StepResult = Returned | Passed | Missing | Expanded | Raised
+StepResult = Returned | ReturnedEphemeral | InputsLost | Expanded | Raised
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedAttempt:
     """A try that a worker has ended; `key` is the task's."""
 
     key: TaskKey
-    number: int
+    attempt: int
     result: StepResult
 
     @property
     def only_by_ray(self) -> bool:
         """Whether it refers to a Ray object, whose reference only Ray itself may carry."""
-        return isinstance(self.result, Passed) and self.result.held.ref is not None
+        return isinstance(self.result, ReturnedEphemeral) and self.result.held.ref is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RunResult:
     """How a run ended, for whoever waited.
 
     Attributes:

@@ -12,7 +12,7 @@ import ray
 from ray.util import scheduling_strategies as s
 from ray.util.placement_group import PlacementGroup, placement_group_table
 
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 
 _NAMES = ("DEFAULT", "SPREAD")
 _PRIVATE = ("_spill_on_unavailable", "_fail_on_unavailable")
@@ -42,7 +42,7 @@ def encode(strategy: Any) -> Any:
             "bundle": strategy.placement_group_bundle_index,
             "capture": strategy.placement_group_capture_child_tasks,
         }
-    raise Invalid(
+    raise InvalidInputError(
         f'scheduling_strategy must be "DEFAULT", "SPREAD" or one of ray.util.scheduling_strategies, got {strategy!r}'
     )
 
@@ -68,7 +68,7 @@ def _group(group_id: str) -> PlacementGroup:
     group = PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id)))
     # Ray would have a task for a group that is unknown to it wait for ever.
     if placement_group_table(group).get("state", "REMOVED") == "REMOVED":
-        raise Invalid(
+        raise InvalidInputError(
             f"this cluster has no placement group {group_id}; a placement group ends with its cluster and with the job "
             "that made it, unless it is detached: start the workflow under another id with options that fit, or ask "
             "for resources or labels instead"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-from workflow.errors import Corrupt
-from workflow.log.failpoints import AFTER_BLOB, BEFORE_BLOB, NO_POINTS, Points
+from workflow.errors import CorruptLogError
+from workflow.log.failpoints import AFTER_BLOB, BEFORE_BLOB, NO_FAILPOINTS, Failpoints
 from workflow.log.keys import RunPaths
 from workflow.log.pickled import Fetched, Pickled
 from workflow.model import codec
@@ -23,10 +23,10 @@ ASK_FIRST = 1024 * 1024
 class Blobs:
     """The blobs of one run; safe to use from many threads."""
 
-    def __init__(self, store: Store, paths: RunPaths, points: Points = NO_POINTS) -> None:
+    def __init__(self, store: Store, paths: RunPaths, failpoints: Failpoints = NO_FAILPOINTS) -> None:
         self._store = store
         self._paths = paths
-        self._points = points
+        self._points = failpoints
 
     def put(self, data: bytes | Pickled) -> str:
         """Store bytes once, whoever else stores the same.
@@ -94,10 +94,10 @@ def _name_of(data: bytes | Pickled) -> str:
     return data.sha256 if isinstance(data, Pickled) else hashlib.sha256(data).hexdigest()
 
 
-def _missing(key: str) -> Corrupt:
-    return Corrupt(f"{key}: this blob is named by the log and missing", key=key)
+def _missing(key: str) -> CorruptLogError:
+    return CorruptLogError(f"{key}: this blob is named by the log and missing", key=key)
 
 
 def _check(key: str, data: bytes | memoryview, name: str) -> None:
     if hashlib.sha256(data).hexdigest() != name:
-        raise Corrupt(f"{key}: damaged: {len(data)} bytes whose sha256 is not its name", key=key)
+        raise CorruptLogError(f"{key}: damaged: {len(data)} bytes whose sha256 is not its name", key=key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from workflow.errors import InUse, Ownership, Superseded, WorkflowConflict, WorkflowError
+from workflow.errors import OwnershipError, SupersededError, WorkflowConflictError, WorkflowError, WorkflowInUseError
 from workflow.log import keys
 from workflow.log.failpoints import AFTER_CLAIM, BEFORE_CLAIM
 from workflow.log.run_log import RunLog
@@ -20,14 +20,14 @@ from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
-SILENT_AFTER = 30.0
+HEARTBEAT_TIMEOUT = 30.0
 """Seconds without a heartbeat, by the store's clock, after which a manager counts as gone."""
 
 
-def is_silent(store: Store, manager: str) -> bool:
+def heartbeat_expired(store: Store, manager: str) -> bool:
     """Whether a manager's heartbeat is missing or older than 30 s by the store's own clock."""
     info = store.head(keys.heartbeat(manager))
-    return info is None or info.age > SILENT_AFTER
+    return info is None or info.age > HEARTBEAT_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +61,33 @@ def refusal(state: RunState, claimant: Claimant, silent: bool) -> WorkflowError 
         claimant: who wants it.
         silent: whether the present owner's heartbeat is missing or stale.
     """
-    return _ended(state, claimant) if state.end is not None else _held(state, claimant, silent)
+    return _ended(state, claimant) if state.terminal is not None else _held(state, claimant, silent)
 
 
 def _ended(state: RunState, claimant: Claimant) -> WorkflowError | None:
-    assert state.end is not None, "asked only of a run that has ended"
-    status = state.end[1].status
+    assert state.terminal is not None, "asked only of a run that has ended"
+    status = state.terminal[1].status
     if status is WorkflowStatus.FAILED and claimant.retry_failed:
         return None
-    return WorkflowConflict(
+    return WorkflowConflictError(
         f"workflow {state.created.workflow_id!r} has ended {status}; only a FAILED one can be resumed", status=status
     )
 
 
-def _held(state: RunState, claimant: Claimant, silent: bool) -> Ownership | None:
+def _held(state: RunState, claimant: Claimant, silent: bool) -> OwnershipError | None:
     owner, me = state.owner, claimant.owner
     if me.uid and owner.uid == me.uid and owner.attempt > me.attempt:
-        return Superseded(
+        return SupersededError(
             f"workflow {state.created.workflow_id!r} is owned by attempt {owner.attempt} of the same Workflow object; "
             f"attempt {me.attempt} is over"
         )
     # A manager asks only for runs that it does not drive: an earlier incarnation's, or its own before an outage.
     own = owner.manager == me.manager and owner.uid == me.uid
     earlier = bool(me.uid) and owner.uid == me.uid and owner.attempt < me.attempt
-    if claimant.take_over or own or earlier or state.goodbye or silent:
+    if claimant.take_over or own or earlier or state.released or silent:
         return None
     acting = f", object {owner.uid}, attempt {owner.attempt}" if owner.uid else ""
-    return InUse(
+    return WorkflowInUseError(
         f"workflow {state.created.workflow_id!r} is run by manager {owner.address or owner.manager} "
         f"(epoch {state.epoch}{acting}), which lives; wait for it, or resume with take_over=True where you know that "
         "its cluster is gone",
@@ -121,7 +121,7 @@ def claim(
     """
     while True:
         log.catch_up(state)
-        refused = refusal(state, claimant, is_silent(log.store, state.owner.manager))
+        refused = refusal(state, claimant, heartbeat_expired(log.store, state.owner.manager))
         if refused is not None:
             raise refused
         seq = state.seq + 1
@@ -130,15 +130,15 @@ def claim(
             owner=claimant.owner,
             at=claimant.at,
             reason=claimant.reason,
-            retry_failed=state.end[0] if state.end is not None else -1,
+            retry_failed=state.terminal[0] if state.terminal is not None else -1,
             versions=claimant.versions,
             functions=claimant.functions,
         )
         log.fold(state, seq, [first])
         behind = list(ending(state)) or _given_up(state, claimant)
-        log.points.reach(BEFORE_CLAIM)
+        log.failpoints.reach(BEFORE_CLAIM)
         won = log.try_store(log.seal(seq, [first, *behind]))
-        log.points.reach(AFTER_CLAIM)
+        log.failpoints.reach(AFTER_CLAIM)
         if won:
             log.fold(state, seq, behind)
             return seq
@@ -149,15 +149,15 @@ def claim(
 def _given_up(state: RunState, claimant: Claimant) -> list[Record]:
     """The end of a run that has died too often without progress."""
     allowed = state.created.max_resumes
-    if allowed < 0 or state.stalled <= allowed:
+    if allowed < 0 or state.epochs_without_progress <= allowed:
         return []
-    ran = ", ".join(state.culprits) or "none had started"
+    ran = ", ".join(state.suspect_steps) or "none had started"
     error = ErrorInfo(
-        kind="ResumesUsedUp",
-        message=f"{state.stalled} owners in a row died without a newly committed step (max_resumes={allowed}); "
+        kind="ResumesExhausted",
+        message=f"{state.epochs_without_progress} owners in a row died without a newly committed step (max_resumes={allowed}); "
         f"steps that ran at each death: {ran}",
     )
-    return [StatusChanged(WorkflowStatus.FAILED, state.epoch, claimant.at, "ResumesUsedUp", error)]
+    return [StatusChanged(WorkflowStatus.FAILED, state.epoch, claimant.at, "ResumesExhausted", error)]
 
 
 def _reset(state: RunState, fresh: RunState) -> None:

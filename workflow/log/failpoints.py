@@ -24,16 +24,16 @@ ALL = (
 )  # fmt: skip
 
 
-class Points(Protocol):
+class Failpoints(Protocol):
     """Told of each point that is reached."""
 
     def reach(self, point: str) -> None:
         """May block, raise or end the process."""
 
 
-class _NoPoints:
+class _NoFailpoints:
     def reach(self, point: str) -> None:
         """Nothing."""
 
 
-NO_POINTS: Points = _NoPoints()
+NO_FAILPOINTS: Failpoints = _NoFailpoints()

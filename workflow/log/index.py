@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from workflow.log import keys, registry
 from workflow.log.run_log import RunLog
-from workflow.model.records import NO_RUN, Created, StatusChanged
+from workflow.model.records import FREES_ID, Created, StatusChanged
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
@@ -66,12 +66,12 @@ def correct(store: Store, workflow_id: str, said: WorkflowStatus | None) -> list
 
 def status(store: Store, workflow_id: str) -> WorkflowStatus | None:
     """What the index is to say of an id; None: nothing, since it names nothing."""
-    named = registry.current(store, workflow_id)
+    named = registry.current_entry(store, workflow_id)
     if isinstance(named, Created):
         log = RunLog(store, named)
         found = _last_end(log) or log.replay().status
-        return found if found.is_end else registry.LIVE
-    if named is not None and named.reason not in NO_RUN:
+        return found if found.is_terminal else registry.LIVE
+    if named is not None and named.reason not in FREES_ID:
         return named.status
     # A run that is begun has its functions stored, then its entry, then its name.
     begun = next(store.list(keys.runs(workflow_id)), None)
@@ -83,4 +83,4 @@ def _last_end(log: RunLog) -> WorkflowStatus | None:
     last = max((info.key for info in log.store.list(log.paths.segments)), default=None)
     records = log.read(int(keys.last_part(last))) if last is not None else None
     end = records[-1] if records else None
-    return end.status if isinstance(end, StatusChanged) and end.status.is_end else None
+    return end.status if isinstance(end, StatusChanged) and end.status.is_terminal else None

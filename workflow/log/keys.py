@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from workflow.errors import Invalid, WrongType
+from workflow.errors import InvalidInputError, WrongTypeError
 
 LONGEST_PART = 180
 KEPT_OF_LONG = 110
 CUT = "="  # quoting never yields it, so a shortened id is told from a whole one
 
-DOORBELL = "doorbell/"
+NOTIFICATIONS = "notifications/"
 MANAGERS = "managers/"
 OWNED = "owned/"
 WORKFLOWS = "workflows/"
@@ -27,7 +27,7 @@ def escape(workflow_id: str) -> str:
         Invalid: it is empty, `.` or `..`.
     """
     if not isinstance(workflow_id, str) or workflow_id in ("", ".", ".."):
-        kind = Invalid if isinstance(workflow_id, str) else WrongType
+        kind = InvalidInputError if isinstance(workflow_id, str) else WrongTypeError
         raise kind(f"{workflow_id!r} cannot be a workflow id; give any text but '', '.' and '..'")
     part = quote(workflow_id, safe="", errors="surrogatepass")
     if len(part) <= LONGEST_PART:
@@ -41,14 +41,14 @@ def unescape(part: str) -> str | None:
     return None if CUT in part else unquote(part, errors="surrogatepass")
 
 
-def names(workflow_id: str) -> str:
+def registry(workflow_id: str) -> str:
     """Prefix of the runs' names under one id."""
-    return f"{WORKFLOWS}{escape(workflow_id)}/names/"
+    return f"{WORKFLOWS}{escape(workflow_id)}/registry/"
 
 
-def name(workflow_id: str, n: int) -> str:
+def registry_entry(workflow_id: str, run_number: int) -> str:
     """The key whose creation makes the n-th run, or forbids it."""
-    return f"{names(workflow_id)}{n:010d}"
+    return f"{registry(workflow_id)}{run_number:010d}"
 
 
 def runs(workflow_id: str) -> str:
@@ -56,9 +56,9 @@ def runs(workflow_id: str) -> str:
     return f"{WORKFLOWS}{escape(workflow_id)}/runs/"
 
 
-def bell(run_uuid: str, request: str) -> str:
+def notification(run_uuid: str, request: str) -> str:
     """0 bytes: "look into this run's inbox"."""
-    return f"{DOORBELL}{run_uuid}.{request}"
+    return f"{NOTIFICATIONS}{run_uuid}.{request}"
 
 
 def owned(manager: str, run_uuid: str = "") -> str:
@@ -81,13 +81,13 @@ class RunPaths:
     """The keys below one run's folder."""
 
     workflow_id: str
-    n: int
+    run_number: int
     run_uuid: str
 
     @property
     def folder(self) -> str:
         """Prefix of all of the run's keys."""
-        return f"{runs(self.workflow_id)}{self.n}-{self.run_uuid}/"
+        return f"{runs(self.workflow_id)}{self.run_number}-{self.run_uuid}/"
 
     @property
     def segments(self) -> str:
@@ -134,7 +134,7 @@ class RunKey:
         last: the part behind it.
     """
 
-    n: int
+    run_number: int
     run_uuid: str
     kind: str
     last: str

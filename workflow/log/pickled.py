@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 
 BESIDE: Final = 1 << 20
 """Bytes from which a buffer stands beside its pickle, and a pickle in pieces."""
@@ -58,7 +58,9 @@ class Pickled:
                 yield last
             last = block
         if sent.hexdigest() != self.sha256:
-            raise Invalid("the value was changed while it was stored; return what no other thread writes into")
+            raise InvalidInputError(
+                "the value was changed while it was stored; return what no other thread writes into"
+            )
         yield last
 
     @functools.cached_property

@@ -13,51 +13,53 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from workflow.errors import Corrupt, Superseded
+from workflow.errors import CorruptLogError, SupersededError
 from workflow.log import keys, segments
-from workflow.log.failpoints import AFTER_NAME, BEFORE_NAME, NO_POINTS, Points
+from workflow.log.failpoints import AFTER_NAME, BEFORE_NAME, NO_FAILPOINTS, Failpoints
 from workflow.model.records import Created, Tombstone
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
-Named = Created | Tombstone
+RegistryEntry = Created | Tombstone
 
 logger = logging.getLogger(__name__)
 
 
-def highest(store: Store, workflow_id: str) -> int:
+def latest_run_number(store: Store, workflow_id: str) -> int:
     """The highest n under an id; 0 where the id was never used."""
     last = 0
-    for info in store.list(keys.names(workflow_id)):
+    for info in store.list(keys.registry(workflow_id)):
         last = int(keys.last_part(info.key))
     return last
 
 
-def read_name(store: Store, workflow_id: str, n: int) -> Named | None:
+def read_entry(store: Store, workflow_id: str, run_number: int) -> RegistryEntry | None:
     """What stands at names/<n>, or None.
 
     Raises:
         Corrupt: it is damaged, or belongs to another id (two long ids with one shortened form).
     """
-    key = keys.name(workflow_id, n)
+    key = keys.registry_entry(workflow_id, run_number)
     data = store.get(key)
     if data is None:
         return None
     records = segments.decode(key, data)
     if len(records) != 1 or not isinstance(records[0], (Created, Tombstone)):
-        raise Corrupt(f"{key}: holds neither a run nor a tombstone", key=key)
+        raise CorruptLogError(f"{key}: holds neither a run nor a tombstone", key=key)
     if records[0].workflow_id != workflow_id:
-        raise Corrupt(f"{key}: belongs to workflow id {records[0].workflow_id!r}, not to {workflow_id!r}", key=key)
+        raise CorruptLogError(
+            f"{key}: belongs to workflow id {records[0].workflow_id!r}, not to {workflow_id!r}", key=key
+        )
     return records[0]
 
 
-def current(store: Store, workflow_id: str) -> Named | None:
+def current_entry(store: Store, workflow_id: str) -> RegistryEntry | None:
     """The run or the tombstone that the id names now; None where it was never used."""
-    n = highest(store, workflow_id)
-    return read_name(store, workflow_id, n) if n else None
+    run_number = latest_run_number(store, workflow_id)
+    return read_entry(store, workflow_id, run_number) if run_number else None
 
 
-def write_name(store: Store, record: Named, points: Points = NO_POINTS) -> Named:
+def register(store: Store, record: RegistryEntry, failpoints: Failpoints = NO_FAILPOINTS) -> RegistryEntry:
     """Make the run, or forbid it; whoever comes second reads what the first wrote.
 
     Returns:
@@ -65,37 +67,41 @@ def write_name(store: Store, record: Named, points: Points = NO_POINTS) -> Named
     """
     put_id = uuid.uuid4().hex
     run_uuid = record.run_uuid if isinstance(record, Created) else ""
-    points.reach(BEFORE_NAME)
+    failpoints.reach(BEFORE_NAME)
     data = segments.encode(run_uuid, 0, put_id, [record])
-    written = store.create(keys.name(record.workflow_id, record.n), data, put_id)
-    points.reach(AFTER_NAME)
+    written = store.create(keys.registry_entry(record.workflow_id, record.run_number), data, put_id)
+    failpoints.reach(AFTER_NAME)
     if written:
         return record
-    there = read_name(store, record.workflow_id, record.n)
+    there = read_entry(store, record.workflow_id, record.run_number)
     if there is None:
-        raise Corrupt(f"{keys.name(record.workflow_id, record.n)}: exists and cannot be read")
+        raise CorruptLogError(
+            f"{keys.registry_entry(record.workflow_id, record.run_number)}: exists and cannot be read"
+        )
     return there
 
 
-def check_named(store: Store, created: Created) -> None:
+def check_current(store: Store, created: Created) -> None:
     """Raises Superseded where the id names another run, or none, by now."""
-    n = highest(store, created.workflow_id)
-    if n != created.n:
-        raise Superseded(
-            f"workflow {created.workflow_id!r}: run {created.n} was deleted or replaced; names/{n} is what counts now",
+    run_number = latest_run_number(store, created.workflow_id)
+    if run_number != created.run_number:
+        raise SupersededError(
+            f"workflow {created.workflow_id!r}: run {created.run_number} was deleted or replaced; names/{run_number} is what counts now",
             workflow_id=created.workflow_id,
         )
 
 
-def gone(store: Store, created: Created) -> Tombstone | None:
+def deletion_of(store: Store, created: Created) -> Tombstone | None:
     """What says that a run was deleted, or that another replaced it and its objects were collected; None otherwise."""
-    behind = read_name(store, created.workflow_id, created.n + 1)
+    behind = read_entry(store, created.workflow_id, created.run_number + 1)
     if not isinstance(behind, Created):
         return behind
-    log = keys.RunPaths(created.workflow_id, created.n, created.run_uuid).segments
+    log = keys.RunPaths(created.workflow_id, created.run_number, created.run_uuid).segments
     if next(store.list(log), None) is not None:
         return None
-    return Tombstone(created.workflow_id, created.n, WorkflowStatus.CANCELED, "Swept", behind.at, created.owner.uid)
+    return Tombstone(
+        created.workflow_id, created.run_number, WorkflowStatus.CANCELED, "Abandoned", behind.at, created.owner.uid
+    )
 
 
 LIVE: Final = WorkflowStatus.RUNNING
@@ -128,7 +134,7 @@ def _whole_id(key: str, hint: bytes) -> str:
         found: str = json.loads(hint)
         return found
     except ValueError as error:
-        raise Corrupt(f"{key}: holds no workflow id: {hint[:40]!r}", key=key) from error
+        raise CorruptLogError(f"{key}: holds no workflow id: {hint[:40]!r}", key=key) from error
 
 
 def index(store: Store, workflow_id: str, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> None:
@@ -156,7 +162,7 @@ def indexed(store: Store, status: WorkflowStatus) -> Iterator[str]:
                 continue
             try:
                 found = _whole_id(info.key, content)
-            except Corrupt as error:
+            except CorruptLogError as error:
                 logger.error("left out of the list: %s", error)
                 continue
         yield found
@@ -167,13 +173,13 @@ class OwnedRun:
     """A run that a manager may have claimed."""
 
     workflow_id: str
-    n: int
+    run_number: int
     run_uuid: str
 
 
 def note_owned(store: Store, manager: str, run: OwnedRun) -> None:
     """Say, before claiming or making a run, that this manager may own it: so that a restart of it finds the run."""
-    content = json.dumps({"workflow_id": run.workflow_id, "n": run.n}).encode()
+    content = json.dumps({"workflow_id": run.workflow_id, "n": run.run_number}).encode()
     store.create(keys.owned(manager, run.run_uuid), content, uuid.uuid4().hex)
 
 
@@ -187,7 +193,7 @@ def owned_by(store: Store, manager: str) -> Iterator[OwnedRun]:
     for info in store.list(keys.owned(manager)):
         try:
             found = read_owned(store, info.key)
-        except Corrupt as error:
+        except CorruptLogError as error:
             logger.error("left out of the runs of manager %s: %s", manager, error)
             continue
         if found is not None:
@@ -207,4 +213,4 @@ def read_owned(store: Store, key: str) -> OwnedRun | None:
         data = json.loads(content)
         return OwnedRun(data["workflow_id"], data["n"], keys.last_part(key))
     except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"{key}: names no run: {content[:40]!r}", key=key) from error
+        raise CorruptLogError(f"{key}: names no run: {content[:40]!r}", key=key) from error

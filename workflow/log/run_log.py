@@ -9,10 +9,17 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from workflow.errors import Corrupt, Fenced, Superseded
+from workflow.errors import CorruptLogError, FencedError, SupersededError
 from workflow.log import keys, registry, segments
 from workflow.log.blobs import Blobs
-from workflow.log.failpoints import AFTER_COMMIT, AFTER_SNAPSHOT, BEFORE_COMMIT, BEFORE_SNAPSHOT, NO_POINTS, Points
+from workflow.log.failpoints import (
+    AFTER_COMMIT,
+    AFTER_SNAPSHOT,
+    BEFORE_COMMIT,
+    BEFORE_SNAPSHOT,
+    NO_FAILPOINTS,
+    Failpoints,
+)
 from workflow.log.keys import RunPaths
 from workflow.model import fold
 from workflow.model.records import Created, Record, StepExpanded
@@ -41,14 +48,14 @@ class RunLog:
 
     store: Store
     created: Created
-    points: Points = NO_POINTS
+    failpoints: Failpoints = NO_FAILPOINTS
     paths: RunPaths = field(init=False)
     blobs: Blobs = field(init=False)
 
     def __post_init__(self) -> None:
-        where = RunPaths(self.created.workflow_id, self.created.n, self.created.run_uuid)
+        where = RunPaths(self.created.workflow_id, self.created.run_number, self.created.run_uuid)
         object.__setattr__(self, "paths", where)
-        object.__setattr__(self, "blobs", Blobs(self.store, where, self.points))
+        object.__setattr__(self, "blobs", Blobs(self.store, where, self.failpoints))
 
     def begin(self) -> RunState:
         """The state of the run before its first segment."""
@@ -74,10 +81,10 @@ class RunLog:
         Raises:
             Fenced: another segment stands there, so somebody else owns the run or is taking it over.
         """
-        self.points.reach(BEFORE_COMMIT)
+        self.failpoints.reach(BEFORE_COMMIT)
         if not self.try_store(segment):
             raise self._fenced(segment.seq)
-        self.points.reach(AFTER_COMMIT)
+        self.failpoints.reach(AFTER_COMMIT)
 
     def try_store(self, segment: Segment) -> bool:
         """Like store_segment, but tells by its result whether the place was free."""
@@ -95,17 +102,17 @@ class RunLog:
         """
         if self.store.head(self.paths.segment(seq + 1)) is not None:
             raise self._fenced(seq + 1)
-        registry.check_named(self.store, self.created)
+        registry.check_current(self.store, self.created)
 
-    def moved_on(self, state: RunState) -> bool:
+    def has_advanced(self, state: RunState) -> bool:
         """Whether there is more in the log than was folded, or the run was deleted. Two requests."""
         try:
             self.check_fence(state.seq)
-        except (Fenced, Superseded):
+        except (FencedError, SupersededError):
             return True
         return False
 
-    def hint(self, state: RunState, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> bool:
+    def update_index(self, state: RunState, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> bool:
         """Say in the index how the run stands.
 
         Args:
@@ -118,13 +125,13 @@ class RunLog:
             run lives, which nobody believes without a look at the log.
         """
         registry.index(self.store, self.created.workflow_id, status, replaces)
-        late = self.moved_on(state)
+        late = self.has_advanced(state)
         if late:
             registry.index(self.store, self.created.workflow_id, registry.LIVE, replaces=(status,))
         return late
 
-    def _fenced(self, seq: int) -> Fenced:
-        return Fenced(
+    def _fenced(self, seq: int) -> FencedError:
+        return FencedError(
             f"workflow {self.created.workflow_id!r}: segment {seq} of run {self.created.run_uuid} was written by "
             "another owner; this one commits nothing more",
             workflow_id=self.created.workflow_id,
@@ -145,8 +152,8 @@ class RunLog:
         """
         try:
             return self._replay()
-        except Corrupt:
-            registry.check_named(self.store, self.created)
+        except CorruptLogError:
+            registry.check_current(self.store, self.created)
             raise
 
     def _replay(self) -> RunState:
@@ -155,7 +162,7 @@ class RunLog:
         if newest is not None:
             data = self.store.get(newest)
             if data is None:
-                raise Corrupt(f"{newest}: listed, but missing", key=newest)
+                raise CorruptLogError(f"{newest}: listed, but missing", key=newest)
             fold.restore(state, segments.decode(newest, data))
         self.catch_up(state)
         return state
@@ -186,10 +193,10 @@ class RunLog:
 
     def write_snapshot(self, seq: int, records: Sequence[Record]) -> None:
         """Store a snapshot of the state up to seq. One that is there already says the same."""
-        self.points.reach(BEFORE_SNAPSHOT)
+        self.failpoints.reach(BEFORE_SNAPSHOT)
         sealed = self.seal(seq, records)
         self.store.create(self.paths.snapshot(seq), sealed.data, sealed.put_id)
-        self.points.reach(AFTER_SNAPSHOT)
+        self.failpoints.reach(AFTER_SNAPSHOT)
 
     def inbox(self) -> list[str]:
         """Ids of the requests that wait, oldest key first."""

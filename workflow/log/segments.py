@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from workflow.errors import Corrupt
+from workflow.errors import CorruptLogError
 from workflow.model import codec
 from workflow.model.records import Record
 
@@ -47,29 +47,29 @@ def decode(key: str, data: bytes, place: tuple[str, int] | None = None) -> list[
     first, _, body = data.partition(b"\n")
     words = first.split(b" ")
     if len(words) != 2 or not words[0].startswith(b"rayworkflow-log-"):
-        raise Corrupt(f"{key}: not an object of a workflow log; begins with {data[:40]!r}", key=key)
+        raise CorruptLogError(f"{key}: not an object of a workflow log; begins with {data[:40]!r}", key=key)
     if words[0] != FORMAT.encode():
-        raise Corrupt(
+        raise CorruptLogError(
             f"{key}: written in format {words[0].decode(errors='replace')}, this version reads {FORMAT}; "
             "use the version of rayworkflow that wrote it, or a newer one",
             key=key,
         )
     if hashlib.sha256(body).hexdigest().encode() != words[1]:
-        raise Corrupt(f"{key}: damaged: {len(data)} bytes whose checksum does not fit", key=key)
+        raise CorruptLogError(f"{key}: damaged: {len(data)} bytes whose checksum does not fit", key=key)
     try:
         lines = body.decode("ascii").splitlines()
         header = json.loads(lines[0])
         records = [codec.decode(json.loads(line)) for line in lines[1:]]
     except (ValueError, IndexError) as error:
-        raise Corrupt(f"{key}: its checksum fits, its content does not: {error}", key=key) from error
-    except Corrupt as error:
-        raise Corrupt(f"{key}: {error}", key=key) from error
+        raise CorruptLogError(f"{key}: its checksum fits, its content does not: {error}", key=key) from error
+    except CorruptLogError as error:
+        raise CorruptLogError(f"{key}: {error}", key=key) from error
     if not isinstance(header, dict):
-        raise Corrupt(f"{key}: its checksum fits, its content does not: no header", key=key)
+        raise CorruptLogError(f"{key}: its checksum fits, its content does not: no header", key=key)
     if place is not None and (header.get("run"), header.get("seq")) != place:
-        raise Corrupt(
+        raise CorruptLogError(
             f"{key}: holds segment {header.get('seq')} of run {header.get('run')}, which belongs elsewhere", key=key
         )
     if header.get("count") != len(records):
-        raise Corrupt(f"{key}: says {header.get('count')} records, holds {len(records)}", key=key)
+        raise CorruptLogError(f"{key}: says {header.get('count')} records, holds {len(records)}", key=key)
     return records

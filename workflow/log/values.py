@@ -19,7 +19,7 @@ from typing import Any
 
 import cloudpickle
 
-from workflow.errors import Corrupt, Invalid, WorkflowError
+from workflow.errors import CorruptLogError, InvalidInputError, WorkflowError
 from workflow.log.pickled import Fetched, Pickled, Sink
 
 LONGEST_TEXT = 16 * 1024
@@ -45,7 +45,7 @@ def dumps(value: Any, reduce: Reducer) -> bytes | Pickled:
     except WorkflowError:
         raise
     except Exception as error:
-        raise Invalid(
+        raise InvalidInputError(
             f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; pass data instead of open "
             "files, locks, generators or connections, and make those inside the step"
         ) from error
@@ -84,7 +84,7 @@ def mark(kind: str, name: str) -> tuple[Any, ...]:
 def _resolve_mark(kind: str, name: str) -> Any:
     resolve: Resolve | None = getattr(_environment, "resolve", None)
     if resolve is None:
-        raise Corrupt(f"a stored value refers to {kind} {name}, but is read where nothing can resolve it")
+        raise CorruptLogError(f"a stored value refers to {kind} {name}, but is read where nothing can resolve it")
     return resolve(kind, name)
 
 
@@ -108,7 +108,7 @@ def loads(data: bytes | Pickled | Fetched, resolve: Resolve, written_by: str = "
         except WorkflowError:
             raise
         except Exception as error:
-            raise Invalid(
+            raise InvalidInputError(
                 f"a stored value cannot be unpickled: {type(error).__name__}: {error}; written by "
                 f"{written_by or 'an unknown version'}, read by {versions()}; install the module it needs, or resume "
                 "where the versions fit"

@@ -15,7 +15,7 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from workflow.errors import Corrupt
+from workflow.errors import CorruptLogError
 from workflow.model import records
 from workflow.model.graph import Graph
 
@@ -43,7 +43,7 @@ def decode(data: Any) -> records.Record:
         kind: Any = KINDS[fields.pop("k")]
         return typing.cast(records.Record, _reader(kind)(fields))
     except (KeyError, TypeError, ValueError) as error:
-        raise Corrupt(f"not a record this version knows: {error!r} in {str(data)[:200]}") from error
+        raise CorruptLogError(f"not a record this version knows: {error!r} in {str(data)[:200]}") from error
 
 
 def encode_graph(graph: Graph) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def decode_graph(data: Any) -> Graph:
     try:
         return typing.cast(Graph, _reader(Graph)(data))
     except (KeyError, TypeError, ValueError) as error:
-        raise Corrupt(f"not a DAG this version knows: {error!r}") from error
+        raise CorruptLogError(f"not a DAG this version knows: {error!r}") from error
 
 
 @cache

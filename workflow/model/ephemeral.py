@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from workflow.model.state import RunState, StepState, Voided
+from workflow.model.state import EphemeralLoss, RunState, StepState
 from workflow.model.status import StepPhase
 
 P = StepPhase
@@ -34,14 +34,14 @@ def held_parents(state: RunState, step: StepState) -> list[str]:
 def hold(state: RunState, step: StepState) -> None:
     """The step has passed: count the steps that take its value."""
     takers = sum(1 for each in risen(step) for taker in each.dependants if taker.phase in TAKING)
-    state.passed[step.spec.step_id] = takers
+    state.ephemeral[step.spec.step_id] = takers
 
 
 def let_go(state: RunState, step: StepState) -> None:
     """The step leaves the phase that it is in: from then on it needs its parents' outcomes no longer."""
-    if state.passed and step.phase in TAKING:
+    if state.ephemeral and step.phase in TAKING:
         for held in held_parents(state, step):
-            state.passed[held] -= 1
+            state.ephemeral[held] -= 1
 
 
 def lost(state: RunState, gone: Iterable[str]) -> list[StepState]:
@@ -55,41 +55,41 @@ def lost(state: RunState, gone: Iterable[str]) -> list[StepState]:
         These steps, and those whose values they take in turn and that were let go already, each once.
     """
     found: dict[str, StepState] = {}
-    waiting = [step_id for step_id in gone if step_id in state.passed]
+    waiting = [step_id for step_id in gone if step_id in state.ephemeral]
     while waiting:
         step_id = waiting.pop()
         if step_id not in found:
             found[step_id] = step = state.steps[step_id]
-            waiting += [held for held in held_parents(state, step) if not state.passed[held]]
+            waiting += [held for held in held_parents(state, step) if not state.ephemeral[held]]
     return list(found.values())
 
 
 def void(state: RunState, step: StepState) -> None:
     """The step's value is gone: it, the dynamic steps that had it as their outcome, and its takers stand as before."""
-    state.journal.append(Voided(step))
-    del state.passed[step.spec.step_id]
+    state.journal.append(EphemeralLoss(step))
+    del state.ephemeral[step.spec.step_id]
     for each in risen(step):
         each.outcome, each.phase = None, P.EXPANDED
         state.succeeded -= 1
         for taker in each.dependants:
-            taker.waiting += 1
+            taker.pending_parents += 1
             if taker.phase in (P.READY, P.RUNNING):
                 taker.phase = P.WAITING
-                state.set_aside(taker)
-    step.tries = step.raised = 0
+                state.deactivate(taker)
+    step.attempt = step.failed_attempts = 0
     step.phase = P.WAITING
-    if not step.waiting:
+    if not step.pending_parents:
         state.make_ready(step)
     for held in held_parents(state, step):
-        state.passed[held] += 1
+        state.ephemeral[held] += 1
 
 
 def void_all(state: RunState) -> None:
     """A new epoch: every held value is gone, and the steps whose values are needed by one that may run, run again."""
-    if state.passed:
+    if state.ephemeral:
         # Every value is lost, needed or not: none is left that a voided step could take.
         takers = [step for step in state.steps.values() if step.phase in TAKING]
-        for held in state.passed:
-            state.passed[held] = 0
+        for held in state.ephemeral:
+            state.ephemeral[held] = 0
         for step in lost(state, (held for taker in takers for held in held_parents(state, taker))):
             void(state, step)

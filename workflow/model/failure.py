@@ -42,14 +42,14 @@ def cancellations(state: RunState, steps: list[StepState], reason: str) -> list[
 
 
 def _caught(state: RunState, step: StepState, failed: r.StepFailed, pickled: Value) -> r.StepCommitted:
-    number = step.tries if step.phase is StepPhase.EXPANDED else failed.number
+    number = step.attempt if step.phase is StepPhase.EXPANDED else failed.attempt
     return r.StepCommitted(
         step.spec.step_id,
         state.epoch,
         pickled,
         caught=True,
         text=f"(None, {failed.error.kind}: {failed.error.message})",
-        number=number,
+        attempt=number,
         started=step.started or failed.started,
         ended=failed.ended,
     )

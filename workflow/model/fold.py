@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workflow.errors import Corrupt
+from workflow.errors import CorruptLogError
 from workflow.model import ephemeral
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, Value
@@ -27,10 +27,10 @@ def begin(created: r.Created, graph: Graph) -> RunState:
         created: its record.
         graph: its DAG, read from the record or from the blob that the record names.
     """
-    state = RunState(created=created, epoch=1, owner=created.owner, began=created.at)
+    state = RunState(created=created, epoch=1, owner=created.owner, epoch_started=created.at)
     members = _insert(state, graph, None)
     state.output = members[graph.output]
-    state.output.final = True
+    state.output.is_run_output = True
     return state
 
 
@@ -49,7 +49,7 @@ def apply(state: RunState, seq: int, record: r.Record, graph: Graph | None = Non
     epoch = getattr(record, "epoch", state.epoch)
     if not isinstance(record, r.Claimed) and epoch > state.epoch:
         raise _illegal(state, seq, record, f"it is of epoch {epoch}, but only {state.epoch} was claimed")
-    if state.ended and not isinstance(record, (r.Claimed, r.RequestTaken)):
+    if state.is_finished and not isinstance(record, (r.Claimed, r.RequestHandled)):
         raise _illegal(state, seq, record, "the run has ended")
     if isinstance(record, r.StepExpanded):
         _expanded(state, seq, record, graph or record.graph)
@@ -68,36 +68,44 @@ def restore(state: RunState, records: list[r.Record]) -> None:
         Corrupt: it does not begin with its head, or a record may not stand in it.
     """
     head = records[0] if records else None
-    if not isinstance(head, r.SnapshotHead) or state.seq:
-        raise Corrupt(f"run {state.created.run_uuid}: a snapshot begins with its head and stands before all segments")
-    state.epoch, state.owner, state.began = head.epoch, head.owner, head.began
+    if not isinstance(head, r.SnapshotHeader) or state.seq:
+        raise CorruptLogError(
+            f"run {state.created.run_uuid}: a snapshot begins with its head and stands before all segments"
+        )
+    state.epoch, state.owner, state.epoch_started = head.epoch, head.owner, head.epoch_started
     for record in records[1:]:
         apply(state, head.seq, record)
-    state.seq, state.status, state.goodbye = head.seq, head.status, head.goodbye
-    state.stalled, state.culprits, state.taken = head.stalled, head.culprits, set(head.taken)
+    state.seq, state.status, state.released = head.seq, head.status, head.released
+    state.epochs_without_progress, state.suspect_steps, state.handled_requests = (
+        head.epochs_without_progress,
+        head.suspect_steps,
+        set(head.handled_requests),
+    )
     state.functions = dict(head.functions)
 
 
 def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     if record.epoch != state.epoch + 1:
         raise _illegal(state, seq, record, f"the epoch after {state.epoch} is {state.epoch + 1}")
-    if state.end is not None:
-        end_seq, end = state.end
+    if state.terminal is not None:
+        end_seq, end = state.terminal
         if (end.status, "retried") not in TRANSITIONS or record.retry_failed != end_seq:
             raise _illegal(state, seq, record, f"the run ended {end.status} in segment {end_seq}")
-        state.end = None
-        state.stalled, state.culprits = 0, ()
+        state.terminal = None
+        state.epochs_without_progress, state.suspect_steps = 0, ()
         _void_failures(state)
-    elif not state.goodbye and not state.at_rest:  # a wait is no lack of progress, however many owners it outlives
-        state.stalled += 1
-        state.culprits = tuple(dict.fromkeys((*state.culprits, *state.running)))
-    state.epoch, state.owner, state.began = record.epoch, record.owner, record.at
-    state.status, state.goodbye = WorkflowStatus.RUNNING, False
+    elif (
+        not state.released and not state.only_waiting
+    ):  # a wait is no lack of progress, however many owners it outlives
+        state.epochs_without_progress += 1
+        state.suspect_steps = tuple(dict.fromkeys((*state.suspect_steps, *state.running)))
+    state.epoch, state.owner, state.epoch_started = record.epoch, record.owner, record.at
+    state.status, state.released = WorkflowStatus.RUNNING, False
     state.functions.update(record.functions)
     begun = [*state.running.values(), *state.ready.values(), *state.waits.values()]
-    state.ready, state.waits, state.running, state.flying = {}, {}, {}, 0
+    state.ready, state.waits, state.running, state.running_tasks = {}, {}, {}, 0
     for step in begun:
-        step.tries = step.raised = 0
+        step.attempt = step.failed_attempts = 0
         state.make_ready(step)
     ephemeral.void_all(state)
 
@@ -111,10 +119,10 @@ def _void_failures(state: RunState) -> None:
         elif step.phase in (P.FAILED, P.CANCELED):
             if step.phase is P.FAILED:
                 state.failed -= 1
-            step.tries, step.raised, step.error, step.error_value = 0, 0, None, None
+            step.attempt, step.failed_attempts, step.error, step.error_value = 0, 0, None, None
             if step.members:
                 step.phase = P.EXPANDED
-            elif step.waiting:
+            elif step.pending_parents:
                 step.phase = P.WAITING
             else:
                 state.make_ready(step)
@@ -123,7 +131,7 @@ def _void_failures(state: RunState) -> None:
 def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     state.make_running(step)
-    step.epoch, step.tries, step.raised = record.epoch, record.number, record.raised
+    step.epoch, step.attempt, step.failed_attempts = record.epoch, record.attempt, record.failed_attempts
     step.started, step.ended = record.at, 0.0
 
 
@@ -131,9 +139,9 @@ def _timer_set(state: RunState, seq: int, record: r.TimerSet) -> None:
     step = _step(state, seq, record, P.READY)
     if step.spec.kind is not StepKind.SLEEP:
         raise _illegal(state, seq, record, "the step does not sleep")
-    state.set_aside(step)
+    state.deactivate(step)
     state.sleeping[record.step_id] = step
-    step.phase, step.epoch, step.tries = P.SLEEPING, record.epoch, 1
+    step.phase, step.epoch, step.attempt = P.SLEEPING, record.epoch, 1
     step.started, step.ended, step.due = record.at, 0.0, record.due
 
 
@@ -148,18 +156,18 @@ def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:
     )
 
 
-def _passed(state: RunState, seq: int, record: r.StepPassed) -> None:
+def _passed(state: RunState, seq: int, record: r.StepReturnedEphemeral) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
-    if step.final:
+    if step.is_run_output:
         raise _illegal(state, seq, record, "the run's own value is always stored")
     _ran(state, step, record, progress=False)  # the next owner has nothing of it
     _resolve(state, step, Outcome(Value(), wraps=int(step.spec.options.catch_exceptions), held=record.step_id))
     ephemeral.hold(state, step)
 
 
-def _voided(state: RunState, seq: int, record: r.StepVoided) -> None:
+def _voided(state: RunState, seq: int, record: r.StepEphemeralLost) -> None:
     step = _step(state, seq, record, P.COMMITTED)
-    if record.step_id not in state.passed:
+    if record.step_id not in state.ephemeral:
         raise _illegal(state, seq, record, "its value is stored")
     ephemeral.void(state, step)
 
@@ -174,7 +182,7 @@ def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | 
     members = _insert(state, graph, step)
     step.members = tuple(members.values())
     members[graph.output].resolves = step
-    members[graph.output].final = step.final
+    members[graph.output].is_run_output = step.is_run_output
 
 
 def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
@@ -187,21 +195,21 @@ def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
 def _canceled(state: RunState, seq: int, record: r.StepCanceled) -> None:
     step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED)
     ephemeral.let_go(state, step)
-    state.set_aside(step)
+    state.deactivate(step)
     step.phase, step.epoch = P.CANCELED, record.epoch
 
 
-def _taken(state: RunState, seq: int, record: r.RequestTaken) -> None:
-    state.taken.add(record.request)
+def _taken(state: RunState, seq: int, record: r.RequestHandled) -> None:
+    state.handled_requests.add(record.request_id)
 
 
 def _status_changed(state: RunState, seq: int, record: r.StatusChanged) -> None:
     if record.status is WorkflowStatus.RESUMABLE:
-        state.goodbye = True
-    elif record.status.is_end:
+        state.released = True
+    elif record.status.is_terminal:
         if record.status is WorkflowStatus.SUCCESSFUL and (state.output is None or state.output.outcome is None):
             raise _illegal(state, seq, record, "its output step has no outcome")
-        state.end = (seq, record)
+        state.terminal = (seq, record)
     else:
         raise _illegal(state, seq, record, "RUNNING is begun by a claim")
     state.status = record.status
@@ -212,11 +220,11 @@ _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
     r.StepStarted: _started,
     r.TimerSet: _timer_set,
     r.StepCommitted: _committed,
-    r.StepPassed: _passed,
-    r.StepVoided: _voided,
+    r.StepReturnedEphemeral: _passed,
+    r.StepEphemeralLost: _voided,
     r.StepFailed: _failed,
     r.StepCanceled: _canceled,
-    r.RequestTaken: _taken,
+    r.RequestHandled: _taken,
     r.StatusChanged: _status_changed,
 }
 
@@ -224,11 +232,11 @@ _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
 def _ran(state: RunState, step: StepState, record: Any, progress: bool = True) -> None:
     """What commits, expansions and failures share: the step has left the running ones."""
     ephemeral.let_go(state, step)
-    state.set_aside(step)
-    step.epoch, step.tries = record.epoch, record.number
+    state.deactivate(step)
+    step.epoch, step.attempt = record.epoch, record.number
     step.started, step.ended = record.started or step.started, record.ended or step.ended
     if progress:
-        state.stalled, state.culprits = 0, ()
+        state.epochs_without_progress, state.suspect_steps = 0, ()
 
 
 def _resolve(state: RunState, step: StepState, outcome: Outcome) -> None:
@@ -238,8 +246,8 @@ def _resolve(state: RunState, step: StepState, outcome: Outcome) -> None:
         step.outcome, step.phase = outcome, P.COMMITTED
         state.succeeded += 1
         for dependant in step.dependants:
-            dependant.waiting -= 1
-            if dependant.waiting == 0 and dependant.phase is P.WAITING:
+            dependant.pending_parents -= 1
+            if dependant.pending_parents == 0 and dependant.phase is P.WAITING:
                 state.make_ready(dependant)
         if step.resolves is None:
             return
@@ -251,21 +259,23 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
     members: dict[str, StepState] = {}
     for spec in graph.steps:
         if spec.step_id in state.steps:
-            raise Corrupt(f"run {state.created.run_uuid}: two steps have the id {spec.step_id!r}")
+            raise CorruptLogError(f"run {state.created.run_uuid}: two steps have the id {spec.step_id!r}")
         step = StepState(spec, scope)
         for parent in spec.parents:
             if parent not in members:
-                raise Corrupt(
+                raise CorruptLogError(
                     f"run {state.created.run_uuid}: step {spec.step_id!r} takes the outcome of {parent!r}, "
                     "which does not stand before it in the same DAG"
                 )
             members[parent].dependants.append(step)
-        step.waiting = len(spec.parents)
+        step.pending_parents = len(spec.parents)
         state.steps[spec.step_id] = members[spec.step_id] = step
-        if not step.waiting:
+        if not step.pending_parents:
             state.make_ready(step)
     if graph.output not in members:
-        raise Corrupt(f"run {state.created.run_uuid}: the output {graph.output!r} of a DAG is none of its steps")
+        raise CorruptLogError(
+            f"run {state.created.run_uuid}: the output {graph.output!r} of a DAG is none of its steps"
+        )
     return members
 
 
@@ -278,9 +288,9 @@ def _step(state: RunState, seq: int, record: Any, *allowed: StepPhase) -> StepSt
     return step
 
 
-def _illegal(state: RunState, seq: int, record: r.Record, why: str) -> Corrupt:
+def _illegal(state: RunState, seq: int, record: r.Record, why: str) -> CorruptLogError:
     what = f"{type(record).__name__} {getattr(record, 'step_id', '')}".strip()
-    return Corrupt(
+    return CorruptLogError(
         f"workflow {state.created.workflow_id!r}, run {state.created.run_uuid}, segment {seq}: "
         f"{what} may not stand here: {why}",
         workflow_id=state.created.workflow_id,
@@ -290,4 +300,4 @@ def _illegal(state: RunState, seq: int, record: r.Record, why: str) -> Corrupt:
 
 def unfinished_below(step: StepState) -> list[StepState]:
     """The steps of its sub-DAG, at any depth, that a failure which `step` catches has to cancel."""
-    return [each for each in below(step) if not each.finished]
+    return [each for each in below(step) if not each.is_finished]

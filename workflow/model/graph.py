@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 
 
 class StepKind(str, Enum):
@@ -60,17 +60,19 @@ class StepOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_retries, int) or isinstance(self.max_retries, bool):
-            raise Invalid(f"max_retries must be a whole number, got {self.max_retries!r}; 3 means three tries in all")
+            raise InvalidInputError(
+                f"max_retries must be a whole number, got {self.max_retries!r}; 3 means three tries in all"
+            )
         if self.max_retries == 0 or self.max_retries < -1:
-            raise Invalid(
+            raise InvalidInputError(
                 f"max_retries={self.max_retries} leaves no try; give the number of tries in all (1 or more), "
                 "or -1 to try without end"
             )
         for name in ("catch_exceptions", "allow_inplace"):
             if not isinstance(getattr(self, name), bool):
-                raise Invalid(f"{name} must be True or False, got {getattr(self, name)!r}")
+                raise InvalidInputError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.checkpoint is not None and not isinstance(self.checkpoint, bool):
-            raise Invalid(f"checkpoint must be True, False or None, got {self.checkpoint!r}")
+            raise InvalidInputError(f"checkpoint must be True, False or None, got {self.checkpoint!r}")
 
     def may_try_again(self, tries: int) -> bool:
         """Whether another try may follow after `tries` tries of this epoch raised."""
@@ -80,11 +82,11 @@ class StepOptions:
 def metadata_text(given: Mapping[str, Any] | None) -> str:
     """A user's metadata as the JSON text that is kept; raises Invalid."""
     if not isinstance(given, (Mapping, type(None))):
-        raise Invalid(f"metadata must be a dict of JSON values, got {given!r}")
+        raise InvalidInputError(f"metadata must be a dict of JSON values, got {given!r}")
     try:
         return json.dumps(dict(given or {}))
     except TypeError as error:
-        raise Invalid(f"metadata must be a dict of JSON values: {error}") from error
+        raise InvalidInputError(f"metadata must be a dict of JSON values: {error}") from error
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,7 +100,7 @@ def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class StepNode:
     """A step with its arguments, not executed yet: what a user composes. Nodes in the arguments are its parents.
 
     Attributes:
@@ -113,7 +115,7 @@ class Node:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    how: StepOptions
+    step_options: StepOptions
     name: str = ""
     kind: StepKind = StepKind.TASK
     seconds: float = 0.0
@@ -131,7 +133,7 @@ class Node:
 
     def __reduce__(self) -> str:
         # Where a DAG is encoded, the packer replaces steps before pickle comes to ask them.
-        raise Invalid(
+        raise InvalidInputError(
             f"step {self.title!r} is not executed yet, so it is no value that could be carried elsewhere or kept in an "
             "object of Ray; give it to another step as an argument, return it from a step, or run it first"
         )

@@ -54,7 +54,7 @@ def place(parent: str, names: Iterable[str]) -> list[str]:
     return ids
 
 
-def nested(workflow_id: str, n: int, step_id: str, ordinal: int) -> str:
+def nested(workflow_id: str, run_number: int, step_id: str, ordinal: int) -> str:
     """Id of a workflow that a step starts without giving it one.
 
     Args:
@@ -66,6 +66,6 @@ def nested(workflow_id: str, n: int, step_id: str, ordinal: int) -> str:
         Readable words, then a digest of all four that tells apart what the words do not.
     """
     # Escapes all but ASCII, surrogates otherwise than what pairs of them would make: no two tuples look the same.
-    digest = hashlib.sha256(ascii((workflow_id, n, step_id, ordinal)).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(ascii((workflow_id, run_number, step_id, ordinal)).encode()).hexdigest()[:24]
     words = f"{workflow_id[:LONGEST_WORD]}.{step_id[-LONGEST_WORD:]}.{ordinal}"
     return f"{re.sub(_UNUSUAL, '-', words)}-{digest}"

@@ -23,12 +23,12 @@ class Created:
         shape: sha256 of `Graph.shape()`: tells "another DAG" under a used id without reading the DAG.
         max_resumes: claims in a row without progress after which the run ends FAILED; -1 without end.
         code: sha256 of the blob with the user's code, or empty.
-        main: file name of the script that made the run, or empty.
+        main_script: file name of the script that made the run, or empty.
         versions: of Python and the libraries that pickled, as `name version` words.
     """
 
     workflow_id: str
-    n: int
+    run_number: int
     run_uuid: str
     owner: Owner
     shape: str
@@ -38,7 +38,7 @@ class Created:
     max_resumes: int = -1
     metadata: str = "{}"
     code: str = ""
-    main: str = ""
+    main_script: str = ""
     versions: str = ""
 
 
@@ -47,13 +47,13 @@ class Tombstone:
     """Stands at `names/<n>` where no run is and none may be made.
 
     Attributes:
-        status: what a reader is told: CANCELED or FAILED; for `Deleted` and `Swept` there is no run to speak of.
-        reason: Deleted, Canceled, Swept, or why it failed.
+        status: what a reader is told: CANCELED or FAILED; for `Deleted` and `Abandoned` there is no run to speak of.
+        reason: Deleted, Canceled, Abandoned, or why it failed.
         uid: the object on whose behalf it was written, or empty.
     """
 
     workflow_id: str
-    n: int
+    run_number: int
     status: WorkflowStatus
     reason: str
     at: float
@@ -61,7 +61,7 @@ class Tombstone:
     error: ErrorInfo | None = None
 
 
-NO_RUN = frozenset({"Deleted", "Swept"})
+FREES_ID = frozenset({"Deleted", "Abandoned"})
 """Reasons of a tombstone behind which the id is free again: a reader finds nothing there."""
 
 
@@ -88,15 +88,15 @@ class StepStarted:
     """A try was handed to Ray, or is as soon as this segment is stored.
 
     Attributes:
-        number: tries of this epoch, this one included.
-        raised: how many of them raised; the others were interrupted, or found a value lost that they take.
+        attempt: tries of this epoch, this one included.
+        failed_attempts: how many of them raised; the others were interrupted, or found a value lost that they take.
     """
 
     step_id: str
     epoch: int
-    number: int
+    attempt: int
     at: float
-    raised: int = 0
+    failed_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class StepCommitted:
         value: the value; the exception where `caught`.
         caught: the outcome is `(None, exception)`.
         text: JSON or plain-text rendering of the value, made where it was; empty where none was wanted.
-        number: tries of this epoch, this one included.
+        attempt: tries of this epoch, this one included.
     """
 
     step_id: str
@@ -130,13 +130,13 @@ class StepCommitted:
     value: Value
     caught: bool = False
     text: str = ""
-    number: int = 1
+    attempt: int = 1
     started: float = 0.0
     ended: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class StepPassed:
+class StepReturnedEphemeral:
     """A step without a checkpoint returned: its value is handed on within this epoch, and stored nowhere.
 
     The claim of the next epoch voids it where a step without an outcome still takes it.
@@ -144,13 +144,13 @@ class StepPassed:
 
     step_id: str
     epoch: int
-    number: int = 1
+    attempt: int = 1
     started: float = 0.0
     ended: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class StepVoided:
+class StepEphemeralLost:
     """The value of a step that passed was lost and is still needed, so that the step runs again."""
 
     step_id: str
@@ -165,7 +165,7 @@ class StepExpanded:
     epoch: int
     graph: Graph | None = None
     graph_blob: str = ""
-    number: int = 1
+    attempt: int = 1
     started: float = 0.0
     ended: float = 0.0
 
@@ -178,7 +178,7 @@ class StepFailed:
     epoch: int
     error: ErrorInfo
     value: Value | None = None
-    number: int = 1
+    attempt: int = 1
     started: float = 0.0
     ended: float = 0.0
 
@@ -193,12 +193,12 @@ class StepCanceled:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestTaken:
+class RequestHandled:
     """A request from the inbox took effect: `did` says what."""
 
-    request: str
+    request_id: str
     epoch: int
-    did: str
+    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,23 +213,23 @@ class StatusChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotHead:
+class SnapshotHeader:
     """First record of a snapshot: what the records behind it do not tell.
 
     Attributes:
         seq: the last segment folded into it.
-        began: when the epoch was claimed.
+        epoch_started: when the epoch was claimed.
     """
 
     seq: int
     epoch: int
     owner: Owner
-    began: float
+    epoch_started: float
     status: WorkflowStatus
-    goodbye: bool
-    stalled: int
-    culprits: tuple[str, ...]
-    taken: tuple[str, ...]
+    released: bool
+    epochs_without_progress: int
+    suspect_steps: tuple[str, ...]
+    handled_requests: tuple[str, ...]
     functions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -240,12 +240,12 @@ Record = (
     | StepStarted
     | TimerSet
     | StepCommitted
-    | StepPassed
-    | StepVoided
+    | StepReturnedEphemeral
+    | StepEphemeralLost
     | StepExpanded
     | StepFailed
     | StepCanceled
-    | RequestTaken
+    | RequestHandled
     | StatusChanged
-    | SnapshotHead
+    | SnapshotHeader
 )

@@ -56,7 +56,7 @@ class StepView:
         phase: where it stands.
         parents: ids of the steps whose outcomes it takes.
         parent_expansion: id of the dynamic step that made it, or empty.
-        tries: tries started in the epoch of its last record.
+        attempts: attempts started in the epoch of its last record.
         epoch: the epoch that wrote its last record; 0 where it has none.
         started, ended: seconds since 1970, or None.
         error: of the last failed try.
@@ -67,7 +67,7 @@ class StepView:
     phase: StepPhase
     parents: tuple[str, ...]
     parent_expansion: str
-    tries: int
+    attempts: int
     epoch: int
     started: float | None
     ended: float | None
@@ -110,7 +110,7 @@ class RunView:
     """
 
     workflow_id: str
-    n: int
+    run_number: int
     run_uuid: str
     status: WorkflowStatus
     epoch: int
@@ -122,8 +122,8 @@ class RunView:
     counts: StepCounts
     steps: tuple[StepView, ...]
     result_text: str | None
-    stalled: int
-    culprits: tuple[str, ...]
+    epochs_without_progress: int
+    suspect_steps: tuple[str, ...]
     next_seq: int
     tombstone: bool = False
     code: str = ""

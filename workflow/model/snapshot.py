@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from workflow.model import records as r
 from workflow.model.graph import Graph
-from workflow.model.state import RunState, StepState, Voided
+from workflow.model.state import EphemeralLoss, RunState, StepState
 from workflow.model.status import StepPhase
 
 
@@ -21,16 +21,16 @@ def compact(state: RunState) -> list[r.Record]:
         state: folded up to `state.seq`.
     """
     records: list[r.Record] = [
-        r.SnapshotHead(
+        r.SnapshotHeader(
             seq=state.seq,
             epoch=state.epoch,
             owner=state.owner,
-            began=state.began,
+            epoch_started=state.epoch_started,
             status=state.status,
-            goodbye=state.goodbye,
-            stalled=state.stalled,
-            culprits=state.culprits,
-            taken=tuple(sorted(state.taken)),
+            released=state.released,
+            epochs_without_progress=state.epochs_without_progress,
+            suspect_steps=state.suspect_steps,
+            handled_requests=tuple(sorted(state.handled_requests)),
             functions=dict(state.functions),
         )
     ]
@@ -42,7 +42,7 @@ def compact(state: RunState) -> list[r.Record]:
         if step.phase is StepPhase.CANCELED
     ]
     records += [
-        r.StepStarted(step.spec.step_id, step.epoch, step.tries, step.started, step.raised)
+        r.StepStarted(step.spec.step_id, step.epoch, step.attempt, step.started, step.failed_attempts)
         for step in state.running.values()
     ]
     records += [r.TimerSet(step.spec.step_id, step.epoch, step.started, step.due) for step in state.sleeping.values()]
@@ -51,14 +51,14 @@ def compact(state: RunState) -> list[r.Record]:
 
 def _history(state: RunState) -> Iterator[r.Record]:
     """What the journal tells. A value that was lost stands in it where others took it, and where it was lost."""
-    losses = Counter(entry.step.spec.step_id for entry in state.journal if isinstance(entry, Voided))
+    losses = Counter(entry.step.spec.step_id for entry in state.journal if isinstance(entry, EphemeralLoss))
     expanded: set[str] = set()
     for entry in state.journal:
-        if isinstance(entry, Voided):
+        if isinstance(entry, EphemeralLoss):
             losses[entry.step.spec.step_id] -= 1
-            yield r.StepVoided(entry.step.spec.step_id, state.epoch)
+            yield r.StepEphemeralLost(entry.step.spec.step_id, state.epoch)
         elif losses[entry.spec.step_id]:
-            yield r.StepPassed(entry.spec.step_id, state.epoch)
+            yield r.StepReturnedEphemeral(entry.spec.step_id, state.epoch)
         elif entry.members and entry.spec.step_id not in expanded:
             expanded.add(entry.spec.step_id)
             yield _expansion(entry)
@@ -70,22 +70,22 @@ def _expansion(step: StepState) -> r.StepExpanded:
     output = next(each for each in step.members if each.resolves is step)
     graph = Graph(tuple(each.spec for each in step.members), output.spec.step_id)
     return r.StepExpanded(
-        step.spec.step_id, step.epoch, graph, number=step.tries, started=step.started, ended=step.ended
+        step.spec.step_id, step.epoch, graph, attempt=step.attempt, started=step.started, ended=step.ended
     )
 
 
-def _outcome(step: StepState) -> r.StepCommitted | r.StepPassed:
+def _outcome(step: StepState) -> r.StepCommitted | r.StepReturnedEphemeral:
     outcome = step.outcome
     assert outcome is not None, "only steps with an outcome stand in the journal twice or without members"
     if outcome.held:
-        return r.StepPassed(step.spec.step_id, step.epoch, step.tries, step.started, step.ended)
+        return r.StepReturnedEphemeral(step.spec.step_id, step.epoch, step.attempt, step.started, step.ended)
     return r.StepCommitted(
         step.spec.step_id,
         step.epoch,
         outcome.value,
         caught=outcome.caught,
         text=step.text,
-        number=step.tries,
+        attempt=step.attempt,
         started=step.started,
         ended=step.ended,
     )
@@ -98,7 +98,7 @@ def _failure(step: StepState) -> r.StepFailed:
         step.epoch,
         step.error,
         step.error_value,
-        number=step.tries,
+        attempt=step.attempt,
         started=step.started,
         ended=step.ended,
     )

@@ -41,32 +41,32 @@ class StepState:
 
     Attributes:
         scope: the dynamic step whose sub-DAG it belongs to, or None.
-        waiting: parents that have no outcome yet.
+        pending_parents: parents that have no outcome yet.
         dependants: steps that take its outcome.
         resolves: the dynamic step that gets this step's outcome, because this is its sub-DAG's output; or None.
         catcher: the nearest enclosing dynamic step that catches exceptions, or None.
         checkpoint: whether its value is to be stored, by its own options or those of the steps around it.
         members: the steps of its sub-DAG, after it expanded.
-        final: its outcome is the run's, directly or through the dynamic steps it is the output of.
+        is_run_output: its outcome is the run's, directly or through the dynamic steps it is the output of.
         text: rendering of its value.
         due: when its sleep is over, in seconds since 1970, once its timer is set.
-        tries: of this epoch; the last one's number.
-        raised: how many of them raised and were followed by another.
+        attempt: of this epoch; the last one's number.
+        failed_attempts: how many of them raised and were followed by another.
     """
 
     __slots__ = (
-        "catcher", "checkpoint", "dependants", "due", "ended", "epoch", "error", "error_value", "final", "members",
-        "outcome", "phase", "raised", "resolves", "scope", "spec", "started", "text", "tries", "waiting",
+        "catcher", "checkpoint", "dependants", "due", "ended", "epoch", "error", "error_value", "is_run_output", "members",
+        "outcome", "phase", "failed_attempts", "resolves", "scope", "spec", "started", "text", "attempt", "pending_parents",
     )  # fmt: skip
 
     def __init__(self, spec: StepSpec, scope: StepState | None) -> None:
         self.spec = spec
         self.scope = scope
         self.phase = StepPhase.WAITING
-        self.waiting = 0
+        self.pending_parents = 0
         self.dependants: list[StepState] = []
         self.resolves: StepState | None = None
-        self.final = False
+        self.is_run_output = False
         self.catcher: StepState | None = None
         if scope is not None:
             self.catcher = scope if scope.spec.options.catch_exceptions else scope.catcher
@@ -77,31 +77,31 @@ class StepState:
         self.error: ErrorInfo | None = None
         self.error_value: Value | None = None
         self.text = ""
-        self.tries = 0
-        self.raised = 0
+        self.attempt = 0
+        self.failed_attempts = 0
         self.epoch = 0
         self.started = 0.0
         self.ended = 0.0
         self.due = 0.0
 
     @property
-    def takes_place(self) -> bool:
+    def needs_worker(self) -> bool:
         """Whether it takes a place in the cluster while it runs; waits take none."""
         return self.spec.kind is StepKind.TASK
 
     @property
-    def stored(self) -> bool:
+    def checkpointed(self) -> bool:
         """Whether its value is stored: the run's own always is."""
-        return self.checkpoint or self.final
+        return self.checkpoint or self.is_run_output
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether nothing more will happen to it, in this epoch."""
         return self.phase in FINISHED
 
 
 @dataclass(frozen=True, slots=True)
-class Voided:
+class EphemeralLoss:
     """Stands in the journal where a step lost the value that it had passed."""
 
     step: StepState
@@ -116,18 +116,18 @@ class RunState:
 
     Attributes:
         seq: the last segment folded; 0 where only Created was.
-        began: when the epoch that goes on now was claimed, in seconds since 1970.
+        epoch_started: when the epoch that goes on now was claimed, in seconds since 1970.
         goodbye: the owner left on purpose and nobody has claimed since.
         stalled: claims in a row without a commit or an expansion between them.
         culprits: steps that ran at each death since the last progress.
-        taken: ids of the inbox requests that took effect.
+        handled_requests: ids of the inbox requests that took effect.
         functions: what later epochs brought instead of the functions stored with the run.
-        end: the record that ended the run, and the seq of its segment.
+        terminal: the record that ended the run, and the seq of its segment.
         steps: by id, in the order in which they came into being.
         output: the step whose outcome is the run's.
         journal: steps in the order of their outcomes and expansions, and what was voided between them: an order in
             which they can be folded again.
-        passed: the steps whose value is held, by id; and how many steps may still take it. 0: it was let go.
+        ephemeral: the steps whose value is held, by id; and how many steps may still take it. 0: it was let go.
         ready: the steps that may be started and take a place in the cluster, in order.
         waits: those that may be started and take none.
         running: the steps started in this epoch without an outcome.
@@ -139,58 +139,58 @@ class RunState:
     epoch: int
     owner: Owner
     seq: int = 0
-    began: float = 0.0
+    epoch_started: float = 0.0
     status: WorkflowStatus = WorkflowStatus.RUNNING
-    goodbye: bool = False
-    stalled: int = 0
-    culprits: tuple[str, ...] = ()
-    taken: set[str] = field(default_factory=set)
+    released: bool = False
+    epochs_without_progress: int = 0
+    suspect_steps: tuple[str, ...] = ()
+    handled_requests: set[str] = field(default_factory=set)
     functions: dict[str, str] = field(default_factory=dict)
-    end: tuple[int, StatusChanged] | None = None
+    terminal: tuple[int, StatusChanged] | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
     output: StepState | None = None
-    journal: list[StepState | Voided] = field(default_factory=list)
-    passed: dict[str, int] = field(default_factory=dict)
+    journal: list[StepState | EphemeralLoss] = field(default_factory=list)
+    ephemeral: dict[str, int] = field(default_factory=dict)
     ready: dict[str, StepState] = field(default_factory=dict)
     waits: dict[str, StepState] = field(default_factory=dict)
     running: dict[str, StepState] = field(default_factory=dict)
-    flying: int = 0
+    running_tasks: int = 0
     sleeping: dict[str, StepState] = field(default_factory=dict)
     succeeded: int = 0
     failed: int = 0
 
     @property
-    def ended(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the log is closed."""
-        return self.end is not None
+        return self.terminal is not None
 
     @property
-    def at_rest(self) -> bool:
+    def only_waiting(self) -> bool:
         """Whether nothing goes on but waits: sleeps, and events that are listened for."""
-        return not self.flying and not self.ready and bool(self.sleeping or self.running or self.waits)
+        return not self.running_tasks and not self.ready and bool(self.sleeping or self.running or self.waits)
 
-    def alive(self) -> list[StepState]:
+    def active_steps(self) -> list[StepState]:
         """The steps that may be started, or were, and have no outcome; in order."""
         return [*self.running.values(), *self.ready.values(), *self.waits.values(), *self.sleeping.values()]
 
     def make_ready(self, step: StepState) -> None:
         """The step may be started from now on. For `fold` alone, as what follows."""
         step.phase = StepPhase.READY
-        (self.ready if step.takes_place else self.waits)[step.spec.step_id] = step
+        (self.ready if step.needs_worker else self.waits)[step.spec.step_id] = step
 
     def make_running(self, step: StepState) -> None:
         """The step was started, perhaps once more."""
         if step.phase is not StepPhase.RUNNING:
-            self.set_aside(step)
+            self.deactivate(step)
             self.running[step.spec.step_id] = step
-            self.flying += step.takes_place
+            self.running_tasks += step.needs_worker
             step.phase = StepPhase.RUNNING
 
-    def set_aside(self, step: StepState) -> None:
+    def deactivate(self, step: StepState) -> None:
         """The step is neither ready nor running nor sleeping any more."""
         step_id = step.spec.step_id
-        (self.ready if step.takes_place else self.waits).pop(step_id, None)
-        self.flying -= self.running.pop(step_id, None) is not None and step.takes_place
+        (self.ready if step.needs_worker else self.waits).pop(step_id, None)
+        self.running_tasks -= self.running.pop(step_id, None) is not None and step.needs_worker
         self.sleeping.pop(step_id, None)
 
 

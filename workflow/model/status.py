@@ -18,12 +18,12 @@ class WorkflowStatus(str, Enum):
         return self.value
 
     @property
-    def is_end(self) -> bool:
+    def is_terminal(self) -> bool:
         """Whether the log of a run in this status is closed."""
-        return self in ENDS
+        return self in TERMINAL
 
 
-ENDS = frozenset({WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED, WorkflowStatus.CANCELED})
+TERMINAL = frozenset({WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED, WorkflowStatus.CANCELED})
 
 S = WorkflowStatus
 TRANSITIONS: dict[tuple[WorkflowStatus, str], WorkflowStatus] = {

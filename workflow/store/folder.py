@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from stat import S_ISDIR, S_ISREG
 from typing import Final, TypeVar
 
-from workflow.errors import Corrupt, StoreUnavailable
+from workflow.errors import CorruptLogError, StoreUnavailableError
 from workflow.store.folder_errors import translated
 from workflow.store.key_rules import RESERVED, check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
@@ -121,7 +121,7 @@ class FolderStore:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
         if len(trailer) != _TRAILER_SIZE or not trailer.endswith(_MAGIC):
-            raise Corrupt(f"{path}: the end of the file is damaged, or no store wrote it (key {key})", key=key)
+            raise CorruptLogError(f"{path}: the end of the file is damaged, or no store wrote it (key {key})", key=key)
         return found
 
     def _write(self, key: str, data: Data, trailer: bytes, *, replace: bool) -> bool:
@@ -139,7 +139,7 @@ class FolderStore:
                 except FileNotFoundError:
                     # A delete took the folder's last file, and the folder, or the object that stood in the way.
                     self._forget(folder)
-        raise StoreUnavailable(f"{path}: others keep removing what stands there while {key} is written", key=key)
+        raise StoreUnavailableError(f"{path}: others keep removing what stands there while {key} is written", key=key)
 
     def _make_durable(self, folder: str) -> None:
         """Make the folder and see that a power cut does not take it, whoever made it."""

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from workflow.errors import StoreRefused, StoreUnavailable
+from workflow.errors import StoreRefusedError, StoreUnavailableError
 
 REFUSED: Final = {
     errno.EACCES: "give this user the right to read and write there",
@@ -48,6 +48,6 @@ def translated(doing: str, key: str, path: str) -> Iterator[None]:
         text = f"cannot {doing} {key!r} at {path}: {error.strerror or error}"
         name = errno.errorcode.get(number, os.strerror(number))
         if number in REFUSED:
-            raise StoreRefused(f"{text} ({name}); {REFUSED[number]}", key=key, path=path) from error
+            raise StoreRefusedError(f"{text} ({name}); {REFUSED[number]}", key=key, path=path) from error
         advice = UNAVAILABLE.get(number, "the system gave an error that is not known to pass by itself or to last")
-        raise StoreUnavailable(f"{text} ({name}); {advice}", key=key, path=path) from error
+        raise StoreUnavailableError(f"{text} ({name}); {advice}", key=key, path=path) from error

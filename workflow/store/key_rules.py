@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from workflow.errors import StoreRefused
+from workflow.errors import StoreRefusedError
 
 LONGEST_KEY: Final = 800  # S3 holds 1024, the prefix of the store's address included
 LONGEST_PART: Final = 255
@@ -28,11 +28,11 @@ def check_key(key: str) -> None:
     """
     size = len(key.encode("utf-8", "surrogatepass"))
     if size > LONGEST_KEY:
-        raise StoreRefused(f"the key {key!r} has {size} bytes, more than {LONGEST_KEY}; shorten it", key=key)
+        raise StoreRefusedError(f"the key {key!r} has {size} bytes, more than {LONGEST_KEY}; shorten it", key=key)
     for part in key.split("/"):
         wrong = _wrong_with(part)
         if wrong:
-            raise StoreRefused(f"the key {key!r} cannot be stored: its part {part!r} {wrong}", key=key)
+            raise StoreRefusedError(f"the key {key!r} cannot be stored: its part {part!r} {wrong}", key=key)
 
 
 def _wrong_with(part: str) -> str:

@@ -11,7 +11,7 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.store.folder import FolderStore
 from workflow.store.key_rules import check_key
 from workflow.store.memory import MemoryStore
@@ -51,7 +51,7 @@ def open_store(url: str, *, access_key: str | None = None, secret_key: str | Non
 def _open_plain(url: str, access_key: str | None, secret_key: str | None) -> Store:
     if "://" not in url:
         if not url:
-            raise Invalid(f"the store's address is empty; give {KINDS}")
+            raise InvalidInputError(f"the store's address is empty; give {KINDS}")
         return FolderStore(os.path.abspath(os.path.expanduser(url)))
     scheme = url.partition("://")[0].lower()
     if scheme == "file":
@@ -59,41 +59,45 @@ def _open_plain(url: str, access_key: str | None, secret_key: str | None) -> Sto
     if scheme == "memory":
         name = url.partition("://")[2].strip("/")
         if not name:
-            raise Invalid("memory:// lacks a name; give memory://name")
+            raise InvalidInputError("memory:// lacks a name; give memory://name")
         return MemoryStore.named(name)
     if scheme == "s3":
         return S3Store(_s3_address(url), _s3_credentials(access_key, secret_key))
-    raise Invalid(f"no kind of store is called {scheme!r}; give {KINDS}")
+    raise InvalidInputError(f"no kind of store is called {scheme!r}; give {KINDS}")
 
 
 def _folder_of(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.startswith("/"):
-        raise Invalid(f"{url!r} does not name a folder of this machine; give file:///folder, with three slashes")
+        raise InvalidInputError(
+            f"{url!r} does not name a folder of this machine; give file:///folder, with three slashes"
+        )
     return os.path.normpath(unquote(parts.path))
 
 
 def _s3_address(url: str) -> S3Address:
     parts = urlsplit(url)
     if "@" in parts.netloc:
-        raise Invalid("the store's address holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
+        raise InvalidInputError("the store's address holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
     given = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     unknown = sorted(set(given) - set(_OPTIONS))
     if unknown or parts.fragment:
         # Values are not shown: they may be what somebody took for the place of a secret.
         what = ", ".join(repr(name) for name in unknown) or "a part behind '#'"
-        raise Invalid(
+        raise InvalidInputError(
             f"the address of s3://{parts.netloc}{parts.path} holds {what}; it takes 'endpoint' and 'region', "
             f"and credentials stand elsewhere: {_WHERE_CREDENTIALS_GO}"
         )
     options = {_OPTIONS[name]: value for name, value in given.items()}
     if not _BUCKET.fullmatch(parts.netloc):
-        raise Invalid(f"{parts.netloc!r} cannot be a bucket's name; give s3://bucket/prefix, the bucket in lower case")
+        raise InvalidInputError(
+            f"{parts.netloc!r} cannot be a bucket's name; give s3://bucket/prefix, the bucket in lower case"
+        )
     prefix = parts.path.strip("/")
     if prefix:
         check_key(prefix)
     if len(prefix.encode()) > _LONGEST_PREFIX:
-        raise Invalid(f"the prefix {prefix!r} is longer than {_LONGEST_PREFIX} bytes; shorten it")
+        raise InvalidInputError(f"the prefix {prefix!r} is longer than {_LONGEST_PREFIX} bytes; shorten it")
     region = options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or _AWS
     return S3Address(parts.netloc, prefix, _endpoint(endpoint), region or _AWS_REGION)
@@ -102,9 +106,11 @@ def _s3_address(url: str) -> S3Address:
 def _endpoint(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     if "@" in parts.netloc:
-        raise Invalid("the endpoint of the store holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
+        raise InvalidInputError("the endpoint of the store holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
     if parts.scheme not in ("http", "https") or not _has_host(parts) or parts.path.strip("/") or parts.query:
-        raise Invalid(f"{endpoint!r} is no endpoint; give http://host:port or https://host, and nothing behind it")
+        raise InvalidInputError(
+            f"{endpoint!r} is no endpoint; give http://host:port or https://host, and nothing behind it"
+        )
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -121,5 +127,5 @@ def _s3_credentials(access_key: str | None, secret_key: str | None) -> S3Credent
     secret_key = secret_key or os.environ.get("AWS_SECRET_ACCESS_KEY")
     if not access_key or not secret_key:
         missing = "access key" if not access_key else "secret key"
-        raise Invalid(f"the {missing} of the S3 store is missing; {_WHERE_CREDENTIALS_GO}")
+        raise InvalidInputError(f"the {missing} of the S3 store is missing; {_WHERE_CREDENTIALS_GO}")
     return S3Credentials(access_key, secret_key, token or None)

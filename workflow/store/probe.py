@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NoReturn
 
-from workflow.errors import StoreRefused
+from workflow.errors import StoreRefusedError
 from workflow.store.port import Store
 
 _RIVALS: Final = 8
@@ -104,4 +104,6 @@ def _tells_ages(store: Store, key: str) -> None:
 
 
 def _lacks(store: Store, prop: str, seen: str) -> NoReturn:
-    raise StoreRefused(f"the store {store.url} cannot be used: it lacks the property that {prop} ({seen}); {_REMEDY}")
+    raise StoreRefusedError(
+        f"the store {store.url} cannot be used: it lacks the property that {prop} ({seen}); {_REMEDY}"
+    )

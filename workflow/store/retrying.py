@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import tenacity
 
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailableError
 from workflow.store.port import Allocate, Data, ObjectInfo, Store
 
 BUDGET_SECONDS: Final = 30.0
@@ -74,7 +74,7 @@ class RetryingStore:
         while True:
             try:
                 info = next(pages, None)
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 info = self._call(list_again)
             if info is None:
                 return
@@ -98,7 +98,7 @@ class RetryingStore:
         result: T = tenacity.Retrying(
             stop=self._used_up,
             wait=tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS),
-            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            retry=tenacity.retry_if_exception_type(StoreUnavailableError),
             retry_error_callback=_give_up,
             sleep=self._sleep,
         )(_without_frames, call)
@@ -114,7 +114,7 @@ def _without_frames(call: Callable[[], T]) -> T:
     """Let a failed try go at once: HTTP clients leave errors and frames in circles, which may hold a large value."""
     try:
         return call()
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         link: BaseException | None = error
         while link is not None:
             link.__traceback__ = None
@@ -124,6 +124,6 @@ def _without_frames(call: Callable[[], T]) -> T:
 
 def _give_up(state: tenacity.RetryCallState) -> Any:
     last = state.outcome.exception() if state.outcome else None
-    fields = last.fields if isinstance(last, StoreUnavailable) else {}
+    fields = last.fields if isinstance(last, StoreUnavailableError) else {}
     tries = f"{state.attempt_number} tries" if state.attempt_number > 1 else "1 try"
-    raise StoreUnavailable(f"{last} (gave up after {tries})", **fields) from last
+    raise StoreUnavailableError(f"{last} (gave up after {tries})", **fields) from last

@@ -21,7 +21,7 @@ import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, S3Error
 
-from workflow.errors import StoreRefused, StoreUnavailable
+from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.store.key_rules import check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
 from workflow.store.s3_errors import Busy, Place, translated
@@ -135,7 +135,7 @@ class S3Store:
                 return True
             there = self._stat(key)
         if there is None:
-            raise StoreUnavailable(f"{key} was removed while it was created; try again", key=key)
+            raise StoreUnavailableError(f"{key} was removed while it was created; try again", key=key)
         return there.get(_MARK) == put_id
 
     def overwrite(self, key: str, data: bytes) -> None:
@@ -158,7 +158,7 @@ class S3Store:
                 return False
             size = response.headers.get("content-length")
             if size is None:
-                raise StoreRefused(f"{self._address.endpoint} sends no Content-Length header with {key}", key=key)
+                raise StoreRefusedError(f"{self._address.endpoint} sends no Content-Length header with {key}", key=key)
             room = allocate(int(size))
             at = 0
             for block in response.stream(_BLOCK):
@@ -175,7 +175,7 @@ class S3Store:
             return None
         written, now = headers.get("last-modified"), headers.get("date")
         if not written or not now:
-            raise StoreRefused(
+            raise StoreRefusedError(
                 f"{self._address.endpoint} sends no Last-Modified or no Date header, so ages cannot be known", key=key
             )
         age = (parsedate_to_datetime(now) - parsedate_to_datetime(written)).total_seconds()

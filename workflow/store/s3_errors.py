@@ -15,7 +15,7 @@ from xml.etree.ElementTree import ParseError
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import exceptions as urllib3_errors
 
-from workflow.errors import StoreRefused, StoreUnavailable, WorkflowError
+from workflow.errors import StoreRefusedError, StoreUnavailableError, WorkflowError
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def meaning_of(error: Exception) -> Meaning:
 
 
 def _error(meaning: Meaning, place: Place, what: str) -> WorkflowError:
-    kind = StoreUnavailable if meaning.again else StoreRefused
+    kind = StoreUnavailableError if meaning.again else StoreRefusedError
     text = f"cannot {place.doing} {place.object} at {place.endpoint}: {what}; {meaning.advice}"
     return kind(text, object=place.object, endpoint=place.endpoint)
 

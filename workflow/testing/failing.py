@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailableError
 from workflow.store.port import Allocate, Data, ObjectInfo, Store
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class FailingStore:
             after: do what was asked first, and lose the answer. A list gives its first object first.
             error: what is raised; by default `StoreUnavailable`.
         """
-        raised = error or StoreUnavailable(f"{method} was told to fail", key=key)
+        raised = error or StoreUnavailableError(f"{method} was told to fail", key=key)
         with self._lock:
             self._faults.append(_Fault(method, key, times, after, raised))
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from workflow.errors import StoreRefused
+from workflow.errors import StoreRefusedError
 from workflow.store.port import Store
 
 RIVALS = 8
@@ -282,6 +282,6 @@ def _calls_with(store: Store, key: str) -> list[Callable[[], object]]:
 def _refused(call: Callable[[], object]) -> bool:
     try:
         call()
-    except StoreRefused:
+    except StoreRefusedError:
         return True
     return False

@@ -55,8 +55,8 @@ def _facts(step: StepView) -> str:
     words.append(f"{_seconds(step):>7}")
     if step.parents:
         words.append("<- " + ", ".join(map(_short, step.parents)))
-    if step.tries > 1:
-        words.append(f"({step.tries} tries)")
+    if step.attempts > 1:
+        words.append(f"({step.attempts} tries)")
     if step.error is not None and step.phase is StepPhase.FAILED:
         words.append(f"{step.error.kind}: {step.error.message}")
     return "  ".join(words)

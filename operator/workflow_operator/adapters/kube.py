@@ -20,7 +20,7 @@ from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
-from workflow_operator.errors import Conflict, Refused, Unreachable
+from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 
 Object = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
@@ -181,7 +181,7 @@ class Kube:
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
             await self._call("DELETE", resource.path(namespace, name), body=options)
-        except (_Absent, Conflict):
+        except (_Absent, ConflictError):
             return
 
     async def _call(
@@ -202,7 +202,9 @@ class Kube:
             response: Any = await self.api.call_api(*request, _request_timeout=self._timeout)
             text = (await response.read()).decode()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise Unreachable(f"{method} {path}: the API server does not answer: {type(error).__name__}") from error
+            raise UnreachableError(
+                f"{method} {path}: the API server does not answer: {type(error).__name__}"
+            ) from error
         except ApiException as error:
             raise translated(method, path, int(error.status or 0), str(error.body or error.reason)) from error
         if not 200 <= response.status <= 299:
@@ -215,7 +217,7 @@ def _selector(wanted: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
 
 
-class _Absent(Refused):
+class _Absent(RefusedError):
     """There is no such object, or no such namespace."""
 
 
@@ -229,7 +231,7 @@ def translated(method: str, path: str, status: int, text: str) -> Exception:
     if status == 404:
         return _Absent(said)
     if status == 409:
-        return Conflict(said)
+        return ConflictError(said)
     if status in (408, 429) or status >= 500 or status == 401:  # 401: a token that rotates this moment
-        return Unreachable(said)
-    return Refused(said)
+        return UnreachableError(said)
+    return RefusedError(said)

@@ -14,8 +14,8 @@ from workflow_operator.adapters.kube import EVENTS, PODS, RAYCLUSTERS, Kube, Obj
 from workflow_operator.api.base import parse_time
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.names import UID_LABEL
-from workflow_operator.core.observation import ClusterView, HeadView, Trouble
-from workflow_operator.errors import Conflict
+from workflow_operator.core.observation import ClusterView, HeadView, PodProblem
+from workflow_operator.errors import ConflictError
 
 CLUSTER_LABEL = "ray.io/cluster"
 TYPE_LABEL = "ray.io/node-type"
@@ -51,7 +51,7 @@ class KubeRayClusters:
         Raises:
             Refused: the API server's text.
         """
-        with suppress(Conflict):  # the next round sees whose it is
+        with suppress(ConflictError):  # the next round sees whose it is
             await self._kube.create(RAYCLUSTERS, namespace, dict(manifest))
 
     async def delete(self, namespace: str, name: str, uid: str) -> None:
@@ -117,7 +117,7 @@ def head_view(pod: Object) -> HeadView:
     )
 
 
-def pod_trouble(pod: Object) -> Trouble | None:
+def pod_trouble(pod: Object) -> PodProblem | None:
     """Why a pod does not come up, in Kubernetes' own word, or None."""
     meta, status = pod["metadata"], pod.get("status") or {}
     since = _seconds(meta["creationTimestamp"])
@@ -127,14 +127,16 @@ def pod_trouble(pod: Object) -> Trouble | None:
             reason = waiting.get("reason") or ""
             if reason not in STARTING:
                 text = f"pod {meta['name']}, image {container.get('image')}: {waiting.get('message') or reason}"
-                return Trouble(reason, text, since)
+                return PodProblem(reason, text, since)
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             text = f"pod {meta['name']}: {condition.get('message') or ''}"
-            return Trouble(condition.get("reason") or "Unschedulable", text, _seconds(condition["lastTransitionTime"]))
+            return PodProblem(
+                condition.get("reason") or "Unschedulable", text, _seconds(condition["lastTransitionTime"])
+            )
     if status.get("phase") == "Failed":
         text = f"pod {meta['name']}: {status.get('message') or 'it failed'}"
-        return Trouble(status.get("reason") or "Failed", text, since)
+        return PodProblem(status.get("reason") or "Failed", text, since)
     return None
 
 

@@ -41,7 +41,7 @@ class Terms:
     seconds: int
 
 
-class LeaseLost(OperatorError):
+class LeaseLostError(OperatorError):
     """Another replica may work now; this one must stop."""
 
 
@@ -151,7 +151,7 @@ async def _until_either(election: asyncio.Task[Any], other: Awaitable[Any]) -> N
         if task.done():
             task.result()
             return
-        raise LeaseLost("the lease could not be renewed in time") from election.exception()
+        raise LeaseLostError("the lease could not be renewed in time") from election.exception()
     finally:
         if not task.done():
             task.cancel()

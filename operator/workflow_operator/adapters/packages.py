@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import requires
 from pathlib import Path
 
-from workflow_operator.errors import Refused
+from workflow_operator.errors import RefusedError
 
 LIMIT = 100 << 20
 """Ray takes no larger package (HTTP 413)."""
@@ -65,7 +65,7 @@ def package_of(data: bytes) -> Package:
         Refused: it is larger than Ray takes.
     """
     if len(data) > LIMIT:
-        raise Refused(
+        raise RefusedError(
             f"the code is {len(data) / (1 << 20):.0f} MiB as a zip and Ray takes 100 MiB; put large files into the "
             f"image"
         )
@@ -82,11 +82,11 @@ def code_package(files: Mapping[str, bytes]) -> Package:
         Refused: there is no file, one would hide a module that the run needs, or all are too large together.
     """
     if not files:
-        raise Refused("the ConfigMap holds no file; its keys are the names of the modules, for example `trip.py`")
+        raise RefusedError("the ConfigMap holds no file; its keys are the names of the modules, for example `trip.py`")
     for name in sorted(files):
         top = name.split("/", 1)[0].removesuffix(".py")
         if top in TAKEN_NAMES:
-            raise Refused(
+            raise RefusedError(
                 f"the file {name!r} would hide the module {top!r} that the run itself needs; give it another name, and "
                 f"change the imports and `spec.entrypoint` accordingly"
             )
@@ -104,7 +104,7 @@ def library_package(folder: Path) -> Package:
     """
     dependencies = folder / DEPENDENCIES
     if not dependencies.is_dir():
-        raise Refused(
+        raise RefusedError(
             f"{dependencies} is missing; fill it with: python -m workflow_operator.adapters.packages {folder}"
         )
     library = _library_folder()
@@ -171,7 +171,7 @@ def _merge(tree: Path, target: Path) -> None:
             continue
         path = target / name
         if path.exists() and path.read_bytes() != content:
-            raise Refused(f"{name} differs between the Pythons {PYTHONS}; pin a version whose wheels agree")
+            raise RefusedError(f"{name} differs between the Pythons {PYTHONS}; pin a version whose wheels agree")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 

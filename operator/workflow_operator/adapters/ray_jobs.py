@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import aiohttp
 
-from workflow_operator.errors import Refused, Unreachable
+from workflow_operator.errors import RefusedError, UnreachableError
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 TEXT_LIMIT = 2000
@@ -153,12 +153,12 @@ class RayJobs:
             }
             answer = await self._call("POST", head, "/api/jobs/", json=body, accept=(500,))
             if answer.status == 500 and "already exists" not in answer.text:
-                raise Unreachable(f"the head at {head.address} could not take the job: {last_line(answer.text)}")
+                raise UnreachableError(f"the head at {head.address} could not take the job: {last_line(answer.text)}")
             known = await self.job(head, submission.submission_id)
             if known is None:
-                raise Unreachable(f"the head at {head.address} took job {submission.submission_id} and forgot it")
+                raise UnreachableError(f"the head at {head.address} took job {submission.submission_id} and forgot it")
         if dict(known.metadata) != dict(submission.metadata):
-            raise Refused(
+            raise RefusedError(
                 f"the submission id {submission.submission_id} is taken on this cluster by a job that is not of this "
                 f"Workflow; delete that job, or give the Workflow another name"
             )
@@ -186,7 +186,9 @@ class RayJobs:
             ) as response:
                 answer = _Answer(response.status, await response.text(errors="replace"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"the head at {head.address} does not answer: {type(error).__name__}: {error}") from error
+            raise UnreachableError(
+                f"the head at {head.address} does not answer: {type(error).__name__}: {error}"
+            ) from error
         if answer.status == 200 or answer.status in accept:
             return answer
         raise _refusal(method, head, path, answer)
@@ -201,23 +203,25 @@ class _Answer:
         try:
             value = json.loads(self.text)
         except ValueError as error:
-            raise Unreachable(f"the head answered what is no JSON: {self.text[:200]!r}") from error
+            raise UnreachableError(f"the head answered what is no JSON: {self.text[:200]!r}") from error
         if not isinstance(value, dict):
-            raise Unreachable(f"the head answered no JSON object: {self.text[:200]!r}")
+            raise UnreachableError(f"the head answered no JSON object: {self.text[:200]!r}")
         return cast("dict[str, Any]", value)
 
 
 def _refusal(method: str, head: Head, path: str, answer: _Answer) -> Exception:
     if answer.status in (401, 403):
-        return Refused(
+        return RefusedError(
             f"the head at {head.address} refuses the token (HTTP {answer.status}); the Secret named as the cluster "
             f"must hold the token it was started with"
         )
     if answer.status == 413:
-        return Refused("the package is over the 100 MiB that Ray takes; put large files into the image")
+        return RefusedError("the package is over the 100 MiB that Ray takes; put large files into the image")
     if answer.status == 400:
-        return Refused(f"Ray refuses the submission: {last_line(answer.text)}")
-    return Unreachable(f"{method} {path} on the head at {head.address}: HTTP {answer.status}: {last_line(answer.text)}")
+        return RefusedError(f"Ray refuses the submission: {last_line(answer.text)}")
+    return UnreachableError(
+        f"{method} {path} on the head at {head.address}: HTTP {answer.status}: {last_line(answer.text)}"
+    )
 
 
 def _job(body: dict[str, Any]) -> Job:

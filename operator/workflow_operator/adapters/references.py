@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from workflow_operator.adapters.kube import CONFIGMAPS, SECRETS, Kube, Object
-from workflow_operator.core.actions import NoteDebt, RunRef, StoreRef
-from workflow_operator.core.names import FIELD_MANAGER, debt_name
+from workflow_operator.core.actions import DeferCleanup, RunRef, StoreRef
+from workflow_operator.core.names import FIELD_MANAGER, cleanup_name
 from workflow_operator.core.observation import ConfigMapView, SecretView
-from workflow_operator.errors import Conflict, Refused
+from workflow_operator.errors import ConflictError, RefusedError
 
 ACCESS_KEY, SECRET_KEY = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 TOKEN_KEY = "auth_token"
 """Key of the Secret that KubeRay makes for a cluster with token authentication."""
 
-DEBT_LABELS = {"app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/component": "debt"}
+CLEANUP_LABELS = {"app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/component": "debt"}
 
 
 class KubeReferences:
@@ -53,7 +53,7 @@ class KubeReferences:
             return ConfigMapView(name, present=False)
         try:
             return ConfigMapView(name, True, sha256=self._pack(files_of(found))[1])
-        except Refused as refusal:
+        except RefusedError as refusal:
             return ConfigMapView(name, True, refusal=str(refusal))
 
     async def code(self, namespace: str, name: str) -> tuple[bytes, str]:
@@ -64,7 +64,7 @@ class KubeReferences:
         """
         found = await self._kube.get(CONFIGMAPS, namespace, name)
         if found is None:
-            raise Refused(f"the ConfigMap {name} with the code is gone; create it again")
+            raise RefusedError(f"the ConfigMap {name} with the code is gone; create it again")
         return self._pack(files_of(found))
 
     async def credentials(self, namespace: str, name: str) -> tuple[str, str]:
@@ -76,7 +76,7 @@ class KubeReferences:
         found = await self._kube.get(SECRETS, namespace, name)
         values = secret_values(found) if found else {}
         if not values.get(ACCESS_KEY) or not values.get(SECRET_KEY):
-            raise Refused(f"the Secret {name} is missing or lacks {ACCESS_KEY} or {SECRET_KEY}")
+            raise RefusedError(f"the Secret {name} is missing or lacks {ACCESS_KEY} or {SECRET_KEY}")
         return values[ACCESS_KEY], values[SECRET_KEY]
 
     async def token(self, namespace: str, name: str) -> str:
@@ -88,38 +88,38 @@ class KubeReferences:
         found = await self._kube.get(SECRETS, namespace, name)
         token = (secret_values(found) if found else {}).get(TOKEN_KEY, "")
         if not token:
-            raise Refused(f"the Secret {name} with the cluster's token (key {TOKEN_KEY}) is missing")
+            raise RefusedError(f"the Secret {name} with the cluster's token (key {TOKEN_KEY}) is missing")
         return token
 
-    async def note_debt(self, debt: NoteDebt) -> None:
+    async def defer_cleanup(self, debt: DeferCleanup) -> None:
         """Write the debt down; one that is noted already is a success."""
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": debt_name(debt.run.uid, debt.run.n), "labels": DEBT_LABELS},
+            "metadata": {"name": cleanup_name(debt.run.uid, debt.run.run_number), "labels": CLEANUP_LABELS},
             "data": {"debt": json.dumps(asdict(debt), sort_keys=True)},
         }
         try:
             await self._kube.create(CONFIGMAPS, self._home, body)
-        except Conflict:
+        except ConflictError:
             return
 
-    async def debts(self) -> list[tuple[Object, NoteDebt]]:
+    async def deferred(self) -> list[tuple[Object, DeferCleanup]]:
         """All that are noted, each with the object it is noted in."""
-        found = await self._kube.list(CONFIGMAPS, self._home, DEBT_LABELS)
-        return [(one, parse_debt(one["data"]["debt"])) for one in found]
+        found = await self._kube.list(CONFIGMAPS, self._home, CLEANUP_LABELS)
+        return [(one, parse_cleanup(one["data"]["debt"])) for one in found]
 
-    async def settle_debt(self, noted: Object) -> None:
+    async def finish_cleanup(self, noted: Object) -> None:
         """Strike a debt out: it was paid."""
         meta = noted["metadata"]
         await self._kube.delete(CONFIGMAPS, self._home, meta["name"], meta["uid"])
 
 
-def parse_debt(text: str) -> NoteDebt:
+def parse_cleanup(text: str) -> DeferCleanup:
     """A debt from the JSON that `note_debt` wrote."""
     value = json.loads(text)
     run = value["run"]
-    return NoteDebt(value["namespace"], RunRef(**{**run, "store": StoreRef(**run["store"])}), value["what"])
+    return DeferCleanup(value["namespace"], RunRef(**{**run, "store": StoreRef(**run["store"])}), value["what"])
 
 
 def files_of(config_map: Object) -> dict[str, bytes]:

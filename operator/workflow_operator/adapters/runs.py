@@ -15,21 +15,28 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workflow import reading, requests
-from workflow.errors import Corrupt, Ownership, StoreRefused, StoreUnavailable, WorkflowConflict, WorkflowError
+from workflow.errors import (
+    CorruptLogError,
+    OwnershipError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    WorkflowConflictError,
+    WorkflowError,
+)
 from workflow.model.run_view import RunView
 from workflow.model.status import WorkflowStatus
 from workflow.store import Store, open_store
 from workflow_operator.core.actions import (
     DeleteCheckpoints,
     EndRun,
+    ReleaseRun,
     RequestCancel,
     RunRef,
-    SayGoodbye,
     StageCode,
     StoreRef,
 )
-from workflow_operator.core.observation import RunRead, RunUnread, StoreTrouble
-from workflow_operator.errors import Refused, Unreachable
+from workflow_operator.core.observation import RunRead, RunReadFailure, StoreFailure
+from workflow_operator.errors import RefusedError, UnreachableError
 
 T = TypeVar("T")
 THREADS = 16
@@ -46,13 +53,13 @@ LIVENESS_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 10.0
 """A manager that was asked to cancel is asked again after this time: each time is one more request in its inbox."""
 
-TROUBLES: tuple[tuple[type[WorkflowError], StoreTrouble], ...] = (
-    (StoreUnavailable, StoreTrouble.UNAVAILABLE),
-    (Corrupt, StoreTrouble.CORRUPT),
-    (StoreRefused, StoreTrouble.REFUSED),
+TROUBLES: tuple[tuple[type[WorkflowError], StoreFailure], ...] = (
+    (StoreUnavailableError, StoreFailure.UNAVAILABLE),
+    (CorruptLogError, StoreFailure.CORRUPT),
+    (StoreRefusedError, StoreFailure.REFUSED),
 )
 
-YIELD = (Ownership, WorkflowConflict)
+YIELD = (OwnershipError, WorkflowConflictError)
 """Somebody else owns the run, or there is none: the log says so, and this side does nothing."""
 
 Credentials = Callable[[str, str], Awaitable[tuple[str, str]]]
@@ -109,7 +116,7 @@ class StoredRuns:
 
     async def read(
         self, namespace: str, store: StoreRef, workflow_id: str, staged: RunRef | None, code: str
-    ) -> RunRead | RunUnread:
+    ) -> RunRead | RunReadFailure:
         """The highest run under this id, and whether the copy of the code lies there; or why it could not be read."""
         try:
             opened = await self._open(namespace, store)
@@ -119,9 +126,9 @@ class StoredRuns:
                 lies = await self._is_staged(opened, staged, code)
             return RunRead(view, followed.liveness, lies)
         except WorkflowError as error:
-            return RunUnread(_trouble(error), str(error))
-        except Refused as refusal:
-            return RunUnread(StoreTrouble.REFUSED, str(refusal))
+            return RunReadFailure(_trouble(error), str(error))
+        except RefusedError as refusal:
+            return RunReadFailure(StoreFailure.REFUSED, str(refusal))
 
     async def code(self, namespace: str, run: RunRef, sha256: str) -> bytes:
         """The copy of the user's code that is kept with the run.
@@ -130,7 +137,9 @@ class StoredRuns:
             Refused: it is not there, or damaged.
         """
         return await self._act(
-            namespace, run, lambda store: requests.read_code(store, run.workflow_id, run.n, run.run_uuid, sha256)
+            namespace,
+            run,
+            lambda store: requests.read_code(store, run.workflow_id, run.run_number, run.run_uuid, sha256),
         )
 
     async def stage_code(self, namespace: str, action: StageCode) -> None:
@@ -145,9 +154,11 @@ class StoredRuns:
                 return
         data, digest = await self._code(namespace, action.config_map)
         if digest != action.sha256:
-            raise Refused(f"the ConfigMap {action.config_map} changed while its code was stored; it is taken anew")
+            raise RefusedError(f"the ConfigMap {action.config_map} changed while its code was stored; it is taken anew")
         await self._act(
-            namespace, run, lambda store: requests.stage_code(store, run.workflow_id, run.n, run.run_uuid, data)
+            namespace,
+            run,
+            lambda store: requests.stage_code(store, run.workflow_id, run.run_number, run.run_uuid, data),
         )
 
     async def request_cancel(self, namespace: str, action: RequestCancel) -> None:
@@ -159,9 +170,9 @@ class StoredRuns:
             return
 
         def ask(store: Store) -> None:
-            view = reading.read_run(store, run.workflow_id, run.n)
-            if view is not None and not view.status.is_end:
-                requests.ask_cancel(store, view, uid=run.uid, reason=action.reason)
+            view = reading.read_run(store, run.workflow_id, run.run_number)
+            if view is not None and not view.status.is_terminal:
+                requests.request_cancel(store, view, uid=run.uid, reason=action.reason)
                 followed.asked = now
 
         await self._act(namespace, run, ask)
@@ -175,23 +186,25 @@ class StoredRuns:
                 requests.end_run(
                     store,
                     run.workflow_id,
-                    n=run.n,
+                    run_number=run.run_number,
                     status=WorkflowStatus(action.status),
                     reason=action.reason,
                     message=action.message,
-                    actor=_actor(namespace, run),
+                    requester=_actor(namespace, run),
                 )
 
         await self._act(namespace, run, end)
 
-    async def goodbye(self, namespace: str, action: SayGoodbye) -> None:
+    async def release(self, namespace: str, action: ReleaseRun) -> None:
         """Leave the run for a later object; where somebody else owns it, or there is none, nothing is done."""
         run = action.run
 
         def leave(store: Store) -> None:
             with suppress(*YIELD):
-                actor = _actor(namespace, run)
-                requests.say_goodbye(store, run.workflow_id, n=run.n, actor=actor, reason=action.reason)
+                requester = _actor(namespace, run)
+                requests.release_run(
+                    store, run.workflow_id, run_number=run.run_number, requester=requester, reason=action.reason
+                )
 
         await self._act(namespace, run, leave)
 
@@ -201,7 +214,7 @@ class StoredRuns:
 
         def remove(store: Store) -> None:
             with suppress(*YIELD):
-                requests.delete_run(store, run.workflow_id, n=run.n, actor=_actor(namespace, run))
+                requests.delete_run(store, run.workflow_id, run_number=run.run_number, requester=_actor(namespace, run))
 
         await self._act(namespace, run, remove)
 
@@ -239,15 +252,15 @@ class StoredRuns:
             followed.looking.add_done_callback(_heard)
         done, _ = await asyncio.wait({followed.looking}, timeout=READ_SECONDS)
         if not done:
-            raise StoreUnavailable(f"{opened.store.url} has not answered for {READ_SECONDS:.0f} s")
+            raise StoreUnavailableError(f"{opened.store.url} has not answered for {READ_SECONDS:.0f} s")
         followed.looking.result()
         return followed
 
     async def _is_staged(self, opened: _Open, run: RunRef, sha256: str) -> bool:
         def there() -> bool:
             try:
-                requests.read_code(opened.store, run.workflow_id, run.n, run.run_uuid, sha256)
-            except Corrupt:
+                requests.read_code(opened.store, run.workflow_id, run.run_number, run.run_uuid, sha256)
+            except CorruptLogError:
                 return False
             return True
 
@@ -263,22 +276,22 @@ def _translating() -> Iterator[None]:
     """The library's errors as the operator's own."""
     try:
         yield
-    except StoreUnavailable as error:
-        raise Unreachable(str(error)) from error
+    except StoreUnavailableError as error:
+        raise UnreachableError(str(error)) from error
     except WorkflowError as error:
-        raise Refused(str(error)) from error
+        raise RefusedError(str(error)) from error
 
 
 def _refresh(followed: _Followed, store: Store, workflow_id: str, now: float) -> None:
     """Look at the run; and now and then at its owner's heartbeat, and whether its id was used anew."""
     before, view = followed.view, followed.follower.poll()
     due = view is not before or now - followed.checked >= LIVENESS_SECONDS
-    if view is not None and (due or view.status.is_end):
-        later = reading.Follower(store, workflow_id, view.n + 1)
+    if view is not None and (due or view.status.is_terminal):
+        later = reading.Follower(store, workflow_id, view.run_number + 1)
         next_view = later.poll()
         while next_view is not None:
             followed.follower, view = later, next_view
-            later = reading.Follower(store, workflow_id, view.n + 1)
+            later = reading.Follower(store, workflow_id, view.run_number + 1)
             next_view = later.poll()
     if due or view is not before:
         followed.liveness = None if view is None else reading.status_of(store, view)
@@ -292,9 +305,9 @@ def _heard(look: asyncio.Task[None]) -> None:
         look.exception()
 
 
-def _actor(namespace: str, run: RunRef) -> requests.Actor:
-    return requests.Actor(uid=run.uid, attempt=run.attempt, name=f"{namespace}/{run.name}")
+def _actor(namespace: str, run: RunRef) -> requests.Requester:
+    return requests.Requester(uid=run.uid, attempt=run.attempt, name=f"{namespace}/{run.name}")
 
 
-def _trouble(error: WorkflowError) -> StoreTrouble:
-    return next((trouble for kind, trouble in TROUBLES if isinstance(error, kind)), StoreTrouble.REFUSED)
+def _trouble(error: WorkflowError) -> StoreFailure:
+    return next((trouble for kind, trouble in TROUBLES if isinstance(error, kind)), StoreFailure.REFUSED)

@@ -13,7 +13,7 @@ from workflow_operator.adapters.ray_jobs import Head, Job, RayJobs, Submission
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import HeadRef, RunRef, SubmitRun
 from workflow_operator.core.observation import HeadUnreachable, JobState, SubmissionView
-from workflow_operator.errors import Refused, Unreachable
+from workflow_operator.errors import RefusedError, UnreachableError
 
 Named = tuple[str, bytes]
 """A package: its name on the head, and the zip."""
@@ -54,7 +54,7 @@ class Submissions:
         """What the head says of this submission; a head that refuses us counts as one that does not answer."""
         try:
             job = await self._jobs.job(await self._head(namespace, head), submission_id)
-        except (Unreachable, Refused) as error:
+        except (UnreachableError, RefusedError) as error:
             return HeadUnreachable(str(error))
         return SubmissionView(JobState.UNKNOWN) if job is None else _view(job)
 
@@ -75,7 +75,9 @@ class Submissions:
             runtime_env["working_dir"] = f"gcs://{code[0]}"
         now = await self._sources.identity(namespace, submission.head.cluster)
         if now != submission.head.identity:
-            raise Unreachable(f"the head of cluster {submission.head.cluster} is not the one that was meant any more")
+            raise UnreachableError(
+                f"the head of cluster {submission.head.cluster} is not the one that was meant any more"
+            )
         await self._jobs.submit(
             head, Submission(submission.submission_id, submission.entrypoint, runtime_env, submission.metadata)
         )

@@ -21,7 +21,7 @@ from workflow_operator.api.status import WorkflowState, dump_status
 from workflow_operator.core.actions import EmitEvent
 from workflow_operator.core.names import FIELD_MANAGER, FINALIZER
 from workflow_operator.core.observation import WorkflowObject
-from workflow_operator.errors import Conflict, OperatorError, Refused
+from workflow_operator.errors import ConflictError, OperatorError, RefusedError
 
 EVENT_LIMIT = 1024
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ class KubeWorkflows:
         body = {"metadata": {"resourceVersion": workflow.resource_version}, "status": dump_status(state)}
         patched = await self._kube.patch(WORKFLOWS, workflow.namespace, workflow.name, body, subresource="status")
         if patched is None:
-            raise Conflict(f"Workflow {workflow.namespace}/{workflow.name} is gone")
+            raise ConflictError(f"Workflow {workflow.namespace}/{workflow.name} is gone")
         return str(patched["metadata"]["resourceVersion"])
 
     async def add_finalizer(self, workflow: WorkflowObject, resource_version: str) -> None:
@@ -98,7 +98,7 @@ class KubeWorkflows:
         }
         try:
             await self._kube.create(EVENTS, workflow.namespace, body)
-        except (Conflict, Refused):
+        except (ConflictError, RefusedError):
             return  # written before, or the namespace is going
         except OperatorError as error:
             log.warning("event not written", namespace=workflow.namespace, workflow=workflow.name, error=str(error))

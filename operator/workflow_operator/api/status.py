@@ -164,7 +164,7 @@ class WorkflowState(Value):
     """The Secret with the storage's credentials."""
     workflow_id: str = ""
     """Id of the run in storage."""
-    n: Annotated[int, Field(alias="runNumber")] = 0  # YAML 1.1 reads a key `n` as false
+    run_number: Annotated[int, Field(alias="runNumber")] = 0  # YAML 1.1 reads a key `n` as false
     """Which run under that id, from 1; 0 before the first attempt."""
     run_id: str = ""
     """The run's own id."""

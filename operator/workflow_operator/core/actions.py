@@ -39,7 +39,7 @@ class RunRef:
 
     store: StoreRef
     workflow_id: str
-    n: int
+    run_number: int
     run_uuid: str
     uid: str
     attempt: int
@@ -186,7 +186,7 @@ class EndRun:
 
 
 @dataclass(frozen=True, slots=True)
-class SayGoodbye:
+class ReleaseRun:
     """Leave the run without an end, so that a later object can continue it (`requests.say_goodbye`).
 
     Attributes:
@@ -210,7 +210,7 @@ class DeleteCheckpoints:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteDebt:
+class DeferCleanup:
     """Write down, in a ConfigMap of the operator's own namespace, what could not be done in storage before the object
     had to go; a worker of the operator works it off. Its name is a function of the run and the uid.
 
@@ -250,9 +250,9 @@ Action = (
     | StopSubmission
     | RequestCancel
     | EndRun
-    | SayGoodbye
+    | ReleaseRun
     | DeleteCheckpoints
-    | NoteDebt
+    | DeferCleanup
     | EmitEvent
 )
 

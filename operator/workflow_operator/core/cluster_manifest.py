@@ -32,7 +32,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ClusterRequest:
     """Whose RayCluster it is to be.
 
     Attributes:
@@ -52,7 +52,7 @@ class Wish:
     auth: Auth
 
 
-def build(template: ClusterTemplate, wish: Wish) -> dict[str, Any] | Refusal:
+def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] | Refusal:
     """The RayCluster as JSON.
 
     Args:
@@ -60,23 +60,23 @@ def build(template: ClusterTemplate, wish: Wish) -> dict[str, Any] | Refusal:
         wish: whose it is to be.
     """
     spec = copy.deepcopy(template.spec)
-    refusal = _shape(spec) or _authentication(spec, wish.auth)
+    refusal = _shape(spec) or _authentication(spec, request.auth)
     if refusal:
         return refusal
-    labels = names.cluster_labels(wish.name, wish.uid, wish.attempt)
+    labels = names.cluster_labels(request.name, request.uid, request.attempt)
     spec["headGroupSpec"]["template"]["spec"]["restartPolicy"] = "Never"
     for pod in _pod_templates(spec):
-        _complete_pod(pod, labels, wish.secret)
-    queue = {KUEUE_QUEUE: wish.labels[KUEUE_QUEUE]} if KUEUE_QUEUE in wish.labels else {}
+        _complete_pod(pod, labels, request.secret)
+    queue = {KUEUE_QUEUE: request.labels[KUEUE_QUEUE]} if KUEUE_QUEUE in request.labels else {}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
         "metadata": {
-            "name": names.cluster_name(wish.name, wish.uid, wish.attempt),
-            "namespace": wish.namespace,
+            "name": names.cluster_name(request.name, request.uid, request.attempt),
+            "namespace": request.namespace,
             "labels": {**queue, **template.metadata.labels, **labels, names.TEMPLATE_LABEL: digest(template)},
             "annotations": {**template.metadata.annotations, KEEP_HEAD_DOWN: "true"},
-            "ownerReferences": [_owner(wish)],
+            "ownerReferences": [_owner(request)],
         },
         "spec": spec,
     }
@@ -88,12 +88,12 @@ def digest(template: ClusterTemplate) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _owner(wish: Wish) -> dict[str, Any]:
+def _owner(request: ClusterRequest) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "name": wish.name,
-        "uid": wish.uid,
+        "name": request.name,
+        "uid": request.uid,
         "controller": True,
         "blockOwnerDeletion": True,
     }

@@ -10,12 +10,12 @@ from enum import Enum
 
 from workflow_operator.core import names
 from workflow_operator.core.log_view import RunView, WorkflowStatus
-from workflow_operator.core.observation import RunRead, RunUnread, WorkflowObject
+from workflow_operator.core.observation import RunRead, RunReadFailure, WorkflowObject
 
-DELETED, SWEPT = "Deleted", "Swept"
+DELETED, SWEPT = "Deleted", "Abandoned"
 
 
-class Standing(Enum):
+class Ownership(Enum):
     """How the object stands to the run under its workflow id."""
 
     UNREAD = "the log could not be read"
@@ -41,10 +41,10 @@ class LogFacts:
         code_staged: the copy of the code that status names lies in the run's blobs.
     """
 
-    standing: Standing
+    ownership: Ownership
     view: RunView | None = None
     liveness: WorkflowStatus | None = None
-    n: int = 0
+    run_number: int = 0
     run_uuid: str = ""
     code_staged: bool = False
 
@@ -57,10 +57,15 @@ class LogFacts:
     def left_by_another(self) -> bool:
         """There is a run without an end, and its owner, who is not this object, left it or fell silent."""
         view = self.view
-        return self.standing is Standing.FREE and view is not None and not view.tombstone and view.n == self.n
+        return (
+            self.ownership is Ownership.FREE
+            and view is not None
+            and not view.tombstone
+            and view.run_number == self.run_number
+        )
 
 
-def read(workflow: WorkflowObject, run: RunRead | RunUnread | None) -> LogFacts:
+def read(workflow: WorkflowObject, run: RunRead | RunReadFailure | None) -> LogFacts:
     """What the log says about this object.
 
     Args:
@@ -68,12 +73,12 @@ def read(workflow: WorkflowObject, run: RunRead | RunUnread | None) -> LogFacts:
         run: what was read of the highest run under its workflow id.
     """
     if not isinstance(run, RunRead):
-        return LogFacts(Standing.UNREAD)
-    standing, n = _standing(workflow, run)
+        return LogFacts(Ownership.UNREAD)
+    ownership, run_number = _standing(workflow, run)
     view = run.view
-    known = view is not None and view.n == n and not view.tombstone
-    run_uuid = view.run_uuid if view is not None and known else names.run_uuid(workflow.uid, n)
-    return LogFacts(standing, view, run.liveness, n, run_uuid, run.code_staged)
+    known = view is not None and view.run_number == run_number and not view.tombstone
+    run_uuid = view.run_uuid if view is not None and known else names.run_uuid(workflow.uid, run_number)
+    return LogFacts(ownership, view, run.liveness, run_number, run_uuid, run.code_staged)
 
 
 def is_mine(workflow: WorkflowObject, view: RunView | None) -> bool:
@@ -81,31 +86,31 @@ def is_mine(workflow: WorkflowObject, view: RunView | None) -> bool:
     return view is not None and view.owner is not None and view.owner.uid == workflow.uid
 
 
-def _standing(workflow: WorkflowObject, run: RunRead) -> tuple[Standing, int]:
+def _standing(workflow: WorkflowObject, run: RunRead) -> tuple[Ownership, int]:
     state, view = workflow.state, run.view
     if view is None:
-        return (Standing.GONE, state.n) if state.epoch else (Standing.FREE, max(state.n, 1))
-    if view.n < state.n:
-        return Standing.FREE, state.n
+        return (Ownership.GONE, state.run_number) if state.epoch else (Ownership.FREE, max(state.run_number, 1))
+    if view.run_number < state.run_number:
+        return Ownership.FREE, state.run_number
     if view.tombstone:
         return _tombstone(workflow, view)
-    if view.n > state.n > 0 and not is_mine(workflow, view):
-        return Standing.SUPERSEDED, state.n
+    if view.run_number > state.run_number > 0 and not is_mine(workflow, view):
+        return Ownership.SUPERSEDED, state.run_number
     owned = is_mine(workflow, view) or state.epoch > 0
-    if view.status.is_end:
-        return (Standing.ENDED if owned else Standing.FINISHED_BEFORE), view.n
+    if view.status.is_terminal:
+        return (Ownership.ENDED if owned else Ownership.FINISHED_BEFORE), view.run_number
     if is_mine(workflow, view):
-        return Standing.OURS, view.n
+        return Ownership.OURS, view.run_number
     if owned:
-        return Standing.SUPERSEDED, view.n
-    return (Standing.IN_USE if run.liveness is WorkflowStatus.RUNNING else Standing.FREE), view.n
+        return Ownership.SUPERSEDED, view.run_number
+    return (Ownership.IN_USE if run.liveness is WorkflowStatus.RUNNING else Ownership.FREE), view.run_number
 
 
-def _tombstone(workflow: WorkflowObject, view: RunView) -> tuple[Standing, int]:
+def _tombstone(workflow: WorkflowObject, view: RunView) -> tuple[Ownership, int]:
     state = workflow.state
     if view.reason in (DELETED, SWEPT):
         begun = state.epoch > 0 or (state.attempt > 0 and view.reason == DELETED)
-        return (Standing.GONE, state.n) if begun else (Standing.FREE, view.n + 1)
+        return (Ownership.GONE, state.run_number) if begun else (Ownership.FREE, view.run_number + 1)
     if state.attempt == 0:
-        return Standing.FINISHED_BEFORE, view.n
-    return (Standing.ENDED if view.n == state.n else Standing.SUPERSEDED), state.n
+        return Ownership.FINISHED_BEFORE, view.run_number
+    return (Ownership.ENDED if view.run_number == state.run_number else Ownership.SUPERSEDED), state.run_number

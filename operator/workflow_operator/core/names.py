@@ -50,9 +50,9 @@ def submission_id(uid: str, attempt: int) -> str:
     return f"rwf-{uid}-{attempt}"
 
 
-def run_uuid(uid: str, n: int) -> str:
+def run_uuid(uid: str, run_number: int) -> str:
     """Id of the run that this object makes as the n-th under its workflow id."""
-    return str(uuid.uuid5(_RUNS, f"{uid}/{n}"))
+    return str(uuid.uuid5(_RUNS, f"{uid}/{run_number}"))
 
 
 def default_workflow_id(namespace: str, name: str, uid: str) -> str:
@@ -79,9 +79,9 @@ def cluster_labels(name: str, uid: str, attempt: int) -> dict[str, str]:
     }
 
 
-def debt_name(uid: str, n: int) -> str:
+def cleanup_name(uid: str, run_number: int) -> str:
     """Name of the ConfigMap that notes what is owed to a run after its object has gone."""
-    return f"rayworkflow-debt-{hashlib.sha256(f'{uid}/{n}'.encode()).hexdigest()[:16]}"
+    return f"rayworkflow-debt-{hashlib.sha256(f'{uid}/{run_number}'.encode()).hexdigest()[:16]}"
 
 
 def _label_value(text: str) -> str:

@@ -52,7 +52,7 @@ class WorkflowObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PodProblem:
     """Why a pod does not come up, as Kubernetes names it.
 
     Attributes:
@@ -119,7 +119,7 @@ class ClusterView:
     failed: str = ""
     deleting: bool = False
     warning: str = ""
-    trouble: Trouble | None = None
+    trouble: PodProblem | None = None
     head: HeadView | None = None
     token_secret: str = ""
 
@@ -210,7 +210,7 @@ class RunRead:
     code_staged: bool = False
 
 
-class StoreTrouble(str, Enum):
+class StoreFailure(str, Enum):
     """Why the log could not be read."""
 
     UNAVAILABLE = "StoreUnavailable"  # try again
@@ -219,7 +219,7 @@ class StoreTrouble(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class RunUnread:
+class RunReadFailure:
     """The log could not be read.
 
     Attributes:
@@ -227,7 +227,7 @@ class RunUnread:
         message: what was wrong, where, and what to do; never a credential.
     """
 
-    trouble: StoreTrouble
+    trouble: StoreFailure
     message: str
 
 
@@ -274,7 +274,7 @@ class Observation:
     named: ClusterView | None = None
     candidates: tuple[ClusterView, ...] = ()
     submission: SubmissionView | HeadUnreachable | None = None
-    run: RunRead | RunUnread | None = None
+    run: RunRead | RunReadFailure | None = None
     secret: SecretView | None = None
     config_map: ConfigMapView | None = None
     refused: str = ""

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 from workflow_operator.api.status import WorkflowState
 from workflow_operator.core.actions import (
+    DeferCleanup,
     DeleteCheckpoints,
     EmitEvent,
     EndRun,
     HeadRef,
-    NoteDebt,
+    ReleaseRun,
     RequestCancel,
     RunRef,
-    SayGoodbye,
     StageCode,
     StoreRef,
     SubmitRun,
@@ -30,7 +30,7 @@ from workflow_operator.core.observation import (
     ConfigMapView,
     HeadUnreachable,
     RunRead,
-    RunUnread,
+    RunReadFailure,
     SecretView,
     SubmissionView,
     WorkflowObject,
@@ -109,7 +109,7 @@ class Runs(Protocol):
 
     async def read(
         self, namespace: str, store: StoreRef, workflow_id: str, staged: RunRef | None, code: str
-    ) -> RunRead | RunUnread:
+    ) -> RunRead | RunReadFailure:
         """The highest run under this id; `staged` and `code` name the copy of the code to look for, or are None and
         empty."""
 
@@ -122,7 +122,7 @@ class Runs(Protocol):
     async def end(self, namespace: str, action: EndRun) -> None:
         """Carry the action out."""
 
-    async def goodbye(self, namespace: str, action: SayGoodbye) -> None:
+    async def release(self, namespace: str, action: ReleaseRun) -> None:
         """Carry the action out."""
 
     async def delete(self, namespace: str, action: DeleteCheckpoints) -> None:
@@ -138,5 +138,5 @@ class References(Protocol):
     async def config_map(self, namespace: str, name: str) -> ConfigMapView:
         """Whether the code is there, and the digest of its package."""
 
-    async def note_debt(self, debt: NoteDebt) -> None:
+    async def defer_cleanup(self, debt: DeferCleanup) -> None:
         """Write the debt down; one that is noted already is a success."""

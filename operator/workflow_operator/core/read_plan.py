@@ -18,7 +18,7 @@ _ASKING = frozenset({Phase.PROVISIONING, Phase.RUNNING, Phase.CANCELING})
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class ReadPlan:
     """What one round must look at.
 
     Attributes:
@@ -44,13 +44,13 @@ class Questions:
     submission: str = ""
 
 
-def questions(workflow: WorkflowObject, defaults: Defaults) -> Questions:
+def read_plan(workflow: WorkflowObject, defaults: Defaults) -> ReadPlan:
     """What to look at for this object now."""
     spec, state = workflow.spec, workflow.state
     store = store_of(workflow, defaults)
     code = state.code
     selector = spec.cluster.selector if spec and state.cluster is None else None
-    return Questions(
+    return ReadPlan(
         store=store,
         workflow_id=workflow_id_of(workflow),
         staged=run_of(workflow, store) if store and code else None,
@@ -95,7 +95,7 @@ def run_of(workflow: WorkflowObject, store: StoreRef) -> RunRef:
     return RunRef(
         store=store,
         workflow_id=workflow_id_of(workflow),
-        n=state.n,
+        run_number=state.run_number,
         run_uuid=state.run_id,
         uid=workflow.uid,
         attempt=state.attempt,

@@ -46,14 +46,16 @@ class Place:
         """Say that a step starts."""
         text = repr(time.time()).encode()
         key = f"{self._prefix}/marks/{name}/{uuid.uuid4().hex}"
-        self._patiently(lambda: self._client.put_object(self._bucket, key, io.BytesIO(text), len(text)) or True)
+        self._retry_while_unavailable(
+            lambda: self._client.put_object(self._bucket, key, io.BytesIO(text), len(text)) or True
+        )
 
     def wait_until_open(self, name: str) -> None:
         """Return when the gate is open."""
         key = f"{self._prefix}/open/{name}"
-        self._patiently(lambda: any(self._client.list_objects(self._bucket, prefix=key)))
+        self._retry_while_unavailable(lambda: any(self._client.list_objects(self._bucket, prefix=key)))
 
-    def _patiently(self, call: Any) -> None:
+    def _retry_while_unavailable(self, call: Any) -> None:
         """Try until it answers true; the store may be away for a while."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:

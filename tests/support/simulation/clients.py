@@ -10,8 +10,14 @@ from typing import Any, TypeVar
 from tests.support.simulation.plans import Doomed, oracle
 from tests.support.simulation.world import EPOCH, Died, World
 from workflow import requests
-from workflow.engine.messages import ClaimRequest, Ended, RunAddress
-from workflow.errors import Ownership, StoreUnavailable, Superseded, Unavailable, WorkflowConflict
+from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
+from workflow.errors import (
+    OwnershipError,
+    StoreUnavailableError,
+    SupersededError,
+    UnavailableError,
+    WorkflowConflictError,
+)
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
 from workflow.model.graph import Graph
@@ -49,7 +55,7 @@ class Wanted:
     asked: set[str] = field(default_factory=set)
     unsure: bool = False
     done: bool = False
-    told: Ended | None = None
+    told: RunResult | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -116,13 +122,13 @@ class Driver:
             try:
                 there = await self._world.ask(self._cluster, lambda manager: manager.start(created), 30.0)
                 return not isinstance(there, Tombstone)
-            except (Died, Unavailable, asyncio.TimeoutError):
+            except (Died, UnavailableError, asyncio.TimeoutError):
                 await self._another()
-            except (Ownership, WorkflowConflict) as error:  # it is there, and somebody else's
+            except (OwnershipError, WorkflowConflictError) as error:  # it is there, and somebody else's
                 self._world.note(self._process.name, f"start: {type(error).__name__}")
                 return True
 
-    async def _wait(self) -> Ended | None:
+    async def _wait(self) -> RunResult | None:
         """How it ended; None where it was deleted."""
         chance = self._world.chance
         while True:
@@ -130,13 +136,13 @@ class Driver:
             try:
                 return await self._world.ask(
                     self._cluster,
-                    lambda manager: (manager.see_through if through else manager.wait)(self._address),  # noqa: B023
+                    lambda manager: (manager.wait_or_resume if through else manager.wait)(self._address),  # noqa: B023
                     10.0 + chance.random() * 60.0,
                 )
-            except Superseded:
+            except SupersededError:
                 if await self._deleted():
                     return None
-            except (Unavailable, Died, asyncio.TimeoutError, Ownership):
+            except (UnavailableError, Died, asyncio.TimeoutError, OwnershipError):
                 await self._another()
                 await self._claim()
 
@@ -155,7 +161,7 @@ class Driver:
         try:
             await self._world.ask(self._cluster, lambda manager: manager.claim(request), 30.0)
             self._world.count("claims asked for")
-        except (Died, Unavailable, asyncio.TimeoutError, Ownership, WorkflowConflict) as error:
+        except (Died, UnavailableError, asyncio.TimeoutError, OwnershipError, WorkflowConflictError) as error:
             self._world.note(self._process.name, f"claim: {type(error).__name__}")
 
     async def _another(self) -> None:
@@ -171,7 +177,7 @@ class Driver:
         while True:
             try:
                 return await self._threads.run(call)
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 await asyncio.sleep(0.5)
 
     def _blobs(self) -> Blobs:
@@ -228,32 +234,40 @@ class Outsider:
                 return
         there = view
         for _ in range(3):
-            if await self._try(lambda: requests.ask_cancel(self._store, there, uid=wanted.uid, reason="Asked")):
+            if await self._try(lambda: requests.request_cancel(self._store, there, uid=wanted.uid, reason="Asked")):
                 return
             wanted.unsure = True
 
     async def _end(self, wanted: Wanted) -> None:
         wanted.asked.add("end")
         status = self._world.chance.choice((WorkflowStatus.FAILED, WorkflowStatus.CANCELED))
-        actor = requests.Actor(wanted.uid, 99, "outside")
+        actor = requests.Requester(wanted.uid, 99, "outside")
         await self._try(
             lambda: requests.end_run(
-                self._store, wanted.workflow_id, n=1, status=status, reason="Outside", message="ended", actor=actor
+                self._store,
+                wanted.workflow_id,
+                run_number=1,
+                status=status,
+                reason="Outside",
+                message="ended",
+                requester=actor,
             )
         )
 
     async def _goodbye(self, wanted: Wanted) -> None:
-        actor = requests.Actor(wanted.uid, 0, "outside")
+        actor = requests.Requester(wanted.uid, 0, "outside")
         await self._try(
-            lambda: requests.say_goodbye(self._store, wanted.workflow_id, n=1, actor=actor, reason="Suspended")
+            lambda: requests.release_run(
+                self._store, wanted.workflow_id, run_number=1, requester=actor, reason="Suspended"
+            )
         )
 
     async def _delete(self, wanted: Wanted) -> None:
         wanted.asked.add("delete")
-        actor = requests.Actor(wanted.uid, 99, "outside")
+        actor = requests.Requester(wanted.uid, 99, "outside")
 
         def delete() -> bool:
-            requests.delete_run(self._store, wanted.workflow_id, n=1, actor=actor)
+            requests.delete_run(self._store, wanted.workflow_id, run_number=1, requester=actor)
             return True
 
         while not await self._try(delete, refused=True):  # noqa: ASYNC110 - in virtual time
@@ -263,8 +277,8 @@ class Outsider:
         """Its result; None where the store does not answer, `refused` where the run is not this actor's."""
         try:
             return await self._threads.run(call)
-        except StoreUnavailable:
+        except StoreUnavailableError:
             return None
-        except (Ownership, WorkflowConflict) as error:
+        except (OwnershipError, WorkflowConflictError) as error:
             self._world.note("outside", type(error).__name__)
             return refused

@@ -9,7 +9,7 @@ from random import Random
 from tests.support.simulation.loop import context_of
 from tests.support.simulation.world import World
 from tests.support.stored import parsed
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailableError
 from workflow.garbage import Collected, collect
 from workflow.log import keys
 from workflow.store.port import Store
@@ -48,7 +48,7 @@ class Collector:
                 self._stop_soon()
             try:
                 collected = await self._threads.run(lambda: collect(self._store, grace=self._grace))
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 self._world.note("collector", f"broke off: {error}")
             else:
                 self._tell(collected)
@@ -99,7 +99,7 @@ def left_behind(store: Store, failed: set[str]) -> list[str]:
             found.append(f"collected, though it counts: {key}")
         elif not kept and store.get(key) is not None:
             found.append(f"not collected: {key}")
-    found += [f"not collected: {info.key}" for info in store.list(keys.DOORBELL)]
+    found += [f"not collected: {info.key}" for info in store.list(keys.NOTIFICATIONS)]
     owned = [info.key for info in store.list(keys.OWNED)]
     found += [f"not collected: {key}" for key in owned if keys.last_part(key) not in failed]
     index = sorted(info.key for info in store.list("index/"))
@@ -112,7 +112,7 @@ def _entries(objects: dict[str, bytes | None]) -> Iterator[str]:
     for part, key in _highest_names(objects).items():
         record = parsed(key, objects[key] or b"")[1][0]
         if record["k"] == "Tombstone":
-            if record["reason"] not in ("Deleted", "Swept"):
+            if record["reason"] not in ("Deleted", "Abandoned"):
                 yield f"index/{record['status']}/{part}"
             continue
         log = f"{keys.WORKFLOWS}{part}/runs/{record['n']}-{record['run_uuid']}/log/"

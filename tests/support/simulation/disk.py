@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import greenlet  # type: ignore[import-untyped]  # ships no types
 
 from tests.support.simulation.loop import Process, VirtualLoop, context_of
-from workflow.errors import StoreUnavailable, Unavailable
+from workflow.errors import StoreUnavailableError, UnavailableError
 from workflow.store.memory import MemoryStore
 from workflow.store.port import Allocate, Data, ObjectInfo
 
@@ -112,15 +112,18 @@ class Disk:
         wait = network.way()
         if process in network.cut_off or (network.lost and chance.random() < network.lost):
             self.count("calls lost")
-            answer, wait = (None, StoreUnavailable(f"{what}: lost on its way")), wait + chance.random() * 2.0
+            answer, wait = (None, StoreUnavailableError(f"{what}: lost on its way")), wait + chance.random() * 2.0
         else:
             try:
                 answer = (act(), None)
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 answer = (None, error)
             if network.unanswered and chance.random() < network.unanswered:
                 self.count("answers lost")
-                answer, wait = (None, StoreUnavailable(f"{what}: its answer was lost")), wait + chance.random() * 2.0
+                answer, wait = (
+                    (None, StoreUnavailableError(f"{what}: its answer was lost")),
+                    wait + chance.random() * 2.0,
+                )
         self.loop.call_later(wait, self._answer, caller, answer, context=context_of(process))
 
     def _answer(self, caller: greenlet.greenlet, answer: Any) -> None:
@@ -237,7 +240,7 @@ class SimulatedThreads:
     async def run(self, call: Callable[[], T]) -> T:
         """See the port."""
         if self._closed:
-            raise Unavailable("these threads have ended")
+            raise UnavailableError("these threads have ended")
         future: asyncio.Future[T] = self._disk.loop.create_future()
         self._busy += 1
 

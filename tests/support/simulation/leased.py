@@ -16,11 +16,11 @@ from tests.support.simulation.loop import Process, answer, context_of
 from tests.support.simulation.workers import MOST_DEATHS, Labour, SimulatedRunner, raised
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.dispatch.pool import Cause
-from workflow.engine.messages import Finished, StepTask, TaskKey
+from workflow.engine.messages import FinishedAttempt, StepTask, TaskKey
 from workflow.engine.owner.run_loop import RunLoop
 from workflow.engine.worker.execution import STORE_PAUSE
 from workflow.engine.worker.worker_loop import HELD
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailableError
 from workflow.model.graph import StepKind
 from workflow.model.state import StepState
 
@@ -93,12 +93,12 @@ class LeasedRunner(SimulatedRunner):
             labour.disk.count("workers died coming up")
             raise _Died(number)
         turn = 0
-        done: tuple[Finished, ...] = ()
+        done: tuple[FinishedAttempt, ...] = ()
         while batch := await self._exchange(number, turn, done):
             turn += 1
             done = await self._execute_all(number, turn, batch)
 
-    async def _exchange(self, number: str, turn: int, done: tuple[Finished, ...]) -> Batch:
+    async def _exchange(self, number: str, turn: int, done: tuple[FinishedAttempt, ...]) -> Batch:
         """Until an answer comes."""
         disk = self._labour.disk
         while True:
@@ -112,7 +112,9 @@ class LeasedRunner(SimulatedRunner):
                 return batch
             disk.count("exchanges repeated")
 
-    def _asked(self, number: str, turn: int, done: tuple[Finished, ...], reply: asyncio.Future[Batch | None]) -> None:
+    def _asked(
+        self, number: str, turn: int, done: tuple[FinishedAttempt, ...], reply: asyncio.Future[Batch | None]
+    ) -> None:
         """On the manager's side."""
         network, loop = self._labour.disk.network, self._labour.disk.loop
 
@@ -127,27 +129,27 @@ class LeasedRunner(SimulatedRunner):
             loop.call_later(wait, answering.cancel, context=context_of(self._manager))
             loop.call_later(wait, answer, reply, None, context=context_of(self._workers))
 
-    async def _execute_all(self, number: str, turn: int, batch: Batch) -> tuple[Finished, ...]:
+    async def _execute_all(self, number: str, turn: int, batch: Batch) -> tuple[FinishedAttempt, ...]:
         """What `serving.execute_all` does."""
         loop, waiting = self._labour.disk.loop, deque(batch)
         if len(batch) > 1:
             self._labour.disk.count("batches")
 
-        def give_back() -> None:
+        def return_unstarted() -> None:
             if waiting:
                 self._labour.disk.count("given back")
                 rest = tuple(task.key for task in waiting)
                 waiting.clear()
-                self._later(self._manager, self._leases.give_back, number, turn, rest)
+                self._later(self._manager, self._leases.return_unstarted, number, turn, rest)
 
-        alarm = loop.call_later(HELD, give_back)
+        alarm = loop.call_later(HELD, return_unstarted)
         done = []
         while waiting:
             done.append(await self._execute_one(waiting.popleft()))
         alarm.cancel()
         return tuple(done)
 
-    async def _execute_one(self, task: StepTask) -> Finished:
+    async def _execute_one(self, task: StepTask) -> FinishedAttempt:
         labour, chance = self._labour, self._labour.chance
         epoch, step = self._started[task.key]
         labour.begun(task, epoch, step)
@@ -163,8 +165,8 @@ class LeasedRunner(SimulatedRunner):
                     raise _Died(task.step_id)
             try:
                 result = await self._threads.run(lambda: self._execute(task))
-                return Finished(task.key, task.number, replace(result, ended=result.started + SEEMS))
-            except StoreUnavailable:
+                return FinishedAttempt(task.key, task.attempt, replace(result, ended=result.started + SEEMS))
+            except StoreUnavailableError:
                 labour.disk.count("tries again: no store")
                 await asyncio.sleep(STORE_PAUSE)
 

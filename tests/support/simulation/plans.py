@@ -100,12 +100,12 @@ def dag(
     step_ids = ids.place(parent, [chance.choice("ab") for _ in range(size)])
     culprit = chance.randrange(size) if bad or heals else -1
     steps: list[StepSpec] = []
-    loose: set[str] = set()
+    pending_recovery: set[str] = set()
     for index, step_id in enumerate(step_ids):
         parents = {each for each in step_ids[:index] if chance.random() < 0.35}
         if index == size - 1:
-            parents |= loose
-        loose = (loose - parents) | {step_id}
+            parents |= pending_recovery
+        pending_recovery = (pending_recovery - parents) | {step_id}
         if index == culprit:
             does, options = Behaviour(fails=ALWAYS if bad else 0, heals=heals, depth=depth), StepOptions()
         else:

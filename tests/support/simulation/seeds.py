@@ -244,7 +244,7 @@ def _problems(world: World, wanted: Wanted, objects: dict[str, bytes]) -> list[s
     """What is wrong with one run."""
     names = sorted(key for key in objects if key.startswith(f"workflows/{wanted.workflow_id}/names/"))
     if names and stored.parsed(names[-1], objects[names[-1]])[1][0]["k"] == "Tombstone":
-        swept = stored.parsed(names[-1], objects[names[-1]])[1][0]["reason"] == "Swept"
+        swept = stored.parsed(names[-1], objects[names[-1]])[1][0]["reason"] == "Abandoned"
         return [] if swept or wanted.asked & {"end", "delete"} else ["a tombstone that nobody asked for"]
     seen = world.watch.runs.get(wanted.run_uuid)
     end = seen.end if seen is not None else None
@@ -278,7 +278,7 @@ def _unfounded(wanted: Wanted, end: dict[str, Any]) -> str:
         return "" if asked in wanted.asked else f"CANCELED ({reason}), which nobody asked for"
     founded = {
         "StepFailed": wanted.value is None or end["error"]["kind"] != "ValueError" or wanted.heals > 0,
-        "ResumesUsedUp": wanted.max_resumes >= 0,
+        "ResumesExhausted": wanted.max_resumes >= 0,
         "Outside": "end" in wanted.asked,
     }
     return "" if founded.get(reason) else f"FAILED ({reason}: {end.get('error')}) without a cause"
@@ -298,9 +298,9 @@ def _junk(world: World, wanted: list[Wanted], objects: dict[str, bytes]) -> list
     for key in objects:
         kind, _, rest = key.partition("/")
         left = kind == "owned" and rest.partition("/")[0] not in world.left and world.writer[key] in living
-        rung = kind == "doorbell" and rest.partition(".")[0] not in unsure
+        notified_runs = kind == "doorbell" and rest.partition(".")[0] not in unsure
         asked = "/inbox/" in key and not any(uuid in key for uuid in unsure)
-        if left or rung or asked:
+        if left or notified_runs or asked:
             found.append(key)
     return [f"junk: {key}" for key in found]
 

@@ -36,7 +36,7 @@ class Seen:
     gives: dict[str, str] = field(default_factory=dict)
     begun: list[tuple[int, str]] = field(default_factory=list)
     end: dict[str, Any] | None = None
-    taken: set[str] = field(default_factory=set)
+    handled_requests: set[str] = field(default_factory=set)
     ends: int = 0
     asked: dict[str, int] = field(default_factory=dict)
     due: dict[str, float] = field(default_factory=dict)
@@ -77,7 +77,12 @@ class Watch:
     def deleted(self, key: str) -> None:
         """A key was removed: of requests only those that took effect, or behind whose making their run stood ended."""
         run, request = self._asked_of(key)
-        if run is not None and request not in run.taken and run.asked.get(request) == run.ends and run.end is None:
+        if (
+            run is not None
+            and request not in run.handled_requests
+            and run.asked.get(request) == run.ends
+            and run.end is None
+        ):
             self.broken.append(f"{key} was removed unanswered")
 
     def _asked_of(self, key: str) -> tuple[Seen | None, str]:
@@ -113,8 +118,8 @@ class Watch:
                 data = objects.get(f"{folder}/blobs/{record['graph_blob']}")
                 graph = json.loads(data) if data is not None else {"output": ""}
             run.gives[graph["output"]] = step_id
-        elif kind == "RequestTaken":
-            run.taken.add(record["request"])
+        elif kind == "RequestHandled":
+            run.handled_requests.add(record["request"])
         elif kind == "TimerSet":
             run.due.setdefault(step_id, record["due"])
         elif kind == "StepCommitted":

@@ -11,9 +11,19 @@ from tests.support.simulation.disk import Disk, Reached, SimulatedThreads
 from tests.support.simulation.loop import Process, context_of
 from tests.support.simulation.plans import ALWAYS, Seen, behaviour_of, error_of, value_of
 from tests.support.simulation.watch import Watch
-from workflow.engine.messages import Expanded, Held, Missing, Passed, Raised, Returned, StepResult, StepTask, TaskKey
+from workflow.engine.messages import (
+    EphemeralValue,
+    Expanded,
+    InputsLost,
+    Raised,
+    Returned,
+    ReturnedEphemeral,
+    StepResult,
+    StepTask,
+    TaskKey,
+)
 from workflow.engine.owner.run_loop import RunLoop
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailableError
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
 from workflow.model.graph import StepKind, Value
@@ -97,25 +107,25 @@ class SimulatedRunner:
             try:
                 result = await self._threads.run(lambda: self._execute(task))
                 break
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 labour.disk.count("tries again: no store")
         loop, wait = labour.disk.loop, labour.disk.network.way()
-        loop.call_later(wait, run.step_done, task.step_id, task.number, result, context=context_of(self._manager))
+        loop.call_later(wait, run.step_done, task.step_id, task.attempt, result, context=context_of(self._manager))
 
     def _execute(self, task: StepTask) -> StepResult:
         """What a worker does; blocks."""
-        blobs = Blobs(self._store, RunPaths(task.run.workflow_id, task.run.n, task.run.run_uuid))
+        blobs = Blobs(self._store, RunPaths(task.run.workflow_id, task.run.run_number, task.run.run_uuid))
         blobs.get(task.function)
         does = behaviour_of(_read(blobs, task.args))
         if task.held and self._labour.chance.random() < LOSSES:
             self._labour.disk.count("values lost")
-            return Missing(tuple(task.held)[:1], 0.0, 0.0)
+            return InputsLost(tuple(task.held)[:1], 0.0, 0.0)
         inputs = [
             Seen(_read(blobs, _lent(task, each.held) if each.held else each.value), each.caught, each.wraps)
             for each in task.parents
         ]
         self._labour.tries[task.key] = tries = self._labour.tries.get(task.key, 0) + 1
-        if does.fails == ALWAYS or task.number <= does.fails or tries <= does.heals:
+        if does.fails == ALWAYS or task.attempt <= does.fails or tries <= does.heals:
             return raised(task.step_id, "ValueError")
         below = does.sub_dag(task.step_id)
         if below is not None:
@@ -123,7 +133,7 @@ class SimulatedRunner:
             return Expanded(below if inline is None else inline, blob, 0.0, 0.0)
         data = value_of(task.step_id, inputs, does.size)
         if not task.checkpoint:
-            return Passed(Held(Value(inline=data, size=len(data))), 0.0, 0.0)
+            return ReturnedEphemeral(EphemeralValue(Value(inline=data, size=len(data))), 0.0, 0.0)
         return Returned(blobs.keep(data), "", 0.0, 0.0)
 
 

@@ -14,8 +14,8 @@ from tests.support.simulation.leased import LeasedRunner
 from tests.support.simulation.loop import Process, VirtualLoop, answer, context_of
 from tests.support.simulation.watch import Watch, owner_of
 from tests.support.simulation.workers import Labour, SimulatedRunner
-from workflow.engine.owner.manager import Manager, Pace
-from workflow.engine.owner.runtime import Machine
+from workflow.engine.owner.manager import Intervals, Manager
+from workflow.engine.owner.runtime import Runtime
 from workflow.log import keys
 from workflow.model.run_view import Owner
 
@@ -97,7 +97,7 @@ class World:
         self.slots = self.chance.choice((1, 1, 2, 4)) if whole else 0
         self.clusters: list[Cluster] = []
         self.processes: list[Process] = []
-        self.pace = Pace(heartbeat=5.0, bell=2.0, fence=20.0, follow=0.5, store=1.0)
+        self.pace = Intervals(heartbeat=5.0, bell=2.0, fence=20.0, follow=0.5, store=1.0)
         self.stormy = True
         self.left: set[str] = set()
         self.writer: dict[str, Process] = {}
@@ -171,7 +171,7 @@ class World:
             if self.slots
             else SimulatedRunner(process, workers, self.labour)
         )
-        machine = Machine(VirtualClock(self.loop), lambda: SimulatedThreads(self.disk, process))
+        machine = Runtime(VirtualClock(self.loop), lambda: SimulatedThreads(self.disk, process))
         manager = Manager(Reached(self.disk, process), me, runner, self.pace, machine=machine)
         incarnation = Incarnation(process, workers, manager)
         cluster.now = incarnation

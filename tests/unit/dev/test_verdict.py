@@ -20,7 +20,7 @@ STEPS = (a_step("plan", 1), a_step("hotel", 1, tries=2), a_step("pay", 2))
 GOOD = Evidence(
     view=RunView(
         workflow_id="trip",
-        n=1,
+        run_number=1,
         run_uuid="u",
         status=WorkflowStatus.SUCCESSFUL,
         epoch=2,
@@ -32,8 +32,8 @@ GOOD = Evidence(
         counts=StepCounts(3, 3, 0, 0),
         steps=STEPS,
         result_text="1",
-        stalled=0,
-        culprits=(),
+        epochs_without_progress=0,
+        suspect_steps=(),
         next_seq=9,
     ),
     marks={"plan": 1, "hotel": 2, "pay": 2},

@@ -13,21 +13,21 @@ import pytest
 
 from workflow.engine import link
 from workflow.engine.link import Link, LinkAddress, LinkServer
-from workflow.engine.messages import Finished, Returned, RunAddress, StepTask
+from workflow.engine.messages import FinishedAttempt, Returned, RunAddress, StepTask
 from workflow.model.graph import Value
 
 HOST = "127.0.0.1"
 TASK = StepTask(RunAddress("memory://", "w", 1, "run"), "a", "m.f", "", Value(b"x"), (), 1, render=False, written_by="")
-DONE = Finished(("run", "a"), 1, Returned(Value(b"y"), "", 0.0, 1.0))
+DONE = FinishedAttempt(("run", "a"), 1, Returned(Value(b"y"), "", 0.0, 1.0))
 
 
 class FakeLeases:
     """Answers each exchange with one task; one of turn 9 never."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, int, Sequence[Finished]]] = []
+        self.asked: list[tuple[str, int, Sequence[FinishedAttempt]]] = []
 
-    async def exchange(self, number: str, turn: int, done: Sequence[Finished]) -> tuple[StepTask, ...]:
+    async def exchange(self, number: str, turn: int, done: Sequence[FinishedAttempt]) -> tuple[StepTask, ...]:
         """See Leases."""
         self.asked.append((number, turn, done))
         if turn == 9:

@@ -8,10 +8,10 @@ import pytest
 
 from tests.support import invariants, runs
 from tests.support.rivals import Dies, HoldAt, StopAt, die
-from workflow.errors import Fenced, InUse, Superseded, WorkflowConflict
+from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import failpoints, keys, registry
 from workflow.log.claim import Claimant, claim, refusal
-from workflow.log.failpoints import NO_POINTS, Points
+from workflow.log.failpoints import NO_FAILPOINTS, Failpoints
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.run_view import Owner
@@ -51,31 +51,31 @@ V1 = Owner("m3", "i3", "", "v", 1)
 @pytest.mark.parametrize(
     ("owner", "state", "silent", "me", "asked", "says"),
     [
-        case("runs", False, ANYBODY, InUse),
+        case("runs", False, ANYBODY, WorkflowInUseError),
         case("runs", True, ANYBODY, None),
         case("runs", False, ANYBODY, None, take_over=True),
         case("goodbye", False, ANYBODY, None),
         case("runs", False, RESTARTED, None),
-        case("failed", True, ANYBODY, WorkflowConflict),
-        case("failed", True, ANYBODY, WorkflowConflict, take_over=True),
+        case("failed", True, ANYBODY, WorkflowConflictError),
+        case("failed", True, ANYBODY, WorkflowConflictError, take_over=True),
         case("failed", False, ANYBODY, None, retry_failed=True),
-        case("canceled", True, ANYBODY, WorkflowConflict, retry_failed=True, take_over=True),
-        case("runs", False, U1, InUse),
-        case("runs", False, U1, Superseded, owner="u's attempt 2"),
-        case("runs", True, U1, Superseded, owner="u's attempt 2"),
-        case("goodbye", True, U1, Superseded, owner="u's attempt 2"),
-        case("runs", True, U1, Superseded, owner="u's attempt 2", take_over=True),
-        case("runs", False, U2, InUse, owner="u's attempt 2"),
+        case("canceled", True, ANYBODY, WorkflowConflictError, retry_failed=True, take_over=True),
+        case("runs", False, U1, WorkflowInUseError),
+        case("runs", False, U1, SupersededError, owner="u's attempt 2"),
+        case("runs", True, U1, SupersededError, owner="u's attempt 2"),
+        case("goodbye", True, U1, SupersededError, owner="u's attempt 2"),
+        case("runs", True, U1, SupersededError, owner="u's attempt 2", take_over=True),
+        case("runs", False, U2, WorkflowInUseError, owner="u's attempt 2"),
         case("runs", True, U2, None, owner="u's attempt 2"),
         case("goodbye", False, U2, None, owner="u's attempt 2"),
         case("runs", False, U3, None, owner="u's attempt 2"),
-        case("runs", False, V1, InUse, owner="u's attempt 2"),
+        case("runs", False, V1, WorkflowInUseError, owner="u's attempt 2"),
         case("runs", True, V1, None, owner="u's attempt 2"),
         case("goodbye", False, V1, None, owner="u's attempt 2"),
-        case("runs", False, ANYBODY, InUse, owner="u's attempt 2"),
-        case("runs", False, RESTARTED, InUse, owner="u's attempt 2"),
+        case("runs", False, ANYBODY, WorkflowInUseError, owner="u's attempt 2"),
+        case("runs", False, RESTARTED, WorkflowInUseError, owner="u's attempt 2"),
         case("runs", False, Owner("m1", "i2", "", "u", 2), None, owner="u's attempt 2"),
-        case("runs", False, Owner("m1", "i2", "", "v", 2), InUse, owner="u's attempt 2"),
+        case("runs", False, Owner("m1", "i2", "", "v", 2), WorkflowInUseError, owner="u's attempt 2"),
     ],
 )  # fmt: skip
 def test_who_may_claim(
@@ -97,13 +97,13 @@ class Scene:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.created = runs.created(DAG)
-        registry.write_name(self.store, self.created)
+        registry.register(self.store, self.created)
         RunLog(self.store, self.created).blobs.put(b"a function")
 
-    def log(self, of: Points = NO_POINTS) -> RunLog:
+    def log(self, of: Failpoints = NO_FAILPOINTS) -> RunLog:
         return RunLog(self.store, self.created, of)
 
-    def claim(self, manager: str, of: Points = NO_POINTS, **asked: bool) -> RunState:
+    def claim(self, manager: str, of: Failpoints = NO_FAILPOINTS, **asked: bool) -> RunState:
         log = self.log(of)
         state = log.replay()
         claim(log, state, Claimant(Owner(manager, "i", f"manager-{manager}"), 1.0, **asked))  # type: ignore[arg-type]
@@ -130,13 +130,13 @@ def test_a_rival_that_claims_at_a_point_of_ours(scene: Scene, point: str) -> Non
     scene.store.overwrite(keys.heartbeat("rival"), b"")
     rival = StopAt(point, lambda: scene.claim("rival", take_over=True))
     if point == failpoints.BEFORE_CLAIM:
-        with pytest.raises(InUse, match="manager-rival"):
+        with pytest.raises(WorkflowInUseError, match="manager-rival"):
             scene.claim("m2", rival)
         assert scene.epochs() == ["rival"]
     else:
         mine = scene.claim("m2", rival, take_over=True)
         assert scene.epochs() == ["m2", "rival"]
-        with pytest.raises(Fenced):
+        with pytest.raises(FencedError):
             scene.log().append(mine.seq + 1, [runs.started("a", epoch=2)])
     assert rival.reached
     invariants.check(scene.store, "w")
@@ -163,7 +163,7 @@ def test_an_owner_that_ends_the_run_while_a_claim_is_on_its_way_ends_it(scene: S
     def finish() -> None:
         scene.log().append(1, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
 
-    with pytest.raises(WorkflowConflict, match="has ended SUCCESSFUL"):
+    with pytest.raises(WorkflowConflictError, match="has ended SUCCESSFUL"):
         scene.claim("m2", StopAt(failpoints.BEFORE_CLAIM, finish), take_over=True)
     invariants.check(scene.store, "w")
 
@@ -173,12 +173,12 @@ def test_an_owner_overtaken_at_a_point_of_its_commit(scene: Scene, point: str) -
     owner = scene.log(StopAt(point, lambda: scene.claim("m2", take_over=True)))
     records: list[r.Record] = [runs.started("a"), runs.committed("a")]
     if point == failpoints.BEFORE_COMMIT:
-        with pytest.raises(Fenced, match="written by another owner"):
+        with pytest.raises(FencedError, match="written by another owner"):
             owner.append(1, records)
         assert invariants.committed(scene.store, "w") == []
     else:
         owner.append(1, records)
-        with pytest.raises(Fenced):
+        with pytest.raises(FencedError):
             owner.append(2, [runs.started("b")])
         assert invariants.committed(scene.store, "w") == ["a"]
     invariants.check(scene.store, "w")
@@ -188,7 +188,7 @@ def test_an_owner_overtaken_at_a_point_of_its_commit(scene: Scene, point: str) -
 def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) -> None:
     store = MemoryStore()
     dag = runs.graph("a " + " ".join(f"s{i}:a" for i in range(300)))  # large: its DAG lies in a blob
-    dies: Points = StopAt(point, die)
+    dies: Failpoints = StopAt(point, die)
     created = runs.created(dag)
     log = RunLog(store, created, dies)
 
@@ -196,7 +196,7 @@ def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) ->
         log.blobs.put(b"a function")
         inline, blob = log.blobs.keep_graph(dag)
         mine = runs.created(dag, graph=inline) if inline else runs.created(dag, graph=None, graph_blob=blob)
-        registry.write_name(store, mine, dies)
+        registry.register(store, mine, dies)
         owned = RunLog(store, mine, dies)
         owned.append(1, [runs.started("a"), runs.committed("a")])
         owned.write_snapshot(1, compact(owned.replay()))
@@ -204,7 +204,7 @@ def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) ->
 
     with pytest.raises(Dies):
         whole_life()
-    named = registry.current(store, "w")
+    named = registry.current_entry(store, "w")
     if named is None:
         assert point in (failpoints.BEFORE_BLOB, failpoints.AFTER_BLOB, failpoints.BEFORE_NAME)
         return
@@ -219,7 +219,7 @@ def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) ->
 def test_a_waiting_owner_looks_ahead(scene: Scene) -> None:
     scene.log().check_fence(0)
     scene.claim("m2", take_over=True)
-    with pytest.raises(Fenced):
+    with pytest.raises(FencedError):
         scene.log().check_fence(0)
 
 
@@ -248,7 +248,7 @@ def test_two_claimants_released_together_have_one_winner_each_time() -> None:
             try:
                 claim(log, state, Claimant(Owner(manager, "i", manager), 1.0))
                 results[manager] = state  # noqa: B023 - joined in the same round
-            except InUse as error:
+            except WorkflowInUseError as error:
                 results[manager] = error  # noqa: B023
 
         threads = [threading.Thread(target=contend, args=(manager,)) for manager in ("m2", "m3")]
@@ -282,6 +282,6 @@ def test_a_zombie_held_at_its_commit_for_the_life_of_the_next_owner_writes_nothi
     before = invariants.log_bytes(scene.store, "w")
     hold.let_go()
     thread.join(10)
-    assert [type(error) for error in raised] == [Fenced]
+    assert [type(error) for error in raised] == [FencedError]
     assert invariants.log_bytes(scene.store, "w") == before
     invariants.check(scene.store, "w")

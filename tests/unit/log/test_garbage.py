@@ -11,23 +11,23 @@ from tests.support import runs
 from tests.support.managers import Clock
 from tests.support.stored import in_memory
 from workflow import requests
-from workflow.errors import Invalid, StoreUnavailable
+from workflow.errors import InvalidInputError, StoreUnavailableError
 from workflow.garbage import DAY, Collected, Fate, collect, fate
 from workflow.log import keys, registry
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
-from workflow.log.registry import Named, OwnedRun
+from workflow.log.registry import OwnedRun, RegistryEntry
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
-from workflow.requests import Actor
+from workflow.requests import Requester
 from workflow.store.memory import MemoryStore
 from workflow.store.port import Data, ObjectInfo, Store
 
 T = TypeVar("T")
 S = WorkflowStatus
-PERSON = Actor("", 0, "me")
+PERSON = Requester("", 0, "me")
 DAG = runs.graph("a b:a")
 MINE, OTHER = runs.created(DAG), runs.created(DAG, run_uuid="other")
 LONG = "a pipeline of the team " * 20
@@ -41,29 +41,29 @@ BROKE: list[r.Record] = [
 ]
 
 
-def tombstone(reason: str, n: int = 1) -> r.Tombstone:
-    return r.Tombstone("w", n, S.CANCELED, reason, 1.0)
+def tombstone(reason: str, run_number: int = 1) -> r.Tombstone:
+    return r.Tombstone("w", run_number, S.CANCELED, reason, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("n", "highest", "named", "expected"),
+    ("run_number", "highest", "named", "expected"),
     [
         pytest.param(1, 1, MINE, Fate.KEEP, id="the run that the id names"),
         pytest.param(1, 1, OTHER, Fate.REMOVE, id="another won the name"),
         pytest.param(1, 1, tombstone("Canceled"), Fate.REMOVE, id="a tombstone won the name"),
-        pytest.param(1, 1, tombstone("Swept"), Fate.REMOVE, id="forbidden by an earlier collection"),
+        pytest.param(1, 1, tombstone("Abandoned"), Fate.REMOVE, id="forbidden by an earlier collection"),
         pytest.param(1, 2, tombstone("Deleted", 2), Fate.REMOVE, id="deleted"),
-        pytest.param(1, 2, runs.created(DAG, n=2), Fate.REMOVE, id="replaced"),
+        pytest.param(1, 2, runs.created(DAG, run_number=2), Fate.REMOVE, id="replaced"),
         pytest.param(1, 0, None, Fate.FORBID, id="begun and not made"),
         pytest.param(2, 1, tombstone("Deleted"), Fate.FORBID, id="begun behind a deleted run"),
-        pytest.param(2, 1, tombstone("Swept"), Fate.FORBID, id="begun behind one that was forbidden"),
+        pytest.param(2, 1, tombstone("Abandoned"), Fate.FORBID, id="begun behind one that was forbidden"),
         pytest.param(2, 1, MINE, Fate.KEEP, id="a tombstone would hide the run below"),
         pytest.param(2, 1, tombstone("Canceled"), Fate.KEEP, id="a tombstone would hide why there is no run"),
         pytest.param(3, 1, tombstone("Deleted"), Fate.KEEP, id="a name between is free"),
     ],
 )
-def test_the_fate_of_a_folder(n: int, highest: int, named: Named | None, expected: Fate) -> None:
-    assert fate(n, "run-1", highest, named) is expected
+def test_the_fate_of_a_folder(run_number: int, highest: int, named: RegistryEntry | None, expected: Fate) -> None:
+    assert fate(run_number, "run-1", highest, named) is expected
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ def store(clock: Clock) -> MemoryStore:
     return MemoryStore(clock=clock)
 
 
-def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", n: int = 1) -> RunLog:
+def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", run_number: int = 1) -> RunLog:
     """A run as its manager m1 leaves it: its hints, its name, its function and its log."""
-    created = runs.created(DAG, workflow_id, n, f"{workflow_id}-{n}")
+    created = runs.created(DAG, workflow_id, run_number, f"{workflow_id}-{run_number}")
     note(store, created)
     registry.index(store, workflow_id, S.RUNNING, replaces=())
-    assert registry.write_name(store, created) == created
+    assert registry.register(store, created) == created
     log = RunLog(store, created)
     log.blobs.put(b"a function")
     for seq, records in enumerate(segments, 1):
@@ -92,12 +92,12 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", n: int
 
 
 def note(store: Store, created: r.Created, manager: str = "m1") -> None:
-    registry.note_owned(store, manager, OwnedRun(created.workflow_id, created.n, created.run_uuid))
+    registry.note_owned(store, manager, OwnedRun(created.workflow_id, created.run_number, created.run_uuid))
 
 
-def begin(store: Store, workflow_id: str = "w", n: int = 1, run_uuid: str = "begun") -> None:
+def begin(store: Store, workflow_id: str = "w", run_number: int = 1, run_uuid: str = "begun") -> None:
     """What a driver stores before its run is made."""
-    Blobs(store, RunPaths(workflow_id, n, run_uuid)).put(b"a function")
+    Blobs(store, RunPaths(workflow_id, run_number, run_uuid)).put(b"a function")
 
 
 def keys_of(store: Store, prefix: str = "") -> list[str]:
@@ -129,10 +129,10 @@ def test_a_run_that_is_named_loses_nothing_however_old(store: MemoryStore, clock
 
 def test_what_a_late_writer_left_of_a_deleted_run_goes(store: MemoryStore, clock: Clock) -> None:
     late = make(store, LIVE)
-    requests.delete_run(store, "w", n=1, actor=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=PERSON)
     late.append(3, [runs.committed("a")])
     late.blobs.put(b"a value")
-    make(store, DONE, n=3)
+    make(store, DONE, run_number=3)
     left = set(keys_of(store, late.paths.folder))
     assert len(left) == 2
     gone, new = changes(store, clock, lambda: collect(store))
@@ -144,10 +144,10 @@ def test_a_run_that_was_begun_and_never_made_is_forbidden_first(store: MemorySto
     clock.now += DAY + 1
     collected = collect(store)
     assert (collected.runs, collected.objects, collected.forbidden) == (1, 1, 1)
-    assert keys_of(store) == [keys.name("w", 1)]
-    there = registry.write_name(store, runs.created(DAG, run_uuid="begun"))
+    assert keys_of(store) == [keys.registry_entry("w", 1)]
+    there = registry.register(store, runs.created(DAG, run_uuid="begun"))
     assert isinstance(there, r.Tombstone)
-    assert there.reason == "Swept"
+    assert there.reason == "Abandoned"
 
 
 class WhileForbidding(MemoryStore):
@@ -168,9 +168,9 @@ def test_the_driver_that_makes_its_run_at_that_moment_wins(clock: Clock, uuid: s
     store = WhileForbidding(clock=clock)
     begin(store)
     clock.now += DAY + 1
-    store.faster = lambda: registry.write_name(store, runs.created(DAG, run_uuid=uuid))
+    store.faster = lambda: registry.register(store, runs.created(DAG, run_uuid=uuid))
     collected = collect(store)
-    named = registry.current(store, "w")
+    named = registry.current_entry(store, "w")
     assert isinstance(named, r.Created)
     assert named.run_uuid == uuid
     assert collected.forbidden == 0
@@ -188,27 +188,27 @@ def test_who_lost_the_name_loses_the_folder(store: MemoryStore, clock: Clock) ->
 
 def test_what_was_begun_above_a_run_waits_until_that_is_deleted(store: MemoryStore, clock: Clock) -> None:
     make(store, DONE)
-    begin(store, n=2)
+    begin(store, run_number=2)
     gone, new = changes(store, clock, lambda: collect(store))
     assert (gone, new) == ({"owned/m1/w-1"}, set())
     view = read_run(store, "w")
     assert view is not None
     assert view.status is S.SUCCESSFUL
-    requests.delete_run(store, "w", n=1, actor=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=PERSON)
     collect(store)
     assert not keys_of(store, keys.runs("w"))
 
 
 def test_a_replaced_run_goes_and_its_readers_are_told(store: MemoryStore, clock: Clock) -> None:
     make(store, LIVE)
-    make(store, LIVE, n=2)
+    make(store, LIVE, run_number=2)
     clock.now += DAY + 1
     collected = collect(store)
     assert collected.runs == 1
     assert not keys_of(store, f"{keys.runs('w')}1-")
     first, second = read_run(store, "w", 1), read_run(store, "w", 2)
     assert first is not None
-    assert (first.tombstone, first.reason) == (True, "Swept")
+    assert (first.tombstone, first.reason) == (True, "Abandoned")
     assert second is not None
     assert second.status is S.RUNNING
 
@@ -222,14 +222,14 @@ def test_within_the_grace_time_nothing_is_touched(store: MemoryStore, clock: Clo
     begin(store, run_uuid="young")
     note(store, runs.created(DAG, workflow_id="noted"))
     store.create(done.paths.request("asked"), b"{}", "1")
-    store.create(keys.bell("done-1", "asked"), b"", "1")
+    store.create(keys.notification("done-1", "asked"), b"", "1")
     before = keys_of(store)
     assert collect(store) == Collected()
     assert keys_of(store) == before
 
 
 def test_a_grace_in_the_future_is_refused(store: MemoryStore) -> None:
-    with pytest.raises(Invalid, match="-1 seconds"):
+    with pytest.raises(InvalidInputError, match="-1 seconds"):
         collect(store, grace=-1)
 
 
@@ -237,7 +237,7 @@ def test_a_grace_in_the_future_is_refused(store: MemoryStore) -> None:
 def test_a_long_id_is_known_by_its_name_or_by_the_index(store: MemoryStore, clock: Clock, known_by: str) -> None:
     begin(store, LONG)
     if known_by == "name":
-        registry.write_name(store, runs.created(DAG, LONG))
+        registry.register(store, runs.created(DAG, LONG))
     if known_by == "index":
         registry.index(store, LONG, S.RUNNING, replaces=())
     clock.now += DAY + 1
@@ -252,7 +252,7 @@ def test_a_long_id_is_known_by_its_name_or_by_the_index(store: MemoryStore, cloc
 
 def test_what_is_damaged_or_strange_is_left_and_keeps_nothing_else(store: MemoryStore, clock: Clock) -> None:
     begin(store, "a")
-    store.create(keys.name("a", 1), b"no name at all", "1")
+    store.create(keys.registry_entry("a", 1), b"no name at all", "1")
     begin(store, "b")
     store.create("owned/m1/run-1", b"no run", "1")
     store.create("workflows/b/notes.txt", b"somebody's", "1")
@@ -261,7 +261,7 @@ def test_what_is_damaged_or_strange_is_left_and_keeps_nothing_else(store: Memory
     clock.now += DAY + 1
     collected = collect(store)
     assert len(collected.left) == 3
-    assert [keys.name("a", 1) in text for text in collected.left] == [False, True, False]
+    assert [keys.registry_entry("a", 1) in text for text in collected.left] == [False, True, False]
     assert collected.runs == 1
     assert not keys_of(store, keys.runs("b"))
     assert len(keys_of(store)) == 7
@@ -298,7 +298,7 @@ def test_a_run_that_a_manager_noted_and_never_made_is_forbidden(store: MemorySto
     clock.now += DAY + 1
     collected = collect(store)
     assert (collected.forbidden, collected.owned) == (1, 1)
-    assert keys_of(store) == [keys.name("w", 1)]
+    assert keys_of(store) == [keys.registry_entry("w", 1)]
 
 
 @pytest.mark.parametrize(
@@ -310,21 +310,21 @@ def test_a_request_stays_while_its_run_can_take_it(
     log = make(store)
     view = read_run(store, "w")
     assert view is not None
-    request = requests.ask_cancel(store, view, uid="", reason="")
+    request = requests.request_cancel(store, view, uid="", reason="")
     log.append(1, records)  # where this is the end: its manager died behind it, before it looked into the inbox
     clock.now += DAY + 1
     assert collect(store).requests == (0 if stays else 1)
     assert log.inbox() == ([request] if stays else [])
-    assert bool(keys_of(store, keys.DOORBELL)) is stays
+    assert bool(keys_of(store, keys.NOTIFICATIONS)) is stays
 
 
 def test_a_bell_without_its_request_goes(store: MemoryStore, clock: Clock) -> None:
     make(store, LIVE)
-    store.create(keys.bell("w-1", "withdrawn"), b"", "1")
+    store.create(keys.notification("w-1", "withdrawn"), b"", "1")
     clock.now += DAY + 1
-    store.create(keys.bell("w-1", "young"), b"", "2")
+    store.create(keys.notification("w-1", "young"), b"", "2")
     assert collect(store).bells == 1
-    assert keys_of(store, keys.DOORBELL) == [keys.bell("w-1", "young")]
+    assert keys_of(store, keys.NOTIFICATIONS) == [keys.notification("w-1", "young")]
 
 
 # --- as a whole ---
@@ -335,14 +335,14 @@ def clutter(store: Store) -> None:
     for workflow_id, records in {"live": LIVE, "done": DONE, "broke": BROKE}.items():
         make(store, records, workflow_id=workflow_id)
     make(store, LIVE, workflow_id="deleted")
-    requests.delete_run(store, "deleted", n=1, actor=PERSON)
+    requests.delete_run(store, "deleted", run_number=1, requester=PERSON)
     begin(store, "deleted", run_uuid="deleted-1")
-    begin(store, "deleted", n=3)
-    begin(store, "never", n=1)
+    begin(store, "deleted", run_number=3)
+    begin(store, "never", run_number=1)
     begin(store, "done", run_uuid="slower")
     store.create(RunPaths("never", 1, "begun").request("asked"), b"{}", "1")
-    store.create(keys.bell("begun", "asked"), b"", "1")
-    store.create(keys.bell("nobody", "asked"), b"", "1")
+    store.create(keys.notification("begun", "asked"), b"", "1")
+    store.create(keys.notification("nobody", "asked"), b"", "1")
     registry.index(store, "broke", S.SUCCESSFUL, replaces=())
     registry.index(store, "done", S.RUNNING, replaces=S)
     for workflow_id in ("deleted", "never"):
@@ -390,7 +390,7 @@ class BreakingOff(MemoryStore):
             return call()
         if self.arrives:
             call()
-        raise StoreUnavailable("told not to answer")
+        raise StoreUnavailableError("told not to answer")
 
 
 def cluttered(clock: Clock) -> BreakingOff:
@@ -409,7 +409,7 @@ def test_one_that_breaks_off_anywhere_is_taken_up_by_the_next(clock: Clock, arri
     for unanswered in range(began + 1, whole.calls + 1):
         store = cluttered(clock)
         store.unanswered, store.arrives = unanswered, arrives
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             collect(store)
         collect(store)
         assert keys_of(store) == keys_of(whole), unanswered

@@ -18,7 +18,7 @@ from workflow.log import keys, registry
 from workflow.log.blobs import Blobs
 from workflow.log.index import Listed
 from workflow.log.keys import RunPaths
-from workflow.log.registry import Named
+from workflow.log.registry import RegistryEntry
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.status import WorkflowStatus
@@ -66,19 +66,19 @@ def store(clock: Clock) -> Remembering:
     return Remembering(clock)
 
 
-def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", n: int = 1) -> RunLog:
+def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", run_number: int = 1) -> RunLog:
     """A run with no entry in the index."""
-    created = runs.created(DAG, workflow_id, n, f"{workflow_id[:9]}-{n}")
-    registry.write_name(store, created)
+    created = runs.created(DAG, workflow_id, run_number, f"{workflow_id[:9]}-{run_number}")
+    registry.register(store, created)
     log = RunLog(store, created)
     for seq, records in enumerate(segments, 1):
         log.append(seq, records)
     return log
 
 
-def name(store: Store, reason: str, status: WorkflowStatus = S.CANCELED, n: int = 1) -> Named:
+def name(store: Store, reason: str, status: WorkflowStatus = S.CANCELED, run_number: int = 1) -> RegistryEntry:
     """A tombstone."""
-    return registry.write_name(store, r.Tombstone("w", n, status, reason, 1.0))
+    return registry.register(store, r.Tombstone("w", run_number, status, reason, 1.0))
 
 
 def told(store: Store, workflow_id: str = "w") -> set[str]:
@@ -100,19 +100,23 @@ CASES: dict[str, tuple[Callable[[Store], object], str, str]] = {
     "resumed, and its owner died behind the claim": (lambda store: make(store, BROKE, AGAIN), "FAILED", "RUNNING"),
     "never made": (lambda store: None, "RUNNING", ""),
     "deleted, and the late entry of its owner": (
-        lambda store: (make(store, DONE), name(store, "Deleted", n=2)),
+        lambda store: (make(store, DONE), name(store, "Deleted", run_number=2)),
         "SUCCESSFUL",
         "",
     ),
-    "forbidden": (lambda store: name(store, "Swept"), "RUNNING", ""),
+    "forbidden": (lambda store: name(store, "Abandoned"), "RUNNING", ""),
     "made anew behind a deleted one": (
-        lambda store: (make(store, DONE), name(store, "Deleted", n=2), make(store, LIVE, n=3)),
+        lambda store: (make(store, DONE), name(store, "Deleted", run_number=2), make(store, LIVE, run_number=3)),
         "RUNNING SUCCESSFUL",
         "RUNNING",
     ),
     "live, and its entry was taken by a call that came late": (lambda store: make(store, LIVE), "", "RUNNING"),
     "failed, and its entry was taken": (lambda store: make(store, BROKE), "", "FAILED"),
-    "deleted, and half of it is left": (lambda store: (make(store, DONE), name(store, "Deleted", n=2)), "", ""),
+    "deleted, and half of it is left": (
+        lambda store: (make(store, DONE), name(store, "Deleted", run_number=2)),
+        "",
+        "",
+    ),
     "ended before it began": (lambda store: name(store, "BadInput", S.FAILED), "RUNNING", "FAILED"),
 }
 
@@ -216,16 +220,16 @@ def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> 
 
 def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
     make(store, DONE)
-    name(store, "Deleted", n=2)
+    name(store, "Deleted", run_number=2)
     registry.index(store, "w", S.SUCCESSFUL, replaces=())
     shared = FailingStore(store)
-    shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, DONE, n=3))
+    shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, DONE, run_number=3))
     collect(shared, grace=0)
     assert told(store) == {"SUCCESSFUL"}
 
 
 def test_a_run_that_is_begun_at_that_moment_is_told_of(store: Remembering) -> None:
-    name(store, "Swept")
+    name(store, "Abandoned")
     registry.index(store, "w", S.RUNNING, replaces=())
     # Its functions were stored, and its entry found to be there, before that one went; its name is written later.
     shared = FailingStore(store)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.log import keys
 from workflow.store.key_rules import check_key
 
@@ -20,13 +20,13 @@ ODD = [
 def test_an_odd_id_makes_keys_that_every_store_holds(workflow_id: str) -> None:
     where = keys.RunPaths(workflow_id, 1, "0" * 32)
     for key in (
-        keys.name(workflow_id, 1),
+        keys.registry_entry(workflow_id, 1),
         keys.index("RUNNING", workflow_id),
         where.segment(1),
         where.blob("a" * 64),
     ):
         check_key(key)
-    assert keys.name(workflow_id, 1).count("/") == 3
+    assert keys.registry_entry(workflow_id, 1).count("/") == 3
 
 
 @given(workflow_id=st.text(st.characters(exclude_categories=()), min_size=1, max_size=300))
@@ -50,15 +50,15 @@ def test_two_ids_never_share_a_key(workflow_ids: list[str]) -> None:
 
 @pytest.mark.parametrize("bad", ["", ".", "..", None, 7, b"bytes"], ids=repr)
 def test_an_id_that_is_none_is_refused_with_what_to_do(bad: object) -> None:
-    with pytest.raises(Invalid, match="cannot be a workflow id; give any text"):
+    with pytest.raises(InvalidInputError, match="cannot be a workflow id; give any text"):
         keys.escape(bad)  # type: ignore[arg-type]
 
 
 def test_no_key_is_a_prefix_folder_of_another() -> None:
     where = keys.RunPaths("w", 1, "u")
     built = [
-        keys.name("w", 1), where.segment(1), where.snapshot(1), where.blob("b"), where.request("r"),
-        keys.bell("u", "r"), keys.owned("m", "u"), keys.heartbeat("m"), keys.index("RUNNING", "w"),
+        keys.registry_entry("w", 1), where.segment(1), where.snapshot(1), where.blob("b"), where.request("r"),
+        keys.notification("u", "r"), keys.owned("m", "u"), keys.heartbeat("m"), keys.index("RUNNING", "w"),
     ]  # fmt: skip
     for key in built:
         assert not [other for other in built if other.startswith(key + "/")]
@@ -69,7 +69,7 @@ def test_keys_sort_by_their_numbers() -> None:
     assert sorted([where.segment(10), where.segment(9), where.segment(100)]) == [
         where.segment(9), where.segment(10), where.segment(100),
     ]  # fmt: skip
-    assert keys.name("w", 9) < keys.name("w", 10)
+    assert keys.registry_entry("w", 9) < keys.registry_entry("w", 10)
 
 
 def test_runs_of_one_id_have_folders_that_no_other_run_lists() -> None:

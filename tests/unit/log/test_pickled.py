@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from workflow.errors import Corrupt, Invalid, StoreUnavailable
+from workflow.errors import CorruptLogError, InvalidInputError, StoreUnavailableError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
@@ -209,7 +209,7 @@ def test_a_damaged_blob_is_named_and_never_unpickled(
     whole = blobs.get(kept.blob)
     store.overwrite(key, damage(whole))
     before = Explosive.went_off
-    with pytest.raises(Corrupt, match=key) as caught:
+    with pytest.raises(CorruptLogError, match=key) as caught:
         values.loads(blobs.load(kept), no_mark)
     assert caught.value.key == key  # type: ignore[attr-defined]
     assert Explosive.went_off == before
@@ -233,7 +233,7 @@ class ChangesWhileSent(MemoryStore):
 def test_a_value_that_is_changed_while_it_is_stored_is_refused() -> None:
     array = np.zeros(MANY)
     store = ChangesWhileSent(lambda: array.__setitem__(MANY // 2, 1.0))
-    with pytest.raises(Invalid, match="changed while it was stored"):
+    with pytest.raises(InvalidInputError, match="changed while it was stored"):
         Blobs(store, PATHS).put(values.dumps(array, plain))
     assert list(store.list("")) == []
 
@@ -245,10 +245,10 @@ def test_no_memory_is_not_taken_for_a_store_that_is_away() -> None:
 
 def test_a_store_that_is_away_while_a_large_value_is_unpickled_is_no_fault_of_the_value(blobs: Blobs) -> None:
     def away(*_: Any) -> Any:
-        raise StoreUnavailable("no answer")
+        raise StoreUnavailableError("no answer")
 
     data = values.dumps([b"x" * MANY, io.StringIO], lambda obj: values.mark("a", "b") if obj is io.StringIO else None)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         values.loads(blobs.load(blobs.keep(data)), away)
 
 

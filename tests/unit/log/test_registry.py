@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import runs
 from tests.support.rivals import StopAt
-from workflow.errors import Corrupt, Superseded
+from workflow.errors import CorruptLogError, SupersededError
 from workflow.log import failpoints, keys, registry
 from workflow.model.records import Created, Tombstone
 from workflow.model.status import WorkflowStatus
@@ -28,31 +28,31 @@ def stone(n: int, reason: str = "Deleted", workflow_id: str = "w") -> Tombstone:
 
 
 def test_an_id_that_was_never_used_names_nothing(store: MemoryStore) -> None:
-    assert registry.highest(store, "w") == 0
-    assert registry.current(store, "w") is None
-    assert registry.read_name(store, "w", 1) is None
+    assert registry.latest_run_number(store, "w") == 0
+    assert registry.current_entry(store, "w") is None
+    assert registry.read_entry(store, "w", 1) is None
     assert not list(store.list(""))
 
 
 def test_the_highest_name_counts(store: MemoryStore) -> None:
-    for named in (runs.created(DAG), stone(2), runs.created(DAG, n=3, run_uuid="third")):
-        registry.write_name(store, named)
-    assert registry.highest(store, "w") == 3
-    current = registry.current(store, "w")
+    for named in (runs.created(DAG), stone(2), runs.created(DAG, run_number=3, run_uuid="third")):
+        registry.register(store, named)
+    assert registry.latest_run_number(store, "w") == 3
+    current = registry.current_entry(store, "w")
     assert isinstance(current, Created)
     assert current.run_uuid == "third"
 
 
 def test_ids_that_begin_alike_are_apart(store: MemoryStore) -> None:
-    registry.write_name(store, runs.created(DAG, "w"))
-    assert registry.current(store, "w2") is None
-    assert registry.current(store, "w/names") is None
+    registry.register(store, runs.created(DAG, "w"))
+    assert registry.current_entry(store, "w2") is None
+    assert registry.current_entry(store, "w/names") is None
 
 
 @pytest.mark.parametrize("rival", [runs.created(DAG, run_uuid="rival"), stone(1)], ids=["a run", "a tombstone"])
 def test_who_comes_second_reads_what_the_first_wrote(store: MemoryStore, rival: Created | Tombstone) -> None:
-    first = StopAt(failpoints.BEFORE_NAME, lambda: registry.write_name(store, rival))
-    assert registry.write_name(store, runs.created(DAG), first) == rival
+    first = StopAt(failpoints.BEFORE_NAME, lambda: registry.register(store, rival))
+    assert registry.register(store, runs.created(DAG), first) == rival
 
 
 def test_eight_rivals_have_one_winner(store: MemoryStore) -> None:
@@ -62,7 +62,7 @@ def test_eight_rivals_have_one_winner(store: MemoryStore) -> None:
     def contend(number: int) -> None:
         mine = runs.created(DAG, run_uuid=f"run-{number}")
         gate.wait(10)
-        seen.append(registry.write_name(store, mine))
+        seen.append(registry.register(store, mine))
 
     threads = [threading.Thread(target=contend, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -70,35 +70,35 @@ def test_eight_rivals_have_one_winner(store: MemoryStore) -> None:
     for thread in threads:
         thread.join(10)
     assert len(seen) == 8
-    assert all(each == registry.current(store, "w") for each in seen)
+    assert all(each == registry.current_entry(store, "w") for each in seen)
 
 
 def test_two_long_ids_with_one_shortened_form_are_told_apart(store: MemoryStore) -> None:
-    data = store.get(keys.name("w", 1))
+    data = store.get(keys.registry_entry("w", 1))
     assert data is None
-    registry.write_name(store, runs.created(DAG, "other"))
-    held = store.get(keys.name("other", 1))
+    registry.register(store, runs.created(DAG, "other"))
+    held = store.get(keys.registry_entry("other", 1))
     assert held is not None
-    store.overwrite(keys.name("w", 1), held)
-    with pytest.raises(Corrupt, match="belongs to workflow id 'other', not to 'w'"):
-        registry.current(store, "w")
+    store.overwrite(keys.registry_entry("w", 1), held)
+    with pytest.raises(CorruptLogError, match="belongs to workflow id 'other', not to 'w'"):
+        registry.current_entry(store, "w")
 
 
 def test_a_name_that_holds_something_else_is_named(store: MemoryStore) -> None:
     from workflow.log import segments
 
-    store.overwrite(keys.name("w", 1), segments.encode("u", 0, "p", [runs.started("a")]))
-    with pytest.raises(Corrupt, match="neither a run nor a tombstone"):
-        registry.current(store, "w")
+    store.overwrite(keys.registry_entry("w", 1), segments.encode("u", 0, "p", [runs.started("a")]))
+    with pytest.raises(CorruptLogError, match="neither a run nor a tombstone"):
+        registry.current_entry(store, "w")
 
 
 def test_an_owner_whose_run_is_not_the_one_named_is_told(store: MemoryStore) -> None:
     created = runs.created(DAG)
-    registry.write_name(store, created)
-    registry.check_named(store, created)
-    registry.write_name(store, stone(2))
-    with pytest.raises(Superseded, match="run 1 was deleted or replaced; names/2"):
-        registry.check_named(store, created)
+    registry.register(store, created)
+    registry.check_current(store, created)
+    registry.register(store, stone(2))
+    with pytest.raises(SupersededError, match="run 1 was deleted or replaced; names/2"):
+        registry.check_current(store, created)
 
 
 @pytest.mark.parametrize("workflow_id", ["w", "a/b", "Ünï " * 100], ids=["plain", "odd", "long"])
@@ -117,7 +117,7 @@ def test_a_damaged_entry_of_a_long_id_hides_no_other(store: MemoryStore) -> None
     key = next(info.key for info in store.list("index/RUNNING/long"))
     store.overwrite(key, b"torn")
     assert list(registry.indexed(store, S.RUNNING)) == ["Ünï " * 100]
-    with pytest.raises(Corrupt, match=r"index/RUNNING/long.*holds no workflow id: b'torn'"):
+    with pytest.raises(CorruptLogError, match=r"index/RUNNING/long.*holds no workflow id: b'torn'"):
         registry.id_of(store, key.rpartition("/")[2])
 
 

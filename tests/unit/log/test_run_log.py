@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import committed, expanded, started
-from workflow.errors import Corrupt, StoreUnavailable, Superseded
+from workflow.errors import CorruptLogError, StoreUnavailableError, SupersededError
 from workflow.log import registry
 from workflow.log.blobs import INLINE
 from workflow.log.run_log import RunLog
@@ -26,7 +26,7 @@ DAG = runs.graph("a b:a c:b")
 def log() -> RunLog:
     store = MemoryStore()
     created = runs.created(DAG)
-    registry.write_name(store, created)
+    registry.register(store, created)
     return RunLog(store, created)
 
 
@@ -55,11 +55,11 @@ def test_who_reads_a_run_while_it_is_deleted_learns_that(log: RunLog) -> None:
     assert isinstance(reading.store, FailingStore)
 
     def delete() -> None:
-        registry.write_name(log.store, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+        registry.register(log.store, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
         log.store.delete(log.paths.snapshot(1))
 
     reading.store.behind("list", log.paths.snapshots, delete)
-    with pytest.raises(Superseded, match="was deleted or replaced"):
+    with pytest.raises(SupersededError, match="was deleted or replaced"):
         reading.replay()
 
 
@@ -72,7 +72,7 @@ def test_damage_is_named_by_its_key(log: RunLog, what: str) -> None:
     data = log.store.get(key)
     assert data is not None
     log.store.overwrite(key, data[:-7])
-    with pytest.raises(Corrupt) as caught:
+    with pytest.raises(CorruptLogError) as caught:
         log.replay()
     assert key in str(caught.value)
     assert caught.value.key == key  # type: ignore[attr-defined]
@@ -106,11 +106,11 @@ def test_a_missing_or_altered_blob_is_named(log: RunLog) -> None:
     reads: tuple[Callable[[str], object], ...] = (log.blobs.get, log.blobs.fetch)
     for read in reads:
         log.store.overwrite(log.paths.blob(value.blob), b"altered")
-        with pytest.raises(Corrupt, match=value.blob) as caught:
+        with pytest.raises(CorruptLogError, match=value.blob) as caught:
             read(value.blob)
         assert caught.value.key == log.paths.blob(value.blob)  # type: ignore[attr-defined]
         log.store.delete(log.paths.blob(value.blob))
-        with pytest.raises(Corrupt, match="named by the log and missing"):
+        with pytest.raises(CorruptLogError, match="named by the log and missing"):
             read(value.blob)
 
 
@@ -130,7 +130,7 @@ def test_an_outage_while_a_segment_is_folded_leaves_nothing_half_folded(log: Run
     shaky = RunLog(store, log.created)
     state = shaky.begin()
     store.fail("get", key="/blobs/")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         shaky.catch_up(state)
     shaky.catch_up(state)
     assert runs.picture(state) == runs.picture(log.replay())
@@ -151,7 +151,7 @@ def test_a_follower_of_nothing_sees_the_run_once_it_is_there() -> None:
     store = MemoryStore()
     follower = Follower(store, "w")
     assert follower.poll() is None
-    registry.write_name(store, runs.created(DAG))
+    registry.register(store, runs.created(DAG))
     view = follower.poll()
     assert view is not None
     assert view.run_uuid == "run-1"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import runs
-from workflow.errors import Corrupt
+from workflow.errors import CorruptLogError
 from workflow.log import segments
 from workflow.model.records import Record
 
@@ -28,25 +28,25 @@ def test_every_byte_flipped_is_named() -> None:
         for bit in (0x01, 0x80):
             torn = bytearray(DATA)
             torn[place] ^= bit
-            with pytest.raises(Corrupt, match=KEY):
+            with pytest.raises(CorruptLogError, match=KEY):
                 segments.decode(KEY, bytes(torn))
 
 
 def test_torn_at_every_byte_is_named() -> None:
     for place in range(len(DATA)):
-        with pytest.raises(Corrupt, match=KEY):
+        with pytest.raises(CorruptLogError, match=KEY):
             segments.decode(KEY, DATA[:place])
 
 
 @given(st.binary(max_size=200))
 def test_what_is_no_segment_is_named(data: bytes) -> None:
-    with pytest.raises(Corrupt, match=KEY):
+    with pytest.raises(CorruptLogError, match=KEY):
         segments.decode(KEY, data)
 
 
 @pytest.mark.parametrize("place", [("other", 1), ("u", 2)], ids=["another run's", "another place"])
 def test_a_segment_in_anothers_place_is_named(place: tuple[str, int]) -> None:
-    with pytest.raises(Corrupt, match="holds segment 1 of run u, which belongs elsewhere"):
+    with pytest.raises(CorruptLogError, match="holds segment 1 of run u, which belongs elsewhere"):
         segments.decode(KEY, DATA, place)
 
 
@@ -68,7 +68,7 @@ def resealed(body: bytes, version: str = segments.FORMAT) -> bytes:
     ],
 )
 def test_a_fitting_checksum_does_not_make_a_segment(data: bytes, says: str) -> None:
-    with pytest.raises(Corrupt, match=says) as caught:
+    with pytest.raises(CorruptLogError, match=says) as caught:
         segments.decode(KEY, data)
     assert KEY in str(caught.value)
 

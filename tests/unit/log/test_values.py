@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workflow.errors import Corrupt, Invalid, StoreUnavailable
+from workflow.errors import CorruptLogError, InvalidInputError, StoreUnavailableError
 from workflow.log import values
 
 
@@ -47,22 +47,22 @@ def test_a_function_that_is_carried_whole_knows_the_file_it_was_written_in() -> 
 
 
 def test_what_cannot_be_pickled_says_what_to_do() -> None:
-    with pytest.raises(Invalid, match=r"a list cannot be pickled: TypeError: .*lock.*; pass data instead"):
+    with pytest.raises(InvalidInputError, match=r"a list cannot be pickled: TypeError: .*lock.*; pass data instead"):
         values.dumps([threading.Lock()], plain)
 
 
 def test_what_cannot_be_unpickled_names_both_sides() -> None:
-    with pytest.raises(Invalid, match=r"written by python 2, .*read by python 3.* cloudpickle"):
+    with pytest.raises(InvalidInputError, match=r"written by python 2, .*read by python 3.* cloudpickle"):
         values.loads(b"no pickle", unknown, "python 2")
 
 
 def test_a_store_that_is_away_is_no_fault_of_the_value() -> None:
     def away(*_: Any) -> Any:
-        raise StoreUnavailable("no answer")
+        raise StoreUnavailableError("no answer")
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         values.dumps(Marked("x"), lambda obj: away() if isinstance(obj, Marked) else None)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         values.loads(values.dumps(Marked("x"), marking), away)
 
 
@@ -71,7 +71,7 @@ def test_a_mark_read_where_nothing_resolves_it_is_named() -> None:
 
     data = values.dumps(Marked("x"), marking)
     assert isinstance(data, bytes)
-    with pytest.raises(Corrupt, match="refers to thing x"):
+    with pytest.raises(CorruptLogError, match="refers to thing x"):
         pickle.loads(data)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import runs
-from workflow.errors import Corrupt
+from workflow.errors import CorruptLogError
 from workflow.model import codec
 from workflow.model import records as r
 from workflow.model.graph import StepOptions
@@ -100,11 +100,11 @@ def test_a_dag_reads_back_as_it_was_written() -> None:
     ],
 )
 def test_what_is_no_record_is_corrupt(data: Any) -> None:
-    with pytest.raises(Corrupt, match="not a record this version knows"):
+    with pytest.raises(CorruptLogError, match="not a record this version knows"):
         codec.decode(data)
 
 
 @pytest.mark.parametrize("data", [None, {}, {"steps": 1, "output": "a"}, {"steps": [{}], "output": "a"}], ids=str)
 def test_what_is_no_dag_is_corrupt(data: Any) -> None:
-    with pytest.raises(Corrupt, match="not a DAG this version knows"):
+    with pytest.raises(CorruptLogError, match="not a DAG this version knows"):
         codec.decode_graph(data)

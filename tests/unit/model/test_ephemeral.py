@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from tests.support import runs
 from tests.support.runs import claimed, committed, expanded, failed, graph, passed, started
 from tests.support.simulated import SimulatedRun, simulated_runs
-from workflow.errors import Corrupt
+from workflow.errors import CorruptLogError
 from workflow.model import ephemeral, fold
 from workflow.model import records as r
 from workflow.model.graph import StepKind, StepOptions
@@ -101,13 +101,13 @@ def test_what_is_lost_with_a_value(records: list[r.Record], gone: list[str], aga
 
 def test_who_takes_a_lost_value_waits_for_it_again_and_what_has_its_outcome_keeps_it() -> None:
     state = runs.state_of(graph("a b:a c:a d:b,c"), [passed("a"), committed("b")], [started("c")])
-    fold.apply(state, 3, r.StepVoided("a", 1))
+    fold.apply(state, 3, r.StepEphemeralLost("a", 1))
     assert set(state.ready) == {"a"}
     assert not state.running
     assert (state.steps["c"].phase, state.steps["b"].phase) == (P.WAITING, P.COMMITTED)
     fold.apply(state, 4, passed("a"))
     assert set(state.ready) == {"c"}
-    assert state.steps["b"].waiting == 0
+    assert state.steps["b"].pending_parents == 0
 
 
 def test_a_second_execution_may_end_otherwise() -> None:
@@ -119,7 +119,7 @@ def test_a_second_execution_may_end_otherwise() -> None:
 
 def test_what_passed_is_no_progress_that_outlives_its_owner() -> None:
     state = runs.state_of(graph("a b:a"), [claimed(2)], [passed("a", epoch=2)], [claimed(3)])
-    assert state.stalled == 2
+    assert state.epochs_without_progress == 2
 
 
 @pytest.mark.parametrize(
@@ -136,20 +136,20 @@ def test_a_step_says_itself_or_inherits_whether_it_is_stored(
 ) -> None:
     inner = expanded("x", graph("x/a x/b:x/a", x__a=StepOptions(checkpoint=own)))
     state = runs.state_of(graph("x y:x", x=StepOptions(checkpoint=around)), [inner])
-    assert state.steps["x/a"].stored is stored
+    assert state.steps["x/a"].checkpointed is stored
 
 
 def test_the_runs_own_value_is_stored_whatever_its_steps_say() -> None:
     state = runs.state_of(graph("x", x=SKIP), [expanded("x", graph("x/a x/b:x/a", x__b=SKIP)), passed("x/a")])
-    assert (state.steps["x"].stored, state.steps["x/b"].stored, state.steps["x/a"].stored) == (True, True, False)
-    with pytest.raises(Corrupt, match="the run's own value is always stored"):
+    assert (state.steps["x"].checkpointed, state.steps["x/b"].checkpointed, state.steps["x/a"].checkpointed) == (True, True, False)
+    with pytest.raises(CorruptLogError, match="the run's own value is always stored"):
         fold.apply(state, 3, passed("x/b"))
 
 
 def test_only_what_passed_is_voided() -> None:
     state = runs.state_of(graph("a b:a"), [committed("a")])
-    with pytest.raises(Corrupt, match="its value is stored"):
-        fold.apply(state, 2, r.StepVoided("a", 1))
+    with pytest.raises(CorruptLogError, match="its value is stored"):
+        fold.apply(state, 2, r.StepEphemeralLost("a", 1))
 
 
 def test_a_step_that_catches_wraps_what_it_passes() -> None:
@@ -167,26 +167,26 @@ def test_the_counts_are_those_of_the_steps_at_any_time(run: SimulatedRun) -> Non
         for record in records:
             fold.apply(state, seq, record)
         for step_id, step in state.steps.items():
-            assert step.waiting == sum(state.steps[parent].outcome is None for parent in step.spec.parents)
-            takes_place = step.spec.kind is StepKind.TASK
-            assert (step.phase is P.READY and takes_place) == (step_id in state.ready)
-            assert (step.phase is P.READY and not takes_place) == (step_id in state.waits)
+            assert step.pending_parents == sum(state.steps[parent].outcome is None for parent in step.spec.parents)
+            needs_worker = step.spec.kind is StepKind.TASK
+            assert (step.phase is P.READY and needs_worker) == (step_id in state.ready)
+            assert (step.phase is P.READY and not needs_worker) == (step_id in state.waits)
             assert (step.phase is P.RUNNING) == (step_id in state.running)
             assert (step.phase is P.SLEEPING) == (step_id in state.sleeping)
             if step.phase in (P.READY, P.RUNNING):
-                assert not step.waiting
-        assert state.flying == sum(step.spec.kind is StepKind.TASK for step in state.running.values())
+                assert not step.pending_parents
+        assert state.running_tasks == sum(step.spec.kind is StepKind.TASK for step in state.running.values())
         takers = [step for step in state.steps.values() if step.phase in ephemeral.TAKING]
         held = [each for taker in takers for each in ephemeral.held_parents(state, taker)]
-        if not state.ended:
-            assert state.passed == {step_id: held.count(step_id) for step_id in state.passed}
-            assert set(held) <= set(state.passed)
+        if not state.is_finished:
+            assert state.ephemeral == {step_id: held.count(step_id) for step_id in state.ephemeral}
+            assert set(held) <= set(state.ephemeral)
 
 
 @settings(max_examples=100, deadline=None)
 @given(run=simulated_runs())
 def test_no_step_of_a_new_epoch_takes_a_value_of_an_old_one(run: SimulatedRun) -> None:
-    end = run.state.end
+    end = run.state.terminal
     if end is not None and end[1].status is not WorkflowStatus.FAILED:
         return
     run.write([claimed(run.state.epoch + 1, retry_failed=end[0] if end is not None else -1)])

@@ -8,13 +8,13 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import claimed, committed, expanded, failed, graph, started
-from workflow.errors import Corrupt
+from workflow.errors import CorruptLogError
 from workflow.model import fold
 from workflow.model import records as r
 from workflow.model.failure import consequences
 from workflow.model.graph import Graph, StepOptions
 from workflow.model.state import RunState
-from workflow.model.status import ENDS, TRANSITIONS, StepPhase, WorkflowStatus
+from workflow.model.status import TERMINAL, TRANSITIONS, StepPhase, WorkflowStatus
 
 CATCH = StepOptions(catch_exceptions=True)
 P, S = StepPhase, WorkflowStatus
@@ -57,27 +57,27 @@ def test_a_record_of_a_step_stands_only_where_the_table_allows_it(name: str, pha
     if phase in allowed:
         fold.apply(state, 2, record)
     else:
-        with pytest.raises(Corrupt, match=rf"segment 2: .* x may not stand here: the step is {phase}"):
+        with pytest.raises(CorruptLogError, match=rf"segment 2: .* x may not stand here: the step is {phase}"):
             fold.apply(state, 2, record)
 
 
 def test_only_a_step_that_sleeps_gets_a_timer_and_only_one() -> None:
-    with pytest.raises(Corrupt, match="the step does not sleep"):
+    with pytest.raises(CorruptLogError, match="the step does not sleep"):
         runs.state_of(graph("x"), [TIMER])
-    with pytest.raises(Corrupt, match="the step is SLEEPING"):
+    with pytest.raises(CorruptLogError, match="the step is SLEEPING"):
         runs.state_of(ASLEEP, [TIMER], [TIMER])
 
 
 def test_a_sleep_outlives_its_owner_and_is_no_lack_of_progress() -> None:
     state = runs.state_of(ASLEEP, [TIMER], *([claimed(epoch)] for epoch in range(2, 9)))
     assert (state.steps["x"].phase, state.steps["x"].due) == (P.SLEEPING, 9.0)
-    assert state.stalled == 0
+    assert state.epochs_without_progress == 0
 
 
 def test_deaths_of_steps_beside_a_sleep_are_counted() -> None:
     both = Graph((runs.sleeper("x", 7.0), *graph("a").steps), "a")
     state = runs.state_of(both, [TIMER, started("a")], [claimed(2)], [started("a", epoch=2)], [claimed(3)])
-    assert (state.stalled, state.culprits) == (2, ("a",))
+    assert (state.epochs_without_progress, state.suspect_steps) == (2, ("a",))
 
 
 def in_status(status: WorkflowStatus) -> RunState:
@@ -108,8 +108,8 @@ def test_ends_are_closed_to_all_but_what_the_table_of_transitions_says(status: W
     assert state.status is status
     record = EVENTS[event](state)
     follows = TRANSITIONS.get((status, event))
-    if follows is None and status in ENDS:
-        with pytest.raises(Corrupt):
+    if follows is None and status in TERMINAL:
+        with pytest.raises(CorruptLogError):
             fold.apply(state, 2, record)
         assert state.status is status
     elif follows is not None and event != "succeeded":
@@ -118,7 +118,7 @@ def test_ends_are_closed_to_all_but_what_the_table_of_transitions_says(status: W
 
 
 def test_success_needs_the_outcome_of_the_output() -> None:
-    with pytest.raises(Corrupt, match="its output step has no outcome"):
+    with pytest.raises(CorruptLogError, match="its output step has no outcome"):
         runs.state_of(graph("a"), [ended(S.SUCCESSFUL)])
 
 
@@ -135,14 +135,14 @@ def test_success_needs_the_outcome_of_the_output() -> None:
     ],
 )
 def test_what_no_owner_writes_is_named_corrupt(record: r.Record, why: str) -> None:
-    with pytest.raises(Corrupt, match=why) as caught:
+    with pytest.raises(CorruptLogError, match=why) as caught:
         runs.state_of(graph("a"), [record])
     assert "'w'" in str(caught.value)
 
 
 def test_only_the_present_failed_end_is_voided() -> None:
     state = runs.state_of(graph("a"), [failed("a")], [ended(S.FAILED)])
-    with pytest.raises(Corrupt, match="the run ended FAILED in segment 2"):
+    with pytest.raises(CorruptLogError, match="the run ended FAILED in segment 2"):
         fold.apply(state, 3, claimed(2, retry_failed=1))
 
 
@@ -175,9 +175,9 @@ def test_retrying_voids_nothing_below_an_expansion_whose_step_has_its_outcome() 
 def test_what_ran_when_an_owner_died_is_ready_again_and_its_tries_count_from_one() -> None:
     state = runs.state_of(graph("a b"), [started("a"), started("a", number=2), started("b")], [claimed(2)])
     assert set(state.ready) == {"a", "b"}
-    assert state.steps["a"].tries == 0
-    assert state.culprits == ("a", "b")
-    assert state.stalled == 1
+    assert state.steps["a"].attempt == 0
+    assert state.suspect_steps == ("a", "b")
+    assert state.epochs_without_progress == 1
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_what_ran_when_an_owner_died_is_ready_again_and_its_tries_count_from_one
         pytest.param([r.StatusChanged(S.RESUMABLE, 2, 9.0)], 2, id="a goodbye is no death"),
     ],
 )
-def test_claims_without_progress_are_counted(between: list[r.Record], stalled: int) -> None:
+def test_claims_without_progress_are_counted(between: list[r.Record], epochs_without_progress: int) -> None:
     state = runs.state_of(graph("a b"), [claimed(2)], between, [claimed(3)], [claimed(4)])
-    assert state.stalled == stalled
+    assert state.epochs_without_progress == epochs_without_progress
 
 
 def test_the_tail_of_a_deep_recursion_resolves_in_one_pass_and_not_by_recursion() -> None:
@@ -284,5 +284,5 @@ def test_what_follows_from_a_failure(name: str) -> None:
     ],
 )
 def test_a_dag_that_is_none_is_corrupt(steps: str, why: str) -> None:
-    with pytest.raises(Corrupt, match=why):
+    with pytest.raises(CorruptLogError, match=why):
         runs.state_of(graph(steps))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support import runs
 from tests.support.simulated import SimulatedRun, simulated_runs
-from workflow.errors import Corrupt
+from workflow.errors import CorruptLogError
 from workflow.model import fold, snapshot
 
 
@@ -20,7 +20,7 @@ def test_a_run_goes_on_from_a_snapshot_as_from_its_log(run: SimulatedRun, data: 
     for seq, records in enumerate(run.segments[:at], 1):
         for record in records:
             fold.apply(before, seq, record)
-    if before.ended:  # none is written of a run that has ended
+    if before.is_finished:  # none is written of a run that has ended
         return
     kept = [runs.through_json(record) for record in snapshot.compact(before)]
 
@@ -46,12 +46,12 @@ def test_the_log_read_back_folds_to_what_was_written(run: SimulatedRun) -> None:
 
 def test_a_snapshot_begins_with_its_head() -> None:
     dag = runs.graph("a")
-    with pytest.raises(Corrupt, match="begins with its head"):
+    with pytest.raises(CorruptLogError, match="begins with its head"):
         fold.restore(runs.state_of(dag), [runs.committed("a")])
 
 
 def test_a_snapshot_stands_before_all_segments() -> None:
     dag = runs.graph("a")
     head = snapshot.compact(runs.state_of(dag, [runs.started("a")]))
-    with pytest.raises(Corrupt, match="stands before all segments"):
+    with pytest.raises(CorruptLogError, match="stands before all segments"):
         fold.restore(runs.state_of(dag, [runs.started("a")]), head)

@@ -102,20 +102,20 @@ def view(status: WorkflowStatus = WorkflowStatus.RUNNING, **changes: Any) -> Run
     """A run of this object's first attempt, with seven of twelve steps done."""
     plain = RunView(
         workflow_id=ID,
-        n=1,
+        run_number=1,
         run_uuid=names.run_uuid(UID, 1),
         status=status,
         epoch=1,
         owner=Owner("manager-1", "process-1", "manager-1", UID, 1),
         created=NOW - 30,
-        ended=NOW - 1 if status.is_end else None,
+        ended=NOW - 1 if status.is_terminal else None,
         reason="",
         error=None,
         counts=StepCounts(total=12, succeeded=7, running=2),
         steps=(),
         result_text=None,
-        stalled=0,
-        culprits=(),
+        epochs_without_progress=0,
+        suspect_steps=(),
         next_seq=9,
     )
     return replace(plain, **changes)

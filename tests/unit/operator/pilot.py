@@ -6,7 +6,7 @@ Shared by the random walk (test_model.py) and the walk through every single faul
 from __future__ import annotations
 
 from tests.unit.operator import build
-from tests.unit.operator.world import LIVE_JOBS, FakeCluster, Job, Run, World, selected
+from tests.unit.operator.clients import LIVE_JOBS, Clients, FakeCluster, Job, Run, selected
 from workflow.model.status import WorkflowStatus
 from workflow_operator.api.status import HeadIdentity, Phase, WorkflowState
 from workflow_operator.core import actions as acts
@@ -25,7 +25,7 @@ PHASE_OF = {
 STRANGER = names.cluster_name(build.NAME, build.UID, 2)
 OTHER = "other-uid"
 MAX_RESUMES = 3
-_ON_RUNS = acts.EndRun | acts.SayGoodbye | acts.RequestCancel | acts.DeleteCheckpoints
+_ON_RUNS = acts.EndRun | acts.ReleaseRun | acts.RequestCancel | acts.DeleteCheckpoints
 
 
 class Pilot:
@@ -49,13 +49,13 @@ class Pilot:
             spec["code"] = {"configMap": {"name": "trip-code"}}
         if "given" in kind:
             spec["workflowId"] = "nightly"
-        self.world = World(build.spec(build.SELECTING if "selecting" in kind else build.SPEC, **spec))
+        self.clients = Clients(build.spec(build.SELECTING if "selecting" in kind else build.SPEC, **spec))
         copied = names.cluster_labels(build.NAME, build.UID, 1)  # somebody's copy of one of ours, labels and all
-        self.world.clusters = {name: selected(name) for name in ("one", "two")}
-        self.world.clusters["copy"] = FakeCluster("copy", "uid-copy", copied, "")
+        self.clients.clusters = {name: selected(name) for name in ("one", "two")}
+        self.clients.clusters["copy"] = FakeCluster("copy", "uid-copy", copied, "")
         if "stranger" in kind:
-            self.world.clusters[STRANGER] = FakeCluster(STRANGER, "uid-stranger", {}, "")
-        self.strangers = {cluster.uid for cluster in self.world.clusters.values()}
+            self.clients.clusters[STRANGER] = FakeCluster(STRANGER, "uid-stranger", {}, "")
+        self.strangers = {cluster.uid for cluster in self.clients.clusters.values()}
         self.posted: dict[int, tuple[str, HeadIdentity]] = {}
         self.late: list[acts.Action] = []
 
@@ -65,13 +65,13 @@ class Pilot:
         Returns:
             Seconds until the next round, as `decide` wants it.
         """
-        return self.carry_out(self.world.observe(), stop, lost)
+        return self.carry_out(self.clients.observe(), stop, lost)
 
     def carry_out(self, seen: Observation, stop: int | None = None, lost: bool = False) -> float | None:
         """Decide on what was seen, maybe long ago, and act on it."""
-        decision = decide(seen, self.world.now)
+        decision = decide(seen, self.clients.now)
         self._check(seen, decision)
-        if not self.world.patch(seen, decision.state):
+        if not self.clients.patch(seen, decision.state):
             return 0.0
         for place, action in enumerate(decision.actions):
             if place == stop:
@@ -85,7 +85,7 @@ class Pilot:
         """Carry one action out."""
         if isinstance(action, acts.DeleteCluster):
             assert action.uid not in self.strangers, "what others made is never deleted"
-        done = self.world.apply(action)
+        done = self.clients.apply(action)
         if isinstance(action, acts.SubmitRun) and done:
             target = (action.submission_id, action.head.identity)
             assert self.posted.setdefault(action.run.attempt, target) == target, "one submission, one head an attempt"
@@ -95,47 +95,47 @@ class Pilot:
         """Heads come up, drivers go on, the operator has its rounds."""
         for _ in range(rounds):
             self.heads_come_up()
-            if self.world.exists:
+            if self.clients.exists:
                 self.round()
             for cluster, job in self.jobs() if drive else ():
-                self.world.drive(cluster, job)
+                self.clients.drive(cluster, job)
 
     def finish(self) -> None:
         """Heal everything: the Workflow must come to an end by itself, and nothing of it may be left."""
-        world = self.world
-        world.store_up = world.network_up = world.code_there = True
+        clients = self.clients
+        clients.store_up = clients.network_up = clients.code_there = True
         for name in ("one", "two"):
-            world.clusters.setdefault(name, selected(name))
+            clients.clusters.setdefault(name, selected(name))
         for action in self.late:
             self.act(action)
-        for turn in range(250):
-            if not world.exists or self._step_to_the_end(turn):
+        for context in range(250):
+            if not clients.exists or self._step_to_the_end(context):
                 break
         else:
-            raise AssertionError(f"still {world.state.phase}: {world.state}")
-        assert [cluster.name for cluster in world.clusters.values() if cluster.owner_uid == build.UID] == []
-        assert {"one", "two", "copy"} <= set(world.clusters)
+            raise AssertionError(f"still {clients.state.phase}: {clients.state}")
+        assert [cluster.name for cluster in clients.clusters.values() if cluster.owner_uid == build.UID] == []
+        assert {"one", "two", "copy"} <= set(clients.clusters)
 
-    def _step_to_the_end(self, turn: int) -> bool:
-        world = self.world
-        for cluster in world.clusters.values():
+    def _step_to_the_end(self, context: int) -> bool:
+        clients = self.clients
+        for cluster in clients.clusters.values():
             cluster.suspended = False
-        world.annotations[names.RESUME_ANNOTATION] = f"go-{turn}"
+        clients.annotations[names.RESUME_ANNOTATION] = f"go-{context}"
         run = self.newest()
         if run is not None and run.owner.uid == OTHER:
             run.alive = False
         self.heads_come_up()
         requeue = self.round()
         for cluster, job in self.jobs():
-            world.drive(cluster, job)
-        world.now += requeue or 0.1
-        return world.state.phase in TERMINAL and requeue is None and world.deleted is None
+            clients.drive(cluster, job)
+        clients.now += requeue or 0.1
+        return clients.state.phase in TERMINAL and requeue is None and clients.deleted is None
 
     def heads_come_up(self) -> None:
         """All but those of strangers."""
-        for cluster in self.world.clusters.values():
+        for cluster in self.clients.clusters.values():
             if not self.strange(cluster) and not cluster.suspended:
-                self.world.raise_head(cluster)
+                self.clients.raise_head(cluster)
 
     def strange(self, cluster: FakeCluster) -> bool:
         """A cluster that is not for us: neither ours nor one that a selector may choose."""
@@ -143,11 +143,11 @@ class Pilot:
 
     def jobs(self) -> list[tuple[FakeCluster, Job]]:
         """The submissions that live."""
-        return [(c, job) for c in self.world.clusters.values() for job in c.jobs.values() if job.state in LIVE_JOBS]
+        return [(c, job) for c in self.clients.clusters.values() for job in c.jobs.values() if job.state in LIVE_JOBS]
 
     def newest(self) -> Run | None:
         """The run under the highest name."""
-        return self.world.log[max(self.world.log)] if self.world.log else None
+        return self.clients.log[max(self.clients.log)] if self.clients.log else None
 
     def _check(self, seen: Observation, decision: acts.Decision) -> None:
         before, after = seen.workflow.state, decision.state
@@ -182,9 +182,9 @@ def _check_end(seen: Observation, after: WorkflowState) -> None:
     """What the log says of a run that is this object's, holds; and without such a run a phase never says Succeeded."""
     view = seen.run.view if isinstance(seen.run, RunRead) else None
     mine = view is not None and not view.tombstone and view.owner is not None and view.owner.uid == build.UID
-    if view is not None and mine and view.status.is_end:
+    if view is not None and mine and view.status.is_terminal:
         assert after.phase is PHASE_OF[view.status]
-    if view is not None and mine and not view.status.is_end:
+    if view is not None and mine and not view.status.is_terminal:
         assert after.phase not in TERMINAL
     if after.phase is Phase.SUCCEEDED:
         assert view is not None

@@ -10,7 +10,7 @@ from tests.unit.operator.build import NOW, cluster, read, seen, state, view, wor
 from tests.unit.operator.cases import CANCELED, OTHER, RESUMABLE, Case, W, check
 from workflow_operator.api.status import Phase
 from workflow_operator.core.actions import DeleteCluster, EndRun, RequestCancel
-from workflow_operator.core.observation import Observation, RunUnread, StoreTrouble
+from workflow_operator.core.observation import Observation, RunReadFailure, StoreFailure
 
 
 def canceling(run: Any, named: Any = None, **changes: Any) -> Observation:
@@ -44,7 +44,7 @@ CANCELING = {
     "another left it": Case(
         canceling(read(view(owner=OTHER), RESUMABLE)), Phase.CANCELED, "Canceled", (DeleteCluster,)
     ),
-    "store down": Case(canceling(RunUnread(StoreTrouble.UNAVAILABLE, "no")), Phase.CANCELING, "StoreUnavailable"),
+    "store down": Case(canceling(RunReadFailure(StoreFailure.UNAVAILABLE, "no")), Phase.CANCELING, "StoreUnavailable"),
 }
 
 

@@ -9,14 +9,14 @@ import pytest
 
 from tests.unit.operator.build import TEMPLATE, UID
 from workflow_operator.api.spec import Auth, ClusterMetadata, ClusterTemplate
-from workflow_operator.core.cluster_manifest import KUEUE_QUEUE, Refusal, Wish, build, digest
+from workflow_operator.core.cluster_manifest import KUEUE_QUEUE, ClusterRequest, Refusal, build, digest
 
 WORKER = {"groupName": "small", "template": {"spec": {"containers": [{"name": "ray-worker"}, {"name": "sidecar"}]}}}
 
 
-def wish(**changes: Any) -> Wish:
+def request(**changes: Any) -> ClusterRequest:
     plain = {"name": "trip", "namespace": "team", "uid": UID, "labels": {}, "attempt": 2, "secret": "store"}
-    return Wish(**{**plain, "auth": Auth.TOKEN, **changes})
+    return ClusterRequest(**{**plain, "auth": Auth.TOKEN, **changes})
 
 
 def template(
@@ -28,8 +28,8 @@ def template(
     return ClusterTemplate(metadata=metadata or ClusterMetadata(), spec=written)
 
 
-def made(template_: ClusterTemplate, wish_: Wish | None = None) -> dict[str, Any]:
-    manifest = build(template_, wish_ or wish())
+def made(template_: ClusterTemplate, wish_: ClusterRequest | None = None) -> dict[str, Any]:
+    manifest = build(template_, wish_ or request())
     assert isinstance(manifest, dict), manifest
     return manifest
 
@@ -67,7 +67,7 @@ def test_every_container_gets_the_storage_secret_once() -> None:
 
 
 def test_without_a_secret_containers_stay_as_written() -> None:
-    spec = made(template(), wish(secret=""))["spec"]
+    spec = made(template(), request(secret=""))["spec"]
     assert "envFrom" not in spec["headGroupSpec"]["template"]["spec"]["containers"][0]
 
 
@@ -87,7 +87,7 @@ def test_the_template_is_not_edited() -> None:
 def test_the_queue_of_kueue_is_passed_on(place: str) -> None:
     queue = {KUEUE_QUEUE: "research"}
     given = template(ClusterMetadata(labels=queue)) if place == "template" else template()
-    manifest = made(given, wish(labels=queue if place == "workflow" else {"other": "label"}))
+    manifest = made(given, request(labels=queue if place == "workflow" else {"other": "label"}))
     assert manifest["metadata"]["labels"][KUEUE_QUEUE] == "research"
     assert "other" not in manifest["metadata"]["labels"]
 
@@ -113,7 +113,7 @@ def test_a_written_ray_version_wins() -> None:
 
 @pytest.mark.parametrize("image", ["mine:latest", "mine", "ray:2.47.1"], ids=["no version", "no tag", "too old"])
 def test_without_auth_any_ray_is_taken(image: str) -> None:
-    spec = made(template(image=image), wish(auth=Auth.DISABLED))["spec"]
+    spec = made(template(image=image), request(auth=Auth.DISABLED))["spec"]
     assert spec["authOptions"]["mode"] == "disabled"
 
 
@@ -130,6 +130,6 @@ REFUSED = {
 
 @pytest.mark.parametrize(("given", "says"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_template_that_cannot_work_is_refused_in_words(given: ClusterTemplate, says: str) -> None:
-    refusal = build(given, wish())
+    refusal = build(given, request())
     assert isinstance(refusal, Refusal)
     assert says in refusal.message

@@ -20,7 +20,7 @@ from workflow_operator.core.backoff import delay
 from workflow_operator.core.conditions import TEXT_LIMIT, Note, clip, conditions
 from workflow_operator.core.decide import PHASES
 from workflow_operator.core.observation import Defaults
-from workflow_operator.core.read_plan import head_to_ask, questions, store_of
+from workflow_operator.core.read_plan import head_to_ask, read_plan, store_of
 from workflow_operator.core.state import LIVE, TERMINAL, TRANSITIONS, Event, diagram, move
 from workflow_operator.core.submission import submit
 
@@ -121,19 +121,19 @@ def test_a_storage_once_chosen_stays() -> None:
 
 
 def test_a_round_asks_only_what_its_phase_needs() -> None:
-    fresh = questions(workflow(), DEFAULTS)
+    fresh = read_plan(workflow(), DEFAULTS)
     assert (fresh.workflow_id, fresh.cluster, fresh.submission, fresh.staged) == (build.ID, "", "", None)
     code = CodeStatus(config_map="trip-code", sha256="abc")
-    later = questions(workflow(state(Phase.RUNNING, code=code)), DEFAULTS)
+    later = read_plan(workflow(state(Phase.RUNNING, code=code)), DEFAULTS)
     assert (later.cluster, later.submission) == (build.ATTEMPT_NAME, f"rwf-{build.UID}-1")
     assert later.staged is not None
-    assert (later.staged.n, later.code) == (1, "abc")
+    assert (later.staged.run_number, later.code) == (1, "abc")
 
 
 def test_candidates_are_asked_for_only_while_none_is_chosen() -> None:
     selecting = spec(build.SELECTING)
-    assert questions(workflow(spec=selecting), DEFAULTS).selector == {"pool": "a"}
-    assert questions(workflow(state(Phase.RUNNING), spec=selecting), DEFAULTS).selector == {}
+    assert read_plan(workflow(spec=selecting), DEFAULTS).selector == {"pool": "a"}
+    assert read_plan(workflow(state(Phase.RUNNING), spec=selecting), DEFAULTS).selector == {}
 
 
 def test_only_the_head_that_status_names_is_asked() -> None:

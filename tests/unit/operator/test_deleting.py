@@ -12,16 +12,16 @@ from tests.unit.operator.cases import OTHER, RESUMABLE, W
 from workflow_operator.api.spec import Retention
 from workflow_operator.api.status import Phase
 from workflow_operator.core.actions import (
+    DeferCleanup,
     DeleteCheckpoints,
     DeleteCluster,
     EndRun,
-    NoteDebt,
+    ReleaseRun,
     RemoveFinalizer,
-    SayGoodbye,
 )
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import Owner
-from workflow_operator.core.observation import RunUnread, StoreTrouble
+from workflow_operator.core.observation import RunReadFailure, StoreFailure
 
 
 def deleting(phase: Phase, run: Any, now: float = NOW, **changes: Any) -> tuple[type, ...]:
@@ -37,15 +37,15 @@ KEPT = spec(workflowId="nightly")
 ALL_GONE = spec(workflowId="nightly", checkpoints={"retention": Retention.DELETE.value})
 ON_SUCCESS = spec(checkpoints={"retention": Retention.DELETE_ON_SUCCESS.value})
 OUTSIDE = Owner("outside-1", "", "team/trip", build.UID, 1)
-DOWN = RunUnread(StoreTrouble.UNAVAILABLE, "no")
+DOWN = RunReadFailure(StoreFailure.UNAVAILABLE, "no")
 DELETED = {
     "nothing begun": (Phase.PENDING, read(), {"attempt": 0}, (RemoveFinalizer,)),
     "own id, live": (Phase.RUNNING, read(view()), {}, (EndRun,)),
     "own id, no run yet": (Phase.PROVISIONING, read(), {}, (EndRun,)),
     "own id, ended by that": (Phase.RUNNING, read(view(W.CANCELED)), {}, (RemoveFinalizer,)),
     "tombstone written": (Phase.PROVISIONING, read(tombstone("Deleted")), {}, (RemoveFinalizer,)),
-    "given id, live": (Phase.RUNNING, read(view()), {"spec_": KEPT}, (SayGoodbye,)),
-    "given id, manager's goodbye": (Phase.RUNNING, read(view(W.RESUMABLE)), {"spec_": KEPT}, (SayGoodbye,)),
+    "given id, live": (Phase.RUNNING, read(view()), {"spec_": KEPT}, (ReleaseRun,)),
+    "given id, manager's goodbye": (Phase.RUNNING, read(view(W.RESUMABLE)), {"spec_": KEPT}, (ReleaseRun,)),
     "given id, our goodbye": (
         Phase.RUNNING,
         read(view(W.RESUMABLE, owner=OUTSIDE)),
@@ -56,7 +56,7 @@ DELETED = {
     "retention Delete, ended": (Phase.FAILED, read(view(W.FAILED)), {"spec_": ALL_GONE}, (DeleteCheckpoints,)),
     "retention Delete, done": (
         Phase.FAILED,
-        read(tombstone("Deleted", n=2)),
+        read(tombstone("Deleted", run_number=2)),
         {"spec_": ALL_GONE, "epoch": 1},
         (RemoveFinalizer,),
     ),
@@ -71,7 +71,7 @@ DELETED = {
     ),
     "another left it": (Phase.RESUMABLE, read(view(owner=OTHER), RESUMABLE), {"spec_": KEPT}, (RemoveFinalizer,)),
     "store down": (Phase.RUNNING, DOWN, {}, (EndRun,)),
-    "store down, overdue": (Phase.RUNNING, DOWN, {"now": NOW + 120}, (NoteDebt, RemoveFinalizer)),
+    "store down, overdue": (Phase.RUNNING, DOWN, {"now": NOW + 120}, (DeferCleanup, RemoveFinalizer)),
     "store down, ended and kept": (Phase.FAILED, DOWN, {"completion_time": NOW - 9}, (RemoveFinalizer,)),
 }
 

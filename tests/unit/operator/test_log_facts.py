@@ -11,47 +11,47 @@ from tests.unit.operator.build import UID, read, state, tombstone, view, workflo
 from tests.unit.operator.cases import OTHER, W
 from workflow_operator.api.status import Phase
 from workflow_operator.core import log_facts, names
-from workflow_operator.core.log_facts import Standing
-from workflow_operator.core.observation import RunRead, RunUnread, StoreTrouble
+from workflow_operator.core.log_facts import Ownership
+from workflow_operator.core.observation import RunRead, RunReadFailure, StoreFailure
 
 
 @dataclass(frozen=True)
 class Case:
     attempt: int
-    run: RunRead | RunUnread | None
-    standing: Standing
-    n: int = 1
+    run: RunRead | RunReadFailure | None
+    ownership: Ownership
+    run_number: int = 1
     epoch: int = 0
 
 
 MINE, THEIRS = view(), view(owner=OTHER)
 CASES = {
-    "not looked at": Case(1, None, Standing.UNREAD, 0),
-    "store down": Case(1, RunUnread(StoreTrouble.UNAVAILABLE, "no"), Standing.UNREAD, 0),
-    "nothing there": Case(0, read(), Standing.FREE),
-    "nothing there yet": Case(1, read(), Standing.FREE),
-    "nothing there any more": Case(1, read(), Standing.GONE, epoch=1),
-    "mine": Case(1, read(MINE), Standing.OURS),
-    "mine, silent": Case(1, read(MINE, W.RESUMABLE), Standing.OURS),
-    "mine, status lost": Case(0, read(MINE), Standing.OURS),
-    "mine, over": Case(1, read(view(W.FAILED)), Standing.ENDED, epoch=1),
-    "mine, over, never seen alive": Case(1, read(view(W.SUCCESSFUL)), Standing.ENDED),
-    "was mine, ended by another": Case(1, read(view(W.CANCELED, owner=OTHER)), Standing.ENDED, epoch=1),
-    "theirs, lives": Case(0, read(THEIRS), Standing.IN_USE),
-    "theirs, lives, I have submitted": Case(1, read(THEIRS), Standing.IN_USE),
-    "theirs, left": Case(0, read(THEIRS, W.RESUMABLE), Standing.FREE),
-    "theirs, over": Case(0, read(view(W.SUCCESSFUL, owner=OTHER)), Standing.FINISHED_BEFORE),
-    "theirs, over while I waited": Case(2, read(view(W.FAILED, owner=OTHER)), Standing.FINISHED_BEFORE),
-    "was mine, theirs now": Case(1, read(THEIRS), Standing.SUPERSEDED, epoch=1),
-    "a later run is theirs": Case(1, read(view(n=2, owner=OTHER)), Standing.SUPERSEDED, epoch=1),
-    "deleted, I am new": Case(0, read(tombstone("Deleted", n=2)), Standing.FREE, 3),
-    "deleted under me": Case(1, read(tombstone("Deleted", n=2)), Standing.GONE, epoch=1),
-    "deleted before it began": Case(1, read(tombstone("Deleted")), Standing.GONE),
-    "swept, I am new": Case(0, read(tombstone("Swept")), Standing.FREE, 2),
-    "swept before it began": Case(1, read(tombstone("Swept")), Standing.FREE, 2),
-    "stopped before it began": Case(1, read(tombstone("Canceled")), Standing.ENDED),
-    "stopped before I came": Case(0, read(tombstone("Canceled")), Standing.FINISHED_BEFORE),
-    "a later name stopped": Case(1, read(tombstone("Canceled", n=2)), Standing.SUPERSEDED, 1),
+    "not looked at": Case(1, None, Ownership.UNREAD, 0),
+    "store down": Case(1, RunReadFailure(StoreFailure.UNAVAILABLE, "no"), Ownership.UNREAD, 0),
+    "nothing there": Case(0, read(), Ownership.FREE),
+    "nothing there yet": Case(1, read(), Ownership.FREE),
+    "nothing there any more": Case(1, read(), Ownership.GONE, epoch=1),
+    "mine": Case(1, read(MINE), Ownership.OURS),
+    "mine, silent": Case(1, read(MINE, W.RESUMABLE), Ownership.OURS),
+    "mine, status lost": Case(0, read(MINE), Ownership.OURS),
+    "mine, over": Case(1, read(view(W.FAILED)), Ownership.ENDED, epoch=1),
+    "mine, over, never seen alive": Case(1, read(view(W.SUCCESSFUL)), Ownership.ENDED),
+    "was mine, ended by another": Case(1, read(view(W.CANCELED, owner=OTHER)), Ownership.ENDED, epoch=1),
+    "theirs, lives": Case(0, read(THEIRS), Ownership.IN_USE),
+    "theirs, lives, I have submitted": Case(1, read(THEIRS), Ownership.IN_USE),
+    "theirs, left": Case(0, read(THEIRS, W.RESUMABLE), Ownership.FREE),
+    "theirs, over": Case(0, read(view(W.SUCCESSFUL, owner=OTHER)), Ownership.FINISHED_BEFORE),
+    "theirs, over while I waited": Case(2, read(view(W.FAILED, owner=OTHER)), Ownership.FINISHED_BEFORE),
+    "was mine, theirs now": Case(1, read(THEIRS), Ownership.SUPERSEDED, epoch=1),
+    "a later run is theirs": Case(1, read(view(run_number=2, owner=OTHER)), Ownership.SUPERSEDED, epoch=1),
+    "deleted, I am new": Case(0, read(tombstone("Deleted", run_number=2)), Ownership.FREE, 3),
+    "deleted under me": Case(1, read(tombstone("Deleted", run_number=2)), Ownership.GONE, epoch=1),
+    "deleted before it began": Case(1, read(tombstone("Deleted")), Ownership.GONE),
+    "swept, I am new": Case(0, read(tombstone("Abandoned")), Ownership.FREE, 2),
+    "swept before it began": Case(1, read(tombstone("Abandoned")), Ownership.FREE, 2),
+    "stopped before it began": Case(1, read(tombstone("Canceled")), Ownership.ENDED),
+    "stopped before I came": Case(0, read(tombstone("Canceled")), Ownership.FINISHED_BEFORE),
+    "a later name stopped": Case(1, read(tombstone("Canceled", run_number=2)), Ownership.SUPERSEDED, 1),
 }
 
 
@@ -59,12 +59,12 @@ CASES = {
 def test_standing(case: Case) -> None:
     phase = Phase.RUNNING if case.attempt else Phase.PENDING
     facts = log_facts.read(workflow(state(phase, case.attempt, epoch=case.epoch)), case.run)
-    assert (facts.standing, facts.n) == (case.standing, case.n)
+    assert (facts.ownership, facts.run_number) == (case.ownership, case.run_number)
 
 
 def test_my_attempt_is_for_a_name_that_is_not_there_yet() -> None:
-    facts = log_facts.read(workflow(state(Phase.PROVISIONING, n=3)), read(tombstone("Deleted", n=2)))
-    assert (facts.standing, facts.n) == (Standing.FREE, 3)
+    facts = log_facts.read(workflow(state(Phase.PROVISIONING, run_number=3)), read(tombstone("Deleted", run_number=2)))
+    assert (facts.ownership, facts.run_number) == (Ownership.FREE, 3)
 
 
 @pytest.mark.parametrize(

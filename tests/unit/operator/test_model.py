@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.unit.operator import build
+from tests.unit.operator.clients import Run
 from tests.unit.operator.pilot import OTHER, Pilot
-from tests.unit.operator.world import Run
 from workflow_operator.api.status import WorkflowState
 from workflow_operator.core import names
 from workflow_operator.core.log_view import Owner, WorkflowStatus
@@ -31,12 +31,12 @@ class Life(RuleBasedStateMachine):
     @initialize(kind=KINDS, rounds=st.integers(0, 8))
     def begin(self, kind: frozenset[str], rounds: int) -> None:
         self.pilot = Pilot(kind)
-        self.world = self.pilot.world
+        self.clients = self.pilot.clients
         self.pilot.go_on(rounds)
 
     @rule(stop=st.none() | st.integers(0, 4), lost=st.booleans())
     def round(self, stop: int | None, lost: bool) -> None:
-        if self.world.exists:
+        if self.clients.exists:
             self.pilot.round(stop, lost)
 
     @rule(rounds=st.integers(1, 6), drive=st.booleans())
@@ -45,7 +45,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def another_replica_looks(self) -> None:
-        self.stale = self.world.observe() if self.world.exists else None
+        self.stale = self.clients.observe() if self.clients.exists else None
 
     @precondition(lambda self: self.stale is not None)
     @rule()
@@ -62,59 +62,59 @@ class Life(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 5, 61, 2000]))
     def time_passes(self, seconds: int) -> None:
-        self.world.now += seconds
+        self.clients.now += seconds
 
     @rule(kind=st.sampled_from(["head dies", "container restarts", "queue", "deleted"]), pick=st.integers(0, 2))
     def cluster_mishap(self, kind: str, pick: int) -> None:
-        ours = self.world.state.cluster.name if self.world.state.cluster else ""
-        known = [cluster for cluster in self.world.clusters.values() if not self.pilot.strange(cluster)]
+        ours = self.clients.state.cluster.name if self.clients.state.cluster else ""
+        known = [cluster for cluster in self.clients.clusters.values() if not self.pilot.strange(cluster)]
         known.sort(key=lambda cluster: (cluster.name != ours, cluster.name))
         for cluster in known[pick : pick + 1]:
-            self.world.mishap(cluster, kind)
+            self.clients.mishap(cluster, kind)
 
     @rule(code=st.sampled_from([1, 5, 6, 137]))
     def driver_dies(self, code: int) -> None:
         for _, job in self.pilot.jobs():
-            self.world.crash(job, code)
+            self.clients.crash(job, code)
 
     @rule(part=st.sampled_from(["store_up", "network_up", "code_there"]))
     def something_breaks_or_heals(self, part: str) -> None:
-        setattr(self.world, part, not getattr(self.world, part))
+        setattr(self.clients, part, not getattr(self.clients, part))
 
     @rule(word=st.sampled_from("ab"))
     def user_resumes(self, word: str) -> None:
-        self.world.annotations[names.RESUME_ANNOTATION] = word
-        self.world.version += 1
+        self.clients.annotations[names.RESUME_ANNOTATION] = word
+        self.clients.version += 1
 
-    @precondition(lambda self: self.world.state.attempt > 0 or self.world.now > build.NOW + 100)
+    @precondition(lambda self: self.clients.state.attempt > 0 or self.clients.now > build.NOW + 100)
     @rule(does=st.sampled_from(["cancels", "deletes", "loses the status"]))
     def user(self, does: str) -> None:
         if does == "cancels":
-            self.world.cancel()
+            self.clients.cancel()
         elif does == "deletes":
-            self.world.delete()
+            self.clients.delete()
         else:
-            self.world.state, self.pilot.posted = WorkflowState(), {}
-            self.world.version += 1
+            self.clients.state, self.pilot.posted = WorkflowState(), {}
+            self.clients.version += 1
 
     @rule(end=st.sampled_from([WorkflowStatus.FAILED, WorkflowStatus.CANCELED]))
     def manager_ends_the_run(self, end: WorkflowStatus) -> None:
         run = self.pilot.newest()
-        if run is not None and run.alive and not run.status.is_end and run.owner.uid == build.UID:
+        if run is not None and run.alive and not run.status.is_terminal and run.owner.uid == build.UID:
             run.status, run.reason = end, "StepFailed"
 
-    @precondition(lambda self: self.world.spec.workflow_id)
+    @precondition(lambda self: self.clients.spec.workflow_id)
     @rule(does=st.sampled_from(["claims", "leaves", "succeeds", "fails"]))
     def rival(self, does: str) -> None:
         """Another object with the same workflow id."""
         run = self.pilot.newest()
         theirs = Owner("theirs", "process", "address", OTHER, 1)
         if run is None or (run.tombstone and run.reason == "Deleted"):
-            n = max(self.world.log, default=0) + 1
-            self.world.log[n] = Run(n, f"theirs-{n}", theirs)
-        elif not run.status.is_end and run.owner.uid == OTHER:
+            n = max(self.clients.log, default=0) + 1
+            self.clients.log[n] = Run(n, f"theirs-{n}", theirs)
+        elif not run.status.is_terminal and run.owner.uid == OTHER:
             run.status = RIVAL.get(does, run.status)
-        elif not run.status.is_end and (run.status is WorkflowStatus.RESUMABLE or not run.alive):
+        elif not run.status.is_terminal and (run.status is WorkflowStatus.RESUMABLE or not run.alive):
             run.claim(theirs)
 
     def teardown(self) -> None:

@@ -13,7 +13,14 @@ from tests.unit.operator.cases import CANCELED, CODED, GOOD_CODE, NAMED, NO_CODE
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Phase
 from workflow_operator.core import names
 from workflow_operator.core.actions import AddFinalizer, CreateCluster, DeleteCluster
-from workflow_operator.core.observation import ConfigMapView, Defaults, Observation, RunUnread, SecretView, StoreTrouble
+from workflow_operator.core.observation import (
+    ConfigMapView,
+    Defaults,
+    Observation,
+    RunReadFailure,
+    SecretView,
+    StoreFailure,
+)
 
 
 def pending(run: Any = None, spec_: Any = None, refusal: str = "", **changes: Any) -> Observation:
@@ -54,9 +61,11 @@ PENDING = {
         "SecretIncomplete",
         says="lacks AWS_SECRET_ACCESS_KEY",
     ),
-    "store down": Case(pending(RunUnread(StoreTrouble.UNAVAILABLE, "no answer")), Phase.PENDING, "StoreUnavailable"),
+    "store down": Case(
+        pending(RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")), Phase.PENDING, "StoreUnavailable"
+    ),
     "wrong bucket": Case(
-        pending(RunUnread(StoreTrouble.REFUSED, "bucket 'checkpoints' does not exist")),
+        pending(RunReadFailure(StoreFailure.REFUSED, "bucket 'checkpoints' does not exist")),
         Phase.PENDING,
         "StoreRefused",
         says="bucket 'checkpoints' does not exist (credentials from Secret store)",
@@ -133,7 +142,7 @@ PENDING = {
         pending(read(tombstone("Canceled", owner=OTHER)), NAMED), Phase.FAILED, "WorkflowIdFinished"
     ),
     "deleted before": Case(
-        pending(read(tombstone("Deleted", n=2, owner=OTHER)), NAMED),
+        pending(read(tombstone("Deleted", run_number=2, owner=OTHER)), NAMED),
         Phase.PROVISIONING,
         "Provisioning",
         (CreateCluster,),

@@ -30,7 +30,7 @@ from workflow_operator.core.cluster_manifest import digest
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import ErrorInfo
 from workflow_operator.core.names import TEMPLATE_LABEL
-from workflow_operator.core.observation import Observation, RunUnread, StoreTrouble, Trouble
+from workflow_operator.core.observation import Observation, PodProblem, RunReadFailure, StoreFailure
 
 
 def provisioning(named: Any = None, **changes: Any) -> Observation:
@@ -59,7 +59,7 @@ PROVISIONING = {
     ),
     "head starts": Case(provisioning(UNREADY), Phase.PROVISIONING, "ClusterStarting"),
     "image cannot be pulled": Case(
-        provisioning(replace(UNREADY, trouble=Trouble("ImagePullBackOff", "image nope:1", NOW))),
+        provisioning(replace(UNREADY, trouble=PodProblem("ImagePullBackOff", "image nope:1", NOW))),
         Phase.PROVISIONING,
         "ImagePullBackOff",
         says="image nope:1",
@@ -103,7 +103,7 @@ PROVISIONING = {
         expect={"code": CodeStatus(config_map="trip-code", sha256="abc")},
     ),
     "head ready, store down": Case(
-        provisioning(cluster(), run=RunUnread(StoreTrouble.UNAVAILABLE, "no answer")),
+        provisioning(cluster(), run=RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")),
         Phase.PROVISIONING,
         "StoreUnavailable",
     ),
@@ -204,7 +204,7 @@ def test_the_post_names_the_head_that_the_status_names() -> None:
     assert post.head.identity == decision.state.cluster.head == build.HEAD
     assert post.head.token_secret == build.ATTEMPT_NAME
     assert post.submission_id == f"rwf-{build.UID}-1"
-    assert (post.run.n, post.run.attempt) == (1, 1)
+    assert (post.run.run_number, post.run.attempt) == (1, 1)
 
 
 def test_a_queue_stops_the_clock() -> None:

@@ -24,7 +24,7 @@ from tests.unit.operator.cases import (
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Ending, Phase, Resumes
 from workflow_operator.core import names
 from workflow_operator.core.actions import CreateCluster, DeleteCluster, EndRun
-from workflow_operator.core.observation import Observation, RunUnread, StoreTrouble
+from workflow_operator.core.observation import Observation, RunReadFailure, StoreFailure
 
 
 def resumable(obj: Any = None, run: Any = None, **changes: Any) -> Observation:
@@ -83,7 +83,7 @@ RESUMING = {
         "WaitingForResume",
     ),
     "resumes used up": Case(
-        resumable(run=read(view(stalled=5, culprits=("train",)), RESUMABLE)),
+        resumable(run=read(view(epochs_without_progress=5, suspect_steps=("train",)), RESUMABLE)),
         Phase.RESUMABLE,
         "ResumesExhausted",
         (EndRun,),
@@ -108,13 +108,15 @@ RESUMING = {
         resumable(run=read(view(W.FAILED, reason="ResumesExhausted"))), Phase.FAILED, "ResumesExhausted"
     ),
     "had succeeded before the head died": Case(resumable(run=read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded"),
-    "store down": Case(resumable(run=RunUnread(StoreTrouble.UNAVAILABLE, "no")), Phase.RESUMABLE, "StoreUnavailable"),
+    "store down": Case(
+        resumable(run=RunReadFailure(StoreFailure.UNAVAILABLE, "no")), Phase.RESUMABLE, "StoreUnavailable"
+    ),
     "another object goes on": Case(resumable(run=read(view(owner=OTHER, epoch=2))), Phase.FAILED, "Superseded"),
     "id in use before it owned": Case(
         resumable(workflow(waiting(epoch=0)), read(view(owner=OTHER))), Phase.PENDING, "WorkflowIdInUse"
     ),
     "name swept": Case(
-        resumable(workflow(waiting(epoch=0)), read(tombstone("Swept"))),
+        resumable(workflow(waiting(epoch=0)), read(tombstone("Abandoned"))),
         Phase.PROVISIONING,
         "Resuming",
         (CreateCluster,),

@@ -14,7 +14,7 @@ from workflow_operator.api.status import HeadIdentity, Phase, Resumes
 from workflow_operator.core.actions import DeleteCluster, StopSubmission, SubmitRun
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import ErrorInfo, StepCounts
-from workflow_operator.core.observation import HeadUnreachable, Observation, RunUnread, StoreTrouble
+from workflow_operator.core.observation import HeadUnreachable, Observation, RunReadFailure, StoreFailure
 
 OTHER_HEAD = HeadIdentity(pod_uid="pod-2", container_id="containerd://2")
 RESTARTED = HeadIdentity(pod_uid="pod-1", container_id="containerd://2")
@@ -99,14 +99,14 @@ RUNNING = {
         running(submission=job(J.SUCCEEDED, 0)), Phase.RESUMABLE, "SubmissionEndedEarly"
     ),
     "submission ended, log unread": Case(
-        running(submission=job(J.SUCCEEDED, 0), run=RunUnread(StoreTrouble.UNAVAILABLE, "no answer")),
+        running(submission=job(J.SUCCEEDED, 0), run=RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")),
         Phase.RUNNING,
         "StoreUnavailable",
     ),
     "submission forgotten by the same head": Case(
         running(submission=job(J.UNKNOWN)), Phase.RUNNING, "Submitting", (SubmitRun,)
     ),
-    "store down": Case(running(run=RunUnread(StoreTrouble.UNAVAILABLE, "no")), Phase.RUNNING, "StoreUnavailable"),
+    "store down": Case(running(run=RunReadFailure(StoreFailure.UNAVAILABLE, "no")), Phase.RUNNING, "StoreUnavailable"),
     "log says succeeded, head dead": Case(
         failing(cluster(head=None), run=read(view(W.SUCCESSFUL, result_text="42"))),
         Phase.SUCCEEDED,
@@ -133,7 +133,7 @@ RUNNING = {
         (DeleteCluster,),
     ),
     "run deleted": Case(
-        running(workflow(state(Phase.RUNNING, epoch=1)), run=read(tombstone("Deleted", n=2))),
+        running(workflow(state(Phase.RUNNING, epoch=1)), run=read(tombstone("Deleted", run_number=2))),
         Phase.FAILED,
         "RunDeleted",
         (DeleteCluster,),

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.unit.operator.clients import STEPS
 from tests.unit.operator.pilot import Pilot
-from tests.unit.operator.world import STEPS
 from workflow_operator.api.status import Phase, WorkflowState
 
 ROUNDS = 8
@@ -20,9 +20,9 @@ KINDS = {"template": frozenset({"coded"}), "selector": frozenset({"selecting"}),
 
 def to_cluster(kind: str) -> Callable[[Pilot], None]:
     def happen(pilot: Pilot) -> None:
-        cluster = pilot.world.state.cluster
-        if cluster is not None and cluster.name in pilot.world.clusters:
-            pilot.world.mishap(pilot.world.clusters[cluster.name], kind)
+        cluster = pilot.clients.state.cluster
+        if cluster is not None and cluster.name in pilot.clients.clusters:
+            pilot.clients.mishap(pilot.clients.clusters[cluster.name], kind)
 
     return happen
 
@@ -30,24 +30,24 @@ def to_cluster(kind: str) -> Callable[[Pilot], None]:
 def crash(code: int) -> Callable[[Pilot], None]:
     def happen(pilot: Pilot) -> None:
         for _, job in pilot.jobs():
-            pilot.world.crash(job, code)
+            pilot.clients.crash(job, code)
 
     return happen
 
 
 def down(part: str, seconds: float) -> Callable[[Pilot], None]:
     def happen(pilot: Pilot) -> None:
-        setattr(pilot.world, part, False)
+        setattr(pilot.clients, part, False)
         for _ in range(4):
             pilot.round()
-            pilot.world.now += seconds / 4
-        setattr(pilot.world, part, True)
+            pilot.clients.now += seconds / 4
+        setattr(pilot.clients, part, True)
 
     return happen
 
 
 def lose_status(pilot: Pilot) -> None:
-    pilot.world.state, pilot.posted = WorkflowState(), {}
+    pilot.clients.state, pilot.posted = WorkflowState(), {}
 
 
 FAULTS: dict[str, tuple[Callable[[Pilot], None], Phase]] = {
@@ -62,7 +62,7 @@ FAULTS: dict[str, tuple[Callable[[Pilot], None], Phase]] = {
     "network down for a moment": (down("network_up", 20), Phase.SUCCEEDED),
     "network down for long": (down("network_up", 600), Phase.SUCCEEDED),
     "status lost": (lose_status, Phase.SUCCEEDED),
-    "cancel": (lambda pilot: pilot.world.cancel(), Phase.CANCELED),
+    "cancel": (lambda pilot: pilot.clients.cancel(), Phase.CANCELED),
 }
 
 
@@ -84,7 +84,7 @@ def test_a_single_fault(fault: Callable[[Pilot], None], phase: Phase, kind: froz
             pilot.round(stop, lost)
             pilot.finish()
             run = pilot.newest()
-            assert pilot.world.state.phase is phase, (rounds, stop, lost)
+            assert pilot.clients.state.phase is phase, (rounds, stop, lost)
             assert phase is not Phase.SUCCEEDED or (run is not None and run.committed == STEPS)
 
 
@@ -94,22 +94,22 @@ def test_deletion_at_any_round_leaves_nothing(kind: frozenset[str]) -> None:
         for stop, lost in crashes():
             pilot = Pilot(kind)
             pilot.go_on(rounds)
-            pilot.world.delete()
+            pilot.clients.delete()
             pilot.round(stop, lost)
             pilot.finish()
             run = pilot.newest()
-            assert not pilot.world.exists
-            assert not pilot.world.debts
-            assert run is None or run.status.is_end, (rounds, stop, lost)
+            assert not pilot.clients.exists
+            assert not pilot.clients.deferred
+            assert run is None or run.status.is_terminal, (rounds, stop, lost)
 
 
 def test_a_cluster_that_always_dies_ends_the_workflow() -> None:
     pilot = Pilot()
     for _ in range(200):
         pilot.go_on(3, drive=False)
-        pilot.world.now += 130
+        pilot.clients.now += 130
         to_cluster("head dies")(pilot)
-    assert pilot.world.state.phase is Phase.FAILED
-    failed = pilot.world.state.condition("Failed")
+    assert pilot.clients.state.phase is Phase.FAILED
+    failed = pilot.clients.state.condition("Failed")
     assert failed is not None
     assert failed.reason == "ResumesExhausted"

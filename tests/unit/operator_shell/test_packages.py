@@ -10,7 +10,7 @@ import pytest
 
 from workflow_operator.adapters import packages
 from workflow_operator.adapters.packages import DEPENDENCIES, LIMIT, code_package, library_package, package_of
-from workflow_operator.errors import Refused
+from workflow_operator.errors import RefusedError
 
 
 def names(data: bytes) -> list[str]:
@@ -47,7 +47,7 @@ def test_the_code_kept_with_a_run_gives_the_package_back() -> None:
     ],
 )
 def test_refused(files: dict[str, bytes], says: str) -> None:
-    with pytest.raises(Refused, match=says):
+    with pytest.raises(RefusedError, match=says):
         code_package(files)
 
 
@@ -67,7 +67,7 @@ def test_the_library_lies_beside_its_dependencies_at_the_root(tmp_path: Path) ->
 
 
 def test_a_library_without_its_dependencies_says_how_to_fill_them(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"python -m workflow_operator\.adapters\.packages"):
+    with pytest.raises(RefusedError, match=r"python -m workflow_operator\.adapters\.packages"):
         library_package(tmp_path)
 
 
@@ -98,5 +98,5 @@ def test_pythons_that_disagree_on_a_file_are_refused(tmp_path: Path, monkeypatch
         (tree / "speedups.so").write_text(python)
 
     monkeypatch.setattr(packages, "_install", install)
-    with pytest.raises(Refused, match=r"speedups\.so differs"):
+    with pytest.raises(RefusedError, match=r"speedups\.so differs"):
         packages.build(tmp_path)

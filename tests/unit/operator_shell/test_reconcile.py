@@ -11,10 +11,10 @@ import pytest
 from tests.support.waiting import eventually
 from workflow_operator import reconcile
 from workflow_operator.core.observation import Defaults, Observation, WorkflowObject
-from workflow_operator.errors import Conflict, Refused, Unreachable
+from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 from workflow_operator.metrics import Metrics
-from workflow_operator.observe import World
-from workflow_operator.reconcile import Reconciler, Setting
+from workflow_operator.observe import Clients
+from workflow_operator.reconcile import Dependencies, Reconciler
 from workflow_operator.watch_index import Key
 
 TRIP = Key("team", "trip")
@@ -41,14 +41,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def reconciler_of(workflows: object, metrics: Metrics | None = None) -> Reconciler:
-    world = World(cast(Any, workflows), cast(Any, None), cast(Any, None), cast(Any, None), cast(Any, None))
-    return Reconciler(Setting(world, Defaults(), lambda: 0.0, metrics or Metrics()))
+    clients = Clients(cast(Any, workflows), cast(Any, None), cast(Any, None), cast(Any, None), cast(Any, None))
+    return Reconciler(Dependencies(clients, Defaults(), lambda: 0.0, metrics or Metrics()))
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     "error",
-    [Conflict("changed"), Unreachable("no answer"), Refused("no"), ValueError("a bug")],
+    [ConflictError("changed"), UnreachableError("no answer"), RefusedError("no"), ValueError("a bug")],
     ids=["conflict", "unreachable", "refused", "bug"],
 )
 async def test_a_round_that_failed_is_made_again(error: Exception) -> None:
@@ -108,12 +108,12 @@ async def test_an_event_in_the_middle_of_a_round_makes_another_one() -> None:
 async def test_a_refusal_is_told_to_the_next_round_only(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
-    async def observe(world: World, workflow: WorkflowObject, defaults: Defaults, refused: str) -> Observation:
+    async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str) -> Observation:
         told.append(refused)
         if len(told) == 1:
-            raise Refused("the quota is used up")
+            raise RefusedError("the quota is used up")
         if len(told) == 2:
-            raise Unreachable("no answer")
+            raise UnreachableError("no answer")
         raise asyncio.CancelledError
 
     monkeypatch.setattr(reconcile, "observe", observe)

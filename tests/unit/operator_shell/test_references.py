@@ -11,9 +11,9 @@ import pytest
 
 from workflow_operator import deferred_cleanup
 from workflow_operator.adapters.kube import translated
-from workflow_operator.adapters.references import files_of, parse_debt, secret_values
-from workflow_operator.core.actions import DeleteCheckpoints, EndRun, NoteDebt, RunRef, SayGoodbye, StoreRef
-from workflow_operator.errors import Conflict, OperatorError, Refused, Unreachable
+from workflow_operator.adapters.references import files_of, parse_cleanup, secret_values
+from workflow_operator.core.actions import DeferCleanup, DeleteCheckpoints, EndRun, ReleaseRun, RunRef, StoreRef
+from workflow_operator.errors import ConflictError, OperatorError, RefusedError, UnreachableError
 
 RUN = RunRef(StoreRef("s3://b/team", "minio"), "trip", 1, "run-1", "uid-1", 1, "trip")
 
@@ -33,14 +33,14 @@ def test_values_of_a_secret_lose_the_line_end_of_a_file() -> None:
 
 @pytest.mark.parametrize("what", ["goodbye", "cancel", "delete"])
 def test_a_debt_is_read_as_it_was_noted(what: Literal["goodbye", "cancel", "delete"]) -> None:
-    debt = NoteDebt("team", RUN, what)
-    assert parse_debt(json.dumps(asdict(debt))) == debt
+    debt = DeferCleanup("team", RUN, what)
+    assert parse_cleanup(json.dumps(asdict(debt))) == debt
 
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(409, Conflict), (422, Refused), (403, Refused), (404, Refused), (401, Unreachable), (429, Unreachable),
-     (500, Unreachable), (503, Unreachable)],
+    [(409, ConflictError), (422, RefusedError), (403, RefusedError), (404, RefusedError), (401, UnreachableError), (429, UnreachableError),
+     (500, UnreachableError), (503, UnreachableError)],
 )  # fmt: skip
 def test_answers_of_the_api_server_are_three_kinds_of_error(status: int, error: type[OperatorError]) -> None:
     made = translated("GET", "/api", status, '{"message": "because"}')
@@ -55,33 +55,33 @@ def test_an_answer_of_a_proxy_is_shown_as_it_is() -> None:
 class Ledger:
     """Stands for both ports that a debt needs."""
 
-    def __init__(self, *noted: NoteDebt, down: bool = False) -> None:
+    def __init__(self, *noted: DeferCleanup, down: bool = False) -> None:
         self.noted = list(noted)
         self.done: list[object] = []
         self._down = down
 
-    async def debts(self) -> list[tuple[dict[str, str], NoteDebt]]:
+    async def deferred(self) -> list[tuple[dict[str, str], DeferCleanup]]:
         return [({"what": debt.what}, debt) for debt in self.noted]
 
-    async def settle_debt(self, noted: dict[str, str]) -> None:
+    async def finish_cleanup(self, noted: dict[str, str]) -> None:
         self.noted = [debt for debt in self.noted if debt.what != noted["what"]]
 
     async def _carry_out(self, namespace: str, action: object) -> None:
         if self._down:
-            raise Unreachable("the store is down")
+            raise UnreachableError("the store is down")
         self.done.append(action)
 
-    goodbye = end = delete = _carry_out
+    release = end = delete = _carry_out
 
 
 async def test_debts_are_paid_and_struck_out() -> None:
-    ledger = Ledger(*(NoteDebt("team", RUN, what) for what in ("goodbye", "cancel", "delete")))
-    await deferred_cleanup.pay_all(ledger, ledger)  # type: ignore[arg-type]
+    ledger = Ledger(*(DeferCleanup("team", RUN, what) for what in ("goodbye", "cancel", "delete")))
+    await deferred_cleanup.finish_all(ledger, ledger)  # type: ignore[arg-type]
     assert ledger.noted == []
-    assert [type(one) for one in ledger.done] == [SayGoodbye, EndRun, DeleteCheckpoints]
+    assert [type(one) for one in ledger.done] == [ReleaseRun, EndRun, DeleteCheckpoints]
 
 
 async def test_a_debt_that_cannot_be_paid_stays() -> None:
-    ledger = Ledger(NoteDebt("team", RUN, "delete"), down=True)
-    await deferred_cleanup.pay_all(ledger, ledger)  # type: ignore[arg-type]
+    ledger = Ledger(DeferCleanup("team", RUN, "delete"), down=True)
+    await deferred_cleanup.finish_all(ledger, ledger)  # type: ignore[arg-type]
     assert len(ledger.noted) == 1

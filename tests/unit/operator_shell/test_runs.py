@@ -23,14 +23,14 @@ from workflow_operator.adapters.runs import StoredRuns
 from workflow_operator.core.actions import (
     DeleteCheckpoints,
     EndRun,
+    ReleaseRun,
     RequestCancel,
     RunRef,
-    SayGoodbye,
     StageCode,
     StoreRef,
 )
-from workflow_operator.core.observation import RunRead, RunUnread, StoreTrouble
-from workflow_operator.errors import Refused
+from workflow_operator.core.observation import RunRead, RunReadFailure, StoreFailure
+from workflow_operator.errors import RefusedError
 
 NUMBERS = count(1)
 STEP = StepSpec("only", "only", "", "trip.only", Value(inline=b""))
@@ -62,10 +62,12 @@ def store_of(run: RunRef) -> Store:
     return open_store(run.store.url)
 
 
-def begin(run: RunRef, uid: str = "uid-1", n: int = 1) -> None:
+def begin(run: RunRef, uid: str = "uid-1", run_number: int = 1) -> None:
     owner = Owner("manager-1", "1", uid=uid, attempt=1)
     store_of(run).overwrite(keys.heartbeat("manager-1"), b"{}")
-    registry.write_name(store_of(run), Created("trip", n, f"run-{n}", owner, GRAPH.shape(), time.time(), GRAPH))
+    registry.register(
+        store_of(run), Created("trip", run_number, f"run-{run_number}", owner, GRAPH.shape(), time.time(), GRAPH)
+    )
 
 
 async def read(runs: StoredRuns, run: RunRef) -> RunRead:
@@ -95,17 +97,17 @@ async def test_the_highest_run_under_the_id_is_read(runs: StoredRuns, run: RunRe
     await read(runs, run)
     await runs.end("team", EndRun(run, "CANCELED", "Canceled", "asked"))
     gone = Tombstone("trip", 2, WorkflowStatus.CANCELED, "Deleted", time.time())
-    registry.write_name(store_of(run), gone)
-    begin(run, "uid-2", n=3)
+    registry.register(store_of(run), gone)
+    begin(run, "uid-2", run_number=3)
     found = await read(runs, run)
     assert found.view is not None
-    assert (found.view.n, found.view.status) == (3, WorkflowStatus.RUNNING)
+    assert (found.view.run_number, found.view.status) == (3, WorkflowStatus.RUNNING)
 
 
 async def test_the_run_of_another_object_is_left_alone(runs: StoredRuns, run: RunRef) -> None:
     begin(run, uid="uid-2")
     await runs.end("team", EndRun(run, "FAILED", "Deadline", "too late"))
-    await runs.goodbye("team", SayGoodbye(run, "deleted"))
+    await runs.release("team", ReleaseRun(run, "deleted"))
     await runs.delete("team", DeleteCheckpoints(run))
     found = await read(runs, run)
     assert found.view is not None
@@ -114,12 +116,12 @@ async def test_the_run_of_another_object_is_left_alone(runs: StoredRuns, run: Ru
 
 async def test_a_goodbye_leaves_the_run_resumable(runs: StoredRuns, run: RunRef) -> None:
     begin(run)
-    await runs.goodbye("team", SayGoodbye(run, "deleted"))
+    await runs.release("team", ReleaseRun(run, "deleted"))
     assert (await read(runs, run)).liveness is WorkflowStatus.RESUMABLE
 
 
 async def test_a_goodbye_to_nothing_is_nothing(runs: StoredRuns, run: RunRef) -> None:
-    await runs.goodbye("team", SayGoodbye(run, "deleted"))
+    await runs.release("team", ReleaseRun(run, "deleted"))
     assert (await read(runs, run)).view is None
 
 
@@ -154,13 +156,13 @@ async def test_code_is_staged_once_and_found_again(runs: StoredRuns, run: RunRef
 
 
 async def test_code_that_changed_before_it_was_staged_is_refused(runs: StoredRuns, run: RunRef) -> None:
-    with pytest.raises(Refused, match="changed while its code was stored"):
+    with pytest.raises(RefusedError, match="changed while its code was stored"):
         await runs.stage_code("team", StageCode(run, "trip-code", "0" * 64))
 
 
 async def test_staged_code_needs_no_config_map(run: RunRef) -> None:
     async def gone(namespace: str, config_map: str) -> tuple[bytes, str]:
-        raise Refused("the ConfigMap is gone")
+        raise RefusedError("the ConfigMap is gone")
 
     first, again = StoredRuns(credentials, code), StoredRuns(credentials, gone)
     _, sha256 = await code("team", "trip-code")
@@ -171,7 +173,7 @@ async def test_staged_code_needs_no_config_map(run: RunRef) -> None:
 
 
 async def test_code_that_is_not_there_is_refused(runs: StoredRuns, run: RunRef) -> None:
-    with pytest.raises(Refused, match="missing"):
+    with pytest.raises(RefusedError, match="missing"):
         await runs.code("team", run, "0" * 64)
 
 
@@ -180,16 +182,16 @@ async def test_code_that_is_not_there_is_refused(runs: StoredRuns, run: RunRef) 
 )
 async def test_a_wrong_address_is_a_value(runs: StoredRuns, run: RunRef, url: str, says: str) -> None:
     found = await runs.read("team", StoreRef(url, "minio"), "trip", None, "")
-    assert isinstance(found, RunUnread)
-    assert found.trouble is StoreTrouble.REFUSED
+    assert isinstance(found, RunReadFailure)
+    assert found.trouble is StoreFailure.REFUSED
     assert says in found.message
 
 
 async def test_a_damaged_log_is_a_value(runs: StoredRuns, run: RunRef) -> None:
-    store_of(run).overwrite(keys.name("trip", 1), b"no record")
+    store_of(run).overwrite(keys.registry_entry("trip", 1), b"no record")
     found = await runs.read("team", run.store, "trip", None, "")
-    assert isinstance(found, RunUnread)
-    assert found.trouble is StoreTrouble.CORRUPT
+    assert isinstance(found, RunReadFailure)
+    assert found.trouble is StoreFailure.CORRUPT
 
 
 async def test_new_credentials_open_the_store_anew(run: RunRef) -> None:
@@ -221,8 +223,8 @@ async def test_a_store_that_hangs_is_a_value_and_the_look_goes_on(
     monkeypatch.setattr(adapter, "_refresh", hang)
     monkeypatch.setattr(adapter, "READ_SECONDS", 0.01)
     found = await runs.read("team", run.store, "trip", None, "")
-    assert isinstance(found, RunUnread)
-    assert (found.trouble, "has not answered" in found.message) == (StoreTrouble.UNAVAILABLE, True)
+    assert isinstance(found, RunReadFailure)
+    assert (found.trouble, "has not answered" in found.message) == (StoreFailure.UNAVAILABLE, True)
     go_on.set()
     monkeypatch.setattr(adapter, "READ_SECONDS", 20.0)
     assert (await read(runs, run)).view is not None

@@ -11,7 +11,7 @@ from workflow_operator.adapters.submissions import Sources, Submissions
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import HeadRef, RunRef, StoreRef, SubmitRun
 from workflow_operator.core.observation import HeadUnreachable, JobState, SubmissionView
-from workflow_operator.errors import Refused, Unreachable
+from workflow_operator.errors import RefusedError, UnreachableError
 
 IDENTITY = HeadIdentity(pod_uid="pod-1", container_id="c-1")
 HEAD = HeadRef("trip-1", IDENTITY, "198.18.0.9", "trip-1")
@@ -84,7 +84,7 @@ async def test_code_in_the_image_needs_no_working_dir() -> None:
 )
 async def test_nothing_is_posted_to_another_head(now: HeadIdentity | None) -> None:
     jobs = Recorder()
-    with pytest.raises(Unreachable, match="not the one that was meant"):
+    with pytest.raises(UnreachableError, match="not the one that was meant"):
         await submissions(jobs, now).submit("team", submit_run())
     assert not [one for one in jobs.said if isinstance(one, Submission)]
 
@@ -105,8 +105,8 @@ async def test_the_head_is_reached_at_its_own_address(ip: str, address: str) -> 
     [
         (None, SubmissionView(JobState.UNKNOWN)),
         (Job("rwf-1", "FAILED", {}, "boom", exit_code=3), SubmissionView(JobState.FAILED, 3, "boom")),
-        (Unreachable("nobody there"), HeadUnreachable("nobody there")),
-        (Refused("wrong token"), HeadUnreachable("wrong token")),
+        (UnreachableError("nobody there"), HeadUnreachable("nobody there")),
+        (RefusedError("wrong token"), HeadUnreachable("wrong token")),
     ],
     ids=["unknown", "failed", "no answer", "refused"],
 )

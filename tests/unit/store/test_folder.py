@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from workflow.errors import Corrupt, StoreRefused, StoreUnavailable
+from workflow.errors import CorruptLogError, StoreRefusedError, StoreUnavailableError
 from workflow.store.folder import FolderStore
 from workflow.store.folder_errors import REFUSED, UNAVAILABLE
 
@@ -108,7 +108,7 @@ def test_what_the_disk_said_is_told(
 ) -> None:
     store.create("run/log/1", b"data", "put-1")
     failing(name, number, monkeypatch)
-    kind = StoreUnavailable if number in UNAVAILABLE else StoreRefused
+    kind = StoreUnavailableError if number in UNAVAILABLE else StoreRefusedError
     with pytest.raises(kind) as raised:
         store.create("run/log/2", b"data", "put-2")
     monkeypatch.undo()
@@ -124,7 +124,7 @@ def test_what_the_disk_said_is_told(
 
 def test_an_error_that_nobody_knows_is_tried_again(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     failing("fsync", errno.EREMOTEIO, monkeypatch)
-    with pytest.raises(StoreUnavailable, match=r"EREMOTEIO.*not known to pass by itself or to last"):
+    with pytest.raises(StoreUnavailableError, match=r"EREMOTEIO.*not known to pass by itself or to last"):
         store.create("key", b"", "put-1")
 
 
@@ -140,7 +140,7 @@ def test_a_folder_that_could_not_be_synced_is_synced_by_the_next_try(
 
     store.create("run/log/1", b"data", "put-1")
     monkeypatch.setattr(os, "fsync", fail_for_folders)
-    with pytest.raises(StoreUnavailable, match="EIO"):
+    with pytest.raises(StoreUnavailableError, match="EIO"):
         store.create("run/log/2", b"data", "put-2")
     monkeypatch.undo()
     recorder = Recorder(monkeypatch, root)
@@ -212,16 +212,16 @@ def test_a_damaged_file_is_said_to_be_one(store: FolderStore, root: Path, damage
     store.create("log/1", b"data", "put-1")
     file = root / "log" / "1"
     file.write_bytes(file.read_bytes()[:-1] if damage is None else damage)
-    with pytest.raises(Corrupt, match=r"store/log/1: the end of the file is damaged.*key log/1"):
+    with pytest.raises(CorruptLogError, match=r"store/log/1: the end of the file is damaged.*key log/1"):
         store.get("log/1")
     assert store.create("log/1", b"new", "put-2") is False
 
 
 def test_a_folder_where_an_object_should_be_is_refused(store: FolderStore) -> None:
     store.create("a/b/c", b"", "put-1")
-    with pytest.raises(StoreRefused, match="EISDIR"):
+    with pytest.raises(StoreRefusedError, match="EISDIR"):
         store.create("a/b", b"", "put-2")
-    with pytest.raises(StoreRefused, match=r"ENOTDIR.*a file stands where a folder must be"):
+    with pytest.raises(StoreRefusedError, match=r"ENOTDIR.*a file stands where a folder must be"):
         store.create("a/b/c/d", b"", "put-3")
 
 
@@ -281,7 +281,7 @@ def test_who_may_only_read_still_reads(store: FolderStore, root: Path, monkeypat
     assert info is not None
     assert info.age < 600
     assert [found.key for found in store.list("")] == ["log/1"]
-    with pytest.raises(StoreRefused, match=r"EROFS.*mounted read-only"):
+    with pytest.raises(StoreRefusedError, match=r"EROFS.*mounted read-only"):
         store.create("log/2", b"", "put-2")
 
 

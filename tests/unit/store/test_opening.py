@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.store import open_store
 
 KEYS = {"access_key": "user", "secret_key": "s3cr3t"}
@@ -57,7 +57,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("url", "text"), REFUSED.items(), ids=REFUSED)
 def test_a_wrong_address_is_refused_with_what_to_change(url: str, text: str) -> None:
-    with pytest.raises(Invalid) as refusal:
+    with pytest.raises(InvalidInputError) as refusal:
         open_store(url, **KEYS)
     assert text in str(refusal.value)
 
@@ -72,7 +72,7 @@ HOLDING_CREDENTIALS = (
 
 @pytest.mark.parametrize("url", HOLDING_CREDENTIALS)
 def test_an_address_with_credentials_is_refused_and_they_are_not_repeated(url: str) -> None:
-    with pytest.raises(Invalid) as refusal:
+    with pytest.raises(InvalidInputError) as refusal:
         open_store(url, **KEYS)
     assert "s3cr3t" not in str(refusal.value)
     assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in str(refusal.value)
@@ -93,7 +93,7 @@ def test_the_environment_says_where_and_who(monkeypatch: pytest.MonkeyPatch) -> 
     ids=["neither", "no secret", "no user"],
 )
 def test_missing_credentials_are_named(given: dict[str, str], missing: str) -> None:
-    with pytest.raises(Invalid, match=f"the {missing} of the S3 store is missing; set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(InvalidInputError, match=f"the {missing} of the S3 store is missing; set AWS_ACCESS_KEY_ID"):
         open_store("s3://bucket/x", **given)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from workflow.errors import StoreRefused, StoreUnavailable
+from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.store.port import Data, ObjectInfo
 from workflow.store.probe import probe
 from workflow.testing import FailingStore, MemoryStore
@@ -104,7 +104,7 @@ LACKING: dict[type[MemoryStore], str] = {
 @pytest.mark.parametrize(("kind", "text"), LACKING.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_the_property_that_is_missing_is_named(kind: type[MemoryStore], text: str) -> None:
     store = kind("lacking")
-    with pytest.raises(StoreRefused) as refusal:
+    with pytest.raises(StoreRefusedError) as refusal:
         probe(store)
     assert f"the store memory://lacking cannot be used: it lacks the property that {text}" in str(refusal.value)
     assert "docs/stores.md" in str(refusal.value)
@@ -113,12 +113,12 @@ def test_the_property_that_is_missing_is_named(kind: type[MemoryStore], text: st
 
 
 @pytest.mark.parametrize("method", ["create", "get", "list", "head", "delete"])
-@pytest.mark.parametrize("make", [StoreUnavailable, StoreRefused], ids=["unavailable", "refused"])
+@pytest.mark.parametrize("make", [StoreUnavailableError, StoreRefusedError], ids=["unavailable", "refused"])
 def test_a_store_that_fails_is_not_said_to_lack_a_property(method: str, make: Callable[[str], Exception]) -> None:
     inner = MemoryStore()
     store = FailingStore(inner)
     store.fail(method, error=make("told to fail"))
-    with pytest.raises((StoreUnavailable, StoreRefused), match=r"^told to fail$"):
+    with pytest.raises((StoreUnavailableError, StoreRefusedError), match=r"^told to fail$"):
         probe(store)
     if method != "delete":
         assert list(inner.list("")) == []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from workflow.errors import StoreRefused, StoreUnavailable
+from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.store.port import Store
 from workflow.store.retrying import RetryingStore
 from workflow.testing import FailingStore, MemoryStore
@@ -58,7 +58,9 @@ def test_one_that_lasts_is_told_after_the_budget(method: str) -> None:
     store, failing, waits = made(budget=12.0)
     store.create("other", b"", "put-0")
     failing.fail(method, times=10_000)
-    with pytest.raises(StoreUnavailable, match=rf"^{method} was told to fail \(gave up after \d+ tries\)$") as given_up:
+    with pytest.raises(
+        StoreUnavailableError, match=rf"^{method} was told to fail \(gave up after \d+ tries\)$"
+    ) as given_up:
         CALLS[method](store)
     assert sum(waits.seconds) <= 12.0
     assert max(waits.seconds) <= 5.0
@@ -68,7 +70,7 @@ def test_one_that_lasts_is_told_after_the_budget(method: str) -> None:
 def test_a_budget_of_nothing_means_one_try() -> None:
     store, failing, waits = made(budget=0.0)
     failing.fail("get", times=10)
-    with pytest.raises(StoreUnavailable, match="gave up after 1 try"):
+    with pytest.raises(StoreUnavailableError, match="gave up after 1 try"):
         store.get("key")
     assert waits.seconds == []
 
@@ -76,8 +78,8 @@ def test_a_budget_of_nothing_means_one_try() -> None:
 @pytest.mark.parametrize("method", CALLS)
 def test_a_refusal_is_not_tried_again(method: str) -> None:
     store, failing, waits = made()
-    failing.fail(method, times=1, error=StoreRefused("no"))
-    with pytest.raises(StoreRefused, match=r"^no$"):
+    failing.fail(method, times=1, error=StoreRefusedError("no"))
+    with pytest.raises(StoreRefusedError, match=r"^no$"):
         CALLS[method](store)
     assert waits.seconds == []
 
@@ -106,5 +108,5 @@ def test_closing_ends_the_waits() -> None:
     store = RetryingStore(failing)
     failing.fail("get", times=10_000)
     store.close()
-    with pytest.raises(StoreUnavailable, match="gave up after 1 try"):
+    with pytest.raises(StoreUnavailableError, match="gave up after 1 try"):
         store.get("key")

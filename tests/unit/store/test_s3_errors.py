@@ -12,7 +12,7 @@ import pytest
 import urllib3.exceptions
 from minio.error import S3Error
 
-from workflow.errors import Fenced, StoreRefused, StoreUnavailable
+from workflow.errors import FencedError, StoreRefusedError, StoreUnavailableError
 from workflow.store.s3_errors import ANSWERS, Busy, Place, meaning_of, translated
 
 PLACE = Place("read", "s3://bucket/key", "http://host:9000")
@@ -61,7 +61,7 @@ def test_every_error_of_the_client_library_has_a_meaning(kind: type[Exception]) 
 
 @pytest.mark.parametrize("code", ANSWERS)
 def test_every_known_answer_says_what_to_do(code: str) -> None:
-    kind = StoreUnavailable if ANSWERS[code].again else StoreRefused
+    kind = StoreUnavailableError if ANSWERS[code].again else StoreRefusedError
     with pytest.raises(kind) as raised, translated(PLACE):
         raise answer(code)
     assert type(raised.value) is kind
@@ -71,22 +71,22 @@ def test_every_known_answer_says_what_to_do(code: str) -> None:
 
 
 def test_an_answer_nobody_knows_is_shown_as_it_is() -> None:
-    with pytest.raises(StoreRefused, match="Teapot: the server's words; look the code up"), translated(PLACE):
+    with pytest.raises(StoreRefusedError, match="Teapot: the server's words; look the code up"), translated(PLACE):
         raise answer("Teapot")
 
 
 UNTRUSTED = urllib3.exceptions.SSLError(ssl.SSLCertVerificationError("self-signed certificate"))
 OTHERS: dict[str, tuple[Exception, type[Exception], str]] = {
-    "untrusted certificate": (UNTRUSTED, StoreRefused, "trust its certificate"),
+    "untrusted certificate": (UNTRUSTED, StoreRefusedError, "trust its certificate"),
     "untrusted, after tries": (
         urllib3.exceptions.MaxRetryError(urllib3.HTTPConnectionPool("host"), "/secret-address", UNTRUSTED),
-        StoreRefused,
+        StoreRefusedError,
         "trust its certificate",
     ),
-    "broken TLS": (urllib3.exceptions.SSLError(ssl.SSLEOFError("eof")), StoreUnavailable, "the connection broke"),
-    "busy": (Busy("the answer was HTTP 503"), StoreUnavailable, "the answer was HTTP 503; try again later"),
-    "garbage in a list": (ParseError("not well-formed"), StoreRefused, "does not speak S3"),
-    "an address that cannot be": (ValueError("path in endpoint"), StoreRefused, "correct the store's address"),
+    "broken TLS": (urllib3.exceptions.SSLError(ssl.SSLEOFError("eof")), StoreUnavailableError, "the connection broke"),
+    "busy": (Busy("the answer was HTTP 503"), StoreUnavailableError, "the answer was HTTP 503; try again later"),
+    "garbage in a list": (ParseError("not well-formed"), StoreRefusedError, "does not speak S3"),
+    "an address that cannot be": (ValueError("path in endpoint"), StoreRefusedError, "correct the store's address"),
 }
 
 
@@ -101,8 +101,8 @@ def test_other_failures(error: Exception, kind: type[Exception], text: str) -> N
 
 
 def test_errors_of_this_library_and_bugs_pass() -> None:
-    with pytest.raises(Fenced), translated(PLACE):
-        raise Fenced("another owner")
+    with pytest.raises(FencedError), translated(PLACE):
+        raise FencedError("another owner")
     with pytest.raises(ZeroDivisionError), translated(PLACE):
         raise ZeroDivisionError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflow.errors import StoreUnavailable
+from workflow.errors import StoreUnavailableError
 from workflow.testing import FailingStore, MemoryStore
 from workflow.testing.instrumented import Count, InstrumentedStore
 from workflow.testing.store_contract import fetched
@@ -52,9 +52,9 @@ def test_failed_calls_are_counted_as_such() -> None:
     failing = FailingStore(MemoryStore())
     store = InstrumentedStore(failing)
     failing.fail("get")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         store.get("a")
     failing.fail("list")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         list(store.list(""))
     assert store.counts() == {"get": Count(calls=1, errors=1), "list": Count(calls=1, errors=1)}

@@ -85,7 +85,7 @@ def segments() -> list[list[Record]]:
         [started("b", 2)],
         [expanded("b", 2, spec("b/1"), spec("b/2", "b/1")), started("b/1", 2)],
         [failed("b/1", 2), canceled("b", 2), status("FAILED", 2)],
-        [claimed(3, retry_failed=6), {"k": "RequestTaken", "request": "r", "epoch": 3, "did": "d"}],
+        [claimed(3, retry_failed=6), {"k": "RequestHandled", "request": "r", "epoch": 3, "did": "d"}],
         [started("b/1", 3)],
         [committed("b/1", 3), started("b/2", 3)],
         [{**committed("b/2", 3), "value": {"blob": sha(LARGE), "size": len(LARGE)}}, started("c", 3)],
@@ -110,7 +110,7 @@ class Stored:
     )
     snapshot: list[Record] = field(
         default_factory=lambda: [
-            {"k": "SnapshotHead", "seq": 9},
+            {"k": "SnapshotHeader", "seq": 9},
             expanded("b", 2, spec("b/1"), spec("b/2", "b/1")),
             committed("a", 1, REFERRING),
             committed("b/1", 3),
@@ -179,7 +179,7 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "a record behind the end": ("end", lambda it: it.put(11, started("b/2", 3))),
     "a request behind the end": (
         "end",
-        lambda it: it.put(11, {"k": "RequestTaken", "request": "q", "epoch": 3, "did": "d"}),
+        lambda it: it.put(11, {"k": "RequestHandled", "request": "q", "epoch": 3, "did": "d"}),
     ),
     "a success claimed": ("end", lambda it: it.put(11, claimed(4, retry_failed=11))),
     "a cancellation claimed": ("end", lambda it: it.log[5][2].update(status="CANCELED")),

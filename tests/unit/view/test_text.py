@@ -23,7 +23,7 @@ def a_step(step_id: str, parents: tuple[str, ...] = (), inside: str = "", **fact
 def a_run(*steps: StepView) -> RunView:
     return RunView(
         workflow_id="trip",
-        n=1,
+        run_number=1,
         run_uuid="u",
         status=WorkflowStatus.RUNNING,
         epoch=2,
@@ -35,8 +35,8 @@ def a_run(*steps: StepView) -> RunView:
         counts=StepCounts(len(steps), 1, 0, 0),
         steps=steps,
         result_text=None,
-        stalled=0,
-        culprits=(),
+        epochs_without_progress=0,
+        suspect_steps=(),
         next_seq=1,
     )
 

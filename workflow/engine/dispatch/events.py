@@ -43,7 +43,7 @@ class _Wait:
     task: StepTask
 
 
-class Listening:
+class EventDispatcher:
     """All waits of one manager.
 
     Args:
@@ -82,7 +82,7 @@ class Listening:
         if result is not None:
             self._lost = 0
             del self._waits[key]
-            wait.run.step_done(wait.task.step_id, wait.task.number, result)
+            wait.run.step_done(wait.task.step_id, wait.task.attempt, result)
             return
         if host is self._host:
             self._host = None

@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from workflow.engine.dispatch.pool import Cause, Lease, Pool, Try
-from workflow.engine.messages import Expanded, Finished, Raised, StepTask, TaskKey
+from workflow.engine.dispatch.pool import Cause, Lease, Pool, StepAttempt
+from workflow.engine.messages import Expanded, FinishedAttempt, Raised, StepTask, TaskKey
 from workflow.engine.owner.run_loop import RunLoop
 from workflow.model.state import StepState
 
@@ -85,7 +85,7 @@ class Leases:
         self._cause = cause
         self._pools: dict[str, Pool] = {}
         self._leases: dict[str, Lease] = {}
-        self._tries: dict[TaskKey, Try] = {}
+        self._tries: dict[TaskKey, StepAttempt] = {}
         self._took: OrderedDict[str, float] = OrderedDict()
         # (run, step that returned a DAG) -> the worker it did so in, for the steps that may be executed in place.
         self._homes: OrderedDict[TaskKey, Lease] = OrderedDict()
@@ -95,7 +95,7 @@ class Leases:
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """Begin one try: see Runner."""
         pool = self._pool(step.spec.options.ray)
-        attempt = Try(run, task, pool)
+        attempt = StepAttempt(run, task, pool)
         self._tries[task.key] = attempt
         home = self._home_of(step, task) if step.spec.options.allow_inplace else None
         if home is None:
@@ -127,7 +127,7 @@ class Leases:
                 lease.stopped = True
                 self._end(lease.handle)
 
-    async def exchange(self, number: str, turn: int, done: Sequence[Finished]) -> tuple[StepTask, ...]:
+    async def exchange(self, number: str, turn: int, done: Sequence[FinishedAttempt]) -> tuple[StepTask, ...]:
         """A worker hands in what it finished and gets what to do next; nothing means: give the place back.
 
         Args:
@@ -158,7 +158,7 @@ class Leases:
         self._park(lease)
         return await asyncio.shield(lease.parked)
 
-    def give_back(self, number: str, turn: int, keys: Collection[TaskKey]) -> None:
+    def return_unstarted(self, number: str, turn: int, keys: Collection[TaskKey]) -> None:
         """A worker has not begun these tries, because one before them takes long; they are handed to others.
 
         Args:
@@ -198,7 +198,7 @@ class Leases:
                 self._rest(pool, error)
         self._pump_soon(pool)
 
-    def _take(self, lease: Lease, done: Sequence[Finished]) -> None:
+    def _take(self, lease: Lease, done: Sequence[FinishedAttempt]) -> None:
         batch, lease.batch = {attempt.task.key: attempt for attempt in lease.batch}, []
         for finished in done:
             attempt = batch.pop(finished.key, None)
@@ -209,23 +209,23 @@ class Leases:
             self._measure(attempt, max(result.ended - result.started, 0.0))
             if isinstance(result, Expanded) and any(spec.options.allow_inplace for spec in result.graph.steps):
                 self._keep(lease, attempt)
-            attempt.run.step_done(attempt.task.step_id, finished.number, result)
+            attempt.run.step_done(attempt.task.step_id, finished.attempt, result)
         self._requeue(list(batch.values()))  # its word that they were given back is still on its way
 
-    def _requeue(self, tries: Sequence[Try]) -> None:
+    def _requeue(self, tries: Sequence[StepAttempt]) -> None:
         """Whoever comes next gets them, before all others."""
         for attempt in reversed(tries):
             attempt.pool.queue.appendleft(attempt)
             self._pump_soon(attempt.pool)
 
-    def _measure(self, attempt: Try, took: float) -> None:
+    def _measure(self, attempt: StepAttempt, took: float) -> None:
         pool, function = attempt.pool, attempt.task.qualname
         pool.mean = _smoothed(pool.mean, took)
         self._took[function] = _smoothed(self._took.pop(function, 0.0), took)
         if len(self._took) > FUNCTIONS_MEASURED:
             self._took.popitem(last=False)
 
-    def _keep(self, lease: Lease, attempt: Try) -> None:
+    def _keep(self, lease: Lease, attempt: StepAttempt) -> None:
         """Steps of the DAG that this try returned are to be executed in its worker, as soon as that DAG is stored."""
         lease.kept = True
         self._homes[attempt.task.key] = lease
@@ -357,8 +357,8 @@ class Leases:
         if lease.parked is not None and not lease.parked.done():  # nobody waits in it for ever, be its worker dead
             lease.parked.set_result(())
 
-    def _fail(self, attempt: Try, error: BaseException) -> None:
+    def _fail(self, attempt: StepAttempt, error: BaseException) -> None:
         if not attempt.stopped:
             task = attempt.task
             self._tries.pop(task.key, None)
-            attempt.run.step_done(task.step_id, task.number, self._failure(task.step_id, error))
+            attempt.run.step_done(task.step_id, task.attempt, self._failure(task.step_id, error))

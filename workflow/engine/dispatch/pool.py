@@ -32,7 +32,7 @@ class Cause(enum.Enum):
 
 
 @dataclass(eq=False, slots=True)
-class Try:
+class StepAttempt:
     """One try of a step, on its way.
 
     Attributes:
@@ -65,8 +65,8 @@ class Lease:
     number: str
     pool: Pool
     handle: Any = None
-    batch: list[Try] = field(default_factory=list)
-    own: deque[Try] = field(default_factory=deque)
+    batch: list[StepAttempt] = field(default_factory=list)
+    own: deque[StepAttempt] = field(default_factory=deque)
     kept: bool = False
     turn: int = 0
     parked: asyncio.Future[tuple[StepTask, ...]] | None = None
@@ -89,7 +89,7 @@ class Pool:
     """
 
     options: Mapping[str, Any]
-    queue: deque[Try] = field(default_factory=deque)
+    queue: deque[StepAttempt] = field(default_factory=deque)
     leases: dict[str, Lease] = field(default_factory=dict)
     idle: list[Lease] = field(default_factory=list)
     mean: float = 0.0

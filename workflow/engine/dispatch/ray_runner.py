@@ -23,13 +23,13 @@ from ray.exceptions import (
 )
 
 from workflow.engine import link, strategies
-from workflow.engine.dispatch.events import Listening
+from workflow.engine.dispatch.events import EventDispatcher
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.dispatch.pool import Cause
 from workflow.engine.link import LinkAddress, LinkServer
 from workflow.engine.messages import Raised, StepTask
 from workflow.engine.owner.run_loop import RunLoop
-from workflow.engine.worker.event_host import ListenerHosts
+from workflow.engine.worker.event_host import EventHosts
 from workflow.engine.worker.worker_loop import serve
 from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo
@@ -58,7 +58,7 @@ class RayRunner:
         self._serve = ray.remote(serve)
         self._cluster: tuple[float, Mapping[str, float]] = (-CLUSTER_READ_EVERY, {})
         self.leases = Leases(self._open, self._end, self._slots, system_failure, cause_of)
-        self._listening = Listening(ListenerHosts(loop, system_failure))
+        self._listening = EventDispatcher(EventHosts(loop, system_failure))
         self._links = LinkServer(self.leases)
         self._address: LinkAddress | None = None
 

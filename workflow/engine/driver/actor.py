@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import ray
 
 from workflow.engine.dispatch.ray_runner import RayRunner
-from workflow.engine.driver.results import Delivered
-from workflow.engine.messages import Ended, Finished, RunAddress, StepTask, TaskKey
+from workflow.engine.driver.results import ResultEnvelope
+from workflow.engine.messages import FinishedAttempt, RunAddress, RunResult, StepTask, TaskKey
 from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.engine.worker.execution import store_at
 from workflow.model.records import Created, Tombstone
@@ -66,29 +66,29 @@ class ManagerActor:
         """See Manager.claim."""
         await self._pass(self._manager.claim(request))
 
-    async def ring(self, run_uuid: str) -> None:
+    async def notify(self, run_uuid: str) -> None:
         """See Manager.ring."""
-        await self._pass(self._manager.ring(run_uuid))
+        await self._pass(self._manager.notify(run_uuid))
 
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]  # ray ships no types for it
-    async def exchange(self, number: str, turn: int, done: tuple[Finished, ...]) -> tuple[StepTask, ...]:
+    async def exchange(self, number: str, turn: int, done: tuple[FinishedAttempt, ...]) -> tuple[StepTask, ...]:
         """See Leases.exchange."""
         return await self._pass(self._runner.leases.exchange(number, turn, done))
 
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]
-    async def give_back(self, number: str, turn: int, keys: tuple[TaskKey, ...]) -> None:
+    async def return_unstarted(self, number: str, turn: int, keys: tuple[TaskKey, ...]) -> None:
         """See Leases.give_back."""
-        self._loop.call_soon_threadsafe(self._runner.leases.give_back, number, turn, keys)
+        self._loop.call_soon_threadsafe(self._runner.leases.return_unstarted, number, turn, keys)
 
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
-    async def wait(self, run: RunAddress) -> Ended:
+    async def wait(self, run: RunAddress) -> RunResult:
         """See Manager.wait."""
         return await self._pass(self._manager.wait(run))
 
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
-    async def output(self, run: RunAddress) -> Delivered:
+    async def output(self, run: RunAddress) -> ResultEnvelope:
         """A run's value, or what it failed with, for `ray.get`; unpickled only where it arrives."""
-        return Delivered(await self._pass(self._manager.see_through(run)))
+        return ResultEnvelope(await self._pass(self._manager.wait_or_resume(run)))
 
     async def _pass(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

@@ -23,7 +23,7 @@ import ray
 import workflow
 from workflow.engine.driver.actor import NAMESPACE, ManagerActor
 from workflow.engine.worker import context
-from workflow.errors import Unavailable
+from workflow.errors import UnavailableError
 from workflow.log.values import versions
 from workflow.model.run_view import Owner
 
@@ -55,7 +55,9 @@ def find_or_make(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
     if manager is None or not answers(manager, unresponsive):
         manager = _make(name, store_url)
         if not answers(manager, unresponsive):
-            raise Unavailable(f"manager {name} does not answer within {unresponsive:.0f} s, nor after a restart of it")
+            raise UnavailableError(
+                f"manager {name} does not answer within {unresponsive:.0f} s, nor after a restart of it"
+            )
     return manager
 
 

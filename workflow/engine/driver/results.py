@@ -11,17 +11,17 @@ from typing import Any
 
 from ray.exceptions import RayTaskError
 
-from workflow.engine.messages import Ended
+from workflow.engine.messages import RunResult
 from workflow.engine.worker.execution import blobs_of, materialize
 from workflow.engine.worker.refs import resolver
-from workflow.errors import Bug, StepFailed, WorkflowCancellationError, WorkflowExecutionError
+from workflow.errors import InternalError, StepFailed, WorkflowCancellationError, WorkflowExecutionError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.model.status import WorkflowStatus
 
 
 def _no_parent(index: int) -> Any:
-    raise Bug(f"a value refers to the outcome of a parent ({index}); only arguments may")
+    raise InternalError(f"a value refers to the outcome of a parent ({index}); only arguments may")
 
 
 def whole_resolver(blobs: Blobs, folder: str, written_by: str) -> values.Resolve:
@@ -29,7 +29,7 @@ def whole_resolver(blobs: Blobs, folder: str, written_by: str) -> values.Resolve
     return resolver(blobs, folder, written_by, _no_parent)
 
 
-def value_of(ended: Ended) -> Any:
+def value_of(ended: RunResult) -> Any:
     """The run's value; raises what it failed with."""
     if ended.status is not WorkflowStatus.SUCCESSFUL or ended.outcome is None:
         raise failure_of(ended)
@@ -38,7 +38,7 @@ def value_of(ended: Ended) -> Any:
     return materialize(ended.outcome, blobs, resolve, ended.written_by)
 
 
-def failure_of(ended: Ended) -> BaseException:
+def failure_of(ended: RunResult) -> BaseException:
     """The exception of a run that ended without a value: the user's own, with a StepFailed as its cause, or ours."""
     workflow_id = ended.run.workflow_id
     if ended.status is WorkflowStatus.CANCELED:
@@ -65,17 +65,17 @@ def failure_of(ended: Ended) -> BaseException:
     return raised
 
 
-class Delivered:
+class ResultEnvelope:
     """An envelope: pickled by the manager, it unpickles into the run's value, or into what `ray.get` is to raise."""
 
-    def __init__(self, ended: Ended) -> None:
+    def __init__(self, ended: RunResult) -> None:
         self._ended = ended
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _opened, (self._ended,)
 
 
-def _opened(ended: Ended) -> Any:
+def _opened(ended: RunResult) -> Any:
     """The value; where there is none, or it cannot be had, what Ray takes for an error of the task.
 
     `ray.get`, and a task that is given the reference, raise that as it was raised here.

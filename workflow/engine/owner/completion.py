@@ -8,12 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from workflow.engine.messages import ClaimRequest, Ended, RunAddress
-from workflow.engine.owner.owned_runs import OwnedRuns, Tools
-from workflow.engine.owner.run_loop import end_of
-from workflow.errors import Fenced, InUse, StoreUnavailable, Superseded, Unavailable, WorkflowConflict
+from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
+from workflow.engine.owner.owned_runs import ManagerContext, OwnedRuns
+from workflow.engine.owner.run_loop import result_of
+from workflow.errors import (
+    FencedError,
+    StoreUnavailableError,
+    SupersededError,
+    UnavailableError,
+    WorkflowConflictError,
+    WorkflowInUseError,
+)
 from workflow.log import registry
-from workflow.log.claim import is_silent
+from workflow.log.claim import heartbeat_expired
 from workflow.log.registry import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created
@@ -21,7 +28,7 @@ from workflow.model.records import Created
 logger = logging.getLogger(__name__)
 
 
-class Waiting:
+class CompletionWaiter:
     """Everybody who waits at one manager.
 
     Args:
@@ -33,14 +40,14 @@ class Waiting:
         count: how many wait now.
     """
 
-    def __init__(self, runs: OwnedRuns, tools: Tools, pause: float) -> None:
+    def __init__(self, runs: OwnedRuns, tools: ManagerContext, pause: float) -> None:
         self.count = 0
         self._runs = runs
         self._tools = tools
         self._in_thread = tools.threads.run
         self._pause = pause
 
-    async def wait(self, run: RunAddress) -> Ended:
+    async def wait(self, run: RunAddress) -> RunResult:
         """How a run ended: see Manager.wait."""
         self.count += 1
         try:
@@ -48,7 +55,7 @@ class Waiting:
                 end = self._runs.ends.get(run.run_uuid)
                 try:
                     ended = await (asyncio.shield(end) if end is not None else self._follow(run))
-                except (Fenced, StoreUnavailable) as error:
+                except (FencedError, StoreUnavailableError) as error:
                     logger.info("run %s: %s; following its log", run.run_uuid, error)
                     ended = await self._follow(run)
                 if ended is not None:
@@ -57,39 +64,41 @@ class Waiting:
             self.count -= 1
             self._runs.used()
 
-    async def see_through(self, run: RunAddress) -> Ended:
+    async def wait_or_resume(self, run: RunAddress) -> RunResult:
         """Wait, and go on with the run where its owner is lost: see Manager.see_through."""
         while True:
             try:
                 return await self.wait(run)
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 logger.warning("run %s: %s", run.run_uuid, error)
-            except Unavailable:
+            except UnavailableError:
                 try:
-                    await self._runs.claim(ClaimRequest(run.workflow_id, run.n))
+                    await self._runs.claim(ClaimRequest(run.workflow_id, run.run_number))
                     continue
-                except (InUse, WorkflowConflict, StoreUnavailable) as error:
+                except (WorkflowInUseError, WorkflowConflictError, StoreUnavailableError) as error:
                     logger.info("run %s: %s", run.run_uuid, error)
             await asyncio.sleep(self._pause)
 
-    async def _follow(self, run: RunAddress) -> Ended | None:
+    async def _follow(self, run: RunAddress) -> RunResult | None:
         """How a run ended, by its log; None where this manager drives it by now."""
         store, me, runs = self._tools.store, self._tools.me, self._runs
-        named = await self._in_thread(lambda: registry.read_name(store, run.workflow_id, run.n))
+        named = await self._in_thread(lambda: registry.read_entry(store, run.workflow_id, run.run_number))
         if not isinstance(named, Created) or named.run_uuid != run.run_uuid:
-            raise Superseded(f"workflow {run.workflow_id!r}: run {run.run_uuid} is not what names/{run.n} names")
-        await self._in_thread(lambda: registry.check_named(store, named))
+            raise SupersededError(
+                f"workflow {run.workflow_id!r}: run {run.run_uuid} is not what names/{run.run_number} names"
+            )
+        await self._in_thread(lambda: registry.check_current(store, named))
         log = RunLog(store, named)
         state = await self._in_thread(log.replay)
-        while not state.ended:
+        while not state.is_finished:
             if run.run_uuid in runs.live:
                 return None
-            if state.goodbye or await self._in_thread(lambda: is_silent(store, state.owner.manager)):
-                raise Unavailable(f"workflow {run.workflow_id!r} is RESUMABLE: nobody owns it now; resume it")
-            if state.owner.manager == me.manager and run.run_uuid not in runs.owes_goodbye:
-                runs.loose[run.run_uuid] = OwnedRun(run.workflow_id, run.n, run.run_uuid)
-                await runs.tidy()
+            if state.released or await self._in_thread(lambda: heartbeat_expired(store, state.owner.manager)):
+                raise UnavailableError(f"workflow {run.workflow_id!r} is RESUMABLE: nobody owns it now; resume it")
+            if state.owner.manager == me.manager and run.run_uuid not in runs.pending_release:
+                runs.pending_recovery[run.run_uuid] = OwnedRun(run.workflow_id, run.run_number, run.run_uuid)
+                await runs.recover_pending()
             await asyncio.sleep(self._pause)
-            await self._in_thread(lambda: registry.check_named(store, named))
+            await self._in_thread(lambda: registry.check_current(store, named))
             await self._in_thread(lambda: log.catch_up(state))
-        return end_of(state, run)
+        return result_of(state, run)

@@ -30,15 +30,15 @@ class Inbox:
         self._store = store
         self._in_thread = in_thread
 
-    async def rung(self) -> list[str]:
+    async def notified_runs(self) -> list[str]:
         """The uuids of the runs, of whatever manager, whose bell was rung."""
-        rung = await self._in_thread(lambda: [info.key for info in self._store.list(keys.DOORBELL)])
-        return list(dict.fromkeys(keys.last_part(key).partition(".")[0] for key in rung))
+        notified_runs = await self._in_thread(lambda: [info.key for info in self._store.list(keys.NOTIFICATIONS)])
+        return list(dict.fromkeys(keys.last_part(key).partition(".")[0] for key in notified_runs))
 
     async def look(self, loop: RunLoop) -> None:
         """Hand each new request of a run on to its loop."""
         for request in await self._in_thread(loop.log.inbox):
-            if request in loop.asked or request in loop.state.taken:
+            if request in loop.asked or request in loop.state.handled_requests:
                 continue
             key = loop.log.paths.request(request)
             data = await self._in_thread(lambda key=key: self._store.get(key))  # type: ignore[misc]

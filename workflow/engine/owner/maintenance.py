@@ -11,16 +11,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from workflow.engine.owner.owned_runs import OwnedRuns, Tools
+from workflow.engine.owner.owned_runs import ManagerContext, OwnedRuns
 from workflow.engine.owner.runtime import Threads
-from workflow.errors import StoreRefused, WorkflowError
+from workflow.errors import StoreRefusedError, WorkflowError
 from workflow.log import keys, registry
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pace:
+class Intervals:
     """How often what is done, in seconds."""
 
     heartbeat: float = 5.0
@@ -30,10 +30,10 @@ class Pace:
     store: float = 2.0
 
 
-USUAL_PACE = Pace()
+DEFAULT_INTERVALS = Intervals()
 
 
-class Upkeep:
+class Maintenance:
     """The regular work of one manager.
 
     Args:
@@ -47,7 +47,7 @@ class Upkeep:
         unread: it may own runs of which it could not read yet, and will: it must not leave.
     """
 
-    def __init__(self, runs: OwnedRuns, tools: Tools, pace: Pace, heart: Threads) -> None:
+    def __init__(self, runs: OwnedRuns, tools: ManagerContext, pace: Intervals, heart: Threads) -> None:
         self._heart = heart
         self._runs = runs
         self._tools = tools
@@ -61,7 +61,7 @@ class Upkeep:
             (self._pace.heartbeat, self._beat),
             (self._pace.bell, self._answer_bells),
             (self._pace.fence, self._look),
-            (self._pace.fence, self._runs.tidy),
+            (self._pace.fence, self._runs.recover_pending),
         ):
             self._tools.spawn(self._every(period, act))
         if not await self._began():
@@ -84,8 +84,8 @@ class Upkeep:
             await self._beat()
             store, me = self._tools.store, self._tools.me
             for owned in await self._tools.threads.run(lambda: list(registry.owned_by(store, me.manager))):
-                self._runs.loose[owned.run_uuid] = owned
-        except StoreRefused:  # it may never answer otherwise: no reason to stay
+                self._runs.pending_recovery[owned.run_uuid] = owned
+        except StoreRefusedError:  # it may never answer otherwise: no reason to stay
             self.unread = False
             raise
         self.unread = False
@@ -93,7 +93,7 @@ class Upkeep:
     async def _began(self) -> bool:
         try:
             await self.ready()
-            await self._runs.tidy()
+            await self._runs.recover_pending()
             return True
         except Exception as error:  # noqa: BLE001 - whatever it is, to try again is the only way to the runs
             logger.warning("manager %s cannot begin yet: %s", self._tools.me.address, error)
@@ -105,7 +105,7 @@ class Upkeep:
             if await self._began():
                 return
 
-    async def ring(self, run_uuid: str) -> None:
+    async def notify(self, run_uuid: str) -> None:
         """See Manager.ring."""
         loop = self._runs.live.get(run_uuid)
         if loop is not None:
@@ -122,8 +122,8 @@ class Upkeep:
 
     async def _answer_bells(self) -> None:
         if self._runs.live:
-            for run_uuid in await self._tools.inbox.rung():
-                await self.ring(run_uuid)
+            for run_uuid in await self._tools.inbox.notified_runs():
+                await self.notify(run_uuid)
 
     async def _every(self, period: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -10,21 +10,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from workflow.engine.messages import ClaimRequest, Ended, RunAddress
-from workflow.engine.owner.completion import Waiting
+from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
+from workflow.engine.owner.completion import CompletionWaiter
 from workflow.engine.owner.inbox import Inbox
-from workflow.engine.owner.maintenance import USUAL_PACE, Pace, Upkeep
-from workflow.engine.owner.owned_runs import OwnedRuns, Tools
-from workflow.engine.owner.run_loop import Runner, Services
-from workflow.engine.owner.runtime import MACHINE, Machine
-from workflow.errors import Unavailable, WorkflowError
+from workflow.engine.owner.maintenance import DEFAULT_INTERVALS, Intervals, Maintenance
+from workflow.engine.owner.owned_runs import ManagerContext, OwnedRuns
+from workflow.engine.owner.run_loop import Runner, RunServices
+from workflow.engine.owner.runtime import SYSTEM_RUNTIME, Runtime
+from workflow.errors import UnavailableError, WorkflowError
 from workflow.log import keys
-from workflow.log.failpoints import NO_POINTS, Points
+from workflow.log.failpoints import NO_FAILPOINTS, Failpoints
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
 from workflow.store.port import Store
 
-__all__ = ["ClaimRequest", "Manager", "Pace"]
+__all__ = ["ClaimRequest", "Manager", "Intervals"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ class Manager:
         store: Store,
         me: Owner,
         runner: Runner,
-        pace: Pace = USUAL_PACE,
-        points: Points = NO_POINTS,
-        machine: Machine = MACHINE,
+        pace: Intervals = DEFAULT_INTERVALS,
+        failpoints: Failpoints = NO_FAILPOINTS,
+        machine: Runtime = SYSTEM_RUNTIME,
     ) -> None:
         self.me = me
         self._store = store
@@ -62,21 +62,21 @@ class Manager:
         self._tasks: dict[asyncio.Task[None], None] = {}  # in their order: a simulation repeats them
         self._leaving = False
         self.replaced = asyncio.Event()
-        tools = Tools(
+        tools = ManagerContext(
             store=store,
             me=me,
             clock=machine.clock,
             threads=self._threads,
-            services=Services(runner, self._threads.run, machine.clock.now, pace.store),
+            services=RunServices(runner, self._threads.run, machine.clock.now, pace.store),
             inbox=Inbox(store, self._threads.run),
-            points=points,
+            failpoints=failpoints,
             spawn=self._spawn,
             refuse_when_leaving=self._refuse_when_leaving,
             replaced=self._be_replaced,
         )
         self._runs = OwnedRuns(tools)
-        self._waiting = Waiting(self._runs, tools, pace.follow)
-        self._upkeep = Upkeep(self._runs, tools, pace, self._heart)
+        self._waiting = CompletionWaiter(self._runs, tools, pace.follow)
+        self._upkeep = Maintenance(self._runs, tools, pace, self._heart)
 
     async def begin(self) -> None:
         """Say that this manager lives, take up what an earlier incarnation of it owned, and keep watch.
@@ -110,7 +110,7 @@ class Manager:
         await self._upkeep.ready()
         await self._runs.claim(request)
 
-    async def wait(self, run: RunAddress) -> Ended:
+    async def wait(self, run: RunAddress) -> RunResult:
         """How a run ended, as soon as it has; by its log where another owns it.
 
         Raises:
@@ -119,23 +119,23 @@ class Manager:
         self._refuse_when_leaving()
         return await self._waiting.wait(run)
 
-    async def see_through(self, run: RunAddress) -> Ended:
+    async def wait_or_resume(self, run: RunAddress) -> RunResult:
         """Like `wait`, and goes on with the run by itself where its owner is lost meanwhile.
 
         Raises:
             Superseded: the run was deleted. Unavailable: this manager is leaving.
         """
         self._refuse_when_leaving()
-        return await self._waiting.see_through(run)
+        return await self._waiting.wait_or_resume(run)
 
-    async def ring(self, run_uuid: str) -> None:
+    async def notify(self, run_uuid: str) -> None:
         """Look into a run's inbox now, rather than at the next bell.
 
         Raises:
             Unavailable: this manager is leaving.
         """
         self._refuse_when_leaving()
-        await self._upkeep.ring(run_uuid)
+        await self._upkeep.notify(run_uuid)
 
     @property
     def live(self) -> int:
@@ -147,7 +147,9 @@ class Manager:
         runs = self._runs
         while True:
             left = runs.last_used + seconds - self._clock.monotonic()
-            used = runs.live or self._waiting.count or runs.loose or runs.owes_goodbye or self._upkeep.unread
+            used = (
+                runs.live or self._waiting.count or runs.pending_recovery or runs.pending_release or self._upkeep.unread
+            )
             if left <= 0 and not used:
                 return
             await asyncio.sleep(max(left, 1.0))
@@ -172,7 +174,7 @@ class Manager:
 
     def _refuse_when_leaving(self) -> None:
         if self._leaving:
-            raise Unavailable(f"manager {self.me.address} is leaving; make it anew")
+            raise UnavailableError(f"manager {self.me.address} is leaving; make it anew")
 
     def _be_replaced(self) -> None:
         self._leaving = True

@@ -13,16 +13,24 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
-from workflow.engine.messages import ClaimRequest, Ended, RunAddress
+from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.engine.owner import takeover
 from workflow.engine.owner.clock import Clock
 from workflow.engine.owner.inbox import Inbox
-from workflow.engine.owner.run_loop import RunLoop, Services
+from workflow.engine.owner.run_loop import RunLoop, RunServices
 from workflow.engine.owner.runtime import Threads
-from workflow.errors import Bug, Ownership, StoreUnavailable, Superseded, Unavailable, WorkflowConflict, WorkflowError
+from workflow.errors import (
+    InternalError,
+    OwnershipError,
+    StoreUnavailableError,
+    SupersededError,
+    UnavailableError,
+    WorkflowConflictError,
+    WorkflowError,
+)
 from workflow.log import registry
 from workflow.log.claim import Claimant
-from workflow.log.failpoints import Points
+from workflow.log.failpoints import Failpoints
 from workflow.log.registry import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
@@ -38,7 +46,7 @@ ENDS_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True)
-class Tools:
+class ManagerContext:
     """What the parts of one manager share.
 
     Attributes:
@@ -53,9 +61,9 @@ class Tools:
     me: Owner
     clock: Clock
     threads: Threads
-    services: Services
+    services: RunServices
     inbox: Inbox
-    points: Points
+    failpoints: Failpoints
     spawn: Callable[[Awaitable[None]], None]
     refuse_when_leaving: Callable[[], None]
     replaced: Callable[[], None]
@@ -76,11 +84,11 @@ class OwnedRuns:
         last_used: when a run was made, claimed, waited for or ended last, by the monotonic clock.
     """
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: ManagerContext) -> None:
         self.live: dict[str, RunLoop] = {}
-        self.ends: OrderedDict[str, asyncio.Future[Ended]] = OrderedDict()
-        self.loose: dict[str, OwnedRun] = {}
-        self.owes_goodbye: dict[str, RunLog] = {}
+        self.ends: OrderedDict[str, asyncio.Future[RunResult]] = OrderedDict()
+        self.pending_recovery: dict[str, OwnedRun] = {}
+        self.pending_release: dict[str, RunLog] = {}
         self.last_used = tools.clock.monotonic()
         self._driven: dict[str, asyncio.Event] = {}
         self._tools = tools
@@ -98,9 +106,9 @@ class OwnedRuns:
         self.used()
         me = self._tools.me
         mine = replace(created, owner=replace(me, uid=created.owner.uid, attempt=created.owner.attempt))
-        owned = OwnedRun(created.workflow_id, created.n, created.run_uuid)
+        owned = OwnedRun(created.workflow_id, created.run_number, created.run_uuid)
         async with self._alone(created.run_uuid):
-            self.loose[created.run_uuid] = owned
+            self.pending_recovery[created.run_uuid] = owned
             hints = await asyncio.gather(
                 self._in_thread(lambda: registry.note_owned(self._store, me.manager, owned)),
                 self._in_thread(lambda: registry.index(self._store, created.workflow_id, registry.LIVE, replaces=())),
@@ -108,109 +116,113 @@ class OwnedRuns:
             )
             for failed in filter(None, hints):
                 raise failed
-            there = await self._in_thread(lambda: registry.write_name(self._store, mine, self._tools.points))
+            there = await self._in_thread(lambda: registry.register(self._store, mine, self._tools.failpoints))
             if isinstance(there, Tombstone) or there.run_uuid != created.run_uuid:
                 await self._forget(owned)
                 return there
             if there is mine:  # made by this very call; what is equal was made before, and may have gone on since
-                log = RunLog(self._store, there, self._tools.points)
+                log = RunLog(self._store, there, self._tools.failpoints)
                 self._drive(log, await self._in_thread(log.begin))
         if created.run_uuid not in self.live:  # made before, perhaps by an earlier incarnation; the answer was lost
-            await self._take_up(owned)
+            await self._recover(owned)
         return there
 
     async def claim(self, request: ClaimRequest) -> None:
         """Take a run over and go on with it: see Manager.claim."""
         self._tools.refuse_when_leaving()
         self.used()
-        named = await self._in_thread(lambda: registry.read_name(self._store, request.workflow_id, request.n))
+        named = await self._in_thread(lambda: registry.read_entry(self._store, request.workflow_id, request.run_number))
         if not isinstance(named, Created):
-            raise Superseded(f"workflow {request.workflow_id!r} has no run {request.n} that could be claimed")
-        owned = OwnedRun(request.workflow_id, request.n, named.run_uuid)
+            raise SupersededError(
+                f"workflow {request.workflow_id!r} has no run {request.run_number} that could be claimed"
+            )
+        owned = OwnedRun(request.workflow_id, request.run_number, named.run_uuid)
         loop = self.live.get(named.run_uuid)
-        if request.retry_failed and loop is not None and loop.state.ended:
+        if request.retry_failed and loop is not None and loop.state.is_finished:
             await self._driven[named.run_uuid].wait()  # it FAILED just now, and is not closed yet
         async with self._alone(named.run_uuid):
             loop = self.live.get(named.run_uuid)
             if loop is not None:
                 takeover.check_same_object(loop.state, request)
                 return
-            known = named.run_uuid in self.loose
-            self.loose[named.run_uuid] = owned  # first: its key may be written although no answer comes
+            known = named.run_uuid in self.pending_recovery
+            self.pending_recovery[named.run_uuid] = owned  # first: its key may be written although no answer comes
             await self._in_thread(lambda: registry.note_owned(self._store, self._tools.me.manager, owned))
             try:
                 await self._claim(named, request)
-            except Ownership:  # where it has ended, it stays loose: its hints may have to be put right
+            except OwnershipError:  # where it has ended, it stays loose: its hints may have to be put right
                 if not known:  # else it is this manager's all the same, for another object
                     await self._forget(owned)
                 raise
 
-    async def tidy(self) -> None:
+    async def recover_pending(self) -> None:
         """Take up what is loose, and say the goodbyes that are owed. One damaged run keeps no other waiting."""
-        for run_uuid in list(self.owes_goodbye):
+        for run_uuid in list(self.pending_release):
             try:
-                await self._say_goodbye(run_uuid)
+                await self._release(run_uuid)
             except WorkflowError as error:
                 logger.error("run %s: no goodbye could be said: %s", run_uuid, error)
-        for owned in list(self.loose.values()):
+        for owned in list(self.pending_recovery.values()):
             try:
-                await self._take_up(owned)
+                await self._recover(owned)
             except WorkflowError as error:
                 logger.error("run %s of workflow %r is not taken up yet: %s", owned.run_uuid, owned.workflow_id, error)
 
-    async def _say_goodbye(self, run_uuid: str) -> None:
+    async def _release(self, run_uuid: str) -> None:
         me, clock = self._tools.me, self._tools.clock
         async with self._alone(run_uuid):
-            log = self.owes_goodbye.get(run_uuid)
+            log = self.pending_release.get(run_uuid)
             if log is None:  # it was claimed anew since
                 return
             try:
-                await self._in_thread(lambda: takeover.say_goodbye(log, me, clock.now(), "Bug"))
-            except Superseded as error:
+                await self._in_thread(lambda: takeover.release(log, me, clock.now(), "Bug"))
+            except SupersededError as error:
                 logger.info("run %s needs no goodbye: %s", run_uuid, error)
-            self.owes_goodbye.pop(run_uuid, None)
+            self.pending_release.pop(run_uuid, None)
 
     def _alone(self, run_uuid: str) -> asyncio.Lock:
         """One call at a time makes, claims, takes up or leaves a run: two would fence each other."""
         return self._locks.setdefault(run_uuid, asyncio.Lock())
 
-    async def _take_up(self, owned: OwnedRun) -> None:
+    async def _recover(self, owned: OwnedRun) -> None:
         """Go on with a run whose last claim is this manager's, by an earlier incarnation or before an outage."""
         self._tools.refuse_when_leaving()
         async with self._alone(owned.run_uuid):
             if owned.run_uuid not in self.live and not await self._claim_own(owned):
                 await self._forget(owned)
             elif owned.run_uuid in self.live:  # else it was given up in the segment of its claim: see _drive
-                self.loose.pop(owned.run_uuid, None)
+                self.pending_recovery.pop(owned.run_uuid, None)
 
     async def _claim_own(self, owned: OwnedRun) -> bool:
         """Whether the run was this manager's and is driven now."""
-        named = await self._in_thread(lambda: registry.read_name(self._store, owned.workflow_id, owned.n))
+        named = await self._in_thread(lambda: registry.read_entry(self._store, owned.workflow_id, owned.run_number))
         if not isinstance(named, Created) or named.run_uuid != owned.run_uuid:
             return False
         log = RunLog(self._store, named)
         try:
             state = await self._in_thread(log.replay)
-            if not state.ended and state.owner.manager == self._tools.me.manager and not state.goodbye:
-                request = ClaimRequest(owned.workflow_id, owned.n, state.owner.uid, state.owner.attempt)
+            if not state.is_finished and state.owner.manager == self._tools.me.manager and not state.released:
+                request = ClaimRequest(owned.workflow_id, owned.run_number, state.owner.uid, state.owner.attempt)
                 try:
                     await self._claim(named, request)
                     return True
-                except (Ownership, WorkflowConflict) as error:
+                except (OwnershipError, WorkflowConflictError) as error:
                     logger.warning("run %s is not taken up again: %s", owned.run_uuid, error)
                     state = await self._in_thread(log.replay)
-            if state.ended:  # perhaps by the hand of an earlier incarnation that is dead by now
+            if state.is_finished:  # perhaps by the hand of an earlier incarnation that is dead by now
                 await self._in_thread(lambda: takeover.settle(log, state))
-        except Superseded as error:
+        except SupersededError as error:
             logger.info("run %s: %s", owned.run_uuid, error)
         return False
 
     async def _forget(self, owned: OwnedRun) -> None:
         await self._in_thread(lambda: registry.forget_owned(self._store, self._tools.me.manager, owned.run_uuid))
-        self.loose.pop(owned.run_uuid, None)  # only now: where the store does not answer, it is tried again later
+        self.pending_recovery.pop(
+            owned.run_uuid, None
+        )  # only now: where the store does not answer, it is tried again later
 
     async def _claim(self, named: Created, request: ClaimRequest) -> None:
-        log = RunLog(self._store, named, self._tools.points)
+        log = RunLog(self._store, named, self._tools.failpoints)
         claimant = Claimant(
             owner=replace(self._tools.me, uid=request.uid, attempt=request.attempt),
             at=self._tools.clock.now(),
@@ -223,57 +235,59 @@ class OwnedRuns:
 
     def _drive(self, log: RunLog, state: RunState, *, claimed: bool = False) -> None:
         run_uuid = state.created.run_uuid
-        self.owes_goodbye.pop(run_uuid, None)
+        self.pending_release.pop(run_uuid, None)
         self.ends.pop(run_uuid, None)
-        if state.ended:  # given up in the segment of the claim: stays loose, so that its hints are put right
+        if state.is_finished:  # given up in the segment of the claim: stays loose, so that its hints are put right
             return
-        address = RunAddress(self._store.url, state.created.workflow_id, state.created.n, run_uuid)
-        end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        address = RunAddress(self._store.url, state.created.workflow_id, state.created.run_number, run_uuid)
+        end: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
         end.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.ends[run_uuid] = end
-        self.loose.pop(run_uuid, None)
+        self.pending_recovery.pop(run_uuid, None)
         loop = RunLoop(log, state, address, self._tools.services)
         self.live[run_uuid] = loop
         self._driven[run_uuid] = asyncio.Event()
         self._tools.spawn(self._run(loop, end, claimed))
 
-    async def _run(self, loop: RunLoop, end: asyncio.Future[Ended], claimed: bool) -> None:
+    async def _run(self, loop: RunLoop, end: asyncio.Future[RunResult], claimed: bool) -> None:
         created, me = loop.state.created, self._tools.me
-        owned = OwnedRun(created.workflow_id, created.n, created.run_uuid)
+        owned = OwnedRun(created.workflow_id, created.run_number, created.run_uuid)
         at_end: RunState | None = None
         try:
             if claimed:
-                await self._patiently(lambda: self._tools.inbox.look(loop))
+                await self._retry_while_unavailable(lambda: self._tools.inbox.look(loop))
             ended = await loop.run()
             at_end = loop.state
-            await self._patiently(lambda: self._in_thread(lambda: takeover.settle(loop.log, loop.state)))
+            await self._retry_while_unavailable(lambda: self._in_thread(lambda: takeover.settle(loop.log, loop.state)))
             end.set_result(ended)
             if ended.status is WorkflowStatus.FAILED:  # no end for ever: another manager may resume it
                 self.ends.pop(owned.run_uuid, None)
-        except Ownership as error:
+        except OwnershipError as error:
             logger.warning("run %s of workflow %r stops here: %s", owned.run_uuid, owned.workflow_id, error)
             end.set_exception(error)
         except Exception as error:
             logger.exception("run %s of workflow %r", owned.run_uuid, owned.workflow_id)
-            self.owes_goodbye[owned.run_uuid] = loop.log
+            self.pending_release[owned.run_uuid] = loop.log
             end.set_exception(
                 error
                 if isinstance(error, WorkflowError)
-                else Bug(f"workflow {owned.workflow_id!r} is RESUMABLE after an error of the engine: {error!r}")
+                else InternalError(
+                    f"workflow {owned.workflow_id!r} is RESUMABLE after an error of the engine: {error!r}"
+                )
             )
-            await self.tidy()
+            await self.recover_pending()
         finally:
             self.live.pop(owned.run_uuid, None)
             self._driven.pop(owned.run_uuid).set()
             if not end.done():
-                end.set_exception(Unavailable(f"manager {me.address} leaves workflow {owned.workflow_id!r}"))
+                end.set_exception(UnavailableError(f"manager {me.address} leaves workflow {owned.workflow_id!r}"))
             if end.exception() is not None:  # that is how it went here; how the run ends its log will say
                 self.ends.pop(owned.run_uuid, None)
             self.used()
             self._remember_fewer_ends()
-        if owned.run_uuid not in self.owes_goodbye:
+        if owned.run_uuid not in self.pending_release:
             try:
-                await self._patiently(lambda: self._let_go(owned, loop.log, at_end))
+                await self._retry_while_unavailable(lambda: self._let_go(owned, loop.log, at_end))
             except WorkflowError as error:  # its key stays for the collector
                 logger.error("run %s of workflow %r is not let go of: %s", owned.run_uuid, owned.workflow_id, error)
 
@@ -289,23 +303,23 @@ class OwnedRuns:
             try:
                 state = await self._in_thread(lambda: log.now(at_end))
                 # Behind it: what was read while the run was deleted says too little.
-                await self._in_thread(lambda: registry.check_named(self._store, log.created))
-            except Superseded as error:
+                await self._in_thread(lambda: registry.check_current(self._store, log.created))
+            except SupersededError as error:
                 logger.info("run %s: %s", owned.run_uuid, error)
             else:
-                if not state.ended and state.owner.manager == self._tools.me.manager:
+                if not state.is_finished and state.owner.manager == self._tools.me.manager:
                     if state.owner.incarnation != self._tools.me.incarnation:
                         self._tools.replaced()
                     return
             await self._forget(owned)
 
-    async def _patiently(self, act: Callable[[], Awaitable[None]]) -> None:
+    async def _retry_while_unavailable(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do it, however long the store does not answer."""
         while True:
             try:
                 await act()
                 return
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 logger.warning("manager %s: %s", self._tools.me.address, error)
                 await asyncio.sleep(self._tools.services.pause)
 

@@ -11,8 +11,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from workflow.engine.messages import Expanded, Held, Missing, Passed, Raised, Returned, RunAddress, StepResult, StepTask
-from workflow.engine.owner.timers import NOTHING, Alarms
+from workflow.engine.messages import (
+    EphemeralValue,
+    Expanded,
+    InputsLost,
+    Raised,
+    Returned,
+    ReturnedEphemeral,
+    RunAddress,
+    StepResult,
+    StepTask,
+)
+from workflow.engine.owner.timers import NOTHING, StepTimers
 from workflow.model import ephemeral, failure, timers
 from workflow.model import records as r
 from workflow.model.fold import apply
@@ -23,21 +33,21 @@ from workflow.model.status import WorkflowStatus
 MOST_IN_FLIGHT = 2_000
 """Steps of one run handed to Ray at once; the rest stay here, where they cost less."""
 
-NOTHING_HELD: Final[Mapping[str, Held]] = {}
+NO_EPHEMERAL_INPUTS: Final[Mapping[str, EphemeralValue]] = {}
 """One for all: of most steps there are many, and each is kept until its try ends."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class AttemptFinished:
     """A try ended."""
 
     step_id: str
-    number: int
+    attempt: int
     result: StepResult
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class CancelRun:
     """The run is to end CANCELED.
 
     Attributes:
@@ -51,7 +61,7 @@ class Cancel:
 
 
 @dataclass
-class Plan:
+class SegmentPlan:
     """What one segment will hold, and what to do once it is stored.
 
     Attributes:
@@ -67,7 +77,7 @@ class Plan:
     @property
     def only_starts(self) -> bool:
         """Whether there is no outcome in it that anybody could take."""
-        return all(isinstance(record, (r.StepStarted, r.StepPassed, r.TimerSet)) for record in self.records)
+        return all(isinstance(record, (r.StepStarted, r.StepReturnedEphemeral, r.TimerSet)) for record in self.records)
 
 
 class Planner:
@@ -91,14 +101,14 @@ class Planner:
         self._address = address
         self._now = now
         self._over = over
-        self._alarms = Alarms()
-        self._held: dict[str, Held] = {}
+        self._alarms = StepTimers()
+        self._held: dict[str, EphemeralValue] = {}
         # Steps whose value was lost once: made again it is stored, so that they are not executed for ever.
         self._to_store: set[str] = set()
 
-    def plan(self, messages: Sequence[Done | Cancel]) -> Plan:
+    def plan(self, messages: Sequence[AttemptFinished | CancelRun]) -> SegmentPlan:
         """The next segment: what came in, in order, and the starts that follow from it."""
-        plan = Plan(self.state.seq + 1)
+        plan = SegmentPlan(self.state.seq + 1)
         for message in messages:
             self._take(message, plan)
         self._plan_starts(plan)
@@ -111,7 +121,7 @@ class Planner:
             outcome = self.state.steps[parent].outcome
             assert outcome is not None, "a step is ready once all its parents have their outcomes"
             parents.append(outcome)
-        held = {outcome.held: self._held[outcome.held] for outcome in parents if outcome.held} or NOTHING_HELD
+        held = {outcome.held: self._held[outcome.held] for outcome in parents if outcome.held} or NO_EPHEMERAL_INPUTS
         return StepTask(
             run=self._address,
             step_id=step.spec.step_id,
@@ -119,66 +129,66 @@ class Planner:
             function=self.state.functions.get(step.spec.function, step.spec.function),
             args=step.spec.args,
             parents=tuple(parents),
-            number=step.tries,
-            render=step.final,
+            attempt=step.attempt,
+            render=step.is_run_output,
             written_by=self.state.created.versions,
-            checkpoint=step.stored or step.spec.step_id in self._to_store,
+            checkpoint=step.checkpointed or step.spec.step_id in self._to_store,
             held=held,
             manager="" if "runtime_env" in step.spec.options.ray else self.state.owner.address,
         )
 
-    def take_up_sleeps(self) -> None:
+    def resume_sleeps(self) -> None:
         """Set the alarms of sleeps that an earlier owner began."""
         now = self._now()
         for step in self.state.sleeping.values():
             self._sleep(step, timers.left(step.spec.seconds, step.due, now))
 
-    def stop_sleeps(self) -> None:
+    def cancel_sleeps(self) -> None:
         """Nobody is told of a sleep any more."""
         self._alarms.stop_all()
 
-    def _take(self, message: Done | Cancel, plan: Plan) -> None:
-        if self.state.ended:
+    def _take(self, message: AttemptFinished | CancelRun, plan: SegmentPlan) -> None:
+        if self.state.is_finished:
             return
-        if isinstance(message, Cancel):
+        if isinstance(message, CancelRun):
             self._cancel(message, plan)
         else:
             step = self.state.running.get(message.step_id) or self.state.sleeping.get(message.step_id)
-            if step is not None and step.tries == message.number:
+            if step is not None and step.attempt == message.attempt:
                 self._finish(step, message, plan)
 
-    def _finish(self, step: StepState, message: Done, plan: Plan) -> None:
-        result, number, epoch = message.result, message.number, self.state.epoch
+    def _finish(self, step: StepState, message: AttemptFinished, plan: SegmentPlan) -> None:
+        result, number, epoch = message.result, message.attempt, self.state.epoch
         times = {"number": number, "started": result.started, "ended": result.ended}
         if isinstance(result, Returned):
             committed = r.StepCommitted(message.step_id, epoch, result.value, text=result.text, **times)  # type: ignore[arg-type]
             self._record(plan, committed)
-        elif isinstance(result, Passed):
-            self._record(plan, r.StepPassed(message.step_id, epoch, **times))  # type: ignore[arg-type]
-            if self.state.passed[message.step_id]:
+        elif isinstance(result, ReturnedEphemeral):
+            self._record(plan, r.StepReturnedEphemeral(message.step_id, epoch, **times))  # type: ignore[arg-type]
+            if self.state.ephemeral[message.step_id]:
                 self._held[message.step_id] = result.held
-        elif isinstance(result, Missing):
+        elif isinstance(result, InputsLost):
             self._void(step, result, plan)
         elif isinstance(result, Expanded):
             inline = None if result.blob else result.graph
             expanded = r.StepExpanded(message.step_id, epoch, inline, result.blob, **times)  # type: ignore[arg-type]
             self._record(plan, expanded, result.graph)
-        elif not result.system and step.spec.options.may_try_again(step.raised + 1):
-            self._record(plan, r.StepStarted(message.step_id, epoch, number + 1, self._now(), step.raised + 1))
+        elif not result.system and step.spec.options.may_try_again(step.failed_attempts + 1):
+            self._record(plan, r.StepStarted(message.step_id, epoch, number + 1, self._now(), step.failed_attempts + 1))
             plan.starts.append(step)
         else:
             self._fail(step, result, number, plan)
         output = self.state.output
-        if not self.state.ended and output is not None and output.outcome is not None:
+        if not self.state.is_finished and output is not None and output.outcome is not None:
             self._record(plan, r.StatusChanged(WorkflowStatus.SUCCESSFUL, epoch, self._now()))
 
-    def _fail(self, step: StepState, raised: Raised, number: int, plan: Plan) -> None:
+    def _fail(self, step: StepState, raised: Raised, number: int, plan: SegmentPlan) -> None:
         failed = r.StepFailed(
             step.spec.step_id,
             self.state.epoch,
             raised.error,
             raised.value,
-            number=number,
+            attempt=number,
             started=raised.started,
             ended=raised.ended,
         )
@@ -189,28 +199,30 @@ class Planner:
                     plan.stops.append(record.step_id)
             self._record(plan, record)
 
-    def _void(self, step: StepState, missing: Missing, plan: Plan) -> None:
+    def _void(self, step: StepState, missing: InputsLost, plan: SegmentPlan) -> None:
         running = [step_id for step_id in self.state.running if step_id != step.spec.step_id]
         for lost in ephemeral.lost(self.state, missing.step_ids):
             self._to_store.add(lost.spec.step_id)
-            self._record(plan, r.StepVoided(lost.spec.step_id, self.state.epoch))
+            self._record(plan, r.StepEphemeralLost(lost.spec.step_id, self.state.epoch))
         plan.stops += [step_id for step_id in running if step_id not in self.state.running]
 
-    def _cancel(self, message: Cancel, plan: Plan) -> None:
+    def _cancel(self, message: CancelRun, plan: SegmentPlan) -> None:
         state = self.state
         if message.uid and message.uid != state.owner.uid:
-            self._record(plan, r.RequestTaken(message.request, state.epoch, f"refused it: object {message.uid} asked"))
+            self._record(
+                plan, r.RequestHandled(message.request, state.epoch, f"refused it: object {message.uid} asked")
+            )
             return
         plan.stops += list(state.running)
-        self._record(plan, r.RequestTaken(message.request, state.epoch, "canceled the run"))
-        for record in failure.cancellations(state, state.alive(), message.reason or "canceled"):
+        self._record(plan, r.RequestHandled(message.request, state.epoch, "canceled the run"))
+        for record in failure.cancellations(state, state.active_steps(), message.reason or "canceled"):
             self._record(plan, record)
         self._record(
             plan,
             r.StatusChanged(WorkflowStatus.CANCELED, state.epoch, self._now(), message.reason or "Canceled"),
         )
 
-    def _record(self, plan: Plan, record: r.Record, graph: Graph | None = None) -> None:
+    def _record(self, plan: SegmentPlan, record: r.Record, graph: Graph | None = None) -> None:
         # Folded before it is stored: that is how one segment holds an outcome and the starts that follow from it.
         # Nothing outside sees the state until the segment is stored; if it cannot be, the state is dropped.
         apply(self.state, plan.seq, record, graph)
@@ -218,12 +230,12 @@ class Planner:
         step = self.state.steps.get(getattr(record, "step_id", "")) if self._held else None
         if step is not None:
             for held in (step.spec.step_id, *ephemeral.held_parents(self.state, step)):
-                if not self.state.passed.get(held):
+                if not self.state.ephemeral.get(held):
                     self._held.pop(held, None)
 
-    def _plan_starts(self, plan: Plan) -> None:
+    def _plan_starts(self, plan: SegmentPlan) -> None:
         state = self.state
-        if state.ended:
+        if state.is_finished:
             plan.starts.clear()
             return
         plan.starts = [step for step in plan.starts if step.spec.step_id in state.running]
@@ -234,18 +246,18 @@ class Planner:
                 self._record(plan, r.TimerSet(step_id, state.epoch, now, now + seconds))
                 self._sleep(step, seconds)
             else:
-                self._record(plan, r.StepStarted(step_id, state.epoch, step.tries + 1, now, step.raised))
+                self._record(plan, r.StepStarted(step_id, state.epoch, step.attempt + 1, now, step.failed_attempts))
                 plan.starts.append(step)
 
     def _chosen(self) -> list[StepState]:
         """The ready steps to start now: of those that need a place in the cluster no more than there is room for."""
         state = self.state
-        tasks = islice(state.ready.values(), max(MOST_IN_FLIGHT - state.flying, 0))
+        tasks = islice(state.ready.values(), max(MOST_IN_FLIGHT - state.running_tasks, 0))
         return [*state.waits.values(), *tasks]
 
     def _sleep(self, step: StepState, seconds: float) -> None:
         def over() -> None:
-            text = "null" if step.final else ""
-            self._over(step.spec.step_id, step.tries, Returned(NOTHING, text, step.started, self._now()))
+            text = "null" if step.is_run_output else ""
+            self._over(step.spec.step_id, step.attempt, Returned(NOTHING, text, step.started, self._now()))
 
         self._alarms.set(step.spec.step_id, seconds, over)

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from workflow.engine.messages import Ended, RunAddress, StepResult, StepTask
-from workflow.engine.owner.planning import Cancel, Done, Plan, Planner
-from workflow.errors import StoreUnavailable, WorkflowError
+from workflow.engine.messages import RunAddress, RunResult, StepResult, StepTask
+from workflow.engine.owner.planning import AttemptFinished, CancelRun, Planner, SegmentPlan
+from workflow.errors import StoreUnavailableError, WorkflowError
 from workflow.log.run_log import RunLog, Segment
 from workflow.model import snapshot
 from workflow.model.state import RunState, StepState
@@ -36,7 +36,7 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True)
-class Services:
+class RunServices:
     """What a run loop is given.
 
     Attributes:
@@ -70,35 +70,35 @@ class RunLoop:
         asked: ids of the inbox requests that were handed to it; they may be on their way into the log.
     """
 
-    def __init__(self, log: RunLog, state: RunState, address: RunAddress, services: Services) -> None:
+    def __init__(self, log: RunLog, state: RunState, address: RunAddress, services: RunServices) -> None:
         self.asked: set[str] = set()
         self.log = log
         self.state = state
         self.address = address
         self._services = services
         self._planner = Planner(state, address, services.now, self.step_done)
-        self._messages: list[Done | Cancel | _Look] = []
+        self._messages: list[AttemptFinished | CancelRun | _Look] = []
         self._wake = asyncio.Event()
         self._records_since = 0
         self._stops: list[str] = []
 
     def step_done(self, step_id: str, number: int, result: StepResult) -> None:
         """A try ended. Ignored where that try is not the one that runs (any more)."""
-        self._post(Done(step_id, number, result))
+        self._post(AttemptFinished(step_id, number, result))
 
     def cancel(self, request: str, reason: str, uid: str = "") -> None:
         """End the run CANCELED, where it is the asker's: see Cancel."""
-        self._post(Cancel(request, reason, uid))
+        self._post(CancelRun(request, reason, uid))
 
     def look(self) -> None:
         """Check that nobody else has written the next segment: how an owner that only waits learns it is fenced."""
         self._post(_Look())
 
-    def _post(self, message: Done | Cancel | _Look) -> None:
+    def _post(self, message: AttemptFinished | CancelRun | _Look) -> None:
         self._messages.append(message)
         self._wake.set()
 
-    async def run(self) -> Ended:
+    async def run(self) -> RunResult:
         """Drive the run to its end.
 
         Returns:
@@ -108,9 +108,9 @@ class RunLoop:
             Fenced: somebody else owns the run; the steps that were started here are stopped.
         """
         try:
-            self._planner.take_up_sleeps()
+            self._planner.resume_sleeps()
             await self._step([])
-            while not self.state.ended:
+            while not self.state.is_finished:
                 await self._wake.wait()
                 self._wake.clear()
                 messages, self._messages = self._messages, []
@@ -120,10 +120,10 @@ class RunLoop:
             self._services.runner.cancel(self, [*self._stops, *self.state.running])
             raise
         finally:
-            self._planner.stop_sleeps()
+            self._planner.cancel_sleeps()
         return self.ended()
 
-    async def _step(self, messages: Sequence[Done | Cancel | _Look]) -> None:
+    async def _step(self, messages: Sequence[AttemptFinished | CancelRun | _Look]) -> None:
         """Plan what becomes of what came in, store it, then act on it."""
         if any(isinstance(message, _Look) for message in messages):
             await self._look_ahead()
@@ -131,7 +131,7 @@ class RunLoop:
         if plan.records:
             self._stops = plan.stops
             segment = self.log.seal(plan.seq, plan.records)
-            if plan.only_starts and not self.state.stalled:
+            if plan.only_starts and not self.state.epochs_without_progress:
                 # Nobody's stored outcome is in it, so the steps may start at once. After an epoch without progress the
                 # record is awaited, so that the culprit of the next death is named.
                 self._start(plan)
@@ -149,18 +149,18 @@ class RunLoop:
             try:
                 await self._services.in_thread(lambda: self.log.store_segment(segment))
                 return
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 logger.warning("run %s: segment %d not stored yet: %s", self.address.run_uuid, segment.seq, error)
                 await asyncio.sleep(self._services.pause)
 
     async def _look_ahead(self) -> None:
         try:
             await self._services.in_thread(lambda: self.log.check_fence(self.state.seq))
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             logger.warning("run %s: the fence cannot be read now: %s", self.address.run_uuid, error)
 
     async def _snapshot(self) -> None:
-        if self.state.ended or self._records_since < max(SNAPSHOT_EVERY, len(self.state.steps)):
+        if self.state.is_finished or self._records_since < max(SNAPSHOT_EVERY, len(self.state.steps)):
             return
         self._records_since = 0
         records, seq = snapshot.compact(self.state), self.state.seq
@@ -169,21 +169,21 @@ class RunLoop:
         except WorkflowError as error:  # it only shortens reading: a store that refuses it ends no run
             logger.warning("run %s: snapshot %d left out: %s", self.address.run_uuid, seq, error)
 
-    def _start(self, plan: Plan) -> None:
+    def _start(self, plan: SegmentPlan) -> None:
         for step in plan.starts:
             self._services.runner.start(self, step, self._planner.task(step))
 
-    def ended(self) -> Ended:
+    def ended(self) -> RunResult:
         """The end, as the log says it."""
-        return end_of(self.state, self.address)
+        return result_of(self.state, self.address)
 
 
-def end_of(state: RunState, address: RunAddress) -> Ended:
+def result_of(state: RunState, address: RunAddress) -> RunResult:
     """How a run that has ended did so."""
-    assert state.end is not None, "asked only of a run that has ended"
-    end = state.end[1]
+    assert state.terminal is not None, "asked only of a run that has ended"
+    end = state.terminal[1]
     failed = state.steps.get(end.error.step_id) if end.error is not None else None
-    return Ended(
+    return RunResult(
         run=address,
         status=end.status,
         outcome=state.output.outcome if state.output is not None else None,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from workflow.engine.owner.clock import SYSTEM_CLOCK, Clock
-from workflow.errors import Unavailable
+from workflow.errors import UnavailableError
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class ThreadPool:
     async def run(self, call: Callable[[], T]) -> T:
         """See the port."""
         if self._closed:
-            raise Unavailable("the manager that was asked is leaving; make it anew")
+            raise UnavailableError("the manager that was asked is leaving; make it anew")
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     async def close(self, last: Callable[[], object]) -> None:
@@ -51,7 +51,7 @@ class ThreadPool:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Runtime:
     """What one manager runs on.
 
     Attributes:
@@ -63,5 +63,5 @@ class Machine:
     threads: Callable[[], Threads] = ThreadPool
 
 
-MACHINE = Machine()
+SYSTEM_RUNTIME = Runtime()
 """What production runs on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from workflow.engine.messages import ClaimRequest
-from workflow.errors import Fenced, InUse, StoreUnavailable, Superseded
+from workflow.errors import FencedError, StoreUnavailableError, SupersededError, WorkflowInUseError
 from workflow.log import registry
 from workflow.log.claim import Claimant, claim
 from workflow.log.run_log import RunLog
@@ -28,14 +28,14 @@ def take(log: RunLog, claimant: Claimant) -> RunState:
         InUse, Superseded, WorkflowConflict: it may not be claimed.
     """
     created = log.created
-    registry.check_named(log.store, created)
+    registry.check_current(log.store, created)
     state = log.replay()
     claim(log, state, claimant)
     try:
-        registry.check_named(log.store, created)
-        live = WorkflowStatus.FAILED if state.ended else registry.LIVE
-        log.hint(state, live, replaces=registry.BEFORE_A_CLAIM)
-    except StoreUnavailable as error:  # the claim stands: the run must be driven, its hints are only hints
+        registry.check_current(log.store, created)
+        live = WorkflowStatus.FAILED if state.is_finished else registry.LIVE
+        log.update_index(state, live, replaces=registry.BEFORE_A_CLAIM)
+    except StoreUnavailableError as error:  # the claim stands: the run must be driven, its hints are only hints
         logger.warning("run %s: claimed, but its hints are not written: %s", created.run_uuid, error)
     return state
 
@@ -46,13 +46,13 @@ def settle(log: RunLog, state: RunState) -> None:
     Raises:
         Superseded: the run was deleted.
     """
-    registry.check_named(log.store, log.created)  # else another run's entries would be touched
-    if log.hint(state, state.status, replaces=(registry.LIVE,)):
-        registry.check_named(log.store, log.created)
+    registry.check_current(log.store, log.created)  # else another run's entries would be touched
+    if log.update_index(state, state.status, replaces=(registry.LIVE,)):
+        registry.check_current(log.store, log.created)
     withdraw_all(log, state)
 
 
-def say_goodbye(log: RunLog, me: Owner, at: float, reason: str) -> None:
+def release(log: RunLog, me: Owner, at: float, reason: str) -> None:
     """Leave a run, where it is still this manager's, so that another may claim it.
 
     Args:
@@ -64,12 +64,12 @@ def say_goodbye(log: RunLog, me: Owner, at: float, reason: str) -> None:
     Raises:
         Superseded: the run was deleted.
     """
-    registry.check_named(log.store, log.created)
+    registry.check_current(log.store, log.created)
     state = log.replay()
-    if not state.ended and not state.goodbye and state.owner.incarnation == me.incarnation:
+    if not state.is_finished and not state.released and state.owner.incarnation == me.incarnation:
         try:
             log.append(state.seq + 1, [StatusChanged(WorkflowStatus.RESUMABLE, state.epoch, at, reason)])
-        except Fenced as error:
+        except FencedError as error:
             logger.info("run %s needs no goodbye: %s", log.created.run_uuid, error)
 
 
@@ -81,10 +81,12 @@ def check_same_object(state: RunState, request: ClaimRequest) -> None:
     """
     owner = state.owner
     if request.uid and owner.uid != request.uid:
-        raise InUse(
+        raise WorkflowInUseError(
             f"workflow {request.workflow_id!r} is run by object {owner.uid or 'none'}, attempt {owner.attempt}, on the "
             f"very manager {owner.address}; wait for its end, or give this one another workflow id",
             owner=owner,
         )
     if request.uid and owner.attempt > request.attempt:
-        raise Superseded(f"workflow {request.workflow_id!r} is owned by attempt {owner.attempt} of the same object")
+        raise SupersededError(
+            f"workflow {request.workflow_id!r} is owned by attempt {owner.attempt} of the same object"
+        )

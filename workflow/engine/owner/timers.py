@@ -14,7 +14,7 @@ NOTHING: Final = Value(inline=_NONE, size=len(_NONE))
 """The value of a step that slept: None."""
 
 
-class Alarms:
+class StepTimers:
     """One alarm a step; nothing runs while it waits. Of the loop it is made for."""
 
     def __init__(self) -> None:

@@ -56,7 +56,7 @@ def next_nested_id() -> str:
     if execution is None:
         return ""
     run = execution.task.run
-    return ids.nested(run.workflow_id, run.n, execution.task.step_id, next(execution.calls))
+    return ids.nested(run.workflow_id, run.run_number, execution.task.step_id, next(execution.calls))
 
 
 @contextlib.contextmanager

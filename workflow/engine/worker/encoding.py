@@ -12,11 +12,11 @@ from typing import Any
 
 from workflow.engine.worker.functions import module_of
 from workflow.engine.worker.refs import OnNode, Packer, Skimmer
-from workflow.errors import Invalid
+from workflow.errors import InvalidInputError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.model import ids
-from workflow.model.graph import Graph, Node, StepKind, StepSpec, Value
+from workflow.model.graph import Graph, StepKind, StepNode, StepSpec, Value
 
 FUNCTIONS_REMEMBERED = 1_000
 
@@ -32,7 +32,7 @@ class Encoder:
         self._folder = folder
         self._kept: dict[bytes, Value] = {}
 
-    def encode(self, root: Node, parent: str = "") -> Graph:
+    def encode(self, root: StepNode, parent: str = "") -> Graph:
         """The DAG that ends in root.
 
         Args:
@@ -55,7 +55,7 @@ class Encoder:
                 qualname=sys.intern(node.qualname),
                 args=args,
                 parents=tuple(id_of[id(each)] for each in parents),
-                options=node.how,
+                options=node.step_options,
                 module="" if node.kind is StepKind.SLEEP else module_of(node.function),
                 kind=node.kind,
                 seconds=node.seconds,
@@ -64,10 +64,10 @@ class Encoder:
         )
         return Graph(steps, id_of[id(root)])
 
-    def _pack(self, root: Node) -> list[tuple[Node, Value, list[Node]]]:
+    def _pack(self, root: StepNode) -> list[tuple[StepNode, Value, list[StepNode]]]:
         """Each node once, parents first, with its packed arguments and its parents."""
-        packed: dict[int, tuple[Node, Value, list[Node]]] = {}
-        ordered: list[tuple[Node, Value, list[Node]]] = []
+        packed: dict[int, tuple[StepNode, Value, list[StepNode]]] = {}
+        ordered: list[tuple[StepNode, Value, list[StepNode]]] = []
         done: set[int] = set()
         stack = [root]
         while stack:
@@ -86,14 +86,14 @@ class Encoder:
             ordered.append(packed[id(node)])
         return ordered
 
-    def _arguments(self, node: Node) -> tuple[Value, list[Node]]:
+    def _arguments(self, node: StepNode) -> tuple[Value, list[StepNode]]:
         if node.kind is StepKind.SLEEP:
             return Value(), []
-        parents: list[Node] = []
+        parents: list[StepNode] = []
         place: dict[int, int] = {}
 
         def on_node(obj: Any) -> tuple[Any, ...] | None:
-            if not isinstance(obj, Node):
+            if not isinstance(obj, StepNode):
                 return None
             if id(obj) not in place:
                 place[id(obj)] = len(parents)
@@ -142,5 +142,5 @@ class ShapeEncoder(Encoder):
 
 
 def _refuse_node(obj: Any) -> None:
-    if isinstance(obj, Node):
-        raise Invalid(f"it holds the step {obj.qualname!r} itself; pass the step as an argument instead")
+    if isinstance(obj, StepNode):
+        raise InvalidInputError(f"it holds the step {obj.qualname!r} itself; pass the step as an argument instead")

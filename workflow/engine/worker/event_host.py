@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError
 
 from workflow.engine.messages import Raised, StepResult, StepTask, TaskKey
 from workflow.engine.worker import context
-from workflow.engine.worker.execution import as_raised, as_returned, inputs, patiently
+from workflow.engine.worker.execution import as_raised, as_returned, inputs, retry_while_unavailable
 from workflow.engine.worker.refs import as_result
 
 WAITS_AT_ONCE = 100_000
@@ -24,7 +24,7 @@ WAITS_AT_ONCE = 100_000
 T = TypeVar("T")
 
 
-class ListenerHost:
+class EventHost:
     """Awaits listeners."""
 
     def __init__(self) -> None:
@@ -67,10 +67,10 @@ async def attend(task: StepTask, started: float) -> StepResult:
 
 
 async def _in_thread(task: StepTask, call: Callable[[], T]) -> T:
-    return await asyncio.to_thread(patiently, task, call)
+    return await asyncio.to_thread(retry_while_unavailable, task, call)
 
 
-class ListenerHosts:
+class EventHosts:
     """The hosts of production.
 
     Args:
@@ -84,7 +84,7 @@ class ListenerHosts:
 
     def open(self) -> Any:
         """See Hosts."""
-        return ray.remote(num_cpus=0, max_concurrency=WAITS_AT_ONCE)(ListenerHost).remote()
+        return ray.remote(num_cpus=0, max_concurrency=WAITS_AT_ONCE)(EventHost).remote()
 
     def listen(self, host: Any, task: StepTask, answer: Callable[[StepResult | None], None]) -> None:
         """See Hosts."""

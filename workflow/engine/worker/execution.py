@@ -16,16 +16,25 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
-from workflow.engine.messages import Expanded, Missing, Passed, Raised, Returned, RunAddress, StepResult, StepTask
+from workflow.engine.messages import (
+    Expanded,
+    InputsLost,
+    Raised,
+    Returned,
+    ReturnedEphemeral,
+    RunAddress,
+    StepResult,
+    StepTask,
+)
 from workflow.engine.worker import context
 from workflow.engine.worker.encoding import Encoder
 from workflow.engine.worker.refs import Packer, as_argument, as_result, resolver
-from workflow.engine.worker.transfer import Gone, borrow, lend
-from workflow.errors import Invalid, StoreUnavailable
+from workflow.engine.worker.transfer import EphemeralValuesLost, borrow, lend
+from workflow.errors import InvalidInputError, StoreUnavailableError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
-from workflow.model.graph import Node, Value
+from workflow.model.graph import StepNode, Value
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import Outcome
 from workflow.store import Store, open_store
@@ -55,7 +64,7 @@ def store_at(url: str) -> Store:
 
 def blobs_of(run: RunAddress) -> tuple[Blobs, str]:
     """A run's blobs, and its folder."""
-    paths = RunPaths(run.workflow_id, run.n, run.run_uuid)
+    paths = RunPaths(run.workflow_id, run.run_number, run.run_uuid)
     return Blobs(store_at(run.store_url), paths), paths.folder
 
 
@@ -68,7 +77,7 @@ def execute(task: StepTask) -> StepResult:
     started = time.time()
     try:
         with context.of_step(task):
-            function, args, kwargs = patiently(task, lambda: inputs(task))
+            function, args, kwargs = retry_while_unavailable(task, lambda: inputs(task))
             result = function(*args, **kwargs)
             if inspect.iscoroutine(result):
                 result = asyncio.run(result)
@@ -78,16 +87,16 @@ def execute(task: StepTask) -> StepResult:
     except BaseException as error:  # noqa: BLE001
         raised = error
     else:
-        return patiently(task, lambda: as_returned(task, started, result))
-    return patiently(task, lambda: as_raised(task, started, raised))
+        return retry_while_unavailable(task, lambda: as_returned(task, started, result))
+    return retry_while_unavailable(task, lambda: as_raised(task, started, raised))
 
 
-def patiently(task: StepTask, call: Callable[[], T]) -> T:
+def retry_while_unavailable(task: StepTask, call: Callable[[], T]) -> T:
     """Its result; called again as long as the store is away, which is nobody's failure. Blocks."""
     while True:
         try:
             return call()
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             logger.warning("step %s of run %s waits for its store: %s", task.step_id, task.run.run_uuid, error)
             time.sleep(STORE_PAUSE)
 
@@ -109,27 +118,27 @@ def as_returned(task: StepTask, started: float, result: Any) -> StepResult:
     blobs, folder = blobs_of(task.run)
     try:
         with context.of_step(task):
-            if isinstance(result, Node):
+            if isinstance(result, StepNode):
                 graph = Encoder(blobs, folder).encode(result, task.step_id)
                 inline, blob = blobs.keep_graph(graph)
                 return Expanded(graph if inline is None else inline, blob, started, time.time())
             packer = Packer(blobs, folder, f"value returned by step {task.step_id!r}", _refuse_nested)
             data = packer.dumps(result)
             if not task.checkpoint:
-                return Passed(lend(data), started, time.time())
+                return ReturnedEphemeral(lend(data), started, time.time())
             value = blobs.keep(data)
             text = values.render(result, value.size) if task.render else ""
             return Returned(value, text, started, time.time())
-    except StoreUnavailable:
+    except StoreUnavailableError:
         raise
     except BaseException as error:  # noqa: BLE001 - the user's code says how its objects are pickled
         return as_raised(task, started, error)
 
 
-def as_raised(task: StepTask, started: float, error: BaseException) -> Raised | Missing:
+def as_raised(task: StepTask, started: float, error: BaseException) -> Raised | InputsLost:
     """What a try comes to that raised; see `as_returned`."""
-    if isinstance(error, Gone):
-        return Missing(error.step_ids, started, time.time())
+    if isinstance(error, EphemeralValuesLost):
+        return InputsLost(error.step_ids, started, time.time())
     blobs, folder = blobs_of(task.run)
     return Raised(describe(error, task.step_id), _pickled(error, blobs, folder, task), started, time.time())
 
@@ -159,7 +168,7 @@ def inputs(task: StepTask) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
 
 
 def _no_parent(index: int) -> Any:
-    raise Invalid("an outcome refers to another step's outcome; outcomes are whole values")
+    raise InvalidInputError("an outcome refers to another step's outcome; outcomes are whole values")
 
 
 def materialize(outcome: Outcome, blobs: Blobs, resolve: values.Resolve, written_by: str = "") -> Any:
@@ -176,8 +185,8 @@ def _caught(outcome: Outcome, value: Any) -> Any:
 
 
 def _refuse_nested(obj: Any) -> None:
-    if isinstance(obj, Node):
-        raise Invalid(
+    if isinstance(obj, StepNode):
+        raise InvalidInputError(
             f"it holds the step {obj.qualname!r} inside another value; return the step itself, or a step that takes "
             "it as an argument"
         )
@@ -220,10 +229,10 @@ def _pickled(error: BaseException, blobs: Blobs, folder: str, task: StepTask) ->
         data = packer.dumps(error)
         back = values.loads(data, resolver(blobs, folder, "", _no_parent))
         if type(back) is not type(error):
-            raise Invalid("it comes back as another type")
+            raise InvalidInputError("it comes back as another type")
         if not isinstance(error, Exception):
-            raise Invalid("it would end or cancel whoever reads it")
+            raise InvalidInputError("it would end or cancel whoever reads it")
         return blobs.keep(data)
-    except Invalid as why:
+    except InvalidInputError as why:
         text = _text_of(error)[: values.LONGEST_TEXT // 2]  # so short that it is no blob, whatever its letters are
         return blobs.keep(packer.dumps(RuntimeError(f"{type(error).__qualname__}: {text} (not carried itself: {why})")))

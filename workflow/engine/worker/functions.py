@@ -43,7 +43,7 @@ def present(state: RunState, store: Callable[[Callable[..., Any]], str]) -> dict
     for step in state.steps.values():
         spec = step.spec
         if spec.module and step.outcome is None and spec.function not in found:
-            function = _function_of(spec, state.created.main)
+            function = _function_of(spec, state.created.main_script)
             found[spec.function] = store(function) if function is not None else None
     # Compared with what the last epoch executed: code that was set back to what is stored is brought, too.
     return {old: new for old, new in found.items() if new is not None and new != state.functions.get(old, old)}

@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from workflow.errors import Corrupt, Invalid
+from workflow.errors import CorruptLogError, InvalidInputError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.log.pickled import Pickled
@@ -56,15 +56,15 @@ class Packer:
         """
         try:
             return values.dumps(value, self._reduce)
-        except _ActorFound:
+        except _ActorHandleError:
             path = next(_paths_to(value, _is_actor), None)
-            raise Invalid(
+            raise InvalidInputError(
                 f"{self._what}: a Ray actor handle{f' at {path}' if path else ''}. An actor does not survive its "
                 "cluster, so it cannot be passed between steps; pass what is needed to make or find the actor "
                 "(its name, say) instead"
             ) from None
-        except Invalid as error:
-            raise Invalid(f"{self._what}: {error}") from error
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{self._what}: {error}") from error
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, ray.ObjectRef):
@@ -74,7 +74,7 @@ class Packer:
             if reduced is not None:
                 return reduced
         if _is_actor(obj):
-            raise _ActorFound(self._what)
+            raise _ActorHandleError(self._what)
         if _is_dataset(obj):
             if obj not in _blocks:
                 _blocks[obj] = obj.materialize().to_arrow_refs()
@@ -107,7 +107,7 @@ class Skimmer(Packer):
         return super()._reduce(obj)
 
 
-class _ActorFound(Invalid):
+class _ActorHandleError(InvalidInputError):
     """Carries nothing: the packer looks for the place itself."""
 
 
@@ -136,7 +136,7 @@ def resolver(blobs: Blobs, folder: str, written_by: str, parents: Callable[[int]
         if kind == "parent":
             return parents(int(name))
         if kind != "object":
-            raise Corrupt(f"a stored value refers to an unknown kind of thing: {kind} {name}")
+            raise CorruptLogError(f"a stored value refers to an unknown kind of thing: {kind} {name}")
         ref = _put(values.loads(blobs.fetch(name), resolve, written_by))
         _remember((folder, ref.hex()), name)
         return ref

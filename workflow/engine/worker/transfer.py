@@ -12,13 +12,13 @@ from collections.abc import Mapping
 import ray
 from ray.exceptions import ObjectLostError
 
-from workflow.engine.messages import Held
+from workflow.engine.messages import EphemeralValue
 from workflow.log.blobs import INLINE
 from workflow.log.pickled import Pickled
 from workflow.model.graph import Value
 
 
-class Gone(Exception):
+class EphemeralValuesLost(Exception):
     """Values that a step takes are lost.
 
     Attributes:
@@ -30,15 +30,15 @@ class Gone(Exception):
         self.step_ids = step_ids
 
 
-def lend(data: bytes | Pickled) -> Held:
+def lend(data: bytes | Pickled) -> EphemeralValue:
     """A pickle, made ready to travel."""
     whole = data if isinstance(data, bytes) else b"".join(data)
     if len(whole) <= INLINE:
-        return Held(value=Value(inline=whole, size=len(whole)))
-    return Held(ref=ray.put(whole))
+        return EphemeralValue(value=Value(inline=whole, size=len(whole)))
+    return EphemeralValue(ref=ray.put(whole))
 
 
-def borrow(held: Mapping[str, Held]) -> dict[str, bytes | Pickled]:
+def borrow(held: Mapping[str, EphemeralValue]) -> dict[str, bytes | Pickled]:
     """The pickles that were lent, by the steps that made them.
 
     Raises:
@@ -56,5 +56,5 @@ def borrow(held: Mapping[str, Held]) -> dict[str, bytes | Pickled]:
             found[step_id] = Pickled([data])
     gone = tuple(step_id for step_id in held if step_id not in found)
     if gone:
-        raise Gone(gone)
+        raise EphemeralValuesLost(gone)
     return found

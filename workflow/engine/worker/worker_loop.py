@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from workflow.engine.link import Link, LinkAddress
-from workflow.engine.messages import Finished, StepResult, StepTask
+from workflow.engine.messages import FinishedAttempt, StepResult, StepTask
 from workflow.engine.worker.execution import execute
 
 HELD = 0.02
@@ -31,12 +31,12 @@ def serve(manager: Any, number: str, address: LinkAddress | None) -> None:
         address: where the manager listens; None: ask it by actor calls only.
     """
     line = _Line(manager, number, address)
-    done: tuple[Finished, ...] = ()
+    done: tuple[FinishedAttempt, ...] = ()
     turn = 0
     try:
         while batch := line.exchange(turn, done):
             turn += 1
-            done = execute_all(batch, execute, functools.partial(line.give_back, turn))
+            done = execute_all(batch, execute, functools.partial(line.return_unstarted, turn))
     finally:
         line.hang_up()
 
@@ -53,7 +53,7 @@ class _Line:
         except OSError as error:
             logger.info("lease %s: no direct connection to the manager: %s", number, error)
 
-    def exchange(self, turn: int, done: tuple[Finished, ...]) -> tuple[StepTask, ...]:
+    def exchange(self, turn: int, done: tuple[FinishedAttempt, ...]) -> tuple[StepTask, ...]:
         batch = None
         if self._link is not None:
             try:
@@ -65,8 +65,8 @@ class _Line:
             batch = ray.get(self._manager.exchange.remote(self._number, turn, done))
         return batch
 
-    def give_back(self, turn: int, rest: list[StepTask]) -> None:
-        self._manager.give_back.remote(self._number, turn, tuple(task.key for task in rest))
+    def return_unstarted(self, turn: int, rest: list[StepTask]) -> None:
+        self._manager.return_unstarted.remote(self._number, turn, tuple(task.key for task in rest))
 
     def hang_up(self) -> None:
         if self._link is not None:
@@ -77,9 +77,9 @@ class _Line:
 def execute_all(
     batch: Sequence[StepTask],
     run: Callable[[StepTask], StepResult],
-    give_back: Callable[[list[StepTask]], None],
+    return_unstarted: Callable[[list[StepTask]], None],
     held: float = HELD,
-) -> tuple[Finished, ...]:
+) -> tuple[FinishedAttempt, ...]:
     """Execute tries one after another; those that wait too long are given back, and not begun here.
 
     Args:
@@ -93,7 +93,7 @@ def execute_all(
     """
     waiting = deque(batch)
     # Both sides take from the deque, whose pops are atomic: each try is either begun here or given back.
-    alarm = threading.Timer(held, lambda: give_back(_take_all(waiting)) if waiting else None)
+    alarm = threading.Timer(held, lambda: return_unstarted(_take_all(waiting)) if waiting else None)
     alarm.daemon = True
     if len(batch) > 1:
         alarm.start()
@@ -103,7 +103,7 @@ def execute_all(
             task = waiting.popleft()
         except IndexError:
             break
-        done.append(Finished(task.key, task.number, run(task)))
+        done.append(FinishedAttempt(task.key, task.attempt, run(task)))
     alarm.cancel()
     return tuple(done)
 

@@ -10,10 +10,10 @@ from workflow_operator.api.status import Ending
 from workflow_operator.core.actions import RequestCancel
 from workflow_operator.core.conditions import Note
 from workflow_operator.core.decide.attempts import store_note
-from workflow_operator.core.decide.context import Outcome, Turn, sooner
+from workflow_operator.core.decide.context import Outcome, ReconcileContext, sooner
 from workflow_operator.core.decide.ending import end_run, from_log, stop_reused
 from workflow_operator.core.decide.failure import cluster_failure
-from workflow_operator.core.log_facts import Standing
+from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.state import Event
 
 _POLL = 2.0
@@ -22,32 +22,34 @@ _ANSWER_SECONDS = 60.0
 _WHY = "spec.cancel is true"
 
 
-def canceling(turn: Turn) -> Outcome:
+def canceling(context: ReconcileContext) -> Outcome:
     """One round in Canceling."""
-    ended = from_log(turn)
+    ended = from_log(context)
     if ended:
         return ended
-    standing = turn.facts.standing
-    if standing is Standing.UNREAD:
-        return turn.stays(store_note(turn), _STORE_POLL)
-    if standing is Standing.IN_USE or turn.facts.left_by_another:
-        outcome = turn.moved(Event.CANCELED_UNOWNED, Note("Canceled", "canceled before it owned a run"), None)
-        state = outcome.state.model_copy(update={"completion_time": turn.now})
-        return Outcome(state, outcome.note, stop_reused(turn), None)
-    reached = turn.state.cluster is not None and not cluster_failure(turn)
-    if standing is Standing.OURS and turn.facts.alive and turn.state.ending is None and reached:
-        asked = _ask(turn)
+    ownership = context.facts.ownership
+    if ownership is Ownership.UNREAD:
+        return context.stays(store_note(context), _STORE_POLL)
+    if ownership is Ownership.IN_USE or context.facts.left_by_another:
+        outcome = context.moved(Event.CANCELED_UNOWNED, Note("Canceled", "canceled before it owned a run"), None)
+        state = outcome.state.model_copy(update={"completion_time": context.now})
+        return Outcome(state, outcome.note, stop_reused(context), None)
+    reached = context.state.cluster is not None and not cluster_failure(context)
+    if ownership is Ownership.OURS and context.facts.alive and context.state.ending is None and reached:
+        asked = _ask(context)
         if asked:
             return asked
-    turn = turn.with_state(ending=Ending(status="CANCELED", reason="Canceled", message=_WHY))
-    return turn.stays(Note("EndingRun", "no manager stops the run: writing its end to the log"), _POLL, *end_run(turn))
+    context = context.with_state(ending=Ending(status="CANCELED", reason="Canceled", message=_WHY))
+    return context.stays(
+        Note("EndingRun", "no manager stops the run: writing its end to the log"), _POLL, *end_run(context)
+    )
 
 
-def _ask(turn: Turn) -> Outcome | None:
+def _ask(context: ReconcileContext) -> Outcome | None:
     """Ask the manager, in each round anew, as the first time may not have come to pass; None when its time is up."""
-    run, asked = turn.run(), turn.state.cancel_time or turn.now
-    left = asked + _ANSWER_SECONDS - turn.now
+    run, asked = context.run(), context.state.cancel_time or context.now
+    left = asked + _ANSWER_SECONDS - context.now
     if run is None or left <= 0:
         return None
     note = Note("CancelRequested", "the run's manager was asked to stop its steps")
-    return turn.stays(note, sooner(_POLL, left), RequestCancel(run, _WHY), cancel_time=asked)
+    return context.stays(note, sooner(_POLL, left), RequestCancel(run, _WHY), cancel_time=asked)

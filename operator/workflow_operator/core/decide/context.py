@@ -22,7 +22,7 @@ SLOW_POLL = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ReconcileContext:
     """What a phase's function may look at.
 
     Attributes:
@@ -74,10 +74,16 @@ class Turn:
             return None
         actor = run_of(self.workflow, store)
         return RunRef(
-            store, actor.workflow_id, self.state.n, self.state.run_id, actor.uid, self.state.attempt, actor.name
+            store,
+            actor.workflow_id,
+            self.state.run_number,
+            self.state.run_id,
+            actor.uid,
+            self.state.attempt,
+            actor.name,
         )
 
-    def with_state(self, **changes: object) -> Turn:
+    def with_state(self, **changes: object) -> ReconcileContext:
         """The same round with some changes of the state."""
         return replace(self, state=self.state.model_copy(update=changes))
 

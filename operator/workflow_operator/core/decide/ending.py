@@ -10,8 +10,8 @@ from typing import Any
 
 from workflow_operator.core.actions import Action, EndRun, StopSubmission
 from workflow_operator.core.conditions import Note
-from workflow_operator.core.decide.context import Outcome, Turn
-from workflow_operator.core.log_facts import Standing
+from workflow_operator.core.decide.context import Outcome, ReconcileContext
+from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.log_view import RunView, WorkflowStatus
 from workflow_operator.core.read_plan import head_to_ask
 from workflow_operator.core.state import Event
@@ -24,67 +24,71 @@ _EVENTS = {
 }
 
 
-def from_log(turn: Turn) -> Outcome | None:
+def from_log(context: ReconcileContext) -> Outcome | None:
     """The terminal phase that the log asks for, or None while it asks for none."""
-    facts, view = turn.facts, turn.facts.view
-    if facts.standing is Standing.ENDED and view is not None:
-        return _ended(turn, view, _EVENTS[view.status], _reason_of_end(view))
-    if facts.standing is Standing.FINISHED_BEFORE and view is not None:
-        return _finished_before(turn, view)
-    if facts.standing is Standing.GONE:
-        text = f"run {turn.state.n} of workflow id {turn.state.workflow_id!r} was deleted from storage"
-        return _stop(turn, turn.moved(Event.SUPERSEDED, Note("RunDeleted", text), None, completion_time=turn.now))
-    if facts.standing is Standing.SUPERSEDED and view is not None:
-        text = f"another owner{_owner(view)} took over run {view.n} of workflow id {view.workflow_id!r}"
-        return _stop(turn, turn.moved(Event.SUPERSEDED, Note("Superseded", text), None, completion_time=turn.now))
+    facts, view = context.facts, context.facts.view
+    if facts.ownership is Ownership.ENDED and view is not None:
+        return _ended(context, view, _EVENTS[view.status], _reason_of_end(view))
+    if facts.ownership is Ownership.FINISHED_BEFORE and view is not None:
+        return _finished_before(context, view)
+    if facts.ownership is Ownership.GONE:
+        text = f"run {context.state.run_number} of workflow id {context.state.workflow_id!r} was deleted from storage"
+        return _stop(
+            context, context.moved(Event.SUPERSEDED, Note("RunDeleted", text), None, completion_time=context.now)
+        )
+    if facts.ownership is Ownership.SUPERSEDED and view is not None:
+        text = f"another owner{_owner(view)} took over run {view.run_number} of workflow id {view.workflow_id!r}"
+        return _stop(
+            context, context.moved(Event.SUPERSEDED, Note("Superseded", text), None, completion_time=context.now)
+        )
     return None
 
 
-def terminal(turn: Turn) -> Outcome:
+def terminal(context: ReconcileContext) -> Outcome:
     """A terminal Workflow stays as it is; only clusters that are left are deleted, by the clean-up of every round."""
-    old = turn.state.condition(str(turn.state.phase))
-    note = Note(old.reason, old.message) if old else Note(str(turn.state.phase), "")
-    return Outcome(turn.state.model_copy(update={"cluster": None}), note, (), None)
+    old = context.state.condition(str(context.state.phase))
+    note = Note(old.reason, old.message) if old else Note(str(context.state.phase), "")
+    return Outcome(context.state.model_copy(update={"cluster": None}), note, (), None)
 
 
-def end_run(turn: Turn) -> tuple[Action, ...]:
+def end_run(context: ReconcileContext) -> tuple[Action, ...]:
     """The action that writes the end which the state names; none where no storage is known."""
-    run, ending = turn.run(), turn.state.ending
+    run, ending = context.run(), context.state.ending
     if run is None or ending is None:
         return ()
     return (EndRun(run, ending.status, ending.reason, ending.message),)
 
 
-def stop_reused(turn: Turn) -> tuple[Action, ...]:
+def stop_reused(context: ReconcileContext) -> tuple[Action, ...]:
     """Stop the driver on a cluster that stays: one that we made goes as a whole."""
-    cluster, submission = turn.state.cluster, turn.state.submission
-    head = head_to_ask(turn.workflow, turn.seen.named)
+    cluster, submission = context.state.cluster, context.state.submission
+    head = head_to_ask(context.workflow, context.seen.named)
     if cluster is None or cluster.provisioned or submission is None or head is None:
         return ()
     return (StopSubmission(head, submission.id),)
 
 
-def _stop(turn: Turn, outcome: Outcome) -> Outcome:
-    return Outcome(outcome.state, outcome.note, (*outcome.actions, *stop_reused(turn)), outcome.requeue_after)
+def _stop(context: ReconcileContext, outcome: Outcome) -> Outcome:
+    return Outcome(outcome.state, outcome.note, (*outcome.actions, *stop_reused(context)), outcome.requeue_after)
 
 
-def _ended(turn: Turn, view: RunView, event: Event, note: Note) -> Outcome:
-    changes = {"completion_time": round(view.ended, 3) if view.ended is not None else turn.now}
-    outcome = turn.moved(event, note, None, **changes, **_result(view))
-    return outcome if view.status is WorkflowStatus.SUCCESSFUL else _stop(turn, outcome)
+def _ended(context: ReconcileContext, view: RunView, event: Event, note: Note) -> Outcome:
+    changes = {"completion_time": round(view.ended, 3) if view.ended is not None else context.now}
+    outcome = context.moved(event, note, None, **changes, **_result(view))
+    return outcome if view.status is WorkflowStatus.SUCCESSFUL else _stop(context, outcome)
 
 
-def _finished_before(turn: Turn, view: RunView) -> Outcome:
-    taken = {"n": view.n, "run_id": view.run_uuid, "workflow_id": view.workflow_id}
+def _finished_before(context: ReconcileContext, view: RunView) -> Outcome:
+    taken = {"n": view.run_number, "run_id": view.run_uuid, "workflow_id": view.workflow_id}
     if view.status is WorkflowStatus.SUCCESSFUL:
         text = f"workflow id {view.workflow_id!r} had succeeded before; its stored result is taken over"
-        outcome = _ended(turn, view, Event.LOG_SUCCEEDED, Note("AlreadyCompleted", text))
+        outcome = _ended(context, view, Event.LOG_SUCCEEDED, Note("AlreadyCompleted", text))
         return Outcome(outcome.state.model_copy(update=taken), outcome.note, outcome.actions, None)
     text = (
         f"workflow id {view.workflow_id!r} has ended {view.status} before ({view.reason or 'no reason given'}): choose "
         f"another spec.workflowId, or delete the old run from storage to start anew"
     )
-    return turn.moved(Event.SUPERSEDED, Note("WorkflowIdFinished", text), None, completion_time=turn.now)
+    return context.moved(Event.SUPERSEDED, Note("WorkflowIdFinished", text), None, completion_time=context.now)
 
 
 def _reason_of_end(view: RunView) -> Note:

@@ -12,8 +12,8 @@ from workflow_operator.api.spec import RecoveryPolicy
 from workflow_operator.api.status import ClusterStatus, Ending, Failure, Resumes
 from workflow_operator.core import backoff
 from workflow_operator.core.conditions import Note, clip
-from workflow_operator.core.decide.context import Outcome, Turn
-from workflow_operator.core.log_facts import Standing, is_mine
+from workflow_operator.core.decide.context import Outcome, ReconcileContext
+from workflow_operator.core.log_facts import Ownership, is_mine
 from workflow_operator.core.names import UID_LABEL
 from workflow_operator.core.observation import ClusterView, HeadView, JobState, SubmissionView
 from workflow_operator.core.state import Event
@@ -38,16 +38,16 @@ class Found:
     head_lives: bool = False
 
 
-def cluster_failure(turn: Turn) -> Found | None:
+def cluster_failure(context: ReconcileContext) -> Found | None:
     """Why the cluster of this attempt has failed, or None."""
-    recorded, cluster = turn.state.cluster, turn.seen.named
+    recorded, cluster = context.state.cluster, context.seen.named
     if recorded is None:
         return None
     if cluster is None:
         return Found("RayClusterDeleted", f"RayCluster {recorded.name} was deleted") if recorded.uid else None
     if recorded.uid and cluster.uid != recorded.uid:
         return Found("RayClusterDeleted", f"RayCluster {recorded.name} was deleted, another stands under its name")
-    if not recorded.uid and not owned(turn, cluster):
+    if not recorded.uid and not owned(context, cluster):
         return None
     if cluster.deleting:
         return Found("RayClusterDeleted", f"RayCluster {recorded.name} is being deleted")
@@ -56,19 +56,19 @@ def cluster_failure(turn: Turn) -> Found | None:
     if cluster.suspended:
         text = f"RayCluster {recorded.name} was suspended after it was ready"
         return Found("RayClusterSuspended", text) if recorded.head else None
-    return _head_failure(recorded, cluster.head) or _silence(turn, recorded)
+    return _head_failure(recorded, cluster.head) or _silence(context, recorded)
 
 
-def submission_failure(turn: Turn) -> Found | None:
+def submission_failure(context: ReconcileContext) -> Found | None:
     """Why the submission counts as failed, where it ended and the log has no end; None while it lives or is unknown.
 
     The exit code IN_USE is no failure and not answered here.
     """
-    job = turn.seen.submission
-    if not isinstance(job, SubmissionView) or turn.facts.standing is Standing.UNREAD:
+    job = context.seen.submission
+    if not isinstance(job, SubmissionView) or context.facts.ownership is Ownership.UNREAD:
         return None
-    if turn.facts.standing is Standing.FREE and turn.facts.n > turn.state.n:
-        text = f"the name of run {turn.state.n} was taken away before the run began"
+    if context.facts.ownership is Ownership.FREE and context.facts.run_number > context.state.run_number:
+        text = f"the name of run {context.state.run_number} was taken away before the run began"
         return Found("RunSwept", text, head_lives=True)
     if job.state not in _ENDED or job.exit_code == Exit.IN_USE:
         return None
@@ -85,57 +85,57 @@ def submission_failure(turn: Turn) -> Found | None:
     return Found("SubmissionFailed", f"the submission failed{code}{words}", head_lives=True)
 
 
-def in_use(turn: Turn) -> bool:
+def in_use(context: ReconcileContext) -> bool:
     """The submission said that another owner has the run, and the log does not say otherwise."""
-    job = turn.seen.submission
+    job = context.seen.submission
     said = isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == Exit.IN_USE
-    return said and turn.facts.standing in (Standing.IN_USE, Standing.FREE)
+    return said and context.facts.ownership in (Ownership.IN_USE, Ownership.FREE)
 
 
-def bad_input(turn: Turn) -> Found | None:
+def bad_input(context: ReconcileContext) -> Found | None:
     """The submission could not even read what it was given; no later attempt can."""
-    job = turn.seen.submission
+    job = context.seen.submission
     if isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == Exit.BAD_INPUT:
         return Found("EntrypointInvalid", job.message or "the entrypoint refused its input", head_lives=True)
     return None
 
 
-def owned(turn: Turn, cluster: ClusterView) -> bool:
+def owned(context: ReconcileContext, cluster: ClusterView) -> bool:
     """We made this cluster for this object: owner reference and label both say so."""
-    uid = turn.workflow.uid
+    uid = context.workflow.uid
     return cluster.owner_uid == uid and cluster.labels.get(UID_LABEL) == uid
 
 
-def fail(turn: Turn, found: Found, **changes: object) -> Outcome:
+def fail(context: ReconcileContext, found: Found, **changes: object) -> Outcome:
     """The outcome of a failure: Resumable, with the time of the next attempt."""
-    resumes = _counted(turn)
-    keep = found.head_lives and resumes.never_ran < 2 and turn.recovery.policy is RecoveryPolicy.AUTOMATIC
-    wait = backoff.delay(turn.recovery.backoff, resumes.without_progress)
-    view = turn.facts.view
+    resumes = _counted(context)
+    keep = found.head_lives and resumes.never_ran < 2 and context.recovery.policy is RecoveryPolicy.AUTOMATIC
+    wait = backoff.delay(context.recovery.backoff, resumes.without_progress)
+    view = context.facts.view
     running = [step.step_id for step in view.steps if str(step.phase) == "RUNNING"] if view is not None else []
     failure = Failure(
-        time=turn.now,
+        time=context.now,
         reason=found.reason,
         message=clip(found.message, 1000),
         running_steps=tuple(running[:_SHOWN_STEPS]),
     )
     note = Note(found.reason, found.message, blocked=True)
-    return turn.moved(
+    return context.moved(
         Event.ATTEMPT_FAILED,
         note,
         wait,
         resumes=resumes,
         last_failure=failure,
-        cluster=turn.state.cluster if keep else None,
+        cluster=context.state.cluster if keep else None,
         submission=None,
-        next_attempt_time=turn.now + wait,
+        next_attempt_time=context.now + wait,
         **changes,
     )
 
 
-def doomed(turn: Turn, found: Found) -> Outcome:
+def doomed(context: ReconcileContext, found: Found) -> Outcome:
     """A failure that no later attempt can mend: the end is written to the log next."""
-    return fail(turn, found, ending=Ending(status="FAILED", reason=found.reason, message=clip(found.message)))
+    return fail(context, found, ending=Ending(status="FAILED", reason=found.reason, message=clip(found.message)))
 
 
 def _head_failure(recorded: ClusterStatus, head: HeadView | None) -> Found | None:
@@ -158,28 +158,30 @@ def _head_failure(recorded: ClusterStatus, head: HeadView | None) -> Found | Non
     return None
 
 
-def _silence(turn: Turn, recorded: ClusterStatus) -> Found | None:
+def _silence(context: ReconcileContext, recorded: ClusterStatus) -> Found | None:
     since = recorded.unreachable_since
-    if since is None or turn.now - since < turn.unreachable_seconds:
+    if since is None or context.now - since < context.unreachable_seconds:
         return None
     return Found(
-        "HeadUnreachable", f"the head of RayCluster {recorded.name} did not answer for {turn.now - since:.0f} s"
+        "HeadUnreachable", f"the head of RayCluster {recorded.name} did not answer for {context.now - since:.0f} s"
     )
 
 
-def _counted(turn: Turn) -> Resumes:
+def _counted(context: ReconcileContext) -> Resumes:
     """Attempts that came to nothing are counted here, ownerships without progress in the log."""
-    old, facts = turn.state.resumes, turn.facts
-    stalled = facts.view.stalled if facts.view is not None and is_mine(turn.workflow, facts.view) else 0
+    old, facts = context.state.resumes, context.facts
+    stalled = (
+        facts.view.epochs_without_progress if facts.view is not None and is_mine(context.workflow, facts.view) else 0
+    )
     never = old.never_ran
-    if facts.standing is not Standing.UNREAD and not _ran(turn):
+    if facts.ownership is not Ownership.UNREAD and not _ran(context):
         never += 1
     return old.model_copy(update={"never_ran": never, "without_progress": stalled + never})
 
 
-def _ran(turn: Turn) -> bool:
+def _ran(context: ReconcileContext) -> bool:
     """This attempt came to own the run, or watched a manager that lives."""
-    facts = turn.facts
-    if facts.view is None or facts.view.owner is None or not is_mine(turn.workflow, facts.view):
+    facts = context.facts
+    if facts.view is None or facts.view.owner is None or not is_mine(context.workflow, facts.view):
         return False
-    return facts.alive or facts.view.owner.attempt == turn.state.attempt
+    return facts.alive or facts.view.owner.attempt == context.state.attempt

@@ -11,11 +11,11 @@ from workflow_operator.api.spec import RecoveryPolicy
 from workflow_operator.api.status import Ending
 from workflow_operator.core.conditions import Note, clip
 from workflow_operator.core.decide.attempts import begin, obstacle, store_note
-from workflow_operator.core.decide.context import SLOW_POLL, Outcome, Turn, sooner
+from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, sooner
 from workflow_operator.core.decide.ending import end_run, from_log
 from workflow_operator.core.decide.failure import cluster_failure, owned
 from workflow_operator.core.decide.submitted import step_back
-from workflow_operator.core.log_facts import Standing
+from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.names import RESUME_ANNOTATION
 from workflow_operator.core.state import Event
 
@@ -23,81 +23,88 @@ _POLL = 5.0
 CLUSTER_GONE_SECONDS = 60.0
 
 
-def resumable(turn: Turn) -> Outcome:
+def resumable(context: ReconcileContext) -> Outcome:
     """One round in Resumable."""
-    ended = from_log(turn)
+    ended = from_log(context)
     if ended:
         return ended
-    if turn.cancel_wanted:
-        return turn.moved(Event.CANCEL_ASKED, Note("CancelAsked", "spec.cancel is true"), ending=None)
-    if turn.facts.standing is Standing.UNREAD:
-        return turn.stays(store_note(turn), _POLL)
-    if turn.facts.standing is Standing.IN_USE:
-        return step_back(turn)
-    if turn.state.ending is not None:
-        note = Note(turn.state.ending.reason, f"writing the end to the log: {turn.state.ending.message}")
-        return turn.stays(note, _POLL, *end_run(turn))
-    if _used_up(turn):
-        return _give_up(turn, "ResumesExhausted", _exhaustion(turn))
-    return _wait_or_go_on(turn)
+    if context.cancel_wanted:
+        return context.moved(Event.CANCEL_ASKED, Note("CancelAsked", "spec.cancel is true"), ending=None)
+    if context.facts.ownership is Ownership.UNREAD:
+        return context.stays(store_note(context), _POLL)
+    if context.facts.ownership is Ownership.IN_USE:
+        return step_back(context)
+    if context.state.ending is not None:
+        note = Note(context.state.ending.reason, f"writing the end to the log: {context.state.ending.message}")
+        return context.stays(note, _POLL, *end_run(context))
+    if _used_up(context):
+        return _give_up(context, "ResumesExhausted", _exhaustion(context))
+    return _wait_or_go_on(context)
 
 
-def _used_up(turn: Turn) -> bool:
-    view = turn.facts.view
-    stalled = view.stalled if view is not None and turn.facts.standing is Standing.OURS else 0
-    return stalled + turn.state.resumes.never_ran >= turn.recovery.max_resumes and turn.state.last_failure is not None
-
-
-def _exhaustion(turn: Turn) -> str:
-    view, failure = turn.facts.view, turn.state.last_failure
-    ran = (*(view.culprits if view else ()), *(failure.running_steps if failure else ()))
-    culprits = f"; steps that ran when it died: {', '.join(dict.fromkeys(ran))}" if ran else ""
-    last = f"; the last failure was {failure.reason}: {failure.message}" if failure else ""
+def _used_up(context: ReconcileContext) -> bool:
+    view = context.facts.view
+    stalled = view.epochs_without_progress if view is not None and context.facts.ownership is Ownership.OURS else 0
     return (
-        f"given up after {turn.state.resumes.without_progress} resumes or attempts in a row without a new finished "
-        f"step (spec.recovery.maxResumes: {turn.recovery.max_resumes}){culprits}{last}"
+        stalled + context.state.resumes.never_ran >= context.recovery.max_resumes
+        and context.state.last_failure is not None
     )
 
 
-def _give_up(turn: Turn, reason: str, message: str) -> Outcome:
+def _exhaustion(context: ReconcileContext) -> str:
+    view, failure = context.facts.view, context.state.last_failure
+    ran = (*(view.suspect_steps if view else ()), *(failure.running_steps if failure else ()))
+    suspect_steps = f"; steps that ran when it died: {', '.join(dict.fromkeys(ran))}" if ran else ""
+    last = f"; the last failure was {failure.reason}: {failure.message}" if failure else ""
+    return (
+        f"given up after {context.state.resumes.without_progress} resumes or attempts in a row without a new finished "
+        f"step (spec.recovery.maxResumes: {context.recovery.max_resumes}){suspect_steps}{last}"
+    )
+
+
+def _give_up(context: ReconcileContext, reason: str, message: str) -> Outcome:
     ending = Ending(status="FAILED", reason=reason, message=clip(message))
-    turn = turn.with_state(ending=ending)
-    return turn.stays(Note(reason, message, blocked=True), 1.0, *end_run(turn))
+    context = context.with_state(ending=ending)
+    return context.stays(Note(reason, message, blocked=True), 1.0, *end_run(context))
 
 
-def _wait_or_go_on(turn: Turn) -> Outcome:
-    state = turn.state
-    token = turn.workflow.annotations.get(RESUME_ANNOTATION, "")
+def _wait_or_go_on(context: ReconcileContext) -> Outcome:
+    state = context.state
+    token = context.workflow.annotations.get(RESUME_ANNOTATION, "")
     asked = bool(token) and token != state.resume_token
-    if turn.recovery.policy is RecoveryPolicy.MANUAL and not asked:
+    if context.recovery.policy is RecoveryPolicy.MANUAL and not asked:
         text = f"recovery is Manual: set the annotation {RESUME_ANNOTATION} to a new value to continue"
-        return turn.stays(Note("WaitingForResume", text, blocked=True, stalled=True), SLOW_POLL, cluster=None)
-    due = state.next_attempt_time if state.next_attempt_time is not None else turn.now
-    if turn.now < due and not asked:
+        return context.stays(Note("WaitingForResume", text, blocked=True, stalled=True), SLOW_POLL, cluster=None)
+    due = state.next_attempt_time if state.next_attempt_time is not None else context.now
+    if context.now < due and not asked:
         note = Note("BackingOff", f"attempt {state.attempt + 1} begins at {format_time(due)}")
-        return turn.stays(note, due - turn.now)
-    if cluster_failure(turn) or turn.seen.named is None:
-        turn = turn.with_state(cluster=None)
-    left = (state.phase_time or turn.now) + CLUSTER_GONE_SECONDS - turn.now
-    old = [cluster.name for cluster in turn.seen.clusters if owned(turn, cluster) and not _kept(turn, cluster.name)]
+        return context.stays(note, due - context.now)
+    if cluster_failure(context) or context.seen.named is None:
+        context = context.with_state(cluster=None)
+    left = (state.phase_time or context.now) + CLUSTER_GONE_SECONDS - context.now
+    old = [
+        cluster.name
+        for cluster in context.seen.clusters
+        if owned(context, cluster) and not _kept(context, cluster.name)
+    ]
     if old and left > 0:
         note = Note("ClusterEnding", f"waiting until RayCluster {', '.join(old)} is gone")
-        return turn.stays(note, sooner(_POLL, left))
-    blocker = obstacle(turn)
+        return context.stays(note, sooner(_POLL, left))
+    blocker = obstacle(context)
     if blocker:
-        return _blocked(turn, blocker, max(due, state.phase_time or due))
+        return _blocked(context, blocker, max(due, state.phase_time or due))
     if asked:
-        turn = turn.with_state(resume_token=token)
-    return begin(turn, Note("Resuming", f"attempt {state.attempt + 1} continues the run"), resume=True)
+        context = context.with_state(resume_token=token)
+    return begin(context, Note("Resuming", f"attempt {state.attempt + 1} continues the run"), resume=True)
 
 
-def _kept(turn: Turn, name: str) -> bool:
-    return turn.state.cluster is not None and turn.state.cluster.name == name
+def _kept(context: ReconcileContext, name: str) -> bool:
+    return context.state.cluster is not None and context.state.cluster.name == name
 
 
-def _blocked(turn: Turn, note: Note, since: float) -> Outcome:
-    left = since + turn.deadline_seconds - turn.now
+def _blocked(context: ReconcileContext, note: Note, since: float) -> Outcome:
+    left = since + context.deadline_seconds - context.now
     if left > 0:
-        return turn.stays(note, sooner(SLOW_POLL, left))
-    text = f"no attempt could begin within {turn.deadline_seconds:.0f} s: {note.message}"
-    return _give_up(turn, "PreRunningDeadlineExceeded", text)
+        return context.stays(note, sooner(SLOW_POLL, left))
+    text = f"no attempt could begin within {context.deadline_seconds:.0f} s: {note.message}"
+    return _give_up(context, "PreRunningDeadlineExceeded", text)

@@ -5,15 +5,15 @@ A lost worker is no failure here: Ray retries its steps. What ends this phase is
 
 from __future__ import annotations
 
-from workflow_operator.core.decide.context import Outcome, Turn
+from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.submitted import answer_of_head, disrupted, pace, post, running_note
 
 
-def running(turn: Turn) -> Outcome:
+def running(context: ReconcileContext) -> Outcome:
     """One round in Running."""
-    outcome = disrupted(turn) or answer_of_head(turn)
+    outcome = disrupted(context) or answer_of_head(context)
     if outcome:
         return outcome
-    if turn.seen.named is not None and turn.seen.submission is not None:
-        return post(turn, turn.seen.named)
-    return turn.stays(running_note(turn), pace(turn))
+    if context.seen.named is not None and context.seen.submission is not None:
+        return post(context, context.seen.named)
+    return context.stays(running_note(context), pace(context))

@@ -10,7 +10,7 @@ from typing import Any
 
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.dispatch.ray_runner import cause_of, system_failure
-from workflow.engine.messages import Expanded, Finished, Returned, RunAddress, StepTask, TaskKey
+from workflow.engine.messages import Expanded, FinishedAttempt, Returned, RunAddress, StepTask, TaskKey
 from workflow.model.graph import Graph, Value
 
 ADDRESS = RunAddress("memory://", "w", 1, "run")
@@ -104,7 +104,9 @@ class Worker:
 
     def ask(self, took: float = SHORT) -> asyncio.Task[list[str]]:
         """Hand in what was done, and ask for more."""
-        done = tuple(Finished(each.key, each.number, Returned(Value(b"1"), "", 0.0, took)) for each in self.batch)
+        done = tuple(
+            FinishedAttempt(each.key, each.attempt, Returned(Value(b"1"), "", 0.0, took)) for each in self.batch
+        )
         self.turn += bool(self.batch)
         return asyncio.ensure_future(self._exchange(done))
 
@@ -112,9 +114,11 @@ class Worker:
         """Its one try returned a DAG."""
         (task,) = self.batch
         self.turn += 1
-        return asyncio.ensure_future(self._exchange([Finished(task.key, task.number, Expanded(dag, "", 0.0, LONG))]))
+        return asyncio.ensure_future(
+            self._exchange([FinishedAttempt(task.key, task.attempt, Expanded(dag, "", 0.0, LONG))])
+        )
 
-    async def _exchange(self, done: Sequence[Finished]) -> list[str]:
+    async def _exchange(self, done: Sequence[FinishedAttempt]) -> list[str]:
         self.batch = await self.house.leases.exchange(self.number, self.turn, done)
         return [each.step_id for each in self.batch]
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.fake_runner import returned
 from tests.support.waiting import eventually
 from workflow.engine.dispatch import events
-from workflow.engine.dispatch.events import Listening
+from workflow.engine.dispatch.events import EventDispatcher
 from workflow.engine.messages import RunAddress, StepResult, StepTask, TaskKey
 from workflow.model.graph import Value
 
@@ -73,9 +73,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "FIRST_PAUSE", 0.0)
 
 
-def begun(*step_ids: str) -> tuple[Any, FakeHosts, Listening]:
+def begun(*step_ids: str) -> tuple[Any, FakeHosts, EventDispatcher]:
     run, hosts = FakeRun(), FakeHosts()
-    waits = Listening(hosts)
+    waits = EventDispatcher(hosts)
     for step_id in step_ids:
         waits.start(run, run.task(step_id))  # type: ignore[arg-type]
     return run, hosts, waits

@@ -11,7 +11,7 @@ import pytest
 from tests.support import runs
 from tests.unit.engine.dispatch.leasing import ADDRESS, LONG, SHORT, House, Worker, key, settle
 from workflow.engine.dispatch import leases as engine_leases
-from workflow.engine.messages import Finished, Returned
+from workflow.engine.messages import FinishedAttempt, Returned
 from workflow.model.graph import StepOptions, Value
 
 
@@ -63,7 +63,7 @@ async def test_what_waits_behind_a_step_that_turns_out_long_is_handed_to_others(
     house = House(slots=2)
     worker, handed = await house.handed("a", "b", "c")
     assert handed == ["a", "b", "c"]
-    house.leases.give_back(worker.number, worker.turn + 1, [key("b"), key("c")])
+    house.leases.return_unstarted(worker.number, worker.turn + 1, [key("b"), key("c")])
     await settle()
     other = house.worker()
     assert await other.ask() == ["b"]
@@ -84,7 +84,7 @@ async def test_equal_ids_of_two_runs_in_one_batch_are_two_tries() -> None:
     await asyncio.gather(house.start("a"), other.start("a"))
     assert await waiting == ["a", "a"]
     mine, others = (Returned(Value(text), "", 0.0, SHORT) for text in (b"mine", b"the other's"))
-    done = [Finished(task.key, 1, each) for task, each in zip(worker.batch, (mine, others), strict=True)]
+    done = [FinishedAttempt(task.key, 1, each) for task, each in zip(worker.batch, (mine, others), strict=True)]
     asking = asyncio.ensure_future(house.leases.exchange(worker.number, worker.turn + 1, done))
     await settle()
     assert house.results[1:] == [("a", mine)]
@@ -97,7 +97,7 @@ async def test_a_try_that_was_given_back_late_is_neither_lost_nor_handed_over_tw
     worker, _ = await house.handed("a", "b", "c")
     worker.batch = worker.batch[:1]  # it took the others out of its hands, and says so only after its next exchange
     second = await worker.ask(took=LONG)
-    house.leases.give_back(worker.number, worker.turn, [key("b"), key("c")])
+    house.leases.return_unstarted(worker.number, worker.turn, [key("b"), key("c")])
     await settle()
     assert second + await worker.ask(took=LONG) == ["b", "c"]
     assert house.told() == ["measured", "a", "b"]
@@ -119,7 +119,7 @@ async def test_an_exchange_repeated_while_it_waits_gets_what_the_first_would_hav
     await house.start("a")
     worker = house.worker()
     await worker.ask()
-    done = (Finished(key("a"), 1, Returned(Value(b"1"), "", 0.0, LONG)),)
+    done = (FinishedAttempt(key("a"), 1, Returned(Value(b"1"), "", 0.0, LONG)),)
     first, again = (asyncio.ensure_future(house.leases.exchange(worker.number, 1, done)) for _ in range(2))
     await settle()
     first.cancel()  # the connection broke
@@ -133,12 +133,12 @@ async def test_a_repeated_exchange_gets_the_same_and_tells_nothing_twice() -> No
     await house.start("a", "b")
     worker = house.worker()
     await worker.ask()
-    done = (Finished(key("a"), 1, Returned(Value(b"1"), "", 0.0, LONG)),)
+    done = (FinishedAttempt(key("a"), 1, Returned(Value(b"1"), "", 0.0, LONG)),)
     first = await house.leases.exchange(worker.number, 1, done)
     again = await house.leases.exchange(worker.number, 1, done)
     assert [each.step_id for each in first] == [each.step_id for each in again] == ["b"]
     assert house.told() == ["a"]
-    house.leases.give_back(worker.number, 2, [key("b")])
+    house.leases.return_unstarted(worker.number, 2, [key("b")])
     assert await house.worker(0).ask() == ["b"], "the worker's count of its exchanges is still the manager's"
 
 
@@ -151,7 +151,9 @@ async def test_cancel_ends_the_worker_and_its_neighbours_go_on_elsewhere() -> No
     worker.dies()
     await settle()
     assert await house.worker().ask() == ["c"]
-    late = await house.leases.exchange(worker.number, 2, [Finished(key("b"), 1, Returned(Value(b"1"), "", 0.0, 0.0))])
+    late = await house.leases.exchange(
+        worker.number, 2, [FinishedAttempt(key("b"), 1, Returned(Value(b"1"), "", 0.0, 0.0))]
+    )
     assert late == ()
     assert house.told() == ["measured"], "nothing is told of what was stopped"
 

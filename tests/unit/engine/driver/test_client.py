@@ -10,18 +10,18 @@ import ray
 
 from tests.support import runs
 from workflow.engine.driver import discovery
-from workflow.engine.driver.client import Client, Handle
+from workflow.engine.driver.client import Client, RunHandle
 from workflow.engine.messages import RunAddress
 from workflow.engine.worker import refs
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.entrypoint import _Printer
-from workflow.errors import Superseded, Unavailable
+from workflow.errors import SupersededError, UnavailableError
 from workflow.log import registry
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
-from workflow.model.graph import Node, StepKind, StepOptions
+from workflow.model.graph import StepKind, StepNode, StepOptions
 from workflow.model.status import WorkflowStatus
 from workflow.reading import Follower
 from workflow.store.memory import MemoryStore
@@ -37,9 +37,9 @@ def joined(*values: Any) -> Any:
     """A step's function."""
 
 
-def node(*args: Any, **fields: Any) -> Node:
+def node(*args: Any, **fields: Any) -> StepNode:
     """A step."""
-    return Node(joined, args, {}, StepOptions(), **fields)
+    return StepNode(joined, args, {}, StepOptions(), **fields)
 
 
 def test_a_shape_is_that_of_the_stored_dag_whatever_the_values() -> None:
@@ -69,21 +69,21 @@ def test_a_shape_is_found_without_looking_behind_a_reference(monkeypatch: pytest
 def test_who_waits_for_a_run_gets_no_value_of_another_under_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore("waited")
     dag = runs.graph("a")
-    registry.write_name(store, runs.created(dag))
-    waited = Handle(
+    registry.register(store, runs.created(dag))
+    waited = RunHandle(
         SimpleNamespace(wait=SimpleNamespace(remote=lambda run: None)), RunAddress(store.url, "w", 1, "run-1")
     )
     client = Client(store)
     attached: list[str] = []
 
-    def attach(named: r.Created) -> Handle:
+    def attach(named: r.Created) -> RunHandle:
         attached.append(named.run_uuid)
         return waited
 
     def lost(_: object) -> None:
         if attached:
             raise Enough  # it waits on, for the same run
-        raise Unavailable("its manager left")
+        raise UnavailableError("its manager left")
 
     monkeypatch.setattr(discovery, "ask", lost)
     monkeypatch.setattr(client, "attach", attach)
@@ -92,9 +92,9 @@ def test_who_waits_for_a_run_gets_no_value_of_another_under_its_id(monkeypatch: 
     assert attached == ["run-1"]
 
     attached.clear()
-    registry.write_name(store, r.Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
-    registry.write_name(store, runs.created(dag, n=3, run_uuid="run-3"))
-    with pytest.raises(Superseded, match=r"'w': the run that was waited for was deleted, and another"):
+    registry.register(store, r.Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+    registry.register(store, runs.created(dag, run_number=3, run_uuid="run-3"))
+    with pytest.raises(SupersededError, match=r"'w': the run that was waited for was deleted, and another"):
         client.wait(waited)
     assert attached == []
 
@@ -102,7 +102,7 @@ def test_who_waits_for_a_run_gets_no_value_of_another_under_its_id(monkeypatch: 
 def test_a_look_at_a_run_in_which_nothing_moved_goes_through_no_steps(capsys: pytest.CaptureFixture[str]) -> None:
     store = MemoryStore("followed")
     created = runs.created(runs.graph("a b:a"))
-    registry.write_name(store, created)
+    registry.register(store, created)
     follower, printer = Follower(store, "w"), _Printer()
 
     def look() -> list[str]:

@@ -49,8 +49,8 @@ async def test_a_value_that_is_not_stored_reaches_who_takes_it_and_is_in_no_reco
     assert taken.value == runs.value("a")
     assert runner.of("d").task.held.keys() == {"b"}
     assert [parent.held for parent in runner.of("d").task.parents] == ["b", ""]
-    assert kinds(house, r.StepCommitted, r.StepPassed) == [
-        ("StepPassed", "a"), ("StepPassed", "b"), ("StepCommitted", "c"), ("StepCommitted", "d"),
+    assert kinds(house, r.StepCommitted, r.StepReturnedEphemeral) == [
+        ("StepReturnedEphemeral", "a"), ("StepReturnedEphemeral", "b"), ("StepCommitted", "c"), ("StepCommitted", "d"),
     ]  # fmt: skip
     view = read_run(house.inner, "w")
     assert view is not None
@@ -67,7 +67,10 @@ async def test_the_runs_own_value_is_stored(house: House) -> None:
         ended = await finish(house, manager, new_run(skipping("x", "x")))
     assert ended.outcome is not None
     assert ended.outcome.value == runs.value("x/b")
-    assert kinds(house, r.StepCommitted, r.StepPassed) == [("StepPassed", "x/a"), ("StepCommitted", "x/b")]
+    assert kinds(house, r.StepCommitted, r.StepReturnedEphemeral) == [
+        ("StepReturnedEphemeral", "x/a"),
+        ("StepCommitted", "x/b"),
+    ]
     assert not runner.of("x/a").task.checkpoint
     invariants.check(house.inner, "w")
 
@@ -83,7 +86,7 @@ async def test_a_value_is_let_go_once_all_that_take_it_have_their_outcome(house:
         loop = runner.tries[0].run
         assert loop._planner._held.keys() == {"a"}
         runner.of("b").answer(returned())
-        await eventually(lambda: loop.state.steps["b"].finished)
+        await eventually(lambda: loop.state.steps["b"].is_finished)
         assert loop._planner._held.keys() == {"a"}
         runner.of("c").answer(raised("c"))
         ended = await soon(manager.wait(house.address(created)))
@@ -113,7 +116,7 @@ async def test_a_lost_value_is_made_again_and_then_stored_and_no_outcome_comes_t
     dag = skipping("a b:a c:b d:b e:c,d", "a", "b")
 
     def script(task: StepTask) -> StepResult | None:
-        if task.step_id in ("c", "d") and task.number == 1:
+        if task.step_id in ("c", "d") and task.attempt == 1:
             return missing("b") if task.step_id == "c" else None
         return obeys(task)
 
@@ -122,7 +125,7 @@ async def test_a_lost_value_is_made_again_and_then_stored_and_no_outcome_comes_t
     assert ended.status is WorkflowStatus.SUCCESSFUL
     assert Counter(runner.started) == {"a": 2, "b": 2, "c": 2, "d": 2, "e": 1}
     assert runner.stopped == ["d"]
-    assert kinds(house, r.StepVoided) == [("StepVoided", "b"), ("StepVoided", "a")]
+    assert kinds(house, r.StepEphemeralLost) == [("StepEphemeralLost", "b"), ("StepEphemeralLost", "a")]
     assert kinds(house, r.StepCommitted)[:2] == [("StepCommitted", "a"), ("StepCommitted", "b")]
     assert not runner.of("c").task.held
     invariants.check(house.inner, "w")
@@ -150,17 +153,17 @@ async def test_a_loss_is_no_try_of_who_finds_it_or_is_interrupted_by_it(
         ended = await finish(house, manager, new_run(dag))
     assert ended.status is status
     assert runner.stopped[:1] == ["c"]
-    numbers = [each.task.number for each in runner.tries if each.task.step_id == "b"]
+    numbers = [each.task.attempt for each in runner.tries if each.task.step_id == "b"]
     assert numbers == list(range(1, 4)), "each try is known by its own number"
     log = [each.record for each in invariants.log_of(house.inner, "w")]
     begun = [each for each in log if isinstance(each, r.StepStarted) and each.step_id == "b"]
-    assert [each.raised for each in begun] == [0, 0, 1]
+    assert [each.failed_attempts for each in begun] == [0, 0, 1]
     invariants.check(house.inner, "w")
 
 
 async def test_one_loss_that_two_tell_of_is_one_loss(house: House) -> None:
     def script(task: StepTask) -> StepResult | None:
-        return None if task.step_id in ("b", "c") and task.number == 1 else obeys(task)
+        return None if task.step_id in ("b", "c") and task.attempt == 1 else obeys(task)
 
     async with house.manager(script=script) as (manager, runner):
         created = new_run(skipping("a b:a c:a d:b,c", "a"))

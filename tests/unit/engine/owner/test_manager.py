@@ -14,7 +14,14 @@ from tests.support.waiting import eventually
 from workflow import requests
 from workflow.engine.messages import StepResult
 from workflow.engine.owner.manager import ClaimRequest
-from workflow.errors import Corrupt, InUse, StoreUnavailable, Superseded, Unavailable, WorkflowConflict
+from workflow.errors import (
+    CorruptLogError,
+    StoreUnavailableError,
+    SupersededError,
+    UnavailableError,
+    WorkflowConflictError,
+    WorkflowInUseError,
+)
 from workflow.log import registry
 from workflow.model import records as r
 from workflow.model.records import Tombstone
@@ -102,7 +109,7 @@ async def test_who_starts_under_a_name_that_is_taken_is_told_what_is_there(house
 
 async def test_who_starts_under_a_tombstone_is_told_so(house: House) -> None:
     stone = Tombstone("w", 1, WorkflowStatus.CANCELED, "Canceled", 1.0)
-    registry.write_name(house.inner, stone)
+    registry.register(house.inner, stone)
     async with house.manager() as (manager, _):
         assert await soon(manager.start(new_run("a"))) == stone
         assert house.keys("owned/") == []
@@ -144,7 +151,7 @@ async def test_a_start_whose_answer_was_lost_goes_on_in_the_next_incarnation(hou
     house.keep_function(created)
     house.store.fail("create", key="names/", after=True)
     async with house.manager() as (manager, _):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await soon(manager.start(created))
         await house.abandon(manager)
     async with house.manager(incarnation="i2") as (manager, _):
@@ -156,7 +163,7 @@ async def test_a_start_whose_answer_was_lost_goes_on_in_the_same_incarnation_too
     house.keep_function(created)
     house.store.fail("create", key="names/", after=True)
     async with house.manager() as (manager, _):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await soon(manager.start(created))
         assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
@@ -189,7 +196,7 @@ async def test_one_damaged_run_keeps_no_other_from_being_taken_up(
     house.inner.overwrite(segment, b"torn")
     async with house.manager(incarnation="i2") as (manager, _):
         assert (await soon(manager.wait(house.address(good)))).status is WorkflowStatus.SUCCESSFUL
-        with pytest.raises(Corrupt, match=segment):
+        with pytest.raises(CorruptLogError, match=segment):
             await soon(manager.wait(house.address(bad)))
     assert segment in caplog.text
 
@@ -215,7 +222,7 @@ async def test_an_end_whose_hints_were_not_written_is_put_right_by_the_next_inca
 async def test_a_run_whose_owner_lives_is_not_claimed(house: House) -> None:
     async with house.manager(script=never) as (first, _), house.manager("m2") as (second, _):
         await begun(house, first)
-        with pytest.raises(InUse, match="manager-m1") as refused:
+        with pytest.raises(WorkflowInUseError, match="manager-m1") as refused:
             await soon(second.claim(ClaimRequest("w", 1)))
         assert refused.value.owner.manager == "m1"  # type: ignore[attr-defined]
         assert house.keys("owned/m2/") == []
@@ -269,7 +276,7 @@ async def test_a_silent_owner_makes_a_run_resumable_and_a_waiter_is_told(house: 
     assert view is not None
     assert status_of(house.inner, view) is WorkflowStatus.RESUMABLE
     async with house.manager("m2") as (second, _):
-        with pytest.raises(Unavailable, match="RESUMABLE"):
+        with pytest.raises(UnavailableError, match="RESUMABLE"):
             await soon(second.wait(house.address(created)))
 
 
@@ -278,7 +285,7 @@ async def test_seeing_a_run_through_claims_it_where_its_owner_falls_silent(house
         created = await begun(house, manager)
         await house.abandon(manager)
     async with house.manager("m2") as (second, _):
-        waiting = asyncio.ensure_future(second.see_through(house.address(created)))
+        waiting = asyncio.ensure_future(second.wait_or_resume(house.address(created)))
         await asyncio.sleep(0)
         assert not waiting.done()
         house.clock.now += SILENT
@@ -302,8 +309,8 @@ async def test_two_claims_of_one_run_at_one_manager_are_one_claim(house: House) 
     [
         pytest.param("u", 2, None, id="the same attempt"),
         pytest.param("u", 3, None, id="a later attempt of the same object"),
-        pytest.param("u", 1, Superseded, id="an earlier attempt"),
-        pytest.param("other", 9, InUse, id="another object"),
+        pytest.param("u", 1, SupersededError, id="an earlier attempt"),
+        pytest.param("other", 9, WorkflowInUseError, id="another object"),
         pytest.param("", 0, None, id="nobody's"),
     ],
 )
@@ -324,7 +331,7 @@ async def test_a_run_that_lives_here_is_given_to_its_own_object_only(
 async def test_an_ended_run_is_not_claimed(house: House) -> None:
     async with house.manager() as (manager, _), house.manager("m2") as (second, _):
         await finish(house, manager, new_run("a"))
-        with pytest.raises(WorkflowConflict, match="has ended SUCCESSFUL"):
+        with pytest.raises(WorkflowConflictError, match="has ended SUCCESSFUL"):
             await soon(second.claim(ClaimRequest("w", 1, take_over=True, retry_failed=True)))
 
 
@@ -337,7 +344,7 @@ async def test_a_run_given_up_in_its_claim_ends_failed_and_names_the_culprits(ho
     async with house.manager("m2") as (second, runner):
         await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
         ended = await soon(second.wait(house.address(created)))
-        assert (ended.status, ended.reason) == (WorkflowStatus.FAILED, "ResumesUsedUp")
+        assert (ended.status, ended.reason) == (WorkflowStatus.FAILED, "ResumesExhausted")
         assert ended.error is not None
         assert "at each death: a, b" in ended.error.message
         assert runner.tries == []
@@ -353,11 +360,11 @@ async def test_a_deleted_run_is_not_claimed_and_its_owner_stops(house: House) ->
         created = await begun(house, manager)
         await eventually(lambda: runner.started == ["a"])
         waiting = asyncio.ensure_future(manager.wait(house.address(created)))
-        registry.write_name(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
-        with pytest.raises(Superseded, match="was deleted or replaced"):
+        registry.register(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+        with pytest.raises(SupersededError, match="was deleted or replaced"):
             await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
         await eventually(lambda: runner.stopped == ["a"])
-        with pytest.raises(Superseded):
+        with pytest.raises(SupersededError):
             await soon(waiting)
         await eventually(lambda: not house.keys("owned/"))
 
@@ -369,8 +376,8 @@ async def test_who_follows_the_log_of_a_run_is_told_that_it_was_deleted(house: H
         async with house.manager("m2", pace=RARE) as (second, _):
             waiting = asyncio.ensure_future(second.wait(house.address(created)))
             await eventually(lambda: sum(each.calls for each in counted.counts().values()) > 30)  # it reads on and on
-            registry.write_name(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
-            with pytest.raises(Superseded):
+            registry.register(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+            with pytest.raises(SupersededError):
                 await soon(waiting)
 
 
@@ -378,8 +385,8 @@ async def test_nobody_is_told_the_end_of_a_run_that_was_deleted_since(house: Hou
     async with house.manager() as (manager, _), house.manager("m2") as (second, _):
         created = new_run("a")
         await finish(house, manager, created)
-        registry.write_name(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
-        with pytest.raises(Superseded, match="was deleted or replaced"):
+        registry.register(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+        with pytest.raises(SupersededError, match="was deleted or replaced"):
             await soon(second.wait(house.address(created)))
 
 
@@ -392,7 +399,7 @@ async def test_a_cancel_from_before_a_claim_is_seen_by_the_claimant(house: House
         await house.abandon(manager)
     view = read_run(house.inner, "w")
     assert view is not None
-    requests.ask_cancel(house.inner, view, uid="", reason="Canceled")
+    requests.request_cancel(house.inner, view, uid="", reason="Canceled")
     for bell in house.keys("doorbell/"):
         house.inner.delete(bell)  # whoever asked died before it rang
     async with house.manager("m2", script=never) as (second, _):
@@ -408,5 +415,5 @@ async def test_a_request_that_is_none_harms_nobody(house: House, content: bytes)
         house.inner.create(f"doorbell/{created.run_uuid}.odd", b"", "1")
         view = read_run(house.inner, "w")
         assert view is not None
-        requests.ask_cancel(house.inner, view, uid="", reason="Canceled")
+        requests.request_cancel(house.inner, view, uid="", reason="Canceled")
         assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.CANCELED

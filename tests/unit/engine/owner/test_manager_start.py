@@ -18,7 +18,7 @@ from workflow.engine.driver.actor import ManagerActor
 from workflow.engine.messages import RunAddress
 from workflow.engine.owner.manager import ClaimRequest
 from workflow.engine.owner.runtime import STORE_THREADS
-from workflow.errors import StoreRefused, StoreUnavailable, Unavailable
+from workflow.errors import StoreRefusedError, StoreUnavailableError, UnavailableError
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
@@ -59,9 +59,9 @@ async def test_a_manager_does_not_leave_before_it_could_read_what_it_owns(house:
 
 
 async def test_a_manager_whose_store_refuses_it_may_leave(house: House) -> None:
-    house.store.fail("overwrite", times=1_000_000, error=StoreRefused("no such bucket"))
+    house.store.fail("overwrite", times=1_000_000, error=StoreRefusedError("no such bucket"))
     async with house.manager() as (manager, _):
-        with pytest.raises(StoreRefused, match="no such bucket"):
+        with pytest.raises(StoreRefusedError, match="no such bucket"):
             await soon(manager.start(new_run("a")))
         await soon(manager.idle(0.0))
 
@@ -82,9 +82,9 @@ async def test_no_run_is_owned_before_its_owner_is_known_to_live(house: House) -
         await house.abandon(manager)
     house.store.fail("overwrite", times=1_000_000)
     async with house.manager("m2") as (manager, _):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await soon(manager.start(new_run("a", workflow_id="other")))
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await soon(manager.claim(ClaimRequest("w", 1, take_over=True)))
     assert house.keys("owned/m2/") == house.keys("workflows/other/") == []
 
@@ -140,7 +140,7 @@ def test_an_actor_is_made_while_its_store_does_not_answer(monkeypatch: pytest.Mo
 # --- leaving ---
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreRefused("expired")], ids=repr)
+@pytest.mark.parametrize("error", [StoreUnavailableError("away"), StoreRefusedError("expired")], ids=repr)
 async def test_a_heartbeat_that_cannot_be_removed_is_left_behind(
     house: House, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,12 +158,12 @@ async def test_whoever_asks_a_manager_that_has_left_is_refused(house: House) -> 
         address = house.address(created)
         for asked in (
             manager.wait(address),
-            manager.see_through(address),
-            manager.ring(created.run_uuid),
+            manager.wait_or_resume(address),
+            manager.notify(created.run_uuid),
             manager.start(new_run("b")),
             manager.claim(ClaimRequest("w", 1)),
         ):
-            with pytest.raises(Unavailable, match="leaving"):
+            with pytest.raises(UnavailableError, match="leaving"):
                 await soon(asked)
 
 
@@ -172,12 +172,12 @@ async def test_who_follows_anothers_run_at_a_manager_that_leaves_is_told(house: 
         created = await begun(house, owner)
         async with house.manager("m2") as (manager, _):
             waiting = [
-                asyncio.ensure_future(each(house.address(created))) for each in (manager.wait, manager.see_through)
+                asyncio.ensure_future(each(house.address(created))) for each in (manager.wait, manager.wait_or_resume)
             ]
             await asyncio.sleep(0.1)
             await manager.leave()
             for each in waiting:
-                with pytest.raises(Unavailable, match="leaving"):
+                with pytest.raises(UnavailableError, match="leaving"):
                     await soon(each)
 
 

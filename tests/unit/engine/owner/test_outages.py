@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 from workflow import requests
 from workflow.engine.messages import StepTask
 from workflow.engine.owner.manager import ClaimRequest
-from workflow.errors import Bug, StoreRefused, StoreUnavailable, Unavailable
+from workflow.errors import InternalError, StoreRefusedError, StoreUnavailableError, UnavailableError
 from workflow.model.run_view import RunView
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
@@ -34,7 +34,7 @@ async def test_an_error_of_the_engine_is_a_bug_a_goodbye_and_resumable(
 
     async with house.manager(script=script) as (manager, _):
         created = await begun(house, manager)
-        with pytest.raises(Bug, match="ZeroDivisionError"):
+        with pytest.raises(InternalError, match="ZeroDivisionError"):
             await soon(manager.wait(house.address(created)))
         view = await eventually(lambda: _with_status(house, WorkflowStatus.RESUMABLE))
         assert (view.reason, view.epoch) == ("", 1)
@@ -54,9 +54,9 @@ async def test_a_store_that_refuses_ends_the_wait_and_the_goodbye_follows_once_i
         created = await begun(house, manager)
         await eventually(lambda: runner.started == ["a"])
         await eventually(lambda: len(invariants.log_of(house.inner, "w")) == 1)
-        house.store.fail("create", key="/log/", times=3, error=StoreRefused("the credentials expired"))
+        house.store.fail("create", key="/log/", times=3, error=StoreRefusedError("the credentials expired"))
         runner.of("a").answer(returned())
-        with pytest.raises(StoreRefused, match="expired"):
+        with pytest.raises(StoreRefusedError, match="expired"):
             await soon(manager.wait(house.address(created)))
         await eventually(lambda: _with_status(house, WorkflowStatus.RESUMABLE))
         await soon(manager.claim(ClaimRequest("w", 1)))
@@ -85,7 +85,7 @@ async def test_a_run_survives_a_store_that_is_away_for_a_while(
         house.keep_function(created)
         await soon(manager.start(created))
         OUTAGES[name](house)
-        ended = await soon(manager.see_through(house.address(created)))
+        ended = await soon(manager.wait_or_resume(house.address(created)))
         assert ended.status is WorkflowStatus.SUCCESSFUL
         assert runner.started == ["a", "b"]
         await eventually(lambda: not house.keys("owned/"))
@@ -102,7 +102,7 @@ async def test_a_claim_that_met_an_outage_leaves_no_run_without_a_driver(house: 
         house.store.fail("get" if key == "names/" else "create", key=key, times=1, after=after)
         try:
             await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
-        except StoreUnavailable:
+        except StoreUnavailableError:
             view = read_run(house.inner, "w")
             assert view is not None
             if view.owner is not None and view.owner.manager != "m2":
@@ -117,9 +117,9 @@ async def test_waiters_of_a_manager_that_leaves_are_told(house: House) -> None:
         waiting = asyncio.ensure_future(manager.wait(house.address(created)))
         await asyncio.sleep(0)
         await soon(manager.leave())
-        with pytest.raises(Unavailable, match="leaves"):
+        with pytest.raises(UnavailableError, match="leaves"):
             await soon(waiting)
-        with pytest.raises(Unavailable, match="leaving"):
+        with pytest.raises(UnavailableError, match="leaving"):
             await soon(manager.start(new_run("a", workflow_id="other")))
         assert house.keys("managers/") == []
 
@@ -140,8 +140,8 @@ async def test_deadlines_of_others_end_a_run_whose_manager_is_gone_and_it_stays_
         await house.abandon(manager)
     house.clock.now += SILENT
     requests.end_run(
-        house.inner, "w", n=1, status=WorkflowStatus.FAILED, reason="DeadlineExceeded", message="late",
-        actor=requests.Actor("", 0, "somebody"),
+        house.inner, "w", run_number=1, status=WorkflowStatus.FAILED, reason="DeadlineExceeded", message="late",
+        requester=requests.Requester("", 0, "somebody"),
     )  # fmt: skip
     async with house.manager(incarnation="i2") as (manager, runner):
         ended = await soon(manager.wait(house.address(created)))

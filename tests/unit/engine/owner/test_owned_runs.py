@@ -18,7 +18,7 @@ from workflow import requests
 from workflow.engine.messages import StepResult
 from workflow.engine.owner import takeover
 from workflow.engine.owner.manager import ClaimRequest, Manager
-from workflow.errors import Fenced, InUse, StoreRefused, StoreUnavailable, Superseded
+from workflow.errors import FencedError, StoreRefusedError, StoreUnavailableError, SupersededError, WorkflowInUseError
 from workflow.log import registry
 from workflow.log.claim import Claimant
 from workflow.log.registry import OwnedRun
@@ -45,13 +45,13 @@ def view(house: House) -> RunView:
 
 
 def log_of(house: House, created: Created) -> RunLog:
-    named = registry.read_name(house.inner, created.workflow_id, created.n)
+    named = registry.read_entry(house.inner, created.workflow_id, created.run_number)
     assert isinstance(named, Created)
     return RunLog(house.inner, named)
 
 
-def ask_cancel(house: House, uid: str = "") -> str:
-    return requests.ask_cancel(house.inner, view(house), uid=uid, reason="Canceled")
+def request_cancel(house: House, uid: str = "") -> str:
+    return requests.request_cancel(house.inner, view(house), uid=uid, reason="Canceled")
 
 
 def one_after_another(*results: StepResult | None) -> Any:
@@ -62,7 +62,7 @@ def one_after_another(*results: StepResult | None) -> Any:
 
 def delete(house: House) -> None:
     """The run, by somebody who does not ask whether its owner lives."""
-    registry.write_name(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+    registry.register(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
     requests.remove_below(house.inner, "w", "workflows/w/runs/1-")
 
 
@@ -91,7 +91,7 @@ async def test_an_owner_that_is_busy_looks_at_its_fence_too(house: House) -> Non
         await begun(house, manager, "a b:a")
         await stored(house, 1)
         house.inner.delete("managers/m1")
-        requests.delete_run(house.inner, "w", n=1, actor=requests.Actor("", 0, "delete"))
+        requests.delete_run(house.inner, "w", run_number=1, requester=requests.Requester("", 0, "delete"))
         runner.of("a").run.look()
         runner.of("a").answer(returned())
         await eventually(lambda: manager.live == 0)
@@ -120,7 +120,7 @@ async def test_an_incarnation_says_no_goodbye_for_the_one_behind_it(house: House
         await house.abandon(old)
     async with house.manager(incarnation="i2", script=never):
         await eventually(lambda: view(house).epoch == 2)
-        takeover.say_goodbye(log_of(house, created), me, 1.0, "Bug")
+        takeover.release(log_of(house, created), me, 1.0, "Bug")
         assert view(house).status is WorkflowStatus.RUNNING
 
 
@@ -170,10 +170,10 @@ async def test_what_is_asked_of_a_resumed_run_is_kept_by_who_closes_its_end_befo
     failed = late.replay()
     async with house.manager("m2", script=never, pace=QUIET) as (second, _):
         await soon(second.claim(ClaimRequest("w", 1, retry_failed=True)))
-        ask_cancel(house)
+        request_cancel(house)
         takeover.settle(late, failed)
         assert house.keys("index/") == ["index/RUNNING/w"]
-        await second.ring(created.run_uuid)
+        await second.notify(created.run_uuid)
         assert (await soon(second.wait(house.address(created)))).status is WorkflowStatus.CANCELED
     assert house.keys("index/") == ["index/CANCELED/w"]
 
@@ -182,7 +182,7 @@ async def test_what_was_asked_of_a_run_before_it_failed_is_not_done_to_the_resum
     async with house.manager(script=never, pace=QUIET) as (manager, runner):
         await begun(house, manager, "a")
         await stored(house, 1)
-        ask_cancel(house)
+        request_cancel(house)
         runner.of("a").answer(raised("a"))
         await eventually(lambda: manager.live == 0)
     assert house.keys("doorbell/") == []
@@ -194,7 +194,7 @@ async def test_no_hint_of_an_end_is_left_of_a_run_that_was_deleted_meanwhile(hou
         await eventually(lambda: manager.live == 0)
     late = log_of(house, created)
     ended = late.replay()
-    requests.delete_run(house.inner, "w", n=1, actor=requests.Actor("", 0, "delete"))
+    requests.delete_run(house.inner, "w", run_number=1, requester=requests.Requester("", 0, "delete"))
     with pytest.raises(Exception, match="was deleted or replaced"):
         takeover.settle(late, ended)
     assert house.keys("index/SUCCESSFUL") == []
@@ -207,8 +207,8 @@ async def test_nobody_says_goodbye_for_a_run_that_was_deleted(house: House) -> N
         late = log_of(house, created)
         delete(house)
         before = house.keys("workflows/")
-        with pytest.raises(Superseded, match="was deleted or replaced"):
-            takeover.say_goodbye(late, manager.me, 1.0, "Bug")
+        with pytest.raises(SupersededError, match="was deleted or replaced"):
+            takeover.release(late, manager.me, 1.0, "Bug")
         assert house.keys("workflows/") == before
 
 
@@ -248,7 +248,7 @@ async def test_a_run_that_is_deleted_while_its_last_owner_lets_go_of_it_is_let_g
             await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
             store.behind("list", "/names/", lambda: delete(house))
             runner.of("a").answer(returned())
-            with pytest.raises((Fenced, Superseded)):
+            with pytest.raises((FencedError, SupersededError)):
                 await soon(manager.wait(house.address(created)))
             await eventually(lambda: not house.keys("owned/m1/"))
 
@@ -259,7 +259,7 @@ async def test_a_run_that_is_deleted_while_its_last_owner_lets_go_of_it_is_let_g
 async def given_up(house: House, runner: Any) -> None:
     """The store refuses the next segment of the run."""
     await stored(house, 1)
-    house.store.fail("create", key="/log/", error=StoreRefused("access denied"))
+    house.store.fail("create", key="/log/", error=StoreRefusedError("access denied"))
     runner.of("a").answer(returned())
 
 
@@ -267,8 +267,8 @@ async def test_a_request_to_a_run_that_was_given_up_takes_effect_once_it_is_clai
     async with house.manager(script=never) as (manager, _):
         created = await begun(house, manager, "a")
         await stored(house, 1)
-        house.store.fail("create", key="/log/", error=StoreRefused("access denied"))
-        ask_cancel(house)  # what it does to the run is the segment that is refused
+        house.store.fail("create", key="/log/", error=StoreRefusedError("access denied"))
+        request_cancel(house)  # what it does to the run is the segment that is refused
         await eventually(lambda: view(house).status is WorkflowStatus.RESUMABLE)
         await soon(manager.claim(ClaimRequest("w", 1)))
         assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.CANCELED
@@ -278,7 +278,7 @@ async def test_who_waits_again_is_told_how_the_run_ended_elsewhere(house: House)
     async with house.manager(script=never) as (manager, runner):
         created = await begun(house, manager, "a")
         await given_up(house, runner)
-        with pytest.raises(StoreRefused):
+        with pytest.raises(StoreRefusedError):
             await soon(manager.wait(house.address(created)))
         await eventually(lambda: view(house).status is WorkflowStatus.RESUMABLE)
         async with house.manager("m2") as (second, _):
@@ -297,7 +297,7 @@ async def test_a_goodbye_that_is_late_does_not_end_the_epoch_behind_it(
         assert go_on.wait(10.0)
         say_goodbye(*arguments)
 
-    say_goodbye = takeover.say_goodbye
+    say_goodbye = takeover.release
     monkeypatch.setattr(takeover, "say_goodbye", late)
     async with house.manager(script=never, pace=QUIET) as (manager, runner):
         created = await begun(house, manager, "a")
@@ -314,7 +314,7 @@ async def test_a_goodbye_that_is_late_does_not_end_the_epoch_behind_it(
 
 async def test_a_store_that_refuses_a_snapshot_ends_no_run(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workflow.engine.owner.run_loop.SNAPSHOT_EVERY", 1)
-    house.store.fail("create", key="/snapshot/", error=StoreRefused("entity too large"), times=10)
+    house.store.fail("create", key="/snapshot/", error=StoreRefusedError("entity too large"), times=10)
     async with house.manager() as (manager, runner):
         created = await begun(house, manager, "a b:a c:b d:c")
         assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
@@ -348,7 +348,7 @@ async def test_a_key_that_was_written_although_no_answer_came_is_found_again(
     async with house.manager(script=never) as (manager, _), house.manager("m2") as (second, _):
         await begun(house, manager, "a")
         house.store.fail("create", key="owned/m2/", after=True)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await soon(act(second))
         await eventually(lambda: not house.keys("owned/m2/"))
 
@@ -363,7 +363,7 @@ async def test_a_claim_that_is_refused_leaves_the_manager_its_own_run(house: Hou
     house.store.fail("head", key="names", times=0)
     house.store.fail("list", key="names", times=1)  # it is not taken up when the next incarnation begins
     async with house.manager(incarnation="i2", pace=replace(FAST, fence=0.3)) as (manager, _):
-        with pytest.raises(InUse):
+        with pytest.raises(WorkflowInUseError):
             await soon(manager.claim(ClaimRequest("w", 1, uid="object-2", attempt=1)))
         assert house.keys("owned/m1/") == [f"owned/m1/{created.run_uuid}"]
         assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
@@ -374,10 +374,10 @@ async def test_an_object_cancels_its_own_run_only(house: House, uid: str, ends: 
     async with house.manager(script=never) as (manager, runner):
         created = await begun(house, manager, "a", uid="object-1", attempt=1)
         await eventually(lambda: runner.started == ["a"])
-        request = ask_cancel(house, uid)
+        request = request_cancel(house, uid)
         log = log_of(house, created)
-        await eventually(lambda: request in log.replay().taken)
-        assert log.replay().ended is ends
+        await eventually(lambda: request in log.replay().handled_requests)
+        assert log.replay().is_finished is ends
         if not ends:
             runner.of("a").answer(returned())
         status = WorkflowStatus.CANCELED if ends else WorkflowStatus.SUCCESSFUL
@@ -390,6 +390,6 @@ async def test_who_sees_a_run_through_bears_a_store_that_is_away_at_the_claim(ho
         created = await begun(house, manager, "a")
         await house.abandon(manager)
     house.clock.now += SILENT
-    house.store.fail("create", key="/log/", error=StoreUnavailable("away"), times=2)
+    house.store.fail("create", key="/log/", error=StoreUnavailableError("away"), times=2)
     async with house.manager("m2") as (second, _):
-        assert (await soon(second.see_through(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+        assert (await soon(second.wait_or_resume(house.address(created)))).status is WorkflowStatus.SUCCESSFUL

@@ -66,7 +66,7 @@ async def test_a_shared_step_runs_once(house: House) -> None:
 )
 async def test_tries(house: House, max_retries: int, raises: int, tries: int, status: str) -> None:
     def script(task: StepTask) -> Returned | Raised:
-        return raised(task.step_id) if task.number <= raises else returned()
+        return raised(task.step_id) if task.attempt <= raises else returned()
 
     dag = runs.graph("a", a=StepOptions(max_retries=max_retries))
     async with house.manager(script=script) as (manager, runner):
@@ -181,7 +181,7 @@ async def test_a_dynamic_step_that_catches_covers_its_sub_dag(house: House) -> N
 
 async def test_retries_of_a_dynamic_step_end_with_its_expansion(house: House) -> None:
     def script(task: StepTask) -> Raised | Expanded:
-        if task.step_id == "x" and task.number == 2:
+        if task.step_id == "x" and task.attempt == 2:
             return expanded(runs.graph("x/bad"))
         return raised(task.step_id)
 
@@ -225,7 +225,7 @@ async def test_cancel_stops_the_steps_and_no_late_outcome_overwrites_it(house: H
         await eventually(lambda: len(runner.tries) == 2)
         view = read_run(house.inner, "w")
         assert view is not None
-        requests.ask_cancel(house.inner, view, uid="", reason="Enough")
+        requests.request_cancel(house.inner, view, uid="", reason="Enough")
         ended = await soon(manager.wait(house.address(created)))
         for each in runner.tries:
             each.answer(returned())
@@ -236,7 +236,7 @@ async def test_cancel_stops_the_steps_and_no_late_outcome_overwrites_it(house: H
     assert view is not None
     assert view.status is WorkflowStatus.CANCELED
     assert {step.step_id: step.phase for step in view.steps}["a"] is StepPhase.CANCELED
-    taken = [each.record for each in invariants.log_of(house.inner, "w") if isinstance(each.record, r.RequestTaken)]
+    taken = [each.record for each in invariants.log_of(house.inner, "w") if isinstance(each.record, r.RequestHandled)]
     assert len(taken) == 1
     assert not list(house.inner.list("doorbell/"))
     assert not [info.key for info in house.inner.list("workflows/") if "/inbox/" in info.key]

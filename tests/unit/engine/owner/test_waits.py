@@ -19,7 +19,7 @@ from workflow.engine.worker.encoding import Encoder
 from workflow.event_listener import TimerListener
 from workflow.log.run_log import RunLog
 from workflow.model import fold
-from workflow.model.graph import Graph, Node, StepKind, Value
+from workflow.model.graph import Graph, StepKind, StepNode, Value
 from workflow.store.memory import MemoryStore
 
 
@@ -28,7 +28,7 @@ def together(*parts: Any) -> None:
     """Takes whatever it is given."""
 
 
-def encoded(root: Node) -> Graph:
+def encoded(root: StepNode) -> Graph:
     log = RunLog(MemoryStore("waits"), runs.created(runs.graph("a")))
     return Encoder(log.blobs, log.paths.folder).encode(root, "")
 

@@ -11,8 +11,8 @@ import pytest
 
 from workflow.engine.messages import Raised, Returned, RunAddress, StepResult, StepTask
 from workflow.engine.worker import event_host, execution
-from workflow.engine.worker.event_host import ListenerHost
-from workflow.errors import StoreRefused, StoreUnavailable
+from workflow.engine.worker.event_host import EventHost
+from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.log.blobs import INLINE
 from workflow.model.graph import Value
 from workflow.store.memory import MemoryStore
@@ -46,7 +46,7 @@ def execute(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sto
             return function()
 
         monkeypatch.setattr(event_host, "inputs", lambda task: (listens, (), {}))
-        result = asyncio.run(ListenerHost().listen(TASK))
+        result = asyncio.run(EventHost().listen(TASK))
         assert result is not None, "nobody stopped it"
         return result
 
@@ -87,7 +87,7 @@ def test_an_error_that_the_store_refuses_is_told_by_its_text(store: FailingStore
     def function() -> None:
         raise ValueError("ä" * 20_000, LARGE)
 
-    store.fail("create", key="/blobs/", error=StoreRefused("entity too large"), times=AWAY)
+    store.fail("create", key="/blobs/", error=StoreRefusedError("entity too large"), times=AWAY)
     result = execute(function)
     assert isinstance(result, Raised)
     assert result.error.kind == "ValueError"
@@ -98,7 +98,9 @@ def test_an_error_that_the_store_refuses_is_told_by_its_text(store: FailingStore
 
 
 @pytest.mark.parametrize(
-    "error", [StoreUnavailable("a store of the user's own"), asyncio.CancelledError(), KeyboardInterrupt()], ids=repr
+    "error",
+    [StoreUnavailableError("a store of the user's own"), asyncio.CancelledError(), KeyboardInterrupt()],
+    ids=repr,
 )
 def test_whatever_the_users_code_raises_is_its_result(execute: Execute, error: BaseException) -> None:
     def function() -> None:
@@ -133,7 +135,7 @@ def test_arguments_that_cannot_be_read_yet_are_read_later(store: FailingStore, m
     def inputs(task: StepTask) -> tuple[Any, ...]:
         reads.append("read")
         if len(reads) < AWAY:
-            raise StoreUnavailable("away")
+            raise StoreUnavailableError("away")
         return (lambda: "v"), (), {}
 
     monkeypatch.setattr(execution, "inputs", inputs)
@@ -151,7 +153,7 @@ async def test_a_listener_that_was_stopped_answers_nothing(
         await asyncio.sleep(60)
 
     monkeypatch.setattr(event_host, "inputs", lambda task: (listens, (), {}))
-    host = ListenerHost()
+    host = EventHost()
     listening = asyncio.ensure_future(host.listen(TASK))
     await begun.wait()
     await host.stop([TASK.key])

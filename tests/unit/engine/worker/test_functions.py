@@ -61,7 +61,7 @@ def run_of(*steps: str, main: str = "", module: str = "users_module") -> RunStat
     dag = runs.graph(" ".join(steps))
     specs = [replace(each, function=f"old {each.step_id}", qualname=f"{module}.{each.step_id}") for each in dag.steps]
     graph = Graph(tuple(replace(each, module=module) for each in specs), dag.output)
-    created = replace(runs.created(graph), main=main)
+    created = replace(runs.created(graph), main_script=main)
     return fold.begin(created, graph)
 
 
@@ -111,4 +111,4 @@ def test_steps_of_a_script_are_only_those_of_that_script(
 ) -> None:
     users.__file__ = "/somewhere/mine.py"
     monkeypatch.setitem(sys.modules, "__main__", users)
-    assert functions.present(run_of("one", main=main, module="__main__"), named) == brought
+    assert functions.present(run_of("one", main_script=main, module="__main__"), named) == brought

@@ -39,11 +39,11 @@ def test_what_waits_behind_a_long_step_is_given_back_and_not_begun() -> None:
             assert gave.wait(10), "b waits for c, which waits behind it"
         return RESULT
 
-    def give_back(rest: list[StepTask]) -> None:
+    def return_unstarted(rest: list[StepTask]) -> None:
         given.extend(task.step_id for task in rest)
         gave.set()
 
-    done = execute_all(batch("a", "b", "c", "d"), run, give_back, held=0.001)
+    done = execute_all(batch("a", "b", "c", "d"), run, return_unstarted, held=0.001)
     assert ran == [each.key[1] for each in done]
     assert sorted(ran + given) == ["a", "b", "c", "d"]
     assert "c" in given

@@ -24,13 +24,13 @@ from workflow_operator.core.observation import (
     JobState,
     Observation,
     RunRead,
-    RunUnread,
+    RunReadFailure,
     SecretView,
-    StoreTrouble,
+    StoreFailure,
     SubmissionView,
     WorkflowObject,
 )
-from workflow_operator.core.read_plan import head_to_ask, questions
+from workflow_operator.core.read_plan import head_to_ask, read_plan
 
 STEPS = 6
 LIVE_JOBS = (JobState.PENDING, JobState.RUNNING)
@@ -41,7 +41,7 @@ class Job:
     """A submission on a head."""
 
     attempt: int
-    n: int
+    run_number: int
     run_uuid: str
     uid: str
     state: JobState = JobState.PENDING
@@ -75,26 +75,26 @@ class FakeCluster:
 class Run:
     """What the log holds under one name."""
 
-    n: int
+    run_number: int
     run_uuid: str
     owner: Owner
     epoch: int = 1
     status: WorkflowStatus = WorkflowStatus.RUNNING
     committed: int = 0
-    stalled: int = 0
+    epochs_without_progress: int = 0
     alive: bool = True
     tombstone: bool = False
     reason: str = ""
 
     def claim(self, owner: Owner) -> None:
         """The next epoch."""
-        self.stalled += self.status is WorkflowStatus.RUNNING
+        self.epochs_without_progress += self.status is WorkflowStatus.RUNNING
         self.epoch, self.owner = self.epoch + 1, owner
         self.status, self.alive = WorkflowStatus.RUNNING, True
 
 
 @dataclass
-class World:
+class Clients:
     """All of it.
 
     Attributes:
@@ -118,7 +118,7 @@ class World:
     code_there: bool = True
     network_up: bool = True
     staged: set[str] = field(default_factory=set)
-    debts: list[str] = field(default_factory=list)
+    deferred: list[str] = field(default_factory=list)
 
     # what the operator sees and does
 
@@ -136,7 +136,7 @@ class World:
     def observe(self) -> Observation:
         """One round's view, gathered as `observe` does it."""
         workflow = self.workflow()
-        asked = questions(workflow, build.DEFAULTS)
+        asked = read_plan(workflow, build.DEFAULTS)
         views = {name: cluster.view() for name, cluster in self.clusters.items()}
         named = views.get(asked.cluster)
         head = head_to_ask(workflow, named)
@@ -172,9 +172,9 @@ class World:
         job = self.clusters[head.cluster].jobs.get(submission)
         return SubmissionView(job.state, job.exit_code) if job else SubmissionView(JobState.UNKNOWN)
 
-    def _read(self, code: str) -> RunRead | RunUnread:
+    def _read(self, code: str) -> RunRead | RunReadFailure:
         if not self.store_up:
-            return RunUnread(StoreTrouble.UNAVAILABLE, "no answer")
+            return RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")
         if not self.log:
             return RunRead(code_staged=code in self.staged)
         run = self.log[max(self.log)]
@@ -221,7 +221,7 @@ class World:
         if cluster is None or cluster.head != action.head.identity or not self.network_up:
             return False
         run = action.run
-        cluster.jobs.setdefault(action.submission_id, Job(run.attempt, run.n, run.run_uuid, run.uid))
+        cluster.jobs.setdefault(action.submission_id, Job(run.attempt, run.run_number, run.run_uuid, run.uid))
         return True
 
     def _stop_submission(self, action: acts.StopSubmission) -> bool:
@@ -232,40 +232,42 @@ class World:
         return self.network_up
 
     def _request_cancel(self, action: acts.RequestCancel) -> bool:
-        run = self.log.get(action.run.n)
-        if self.store_up and run is not None and not run.status.is_end and run.alive:
+        run = self.log.get(action.run.run_number)
+        if self.store_up and run is not None and not run.status.is_terminal and run.alive:
             run.status, run.reason = WorkflowStatus.CANCELED, "Canceled"
         return self.store_up
 
     def _end_run(self, action: acts.EndRun) -> bool:
         return self.store_up and self._outside(action.run, WorkflowStatus(action.status), action.reason)
 
-    def _say_goodbye(self, action: acts.SayGoodbye) -> bool:
+    def _say_goodbye(self, action: acts.ReleaseRun) -> bool:
         return self.store_up and self._outside(action.run, WorkflowStatus.RESUMABLE, "")
 
     def _delete_checkpoints(self, action: acts.DeleteCheckpoints) -> bool:
-        run = self.log.get(action.run.n)
+        run = self.log.get(action.run.run_number)
         if not self.store_up or run is None or run.tombstone or run.owner.uid != action.run.uid:
             return self.store_up
-        if not run.status.is_end:
+        if not run.status.is_terminal:
             self._outside(action.run, WorkflowStatus.CANCELED, "Deleted")
-        if max(self.log) == run.n:
-            self.log[run.n + 1] = _tombstone(run.n + 1, WorkflowStatus.CANCELED, "Deleted", action.run.uid)
+        if max(self.log) == run.run_number:
+            self.log[run.run_number + 1] = _tombstone(
+                run.run_number + 1, WorkflowStatus.CANCELED, "Deleted", action.run.uid
+            )
         return True
 
-    def _note_debt(self, action: acts.NoteDebt) -> bool:
-        self.debts.append(action.what)
+    def _note_debt(self, action: acts.DeferCleanup) -> bool:
+        self.deferred.append(action.what)
         return True
 
     def _outside(self, ref: acts.RunRef, status: WorkflowStatus, reason: str) -> bool:
         """What `requests.end_run` and `say_goodbye` do."""
-        run = self.log.get(ref.n)
+        run = self.log.get(ref.run_number)
         if run is None:
-            if status is not WorkflowStatus.RESUMABLE and ref.n > max(self.log, default=0):
-                self.log[ref.n] = _tombstone(ref.n, status, reason, ref.uid)
+            if status is not WorkflowStatus.RESUMABLE and ref.run_number > max(self.log, default=0):
+                self.log[ref.run_number] = _tombstone(ref.run_number, status, reason, ref.uid)
             return True
         mine = run.owner.uid == ref.uid and run.owner.attempt <= ref.attempt
-        if run.tombstone or run.status.is_end or not (mine or run.status is WorkflowStatus.RESUMABLE):
+        if run.tombstone or run.status.is_terminal or not (mine or run.status is WorkflowStatus.RESUMABLE):
             return True
         run.claim(Owner("outside", uid=ref.uid, attempt=ref.attempt))
         run.status, run.reason, run.alive = status, reason, False
@@ -305,9 +307,9 @@ class World:
         if code is not None:
             job.state, job.exit_code = (JobState.FAILED if code else JobState.SUCCEEDED), code
             return
-        run = self.log[job.n]
+        run = self.log[job.run_number]
         if run.committed < STEPS:
-            run.committed, run.stalled = run.committed + 1, 0
+            run.committed, run.epochs_without_progress = run.committed + 1, 0
         else:
             run.status, run.reason = WorkflowStatus.SUCCESSFUL, ""
 
@@ -339,16 +341,16 @@ class World:
 
     def _enter(self, cluster: FakeCluster, job: Job) -> int | None:
         """Create, attach to or claim the run; the exit code where that is refused or there is nothing left to do."""
-        run = self.log.get(job.n)
+        run = self.log.get(job.run_number)
         me = Owner(self.manager(cluster), "process", "address", job.uid, job.attempt)
         if run is None:
-            if self.log and max(self.log) > job.n:
+            if self.log and max(self.log) > job.run_number:
                 return 3
-            self.log[job.n] = Run(job.n, job.run_uuid, me)
+            self.log[job.run_number] = Run(job.run_number, job.run_uuid, me)
             return None
-        if run.tombstone or max(self.log) > job.n:
+        if run.tombstone or max(self.log) > job.run_number:
             return 3
-        if run.status.is_end:
+        if run.status.is_terminal:
             return 0
         if run.owner.manager == me.manager and run.alive and run.status is WorkflowStatus.RUNNING:
             return None
@@ -367,21 +369,21 @@ class World:
 
 def _view(run: Run) -> RunView:
     if run.tombstone:
-        return build.tombstone(run.reason, run.status, n=run.n, owner=run.owner)
+        return build.tombstone(run.reason, run.status, run_number=run.run_number, owner=run.owner)
     return build.view(
         run.status,
-        n=run.n,
+        run_number=run.run_number,
         run_uuid=run.run_uuid,
         epoch=run.epoch,
         owner=run.owner,
         counts=StepCounts(STEPS, run.committed, 0, 0),
-        stalled=run.stalled,
+        epochs_without_progress=run.epochs_without_progress,
         reason=run.reason,
     )
 
 
-def _tombstone(n: int, status: WorkflowStatus, reason: str, uid: str) -> Run:
-    return Run(n, "", Owner("", uid=uid), 0, status, tombstone=True, alive=False, reason=reason)
+def _tombstone(run_number: int, status: WorkflowStatus, reason: str, uid: str) -> Run:
+    return Run(run_number, "", Owner("", uid=uid), 0, status, tombstone=True, alive=False, reason=reason)
 
 
 def selected(name: str, **changes: Any) -> FakeCluster:
