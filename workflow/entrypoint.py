@@ -87,7 +87,7 @@ class Submission:
                 entrypoint=told["entrypoint"],
                 args=told["args"],
                 workflow_id=told["workflowId"],
-                run_number=told["n"],
+                run_number=told["runNumber"],
                 run_uuid=told["runUuid"],
                 uid=told["uid"],
                 attempt=told["attempt"],

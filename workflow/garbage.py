@@ -18,10 +18,11 @@ from itertools import groupby
 from typing import Final
 
 from workflow.errors import CorruptLogError, InvalidInputError, SupersededError
-from workflow.log import index, keys, registry
+from workflow.log import index, keys, owned, registry
 from workflow.log.claim import HEARTBEAT_TIMEOUT
 from workflow.log.keys import RunPaths
-from workflow.log.registry import OwnedRun, RegistryEntry
+from workflow.log.owned import OwnedRun
+from workflow.log.registry import RegistryEntry
 from workflow.log.run_log import RunLog
 from workflow.model.records import FREES_ID, Created, Tombstone
 from workflow.model.status import WorkflowStatus
@@ -141,13 +142,13 @@ class _Collection:
         """One pass over all keys below `workflows/`. It holds the keys of one id's folders, and the old bells."""
         # A bell is rung behind its request, so that one whose request is not seen below has none any more.
         bells = {info.key for info in self._store.list(keys.NOTIFICATIONS) if info.age >= self._grace}
-        listed = index.Listed([self._parts(keys.index(status)) for status in WorkflowStatus])
+        listed = index.IndexedIds([self._parts(keys.index(status)) for status in WorkflowStatus])
         for part, infos in groupby(self._store.list(keys.WORKFLOWS), lambda info: info.key.split("/")[1]):
             folders = self._folders(infos, bells)
             with self._leaving_what_is_damaged():
                 self._judge(part, folders)
                 old = any(folder.oldest >= self._grace for folder in folders.values())
-                if old and part not in listed:
+                if old and not listed.contains(part):
                     self._list(part)
         for bell in sorted(bells):
             self._store.delete(bell)
@@ -171,18 +172,17 @@ class _Collection:
             for info in self._store.list(keys.index(status)):
                 if info.age >= self._grace:
                     with self._leaving_what_is_damaged():
-                        workflow_id = registry.id_of(self._store, keys.last_part(info.key))
+                        workflow_id = index.workflow_id_of(self._store, keys.last_part(info.key))
                         if workflow_id is None:
                             self._leave(f"{info.key}: no workflow id is known for it")
                         else:
-                            self.collected.index += len(index.correct(self._store, workflow_id, status)) - 1
+                            self.collected.index += index.repair(self._store, workflow_id, status).corrections
 
     def _list(self, part: str) -> None:
         """Put an entry where a run has none: a call of somebody dead, that came late, may have taken it."""
-        workflow_id = registry.id_of(self._store, part)
+        workflow_id = index.workflow_id_of(self._store, part)
         if workflow_id is not None and registry.latest_run_number(self._store, workflow_id):
-            *_, says = index.correct(self._store, workflow_id, None)
-            self.collected.unlisted += says is not None
+            self.collected.unlisted += index.repair(self._store, workflow_id, None).entry is not None
 
     def _parts(self, prefix: str) -> Iterator[str]:
         return (keys.last_part(info.key) for info in self._store.list(prefix))
@@ -208,7 +208,7 @@ class _Collection:
         ]
         if not due:
             return
-        workflow_id = registry.id_of(self._store, part)
+        workflow_id = index.workflow_id_of(self._store, part)
         if workflow_id is None:
             self._leave(f"{keys.WORKFLOWS}{part}/: no workflow id is known for it")
             return
@@ -224,10 +224,10 @@ class _Collection:
     def _forgets(self, key: str) -> bool:
         """Whether an `owned/` key is gone, here or elsewhere."""
         with self._leaving_what_is_damaged():
-            owned = registry.read_owned(self._store, key)
-            if owned is None:
+            run = owned.read(self._store, key)
+            if run is None:
                 return True
-            if self._is_over(owned):
+            if self._is_over(run):
                 self._store.delete(key)
                 self.collected.owned += 1
                 return True

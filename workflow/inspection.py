@@ -16,7 +16,7 @@ from workflow.engine.messages import RunAddress
 from workflow.engine.owner.run_loop import result_of
 from workflow.engine.worker.execution import blobs_of, materialize, store_at
 from workflow.errors import CorruptLogError, InvalidInputError, WorkflowConflictError, WorkflowNotFoundError
-from workflow.log import registry
+from workflow.log import index
 from workflow.log.run_log import RunLog
 from workflow.model.records import FREES_ID
 from workflow.model.state import RunState, StepState
@@ -151,7 +151,7 @@ def list_all(
     for hint in WorkflowStatus:
         if hint.is_terminal and not any(status.is_terminal for status in wanted):
             continue
-        for workflow_id in registry.indexed(store_in_use(), hint):
+        for workflow_id in index.list_ids(store_in_use(), hint):
             # An end of which nothing else is told is taken as it is; what two hints, or a live one, mean the log says.
             found[workflow_id] = hint if hint.is_terminal and workflow_id not in found else None
     statuses = ((workflow_id, hint or _in_log(workflow_id)) for workflow_id, hint in found.items())

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workflow.errors import CorruptLogError, SupersededError, WorkflowConflictError
-from workflow.log import keys, registry
+from workflow.log import index, keys, registry
 from workflow.log.blobs import Blobs
 from workflow.log.claim import Claimant, Ending, claim
 from workflow.log.keys import RunPaths
@@ -134,7 +134,7 @@ def end_run(
                 return [*stopped, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
 
             _claim_for(log, state, requester, reason, ending)
-            log.update_index(state, state.status, replaces=registry.BEFORE_A_CLAIM)
+            index.update(log, state, state.status, replaces=index.CLAIMABLE)
             withdraw_all(log, state)
     return _must_read(store, workflow_id, run_number)
 
@@ -175,7 +175,7 @@ def delete_run(store: Store, workflow_id: str, *, run_number: int, requester: Re
         if isinstance(named, Created):
             _end_deleted(store, named, requester)
         # Before the tombstone: behind it the id is free, and a new run's entry must stay.
-        registry.unindex(store, workflow_id)
+        index.remove(store, workflow_id)
         if not (isinstance(named, Tombstone) and named.reason in FREES_ID):
             gone = Tombstone(
                 workflow_id, run_number + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), requester.uid

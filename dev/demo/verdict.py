@@ -57,7 +57,9 @@ def problems(seen: Evidence) -> list[str]:
 def _of_step(step: StepView, starts: int) -> list[str]:
     """A step that epoch 1 committed started as often as epoch 1 tried it; what ran at the kill may start once more."""
     if step.epoch == 1 and starts > step.attempts:
-        return [f"{mark_of(step)} was committed before the kill after {step.attempts} tries, but started {starts} times"]
+        return [
+            f"{mark_of(step)} was committed before the kill after {step.attempts} tries, but started {starts} times"
+        ]
     if starts < step.attempts:
         return [f"{mark_of(step)} has {step.attempts} tries in the log, but started {starts} times"]
     return []

@@ -12,7 +12,7 @@ from dev.minio_server import MinioServer
 from tests.support import runs
 from tests.support.minio import address_of, credentials_of
 from workflow.garbage import Collected, collect
-from workflow.log import keys, registry
+from workflow.log import index, keys, registry
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.store import Store
@@ -37,16 +37,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def test_it_removes_what_no_name_counts_for_and_nothing_else(store: Store) -> None:
     for workflow_id in ("a", "a-b", "é/ü", "z"):
         created = runs.created(runs.graph("a"), workflow_id)
-        registry.index(store, workflow_id, registry.LIVE, replaces=())
+        index.set_status(store, workflow_id, index.LIVE, replaces=())
         registry.register(store, created)
         RunLog(store, created).append(1, [runs.started("a")])
     kept = [info.key for info in store.list("")]
     for workflow_id in ("a-b", "é/ü"):  # whose entries come back; the folder of the first lies before that of "a"
-        store.delete(keys.index(registry.LIVE, workflow_id))
+        store.delete(keys.index(index.LIVE, workflow_id))
     loser = RunPaths("é/ü", 1, "loser")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda n: store.create(loser.blob(f"{n:064x}"), b"a value", f"{n}"), range(LEFT)))
     store.create(RunPaths("never made", 1, "begun").blob("f" * 64), b"a function", "1")
     collected = collect(store, grace=0)
     assert collected == Collected(runs=2, objects=LEFT + 1, forbidden=1, unlisted=2)
-    assert [info.key for info in store.list("")] == sorted([*kept, "workflows/never%20made/names/0000000001"])
+    assert [info.key for info in store.list("")] == sorted([*kept, "workflows/never%20made/registry/0000000001"])

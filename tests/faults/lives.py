@@ -239,7 +239,7 @@ class Story:
     def history(self) -> History | None:
         """The run so far, checked as far as it is stored; None where it does not exist yet."""
         objects = in_folder(self.store)
-        return check(objects, "w") if "workflows/w/names/0000000001" in objects else None
+        return check(objects, "w") if "workflows/w/registry/0000000001" in objects else None
 
     def finish(self) -> History:
         """A last life; then the run is what the oracle says, and nothing was lost or doubled."""

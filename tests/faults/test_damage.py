@@ -128,7 +128,7 @@ READERS: dict[str, Callable[[FolderStore], object]] = {
 def newest(store: Path, kind: str) -> Path:
     """The file of a kind that every reader needs."""
     if kind == "name":
-        return store / "workflows/w/names/0000000001"
+        return store / "workflows/w/registry/0000000001"
     if kind == "DAG":
         return max((store / FOLDER / "blobs").iterdir(), key=lambda path: path.stat().st_size)
     return max(path for path in (store / FOLDER / kind).iterdir() if not path.name.startswith("#"))

@@ -127,7 +127,7 @@ def test_what_was_acknowledged_is_there_and_nothing_else(place: Place, tmp_path:
     objects = place.objects()
     check(objects, "w")
     log = sorted(key for key in objects if "/log/" in key)
-    read = [record["request"] for key in log for record in parsed(key, objects[key])[1]]
+    read = [record["request_id"] for key in log for record in parsed(key, objects[key])[1]]
     assert acknowledged <= set(read) <= tried
     assert len(read) == len(set(read)), "a member was appended twice"
     assert len(acknowledged) >= KILLS

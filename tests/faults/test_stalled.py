@@ -95,7 +95,7 @@ def test_it_goes_on_behind_a_collection_that_left_its_run(tmp_path: Path, point:
     told, life = story(tmp_path, point)
     with stopped(life) as writer:
         before = in_folder(told.store)
-        assert any("/names/" in key for key in before)
+        assert any("/registry/" in key for key in before)
         collected = collect(open_store(told.store), grace=0)
         assert (collected.runs, collected.objects, collected.left) == (0, 0, [])
         assert in_folder(told.store) == before
@@ -133,7 +133,7 @@ def test_it_goes_on_behind_a_delete_and_a_new_run(tmp_path: Path, place: str) ->
 
     collect(store, grace=0)
     collected = in_folder(url)
-    assert not [key for key in collected if key.startswith((DELETED, "owned/", "doorbell/"))]
+    assert not [key for key in collected if key.startswith((DELETED, "owned/", "notifications/"))]
     assert {key: data for key, data in behind.items() if not key.startswith(DELETED)} == collected
 
 

@@ -51,7 +51,7 @@ class Storm:
     def gust(self) -> None:
         """Some calls of the store will fail."""
         for _ in range(self.chance.randint(0, 3)):
-            key = self.chance.choice(["", "/log/", "names/", "owned/", "index/", "managers/", "inbox/"])
+            key = self.chance.choice(["", "/log/", "registry/", "owned/", "index/", "managers/", "inbox/"])
             after = self.chance.random() < 0.5
             self.house.store.fail(self.chance.choice(METHODS), key=key, times=self.chance.randint(1, 4), after=after)
 

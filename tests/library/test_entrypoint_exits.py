@@ -16,7 +16,7 @@ from workflow.errors import (
 )
 
 TOLD = (
-    '{"entrypoint": "a:b", "args": {}, "workflowId": "w", "n": 1, "runUuid": "r", "uid": "u", "attempt": 1,'
+    '{"entrypoint": "a:b", "args": {}, "workflowId": "w", "runNumber": 1, "runUuid": "r", "uid": "u", "attempt": 1,'
     ' "store": "s3://bucket", "code": "", "maxResumes": 5, "managerUnresponsiveSeconds": 60, "metadata": {}}'
 )
 

@@ -235,7 +235,7 @@ def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) 
     with pytest.raises(WorkflowConflictError, match="a canceled run cannot be resumed"):
         workflow.resume(wid)
     assert len(marks.order()) == 1
-    assert not list(store.list("doorbell/"))
+    assert not list(store.list("notifications/"))
     invariants.check(store, wid)
 
 

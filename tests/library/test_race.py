@@ -20,7 +20,7 @@ from workflow.engine.driver.discovery import CALLS
 from workflow.engine.messages import RunAddress
 from workflow.engine.owner.manager import ClaimRequest
 from workflow.errors import WorkflowCancellationError, WorkflowConflictError, WorkflowInUseError
-from workflow.log import registry
+from workflow.log import index, registry
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
 from workflow.store import Store
@@ -58,7 +58,7 @@ def manager(storage: str) -> Any:
 def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
     """A run whose owner was never heard of."""
     created = Client(store)._created(counted.step(marks), workflow_id, RunOptions(), 1)
-    registry.index(store, workflow_id, WorkflowStatus.RUNNING, replaces=())
+    index.set_status(store, workflow_id, WorkflowStatus.RUNNING, replaces=())
     made = registry.register(store, _owned_by_nobody(created))
     assert isinstance(made, Created)
     return made

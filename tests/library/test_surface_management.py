@@ -12,7 +12,7 @@ import workflow
 from tests.support import runs
 from tests.support.marks import Marks
 from workflow.errors import CorruptLogError, WorkflowNotFoundError
-from workflow.log import registry
+from workflow.log import index, registry
 from workflow.log.run_log import RunLog
 from workflow.model.status import WorkflowStatus
 from workflow.store import Store
@@ -177,11 +177,11 @@ def listed(wid: str, *statuses: str) -> dict[str, str]:
 def damaged(wid: str, store: Store) -> Iterator[str]:
     """The id of a workflow whose log is torn; its index calls it live."""
     created = runs.created(runs.graph("a"), f"{wid}-damaged")
-    registry.index(store, created.workflow_id, WorkflowStatus.RUNNING, replaces=())
+    index.set_status(store, created.workflow_id, WorkflowStatus.RUNNING, replaces=())
     registry.register(store, created)
     store.create(RunLog(store, created).paths.segment(1), b"torn", "put-1")
     yield created.workflow_id
-    registry.unindex(store, created.workflow_id)
+    index.remove(store, created.workflow_id)
 
 
 def test_a_damaged_workflow_is_left_out_and_keeps_no_other_from_being_listed_and_resumed(
@@ -204,8 +204,8 @@ def test_a_late_entry_of_the_index_is_not_believed_beside_another(wid: str, mark
     twice.step("a").run(f"{wid}-deleted")
     workflow.delete(f"{wid}-deleted")
     for late in ("done", "runs", "deleted"):
-        registry.index(store, f"{wid}-{late}", WorkflowStatus.FAILED, replaces=())
-    registry.index(store, f"{wid}-deleted", WorkflowStatus.CANCELED, replaces=())
+        index.set_status(store, f"{wid}-{late}", WorkflowStatus.FAILED, replaces=())
+    index.set_status(store, f"{wid}-deleted", WorkflowStatus.CANCELED, replaces=())
     assert listed(wid) == {f"{wid}-done": "SUCCESSFUL", f"{wid}-runs": "RUNNING"}
     assert listed(wid, "FAILED", "CANCELED") == {}
     assert listed(wid, "SUCCESSFUL") == {f"{wid}-done": "SUCCESSFUL"}

@@ -78,14 +78,20 @@ class FakeManager:
         if told["entrypoint"].startswith("missing:"):
             error = ErrorInfo("EntrypointInvalid", "there is no module 'missing'; spec.entrypoint names it")
             named = Tombstone(
-                told["workflowId"], told["n"], WorkflowStatus.FAILED, "EntrypointInvalid", time.time(), owner.uid, error
+                told["workflowId"],
+                told["runNumber"],
+                WorkflowStatus.FAILED,
+                "EntrypointInvalid",
+                time.time(),
+                owner.uid,
+                error,
             )
             registry.register(store, named)
             return 0
         graph = _chain(self.steps)
         made = Created(
             told["workflowId"],
-            told["n"],
+            told["runNumber"],
             told["runUuid"],
             owner,
             graph.shape(),

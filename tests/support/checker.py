@@ -88,7 +88,7 @@ def check(objects: Objects, workflow_id: str, n: int = 1, told: Told = NOTHING_T
         Broken: a promise is not kept.
     """
     place = f"workflows/{escaped(workflow_id)}"
-    key = f"{place}/names/{n:010d}"
+    key = f"{place}/registry/{n:010d}"
     created = _named(objects, key, workflow_id, n)
     run = _Run(objects, f"{place}/runs/{n}-{created['run_uuid']}", created["run_uuid"])
     run.begin(key, created)
@@ -110,7 +110,7 @@ def _named(objects: Objects, key: str, workflow_id: str, n: int) -> Fields:
     if [record["k"] for record in records] != ["Created"]:
         raise Broken("format", key, "names no run", records)
     (created,) = records
-    if (created["workflow_id"], created["n"]) != (workflow_id, n):
+    if (created["workflow_id"], created["run_number"]) != (workflow_id, n):
         raise Broken("format", key, f"names another run than {workflow_id!r}, {n}", created)
     return created
 
@@ -162,7 +162,7 @@ class _Run:
         for record in records:
             if record["k"] not in KINDS:
                 raise Broken("format", key, "nobody knows this kind of record", record)
-        twin = self._puts.setdefault(header["put"], key)
+        twin = self._puts.setdefault(header["put_id"], key)
         if twin != key:
             raise Broken("format", key, f"bears the mark of another write, that of {twin}", header)
         return records

@@ -64,5 +64,5 @@ def check(store: Store, workflow_id: str, n: int = 1, told: Told = NOTHING_TOLD)
 
 def _created(store: Store, workflow_id: str, n: int) -> r.Created:
     named = registry.read_entry(store, workflow_id, n)
-    assert isinstance(named, r.Created), f"names/{n} of {workflow_id!r} holds {named}"
+    assert isinstance(named, r.Created), f"registry/{n} of {workflow_id!r} holds {named}"
     return named

@@ -62,7 +62,7 @@ def created(
     return r.Created(
         **{
             "workflow_id": workflow_id,
-            "n": run_number,
+            "run_number": run_number,
             "run_uuid": run_uuid,
             "owner": OWNER,
             "shape": "0" * 64,

@@ -98,7 +98,7 @@ def _commit(draw: Any, run: SimulatedRun) -> None:
     if not begun or run.state.is_finished:
         return
     step = draw(st.sampled_from(begun))
-    how = runs.committed if step.stored or not step.needs_worker else runs.passed
+    how = runs.committed if step.checkpointed or not step.needs_worker else runs.passed
     run.write([how(step.spec.step_id, run.state.epoch, number=step.tries)])
     assert run.state.output is not None
     if run.state.output.outcome is not None:

@@ -108,7 +108,7 @@ def parsed(key: str, data: bytes) -> tuple[Fields, list[Fields]]:
     if first != f"{FORMAT} {digest}".encode():
         raise Broken("format", key, f"begins with {first[:100]!r}, but {len(body)} bytes have the sha256 {digest}")
     header, *records = [json.loads(line) for line in body.decode("ascii").split("\n")[:-1]]
-    if header["count"] != len(records) or not header["put"]:
+    if header["records"] != len(records) or not header["put_id"]:
         raise Broken("format", key, f"holds {len(records)} records", header)
     return header, records
 
@@ -116,6 +116,6 @@ def parsed(key: str, data: bytes) -> tuple[Fields, list[Fields]]:
 def sealed(header: Fields, records: Iterable[Fields]) -> bytes:
     """An object of the log, made by hand; `parsed` reads it back."""
     kept = list(records)
-    lines = [json.dumps({"count": len(kept), **header}), *(json.dumps(record) for record in kept)]
+    lines = [json.dumps({"records": len(kept), **header}), *(json.dumps(record) for record in kept)]
     body = "".join(f"{line}\n" for line in lines).encode("ascii")
     return f"{FORMAT} {hashlib.sha256(body).hexdigest()}\n".encode() + body

@@ -1,86 +1,211 @@
-"""What the index says of an id against what its log says: for whoever puts wrong and missing entries right.
+"""The index of workflow ids by status: what lists are answered from. Entries are hints; the log decides.
 
-Entries are hints, written and removed behind the log. A call of somebody who is dead by then may come late: it leaves
-an entry that is wrong, or takes one that is right.
+An entry is an empty object `index/<status>/<id>`. It is written after the log and removed after the log, so a delayed
+call of a process that has died since can leave a wrong entry, or remove a right one. `repair` corrects both; it is
+called by `workflow.garbage`. Everything else that reads or writes index entries is here as well.
 """
 
 from __future__ import annotations
 
 import heapq
+import json
+import logging
+import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from workflow.log import keys, registry
+from workflow.errors import CorruptLogError
+from workflow.log import keys, registry, segments
 from workflow.log.run_log import RunLog
-from workflow.model.records import FREES_ID, Created, StatusChanged
+from workflow.model.records import FREES_ID, Created, StatusChanged, Tombstone
+from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
+LIVE: Final = WorkflowStatus.RUNNING
+"""The entry of every run that is not finished. Readers check the log before they trust it."""
 
-class Listed:
-    """Which ids have an entry in the index, asked for in the order of the store's folders; holds a few at a time.
+CLAIMABLE: Final = (LIVE, WorkflowStatus.FAILED)
+"""Entries that a run may have when it is claimed. A claim removes only these: a delayed removal of any other entry
+could remove one that is right by then."""
+
+logger = logging.getLogger(__name__)
+
+
+def set_status(store: Store, workflow_id: str, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> None:
+    """Write the entry of a workflow for a status, then remove the entries that it replaces.
+
+    The new entry is written first, so that the workflow appears in at least one list at any moment.
+    """
+    content = json.dumps(workflow_id).encode() if keys.unescape(keys.escape(workflow_id)) is None else b""
+    store.create(keys.index(status, workflow_id), content, uuid.uuid4().hex)
+    for other in replaces:
+        if other is not status:
+            store.delete(keys.index(other, workflow_id))
+
+
+def remove(store: Store, workflow_id: str) -> None:
+    """Remove all entries of a workflow."""
+    for status in WorkflowStatus:
+        store.delete(keys.index(status, workflow_id))
+
+
+def list_ids(store: Store, status: WorkflowStatus) -> Iterator[str]:
+    """Yield the workflow ids that have an entry for a status; a damaged entry is skipped and logged."""
+    for info in store.list(keys.index(status)):
+        found = keys.unescape(keys.last_part(info.key))
+        if found is None:
+            content = store.get(info.key)
+            if content is None:
+                continue
+            try:
+                found = _whole_id(info.key, content)
+            except CorruptLogError as error:
+                logger.error("index entry skipped: %s", error)
+                continue
+        yield found
+
+
+def update(log: RunLog, state: RunState, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> bool:
+    """Write the entry of a run, then check whether the run has advanced since `state`.
 
     Args:
-        entries: for each status the parts that stand for ids, in the order of the store's objects. It is another order:
-            `a` comes before `a-b`, but the folder `a/` behind `a-b/`.
+        log: the run's log.
+        state: the run's state that `status` was taken from.
+        status: the status to write.
+        replaces: statuses whose entries are removed.
+
+    Returns:
+        True if the run has advanced. Its entry may be wrong then, so it is replaced by `LIVE`, which readers check.
+    """
+    workflow_id = log.created.workflow_id
+    set_status(log.store, workflow_id, status, replaces)
+    advanced = log.has_advanced(state)
+    if advanced:
+        set_status(log.store, workflow_id, LIVE, replaces=(status,))
+    return advanced
+
+
+def workflow_id_of(store: Store, part: str) -> str | None:
+    """Return the workflow id whose keys are below `workflows/<part>/`, or None if no object records it.
+
+    Raises:
+        CorruptLogError: the object that records it is damaged.
+    """
+    found = keys.unescape(part)
+    if found is None:  # a shortened id: each registry entry holds the whole id, and so does the index entry
+        first = next(store.list(f"{keys.WORKFLOWS}{part}/registry/"), None)
+        if first is not None:
+            record = segments.decode(first.key, store.get(first.key) or b"")[0]
+            found = record.workflow_id if isinstance(record, (Created, Tombstone)) else None
+        else:
+            entries = (f"{keys.index(status)}{part}" for status in WorkflowStatus)
+            found = next((_whole_id(key, entry) for key in entries if (entry := store.get(key))), None)
+    return found if found is not None and keys.escape(found) == part else None
+
+
+class IndexedIds:
+    """Answers whether an id has an entry, for ids in the order in which a store lists their folders.
+
+    One merged pass over the entries of all statuses; only a few entries are in memory at a time. The two orders differ:
+    a store lists the object `a` before `a-b`, and the folder `a/` after `a-b/`. An entry that was read already is
+    therefore kept as long as the ids asked for begin with it.
+
+    Args:
+        entries: for each status, the escaped ids in the order in which the store lists objects.
     """
 
     def __init__(self, entries: Iterable[Iterator[str]]) -> None:
         self._entries = heapq.merge(*entries)
-        self._ahead = next(self._entries, None)
-        self._passed: list[str] = []
+        self._next = next(self._entries, None)
+        self._prefixes: list[str] = []
+        self._last = ""
 
-    def __contains__(self, part: str) -> bool:
-        """Whether there is an entry. The folder of an entry that was passed may come yet where it begins this one."""
-        self._passed = [each for each in self._passed if part.startswith(each)]
-        while self._ahead is not None and self._ahead <= part:
-            if part.startswith(self._ahead):
-                self._passed.append(self._ahead)
-            self._ahead = next(self._entries, None)
-        return part in self._passed
+    def contains(self, part: str) -> bool:
+        """Whether an escaped id has an entry.
+
+        Raises:
+            ValueError: `part` precedes the part of an earlier call in the order of folders.
+        """
+        if part + "/" < self._last:
+            raise ValueError(f"{part!r} was asked for after {self._last!r}; ask in the order of the store's folders")
+        self._last = part + "/"
+        self._prefixes = [each for each in self._prefixes if part.startswith(each)]
+        while self._next is not None and self._next <= part:
+            if part.startswith(self._next):
+                self._prefixes.append(self._next)
+            self._next = next(self._entries, None)
+        return part in self._prefixes
 
 
-def correct(store: Store, workflow_id: str, said: WorkflowStatus | None) -> list[WorkflowStatus | None]:
-    """Put one entry right. Who changes a run writes its log first, its entry then: the log is read again behind.
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """The result of `repair`.
+
+    Attributes:
+        corrections: how often the entry was corrected; 0 if it was right.
+        entry: the status of the entry now; None if there is none.
+    """
+
+    corrections: int
+    entry: WorkflowStatus | None
+
+
+def repair(store: Store, workflow_id: str, entry: WorkflowStatus | None) -> Repair:
+    """Make the entry of a workflow agree with its log.
+
+    Whoever changes a run writes the log before the entry. The log is therefore read again after each correction, until
+    both agree.
 
     Args:
-        store: with both.
-        workflow_id: whose entry it is.
-        said: what it says; None where there is none.
-
-    Returns:
-        What it said one after another, first to last: one thing where that was right. Each but the last is gone.
+        store: the store of the workflow.
+        workflow_id: the workflow.
+        entry: the status of the entry that was found; None if it has none.
 
     Raises:
-        Corrupt, Superseded: the log is damaged, or was deleted just now.
+        CorruptLogError: the log is damaged.
+        SupersededError: the workflow was deleted during the call.
     """
-    told = [said]
-    while (true := status(store, workflow_id)) is not said:
-        if true is not None:  # the new entry comes first, so that the run is in a list at any moment
-            registry.index(store, workflow_id, true, replaces=())
-        if said is not None:
-            store.delete(keys.index(said, workflow_id))
-        told.append(true)
-        said = true
-    return told
+    corrections = 0
+    while (expected := expected_status(store, workflow_id)) is not entry:
+        if expected is not None:  # the new entry first, so that the workflow is in a list at any moment
+            set_status(store, workflow_id, expected, replaces=())
+        if entry is not None:
+            store.delete(keys.index(entry, workflow_id))
+        corrections += 1
+        entry = expected
+    return Repair(corrections, entry)
 
 
-def status(store: Store, workflow_id: str) -> WorkflowStatus | None:
-    """What the index is to say of an id; None: nothing, since it names nothing."""
+def expected_status(store: Store, workflow_id: str) -> WorkflowStatus | None:
+    """Return the status that the entry of a workflow must have by its log; None if it must have none."""
     named = registry.current_entry(store, workflow_id)
     if isinstance(named, Created):
         log = RunLog(store, named)
-        found = _last_end(log) or log.replay().status
-        return found if found.is_terminal else registry.LIVE
+        found = _last_terminal_status(log) or log.replay().status
+        return found if found.is_terminal else LIVE
     if named is not None and named.reason not in FREES_ID:
         return named.status
-    # A run that is begun has its functions stored, then its entry, then its name.
-    begun = next(store.list(keys.runs(workflow_id)), None)
-    return registry.LIVE if begun is not None else None
+    # A run that is being created has its functions stored first, then its index entry, then its registry entry.
+    being_created = next(store.list(keys.runs(workflow_id)), None)
+    return LIVE if being_created is not None else None
 
 
-def _last_end(log: RunLog) -> WorkflowStatus | None:
-    """The end that stands in the last segment, without reading those before it; None where it holds none."""
+def _last_terminal_status(log: RunLog) -> WorkflowStatus | None:
+    """The terminal status that the last segment records, without reading earlier ones; None if it records none."""
     last = max((info.key for info in log.store.list(log.paths.segments)), default=None)
     records = log.read(int(keys.last_part(last))) if last is not None else None
-    end = records[-1] if records else None
-    return end.status if isinstance(end, StatusChanged) and end.status.is_terminal else None
+    final = records[-1] if records else None
+    return final.status if isinstance(final, StatusChanged) and final.status.is_terminal else None
+
+
+def _whole_id(key: str, content: bytes) -> str:
+    """The id that an entry holds if its key has room for a part of the id only."""
+    try:
+        found: str = json.loads(content)
+        return found
+    except ValueError as error:
+        raise CorruptLogError(
+            f"index entry {key} is damaged: it holds no workflow id: {content[:40]!r}", key=key
+        ) from error

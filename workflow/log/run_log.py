@@ -6,7 +6,7 @@ Used by the engine (which owns runs), by `reading` and by `requests`. All calls 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from workflow.errors import CorruptLogError, FencedError, SupersededError
@@ -24,7 +24,6 @@ from workflow.log.keys import RunPaths
 from workflow.model import fold
 from workflow.model.records import Created, Record, StepExpanded
 from workflow.model.state import RunState
-from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
 
@@ -111,24 +110,6 @@ class RunLog:
         except (FencedError, SupersededError):
             return True
         return False
-
-    def update_index(self, state: RunState, status: WorkflowStatus, replaces: Iterable[WorkflowStatus]) -> bool:
-        """Say in the index how the run stands.
-
-        Args:
-            state: folded up to what is said.
-            status: of the run; its entry takes the place of those that it replaces.
-            replaces: see registry.index.
-
-        Returns:
-            Whether the run went on meanwhile. What was said there since may be gone then, and so it is said that the
-            run lives, which nobody believes without a look at the log.
-        """
-        registry.index(self.store, self.created.workflow_id, status, replaces)
-        late = self.has_advanced(state)
-        if late:
-            registry.index(self.store, self.created.workflow_id, registry.LIVE, replaces=(status,))
-        return late
 
     def _fenced(self, seq: int) -> FencedError:
         return FencedError(

@@ -27,7 +27,7 @@ def encode(run_uuid: str, seq: int, put_id: str, records: Sequence[Record]) -> b
         put_id: the mark of this write, also kept beside the object.
         records: in order.
     """
-    lines = [_dumps({"run": run_uuid, "seq": seq, "put": put_id, "count": len(records)})]
+    lines = [_dumps({"run": run_uuid, "seq": seq, "put_id": put_id, "records": len(records)})]
     lines += [_dumps(codec.encode(record)) for record in records]
     body = ("\n".join(lines) + "\n").encode("ascii")
     return f"{FORMAT} {hashlib.sha256(body).hexdigest()}\n".encode("ascii") + body
@@ -70,6 +70,6 @@ def decode(key: str, data: bytes, place: tuple[str, int] | None = None) -> list[
         raise CorruptLogError(
             f"{key}: holds segment {header.get('seq')} of run {header.get('run')}, which belongs elsewhere", key=key
         )
-    if header.get("count") != len(records):
+    if header.get("records") != len(records):
         raise CorruptLogError(f"{key}: says {header.get('count')} records, holds {len(records)}", key=key)
     return records

@@ -233,7 +233,7 @@ def _ran(state: RunState, step: StepState, record: Any, progress: bool = True) -
     """What commits, expansions and failures share: the step has left the running ones."""
     ephemeral.let_go(state, step)
     state.deactivate(step)
-    step.epoch, step.attempt = record.epoch, record.number
+    step.epoch, step.attempt = record.epoch, record.attempt
     step.started, step.ended = record.started or step.started, record.ended or step.ended
     if progress:
         state.epochs_without_progress, state.suspect_steps = 0, ()

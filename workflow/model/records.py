@@ -15,7 +15,7 @@ from workflow.model.status import WorkflowStatus
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The run itself: the content of `names/<n>`. It counts as the claim of epoch 1.
+    """The run itself: the content of `registry/<n>`. It counts as the claim of epoch 1.
 
     Attributes:
         graph: the DAG, where it is small.
@@ -44,7 +44,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """Stands at `names/<n>` where no run is and none may be made.
+    """Stands at `registry/<n>` where no run is and none may be made.
 
     Attributes:
         status: what a reader is told: CANCELED or FAILED; for `Deleted` and `Abandoned` there is no run to speak of.

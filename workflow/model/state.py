@@ -55,8 +55,26 @@ class StepState:
     """
 
     __slots__ = (
-        "catcher", "checkpoint", "dependants", "due", "ended", "epoch", "error", "error_value", "is_run_output", "members",
-        "outcome", "phase", "failed_attempts", "resolves", "scope", "spec", "started", "text", "attempt", "pending_parents",
+        "attempt",
+        "catcher",
+        "checkpoint",
+        "dependants",
+        "due",
+        "ended",
+        "epoch",
+        "error",
+        "error_value",
+        "failed_attempts",
+        "is_run_output",
+        "members",
+        "outcome",
+        "pending_parents",
+        "phase",
+        "resolves",
+        "scope",
+        "spec",
+        "started",
+        "text",
     )  # fmt: skip
 
     def __init__(self, spec: StepSpec, scope: StepState | None) -> None:

@@ -231,14 +231,14 @@ class StoreContract:
 
         def write_and_remove(writer: int) -> None:
             for number in range(ROUNDS):
-                key = f"doorbell/deep/{writer}.{number}"
+                key = f"notifications/deep/{writer}.{number}"
                 assert store.create(key, b"", f"put-{writer}") is True
                 assert store.get(key) == b""
                 store.delete(key)
 
         with ThreadPoolExecutor(RIVALS) as pool:
             list(pool.map(write_and_remove, range(RIVALS)))
-        assert list(store.list("doorbell/")) == []
+        assert list(store.list("notifications/")) == []
 
 
 class Scattered:

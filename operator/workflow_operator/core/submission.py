@@ -38,7 +38,7 @@ def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, c
         "entrypoint": spec.entrypoint,
         "args": spec.args,
         "workflowId": run.workflow_id,
-        "n": run.run_number,
+        "runNumber": run.run_number,
         "runUuid": run.run_uuid,
         "uid": run.uid,
         "attempt": run.attempt,

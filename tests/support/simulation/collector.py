@@ -128,7 +128,7 @@ def _entries(objects: dict[str, bytes | None]) -> Iterator[str]:
 
 def _highest_names(objects: dict[str, bytes | None]) -> dict[str, str]:
     """Part of an id -> the key of the name that counts."""
-    return {key.split("/")[1]: key for key in sorted(objects) if "/names/" in key}
+    return {key.split("/")[1]: key for key in sorted(objects) if "/registry/" in key}
 
 
 def _folders_that_count(objects: dict[str, bytes | None]) -> set[str]:

@@ -242,7 +242,7 @@ async def _trouble(world: World, act: str) -> None:
 
 def _problems(world: World, wanted: Wanted, objects: dict[str, bytes]) -> list[str]:
     """What is wrong with one run."""
-    names = sorted(key for key in objects if key.startswith(f"workflows/{wanted.workflow_id}/names/"))
+    names = sorted(key for key in objects if key.startswith(f"workflows/{wanted.workflow_id}/registry/"))
     if names and stored.parsed(names[-1], objects[names[-1]])[1][0]["k"] == "Tombstone":
         swept = stored.parsed(names[-1], objects[names[-1]])[1][0]["reason"] == "Abandoned"
         return [] if swept or wanted.asked & {"end", "delete"} else ["a tombstone that nobody asked for"]

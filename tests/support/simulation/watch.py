@@ -105,7 +105,7 @@ class Watch:
     def _take(self, run: Seen, objects: MemoryStore, folder: str, record: dict[str, Any]) -> None:
         kind, step_id = record["k"], record.get("step_id", "")
         for name in filter(None, (record.get("graph_blob"), (record.get("value") or {}).get("blob"))):
-            if objects.head(f"{folder.partition('/runs/')[0]}/names/{2:010d}") is not None:
+            if objects.head(f"{folder.partition('/runs/')[0]}/registry/{2:010d}") is not None:
                 continue  # it was deleted: a late writer may still write what nobody reads
             if objects.head(f"{folder}/blobs/{name}") is None:
                 self.broken.append(f"I5: {kind} {step_id!r} was stored before the blob {name} that it names")
@@ -119,7 +119,7 @@ class Watch:
                 graph = json.loads(data) if data is not None else {"output": ""}
             run.gives[graph["output"]] = step_id
         elif kind == "RequestHandled":
-            run.handled_requests.add(record["request"])
+            run.handled_requests.add(record["request_id"])
         elif kind == "TimerSet":
             run.due.setdefault(step_id, record["due"])
         elif kind == "StepCommitted":

@@ -13,10 +13,11 @@ from tests.support.stored import in_memory
 from workflow import requests
 from workflow.errors import InvalidInputError, StoreUnavailableError
 from workflow.garbage import DAY, Collected, Fate, collect, fate
-from workflow.log import keys, registry
+from workflow.log import index, keys, owned, registry
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
-from workflow.log.registry import OwnedRun, RegistryEntry
+from workflow.log.owned import OwnedRun
+from workflow.log.registry import RegistryEntry
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.status import WorkflowStatus
@@ -80,19 +81,19 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", run_nu
     """A run as its manager m1 leaves it: its hints, its name, its function and its log."""
     created = runs.created(DAG, workflow_id, run_number, f"{workflow_id}-{run_number}")
     note(store, created)
-    registry.index(store, workflow_id, S.RUNNING, replaces=())
+    index.set_status(store, workflow_id, S.RUNNING, replaces=())
     assert registry.register(store, created) == created
     log = RunLog(store, created)
     log.blobs.put(b"a function")
     for seq, records in enumerate(segments, 1):
         log.append(seq, records)
         if isinstance(records[-1], r.StatusChanged):
-            registry.index(store, workflow_id, records[-1].status, replaces=(S.RUNNING,))
+            index.set_status(store, workflow_id, records[-1].status, replaces=(S.RUNNING,))
     return log
 
 
 def note(store: Store, created: r.Created, manager: str = "m1") -> None:
-    registry.note_owned(store, manager, OwnedRun(created.workflow_id, created.run_number, created.run_uuid))
+    owned.add(store, manager, OwnedRun(created.workflow_id, created.run_number, created.run_uuid))
 
 
 def begin(store: Store, workflow_id: str = "w", run_number: int = 1, run_uuid: str = "begun") -> None:
@@ -157,7 +158,7 @@ class WhileForbidding(MemoryStore):
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
         """See the port."""
-        if "/names/" in key and self.faster is not None:
+        if "/registry/" in key and self.faster is not None:
             act, self.faster = self.faster, None
             act()
         return super().create(key, data, put_id)
@@ -215,7 +216,7 @@ def test_a_replaced_run_goes_and_its_readers_are_told(store: MemoryStore, clock:
 
 def test_within_the_grace_time_nothing_is_touched(store: MemoryStore, clock: Clock) -> None:
     done = make(store, DONE, workflow_id="done")
-    registry.forget_owned(store, "m1", "done-1")
+    owned.remove(store, "m1", "done-1")
     begin(store)
     clock.now += DAY + 1
     store.create(RunPaths("w", 1, "begun").blob("f" * 64), b"another function", "1")
@@ -239,7 +240,7 @@ def test_a_long_id_is_known_by_its_name_or_by_the_index(store: MemoryStore, cloc
     if known_by == "name":
         registry.register(store, runs.created(DAG, LONG))
     if known_by == "index":
-        registry.index(store, LONG, S.RUNNING, replaces=())
+        index.set_status(store, LONG, S.RUNNING, replaces=())
     clock.now += DAY + 1
     collected = collect(store)
     left = keys_of(store, keys.runs(LONG))
@@ -343,11 +344,11 @@ def clutter(store: Store) -> None:
     store.create(RunPaths("never", 1, "begun").request("asked"), b"{}", "1")
     store.create(keys.notification("begun", "asked"), b"", "1")
     store.create(keys.notification("nobody", "asked"), b"", "1")
-    registry.index(store, "broke", S.SUCCESSFUL, replaces=())
-    registry.index(store, "done", S.RUNNING, replaces=S)
+    index.set_status(store, "broke", S.SUCCESSFUL, replaces=())
+    index.set_status(store, "done", S.RUNNING, replaces=S)
     for workflow_id in ("deleted", "never"):
-        registry.index(store, workflow_id, S.RUNNING, replaces=())
-        registry.index(store, workflow_id, S.FAILED, replaces=())
+        index.set_status(store, workflow_id, S.RUNNING, replaces=())
+        index.set_status(store, workflow_id, S.FAILED, replaces=())
     for manager in ("m0", "m1"):
         store.overwrite(keys.heartbeat(manager), b"")
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from tests.support import runs
 from tests.support.managers import Clock
 from workflow.garbage import DAY, Collected, collect
-from workflow.log import keys, registry
+from workflow.log import index, keys, registry
 from workflow.log.blobs import Blobs
-from workflow.log.index import Listed
 from workflow.log.keys import RunPaths
 from workflow.log.registry import RegistryEntry
 from workflow.log.run_log import RunLog
@@ -127,7 +126,7 @@ def test_an_old_entry_says_what_the_log_says(
 ) -> None:
     log(store)
     for status in before.split():
-        registry.index(store, "w", S(status), replaces=())
+        index.set_status(store, "w", S(status), replaces=())
     assert collect(store) == Collected(), "within the grace time"
     clock.now += DAY + 1
     wrong = set(before.split()) - set(behind.split())
@@ -139,9 +138,9 @@ def test_an_old_entry_says_what_the_log_says(
 def test_runs_without_an_entry_are_counted(store: Remembering) -> None:
     for workflow_id in ("a", "b", "c"):
         make(store, DONE, workflow_id=workflow_id)
-    registry.index(store, "b", S.SUCCESSFUL, replaces=())
+    index.set_status(store, "b", S.SUCCESSFUL, replaces=())
     assert collect(store, grace=0) == Collected(unlisted=2)
-    assert list(registry.indexed(store, S.SUCCESSFUL)) == ["a", "b", "c"]
+    assert list(index.list_ids(store, S.SUCCESSFUL)) == ["a", "b", "c"]
 
 
 PARTS = st.text("ab-.%0", min_size=1, max_size=4)
@@ -151,14 +150,16 @@ PARTS = st.text("ab-.%0", min_size=1, max_size=4)
 def test_what_has_no_entry_is_found_in_one_pass_in_the_order_of_the_store(
     parts: set[str], entries: list[set[str]]
 ) -> None:
-    listed = Listed([iter(sorted(each)) for each in entries])
+    listed = index.IndexedIds([iter(sorted(each)) for each in entries])
     in_order = sorted(parts, key=lambda part: f"{part}/")
-    assert [part for part in in_order if part in listed] == [part for part in in_order if part in set().union(*entries)]
+    assert [part for part in in_order if listed.contains(part)] == [
+        part for part in in_order if part in set().union(*entries)
+    ]
 
 
 def test_an_entry_is_replaced_before_it_goes(store: Remembering) -> None:
     make(store, DONE)
-    registry.index(store, "w", S.RUNNING, replaces=())
+    index.set_status(store, "w", S.RUNNING, replaces=())
     store.changed.clear()
     collect(store, grace=0)
     assert store.changed == ["create index/SUCCESSFUL/w", "delete index/RUNNING/w"]
@@ -166,12 +167,12 @@ def test_an_entry_is_replaced_before_it_goes(store: Remembering) -> None:
 
 def test_a_long_id_is_known_by_its_name_or_by_the_entry(store: Remembering) -> None:
     make(store, DONE, workflow_id=LONG)
-    registry.index(store, LONG, S.RUNNING, replaces=())
+    index.set_status(store, LONG, S.RUNNING, replaces=())
     never = f"{LONG} never made"
-    registry.index(store, never, S.RUNNING, replaces=())
+    index.set_status(store, never, S.RUNNING, replaces=())
     assert collect(store, grace=0).left == []
     assert (told(store, LONG), told(store, never)) == ({"SUCCESSFUL"}, set())
-    assert list(registry.indexed(store, S.SUCCESSFUL)) == [LONG]
+    assert list(index.list_ids(store, S.SUCCESSFUL)) == [LONG]
 
 
 def test_an_entry_whose_log_is_damaged_stays_and_keeps_no_other(store: Remembering) -> None:
@@ -179,7 +180,7 @@ def test_an_entry_whose_log_is_damaged_stays_and_keeps_no_other(store: Rememberi
     store.create(damaged.paths.segment(1), b"torn", "1")
     make(store, DONE, workflow_id="b")
     for workflow_id in ("a", "b"):
-        registry.index(store, workflow_id, S.RUNNING, replaces=())
+        index.set_status(store, workflow_id, S.RUNNING, replaces=())
     store.create("index/RUNNING/a b", b"no part of ours", "1")
     left = collect(store, grace=0).left
     assert [("a/runs" in text, "index/RUNNING/a b" in text) for text in left] == [(True, False), (False, True)]
@@ -188,7 +189,7 @@ def test_an_entry_whose_log_is_damaged_stays_and_keeps_no_other(store: Rememberi
 
 def test_a_long_log_is_not_read_to_its_end(store: Remembering, monkeypatch: pytest.MonkeyPatch) -> None:
     make(store, LIVE, DONE)
-    registry.index(store, "w", S.SUCCESSFUL, replaces=())
+    index.set_status(store, "w", S.SUCCESSFUL, replaces=())
     read: list[int] = []
     real = RunLog.read
 
@@ -206,11 +207,11 @@ def test_a_long_log_is_not_read_to_its_end(store: Remembering, monkeypatch: pyte
 
 def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> None:
     log = make(store, BROKE)
-    registry.index(store, "w", S.RUNNING, replaces=())
+    index.set_status(store, "w", S.RUNNING, replaces=())
 
     def resumed() -> None:
         log.append(2, AGAIN)
-        registry.index(store, "w", S.RUNNING, replaces=S)
+        index.set_status(store, "w", S.RUNNING, replaces=S)
 
     shared = FailingStore(store)
     shared.behind("create", "index/FAILED/w", resumed)
@@ -221,7 +222,7 @@ def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> 
 def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
     make(store, DONE)
     name(store, "Deleted", run_number=2)
-    registry.index(store, "w", S.SUCCESSFUL, replaces=())
+    index.set_status(store, "w", S.SUCCESSFUL, replaces=())
     shared = FailingStore(store)
     shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, DONE, run_number=3))
     collect(shared, grace=0)
@@ -230,7 +231,7 @@ def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
 
 def test_a_run_that_is_begun_at_that_moment_is_told_of(store: Remembering) -> None:
     name(store, "Abandoned")
-    registry.index(store, "w", S.RUNNING, replaces=())
+    index.set_status(store, "w", S.RUNNING, replaces=())
     # Its functions were stored, and its entry found to be there, before that one went; its name is written later.
     shared = FailingStore(store)
     shared.behind("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))

@@ -9,7 +9,7 @@ import pytest
 from tests.support import runs
 from tests.support.rivals import StopAt
 from workflow.errors import CorruptLogError, SupersededError
-from workflow.log import failpoints, keys, registry
+from workflow.log import failpoints, index, keys, owned, registry
 from workflow.model.records import Created, Tombstone
 from workflow.model.status import WorkflowStatus
 from workflow.store.memory import MemoryStore
@@ -97,34 +97,34 @@ def test_an_owner_whose_run_is_not_the_one_named_is_told(store: MemoryStore) -> 
     registry.register(store, created)
     registry.check_current(store, created)
     registry.register(store, stone(2))
-    with pytest.raises(SupersededError, match="run 1 was deleted or replaced; names/2"):
+    with pytest.raises(SupersededError, match="run 1 was deleted or replaced; registry/2"):
         registry.check_current(store, created)
 
 
 @pytest.mark.parametrize("workflow_id", ["w", "a/b", "Ünï " * 100], ids=["plain", "odd", "long"])
 def test_the_index_tells_the_whole_id(store: MemoryStore, workflow_id: str) -> None:
-    registry.index(store, workflow_id, S.RUNNING, replaces=())
-    registry.index(store, workflow_id, S.SUCCESSFUL, replaces=(S.RUNNING,))
-    assert list(registry.indexed(store, S.RUNNING)) == []
-    assert list(registry.indexed(store, S.SUCCESSFUL)) == [workflow_id]
-    registry.unindex(store, workflow_id)
+    index.set_status(store, workflow_id, S.RUNNING, replaces=())
+    index.set_status(store, workflow_id, S.SUCCESSFUL, replaces=(S.RUNNING,))
+    assert list(index.list_ids(store, S.RUNNING)) == []
+    assert list(index.list_ids(store, S.SUCCESSFUL)) == [workflow_id]
+    index.remove(store, workflow_id)
     assert not list(store.list(""))
 
 
 def test_a_damaged_entry_of_a_long_id_hides_no_other(store: MemoryStore) -> None:
     for workflow_id in ("long " * 100, "Ünï " * 100):
-        registry.index(store, workflow_id, S.RUNNING, replaces=())
+        index.set_status(store, workflow_id, S.RUNNING, replaces=())
     key = next(info.key for info in store.list("index/RUNNING/long"))
     store.overwrite(key, b"torn")
-    assert list(registry.indexed(store, S.RUNNING)) == ["Ünï " * 100]
+    assert list(index.list_ids(store, S.RUNNING)) == ["Ünï " * 100]
     with pytest.raises(CorruptLogError, match=r"index/RUNNING/long.*holds no workflow id: b'torn'"):
-        registry.id_of(store, key.rpartition("/")[2])
+        index.workflow_id_of(store, key.rpartition("/")[2])
 
 
 def test_a_manager_knows_what_it_may_own(store: MemoryStore) -> None:
-    mine = registry.OwnedRun("a/b", 3, "u1")
-    registry.note_owned(store, "m1", mine)
-    registry.note_owned(store, "m10", registry.OwnedRun("w", 1, "u2"))
-    assert list(registry.owned_by(store, "m1")) == [mine]
-    registry.forget_owned(store, "m1", "u1")
-    assert list(registry.owned_by(store, "m1")) == []
+    mine = owned.OwnedRun("a/b", 3, "u1")
+    owned.add(store, "m1", mine)
+    owned.add(store, "m10", owned.OwnedRun("w", 1, "u2"))
+    assert list(owned.list_runs(store, "m1")) == [mine]
+    owned.remove(store, "m1", "u1")
+    assert list(owned.list_runs(store, "m1")) == []

@@ -16,7 +16,7 @@ from workflow.errors import (
     WorkflowConflictError,
     WorkflowInUseError,
 )
-from workflow.log import keys, registry
+from workflow.log import index, keys, registry
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.run_view import Owner
@@ -44,7 +44,7 @@ def store(clock: Clock) -> MemoryStore:
 def make(store: MemoryStore, *segments: list[r.Record], uid: str = "", attempt: int = 0, alive: bool = True) -> RunLog:
     owner = Owner("m1", "i1", "manager-1", uid, attempt)
     created = runs.created(DAG, owner=owner)
-    registry.index(store, "w", S.RUNNING, replaces=())
+    index.set_status(store, "w", S.RUNNING, replaces=())
     registry.register(store, created)
     log = RunLog(store, created)
     log.blobs.put(b"a function")
@@ -198,7 +198,7 @@ def test_a_deletion_that_was_interrupted_is_finished(store: MemoryStore, left: s
 def test_deleting_an_old_run_leaves_the_new_one_of_its_id_alone(store: MemoryStore) -> None:
     make(store, alive=False)
     requests.delete_run(store, "w", run_number=1, requester=PERSON)
-    registry.index(store, "w", S.RUNNING, replaces=())
+    index.set_status(store, "w", S.RUNNING, replaces=())
     registry.register(store, runs.created(DAG, run_number=3, run_uuid="third"))
     before = all_keys(store)
     requests.delete_run(store, "w", run_number=1, requester=PERSON)
@@ -229,10 +229,10 @@ def test_a_cancel_waits_in_the_inbox_and_rings_the_bell(store: MemoryStore) -> N
     assert view is not None
     request = requests.request_cancel(store, view, uid="u", reason="Enough")
     assert log.inbox() == [request]
-    assert [info.key for info in store.list("doorbell/")] == [keys.notification("run-1", request)]
+    assert [info.key for info in store.list("notifications/")] == [keys.notification("run-1", request)]
     requests.withdraw(store, log.paths, request)
     assert log.inbox() == []
-    assert not list(store.list("doorbell/"))
+    assert not list(store.list("notifications/"))
 
 
 def test_a_request_is_found_as_long_as_its_bell_is_there(store: MemoryStore) -> None:
@@ -241,12 +241,12 @@ def test_a_request_is_found_as_long_as_its_bell_is_there(store: MemoryStore) -> 
     assert view is not None
     request = requests.request_cancel(store, view, uid="", reason="Asked")
     failing = FailingStore(store)
-    failing.fail("delete", key="doorbell/")
+    failing.fail("delete", key="notifications/")
     with pytest.raises(StoreUnavailableError):
         requests.withdraw(failing, log.paths, request)
     assert log.paths.request(request) in all_keys(store)
     requests.withdraw(failing, log.paths, request)
-    assert not [key for key in all_keys(store) if "doorbell/" in key or "/inbox/" in key]
+    assert not [key for key in all_keys(store) if "notifications/" in key or "/inbox/" in key]
 
 
 def test_a_cancel_of_a_run_that_ended_meanwhile_leaves_nothing(store: MemoryStore) -> None:
@@ -256,7 +256,7 @@ def test_a_cancel_of_a_run_that_ended_meanwhile_leaves_nothing(store: MemoryStor
     log.append(1, [r.StatusChanged(S.CANCELED, 1, 1.0)])
     requests.request_cancel(store, view, uid="", reason="Enough")
     assert log.inbox() == []
-    assert not list(store.list("doorbell/"))
+    assert not list(store.list("notifications/"))
 
 
 # --- reading ---

@@ -62,8 +62,10 @@ def resealed(body: bytes, version: str = segments.FORMAT) -> bytes:
         pytest.param(resealed(b""), "its content does not", id="nothing in it"),
         pytest.param(resealed(b"{\n"), "its content does not", id="no JSON"),
         pytest.param(resealed(b"[]\n"), "its content does not", id="a header that is none"),
-        pytest.param(resealed(b'{"count": 2}\n'), "says 2 records, holds 0", id="records missing"),
-        pytest.param(resealed(b'{"count": 1}\n{"k": "New"}\n'), "not a record this version knows", id="unknown record"),
+        pytest.param(resealed(b'{"records": 2}\n'), "says 2 records, holds 0", id="records missing"),
+        pytest.param(
+            resealed(b'{"records": 1}\n{"k": "New"}\n'), "not a record this version knows", id="unknown record"
+        ),
         pytest.param(resealed(b"\xff\n"), "its content does not", id="not ASCII"),
     ],
 )
@@ -75,9 +77,9 @@ def test_a_fitting_checksum_does_not_make_a_segment(data: bytes, says: str) -> N
 
 def test_a_golden_segment_of_this_format_reads_for_ever() -> None:
     body = (
-        b'{"run":"u","seq":3,"put":"p","count":2}\n'
+        b'{"run":"u","seq":3,"put_id":"p","records":2}\n'
         b'{"k":"Claimed","epoch":2,"owner":{"manager":"m2","incarnation":"i","address":"a"},"at":4.5}\n'
-        b'{"k":"StepCommitted","step_id":"a","epoch":2,"value":{"inline":"dg==","size":1},"number":2}\n'
+        b'{"k":"StepCommitted","step_id":"a","epoch":2,"value":{"inline":"dg==","size":1},"attempt":2}\n'
     )
     claimed, committed = segments.decode(KEY, resealed(body))
     assert (claimed.epoch, claimed.owner.manager, claimed.retry_failed) == (2, "m2", -1)  # type: ignore[union-attr]
@@ -86,4 +88,4 @@ def test_a_golden_segment_of_this_format_reads_for_ever() -> None:
 
 def test_the_header_says_whose_it_is() -> None:
     header = json.loads(DATA.splitlines()[1])
-    assert header == {"run": "u", "seq": 1, "put": "put", "count": 3}
+    assert header == {"run": "u", "seq": 1, "put_id": "put", "records": 3}

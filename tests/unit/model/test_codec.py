@@ -71,7 +71,7 @@ def test_a_record_reads_back_as_it_was_written(name: str, data: st.DataObject) -
 
 def test_fields_at_their_default_take_no_room() -> None:
     assert codec.encode(r.StepStarted("a", 1, 1, 2.0)) == {
-        "k": "StepStarted", "step_id": "a", "epoch": 1, "number": 1, "at": 2.0,
+        "k": "StepStarted", "step_id": "a", "epoch": 1, "attempt": 1, "at": 2.0,
     }  # fmt: skip
     assert "text" not in codec.encode(runs.committed("a"))
 
@@ -89,9 +89,13 @@ def test_a_dag_reads_back_as_it_was_written() -> None:
         pytest.param({}, id="without its kind"),
         pytest.param({"k": "Nonsense"}, id="an unknown kind"),
         pytest.param({"k": "StepStarted"}, id="fields missing"),
-        pytest.param({"k": "StepStarted", "step_id": "a", "epoch": 1, "number": 1, "at": 1, "x": 1}, id="one too many"),
-        pytest.param({"k": "StepStarted", "step_id": 7, "epoch": 1, "number": 1, "at": 1}, id="a number for a text"),
-        pytest.param({"k": "StepStarted", "step_id": "a", "epoch": True, "number": 1, "at": 1}, id="a bool for an int"),
+        pytest.param(
+            {"k": "StepStarted", "step_id": "a", "epoch": 1, "attempt": 1, "at": 1, "x": 1}, id="one too many"
+        ),
+        pytest.param({"k": "StepStarted", "step_id": 7, "epoch": 1, "attempt": 1, "at": 1}, id="a number for a text"),
+        pytest.param(
+            {"k": "StepStarted", "step_id": "a", "epoch": True, "attempt": 1, "at": 1}, id="a bool for an int"
+        ),
         pytest.param({"k": "StatusChanged", "status": "GONE", "epoch": 1, "at": 1}, id="an unknown status"),
         pytest.param(
             {"k": "StepCommitted", "step_id": "a", "epoch": 1, "value": {"inline": "%%"}}, id="bytes that are none"

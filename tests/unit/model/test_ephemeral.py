@@ -141,7 +141,11 @@ def test_a_step_says_itself_or_inherits_whether_it_is_stored(
 
 def test_the_runs_own_value_is_stored_whatever_its_steps_say() -> None:
     state = runs.state_of(graph("x", x=SKIP), [expanded("x", graph("x/a x/b:x/a", x__b=SKIP)), passed("x/a")])
-    assert (state.steps["x"].checkpointed, state.steps["x/b"].checkpointed, state.steps["x/a"].checkpointed) == (True, True, False)
+    assert (state.steps["x"].checkpointed, state.steps["x/b"].checkpointed, state.steps["x/a"].checkpointed) == (
+        True,
+        True,
+        False,
+    )
     with pytest.raises(CorruptLogError, match="the run's own value is always stored"):
         fold.apply(state, 3, passed("x/b"))
 

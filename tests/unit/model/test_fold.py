@@ -181,7 +181,7 @@ def test_what_ran_when_an_owner_died_is_ready_again_and_its_tries_count_from_one
 
 
 @pytest.mark.parametrize(
-    ("between", "stalled"),
+    ("between", "epochs_without_progress"),
     [
         pytest.param([], 3, id="nothing"),
         pytest.param([committed("a", epoch=2)], 2, id="a commit"),

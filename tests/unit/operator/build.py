@@ -63,7 +63,7 @@ def state(phase: Phase, attempt: int = 1, **changes: Any) -> WorkflowState:
         begun = {
             "attempt": attempt,
             "attempt_time": NOW - 50,
-            "n": 1,
+            "run_number": 1,
             "run_id": names.run_uuid(UID, 1),
             "workflow_id": ID,
             "storage": "s3://checkpoints/all/team?endpoint=http%3A%2F%2Fminio%3A9000",

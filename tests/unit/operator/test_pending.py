@@ -39,7 +39,7 @@ PENDING = {
         (CreateCluster,),
         expect={
             "attempt": 1,
-            "n": 1,
+            "run_number": 1,
             "workflow_id": build.ID,
             "storage": "s3://checkpoints/all/team?endpoint=http%3A%2F%2Fminio%3A9000",
             "cluster": ClusterStatus(name=build.ATTEMPT_NAME),
@@ -124,13 +124,13 @@ PENDING = {
         Phase.PROVISIONING,
         "Provisioning",
         (CreateCluster,),
-        expect={"n": 1, "run_id": "theirs"},
+        expect={"run_number": 1, "run_id": "theirs"},
     ),
     "succeeded before": Case(
         pending(read(view(W.SUCCESSFUL, owner=OTHER, result_text='{"total": 7}')), NAMED),
         Phase.SUCCEEDED,
         "AlreadyCompleted",
-        expect={"result": {"total": 7}, "attempt": 0, "n": 1},
+        expect={"result": {"total": 7}, "attempt": 0, "run_number": 1},
     ),
     "failed before": Case(
         pending(read(view(W.FAILED, owner=OTHER, reason="StepFailed")), NAMED),
@@ -146,13 +146,13 @@ PENDING = {
         Phase.PROVISIONING,
         "Provisioning",
         (CreateCluster,),
-        expect={"n": 3, "run_id": names.run_uuid(build.UID, 3)},
+        expect={"run_number": 3, "run_id": names.run_uuid(build.UID, 3)},
     ),
     "status lost": Case(
         pending(read(view(owner=replace(view().owner, attempt=4)))),  # type: ignore[type-var]
         Phase.RESUMABLE,
         "AttemptFound",
-        expect={"attempt": 4, "n": 1},
+        expect={"attempt": 4, "run_number": 1},
     ),
     "status lost, clusters tell": Case(
         pending(clusters=(cluster(3),)),

@@ -42,7 +42,7 @@ RESUMING = {
         Phase.PROVISIONING,
         "Resuming",
         (CreateCluster,),
-        expect={"attempt": 2, "resumes": Resumes(total=1), "cluster": ClusterStatus(name=SECOND), "n": 1},
+        expect={"attempt": 2, "resumes": Resumes(total=1), "cluster": ClusterStatus(name=SECOND), "run_number": 1},
     ),
     "backing off": Case(resumable(workflow(waiting(next_attempt_time=NOW + 3))), Phase.RESUMABLE, "BackingOff"),
     "old cluster still there": Case(
@@ -120,7 +120,7 @@ RESUMING = {
         Phase.PROVISIONING,
         "Resuming",
         (CreateCluster,),
-        expect={"n": 2, "run_id": names.run_uuid(build.UID, 2)},
+        expect={"run_number": 2, "run_id": names.run_uuid(build.UID, 2)},
     ),
     "kept code needs no config map": Case(
         resumable(workflow(waiting(), spec=CODED), read(view(code="abc"), RESUMABLE), config_map=NO_CODE),

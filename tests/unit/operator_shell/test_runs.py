@@ -143,7 +143,7 @@ async def test_a_cancel_lies_in_the_inbox(runs: StoredRuns, run: RunRef) -> None
     begin(run)
     await runs.request_cancel("team", RequestCancel(run, "spec.cancel is true"))
     await runs.request_cancel("team", RequestCancel(run, "spec.cancel is true"))
-    assert len(list(store_of(run).list("doorbell/"))) == 1
+    assert len(list(store_of(run).list("notifications/"))) == 1
 
 
 async def test_code_is_staged_once_and_found_again(runs: StoredRuns, run: RunRef) -> None:

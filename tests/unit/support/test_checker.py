@@ -16,7 +16,7 @@ from tests.support import checker, stored
 from tests.support.checker import Told, check
 from tests.support.stored import Broken, sealed
 
-NAME = "workflows/w%2F1/names/0000000001"
+NAME = "workflows/w%2F1/registry/0000000001"
 FOLDER = "workflows/w%2F1/runs/1-uuid"
 RAISED = {"kind": "ValueError", "message": "boom"}
 Record = dict[str, Any]
@@ -103,7 +103,7 @@ class Stored:
         default_factory=lambda: {
             "k": "Created",
             "workflow_id": "w/1",
-            "n": 1,
+            "run_number": 1,
             "run_uuid": "uuid",
             "graph": {"steps": [spec("a"), spec("b"), spec("c", "a", "b")], "output": "c"},
         }
@@ -125,10 +125,10 @@ class Stored:
 
     def objects(self) -> dict[str, bytes]:
         """As they lie in the store."""
-        found = {NAME: sealed({"run": "uuid", "seq": 0, "put": "p0"}, [self.created])}
+        found = {NAME: sealed({"run": "uuid", "seq": 0, "put_id": "p0"}, [self.created])}
         for seq, records in enumerate(self.log, 1):
-            found[segment(seq)] = sealed({"run": "uuid", "seq": seq, "put": f"p{seq}"}, records)
-        found[f"{FOLDER}/snapshot/{9:020d}"] = sealed({"run": "uuid", "seq": 9, "put": "ps"}, self.snapshot)
+            found[segment(seq)] = sealed({"run": "uuid", "seq": seq, "put_id": f"p{seq}"}, records)
+        found[f"{FOLDER}/snapshot/{9:020d}"] = sealed({"run": "uuid", "seq": 9, "put_id": "ps"}, self.snapshot)
         found.update({f"{FOLDER}/blobs/{name}": data for name, data in self.blobs.items()})
         for key, data in self.after.items():
             if data is None:
@@ -194,7 +194,7 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "a segment of another place": ("format", lambda it: it.after.update({segment(4): it.objects()[segment(1)]})),
     "a segment that was written for twice": (
         "format",
-        lambda it: it.after.update({segment(4): sealed({"run": "uuid", "seq": 4, "put": "p1"}, it.log[3])}),
+        lambda it: it.after.update({segment(4): sealed({"run": "uuid", "seq": 4, "put_id": "p1"}, it.log[3])}),
     ),
     "a kind that nobody knows": ("format", lambda it: it.put(4, {"k": "StepGuessed", "epoch": 2})),
     "a name's record in a segment": ("format", lambda it: it.put(4, {"k": "Created", "epoch": 2})),

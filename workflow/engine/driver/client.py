@@ -106,7 +106,7 @@ class Client:
                     raise _tombstone_error(named)
                 if options.run_number:
                     raise SupersededError(
-                        f"workflow {workflow_id!r}: names/{named.run_number} was {named.reason.lower()}, and this submission "
+                        f"workflow {workflow_id!r}: registry/{named.run_number} was {named.reason.lower()}, and this submission "
                         "may make no other run"
                     )
             created = self._created(root, workflow_id, options, named.run_number + 1 if named is not None else 1)

@@ -21,7 +21,7 @@ from workflow.errors import (
 )
 from workflow.log import registry
 from workflow.log.claim import heartbeat_expired
-from workflow.log.registry import OwnedRun
+from workflow.log.owned import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created
 
@@ -85,7 +85,7 @@ class CompletionWaiter:
         named = await self._in_thread(lambda: registry.read_entry(store, run.workflow_id, run.run_number))
         if not isinstance(named, Created) or named.run_uuid != run.run_uuid:
             raise SupersededError(
-                f"workflow {run.workflow_id!r}: run {run.run_uuid} is not what names/{run.run_number} names"
+                f"workflow {run.workflow_id!r}: run {run.run_uuid} is not what registry/{run.run_number} names"
             )
         await self._in_thread(lambda: registry.check_current(store, named))
         log = RunLog(store, named)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from workflow.engine.owner.owned_runs import ManagerContext, OwnedRuns
 from workflow.engine.owner.runtime import Threads
 from workflow.errors import StoreRefusedError, WorkflowError
-from workflow.log import keys, registry
+from workflow.log import keys, owned
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +83,8 @@ class Maintenance:
         try:
             await self._beat()
             store, me = self._tools.store, self._tools.me
-            for owned in await self._tools.threads.run(lambda: list(registry.owned_by(store, me.manager))):
-                self._runs.pending_recovery[owned.run_uuid] = owned
+            for run in await self._tools.threads.run(lambda: list(owned.list_runs(store, me.manager))):
+                self._runs.pending_recovery[run.run_uuid] = run
         except StoreRefusedError:  # it may never answer otherwise: no reason to stay
             self.unread = False
             raise

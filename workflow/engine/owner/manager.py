@@ -24,7 +24,7 @@ from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
 from workflow.store.port import Store
 
-__all__ = ["ClaimRequest", "Manager", "Intervals"]
+__all__ = ["ClaimRequest", "Intervals", "Manager"]
 
 logger = logging.getLogger(__name__)
 

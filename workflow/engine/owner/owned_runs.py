@@ -28,10 +28,10 @@ from workflow.errors import (
     WorkflowConflictError,
     WorkflowError,
 )
-from workflow.log import registry
+from workflow.log import index, owned, registry
 from workflow.log.claim import Claimant
 from workflow.log.failpoints import Failpoints
-from workflow.log.registry import OwnedRun
+from workflow.log.owned import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
 from workflow.model.records import Created, Tombstone
@@ -106,25 +106,25 @@ class OwnedRuns:
         self.used()
         me = self._tools.me
         mine = replace(created, owner=replace(me, uid=created.owner.uid, attempt=created.owner.attempt))
-        owned = OwnedRun(created.workflow_id, created.run_number, created.run_uuid)
+        run = OwnedRun(created.workflow_id, created.run_number, created.run_uuid)
         async with self._alone(created.run_uuid):
-            self.pending_recovery[created.run_uuid] = owned
+            self.pending_recovery[created.run_uuid] = run
             hints = await asyncio.gather(
-                self._in_thread(lambda: registry.note_owned(self._store, me.manager, owned)),
-                self._in_thread(lambda: registry.index(self._store, created.workflow_id, registry.LIVE, replaces=())),
+                self._in_thread(lambda: owned.add(self._store, me.manager, run)),
+                self._in_thread(lambda: index.set_status(self._store, created.workflow_id, index.LIVE, replaces=())),
                 return_exceptions=True,  # where one fails the other is waited for: it must not come behind what follows
             )
             for failed in filter(None, hints):
                 raise failed
             there = await self._in_thread(lambda: registry.register(self._store, mine, self._tools.failpoints))
             if isinstance(there, Tombstone) or there.run_uuid != created.run_uuid:
-                await self._forget(owned)
+                await self._forget(run)
                 return there
             if there is mine:  # made by this very call; what is equal was made before, and may have gone on since
                 log = RunLog(self._store, there, self._tools.failpoints)
                 self._drive(log, await self._in_thread(log.begin))
         if created.run_uuid not in self.live:  # made before, perhaps by an earlier incarnation; the answer was lost
-            await self._recover(owned)
+            await self._recover(run)
         return there
 
     async def claim(self, request: ClaimRequest) -> None:
@@ -136,7 +136,7 @@ class OwnedRuns:
             raise SupersededError(
                 f"workflow {request.workflow_id!r} has no run {request.run_number} that could be claimed"
             )
-        owned = OwnedRun(request.workflow_id, request.run_number, named.run_uuid)
+        run = OwnedRun(request.workflow_id, request.run_number, named.run_uuid)
         loop = self.live.get(named.run_uuid)
         if request.retry_failed and loop is not None and loop.state.is_finished:
             await self._driven[named.run_uuid].wait()  # it FAILED just now, and is not closed yet
@@ -146,13 +146,13 @@ class OwnedRuns:
                 takeover.check_same_object(loop.state, request)
                 return
             known = named.run_uuid in self.pending_recovery
-            self.pending_recovery[named.run_uuid] = owned  # first: its key may be written although no answer comes
-            await self._in_thread(lambda: registry.note_owned(self._store, self._tools.me.manager, owned))
+            self.pending_recovery[named.run_uuid] = run  # first: its key may be written although no answer comes
+            await self._in_thread(lambda: owned.add(self._store, self._tools.me.manager, run))
             try:
                 await self._claim(named, request)
             except OwnershipError:  # where it has ended, it stays loose: its hints may have to be put right
                 if not known:  # else it is this manager's all the same, for another object
-                    await self._forget(owned)
+                    await self._forget(run)
                 raise
 
     async def recover_pending(self) -> None:
@@ -162,11 +162,11 @@ class OwnedRuns:
                 await self._release(run_uuid)
             except WorkflowError as error:
                 logger.error("run %s: no goodbye could be said: %s", run_uuid, error)
-        for owned in list(self.pending_recovery.values()):
+        for run in list(self.pending_recovery.values()):
             try:
-                await self._recover(owned)
+                await self._recover(run)
             except WorkflowError as error:
-                logger.error("run %s of workflow %r is not taken up yet: %s", owned.run_uuid, owned.workflow_id, error)
+                logger.error("run %s of workflow %r is not taken up yet: %s", run.run_uuid, run.workflow_id, error)
 
     async def _release(self, run_uuid: str) -> None:
         me, clock = self._tools.me, self._tools.clock
@@ -184,41 +184,41 @@ class OwnedRuns:
         """One call at a time makes, claims, takes up or leaves a run: two would fence each other."""
         return self._locks.setdefault(run_uuid, asyncio.Lock())
 
-    async def _recover(self, owned: OwnedRun) -> None:
+    async def _recover(self, run: OwnedRun) -> None:
         """Go on with a run whose last claim is this manager's, by an earlier incarnation or before an outage."""
         self._tools.refuse_when_leaving()
-        async with self._alone(owned.run_uuid):
-            if owned.run_uuid not in self.live and not await self._claim_own(owned):
-                await self._forget(owned)
-            elif owned.run_uuid in self.live:  # else it was given up in the segment of its claim: see _drive
-                self.pending_recovery.pop(owned.run_uuid, None)
+        async with self._alone(run.run_uuid):
+            if run.run_uuid not in self.live and not await self._claim_own(run):
+                await self._forget(run)
+            elif run.run_uuid in self.live:  # else it was given up in the segment of its claim: see _drive
+                self.pending_recovery.pop(run.run_uuid, None)
 
-    async def _claim_own(self, owned: OwnedRun) -> bool:
+    async def _claim_own(self, run: OwnedRun) -> bool:
         """Whether the run was this manager's and is driven now."""
-        named = await self._in_thread(lambda: registry.read_entry(self._store, owned.workflow_id, owned.run_number))
-        if not isinstance(named, Created) or named.run_uuid != owned.run_uuid:
+        named = await self._in_thread(lambda: registry.read_entry(self._store, run.workflow_id, run.run_number))
+        if not isinstance(named, Created) or named.run_uuid != run.run_uuid:
             return False
         log = RunLog(self._store, named)
         try:
             state = await self._in_thread(log.replay)
             if not state.is_finished and state.owner.manager == self._tools.me.manager and not state.released:
-                request = ClaimRequest(owned.workflow_id, owned.run_number, state.owner.uid, state.owner.attempt)
+                request = ClaimRequest(run.workflow_id, run.run_number, state.owner.uid, state.owner.attempt)
                 try:
                     await self._claim(named, request)
                     return True
                 except (OwnershipError, WorkflowConflictError) as error:
-                    logger.warning("run %s is not taken up again: %s", owned.run_uuid, error)
+                    logger.warning("run %s is not taken up again: %s", run.run_uuid, error)
                     state = await self._in_thread(log.replay)
             if state.is_finished:  # perhaps by the hand of an earlier incarnation that is dead by now
                 await self._in_thread(lambda: takeover.settle(log, state))
         except SupersededError as error:
-            logger.info("run %s: %s", owned.run_uuid, error)
+            logger.info("run %s: %s", run.run_uuid, error)
         return False
 
-    async def _forget(self, owned: OwnedRun) -> None:
-        await self._in_thread(lambda: registry.forget_owned(self._store, self._tools.me.manager, owned.run_uuid))
+    async def _forget(self, run: OwnedRun) -> None:
+        await self._in_thread(lambda: owned.remove(self._store, self._tools.me.manager, run.run_uuid))
         self.pending_recovery.pop(
-            owned.run_uuid, None
+            run.run_uuid, None
         )  # only now: where the store does not answer, it is tried again later
 
     async def _claim(self, named: Created, request: ClaimRequest) -> None:
@@ -251,7 +251,7 @@ class OwnedRuns:
 
     async def _run(self, loop: RunLoop, end: asyncio.Future[RunResult], claimed: bool) -> None:
         created, me = loop.state.created, self._tools.me
-        owned = OwnedRun(created.workflow_id, created.run_number, created.run_uuid)
+        run = OwnedRun(created.workflow_id, created.run_number, created.run_uuid)
         at_end: RunState | None = None
         try:
             if claimed:
@@ -261,57 +261,55 @@ class OwnedRuns:
             await self._retry_while_unavailable(lambda: self._in_thread(lambda: takeover.settle(loop.log, loop.state)))
             end.set_result(ended)
             if ended.status is WorkflowStatus.FAILED:  # no end for ever: another manager may resume it
-                self.ends.pop(owned.run_uuid, None)
+                self.ends.pop(run.run_uuid, None)
         except OwnershipError as error:
-            logger.warning("run %s of workflow %r stops here: %s", owned.run_uuid, owned.workflow_id, error)
+            logger.warning("run %s of workflow %r stops here: %s", run.run_uuid, run.workflow_id, error)
             end.set_exception(error)
         except Exception as error:
-            logger.exception("run %s of workflow %r", owned.run_uuid, owned.workflow_id)
-            self.pending_release[owned.run_uuid] = loop.log
+            logger.exception("run %s of workflow %r", run.run_uuid, run.workflow_id)
+            self.pending_release[run.run_uuid] = loop.log
             end.set_exception(
                 error
                 if isinstance(error, WorkflowError)
-                else InternalError(
-                    f"workflow {owned.workflow_id!r} is RESUMABLE after an error of the engine: {error!r}"
-                )
+                else InternalError(f"workflow {run.workflow_id!r} is RESUMABLE after an error of the engine: {error!r}")
             )
             await self.recover_pending()
         finally:
-            self.live.pop(owned.run_uuid, None)
-            self._driven.pop(owned.run_uuid).set()
+            self.live.pop(run.run_uuid, None)
+            self._driven.pop(run.run_uuid).set()
             if not end.done():
-                end.set_exception(UnavailableError(f"manager {me.address} leaves workflow {owned.workflow_id!r}"))
+                end.set_exception(UnavailableError(f"manager {me.address} leaves workflow {run.workflow_id!r}"))
             if end.exception() is not None:  # that is how it went here; how the run ends its log will say
-                self.ends.pop(owned.run_uuid, None)
+                self.ends.pop(run.run_uuid, None)
             self.used()
             self._remember_fewer_ends()
-        if owned.run_uuid not in self.pending_release:
+        if run.run_uuid not in self.pending_release:
             try:
-                await self._retry_while_unavailable(lambda: self._let_go(owned, loop.log, at_end))
+                await self._retry_while_unavailable(lambda: self._let_go(run, loop.log, at_end))
             except WorkflowError as error:  # its key stays for the collector
-                logger.error("run %s of workflow %r is not let go of: %s", owned.run_uuid, owned.workflow_id, error)
+                logger.error("run %s of workflow %r is not let go of: %s", run.run_uuid, run.workflow_id, error)
 
-    async def _let_go(self, owned: OwnedRun, log: RunLog, at_end: RunState | None) -> None:
+    async def _let_go(self, run: OwnedRun, log: RunLog, at_end: RunState | None) -> None:
         """Forget a run that is over, or another's. What a later incarnation of this manager claimed is that one's.
 
         Args:
             at_end: what is stored up to the run's end, where it came to one: only what lies behind is read.
         """
-        async with self._alone(owned.run_uuid):
-            if owned.run_uuid in self.live:
+        async with self._alone(run.run_uuid):
+            if run.run_uuid in self.live:
                 return
             try:
                 state = await self._in_thread(lambda: log.now(at_end))
                 # Behind it: what was read while the run was deleted says too little.
                 await self._in_thread(lambda: registry.check_current(self._store, log.created))
             except SupersededError as error:
-                logger.info("run %s: %s", owned.run_uuid, error)
+                logger.info("run %s: %s", run.run_uuid, error)
             else:
                 if not state.is_finished and state.owner.manager == self._tools.me.manager:
                     if state.owner.incarnation != self._tools.me.incarnation:
                         self._tools.replaced()
                     return
-            await self._forget(owned)
+            await self._forget(run)
 
     async def _retry_while_unavailable(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do it, however long the store does not answer."""

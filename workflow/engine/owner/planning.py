@@ -159,7 +159,7 @@ class Planner:
 
     def _finish(self, step: StepState, message: AttemptFinished, plan: SegmentPlan) -> None:
         result, number, epoch = message.result, message.attempt, self.state.epoch
-        times = {"number": number, "started": result.started, "ended": result.ended}
+        times = {"attempt": number, "started": result.started, "ended": result.ended}
         if isinstance(result, Returned):
             committed = r.StepCommitted(message.step_id, epoch, result.value, text=result.text, **times)  # type: ignore[arg-type]
             self._record(plan, committed)

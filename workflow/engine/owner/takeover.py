@@ -9,7 +9,7 @@ import logging
 
 from workflow.engine.messages import ClaimRequest
 from workflow.errors import FencedError, StoreUnavailableError, SupersededError, WorkflowInUseError
-from workflow.log import registry
+from workflow.log import index, registry
 from workflow.log.claim import Claimant, claim
 from workflow.log.run_log import RunLog
 from workflow.model.records import StatusChanged
@@ -33,8 +33,8 @@ def take(log: RunLog, claimant: Claimant) -> RunState:
     claim(log, state, claimant)
     try:
         registry.check_current(log.store, created)
-        live = WorkflowStatus.FAILED if state.is_finished else registry.LIVE
-        log.update_index(state, live, replaces=registry.BEFORE_A_CLAIM)
+        live = WorkflowStatus.FAILED if state.is_finished else index.LIVE
+        index.update(log, state, live, replaces=index.CLAIMABLE)
     except StoreUnavailableError as error:  # the claim stands: the run must be driven, its hints are only hints
         logger.warning("run %s: claimed, but its hints are not written: %s", created.run_uuid, error)
     return state
@@ -47,7 +47,7 @@ def settle(log: RunLog, state: RunState) -> None:
         Superseded: the run was deleted.
     """
     registry.check_current(log.store, log.created)  # else another run's entries would be touched
-    if log.update_index(state, state.status, replaces=(registry.LIVE,)):
+    if index.update(log, state, state.status, replaces=(index.LIVE,)):
         registry.check_current(log.store, log.created)
     withdraw_all(log, state)
 

@@ -72,7 +72,7 @@ def _with_log(state: WorkflowState, facts: LogFacts, now: float) -> WorkflowStat
         and state.phase in _WITHOUT_SUBMISSION
         and facts.run_number > state.run_number > 0
     ):
-        return state.model_copy(update={"n": facts.run_number, "run_id": facts.run_uuid})
+        return state.model_copy(update={"run_number": facts.run_number, "run_id": facts.run_uuid})
     if view is None or view.tombstone or facts.ownership not in _TELLING:
         return state
     changes: dict[str, object] = {"steps": _steps(state.steps, view, now)}
@@ -89,7 +89,7 @@ def _status_lost(state: WorkflowState, view: RunView, attempt: int) -> dict[str,
     """What the log knows better than a status that was lost or restored; never under a submission that may live."""
     if state.attempt > 0 and state.phase not in _WITHOUT_SUBMISSION:
         return {}
-    return {"attempt": attempt, "n": view.run_number, "run_id": view.run_uuid}
+    return {"attempt": attempt, "run_number": view.run_number, "run_id": view.run_uuid}
 
 
 def _steps(old: Steps, view: RunView, now: float) -> Steps:

@@ -116,7 +116,7 @@ def begin(context: ReconcileContext, note: Note, *, resume: bool) -> Outcome:
             "storage": store.url,
             "secret_name": store.secret,
             "workflow_id": workflow_id_of(context.workflow),
-            "n": context.facts.run_number,
+            "run_number": context.facts.run_number,
             "run_id": context.facts.run_uuid,
             "cluster": cluster,
             "submission": SubmissionStatus(id=names.submission_id(context.workflow.uid, attempt)),

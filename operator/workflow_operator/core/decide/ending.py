@@ -79,7 +79,7 @@ def _ended(context: ReconcileContext, view: RunView, event: Event, note: Note) -
 
 
 def _finished_before(context: ReconcileContext, view: RunView) -> Outcome:
-    taken = {"n": view.run_number, "run_id": view.run_uuid, "workflow_id": view.workflow_id}
+    taken = {"run_number": view.run_number, "run_id": view.run_uuid, "workflow_id": view.workflow_id}
     if view.status is WorkflowStatus.SUCCESSFUL:
         text = f"workflow id {view.workflow_id!r} had succeeded before; its stored result is taken over"
         outcome = _ended(context, view, Event.LOG_SUCCEEDED, Note("AlreadyCompleted", text))

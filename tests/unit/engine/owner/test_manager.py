@@ -54,7 +54,7 @@ async def test_a_finished_run_leaves_its_log_its_name_and_one_index_entry(house:
         await finish(house, manager, new_run("a"))
         await eventually(lambda: not house.keys("owned/"))
     assert house.keys("index/") == ["index/SUCCESSFUL/w"]
-    assert house.keys("doorbell/") == []
+    assert house.keys("notifications/") == []
     assert house.keys("managers/") == []
 
 
@@ -149,7 +149,7 @@ async def test_a_restarted_manager_leaves_alone_what_another_claimed_since(house
 async def test_a_start_whose_answer_was_lost_goes_on_in_the_next_incarnation(house: House) -> None:
     created = new_run("a")
     house.keep_function(created)
-    house.store.fail("create", key="names/", after=True)
+    house.store.fail("create", key="registry/", after=True)
     async with house.manager() as (manager, _):
         with pytest.raises(StoreUnavailableError):
             await soon(manager.start(created))
@@ -161,7 +161,7 @@ async def test_a_start_whose_answer_was_lost_goes_on_in_the_next_incarnation(hou
 async def test_a_start_whose_answer_was_lost_goes_on_in_the_same_incarnation_too(house: House) -> None:
     created = new_run("a")
     house.keep_function(created)
-    house.store.fail("create", key="names/", after=True)
+    house.store.fail("create", key="registry/", after=True)
     async with house.manager() as (manager, _):
         with pytest.raises(StoreUnavailableError):
             await soon(manager.start(created))
@@ -400,7 +400,7 @@ async def test_a_cancel_from_before_a_claim_is_seen_by_the_claimant(house: House
     view = read_run(house.inner, "w")
     assert view is not None
     requests.request_cancel(house.inner, view, uid="", reason="Canceled")
-    for bell in house.keys("doorbell/"):
+    for bell in house.keys("notifications/"):
         house.inner.delete(bell)  # whoever asked died before it rang
     async with house.manager("m2", script=never) as (second, _):
         await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
@@ -412,7 +412,7 @@ async def test_a_request_that_is_none_harms_nobody(house: House, content: bytes)
     async with house.manager(script=never) as (manager, _):
         created = await begun(house, manager, "a")
         house.inner.create(f"workflows/w/runs/1-{created.run_uuid}/inbox/odd", content, "1")
-        house.inner.create(f"doorbell/{created.run_uuid}.odd", b"", "1")
+        house.inner.create(f"notifications/{created.run_uuid}.odd", b"", "1")
         view = read_run(house.inner, "w")
         assert view is not None
         requests.request_cancel(house.inner, view, uid="", reason="Canceled")

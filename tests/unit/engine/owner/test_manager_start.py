@@ -73,7 +73,7 @@ async def test_one_damaged_key_keeps_no_other_run_from_being_taken_up(
     house.inner.create("owned/m1/0", b"", "1")
     async with house.manager(incarnation="i2"):  # nobody waits for it, which would have it looked for
         await eventually(lambda: house.keys("index/SUCCESSFUL"))
-    assert "owned/m1/0: names no run" in caplog.text
+    assert "owned/m1/0 is damaged: it names no run" in caplog.text
 
 
 async def test_no_run_is_owned_before_its_owner_is_known_to_live(house: House) -> None:

@@ -92,14 +92,14 @@ async def test_a_run_survives_a_store_that_is_away_for_a_while(
     invariants.check(house.inner, "w")
 
 
-@pytest.mark.parametrize("key", ["owned/", "names/", "/log/", "index/"])
+@pytest.mark.parametrize("key", ["owned/", "registry/", "/log/", "index/"])
 @pytest.mark.parametrize("after", [False, True], ids=["not done", "done, answer lost"])
 async def test_a_claim_that_met_an_outage_leaves_no_run_without_a_driver(house: House, key: str, after: bool) -> None:
     async with house.manager(script=never) as (manager, _):
         created = await begun(house, manager, "a")
         await house.abandon(manager)
     async with house.manager("m2") as (second, _):
-        house.store.fail("get" if key == "names/" else "create", key=key, times=1, after=after)
+        house.store.fail("get" if key == "registry/" else "create", key=key, times=1, after=after)
         try:
             await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
         except StoreUnavailableError:

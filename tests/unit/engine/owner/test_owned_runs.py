@@ -19,9 +19,9 @@ from workflow.engine.messages import StepResult
 from workflow.engine.owner import takeover
 from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.errors import FencedError, StoreRefusedError, StoreUnavailableError, SupersededError, WorkflowInUseError
-from workflow.log import registry
+from workflow.log import index, owned, registry
 from workflow.log.claim import Claimant
-from workflow.log.registry import OwnedRun
+from workflow.log.owned import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created, StatusChanged, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView
@@ -185,7 +185,7 @@ async def test_what_was_asked_of_a_run_before_it_failed_is_not_done_to_the_resum
         request_cancel(house)
         runner.of("a").answer(raised("a"))
         await eventually(lambda: manager.live == 0)
-    assert house.keys("doorbell/") == []
+    assert house.keys("notifications/") == []
 
 
 async def test_no_hint_of_an_end_is_left_of_a_run_that_was_deleted_meanwhile(house: House) -> None:
@@ -230,7 +230,7 @@ async def test_a_claimant_that_comes_late_leaves_the_run_in_the_index(
         log = log_of(house, created)
         state = log.replay()
         log.append(state.seq + 1, [StatusChanged(end, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
-        registry.index(house.inner, "w", end, replaces=(WorkflowStatus.RUNNING,))
+        index.set_status(house.inner, "w", end, replaces=(WorkflowStatus.RUNNING,))
 
     house.store.behind("create", "index/RUNNING/w", another_ends_it)
     named = log_of(house, created).created
@@ -246,7 +246,7 @@ async def test_a_run_that_is_deleted_while_its_last_owner_lets_go_of_it_is_let_g
         house.store = FailingStore(house.inner)
         async with house.manager("m2", script=never, pace=QUIET) as (second, _):
             await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
-            store.behind("list", "/names/", lambda: delete(house))
+            store.behind("list", "/registry/", lambda: delete(house))
             runner.of("a").answer(returned())
             with pytest.raises((FencedError, SupersededError)):
                 await soon(manager.wait(house.address(created)))
@@ -298,7 +298,7 @@ async def test_a_goodbye_that_is_late_does_not_end_the_epoch_behind_it(
         say_goodbye(*arguments)
 
     say_goodbye = takeover.release
-    monkeypatch.setattr(takeover, "say_goodbye", late)
+    monkeypatch.setattr(takeover, "release", late)
     async with house.manager(script=never, pace=QUIET) as (manager, runner):
         created = await begun(house, manager, "a")
         await given_up(house, runner)
@@ -328,7 +328,7 @@ async def test_a_key_that_could_not_be_removed_is_removed_later(house: House) ->
     async with house.manager(pace=QUIET) as (manager, _):
         created = await begun(house, manager, "a")
         await eventually(lambda: not house.keys("owned/"))
-    registry.note_owned(house.inner, "m1", OwnedRun("w", 1, created.run_uuid))  # it died behind the end
+    owned.add(house.inner, "m1", OwnedRun("w", 1, created.run_uuid))  # it died behind the end
     house.store.fail("delete", key="owned/", times=3)
     async with house.manager(incarnation="i2"):
         await eventually(lambda: not house.keys("owned/"))
@@ -382,7 +382,7 @@ async def test_an_object_cancels_its_own_run_only(house: House, uid: str, ends: 
             runner.of("a").answer(returned())
         status = WorkflowStatus.CANCELED if ends else WorkflowStatus.SUCCESSFUL
         assert (await soon(manager.wait(house.address(created)))).status is status
-        await eventually(lambda: not house.keys("doorbell/"))
+        await eventually(lambda: not house.keys("notifications/"))
 
 
 async def test_who_sees_a_run_through_bears_a_store_that_is_away_at_the_claim(house: House) -> None:

@@ -238,7 +238,7 @@ async def test_cancel_stops_the_steps_and_no_late_outcome_overwrites_it(house: H
     assert {step.step_id: step.phase for step in view.steps}["a"] is StepPhase.CANCELED
     taken = [each.record for each in invariants.log_of(house.inner, "w") if isinstance(each.record, r.RequestHandled)]
     assert len(taken) == 1
-    assert not list(house.inner.list("doorbell/"))
+    assert not list(house.inner.list("notifications/"))
     assert not [info.key for info in house.inner.list("workflows/") if "/inbox/" in info.key]
     invariants.check(house.inner, "w")
 

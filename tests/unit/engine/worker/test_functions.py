@@ -111,4 +111,4 @@ def test_steps_of_a_script_are_only_those_of_that_script(
 ) -> None:
     users.__file__ = "/somewhere/mine.py"
     monkeypatch.setitem(sys.modules, "__main__", users)
-    assert functions.present(run_of("one", main_script=main, module="__main__"), named) == brought
+    assert functions.present(run_of("one", main=main, module="__main__"), named) == brought
