@@ -1,4 +1,4 @@
-"""The design notes: complete, numbered, and listed in their index."""
+"""The design notes and the glossary: complete, numbered, in order, and linked."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ def test_a_note_has_its_parts_and_fits_on_a_page(note: Path) -> None:
 def test_the_index_lists_every_note() -> None:
     listed = re.findall(r"^\| \[([0-9]{4})\]\(([^)]+)\) \|", (DESIGN / "README.md").read_text(), flags=re.MULTILINE)
     assert listed == [(note.name[:4], note.name) for note in NOTES]
+
+
+def test_the_glossary_defines_each_term_once_in_order() -> None:
+    rows = (ROOT / "docs" / "glossary.md").read_text().splitlines()
+    terms = [row.split("**")[1] for row in rows if row.startswith("| **")]
+    assert len(terms) >= 40
+    assert terms == sorted(set(terms))
