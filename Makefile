@@ -73,3 +73,11 @@ demo: venv  ## a cluster, the operator, a Workflow whose head is killed, and its
 crds: venv  ## write crds/ from the operator's models, and pack them into the chart
 	@$(IN) PYTHONPATH=operator .venv/bin/python -m workflow_operator.api.crds crds
 	cp crds/*.yaml charts/rayworkflow-crds/files/
+
+# --- release notes: from the fragments in changes/ (changes/README.md) ---
+.PHONY: news changelog
+news: venv  ## print the notes of the next release
+	@$(IN) .venv/bin/towncrier build --draft
+
+changelog: venv  ## move the fragments in changes/ into CHANGELOG.md, under the version in pyproject.toml
+	@$(IN) .venv/bin/towncrier build --yes
