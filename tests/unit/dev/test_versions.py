@@ -1,4 +1,4 @@
-"""dev/versions.py and the go.mod files below dev/tools pin the same versions."""
+"""The go.mod files below dev/tools pin the versions of dev/versions.py."""
 
 from __future__ import annotations
 
