@@ -1,4 +1,4 @@
-"""etcd and kube-apiserver: the part of Kubernetes that the operator's tests need, and the base of the whole cluster.
+"""The control plane: etcd and kube-apiserver, without nodes and controllers.
 
 Tests use `with ControlPlane() as plane`, which takes free loopback ports and a temporary folder. `dev.cluster` passes
 its own folder and address.

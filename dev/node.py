@@ -193,7 +193,7 @@ def _kubelet_config(node: Node) -> dict[str, Any]:
         "clusterDomain": "cluster.local",
         "resolvConf": "/etc/resolv.conf",
         "podLogsDir": str(node.folder / "pod-logs"),
-        # The machine may use cgroup v1 and swap, and there may be no systemd that manages its control groups.
+        # The machine may use cgroup v1 and swap, and may lack systemd.
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
         "failSwapOn": False,

@@ -45,7 +45,7 @@ class CertificateAuthority:
     """A certificate authority whose keys and certificates are in one folder.
 
     Args:
-        folder: the folder.
+        folder: where keys and certificates are stored.
 
     Attributes:
         ca: the key pair of the authority itself.
