@@ -1,4 +1,4 @@
-# Every target works from any directory (make -C), without a terminal, and says in one line a stage what it does.
+# Every target works from any directory (make -C) and without a terminal, and prints one line per stage.
 SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
@@ -9,68 +9,68 @@ PY := $(IN) .venv/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help
-help:  ## list the targets
+help:  ## list all targets
 	@grep -hE '^[a-z-]+:.*##' $(ROOT)/Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 .PHONY: venv
-venv:  ## .venv in the checkout, installed anew only when pyproject.toml changes
+venv:  ## create .venv in the checkout; reinstall it only if pyproject.toml changed
 	@$(IN) $(PYTHON) -m dev.venv
 
-# --- the local cluster (dev/README.md) ---
+# --- local cluster (dev/README.md) ---
 .PHONY: cluster-up cluster-down cluster-status
-cluster-up: venv  ## a real Kubernetes with KubeRay on this machine; prints its KUBECONFIG
+cluster-up: venv  ## start Kubernetes with KubeRay on this machine; prints its KUBECONFIG
 	@$(PY) -m dev.cluster up
 
-cluster-down: venv  ## take it down; leaves no process, mount, bridge or firewall chain
+cluster-down: venv  ## remove the cluster with its processes, mounts, bridge and firewall rules
 	@$(PY) -m dev.cluster down
 
-cluster-status: venv  ## what of it runs
+cluster-status: venv  ## list the parts of the cluster and whether they run
 	@$(PY) -m dev.cluster status
 
-# --- check: what a change must pass before it is looked at ---
+# --- checks that every change must pass ---
 .PHONY: check
-check: venv  ## lint, format, types, contracts between the rooms, sizes; under a minute when warm
+check: venv  ## lint, format, types, import contracts and sizes; under a minute with a warm cache
 	@$(PY) -m dev.checks
 
-# --- test: all set-up and all tests ---
+# --- tests ---
 .PHONY: test
-test: venv  ## all set-up and all suites, then a table; SUITES="unit repo" runs some of them
+test: venv  ## all setup and all test suites; SUITES="unit repo" selects suites
 	@$(PY) -m dev.testing $(SUITES)
 
 .PHONY: test-matrix
-test-matrix: venv  ## unit tests and the specification's snippets on every Python and Ray supported
+test-matrix: venv  ## unit tests and specification snippets on each supported Python and Ray version
 	@$(PY) -m dev.matrix
 
-# --- soak ---
+# --- soak test ---
 .PHONY: soak
-soak: venv  ## 10,000 seeds of the engine's simulation, in two processes
+soak: venv  ## simulate the engine with 10,000 seeds, in two processes
 	@$(PY) -m tests.faults.soak --seeds 10000
 
-# --- bench ---
+# --- benchmarks ---
 .PHONY: bench
-bench: venv  ## speed in pairs against ray.workflow of Ray 2.47 and plain Ray tasks
+bench: venv  ## compare the speed with ray.workflow of Ray 2.47 and with plain Ray tasks
 	@$(PY) bench/run.py
 
 .PHONY: scale
-scale: venv  ## many steps in a run, many runs in a manager: rates, memory, replay, storage requests
+scale: venv  ## many steps in a run and many runs in a manager: rates, memory, replay, storage requests
 	@$(PY) bench/scale.py
 
 .PHONY: profile
-profile: venv  ## where the time of a step that does nothing goes, and what its parts cost alone
+profile: venv  ## profile an empty step, and measure its parts separately
 	@$(PY) bench/profile_step.py
 
 .PHONY: large
-large: venv  ## 1 GiB from one step to the next: rates, and the memory of workers and manager
+large: venv  ## pass 1 GiB between steps: transfer rates, memory of workers and manager
 	@$(PY) bench/large_value.py
 
-# --- demo: the main job, end to end ---
+# --- demo ---
 .PHONY: demo
-demo: venv  ## a cluster, the operator, a Workflow whose head is killed, and its end on a new cluster
+demo: venv  ## kill the head of a running Workflow and resume it on a new cluster
 	@$(PY) -m dev.demo
 
-# --- crds: generated from the operator's models ---
+# --- CRDs, generated from the models of the operator ---
 .PHONY: crds
-crds: venv  ## write crds/ from the operator's models, and pack them into the chart
+crds: venv  ## generate crds/ from the models of the operator, and copy them into the chart
 	@$(IN) PYTHONPATH=operator .venv/bin/python -m workflow_operator.api.crds crds
 	cp crds/*.yaml charts/rayworkflow-crds/files/
 

@@ -1,4 +1,4 @@
-"""What a developer's machine needs beside Python: servers built from source, and a real Kubernetes on one machine.
+"""Developer tooling beside Python: servers built from source and a Kubernetes cluster on one machine.
 
-Called by the Makefile and by tests; nothing here is shipped to users.
+The Makefile and the tests use this package. It is not shipped to users.
 """

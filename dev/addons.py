@@ -1,6 +1,6 @@
-"""What the cluster holds once it runs: KubeRay, from the manifests of its own release.
+"""Installs KubeRay into the cluster, from the manifests of its own release.
 
-Called by `dev.cluster`, after either path has brought a cluster up.
+`dev.cluster` calls this module after it started the cluster, with and without Docker.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from dev.processes import poll
 NAMESPACE: Final = "kuberay-system"
 _DEPLOYMENT: Final = "deployment/kuberay-operator"
 _METRICS: Final = f"/api/v1/namespaces/{NAMESPACE}/services/kuberay-operator:8080/proxy/metrics"
-_ANSWERS_WITHIN_SECONDS: Final = 60.0
+_READY_TIMEOUT_SECONDS: Final = 60.0
 Kubectl = Callable[..., str]
 
 
 def deploy_kuberay(kubectl: Kubectl, image: str) -> None:
-    """Install KubeRay unless it is there and ready.
+    """Install KubeRay, unless it is installed with this image and responds.
 
     Args:
-        kubectl: runs kubectl with the words it is given and a `stdin`.
-        image: the operator's image.
+        kubectl: runs kubectl with the given arguments and an optional `stdin`.
+        image: the image of the KubeRay operator.
+
+    Raises:
+        SetupError: KubeRay did not become ready in time.
     """
     if kuberay_ready(kubectl, image):
         return
@@ -35,20 +38,26 @@ def deploy_kuberay(kubectl: Kubectl, image: str) -> None:
         manifests = _manifests(kubectl, image)
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
         kubectl("-n", NAMESPACE, "rollout", "status", _DEPLOYMENT, "--timeout=180s")
-        if not poll(lambda: kuberay_ready(kubectl, image), _ANSWERS_WITHIN_SECONDS):
-            raise SetupError(f"KubeRay does not answer; look at `kubectl -n {NAMESPACE} describe pods`")
+        if not poll(lambda: kuberay_ready(kubectl, image), _READY_TIMEOUT_SECONDS):
+            raise SetupError(
+                f"cannot deploy KubeRay: its metrics service did not respond within {_READY_TIMEOUT_SECONDS:.0f} s; "
+                f"run `kubectl -n {NAMESPACE} describe pods` to see why"
+            )
 
 
 def kuberay_ready(kubectl: Kubectl, image: str) -> bool:
-    """Whether the operator is there with just this image, and answers: after a crash its status may be a memory."""
+    """Return whether KubeRay is installed with this image and responds.
+
+    The status of the Deployment is not enough: after a crash of the cluster it can be out of date.
+    """
     field = "jsonpath={.spec.template.spec.containers[0].image}"
     if kubectl("-n", NAMESPACE, "get", _DEPLOYMENT, "--ignore-not-found", "-o", field) != image:
         return False
-    return kuberay_answers(kubectl)
+    return kuberay_responds(kubectl)
 
 
-def kuberay_answers(kubectl: Kubectl) -> bool:
-    """Whether the operator answers through its service."""
+def kuberay_responds(kubectl: Kubectl) -> bool:
+    """Return whether KubeRay responds through its service."""
     try:
         return bool(kubectl("get", "--raw", _METRICS))
     except SetupError:
@@ -56,7 +65,7 @@ def kuberay_answers(kubectl: Kubectl) -> bool:
 
 
 def _manifests(kubectl: Kubectl, image: str) -> str:
-    """The release's own manifests, in a namespace of their own and with our image."""
+    """Return the manifests of the KubeRay release, with our namespace and our image."""
     release = binaries.asset("kuberay-operator", "config") / "default"
     name, _, tag = image.rpartition(":")
     with tempfile.TemporaryDirectory() as scratch:

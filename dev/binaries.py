@@ -1,7 +1,7 @@
-"""Builds the servers and tools from the pinned Go modules, once a machine.
+"""Builds servers and tools from the pinned Go modules, once per machine.
 
-Called by the local cluster and by tests that start a real server (`ensure("minio")`). The result lies in the cache
-under a name that says part, version and content, so that a change of any input builds anew and nothing else does.
+The local cluster uses this module, and so do tests that start a real server (`ensure("minio")`). The name of each
+folder in the cache contains the module, its version and a content hash. Only a changed input causes a new build.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dev import paths, versions
-from dev.console import SetupError, run, say, stage
+from dev.console import SetupError, print_line, run, stage
 from dev.versions import GO_MODULES, GoModule
 
 
 def names() -> tuple[str, ...]:
-    """Every program that can be built."""
+    """Return the names of all programs that can be built."""
     return tuple(program for module in GO_MODULES for program in module.programs)
 
 
 def ensure(name: str) -> Path:
-    """Build one program, or find it built.
+    """Build one program unless it is in the cache.
 
     Args:
         name: one of `names()`.
 
     Returns:
-        The program's path.
+        The path of the program.
 
     Raises:
         SetupError: Go is missing or too old, or the build failed.
@@ -45,38 +45,40 @@ def ensure(name: str) -> Path:
 
 
 def ensure_all(wanted: Sequence[str]) -> dict[str, Path]:
-    """Build several programs, two modules at a time: one links or loads while the other compiles.
+    """Build several programs unless they are in the cache.
+
+    Two modules are built at the same time: one can link or download while the other compiles.
 
     Args:
         wanted: some of `names()`.
 
     Returns:
-        Each program's path.
+        The path of each program, by name.
 
     Raises:
         SetupError: a name is unknown, Go is missing or too old, or a build failed.
     """
     unknown = sorted(set(wanted) - set(names()))
     if unknown:
-        raise SetupError(f"nothing here builds {', '.join(unknown)}; known are: {', '.join(names())}")
+        raise SetupError(f"cannot build {', '.join(unknown)}: unknown program; choose from {', '.join(names())}")
     jobs = [(module, [name for name in module.programs if name in wanted]) for module in GO_MODULES]
     jobs = [(module, programs) for module, programs in jobs if programs]
     missing = [job for job in jobs if not all(location(job[0], name).exists() for name in job[1])]
     if missing:
         check_go()
         with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
-            for built in [pool.submit(_build_locked, module, programs) for module, programs in missing]:
-                built.result()
+            for build in [pool.submit(_build_locked, module, programs) for module, programs in missing]:
+                build.result()
     return {name: location(module, name) for module, programs in jobs for name in programs}
 
 
 def location(module: GoModule, program: str) -> Path:
-    """Where a program of a module lies once built: the name says the module's version and content."""
+    """Return the path of a program after its build. The path contains the version and the content hash."""
     return paths.cache() / f"{module.folder}-{module.version}-{content_key(module)}" / "bin" / program
 
 
 def content_key(module: GoModule) -> str:
-    """A short hash of all that decides what the module's programs are."""
+    """Return a short hash of all inputs of the build of a module."""
     digest = hashlib.sha256(" ".join((*module.ldflags, *module.assets)).encode())
     for source in sorted(_folder(module).iterdir()):
         if source.suffix == ".go" or source.name in ("go.mod", "go.sum"):
@@ -85,34 +87,34 @@ def content_key(module: GoModule) -> str:
 
 
 def asset(program: str, name: str) -> Path:
-    """A folder of a module that was kept beside its program (KubeRay's manifests), once the program is built.
+    """Build a program and return a source folder of its module, for example the manifests of KubeRay.
 
     Args:
         program: one of `names()`.
-        name: the folder's name.
+        name: the name of the folder, one of the `assets` of the module.
     """
     return ensure(program).parent.parent / name
 
 
 def check_go() -> None:
-    """See that a Go new enough is there.
+    """Check that Go is installed and new enough.
 
     Raises:
-        SetupError: it is not; the text says which is needed.
+        SetupError: it is not. The message names the version that is needed.
     """
     needed = ".".join(map(str, versions.GO_AT_LEAST))
     remedy = f"install Go {needed} or newer and put it on PATH"
     try:
-        told = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd="/").stdout
-    except (FileNotFoundError, subprocess.CalledProcessError) as failed:
-        raise SetupError(f"`go` does not run: {remedy}") from failed
-    found = re.match(r"go(\d+)\.(\d+)", told)
-    if found is None or (int(found[1]), int(found[2])) < versions.GO_AT_LEAST:
-        raise SetupError(f"Go is {told.strip()}, too old: {remedy}")
+        output = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd="/").stdout
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise SetupError(f"cannot build Go programs: `go` does not run; {remedy}") from error
+    version = re.match(r"go(\d+)\.(\d+)", output)
+    if version is None or (int(version[1]), int(version[2])) < versions.GO_AT_LEAST:
+        raise SetupError(f"cannot build Go programs: {output.strip()} is too old; {remedy}")
 
 
 def _build_locked(module: GoModule, programs: Sequence[str]) -> None:
-    with locked(paths.cache() / f"{module.folder}.lock", f"waiting for another build of {module.folder}"):
+    with locked(paths.cache() / f"{module.folder}.lock", f"wait for another build of {module.folder}"):
         absent = [name for name in programs if not location(module, name).exists()]
         if absent:
             with stage(f"build {', '.join(absent)} {module.version}"):
@@ -140,17 +142,17 @@ def _folder(module: GoModule) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    # Without CGO_ENABLED=0 the programs do not start in an image that holds nothing else.
+    # A program that is linked dynamically does not start in an image without a C library.
     return {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
 
 
 @contextlib.contextmanager
 def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock between processes; the kernel frees it when the holder dies.
+    """Hold a lock that excludes other processes. The kernel releases it if this process dies.
 
     Args:
         path: the lock file.
-        waiting: what to say when another process holds it.
+        waiting: the name of the stage that is printed while another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
@@ -163,11 +165,11 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Build the programs named on the command line, or all."""
+    """Build the programs that the command line names, or all programs."""
     parser = argparse.ArgumentParser(prog="python -m dev.binaries", description=main.__doc__)
     parser.add_argument("names", nargs="*", help=", ".join(names()))
     for name, path in ensure_all(parser.parse_args().names or names()).items():
-        say(f"{name:<24} {path}")
+        print_line(f"{name:<24} {path}")
 
 
 if __name__ == "__main__":

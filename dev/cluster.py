@@ -1,8 +1,8 @@
-"""`make cluster-up`, `cluster-down`, `cluster-status`: a real Kubernetes with KubeRay on one machine.
+"""`make cluster-up`, `cluster-down` and `cluster-status`: a Kubernetes cluster with KubeRay on one machine.
 
-With a Docker engine the cluster is kind; without one it is built from binaries on this machine. Everything from "a
-cluster exists" on is the same for both. Each step looks first whether its work is done, so that `up` may run again at
-any time, also after anything was killed.
+With a Docker engine, the cluster is a kind cluster. Without one, its servers run as processes on this machine. All
+later stages are the same in both cases. Each stage first checks whether its work is already done. `up` can therefore
+run again at any time, also after a part of the cluster was killed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dev import addons, binaries, docker, images, network, paths, registry, requirements
-from dev.console import SetupError, run, say, stage
+from dev.console import SetupError, print_line, run, stage
 from dev.control_plane import ControlPlane, Settings
 from dev.node import NAME, Node, control_groups
 from dev.processes import Daemon, poll
@@ -39,33 +39,33 @@ _PROGRAMS: Final = (
     "coredns",
     "pause",
 )
-_NODE_READY_WITHIN_SECONDS: Final = 90.0
-# Nothing of what they would still write is kept.
+_NODE_READY_TIMEOUT_SECONDS: Final = 90.0
+# The servers need no long shutdown, because `down` deletes their data.
 _STOP_GRACE_SECONDS: Final = 3.0
 
 
 class Cluster(Protocol):
-    """One of the two ways to have a Kubernetes on this machine."""
+    """A Kubernetes cluster on this machine."""
 
     kubeconfig: Path
 
     def up(self) -> None:
-        """Bring Kubernetes up, unless it is, and wait until its node takes pods."""
+        """Start Kubernetes unless it runs, and wait until its node is ready."""
 
     def down(self) -> None:
-        """Take it down and leave nothing behind."""
+        """Stop Kubernetes and remove what it left on the machine."""
 
     def state(self) -> dict[str, bool]:
-        """Each part and whether it runs."""
+        """Return whether each part runs, by name."""
 
 
-class FromBinaries:
-    """A cluster of processes on this machine, for machines without a Docker engine.
+class ProcessCluster:
+    """A cluster whose servers are processes on this machine, for machines without a Docker engine.
 
     Attributes:
-        kubeconfig: the file for an administrator.
+        kubeconfig: the path of an administrator's kubeconfig.
         plane: etcd and the API server.
-        node: the runtime, the kubelet and their like.
+        node: the other servers.
     """
 
     def __init__(self) -> None:
@@ -77,36 +77,42 @@ class FromBinaries:
             etcd_port=23790,
             etcd_peer_port=23800,
             service_cidr=network.SERVICE_CIDR,
-            alone=False,
+            standalone=False,
         )
         self.plane = ControlPlane(settings)
         self.node = Node(folder / "node", self.plane)
         self.kubeconfig = self.plane.kubeconfig
 
     def up(self) -> None:
-        """Bring Kubernetes up, unless it is, and wait until its node takes pods."""
+        """Start Kubernetes unless it runs, and wait until its node is ready."""
         requirements.check()
         requirements.install_packages()
         with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
-            # Unpacking and installing waits for the network and the disk, while compiling waits for the processor.
-            slow_image = pool.submit(images.ray)
+            # The image waits for the network and the disk, the compiler for the processor: do both at once.
+            ray_image = pool.submit(images.ray)
             binaries.ensure_all(_PROGRAMS)
-            slow_image.result()
+            ray_image.result()
         self.node.folder.mkdir(parents=True, exist_ok=True)
         network.create()
-        with _stage_unless(self.plane.answers(), "start the control plane"):
+        with _stage_unless(self.plane.is_ready(), "start the control plane"):
             self.plane.start()
         with _stage_unless(self._node_ready(), "start the node"):
             self.node.start_runtime(images.program("pause"))
             self.node.start_servers()
-            if not poll(self._node_ready, _NODE_READY_WITHIN_SECONDS):
+            if not poll(self._node_ready, _NODE_READY_TIMEOUT_SECONDS):
                 for daemon in self.node.daemons():
-                    daemon.wait(lambda: True, 0)  # one that ended says so better than a missing node does
+                    daemon.wait(lambda: True, 0)  # raises for a server that exited, which names the cause better
                 log = Daemon("kubelet", self.node.folder).log
-                raise SetupError(f"the node did not become ready; its own words are in {log}")
+                raise SetupError(
+                    f"cannot start the node: it was not ready within {_NODE_READY_TIMEOUT_SECONDS:.0f} s; "
+                    f"read {log}, fix the cause and run `make cluster-up` again"
+                )
 
     def down(self) -> None:
-        """Take it down and leave nothing behind but logs and images."""
+        """Stop all servers and remove containers, mounts, network and data.
+
+        The logs of the node and the images that it pulled are kept.
+        """
         servers = {daemon.name: daemon for daemon in self.node.daemons()}
         runtime = servers.pop("containerd")
         with stage("stop the cluster's servers"):
@@ -115,7 +121,7 @@ class FromBinaries:
         if self.node.folder.exists() and shutil.which("containerd"):
             with stage("remove the containers"):
                 if not runtime.running():
-                    self.node.start_runtime("no pod is started any more")
+                    self.node.start_runtime("unused: no pod starts from here on")
                 self.node.remove_containers()
                 runtime.stop()
         with stage("remove mounts, network and state"):
@@ -125,7 +131,7 @@ class FromBinaries:
             registry.daemon().stop()
             poll(lambda: not self.node.leftover_pids(), 10)
             unmount_below(paths.state())
-            with images.exclusively():
+            with images.build_lock():
                 unmount_below(paths.cache())
             _remove_control_groups()
             if shutil.which("iptables-save"):
@@ -134,54 +140,54 @@ class FromBinaries:
                 shutil.rmtree(paths.state() / folder, ignore_errors=True)
 
     def state(self) -> dict[str, bool]:
-        """Each part and whether it runs."""
+        """Return whether each part runs, by name."""
         daemons = (self.plane.etcd, self.plane.api_server, *reversed(self.node.daemons()), registry.daemon())
         return {**{daemon.name: daemon.running() for daemon in daemons}, "node ready": self._node_ready()}
 
     def _node_ready(self) -> bool:
-        if not all(daemon.running() for daemon in self.node.daemons()) or not self.plane.answers():
+        if not all(daemon.running() for daemon in self.node.daemons()) or not self.plane.is_ready():
             return False
         query = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
         return self.plane.kubectl("get", "node", NAME, "--ignore-not-found", "-o", query) == "True"
 
 
-class InDocker:
+class KindCluster:
     """A kind cluster, for machines with a Docker engine."""
 
     def __init__(self) -> None:
         self.kubeconfig = paths.state() / "kind.kubeconfig"
 
     def up(self) -> None:
-        """Bring Kubernetes up, unless it is, and wait until its node takes pods."""
+        """Start Kubernetes unless it runs, and wait until its node is ready."""
         docker.create_cluster(self.kubeconfig)
         images.ray()
 
     def down(self) -> None:
-        """Take it down and leave nothing behind."""
+        """Delete the kind cluster."""
         with stage("delete the kind cluster"):
             docker.delete_cluster()
 
     def state(self) -> dict[str, bool]:
-        """Each part and whether it runs."""
+        """Return whether each part runs, by name."""
         return {"kind cluster": docker.cluster_exists()}
 
 
 def choose() -> Cluster:
-    """The way this machine can go."""
-    return InDocker() if docker.answers() else FromBinaries()
+    """Return the kind of cluster that this machine supports."""
+    return KindCluster() if docker.is_available() else ProcessCluster()
 
 
 def up() -> Path:
-    """Bring the cluster up with KubeRay in it, and the images of the demo beside it.
+    """Start the cluster, install KubeRay, and build the images of Ray and MinIO.
 
     Returns:
-        The kubeconfig of an administrator.
+        The path of an administrator's kubeconfig.
 
     Raises:
         SetupError: a stage failed.
     """
     cluster = choose()
-    with _one_at_a_time():
+    with _cluster_lock():
         cluster.up()
         addons.deploy_kuberay(_kubectl(cluster), images.program("kuberay-operator"))
         images.program("minio")
@@ -189,16 +195,16 @@ def up() -> Path:
 
 
 def down() -> None:
-    """Take the cluster down; the cache stays."""
-    with _one_at_a_time():
+    """Stop and remove the cluster. The cache is kept."""
+    with _cluster_lock():
         choose().down()
 
 
 def status() -> dict[str, bool]:
-    """Each part of the cluster and whether it runs."""
+    """Return whether each part of the cluster runs, by name. KubeRay is one of the parts."""
     cluster = choose()
     parts = cluster.state()
-    return {**parts, "kuberay": all(parts.values()) and addons.kuberay_answers(_kubectl(cluster))}
+    return {**parts, "kuberay": all(parts.values()) and addons.kuberay_responds(_kubectl(cluster))}
 
 
 def _kubectl(cluster: Cluster) -> addons.Kubectl:
@@ -209,19 +215,19 @@ def _kubectl(cluster: Cluster) -> addons.Kubectl:
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount everything below a folder, the deepest first."""
+    """Unmount everything below a folder, deepest path first."""
     for path in mounts_below(folder):
         subprocess.run(["umount", "--lazy", path], capture_output=True, check=False)
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """What is mounted below a folder, the deepest first."""
-    failpoints = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return sorted((point for point in failpoints if point.startswith(f"{folder}/")), key=len, reverse=True)
+    """Return the mount points below a folder, deepest path first."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return sorted((point for point in points if point.startswith(f"{folder}/")), key=len, reverse=True)
 
 
-def _one_at_a_time() -> contextlib.AbstractContextManager[None]:
-    return binaries.locked(paths.cache() / "cluster.lock", "waiting for another command on the cluster")
+def _cluster_lock() -> contextlib.AbstractContextManager[None]:
+    return binaries.locked(paths.cache() / "cluster.lock", "wait for another cluster command")
 
 
 def _stage_unless(done: bool, name: str) -> contextlib.AbstractContextManager[None]:
@@ -236,7 +242,7 @@ def _remove_control_groups() -> None:
 
 
 def main() -> int:
-    """Run one of up, down, status."""
+    """Run the command `up`, `down` or `status`."""
     parser = argparse.ArgumentParser(prog="python -m dev.cluster", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status"))
     command = parser.parse_args().command
@@ -244,18 +250,18 @@ def main() -> int:
         if command == "up":
             started = time.monotonic()
             kubeconfig = up()
-            say(f"  ok  the cluster is up  {time.monotonic() - started:.1f} s")
-            say(f"KUBECONFIG={kubeconfig}")
+            print_line(f"  ok  cluster is up  {time.monotonic() - started:.1f} s")
+            print_line(f"KUBECONFIG={kubeconfig}")
         elif command == "down":
             down()
         else:
             state = status()
             for part, runs in state.items():
-                say(f"{'up' if runs else 'down':<5} {part}")
-            say(f"KUBECONFIG={choose().kubeconfig}")
+                print_line(f"{'up' if runs else 'down':<5} {part}")
+            print_line(f"KUBECONFIG={choose().kubeconfig}")
             return 0 if all(state.values()) else 1
-    except SetupError as failed:
-        print(f"\n{failed}", file=sys.stderr)
+    except SetupError as error:
+        print(f"\n{error}", file=sys.stderr)
         return 1
     return 0
 

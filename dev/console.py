@@ -1,6 +1,6 @@
-"""What the set-up says while it works: one line a stage with its time, and a sign of life in long ones.
+"""Progress output of the setup: one line per stage with its duration, and a heartbeat line during long stages.
 
-Called by every part of `dev`. Plain prints: the same text serves a terminal and a log file of CI.
+All modules of `dev` print through this module. It uses plain prints, so the output suits a terminal and a CI log.
 """
 
 from __future__ import annotations
@@ -14,43 +14,47 @@ from pathlib import Path
 from typing import Final
 
 HEARTBEAT_SECONDS: Final = 10.0
-INSTALL_REMEDY: Final = "`make cluster-up` installs what the cluster needs"
+INSTALL_REMEDY: Final = "run `make cluster-up`, which installs the packages of the local cluster"
 _TAIL_LINES: Final = 30
 
 
 class SetupError(Exception):
-    """A stage failed; the text says which one and what to do about it."""
+    """A setup stage failed. The message names the stage, the cause and the remedy."""
 
 
-def say(text: str) -> None:
-    """Print one line at once."""
+def print_line(text: str) -> None:
+    """Print one line and flush it immediately."""
     print(text, flush=True)
+
+
+say = print_line
+"""The name that `dev.checks` and `dev.testing` import."""
 
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Print one line with the seconds when the block ends, and a heartbeat while it lasts.
+    """Print a heartbeat line while the block runs, and a result line with its duration when it ends.
 
     Args:
-        name: what the block does, in the words of the reader.
+        name: what the block does, for example `build image ray`.
     """
     started = time.monotonic()
-    ended = threading.Event()
+    finished = threading.Event()
 
-    def beat() -> None:
-        while not ended.wait(HEARTBEAT_SECONDS):
-            say(f"  ..  {name} ({time.monotonic() - started:.0f} s so far)")
+    def print_heartbeats() -> None:
+        while not finished.wait(HEARTBEAT_SECONDS):
+            print_line(f"  ..  {name} ({time.monotonic() - started:.0f} s so far)")
 
-    heart = threading.Thread(target=beat, name=f"heartbeat of {name}", daemon=True)
-    heart.start()
-    verdict = "FAIL"
+    heartbeat = threading.Thread(target=print_heartbeats, name=f"heartbeat of {name}", daemon=True)
+    heartbeat.start()
+    result = "FAIL"
     try:
         yield
-        verdict = "ok"
+        result = "ok"
     finally:
-        ended.set()
-        heart.join()
-        say(f"{verdict:>4}  {name}  {time.monotonic() - started:.1f} s")
+        finished.set()
+        heartbeat.join()
+        print_line(f"{result:>4}  {name}  {time.monotonic() - started:.1f} s")
 
 
 def run(
@@ -60,23 +64,23 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
 ) -> str:
-    """Run a command to its end, with no terminal.
+    """Run a command without a terminal and wait until it exits.
 
     Args:
         command: the program and its arguments.
-        cwd: where it runs.
-        env: the whole environment, or None for this process's own.
-        stdin: the text it reads.
+        cwd: the working directory; None means the one of this process.
+        env: the complete environment; None means the one of this process.
+        stdin: the text for its standard input; None means empty.
 
     Returns:
-        What it wrote to its standard output.
+        The standard output of the command.
 
     Raises:
-        SetupError: it ended with another code than 0; the last lines it wrote are in the text.
+        SetupError: the program is not installed, or its exit code is not 0. The message contains the end of its output.
     """
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             words,
             cwd=cwd,
             env=dict(env) if env is not None else None,
@@ -85,9 +89,12 @@ def run(
             text=True,
             check=False,
         )
-    except FileNotFoundError as missing:
-        raise SetupError(f"`{words[0]}` is not installed: {INSTALL_REMEDY}") from missing
-    if done.returncode != 0:
-        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_TAIL_LINES:])
-        raise SetupError(f"`{' '.join(words[:6])}` ended with {done.returncode}:\n{tail}")
-    return done.stdout
+    except FileNotFoundError as error:
+        raise SetupError(f"cannot run `{words[0]}`: it is not installed; {INSTALL_REMEDY}") from error
+    if completed.returncode != 0:
+        tail = "\n".join((completed.stdout + completed.stderr).strip().splitlines()[-_TAIL_LINES:])
+        raise SetupError(
+            f"`{' '.join(words[:6])}` failed: exit code {completed.returncode}; "
+            f"fix the cause that its output names, then try again:\n{tail}"
+        )
+    return completed.stdout

@@ -1,7 +1,7 @@
-"""etcd and kube-apiserver, alone: what the operator's tests need, and the ground the whole cluster stands on.
+"""The control plane: etcd and kube-apiserver, without nodes and controllers.
 
-Called by tests as `with ControlPlane() as plane`, which lives on free loopback ports in a folder that goes away, and by
-`dev.cluster` with a folder and an address of its own.
+Tests use `with ControlPlane() as plane`, which takes free loopback ports and a temporary folder. `dev.cluster` passes
+its own folder and address.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from typing import Final
 
 from dev import binaries
 from dev.console import run
-from dev.pki import Authority
+from dev.pki import CertificateAuthority
 from dev.processes import Daemon, free_port
 
-_ANSWERS_WITHIN_SECONDS: Final = 60.0
-_ALONE_FLAGS: Final = ("--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
+_READY_TIMEOUT_SECONDS: Final = 60.0
+_STANDALONE_FLAGS: Final = ("--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where a control plane lives.
+    """Folder, addresses and mode of a control plane.
 
     Attributes:
-        folder: all its files.
-        address: where the API server listens.
-        port: the API server's port.
-        etcd_port: etcd's port for clients, on the loopback device.
-        etcd_peer_port: etcd's port for other members, of which there are none.
-        service_cidr: the addresses of services.
-        alone: nothing else runs: no controller makes service accounts, so pods are admitted without them.
+        folder: the folder of all its files.
+        address: the IP address on which the API server listens.
+        port: the port of the API server.
+        etcd_port: the client port of etcd, on the loopback device.
+        etcd_peer_port: the peer port of etcd, which etcd needs even with a single member.
+        service_cidr: the address range of Services.
+        standalone: whether no controllers run. Pods are then admitted without service accounts, because service
+            accounts are created by a controller.
     """
 
     folder: Path
@@ -44,20 +45,24 @@ class Settings:
     etcd_port: int = field(default_factory=free_port)
     etcd_peer_port: int = field(default_factory=free_port)
     service_cidr: str = "198.19.0.0/16"
-    alone: bool = True
+    standalone: bool = True
 
 
 class ControlPlane:
-    """A Kubernetes API without nodes, alive inside the `with` block.
+    """A Kubernetes API without nodes, which runs inside the `with` block.
 
-    Without the controllers nothing deletes the content of a deleted namespace, nor objects whose owner is gone.
+    Without controllers, the objects of a deleted namespace and the dependents of a deleted owner are not deleted.
 
     Args:
-        settings: where it lives; by default on free ports in a temporary folder.
+        settings: folder and addresses; None means free loopback ports and a temporary folder.
 
     Attributes:
-        kubeconfig: the file for an administrator.
-        url: the API server's address.
+        settings: the folder and the addresses in use.
+        kubeconfig: the path of an administrator's kubeconfig.
+        url: the URL of the API server.
+        pki: the certificate authority that signs all certificates of the cluster.
+        etcd: the process of etcd.
+        api_server: the process of the API server.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -65,7 +70,7 @@ class ControlPlane:
         self.settings = settings or Settings(folder=Path(self._scratch.name if self._scratch else ""))
         self.url = f"https://{self.settings.address}:{self.settings.port}"
         self.kubeconfig = self.settings.folder / "kubeconfig"
-        self.pki = Authority(self.settings.folder / "pki")
+        self.pki = CertificateAuthority(self.settings.folder / "pki")
         self.etcd = Daemon("etcd", self.settings.folder)
         self.api_server = Daemon("kube-apiserver", self.settings.folder)
 
@@ -85,50 +90,50 @@ class ControlPlane:
             self._scratch.cleanup()
 
     def start(self) -> None:
-        """Start both servers, unless they run, and wait until the API answers."""
+        """Start both servers unless they run, and wait until the API server is ready."""
         built = binaries.ensure_all(["etcd", "kube-apiserver"])
         self.pki.create()
         admin = self.pki.issue("admin", groups=["system:masters"])
         self.etcd.start([built["etcd"], *self._etcd_flags()])
         self.api_server.start([built["kube-apiserver"], *self._api_server_flags()])
         self.pki.kubeconfig(self.kubeconfig, self.url, admin)
-        self.api_server.wait(self.answers, _ANSWERS_WITHIN_SECONDS)
+        self.api_server.wait(self.is_ready, _READY_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
-        """Stop both servers; what was stored stays in the folder."""
+        """Stop both servers. The stored objects are kept in the folder."""
         self.api_server.stop()
         self.etcd.stop()
 
     def restart(self) -> None:
-        """Stop and start both servers on the same ports with the same content."""
+        """Stop and start both servers with the same ports and the same stored objects."""
         self.stop()
         self.start()
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
-        """Run kubectl as the administrator.
+        """Run kubectl as an administrator.
 
         Args:
-            words: its arguments.
-            stdin: what it reads where an argument is `-`.
+            words: the arguments of kubectl.
+            stdin: the text for its standard input; None means empty.
 
         Returns:
-            What it printed.
+            The standard output of kubectl.
 
         Raises:
-            SetupError: it failed.
+            SetupError: kubectl failed. The message contains its output.
         """
         return run([binaries.ensure("kubectl"), "--kubeconfig", self.kubeconfig, *words], stdin=stdin)
 
-    def answers(self) -> bool:
-        """Whether the API server says it is ready."""
+    def is_ready(self) -> bool:
+        """Return whether the API server runs and reports that it is ready."""
         if not self.api_server.running():
             return False
-        context = ssl.create_default_context(cafile=str(self.pki.authority.certificate))
+        context = ssl.create_default_context(cafile=str(self.pki.ca.certificate))
         admin = self.pki.issue("admin", groups=["system:masters"])
         context.load_cert_chain(admin.certificate, admin.key)
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2, context=context) as answer:
-                return bool(answer.status == 200)
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2, context=context) as response:
+                return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
 
@@ -142,7 +147,7 @@ class ControlPlane:
             f"--listen-peer-urls={peers}",
             f"--initial-advertise-peer-urls={peers}",
             f"--initial-cluster=default={peers}",
-            "--unsafe-no-fsync",
+            "--unsafe-no-fsync",  # faster, and a test cluster need not survive a crash of the machine
             "--log-level=warn",
         ]
 
@@ -160,10 +165,10 @@ class ControlPlane:
             f"--secure-port={self.settings.port}",
             f"--tls-cert-file={serving.certificate}",
             f"--tls-private-key-file={serving.key}",
-            f"--client-ca-file={self.pki.authority.certificate}",
+            f"--client-ca-file={self.pki.ca.certificate}",
             f"--kubelet-client-certificate={to_kubelet.certificate}",
             f"--kubelet-client-key={to_kubelet.key}",
-            "--kubelet-preferred-address-types=InternalIP",
+            "--kubelet-preferred-address-types=InternalIP",  # no DNS server knows the name of the node
             f"--service-cluster-ip-range={self.settings.service_cidr}",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={self.pki.service_accounts}",
@@ -171,5 +176,5 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
-            *(_ALONE_FLAGS if self.settings.alone else ()),
+            *(_STANDALONE_FLAGS if self.settings.standalone else ()),
         ]

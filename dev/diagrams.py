@@ -1,4 +1,7 @@
-"""Draws docs/states.md from the table of the library's states: `python -m dev.diagrams`. A test keeps both equal."""
+"""Generates docs/states.md from the state tables of the library: `python -m dev.diagrams`.
+
+A test compares the page with the tables.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +12,48 @@ from workflow.model.status import TERMINAL, TRANSITIONS, StepPhase, WorkflowStat
 
 FILE: Final = paths.ROOT / "docs" / "states.md"
 _MEANING: Final = {
-    WorkflowStatus.RUNNING: "it has no end, and its owner lives",
-    WorkflowStatus.RESUMABLE: "it has no end, and its owner said goodbye or fell silent: `resume` goes on with it",
-    WorkflowStatus.SUCCESSFUL: "its value is stored",
-    WorkflowStatus.FAILED: "a step failed after all its tries; `resume` tries that step again, and only that",
-    WorkflowStatus.CANCELED: "it was canceled, for ever",
+    WorkflowStatus.RUNNING: "it is not finished, and its owner is alive",
+    WorkflowStatus.RESUMABLE: (
+        "it is not finished, and its owner released it or stopped sending heartbeats; `resume` continues it"
+    ),
+    WorkflowStatus.SUCCESSFUL: "it is finished, and its result is stored",
+    WorkflowStatus.FAILED: "a step failed after its last attempt; `resume` runs it again, and no committed step",
+    WorkflowStatus.CANCELED: "it was canceled and cannot be resumed",
 }
 _STEP_MEANING: Final = {
-    StepPhase.WAITING: "a step whose outcome it takes has none yet",
-    StepPhase.READY: "it may start",
-    StepPhase.RUNNING: "a try was started in this epoch",
-    StepPhase.SLEEPING: "its timer is set; it goes on over changes of the owner",
-    StepPhase.EXPANDED: "it returned a workflow, which has no outcome yet; the step itself never runs again",
+    StepPhase.WAITING: "a step that it depends on has no outcome yet",
+    StepPhase.READY: "it can start",
+    StepPhase.RUNNING: "an attempt was started in this epoch",
+    StepPhase.SLEEPING: "it waits for its timer, which a change of the owner does not affect",
+    StepPhase.EXPANDED: "it returned a workflow that has no outcome yet; the step itself is not run again",
     StepPhase.COMMITTED: (
-        "it has its outcome, for ever; one that is not stored (`checkpoint=False`) is made again "
-        "where it is lost and still needed"
+        "its outcome is final; an ephemeral value (`checkpoint=False`) is computed again if it is lost and still needed"
     ),
-    StepPhase.FAILED: "all tries are used up, and nothing caught it",
-    StepPhase.CANCELED: "stopped because of another step's failure, or with the run",
+    StepPhase.FAILED: "its last attempt failed, and the error was not caught",
+    StepPhase.CANCELED: "it was stopped because another step failed or the run was canceled",
 }
 
 
 def states_page() -> str:
-    """docs/states.md."""
+    """Return the content of docs/states.md."""
     arrows = [f"    {before} --> {after}: {event}" for (before, event), after in TRANSITIONS.items()]
     ends = [f"    {status} --> [*]" for status in WorkflowStatus if status in TERMINAL]
     diagram = "\n".join(["stateDiagram-v2", "    [*] --> RUNNING: created", *arrows, *ends])
     runs = "\n".join(f"| {status} | {_MEANING[status]} |" for status in WorkflowStatus)
     steps = "\n".join(f"| {phase} | {_STEP_MEANING[phase]} |" for phase in StepPhase)
-    return f"""# The states of a run and of its steps
+    return f"""# States of runs and steps
 
-Drawn from `workflow/model/status.py` by `python -m dev.diagrams`.
+Generated from `workflow/model/status.py` by `python -m dev.diagrams`.
 
 ```mermaid
 {diagram}
 ```
 
-| run | means |
+| run | meaning |
 |---|---|
 {runs}
 
-| step | means |
+| step | meaning |
 |---|---|
 {steps}
 """

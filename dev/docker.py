@@ -1,6 +1,6 @@
-"""The Docker engine, where one answers, and the kind cluster inside it.
+"""The Docker engine, if one is running, and the kind cluster inside it.
 
-Called by `dev.images` and `dev.cluster`, which take this path before the one without Docker.
+`dev.images` and `dev.cluster` prefer this way to the one without Docker.
 """
 
 from __future__ import annotations
@@ -18,34 +18,38 @@ CLUSTER: Final = "rayworkflow-dev"
 
 
 @functools.cache
-def answers() -> bool:
-    """Whether a Docker engine answers on this machine."""
+def is_available() -> bool:
+    """Return whether a Docker engine is running on this machine."""
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
-def holds(image: str) -> bool:
-    """Whether the engine has an image."""
+answers = is_available
+"""The name that `dev.testing` uses."""
+
+
+def has_image(image: str) -> bool:
+    """Return whether the engine has an image."""
     return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
 
 
 def load(image: str) -> None:
-    """Copy an image of the engine into the cluster, unless it is there."""
+    """Copy an image from the engine into the cluster, unless the cluster has it."""
     node = f"{CLUSTER}-control-plane"
-    known = subprocess.run(["docker", "exec", node, "crictl", "inspecti", image], capture_output=True, check=False)
-    if known.returncode != 0:
+    found = subprocess.run(["docker", "exec", node, "crictl", "inspecti", image], capture_output=True, check=False)
+    if found.returncode != 0:
         with stage(f"load {image} into the cluster"):
             run([binaries.ensure("kind"), "load", "docker-image", image, "--name", CLUSTER])
 
 
 def pull_and_load(image: str) -> str:
-    """Fetch a public image and copy it into the cluster.
+    """Pull a public image and copy it into the cluster.
 
     Returns:
-        The image's name, unchanged.
+        The name of the image, unchanged.
     """
-    if not holds(image):
+    if not has_image(image):
         with stage(f"pull {image}"):
             run(["docker", "pull", image])
     load(image)
@@ -53,12 +57,12 @@ def pull_and_load(image: str) -> str:
 
 
 def cluster_exists() -> bool:
-    """Whether the kind cluster is there."""
+    """Return whether the kind cluster exists."""
     return CLUSTER in run([binaries.ensure("kind"), "get", "clusters"]).split()
 
 
 def create_cluster(kubeconfig: Path) -> None:
-    """Create the kind cluster unless it is there, and write its kubeconfig."""
+    """Create the kind cluster unless it exists, and write its kubeconfig."""
     kind = binaries.ensure("kind")
     kubeconfig.parent.mkdir(parents=True, exist_ok=True)
     if not cluster_exists():

@@ -1,8 +1,8 @@
-"""Container images: what each is made of, built once per content and handed to the cluster.
+"""Container images: their inputs, their builds and their transfer to the cluster.
 
-Called by `dev.cluster`, the demo and the tests. An image's tag is a hash of all that goes into it, so a warm run builds
-and moves nothing. With a Docker engine the images go into kind; without one buildah builds them and a registry on the
-loopback device hands them to the node.
+`dev.cluster`, the demo and the tests use this module. The tag of an image is a hash of all its inputs, so nothing is
+built or copied twice. With a Docker engine, the images are loaded into kind. Without one, buildah builds them and the
+node pulls them from a registry on the loopback device.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from dev.console import run, stage
 _DOCKERFILES: Final = paths.ROOT / "dev" / "dockerfiles"
 _IGNORED: Final = ("__pycache__", "*.pyc", "*.egg-info", ".mypy_cache", ".ruff_cache")
 _CERTIFICATES: Final = Path("/etc/ssl/certs")
-# What pip needs to know inside a build to reach the same index as outside.
+# The settings that pip needs inside a build to use the same package index as outside.
 _PIP_SETTINGS: Final = ("index-url", "extra-index-url", "trusted-host", "cert", "proxy", "default-timeout", "retries")
 
 
 @dataclass(frozen=True)
 class Image:
-    """What an image is made of.
+    """The inputs of an image.
 
     Attributes:
-        name: its name, without registry and tag.
-        dockerfile: how it is built.
-        files: what the build sees: path inside the context -> file or folder.
-        args: the build's arguments.
+        name: the name of the image, without registry and tag.
+        dockerfile: the path of its Dockerfile.
+        files: the build context: path inside the context -> file or folder on this machine.
+        args: the build arguments.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Image:
     args: Mapping[str, str] = field(default_factory=dict)
 
     def tag(self) -> str:
-        """A hash of all that goes into the image."""
+        """Return a hash of all inputs of the image."""
         digest = hashlib.sha256(self.dockerfile.read_bytes())
         for key, value in sorted(self.args.items()):
             digest.update(f"{key}={value}\0".encode())
@@ -57,77 +57,82 @@ class Image:
         return digest.hexdigest()[:16]
 
     def reference(self) -> str:
-        """The name by which the cluster's pods ask for the image."""
+        """Return the image reference for the spec of a pod."""
         return f"{registry.ADDRESS}/rayworkflow/{self.name}:{self.tag()}"
 
 
 def build(image: Image) -> str:
-    """Build an image and hand it to the cluster, unless the cluster has it.
+    """Build an image and make it available to the cluster, unless that was done before.
 
     Args:
-        image: what it is made of.
+        image: the inputs of the image.
 
     Returns:
-        The reference to write into a pod's spec.
+        The image reference for the spec of a pod.
 
     Raises:
         SetupError: the build failed.
     """
-    with exclusively():
-        if docker.answers():
+    with build_lock():
+        if docker.is_available():
             return _build_with_docker(image)
         registry.start()
-        if not registry.holds(f"rayworkflow/{image.name}", image.tag()):
+        if not registry.has_image(f"rayworkflow/{image.name}", image.tag()):
             with stage(f"build image {image.name}"):
                 _build_with_buildah(image)
     return image.reference()
 
 
 def base() -> str:
-    """The image others stand on: a slim Debian with Python."""
-    if docker.answers():
+    """Return the base image of the other images, a small Debian with Python. Build it if it is missing."""
+    if docker.is_available():
         return versions.BASE_IMAGE_OF_DOCKER
-    contents = {"SUITE": versions.DEBIAN_SUITE, "PACKAGES": " ".join(versions.BASE_IMAGE_PACKAGES)}
-    described = Image("base", _DOCKERFILES / "base.Dockerfile", args=contents)
-    with exclusively():
+    # The Dockerfile ignores these arguments. They make the tag depend on what debootstrap installs.
+    args = {"SUITE": versions.DEBIAN_SUITE, "PACKAGES": " ".join(versions.BASE_IMAGE_PACKAGES)}
+    base_image = Image("base", _DOCKERFILES / "base.Dockerfile", args=args)
+    with build_lock():
         registry.start()
-        if registry.holds("rayworkflow/base", described.tag()):
-            return described.reference()
+        if registry.has_image("rayworkflow/base", base_image.tag()):
+            return base_image.reference()
         with tempfile.TemporaryDirectory(dir=paths.cache()) as scratch:
-            with stage(f"unpack Debian {versions.DEBIAN_SUITE} for images"):
+            with stage(f"install Debian {versions.DEBIAN_SUITE} for the base image"):
                 _debootstrap(Path(scratch) / "rootfs")
             with stage("build image base"):
-                _buildah_build(described, Path(scratch))
-    return described.reference()
+                _buildah_build(base_image, Path(scratch))
+    return base_image.reference()
 
 
 def ray() -> str:
-    """The stock Ray image."""
-    if docker.answers():
+    """Return an image with plain Ray. Build or pull it if it is missing."""
+    if docker.is_available():
         return docker.pull_and_load(versions.RAY_IMAGE_OF_DOCKER)
     args = {"BASE_IMAGE": base(), "RAY_VERSION": versions.RAY}
     return build(Image("ray", _DOCKERFILES / "ray.Dockerfile", args=args))
 
 
 def program(name: str) -> str:
-    """An image that holds one program of `dev.binaries` and nothing else: `minio`, `kuberay-operator`, `pause`."""
+    """Return an image with one program of `dev.binaries`. Build it if it is missing.
+
+    Args:
+        name: `minio`, `kuberay-operator` or `pause`.
+    """
     return build(Image(name, _DOCKERFILES / f"{name}.Dockerfile", files={name: binaries.ensure(name)}))
 
 
 def operator() -> str:
-    """The project's own operator, from `operator/Dockerfile`, whose context is the checkout's root."""
-    inside = ("pyproject.toml", "README.md", "LICENSE", "workflow", "operator")
-    files = {name: paths.ROOT / name for name in inside}
+    """Return the image of the operator of this checkout. Build it if it is missing."""
+    context = ("pyproject.toml", "README.md", "LICENSE", "workflow", "operator")
+    files = {name: paths.ROOT / name for name in context}
     return build(Image("operator", paths.ROOT / "operator" / "Dockerfile", files, {"BASE_IMAGE": base()}))
 
 
-def exclusively() -> contextlib.AbstractContextManager[None]:
-    """Keep other builds of images on this machine out."""
-    return binaries.locked(paths.cache() / "images.lock", "waiting for another build of images")
+def build_lock() -> contextlib.AbstractContextManager[None]:
+    """Return a lock that excludes other image builds on this machine."""
+    return binaries.locked(paths.cache() / "images.lock", "wait for another image build")
 
 
 def _build_with_docker(image: Image) -> str:
-    if not docker.holds(image.reference()):
+    if not docker.has_image(image.reference()):
         with stage(f"build image {image.name}"), tempfile.TemporaryDirectory() as scratch:
             context = _context(image, Path(scratch))
             run(["docker", "build", "-t", image.reference(), "-f", image.dockerfile, *_build_args(image), context])
@@ -158,9 +163,9 @@ def _buildah_build(image: Image, context: Path) -> None:
         if _CERTIFICATES.is_dir():
             mounts += ["-v", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"]
         options = ["--isolation", "chroot", "--network", "host", "--layers", "--tls-verify=false", *mounts]
-        what: list[str | Path] = ["-f", image.dockerfile, "-t", image.reference(), *_build_args(image), context]
+        inputs: list[str | Path] = ["-f", image.dockerfile, "-t", image.reference(), *_build_args(image), context]
         try:
-            run([*buildah, "bud", *options, *what])
+            run([*buildah, "bud", *options, *inputs])
             compression = ["--format", "oci", "--compression-format", "zstd"]
             target = f"docker://{image.reference()}"
             run([*buildah, "push", "--tls-verify=false", *compression, image.reference(), target])
@@ -195,40 +200,40 @@ def _debootstrap(rootfs: Path) -> None:
     packages = ",".join(versions.BASE_IMAGE_PACKAGES)
     suite = versions.DEBIAN_SUITE
     run(["debootstrap", "--variant=minbase", f"--include={packages}", suite, rootfs, *_debian_mirror(suite)])
-    for kept_for_nothing in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
-        shutil.rmtree(rootfs / kept_for_nothing, ignore_errors=True)
+    for unneeded in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
+        shutil.rmtree(rootfs / unneeded, ignore_errors=True)
     for path in (rootfs / "dev").iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
-    # An image of Python lets pip install beside the system's packages, and calls its programs by their short names.
+    # As in the public Python image, pip may install into the system Python, and the interpreter is called `python`.
     for marker in rootfs.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
         marker.unlink()
     (rootfs / "usr/bin/python").symlink_to("python3")
 
 
 def _debian_mirror(suite: str) -> list[str]:
-    """The mirror this machine itself uses for the suite, or nothing, which means debootstrap's own choice."""
-    wanted = ("Created-By: Packages", f"Release: {suite}", "Component: main")
+    """Return the mirror that apt uses on this machine for the suite; an empty list lets debootstrap choose."""
+    filters = ("Created-By: Packages", f"Release: {suite}", "Component: main")
     listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted], capture_output=True, text=True, check=False
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", *filters], capture_output=True, text=True, check=False
     )
     return listed.stdout.split()[:1]
 
 
 def _pip_settings() -> str:
-    """What pip was told outside a build, as a configuration file for the inside."""
+    """Return the pip settings of this machine as the content of a configuration file for the build."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     return pip_configuration(listed.stdout.splitlines())
 
 
 def pip_configuration(listed: Sequence[str]) -> str:
-    """Turn pip's own list of its settings into a configuration file.
+    """Convert the output of `pip config list` into the content of a pip configuration file.
 
     Args:
-        listed: lines like `global.index-url='...'` and `:env:.cert='...'`; later ones win.
+        listed: lines such as `global.index-url='...'` and `:env:.cert='...'`; a later line overrides an earlier one.
     """
     settings: dict[str, str] = {}
     for line in listed:

@@ -1,7 +1,7 @@
-"""`make test-matrix`: the library's unit tests and the specification's snippets on each Python and Ray supported.
+"""`make test-matrix`: unit tests and specification snippets of the library on each supported Python and Ray version.
 
-Not part of CI: it installs Ray five times. Each job has an environment of its own in the cache, keyed by the checkout
-and by what it holds.
+CI does not run this, because it installs Ray five times. Each job has its own environment in the cache. The name of the
+environment contains a hash of the checkout's path and of the installed requirements.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Final
 
 from dev import paths
-from dev.console import SetupError, run, say, stage
+from dev.console import SetupError, print_line, run, stage
 
 TOOLS: Final = ["pytest>=9,<10", "pytest-asyncio>=1.2,<2", "hypothesis>=6.150,<7", "numpy", "pandas", "pyarrow<20"]
 UNIT: Final = ["tests/unit/model", "tests/unit/log", "tests/unit/engine", "tests/unit/store"]
 SNIPPETS: Final = ["tests/library", "-k", "basics"]
 OLD_RAY: Final = ["-W", "ignore::pytest.PytestUnraisableExceptionWarning", "-W", "ignore::ResourceWarning"]
-"""Ray 2.47 leaves processes of its own to the garbage collector; each would count as an error of the next test."""
+"""Ray 2.47 leaves process objects to the garbage collector. Their warnings would fail the test that runs next."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One Python with one Ray.
+    """One Python version with one Ray version.
 
     Attributes:
-        python: `3.x`.
-        ray: what pip installs.
-        tests: arguments of pytest, a run each.
+        python: the Python version, `3.x`.
+        ray: the requirement that pip installs.
+        tests: the arguments of each pytest run.
     """
 
     python: str
@@ -41,6 +41,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """Return the name of the job in the output."""
         return f"Python {self.python}, {self.ray}"
 
 
@@ -54,51 +55,54 @@ JOBS: Final = (
 
 
 def interpreter(version: str) -> str:
-    """An interpreter of this version that really starts.
+    """Return the path of an interpreter of this version that starts.
 
     Raises:
-        SetupError: there is none.
+        SetupError: none is installed.
     """
     managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), *sorted(managed.glob(f"{version}.*/bin/python"))]
     for candidate in candidates:
         if candidate is None:
             continue
-        asked = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False)
-        if asked.returncode == 0 and asked.stdout.startswith(f"Python {version}."):
+        completed = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False)
+        if completed.returncode == 0 and completed.stdout.startswith(f"Python {version}."):
             return str(candidate)
-    raise SetupError(f"no Python {version} starts here: install python{version}, or leave its job out")
+    raise SetupError(
+        f"cannot run the jobs of Python {version}: no python{version} on PATH or in pyenv starts; "
+        f"install Python {version}, or remove its job from dev/matrix.py"
+    )
 
 
 def environment(job: Job) -> Path:
-    """The Python of the job's environment, made where it is missing."""
-    told = "\n".join([str(paths.ROOT), job.python, job.ray, *TOOLS, (paths.ROOT / "pyproject.toml").read_text()])
-    home = paths.cache() / f"matrix-{job.python}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-    python = home / "bin" / "python"
-    if not (home / "complete").exists():
-        with stage(f"{job.name}: make its environment"):
-            run([interpreter(job.python), "-m", "venv", "--clear", home])
+    """Return the interpreter of the environment of a job. Create the environment if it is missing."""
+    inputs = "\n".join([str(paths.ROOT), job.python, job.ray, *TOOLS, (paths.ROOT / "pyproject.toml").read_text()])
+    folder = paths.cache() / f"matrix-{job.python}-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        with stage(f"{job.name}: create the environment"):
+            run([interpreter(job.python), "-m", "venv", "--clear", folder])
             run([python, "-m", "pip", "install", "--quiet", "--editable", ".", job.ray, *TOOLS], cwd=paths.ROOT)
-        (home / "complete").touch()
+        (folder / "complete").touch()
     return python
 
 
 def main() -> int:
-    """Run every job; one that cannot run is named and counts as failed."""
-    verdicts: dict[str, str] = {}
+    """Run all jobs and print their results. A job that cannot run counts as failed."""
+    results: dict[str, str] = {}
     for job in JOBS:
         try:
             python = environment(job)
             for tests in job.tests:
                 with stage(f"{job.name}: {' '.join(tests)}"):
                     run([python, "-m", "pytest", "-q", *tests], cwd=paths.ROOT)
-            verdicts[job.name] = "passed"
-        except SetupError as failed:
-            verdicts[job.name] = f"FAILED: {failed}"
-    say("")
-    for name, verdict in verdicts.items():
-        say(f"{name:<36}{verdict}")
-    return 0 if all(verdict == "passed" for verdict in verdicts.values()) else 1
+            results[job.name] = "passed"
+        except SetupError as error:
+            results[job.name] = f"FAILED: {error}"
+    print_line("")
+    for name, result in results.items():
+        print_line(f"{name:<36}{result}")
+    return 0 if all(result == "passed" for result in results.values()) else 1
 
 
 if __name__ == "__main__":

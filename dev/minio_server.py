@@ -1,7 +1,4 @@
-"""A real MinIO on the loopback device, for tests that need an S3 store.
-
-Called by the contract tests and the benchmark.
-"""
+"""A MinIO server on the loopback device, for tests and benchmarks that need an S3 store."""
 
 from __future__ import annotations
 
@@ -14,18 +11,19 @@ from typing import Final
 from dev import binaries
 from dev.processes import Daemon, free_port
 
-_ANSWERS_WITHIN_SECONDS: Final = 30.0
+_READY_TIMEOUT_SECONDS: Final = 30.0
 
 
 class MinioServer:
-    """A MinIO server with a folder of its own, alive inside the `with` block.
+    """A MinIO server with its own temporary folder, which runs inside the `with` block.
 
-    The port stays the same over `stop()` and `restart()`, and so does the data.
+    Its port and its data are kept across `stop()` and `restart()`.
 
     Attributes:
+        port: the port on the loopback device.
         endpoint: `http://127.0.0.1:PORT`.
-        access_key: the user's name.
-        secret_key: the user's password.
+        access_key: the name of the root user.
+        secret_key: the password of the root user.
     """
 
     access_key: Final = "rayworkflow"
@@ -52,7 +50,7 @@ class MinioServer:
         self._scratch.cleanup()
 
     def start(self) -> None:
-        """Start the server and wait until it serves requests."""
+        """Start the server and wait until it is healthy."""
         data = Path(self._scratch.name) / "data"
         data.mkdir(exist_ok=True)
         flags = ["--quiet", "--address", f"127.0.0.1:{self.port}", "--console-address", "127.0.0.1:0"]
@@ -66,10 +64,10 @@ class MinioServer:
                 "MINIO_PROMETHEUS_AUTH_TYPE": "public",
             },
         )
-        self._daemon.wait(self._answers, _ANSWERS_WITHIN_SECONDS)
+        self._daemon.wait(self._is_healthy, _READY_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
-        """Stop the server; requests are refused from now on."""
+        """Stop the server. Connections to its port are refused until the next start."""
         self._daemon.stop()
 
     def restart(self) -> None:
@@ -77,7 +75,7 @@ class MinioServer:
         self.stop()
         self.start()
 
-    def _answers(self) -> bool:
+    def _is_healthy(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
         try:
             connection.request("GET", "/minio/health/cluster")

@@ -1,6 +1,6 @@
-"""The cluster's one node and what runs beside it: runtime, kubelet, proxy, DNS, controllers, scheduler.
+"""The single node of the cluster: container runtime, kubelet, kube-proxy, DNS server, controllers and scheduler.
 
-Called by `dev.cluster`. Everything it writes lies in one folder, and every server is known by its recorded pid.
+`dev.cluster` uses this module. All files of the node are in one folder, and each server has a pid file there.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any, Final
 
 from dev import binaries, network
 from dev.control_plane import ControlPlane
-from dev.processes import Daemon, write
+from dev.processes import Daemon, write_if_changed
 
 NAME: Final = "rayworkflow"
-_RUNTIME_ANSWERS_WITHIN_SECONDS: Final = 30.0
+_RUNTIME_TIMEOUT_SECONDS: Final = 30.0
 _PROGRAMS: Final = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node in a folder.
+    """The node of the cluster.
 
     Attributes:
-        folder: all its files.
-        plane: the control plane it belongs to.
+        folder: the folder of all its files.
+        plane: the control plane of the cluster.
     """
 
     folder: Path
@@ -36,27 +36,29 @@ class Node:
 
     @property
     def socket(self) -> Path:
-        """Where the runtime listens."""
+        """Return the path of the socket of containerd."""
         return self.folder / "containerd.sock"
 
     def daemons(self) -> list[Daemon]:
-        """Every server of the node, in the order in which they are to stop."""
+        """Return all servers of the node, in the order in which they must be stopped."""
         return [Daemon(name, self.folder) for name in (*reversed(_PROGRAMS), "containerd")]
 
     def start_runtime(self, pause_image: str) -> None:
-        """Start containerd unless it runs.
+        """Start containerd unless it runs, and wait until it responds.
 
         Args:
-            pause_image: the image of each pod's first container.
+            pause_image: the reference of the pause image, which every pod sandbox runs.
         """
         plugins = network.write_plugin_config(self.folder / "network")
-        config = write(self.folder / "containerd.toml", _containerd_config(self.folder, plugins, pause_image))
+        config = write_if_changed(
+            self.folder / "containerd.toml", _containerd_config(self.folder, plugins, pause_image)
+        )
         runtime = Daemon("containerd", self.folder)
         runtime.start(["containerd", "--config", config], config=[config])
-        runtime.wait(lambda: self._ctr("version").returncode == 0, _RUNTIME_ANSWERS_WITHIN_SECONDS)
+        runtime.wait(lambda: self._ctr("version").returncode == 0, _RUNTIME_TIMEOUT_SECONDS)
 
     def start_servers(self) -> None:
-        """Start what makes the machine a node, and the controllers, unless they run."""
+        """Start kubelet, kube-proxy, the DNS server, the controllers and the scheduler, unless they run."""
         built = binaries.ensure_all(_PROGRAMS)
         pki, url = self.plane.pki, self.plane.url
         users = {
@@ -69,20 +71,20 @@ class Node:
         for name, user in users.items():
             pki.kubeconfig(self.kubeconfig(name), url, user)
         configs = {
-            "kubelet": write(self.folder / "kubelet.yaml", json.dumps(_kubelet_config(self))),
-            "kube-proxy": write(self.folder / "kube-proxy.yaml", json.dumps(_proxy_config(self))),
-            "coredns": write(self.folder / "Corefile", _corefile(self)),
+            "kubelet": write_if_changed(self.folder / "kubelet.yaml", json.dumps(_kubelet_config(self))),
+            "kube-proxy": write_if_changed(self.folder / "kube-proxy.yaml", json.dumps(_proxy_config(self))),
+            "coredns": write_if_changed(self.folder / "Corefile", _corefile(self)),
         }
         for name in _PROGRAMS:
-            read = [self.kubeconfig(name), *([configs[name]] if name in configs else [])]
-            Daemon(name, self.folder).start([built[name], *_flags(self, name)], config=read)
+            files = [self.kubeconfig(name), *([configs[name]] if name in configs else [])]
+            Daemon(name, self.folder).start([built[name], *_flags(self, name)], config=files)
 
     def kubeconfig(self, name: str) -> Path:
-        """Where the kubeconfig of one server lies."""
+        """Return the path of the kubeconfig of one server."""
         return self.folder / f"{name}.kubeconfig"
 
     def remove_containers(self) -> None:
-        """End every container of the node at once, and give back its network namespace. The runtime has to run."""
+        """Kill and delete all containers of the node and their network namespaces. containerd must be running."""
         tasks = self._ctr("task", "list", "-q").stdout.split()
         containers = self._ctr("container", "list", "-q").stdout.split()
         namespaces = {path for name in containers for path in self._network_namespaces(name)}
@@ -95,18 +97,21 @@ class Node:
             path.unlink(missing_ok=True)
 
     def leftover_pids(self) -> list[int]:
-        """Processes that still run in a pod's control group, and servers that lost their record."""
+        """Return the pids of all processes of the cluster.
+
+        These are the processes in the control groups of pods, and all servers, also those without a pid file.
+        """
         found = {pid for root in control_groups() for listing in root.rglob("cgroup.procs") for pid in _pids(listing)}
         found.update(pid for pid, words in _command_lines() if is_server_of(self.folder.parent, words))
         return sorted(found)
 
     def _network_namespaces(self, container: str) -> list[Path]:
-        told = self._ctr("container", "info", container)
-        if told.returncode != 0:
+        info = self._ctr("container", "info", container)
+        if info.returncode != 0:
             return []
-        listed = json.loads(told.stdout).get("Spec", {}).get("linux", {}).get("namespaces", [])
-        given = [entry.get("path", "") for entry in listed if entry["type"] == "network"]
-        return [Path(path) for path in given if "/cni-" in path]
+        namespaces = json.loads(info.stdout).get("Spec", {}).get("linux", {}).get("namespaces", [])
+        paths = [entry.get("path", "") for entry in namespaces if entry["type"] == "network"]
+        return [Path(path) for path in paths if "/cni-" in path]
 
     def _ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *words]
@@ -114,7 +119,15 @@ class Node:
 
 
 def is_server_of(folder: Path, command: list[str]) -> bool:
-    """Whether a command line is that of a server which works in a folder (a reader of its logs is not one)."""
+    """Return whether a command line belongs to a server of the cluster.
+
+    A server is recognized by its program name and by an argument that names a file below the folder. Other programs
+    that use the folder, for example a reader of its logs, are not servers.
+
+    Args:
+        folder: the state folder of the cluster.
+        command: the command line, split into words.
+    """
     program = Path(command[0]).name
     known = program in (*_PROGRAMS, "containerd", "etcd", "kube-apiserver", "docker-registry")
     return (known or program.startswith("containerd-shim")) and any(f"{folder}/" in word for word in command)
@@ -134,7 +147,7 @@ def _pids(listing: Path) -> list[int]:
 
 
 def control_groups() -> list[Path]:
-    """The control groups of all pods, one a hierarchy."""
+    """Return the parent control groups of all pods, one per cgroup hierarchy."""
     root = Path("/sys/fs/cgroup")
     return [*root.glob("kubepods"), *root.glob("*/kubepods")]
 
@@ -149,7 +162,7 @@ def _flags(node: Node, name: str) -> list[str]:
             "--leader-elect=false",
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={pki.service_accounts}",
-            f"--root-ca-file={pki.authority.certificate}",
+            f"--root-ca-file={pki.ca.certificate}",
         ],
         "kube-scheduler": [kubeconfig, "--bind-address=127.0.0.1", "--leader-elect=false"],
         "kubelet": [
@@ -172,7 +185,7 @@ def _kubelet_config(node: Node) -> dict[str, Any]:
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
-            "x509": {"clientCAFile": str(node.plane.pki.authority.certificate)},
+            "x509": {"clientCAFile": str(node.plane.pki.ca.certificate)},
         },
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": f"unix://{node.socket}",
@@ -180,11 +193,12 @@ def _kubelet_config(node: Node) -> dict[str, Any]:
         "clusterDomain": "cluster.local",
         "resolvConf": "/etc/resolv.conf",
         "podLogsDir": str(node.folder / "pod-logs"),
+        # The machine may use cgroup v1 and swap, and may lack systemd.
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
         "failSwapOn": False,
         "serializeImagePulls": False,
-        # A busy disk of a build machine must not evict the cluster.
+        # By default, the kubelet evicts pods and deletes images when the disk of the machine is rather full.
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
@@ -202,7 +216,7 @@ def _proxy_config(node: Node) -> dict[str, Any]:
         "metricsBindAddress": "127.0.0.1:10249",
         "nodePortAddresses": ["primary"],
         "iptables": {"localhostNodePorts": False},
-        # The kernel's table size is not ours to set, and may be read-only.
+        # 0 leaves the size of the connection table unchanged. It may be read-only on this machine.
         "conntrack": {"maxPerCore": 0},
     }
 
@@ -232,7 +246,7 @@ address = "{folder / "containerd.sock"}"
 path = "{folder / "opt"}"
 [{cri}]
 sandbox_image = "{pause_image}"
-# Without the right to lower an oom score no sandbox would start.
+# Root may lack CAP_SYS_RESOURCE. Lowering an OOM score then fails, and no sandbox starts.
 restrict_oom_score_adj = true
 [{cri}.cni]
 bin_dir = "/usr/lib/cni"

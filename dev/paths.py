@@ -1,6 +1,7 @@
-"""Where this machine keeps what the project built (cache) and what a running cluster needs (state).
+"""Folders for build results (the cache) and for the running cluster (the state).
 
-Both lie outside the checkout, so that a fresh clone is warm and `git clean` breaks nothing.
+Both folders are outside the checkout. A fresh clone therefore reuses earlier builds, and `git clean` deletes nothing
+that a running cluster needs.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ TOOLS: Final = ROOT / "dev" / "tools"
 
 
 def cache() -> Path:
-    """The folder of built parts, keyed by their versions: `RAYWORKFLOW_CACHE` or the user's cache folder."""
-    set_by_user = os.environ.get("RAYWORKFLOW_CACHE")
-    folder = Path(set_by_user) if set_by_user else Path.home() / ".cache" / "rayworkflow"
+    """Return the cache folder: `RAYWORKFLOW_CACHE`, or `~/.cache/rayworkflow` if the variable is not set."""
+    configured = os.environ.get("RAYWORKFLOW_CACHE")
+    folder = Path(configured) if configured else Path.home() / ".cache" / "rayworkflow"
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
 
 
 def state() -> Path:
-    """The folder of the one local cluster: `RAYWORKFLOW_STATE` or a folder of the system's state."""
-    set_by_user = os.environ.get("RAYWORKFLOW_STATE")
-    return Path(set_by_user).resolve() if set_by_user else Path("/var/lib/rayworkflow-dev")
+    """Return the state folder: `RAYWORKFLOW_STATE`, or `/var/lib/rayworkflow-dev` if the variable is not set."""
+    configured = os.environ.get("RAYWORKFLOW_STATE")
+    return Path(configured).resolve() if configured else Path("/var/lib/rayworkflow-dev")

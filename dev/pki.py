@@ -1,7 +1,6 @@
-"""The certificates of a local control plane, made with openssl, and the kubeconfigs that carry them.
+"""Certificates of a local control plane, created with openssl, and kubeconfigs that contain them.
 
-Called by the control plane. Keys are made once per state folder: a cluster that comes up again is still trusted by
-the kubeconfigs handed out before.
+Keys are created once per folder. Existing kubeconfigs therefore stay valid when a cluster starts again after a crash.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from dev.console import run
-from dev.processes import write
+from dev.processes import write_if_changed
 
 _DAYS: Final = "3650"
 _CONFIG: Final = """
@@ -35,59 +34,63 @@ authorityKeyIdentifier = keyid
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A certificate and its key, as files."""
+class KeyPair:
+    """The files of a certificate and its private key."""
 
     certificate: Path
     key: Path
 
 
-class Authority:
-    """A certificate authority in a folder, and what it signed.
+class CertificateAuthority:
+    """A certificate authority whose keys and certificates are in one folder.
 
     Args:
-        folder: where certificates and keys lie.
+        folder: where keys and certificates are stored.
+
+    Attributes:
+        ca: the key pair of the authority itself.
+        service_accounts: the file of the key that signs service account tokens.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._config = folder / "openssl.cnf"
-        self.authority = self._pair("ca")
+        self.ca = self._pair("ca")
         self.service_accounts = folder / "service-accounts.key"
 
     def create(self) -> None:
-        """Make the authority's own key and the key that signs service account tokens, unless they are there."""
+        """Create the key of the authority and the key that signs service account tokens, unless they exist."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.service_accounts.exists():
             return
         self._config.write_text(_CONFIG)
-        self._request(self.authority, "/CN=rayworkflow-dev", "authority", ())
-        # The API server reads a public key only from this older form of a private key.
+        self._request(self.ca, "/CN=rayworkflow-dev", "authority", ())
+        # The API server derives a public key only from a private key in the older SEC 1 format.
         run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", self.service_accounts])
 
-    def issue(self, name: str, *, groups: Sequence[str] = (), addresses: Sequence[str] = ()) -> Pair:
-        """Sign a certificate for a server or a user, unless it is there.
+    def issue(self, name: str, *, groups: Sequence[str] = (), addresses: Sequence[str] = ()) -> KeyPair:
+        """Create a certificate for a server or a user, unless it exists.
 
         Args:
-            name: the user's name, also the file's.
-            groups: the groups Kubernetes sees the user in.
-            addresses: for a server: its names and addresses, as openssl writes them (`DNS:x`, `IP:1.2.3.4`).
+            name: the user name in Kubernetes; it is also the base of the file name.
+            groups: the groups of the user in Kubernetes.
+            addresses: the names and addresses of a server, in the notation of openssl (`DNS:x`, `IP:1.2.3.4`).
         """
         pair = self._pair(name.replace(":", "_").replace("/", "_"))
         if not pair.certificate.exists():
             subject = "".join(f"/O={group}" for group in groups) + f"/CN={name.replace('/', chr(92) + '/')}"
-            signer = ["-CA", str(self.authority.certificate), "-CAkey", str(self.authority.key)]
+            signer = ["-CA", str(self.ca.certificate), "-CAkey", str(self.ca.key)]
             names = ["-addext", f"subjectAltName={','.join(addresses)}"] if addresses else []
             self._request(pair, subject, "leaf", (*signer, *names))
         return pair
 
-    def kubeconfig(self, path: Path, server: str, user: Pair) -> None:
-        """Write a kubeconfig that carries its certificates within, so that it can be copied anywhere.
+    def kubeconfig(self, path: Path, server: str, user: KeyPair) -> None:
+        """Write a kubeconfig that embeds its certificates, so that it can be copied to other machines.
 
         Args:
-            path: the file.
-            server: the API server's URL.
-            user: the user's certificate.
+            path: the path of the kubeconfig.
+            server: the URL of the API server.
+            user: the certificate of the user.
         """
         content = {
             "apiVersion": "v1",
@@ -96,7 +99,7 @@ class Authority:
             "clusters": [
                 {
                     "name": "rayworkflow-dev",
-                    "cluster": {"server": server, "certificate-authority-data": _encoded(self.authority.certificate)},
+                    "cluster": {"server": server, "certificate-authority-data": _encoded(self.ca.certificate)},
                 }
             ],
             "users": [
@@ -112,12 +115,12 @@ class Authority:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        write(path, json.dumps(content, indent=1))
+        write_if_changed(path, json.dumps(content, indent=1))
 
-    def _pair(self, name: str) -> Pair:
-        return Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+    def _pair(self, name: str) -> KeyPair:
+        return KeyPair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
 
-    def _request(self, pair: Pair, subject: str, section: str, more: Sequence[str]) -> None:
+    def _request(self, pair: KeyPair, subject: str, section: str, options: Sequence[str]) -> None:
         words: list[str | Path] = [
             "openssl",
             "req",
@@ -129,11 +132,11 @@ class Authority:
             "-extensions",
             section,
         ]
-        # Written under another name first: a killed run must not leave half a pair behind.
-        fresh = pair.certificate.with_suffix(".new")
-        where: list[str | Path] = ["-days", _DAYS, "-subj", subject, "-keyout", pair.key, "-out", fresh]
-        run([*words, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *where, *more])
-        fresh.rename(pair.certificate)
+        # The rename is the last step: an existing certificate proves that its key is complete too.
+        unfinished = pair.certificate.with_suffix(".new")
+        output: list[str | Path] = ["-days", _DAYS, "-subj", subject, "-keyout", pair.key, "-out", unfinished]
+        run([*words, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *output, *options])
+        unfinished.rename(pair.certificate)
 
 
 def _encoded(path: Path) -> str:

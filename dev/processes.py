@@ -1,7 +1,8 @@
-"""Servers that outlive the command that started them, known by a recorded pid.
+"""Server processes that outlive the command that started them.
 
-Called by the control plane, the node and the single servers of tests. A pid alone may have been given to another
-process since; it is recorded together with the process's start time, so that only what was started is ever stopped.
+The control plane, the node and the single servers of tests use this module. Each server has a pid file. The kernel can
+give the same pid to another process later, so the file also records the start time of the process. A server is stopped
+only if both match.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ _LINE_LENGTH: Final = 300
 
 
 class Daemon:
-    """One server process, its log file and its pid file.
+    """One server process with its log file and its pid file.
 
     Args:
-        name: the server's name; its files are called by it.
-        folder: where its pid file and its log lie.
+        name: the name of the server, used for both file names.
+        folder: the folder of both files.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -39,33 +40,39 @@ class Daemon:
     def start(
         self, command: Sequence[str | Path], env: Mapping[str, str] | None = None, config: Sequence[Path] = ()
     ) -> None:
-        """Start the server in its own session, unless it runs with just this command and configuration.
+        """Start the server in its own session, unless it already runs with the same command and configuration.
+
+        If it runs with another command or configuration, it is stopped first.
 
         Args:
             command: the program and its arguments.
-            env: what it finds in its environment beside this process's own.
-            config: files it reads once when it starts.
+            env: variables that are added to the environment of this process.
+            config: files that the server reads only at its start.
         """
-        started_as = _fingerprint(command, config)
-        if self.running() and self._recorded()[2] == started_as:
+        fingerprint = _fingerprint(command, config)
+        if self.running() and self._read_record()[2] == fingerprint:
             return
         self.stop()
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         pid = _spawn([str(word) for word in command], {**os.environ, **(env or {})}, self.log)
-        self.pid_file.write_text(f"{pid} {_started(pid)} {started_as}\n")
+        self.pid_file.write_text(f"{pid} {_start_time(pid)} {fingerprint}\n")
 
     def running(self) -> bool:
-        """Whether the recorded process is alive and is the one that was started."""
+        """Return whether the recorded process is alive."""
         return self.pid() is not None
 
     def pid(self) -> int | None:
-        """The recorded process, if it is alive and is the one that was started."""
-        pid, started, _ = self._recorded()
+        """Return the recorded pid if that process is alive and has the recorded start time, else None."""
+        pid, start_time, _ = self._read_record()
         _reap(pid)
-        return pid if started and _started(pid) == started else None
+        return pid if start_time and _start_time(pid) == start_time else None
 
     def stop(self, grace: float = 10.0) -> None:
-        """Ask the server to end, make it end after `grace` seconds, and forget it."""
+        """Send SIGTERM, send SIGKILL if the server still runs after the grace period, and delete the pid file.
+
+        Args:
+            grace: the grace period in seconds.
+        """
         pid = self.pid()
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -77,41 +84,42 @@ class Daemon:
         self.pid_file.unlink(missing_ok=True)
 
     def wait(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until the server answers.
+        """Wait until the server is ready.
 
         Args:
-            ready: says whether it does.
-            seconds: how long at most.
+            ready: returns whether the server is ready.
+            seconds: the timeout.
 
         Raises:
-            SetupError: it ended, or did not answer in time; the end of its log is in the text.
+            SetupError: the server exited or was not ready in time. The message contains the end of its log.
         """
         if poll(lambda: not self.running() or ready(), seconds) and self.running():
             return
-        how = f"did not answer within {seconds:.0f} s" if self.running() else "ended"
+        cause = f"it was not ready within {seconds:.0f} s" if self.running() else "it exited"
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         raise SetupError(
-            f"{self.name} {how}; the end of {self.log}:\n" + "\n".join(line[:_LINE_LENGTH] for line in lines)
+            f"{self.name} did not start: {cause}; fix the cause that its log names, then try again; "
+            f"the end of {self.log}:\n" + "\n".join(line[:_LINE_LENGTH] for line in lines)
         )
 
-    def _recorded(self) -> tuple[int, str, str]:
-        """The recorded pid, its start time and how it was started; an unreadable record is as good as none."""
+    def _read_record(self) -> tuple[int, str, str]:
+        """Return pid, start time and fingerprint; a missing or unreadable file gives pid 0 and empty texts."""
         try:
-            pid, started, started_as = self.pid_file.read_text().split()
-            return int(pid), started, started_as
+            pid, start_time, fingerprint = self.pid_file.read_text().split()
+            return int(pid), start_time, fingerprint
         except (FileNotFoundError, ValueError):
             return 0, "", ""
 
 
 def poll(ready: Callable[[], bool], seconds: float) -> bool:
-    """Ask again and again, for foreign systems that give no event.
+    """Call a function repeatedly until it returns True, for systems that send no notification.
 
     Args:
-        ready: what to ask.
-        seconds: how long at most.
+        ready: the function.
+        seconds: the timeout.
 
     Returns:
-        Whether `ready` said yes in time.
+        Whether `ready` returned True in time.
     """
     deadline = time.monotonic() + seconds
     while not ready():
@@ -121,8 +129,10 @@ def poll(ready: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def write(path: Path, content: str) -> Path:
-    """Write a server's configuration, unless it says just that: kube-proxy ends itself when its file is touched.
+def write_if_changed(path: Path, content: str) -> Path:
+    """Write a configuration file, unless it already has this content.
+
+    An unchanged file must not be written again, because kube-proxy exits on every write to its configuration.
 
     Returns:
         The path.
@@ -134,18 +144,18 @@ def write(path: Path, content: str) -> Path:
 
 
 def free_port() -> int:
-    """A port of the loopback device that nobody uses now."""
+    """Return a port of the loopback device that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _started(pid: int) -> str:
-    """The process's start time in clock ticks since boot, or "" when it is gone or nothing but a zombie."""
+def _start_time(pid: int) -> str:
+    """Return the start time of a process in clock ticks since boot, or "" if it is gone or only a zombie is left."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        # While a thread is left, a killed process still holds its ports.
+        # A killed process keeps its ports until its last thread is gone.
         threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return ""
@@ -153,17 +163,17 @@ def _started(pid: int) -> str:
 
 
 def _spawn(words: list[str], env: dict[str, str], log: Path) -> int:
-    # Not subprocess.Popen: its objects complain when they are dropped before the server they started.
-    appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    files = [
+    # A subprocess.Popen object would warn if it is dropped before the server exits.
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    file_actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(log), appended, 0o644),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     try:
-        return os.posix_spawnp(words[0], words, env, file_actions=files, setsid=True)
-    except FileNotFoundError as missing:
-        raise SetupError(f"`{words[0]}` is not installed: {INSTALL_REMEDY}") from missing
+        return os.posix_spawnp(words[0], words, env, file_actions=file_actions, setsid=True)
+    except FileNotFoundError as error:
+        raise SetupError(f"cannot start `{words[0]}`: it is not installed; {INSTALL_REMEDY}") from error
 
 
 def _fingerprint(command: Sequence[str | Path], config: Sequence[Path]) -> str:

@@ -1,6 +1,6 @@
-"""Puts what this checkout holds into a cluster: both charts, with the MinIO of the chart, and what a namespace needs.
+"""Installs the charts of this checkout into a cluster, with the chart's MinIO, and prepares namespaces for Workflows.
 
-Called by the demo and by the end-to-end tests.
+The demo and the end-to-end tests use this module.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ _MINIO: Final = f"{NAME}-minio"
 
 @dataclass(frozen=True)
 class Storage:
-    """The MinIO of the chart, reached from this machine.
+    """Addresses and credentials of the chart's MinIO.
 
     Attributes:
-        address: `127.0.0.1:PORT`, forwarded.
-        inside: its endpoint for pods.
-        access_key, secret_key: of its root user.
+        address: the forwarded address on this machine, `127.0.0.1:PORT`.
+        inside: the endpoint URL for pods of the cluster.
+        access_key: the access key of the root user.
+        secret_key: the secret key of the root user.
     """
 
     address: str
@@ -43,18 +44,18 @@ class Storage:
 
     @property
     def client(self) -> Minio:
-        """A client that gives up after a while."""
+        """Return a client with a timeout of 10 seconds and 3 retries per request."""
         pool = urllib3.PoolManager(timeout=10, retries=urllib3.Retry(total=3, backoff_factor=0.2))
         return Minio(self.address, self.access_key, self.secret_key, secure=False, http_client=pool)
 
 
 def install(kube: Kube, *namespaces: str, home: str = NAMESPACE) -> None:
-    """Install both charts, or upgrade them to this checkout, and wait until the operator answers.
+    """Install or upgrade both charts to this checkout, and wait until the operator is ready.
 
     Args:
-        kube: the cluster; KubeRay runs in it.
-        namespaces: whose Workflows are served; made where they are missing.
-        home: the release's own namespace; made where it is missing.
+        kube: a cluster with KubeRay.
+        namespaces: the namespaces that the operator watches for Workflows; created if they do not exist.
+        home: the namespace of the Helm release; created if it does not exist.
     """
     for namespace in namespaces:
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
@@ -75,46 +76,46 @@ def install(kube: Kube, *namespaces: str, home: str = NAMESPACE) -> None:
 
 @contextlib.contextmanager
 def storage(kube: Kube, home: str = NAMESPACE) -> Iterator[Storage]:
-    """The chart's MinIO, inside the block; makes the bucket of workflows."""
+    """Make the chart's MinIO reachable from this machine while the block runs, and create the bucket for workflows."""
     secret = kube.get("secret", _MINIO, home)
-    assert secret is not None, "the chart makes it"
+    assert secret is not None, "the chart creates this Secret"
     keys = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
     with kube.forwarded(home, f"service/{_MINIO}", 9000) as address:
-        found = Storage(
+        minio = Storage(
             address,
             f"http://{_MINIO}.{home}.svc:9000",
             keys["AWS_ACCESS_KEY_ID"],
             keys["AWS_SECRET_ACCESS_KEY"],
         )
-        make_bucket(found, BUCKET)
-        yield found
+        make_bucket(minio, BUCKET)
+        yield minio
 
 
-def make_bucket(found: Storage, name: str) -> None:
-    """Make a bucket unless it is there."""
-    if not found.client.bucket_exists(name):
-        found.client.make_bucket(name)
+def make_bucket(minio: Storage, name: str) -> None:
+    """Create a bucket unless it exists."""
+    if not minio.client.bucket_exists(name):
+        minio.client.make_bucket(name)
 
 
-def make_secret(kube: Kube, name: str, found: Storage) -> None:
-    """Make the Secret that the Workflows of a namespace and the operator read.
+def make_secret(kube: Kube, namespace: str, minio: Storage) -> None:
+    """Create the storage Secret that the operator and the Workflows of a namespace read.
 
     Args:
         kube: the cluster.
-        name: the namespace.
-        found: whose credentials the Secret holds.
+        namespace: the namespace of the Secret.
+        minio: the MinIO whose credentials are stored in the Secret.
     """
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": SECRET, "namespace": name},
-        "stringData": {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key},
+        "metadata": {"name": SECRET, "namespace": namespace},
+        "stringData": {"AWS_ACCESS_KEY_ID": minio.access_key, "AWS_SECRET_ACCESS_KEY": minio.secret_key},
     }
     kube.apply(secret)
 
 
 def _helm_install(kube: Kube, home: str, chart: str, values: Mapping[str, Any]) -> None:
-    # Ownership: there is one of each definition in a cluster, whoever brought it first.
+    # A cluster has only one copy of each CRD, and another installation may have created it: take it over.
     options = ("--namespace", home, "--take-ownership", "--wait", "--timeout", "3m", "--history-max", "3")
     kube.helm(
         "upgrade",

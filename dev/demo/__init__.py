@@ -1,1 +1,1 @@
-"""`make demo`: the main job end to end: a Workflow whose cluster is killed in the middle finishes on a new one."""
+"""`make demo`: a Workflow whose Ray head is killed while it runs, and which finishes on a new RayCluster."""

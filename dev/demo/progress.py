@@ -1,4 +1,4 @@
-"""Shows a run as it goes: a live picture on a terminal, lines elsewhere."""
+"""Progress display of a run: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from workflow.view import as_text
 
 
 class Progress:
-    """Alive inside a `with` block; every line begins with the seconds since then."""
+    """A progress display inside a `with` block. Each line starts with the seconds since the block was entered."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
         self._live = Live(console=self._console, refresh_per_second=5) if self._console.is_terminal else None
-        self._began = self._spoke = time.monotonic()
-        self._steps = ""
+        self._started = self._last_output = time.monotonic()
+        self._step_counts = ""
         self._view: RunView | None = None
 
     def __enter__(self) -> Progress:
-        self._began = self._spoke = time.monotonic()
+        self._started = self._last_output = time.monotonic()
         if self._live:
             self._live.start()
         return self
@@ -36,13 +36,13 @@ class Progress:
             self._live.update(Text(""))
             self._live.stop()
 
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
-        self._spoke = time.monotonic()
-        self._console.print(f"{self._spoke - self._began:6.1f} s  {text}", markup=False)
+    def print_line(self, text: str) -> None:
+        """Print a line that stays on the screen."""
+        self._last_output = time.monotonic()
+        self._console.print(f"{self._last_output - self._started:6.1f} s  {text}", markup=False)
 
-    def show(self, view: RunView) -> None:
-        """Show where the run stands; on no terminal, a line where a step was committed."""
+    def update(self, view: RunView) -> None:
+        """Show the state of the run: refresh the live view, or print a line if the step counts changed."""
         if view is self._view:
             return
         self._view = view
@@ -50,12 +50,16 @@ class Progress:
             self._live.update(Text(as_text(view)))
             return
         counts = view.counts
-        steps = f"{counts.succeeded} of {counts.total} steps committed, epoch {view.epoch}"
-        if steps != self._steps:
-            self._steps = steps
-            self.say(steps)
+        step_counts = f"{counts.succeeded} of {counts.total} steps committed, epoch {view.epoch}"
+        if step_counts != self._step_counts:
+            self._step_counts = step_counts
+            self.print_line(step_counts)
 
-    def keep_alive(self, seconds: float) -> None:
-        """Say something where nothing was said for so long."""
-        if time.monotonic() - self._spoke >= seconds:
-            self.say("..")
+    def print_heartbeat(self, interval: float) -> None:
+        """Print a heartbeat line if nothing was printed for the interval.
+
+        Args:
+            interval: the interval in seconds.
+        """
+        if time.monotonic() - self._last_output >= interval:
+            self.print_line("..")

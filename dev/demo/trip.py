@@ -1,4 +1,4 @@
-"""examples/trip in the demo's namespace: applied with this cluster's image, its marks counted, all of it removed."""
+"""Applies examples/trip in the namespace of the demo, counts the starts of its steps, and removes it again."""
 
 from __future__ import annotations
 
@@ -16,40 +16,44 @@ from dev.processes import poll
 
 NAMESPACE: Final = "rayworkflow-demo"
 NAME: Final = "trip"
-MARKS: Final = "trip-marks"
-_GONE_WITHIN_SECONDS: Final = 90.0
+START_BUCKET: Final = "trip-starts"
+_DELETION_TIMEOUT_SECONDS: Final = 90.0
 
 
 def clean(kube: Kube, storage: release.Storage) -> None:
-    """Remove what an earlier demo left; make the Secret, and the bucket for the marks.
+    """Delete the objects of an earlier demo, and create the Secret and the bucket that the demo needs.
 
     Args:
-        kube: the cluster, with an operator that serves the namespace: it removes what it made.
-        storage: where the marks go.
+        kube: a cluster whose operator watches the namespace, because the operator deletes the objects it created.
+        storage: the MinIO of the bucket in which the steps record their starts.
+
+    Raises:
+        SetupError: objects of an earlier demo were not deleted in time.
     """
     kube.kubectl("-n", NAMESPACE, "delete", "workflows", "--all", "--wait=false")
-    if not poll(lambda: not kube.objects("workflows,rayclusters,pods", NAMESPACE), _GONE_WITHIN_SECONDS):
+    if not poll(lambda: not kube.objects("workflows,rayclusters,pods", NAMESPACE), _DELETION_TIMEOUT_SECONDS):
         raise SetupError(
-            f"what an earlier demo left in {NAMESPACE} does not go; look at it with `kubectl get workflows,rayclusters,"
-            f"pods -n {NAMESPACE}`, and at the operator with `kubectl logs -n {release.NAMESPACE} "
-            f"deployment/{release.NAME}`"
+            f"cannot delete the objects of an earlier demo in namespace {NAMESPACE}: "
+            f"they still exist after {_DELETION_TIMEOUT_SECONDS:.0f} s; "
+            f"list them with `kubectl get workflows,rayclusters,pods -n {NAMESPACE}` "
+            f"and read the log of the operator with `kubectl logs -n {release.NAMESPACE} deployment/{release.NAME}`"
         )
-    release.make_bucket(storage, MARKS)
-    for each in storage.client.list_objects(MARKS, recursive=True):
-        storage.client.remove_object(MARKS, str(each.object_name))
+    release.make_bucket(storage, START_BUCKET)
+    for entry in storage.client.list_objects(START_BUCKET, recursive=True):
+        storage.client.remove_object(START_BUCKET, str(entry.object_name))
     release.make_secret(kube, NAMESPACE, storage)
 
 
 def apply(kube: Kube, storage: release.Storage, image: str) -> None:
-    """`kubectl apply -k` of the example, with the cluster's own Ray image and a place for the steps' marks.
+    """Run `kubectl apply -k` on the example, with the Ray image of this cluster and a bucket for the starts of steps.
 
     Args:
         kube: the cluster.
-        storage: where the marks go.
-        image: the Ray image as this cluster knows it.
+        storage: the MinIO of the bucket.
+        image: the reference of the Ray image in this cluster.
     """
     name, _, tag = image.rpartition(":")
-    marks = {"TRIP_MARKS": f"s3://{MARKS}/{NAME}?endpoint={storage.inside}"}
+    variables = {"TRIP_STARTS": f"s3://{START_BUCKET}/{NAME}?endpoint={storage.inside}"}
     with tempfile.TemporaryDirectory() as scratch:
         overlay = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -60,7 +64,7 @@ def apply(kube: Kube, storage: release.Storage, image: str) -> None:
             "patches": [
                 {
                     "target": {"kind": "Workflow"},
-                    "patch": json.dumps([{"op": "add", "path": "/spec/runtimeEnv", "value": {"env_vars": marks}}]),
+                    "patch": json.dumps([{"op": "add", "path": "/spec/runtimeEnv", "value": {"env_vars": variables}}]),
                 }
             ],
         }
@@ -68,7 +72,7 @@ def apply(kube: Kube, storage: release.Storage, image: str) -> None:
         kube.kubectl("apply", "-k", scratch)
 
 
-def marks(storage: release.Storage) -> dict[str, int]:
-    """How often each step started, as the steps themselves say."""
-    found = storage.client.list_objects(MARKS, prefix=f"{NAME}/", recursive=True)
-    return dict(Counter(str(each.object_name).split("/")[1] for each in found))
+def start_counts(storage: release.Storage) -> dict[str, int]:
+    """Return how often each step started, from the records that the steps wrote themselves."""
+    found = storage.client.list_objects(START_BUCKET, prefix=f"{NAME}/", recursive=True)
+    return dict(Counter(str(entry.object_name).split("/")[1] for entry in found))

@@ -1,4 +1,4 @@
-# A stand-in for python:3.11-slim where no public image can be pulled: a minimal Debian with its Python.
+# A minimal Debian with Python. It replaces python:3.11-slim on machines without Docker. debootstrap creates rootfs.
 FROM scratch
 COPY rootfs /
 ENV LANG=C.UTF-8

@@ -1,4 +1,4 @@
-# A stand-in for the stock Ray image: Ray and nothing of this project, whose library arrives with each job.
+# Plain Ray. It replaces rayproject/ray on machines without Docker. Each job uploads the library of this project.
 ARG BASE_IMAGE
 FROM ${BASE_IMAGE}
 ARG RAY_VERSION

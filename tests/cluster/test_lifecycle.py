@@ -1,6 +1,7 @@
-"""The local cluster itself: it comes up again after any of its parts was killed, and leaves nothing behind.
+"""The local cluster starts again after any of its parts was killed, and its removal leaves nothing on the machine.
 
-These tests take the machine's one cluster down and leave it up, so they run before the tests that use it.
+These tests stop the only cluster of the machine and start it again at the end. The suites that use the cluster run
+after them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ PARTS = (
     "coredns",
     "docker-registry",
 )
-without_docker = pytest.mark.skipif(docker.answers(), reason="a Docker engine answers, so the cluster is kind's")
+without_docker = pytest.mark.skipif(
+    docker.is_available(), reason="a Docker engine is running, so the cluster is a kind cluster"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,12 +46,12 @@ def daemon(part: str) -> Daemon:
     return Daemon(part, paths.state() / ("control-plane" if part in ("etcd", "kube-apiserver") else "node"))
 
 
-def all_runs() -> bool:
+def all_parts_run() -> bool:
     return all(cluster.status().values())
 
 
 @without_docker
-def test_a_second_up_starts_nothing() -> None:
+def test_second_up_starts_nothing() -> None:
     before = {part: daemon(part).pid() for part in PARTS}
     cluster.up()
     assert {part: daemon(part).pid() for part in PARTS} == before
@@ -57,27 +60,27 @@ def test_a_second_up_starts_nothing() -> None:
 
 @without_docker
 @pytest.mark.parametrize("part", PARTS)
-def test_up_after_one_part_was_killed(part: str) -> None:
+def test_up_restarts_killed_part(part: str) -> None:
     kill(daemon(part).pid())
     assert poll(lambda: not daemon(part).running(), 10)
     cluster.up()
-    assert all_runs()
+    assert all_parts_run()
 
 
 @without_docker
-def test_up_after_every_process_was_killed_at_once() -> None:
-    for pid in cluster.FromBinaries().node.leftover_pids():
+def test_up_after_all_processes_were_killed() -> None:
+    for pid in cluster.ProcessCluster().node.leftover_pids():
         kill(pid)
     assert poll(lambda: not any(daemon(part).running() for part in PARTS), 10)
     cluster.up()
-    assert all_runs()
+    assert all_parts_run()
 
 
 @without_docker
-@pytest.mark.parametrize("killed_before", [False, True], ids=["of a healthy cluster", "after everything was killed"])
-def test_down_leaves_nothing_behind(killed_before: bool) -> None:
+@pytest.mark.parametrize("killed_before", [False, True], ids=["healthy cluster", "all processes killed"])
+def test_down_removes_everything(killed_before: bool) -> None:
     cluster.up()
-    node = cluster.FromBinaries().node
+    node = cluster.ProcessCluster().node
     namespaces = set(network_namespaces())
     if killed_before:
         for pid in node.leftover_pids():
@@ -87,18 +90,18 @@ def test_down_leaves_nothing_behind(killed_before: bool) -> None:
     assert cluster.mounts_below(paths.state()) == []
     assert cluster.mounts_below(paths.cache()) == []
     assert not network.bridge_exists()
-    assert network.chains() == []
+    assert network.cluster_rules() == []
     assert namespaces
     assert not namespaces & set(network_namespaces())
 
 
 @without_docker
-def test_down_of_nothing_is_no_error() -> None:
+def test_down_without_cluster_succeeds() -> None:
     cluster.down()
     cluster.down()
 
 
-@pytest.mark.skipif(not docker.answers(), reason="kind needs a Docker engine, and none answers on this machine")
+@pytest.mark.skipif(not docker.is_available(), reason="kind needs a Docker engine, and none is running on this machine")
 def test_down_deletes_the_kind_cluster() -> None:
     cluster.down()
     assert not docker.cluster_exists()

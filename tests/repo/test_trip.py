@@ -1,4 +1,4 @@
-"""examples/trip as its reader uses it: started, killed with everything under it, and started again."""
+"""The example examples/trip resumes after it and Ray were killed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TRIP = ROOT / "examples" / "trip"
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """The example in a session of its own, Ray with it; nothing of it is left behind."""
+def running_example(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run the example and its Ray in a new session, and kill the session at the end of the block."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, TRIP / "trip.py", "--folder", folder],
@@ -39,7 +39,7 @@ def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def kill_session(session: int) -> None:
-    """SIGKILL to every process of a session: Ray's own servers and workers are in process groups of their own."""
+    """Send SIGKILL to every process of a session. A process group is not enough, because Ray creates its own groups."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
@@ -50,27 +50,33 @@ def kill_session(session: int) -> None:
                 continue
 
 
-def marks(folder: Path) -> dict[str, int]:
-    return {step.name: len(list(step.iterdir())) for step in (folder / "marks" / "trip").glob("*")}
+def start_counts(folder: Path) -> dict[str, int]:
+    """Return how often each step started."""
+    return {step.name: len(list(step.iterdir())) for step in (folder / "starts" / "trip").glob("*")}
 
 
-def receipt_in(printed: str) -> object:
-    """The receipt, which is printed as JSON on lines of its own."""
-    start = printed.index("\n{\n")
-    return json.JSONDecoder().raw_decode(printed[start + 1 :])[0]
+def receipt_in(output: str) -> object:
+    """Return the receipt, which the example prints as JSON."""
+    start = output.index("\n{\n")
+    return json.JSONDecoder().raw_decode(output[start + 1 :])[0]
 
 
-async def test_killed_with_all_of_ray_and_started_again_it_goes_on(tmp_path: Path) -> None:
-    with started(tmp_path) as first:
-        await eventually(lambda: "choose_seat_out" in marks(tmp_path), timeout=120)
+async def test_example_resumes_after_it_and_ray_were_killed(tmp_path: Path) -> None:
+    with running_example(tmp_path) as first:
+        await eventually(lambda: "choose_seat_out" in start_counts(tmp_path), timeout=120)
         kill_session(first.pid)
-    before = marks(tmp_path)
-    with started(tmp_path) as second:
-        printed, _ = second.communicate(timeout=180)
-    assert second.returncode == 0, printed
-    assert receipt_in(printed) == json.loads((TRIP / "receipt.json").read_text())
-    after = marks(tmp_path)
-    committed = {"book_trip", "make_trip_id", "fetch_prices", "book_flight_out"}  # a seat was chosen on that flight
+    before = start_counts(tmp_path)
+    with running_example(tmp_path) as second:
+        output, _ = second.communicate(timeout=180)
+    assert second.returncode == 0, output
+    assert receipt_in(output) == json.loads((TRIP / "receipt.json").read_text())
+    after = start_counts(tmp_path)
+    committed = {
+        "book_trip",
+        "make_trip_id",
+        "fetch_prices",
+        "book_flight_out",
+    }  # finished before choose_seat_out started
     assert {step: after[step] for step in committed} == dict.fromkeys(committed, 1)
     assert before.keys() < after.keys()
     assert len(after) == 12

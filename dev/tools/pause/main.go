@@ -1,4 +1,4 @@
-// The first process of every pod: it holds the pod's namespaces, reaps orphans and waits to be told to end.
+// The pause process, the first process of every pod. It holds the namespaces, reaps orphans and waits for a signal.
 package main
 
 import (

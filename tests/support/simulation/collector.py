@@ -115,7 +115,7 @@ def _entries(objects: dict[str, bytes | None]) -> Iterator[str]:
             if record["reason"] not in ("Deleted", "Abandoned"):
                 yield f"index/{record['status']}/{part}"
             continue
-        log = f"{keys.WORKFLOWS}{part}/runs/{record['n']}-{record['run_uuid']}/log/"
+        log = f"{keys.WORKFLOWS}{part}/runs/{record['run_number']}-{record['run_uuid']}/log/"
         status = "RUNNING"
         for segment in sorted(key for key in objects if key.startswith(log)):
             for each in parsed(segment, objects[segment] or b"")[1]:
@@ -137,5 +137,5 @@ def _folders_that_count(objects: dict[str, bytes | None]) -> set[str]:
     for part, key in _highest_names(objects).items():
         record = parsed(key, objects[key] or b"")[1][0]
         if record["k"] == "Created":
-            folders.add(f"{keys.WORKFLOWS}{part}/runs/{record['n']}-{record['run_uuid']}/")
+            folders.add(f"{keys.WORKFLOWS}{part}/runs/{record['run_number']}-{record['run_uuid']}/")
     return folders

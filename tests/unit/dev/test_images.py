@@ -1,4 +1,4 @@
-"""An image's tag follows its content, and the settings of pip reach the inside of a build."""
+"""The tag of an image depends on its inputs, and image builds use the pip settings of the machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def image(tmp_path: Path) -> images.Image:
     return images.Image("trial", dockerfile, {"code": code}, {"BASE_IMAGE": "slim"})
 
 
-def test_the_same_content_has_the_same_tag(image: images.Image) -> None:
+def test_same_inputs_give_same_tag(image: images.Image) -> None:
     assert image.tag() == replace(image).tag()
 
 
-def test_each_input_changes_the_tag(image: images.Image) -> None:
+def test_each_input_changes_tag(image: images.Image) -> None:
     tags = {image.tag(), replace(image, args={"BASE_IMAGE": "other"}).tag()}
     source = image.files["code"] / "main.py"
     source.write_text("print(2)\n")
@@ -36,11 +36,11 @@ def test_each_input_changes_the_tag(image: images.Image) -> None:
     assert len(tags) == 5
 
 
-def test_what_python_leaves_behind_does_not_change_the_tag(image: images.Image) -> None:
+def test_python_bytecode_does_not_change_tag(image: images.Image) -> None:
     before = image.tag()
-    leftover = image.files["code"] / "__pycache__"
-    leftover.mkdir()
-    (leftover / "main.cpython-311.pyc").write_bytes(b"x")
+    bytecode = image.files["code"] / "__pycache__"
+    bytecode.mkdir()
+    (bytecode / "main.cpython-311.pyc").write_bytes(b"x")
     assert image.tag() == before
 
 
@@ -52,9 +52,9 @@ def test_what_python_leaves_behind_does_not_change_the_tag(image: images.Image) 
             ["global.index-url='https://index.example/simple'"], "index-url = https://index.example/simple\n", id="file"
         ),
         pytest.param([":env:.cert='/etc/ca.crt'"], "cert = /etc/ca.crt\n", id="environment"),
-        pytest.param(["global.retries='1'", ":env:.retries='9'"], "retries = 9\n", id="the later one wins"),
-        pytest.param([":env:.find-links='/opt/wheels'"], "", id="a folder of this machine stays outside"),
+        pytest.param(["global.retries='1'", ":env:.retries='9'"], "retries = 9\n", id="later line overrides"),
+        pytest.param([":env:.find-links='/opt/wheels'"], "", id="local folder ignored"),
     ],
 )
-def test_pip_is_told_inside_what_it_was_told_outside(listed: list[str], settings: str) -> None:
+def test_pip_settings_are_passed_to_build(listed: list[str], settings: str) -> None:
     assert images.pip_configuration(listed) == "[global]\n" + settings

@@ -1,4 +1,4 @@
-"""What goes from the firewall with the cluster, and what stays."""
+"""Removal of the cluster deletes its own firewall rules and no others."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ TAIL = "COMMIT\n# Completed\n"
         pytest.param(":KUBE-SERVICES - [0:0]\n", id="chain"),
         pytest.param("-A PREROUTING -j KUBE-SERVICES\n", id="jump"),
         pytest.param("-A KUBE-SERVICES -d 198.19.0.1/32 -j KUBE-SVC-X\n", id="rule"),
-        pytest.param("-A POSTROUTING -s 198.18.0.0/16 -m comment --comment rayworkflow-dev -j MASQUERADE\n", id="mark"),
+        pytest.param(
+            "-A POSTROUTING -s 198.18.0.0/16 -m comment --comment rayworkflow-dev -j MASQUERADE\n", id="comment"
+        ),
     ],
 )
-def test_the_clusters_lines_go(line: str) -> None:
-    assert network.without_ours(HEAD + line + TAIL) == HEAD + TAIL
+def test_cluster_rules_are_removed(line: str) -> None:
+    assert network.without_cluster_rules(HEAD + line + TAIL) == HEAD + TAIL
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param("-A POSTROUTING -o eth0 -j MASQUERADE\n", id="somebody's masquerade"),
-        pytest.param(":DOCKER-USER - [0:0]\n", id="somebody's chain"),
-        pytest.param("# a remark on KUBE-SERVICES\n", id="remark"),
+        pytest.param("-A POSTROUTING -o eth0 -j MASQUERADE\n", id="other masquerade rule"),
+        pytest.param(":DOCKER-USER - [0:0]\n", id="other chain"),
+        pytest.param("# a comment on KUBE-SERVICES\n", id="comment line"),
     ],
 )
-def test_what_others_made_stays(line: str) -> None:
-    assert network.without_ours(HEAD + line + TAIL) == HEAD + line + TAIL
+def test_other_rules_are_kept(line: str) -> None:
+    assert network.without_cluster_rules(HEAD + line + TAIL) == HEAD + line + TAIL

@@ -1,4 +1,4 @@
-"""A server is known by a pid that cannot be mistaken for another process."""
+"""Start, identification and stop of server processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dev.console import SetupError
 from dev.processes import Daemon, poll
 
 FOREVER = ["tail", "-f", "/dev/null"]
-DEAF = ["sh", "-c", "trap '' TERM; echo deaf; while :; do read line < /dev/zero; done"]
+IGNORES_SIGTERM = ["sh", "-c", "trap '' TERM; echo ready; while :; do read line < /dev/zero; done"]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def daemon(tmp_path: Path) -> Daemon:
     return Daemon("trial", tmp_path)
 
 
-def test_a_started_server_runs_until_it_is_stopped(daemon: Daemon) -> None:
+def test_started_server_runs_until_stopped(daemon: Daemon) -> None:
     daemon.start(FOREVER)
     assert daemon.running()
     daemon.stop()
@@ -28,7 +28,7 @@ def test_a_started_server_runs_until_it_is_stopped(daemon: Daemon) -> None:
     assert not daemon.pid_file.exists()
 
 
-def test_starting_again_changes_nothing(daemon: Daemon) -> None:
+def test_second_start_keeps_process(daemon: Daemon) -> None:
     daemon.start(FOREVER)
     pid = daemon.pid()
     daemon.start(FOREVER)
@@ -37,7 +37,7 @@ def test_starting_again_changes_nothing(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("changed", ["command", "configuration"])
-def test_a_server_that_is_to_run_otherwise_is_started_anew(daemon: Daemon, tmp_path: Path, changed: str) -> None:
+def test_changed_command_or_configuration_restarts_server(daemon: Daemon, tmp_path: Path, changed: str) -> None:
     config = tmp_path / "config"
     config.write_text("old")
     daemon.start(FOREVER, config=[config])
@@ -49,7 +49,7 @@ def test_a_server_that_is_to_run_otherwise_is_started_anew(daemon: Daemon, tmp_p
     daemon.stop()
 
 
-def test_a_killed_server_is_seen_and_starts_again(daemon: Daemon) -> None:
+def test_killed_server_is_detected_and_can_start_again(daemon: Daemon) -> None:
     daemon.start(FOREVER)
     os.kill(daemon.pid() or 0, signal.SIGKILL)
     assert poll(lambda: not daemon.running(), 10)
@@ -58,38 +58,38 @@ def test_a_killed_server_is_seen_and_starts_again(daemon: Daemon) -> None:
     daemon.stop()
 
 
-def test_a_process_that_got_the_same_pid_later_is_left_alone(daemon: Daemon) -> None:
+def test_stop_ignores_other_process_with_recorded_pid(daemon: Daemon) -> None:
     daemon.pid_file.write_text(f"{os.getpid()} 1 some-other-start\n")
     assert not daemon.running()
     daemon.stop()
 
 
 @pytest.mark.parametrize("record", ["", "nonsense\n", "1 2\n"], ids=["empty", "words", "too short"])
-def test_a_torn_record_counts_as_none(daemon: Daemon, record: str) -> None:
+def test_unreadable_pid_file_is_ignored(daemon: Daemon, record: str) -> None:
     daemon.pid_file.write_text(record)
     assert not daemon.running()
 
 
-def test_a_server_deaf_to_the_request_is_killed(daemon: Daemon) -> None:
-    daemon.start(DEAF)
-    assert poll(lambda: "deaf" in daemon.log.read_text(), 10)
+def test_server_that_ignores_sigterm_is_killed(daemon: Daemon) -> None:
+    daemon.start(IGNORES_SIGTERM)
+    assert poll(lambda: "ready" in daemon.log.read_text(), 10)
     daemon.stop(grace=0)
     assert not daemon.running()
 
 
-def test_a_server_that_ends_at_once_is_reported_with_its_last_words(daemon: Daemon) -> None:
+def test_wait_reports_log_of_server_that_exited(daemon: Daemon) -> None:
     daemon.start(["sh", "-c", "echo the port is taken; exit 3"])
-    with pytest.raises(SetupError, match=r"trial ended(?s:.*)the port is taken"):
+    with pytest.raises(SetupError, match=r"trial did not start: it exited(?s:.*)the port is taken"):
         daemon.wait(lambda: False, 10)
 
 
-def test_a_server_that_does_not_answer_is_reported(daemon: Daemon) -> None:
+def test_wait_reports_server_that_is_not_ready(daemon: Daemon) -> None:
     daemon.start(FOREVER)
-    with pytest.raises(SetupError, match="did not answer within 0 s"):
+    with pytest.raises(SetupError, match="it was not ready within 0 s"):
         daemon.wait(lambda: False, 0)
     daemon.stop()
 
 
-def test_a_missing_program_is_named_with_its_remedy(daemon: Daemon) -> None:
-    with pytest.raises(SetupError, match="`no-such-server` is not installed: `make cluster-up`"):
+def test_missing_program_is_reported_with_remedy(daemon: Daemon) -> None:
+    with pytest.raises(SetupError, match="cannot start `no-such-server`: it is not installed; run `make cluster-up`"):
         daemon.start(["no-such-server"])

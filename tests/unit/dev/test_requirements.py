@@ -1,4 +1,4 @@
-"""What a machine lacks is said at once, each thing with its remedy."""
+"""Missing requirements of the machine are reported with their remedies, and cluster processes are recognized."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Usage = namedtuple("Usage", "free")
 
 
 @pytest.fixture(autouse=True)
-def good_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def suitable_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAYWORKFLOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RAYWORKFLOW_STATE", str(tmp_path / "state"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -28,7 +28,7 @@ def good_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(requirements, "missing_packages", lambda: ["runc"])
 
 
-def test_a_good_machine_has_no_problem() -> None:
+def test_suitable_machine_passes() -> None:
     requirements.check()
 
 
@@ -39,12 +39,12 @@ def test_a_good_machine_has_no_problem() -> None:
         pytest.param(os, "access", lambda path, mode: False, "privileged container", id="control groups"),
         pytest.param(shutil, "which", lambda name: None if name == "go" else name, "install Go 1.26", id="go"),
         pytest.param(shutil, "which", lambda name: None if name == "apt-get" else name, "install runc", id="apt-get"),
-        pytest.param(shutil, "disk_usage", lambda path: Usage(free=2**30), "set RAYWORKFLOW_CACHE", id="cache's disk"),
-        pytest.param(shutil, "disk_usage", lambda path: Usage(free=2**30), "set RAYWORKFLOW_STATE", id="state's disk"),
+        pytest.param(shutil, "disk_usage", lambda path: Usage(free=2**30), "set RAYWORKFLOW_CACHE", id="disk of cache"),
+        pytest.param(shutil, "disk_usage", lambda path: Usage(free=2**30), "set RAYWORKFLOW_STATE", id="disk of state"),
         pytest.param(platform, "system", lambda: "Darwin", "start Docker", id="not Linux"),
     ],
 )
-def test_what_is_missing_is_named_with_its_remedy(
+def test_missing_requirement_is_reported_with_remedy(
     monkeypatch: pytest.MonkeyPatch, target: Any, name: str, value: Any, text: str
 ) -> None:
     monkeypatch.setattr(target, name, value)
@@ -53,14 +53,14 @@ def test_what_is_missing_is_named_with_its_remedy(
 
 
 @pytest.mark.parametrize(
-    ("command", "ours"),
+    ("command", "is_server"),
     [
         pytest.param("/cache/bin/kubelet --config=/state/node/kubelet.yaml", True, id="kubelet"),
         pytest.param("/usr/bin/containerd-shim-runc-v2 -address /state/node/containerd.sock", True, id="shim"),
         pytest.param("/cache/bin/kubelet --config=/elsewhere/kubelet.yaml", False, id="another kubelet"),
-        pytest.param("tail -f /state/node/kubelet.log", False, id="a reader of the log"),
-        pytest.param("kubectl --kubeconfig /state/control-plane/kubeconfig get pods", False, id="a user's kubectl"),
+        pytest.param("tail -f /state/node/kubelet.log", False, id="reader of the log"),
+        pytest.param("kubectl --kubeconfig /state/control-plane/kubeconfig get pods", False, id="kubectl of a user"),
     ],
 )
-def test_a_server_without_a_record_is_told_from_a_bystander(command: str, ours: bool) -> None:
-    assert node.is_server_of(Path("/state"), command.split()) is ours
+def test_server_without_pid_file_is_recognized(command: str, is_server: bool) -> None:
+    assert node.is_server_of(Path("/state"), command.split()) is is_server

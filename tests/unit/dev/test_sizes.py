@@ -1,4 +1,4 @@
-"""The check of sizes: what it counts, and that it says where."""
+"""The size check reports each oversized module and function with its location."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dev.sizes import too_long
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("x = 1\n" * 500, []),
         ("x = 1\n" * 501, ["dev/it.py: 501 lines"]),
@@ -20,9 +20,9 @@ from dev.sizes import too_long
     ],
     ids=["module-fits", "module", "function-fits", "function", "method"],
 )
-def test_what_is_too_long_is_named(tmp_path: Path, text: str, told: list[str]) -> None:
+def test_oversized_code_is_reported(tmp_path: Path, text: str, expected: list[str]) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "it.py").write_text(text)
     found = list(too_long(tmp_path))
-    assert len(found) == len(told)
-    assert all(line.startswith(wanted) for line, wanted in zip(found, told, strict=True))
+    assert len(found) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))

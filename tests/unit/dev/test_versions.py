@@ -1,4 +1,4 @@
-"""The one file of versions and the Go modules it speaks of say the same."""
+"""The go.mod files below dev/tools pin the versions of dev/versions.py."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from dev import binaries, paths, versions
 
 
 @pytest.mark.parametrize("module", versions.GO_MODULES, ids=lambda module: module.folder)
-def test_a_go_module_requires_the_pinned_version(module: versions.GoModule) -> None:
+def test_go_module_requires_pinned_version(module: versions.GoModule) -> None:
     text = (paths.TOOLS / module.folder / "go.mod").read_text()
     required = dict(re.findall(r"^(?:require)?\s*(\S+) (v\S+)", text, re.MULTILINE))
     assert not module.require or required[module.require] == module.version
 
 
 @pytest.mark.parametrize("module", versions.GO_MODULES, ids=lambda module: module.folder)
-def test_a_go_module_asks_for_no_newer_go_than_is_checked_for(module: versions.GoModule) -> None:
+def test_go_module_needs_at_most_the_required_go_version(module: versions.GoModule) -> None:
     text = (paths.TOOLS / module.folder / "go.mod").read_text()
-    asked = re.search(r"^go (\d+)\.(\d+)", text, re.MULTILINE)
-    assert asked is not None
-    assert (int(asked[1]), int(asked[2])) <= versions.GO_AT_LEAST
+    needed = re.search(r"^go (\d+)\.(\d+)", text, re.MULTILINE)
+    assert needed is not None
+    assert (int(needed[1]), int(needed[2])) <= versions.GO_AT_LEAST
 
 
-def test_the_staging_modules_of_kubernetes_have_its_version() -> None:
+def test_kubernetes_staging_modules_have_matching_version() -> None:
     text = (paths.TOOLS / "kubernetes" / "go.mod").read_text()
     replaced = set(re.findall(r"=> k8s\.io/\S+ (v\S+)", text))
     assert replaced == {versions.KUBERNETES.replace("v1.", "v0.")}
 
 
-def test_every_folder_of_tools_is_known_and_every_program_has_one_name() -> None:
+def test_tool_folders_are_registered_and_program_names_unique() -> None:
     assert {folder.name for folder in paths.TOOLS.iterdir()} == {module.folder for module in versions.GO_MODULES}
     assert len(binaries.names()) == len(set(binaries.names()))
 
 
-def test_what_decides_a_program_is_in_the_name_of_its_folder() -> None:
+def test_folder_name_contains_version_and_content_hash() -> None:
     module = next(module for module in versions.GO_MODULES if module.folder == "kubernetes")
     folder = binaries.location(module, "kubelet").parent.parent.name
     assert folder == f"kubernetes-{versions.KUBERNETES}-{binaries.content_key(module)}"

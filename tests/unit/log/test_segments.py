@@ -83,7 +83,7 @@ def test_a_golden_segment_of_this_format_reads_for_ever() -> None:
     )
     claimed, committed = segments.decode(KEY, resealed(body))
     assert (claimed.epoch, claimed.owner.manager, claimed.retry_failed) == (2, "m2", -1)  # type: ignore[union-attr]
-    assert (committed.value.inline, committed.number) == (b"v", 2)  # type: ignore[union-attr]
+    assert (committed.value.inline, committed.attempt) == (b"v", 2)  # type: ignore[union-attr]
 
 
 def test_the_header_says_whose_it_is() -> None:

@@ -240,7 +240,7 @@ class Clients:
     def _end_run(self, action: acts.EndRun) -> bool:
         return self.store_up and self._outside(action.run, WorkflowStatus(action.status), action.reason)
 
-    def _say_goodbye(self, action: acts.ReleaseRun) -> bool:
+    def _release_run(self, action: acts.ReleaseRun) -> bool:
         return self.store_up and self._outside(action.run, WorkflowStatus.RESUMABLE, "")
 
     def _delete_checkpoints(self, action: acts.DeleteCheckpoints) -> bool:
@@ -255,7 +255,7 @@ class Clients:
             )
         return True
 
-    def _note_debt(self, action: acts.DeferCleanup) -> bool:
+    def _defer_cleanup(self, action: acts.DeferCleanup) -> bool:
         self.deferred.append(action.what)
         return True
 

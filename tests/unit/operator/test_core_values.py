@@ -95,7 +95,7 @@ def test_the_payload_is_what_the_entrypoint_reads() -> None:
         "entrypoint": "trip:book_trip",
         "args": {"origin": "it's"},
         "workflowId": build.ID,
-        "run_number": 2,
+        "runNumber": 2,
         "runUuid": "run-2",
         "uid": build.UID,
         "attempt": 3,
