@@ -1,0 +1,207 @@
+"""The prose of a Python file: docstrings, comments and strings."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from dev.prose.blocks import Block, Kind
+
+SECTIONS: Final = ("Args", "Attributes", "Returns", "Raises", "Yields", "Example", "Examples", "Note", "Notes")
+# One word in place of a value that is known only at run time.
+PLACEHOLDER: Final = "X"
+_ENTRY: Final = re.compile(r"(\s+)(\*{0,2}[\w.`, ]+?)(?: \([^)]*\))?:(?:\s|$)")
+_DIRECTIVE: Final = re.compile(r"#(!|\s*(noqa|type:|pragma|mypy:|ruff:|fmt:|-\*-))")
+_WORDS: Final = re.compile(r"[A-Za-z][a-z']*[a-z](?=[\s,.;:?!)]|$)")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a docstring states about one argument, attribute or exception.
+
+    Attributes:
+        section: the heading above the entry, for example `Args`.
+        name: the documented name.
+        line: the line of the file.
+        text: the statement, which is empty if there is none.
+    """
+
+    section: str
+    name: str
+    line: int
+    text: str
+
+
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def documented(tree: ast.Module) -> Iterator[tuple[Documented, int, str]]:
+    """List each docstring with its owner and its first line's number.
+
+    Args:
+        tree: the parsed file.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            text = ast.get_docstring(node, clean=False)
+            if text is not None:
+                yield node, node.body[0].lineno, text
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """List all prose of a Python file.
+
+    Args:
+        text: the file's content.
+    """
+    tree = ast.parse(text)
+    docstrings = set()
+    for _, line, docstring in documented(tree):
+        docstrings.add(line)
+        yield from docstring_blocks(docstring, line)
+    yield from _comments(text)
+    yield from _strings(tree, docstrings)
+
+
+def docstring_blocks(docstring: str, first: int) -> Iterator[Block]:
+    """Split a docstring into paragraphs and section entries.
+
+    Args:
+        docstring: the text between the quotes.
+        first: the number of its first line.
+    """
+    paragraph: list[str] = []
+    start, literal, base = first, False, _base_indent(docstring)
+    section = ""
+    for number, line in enumerate(docstring.split("\n"), first):
+        indent = len(line) - len(line.lstrip()) if number > first else base
+        heading = line.strip().removesuffix(":")
+        opens_section = line.strip().endswith(":") and heading in SECTIONS
+        deeper = indent > base and bool(line.strip())
+        entry = _ENTRY.match(line) if section and deeper and indent <= base + 4 else None
+        begins_literal = deeper and not section
+        if not line.strip() or opens_section or entry or begins_literal or begins_literal != literal:
+            if paragraph:
+                yield Block(Kind.DOCSTRING, start, "\n".join(paragraph), not literal)
+            paragraph, start, literal = [], number, begins_literal
+        if opens_section:
+            section, start = heading, number + 1
+            continue
+        if line.strip() and not deeper:
+            section = ""
+        if line.strip():
+            paragraph = paragraph or []
+            start = start if paragraph else number
+            paragraph.append(line[entry.end() :] if entry else line)
+    if paragraph:
+        yield Block(Kind.DOCSTRING, start, "\n".join(paragraph), not literal)
+
+
+def _base_indent(docstring: str) -> int:
+    rest = [line for line in docstring.split("\n")[1:] if line.strip()]
+    return min((len(line) - len(line.lstrip()) for line in rest), default=0)
+
+
+def entries(docstring: str, first: int) -> Iterator[Entry]:
+    """List what a docstring states about arguments, attributes and exceptions.
+
+    Args:
+        docstring: the text between the quotes.
+        first: the number of its first line.
+    """
+    base, section = _base_indent(docstring), ""
+    current: Entry | None = None
+    for number, line in enumerate(docstring.split("\n")[1:], first + 1):
+        indent = len(line) - len(line.lstrip())
+        heading = line.strip().removesuffix(":")
+        match = _ENTRY.match(line) if section and base < indent <= base + 4 else None
+        if current is not None and (match or indent <= base) and line.strip():
+            yield current
+            current = None
+        if line.strip().endswith(":") and heading in SECTIONS:
+            section = heading
+        elif match:
+            current = Entry(section, match[2].strip("* "), number, line[match.end() :].strip())
+        elif current is not None:
+            current = Entry(section, current.name, current.line, f"{current.text} {line.strip()}".strip())
+        elif line.strip() and indent <= base:
+            section = ""
+    if current is not None:
+        yield current
+
+
+def _comments(text: str) -> Iterator[Block]:
+    lines: list[str] = []
+    start = last = column = 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type != tokenize.COMMENT or _DIRECTIVE.match(token.string):
+            continue
+        alone = not token.line[: token.start[1]].strip()
+        if lines and not (alone and token.start == (last + 1, column)):
+            yield Block(Kind.COMMENT, start, "\n".join(lines))
+            lines = []
+        start = start if lines else token.start[0]
+        lines.append(token.string.lstrip("#:").strip(" -"))
+        last, column = token.start[0], token.start[1] if alone else -1
+    if lines:
+        yield Block(Kind.COMMENT, start, "\n".join(lines))
+
+
+_LOG_METHODS: Final = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
+_MESSAGE_CALLS: Final = frozenset({"Note", "Condition"})
+
+
+def _strings(tree: ast.Module, docstrings: set[int]) -> Iterator[Block]:
+    kinds: dict[int, Kind] = {}
+    inside_format: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            _mark(kinds, node.exc.args[0], Kind.ERROR)
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in _LOG_METHODS or name in _MESSAGE_CALLS:
+                for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+                    _mark(kinds, argument, Kind.MESSAGE)
+        elif isinstance(node, ast.JoinedStr):
+            inside_format.update(id(value) for value in node.values)
+    for node in ast.walk(tree):
+        if id(node) in inside_format or not isinstance(node, (ast.JoinedStr, ast.Constant)):
+            continue
+        text = literal(node)
+        kind = kinds.get(id(node), Kind.STRING)
+        if text is None or node.lineno in docstrings or not (kind is Kind.ERROR or _is_prose(text)):
+            continue
+        # The place of a word within a string is not known: escapes and continued literals change it.
+        yield Block(kind, node.lineno, text.replace("\n", " "), sentences="\n" not in text)
+
+
+def _mark(kinds: dict[int, Kind], node: ast.expr, kind: Kind) -> None:
+    if isinstance(node, ast.IfExp):
+        _mark(kinds, node.body, kind)
+        _mark(kinds, node.orelse, kind)
+    else:
+        kinds[id(node)] = kind
+
+
+def literal(node: ast.expr | ast.AST) -> str | None:
+    """Return the text of a string literal, with a placeholder for each formatted value, or None.
+
+    Args:
+        node: any expression.
+    """
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.JoinedStr):
+        parts = (str(value.value) if isinstance(value, ast.Constant) else PLACEHOLDER for value in node.values)
+        return "".join(parts)
+    return None
+
+
+def _is_prose(text: str) -> bool:
+    words = text.split()
+    return len(words) >= 3 and len(_WORDS.findall(text)) >= max(3, len(words) // 2) and not re.search(r"[{}=]{2}", text)
