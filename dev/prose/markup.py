@@ -36,7 +36,7 @@ def markdown(text: str) -> Iterator[Block]:
         if (inside or item or apart or not line.strip()) and paragraph:
             yield Block(Kind.DOCUMENT, start, "\n".join(paragraph))
             paragraph = []
-        if inside or not line.strip() or line.startswith("    ") and not (item or paragraph):
+        if inside or not line.strip() or (line.startswith("    ") and not (item or paragraph)):
             continue
         if apart:
             yield from _apart(number, line)

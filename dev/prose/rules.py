@@ -81,7 +81,7 @@ def parse(name: str, data: dict[str, Any]) -> Rule:
         name: the rule's name.
         data: the content of its file.
     """
-    flags = re.IGNORECASE if data.get("ignorecase") else re.NOFLAG
+    flags = re.IGNORECASE if data.get("ignorecase") else re.RegexFlag(0)
     terms: Iterable[tuple[str, str]] = (
         data["swap"].items()
         if data["extends"] == "substitution"
