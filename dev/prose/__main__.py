@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import subprocess
 import sys
 from collections import Counter
@@ -42,9 +43,12 @@ def check(path: Path, text: str, style: rules.Style) -> list[Finding]:
     """
     found: list[Finding] = []
     if path.suffix == ".py":
-        blocks = list(python_source.blocks(text))
-        found += forms.docstrings(text)
-        if path.parts[0] != "tests":
+        tree = ast.parse(text)
+        blocks = list(python_source.blocks(text, tree))
+        found += forms.docstrings(tree)
+        if path.parts[0] == "tests":
+            found += forms.test_names(tree)
+        else:
             found += (finding for block in blocks for finding in forms.errors(block))
     else:
         blocks = list(markup.blocks(path, text))
@@ -57,14 +61,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.prose", description=main.__doc__)
     parser.add_argument("paths", nargs="*", type=Path, help="files and folders in the checkout; default: all")
     parser.add_argument("--root", type=Path, default=paths.ROOT, help="the checkout; default: the one of this program")
-    parser.add_argument("--errors", action="store_true", help="leave out warnings")
+    parser.add_argument("--warnings", action="store_true", help="print warnings too")
     parser.add_argument("--summary", action="store_true", help="print numbers by rule instead of findings")
     options = parser.parse_args()
     style, counts, failed = rules.load(), Counter[str](), 0
     root = options.root.resolve()
     for path in files(root, options.paths):
         for finding in check(path, (root / path).read_text(encoding="utf-8"), style):
-            if options.errors and not finding.error:
+            if not (options.warnings or finding.error):
                 continue
             failed += finding.error
             counts[finding.rule] += 1
@@ -72,7 +76,7 @@ def main() -> int:
                 print(f"{path}:{finding.line}: {'' if finding.error else 'warning: '}{finding.rule}: {finding.message}")
     for rule, count in counts.most_common():
         print(f"{count:>6}  {rule}")
-    print(f"{failed} errors, {counts.total() - failed} warnings")
+    print(f"{failed} errors")
     return 1 if failed else 0
 
 

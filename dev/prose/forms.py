@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from dev.prose import python_source
 from dev.prose.blocks import Block, Finding, Kind
-from dev.prose.python_source import Entry, documented, entries
+from dev.prose.python_source import Entry, entries
 
+NAME_LENGTH: Final = 60
 _EMPTY: Final = re.compile(
     r"(?:(?:which|where|when|what|how|who|why)(?: (?:one|it is|it was|they are|to))?|as (?:there|above|before)"
     r"|see (?:there|above|the port|its? \w+)|for the reader|its|the same)?\.?",
@@ -17,13 +19,26 @@ _EMPTY: Final = re.compile(
 )
 
 
-def docstrings(text: str) -> Iterator[Finding]:
+def test_names(tree: ast.Module) -> Iterator[Finding]:
+    """Check the length of each test's name.
+
+    Args:
+        tree: a parsed file.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
+            if len(node.name) > NAME_LENGTH:
+                text = f"`{node.name}` has {len(node.name)} characters: shorten it to {NAME_LENGTH}"
+                yield Finding(node.lineno, "test-name", text)
+
+
+def docstrings(tree: ast.Module) -> Iterator[Finding]:
     """Check the first line and the entries of each docstring.
 
     Args:
-        text: the content of a Python file.
+        tree: a parsed file.
     """
-    for _, line, docstring in documented(ast.parse(text)):
+    for line, docstring in python_source.docstrings(tree):
         summary = docstring.strip().split("\n")[0].strip()
         if not re.match(r"[A-Z0-9`\"'(*<]", summary):
             yield Finding(line, "docstring-summary", "start the first line with a capital letter")
@@ -53,7 +68,7 @@ def errors(block: Block) -> Iterator[Finding]:
     """Check the form of an error message: what failed, why, and what to do.
 
     Args:
-        block: a string of a Python file.
+        block: any block; only error messages are checked.
     """
     if block.kind is not Kind.ERROR:
         return
@@ -62,7 +77,9 @@ def errors(block: Block) -> Iterator[Finding]:
         yield Finding(block.line, "error-form", "end an error message without a full stop")
     if re.fullmatch(r"[A-Za-z]+", text) and text != "X":
         yield Finding(block.line, "error-form", f"`{text}` explains nothing: write what failed: why; what you can do")
-    elif re.search(r"[a-z] ", text) and not re.search(r"[:;,.] |\(| (?:must|need|expect|because|instead)", text):
+    elif re.search(r"[a-z] ", text) and not re.search(
+        r"[:;,.] |\(| (?:must|need|expect|because|instead|is not|are not)", text
+    ):
         yield Finding(
             block.line, "error-form", "give the reason or the remedy: what failed: why; what to do", error=False
         )

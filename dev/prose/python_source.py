@@ -15,7 +15,7 @@ from dev.prose.blocks import Block, Kind
 SECTIONS: Final = ("Args", "Attributes", "Returns", "Raises", "Yields", "Example", "Examples", "Note", "Notes")
 # One word in place of a value that is known only at run time.
 PLACEHOLDER: Final = "X"
-_ENTRY: Final = re.compile(r"(\s+)(\*{0,2}[\w.`, ]+?)(?: \([^)]*\))?:(?:\s|$)")
+_ENTRY: Final = re.compile(r"(\s+)([\w*.`, ]+?)(?: \([^)]*\))?:(?:\s|$)")
 _DIRECTIVE: Final = re.compile(r"#(!|\s*(noqa|type:|pragma|mypy:|ruff:|fmt:|-\*-))")
 _WORDS: Final = re.compile(r"[A-Za-z][a-z']*[a-z](?=[\s,.;:?!)]|$)")
 
@@ -37,35 +37,33 @@ class Entry:
     text: str
 
 
-Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def documented(tree: ast.Module) -> Iterator[tuple[Documented, int, str]]:
-    """List each docstring with its owner and its first line's number.
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """List each docstring with the number of its first line.
 
     Args:
-        tree: the parsed file.
+        tree: a parsed file.
     """
-    for node in ast.walk(tree):
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(node, clean=False)
             if text is not None:
-                yield node, node.body[0].lineno, text
+                yield node.body[0].lineno, text
+        for field in ("body", "orelse", "finalbody", "handlers"):
+            children = getattr(node, field, ())
+            waiting += children if isinstance(children, list) else ()
 
 
-def blocks(text: str) -> Iterator[Block]:
+def blocks(text: str, tree: ast.Module) -> Iterator[Block]:
     """List all prose of a Python file.
 
     Args:
         text: the file's content.
+        tree: the same content, parsed.
     """
-    tree = ast.parse(text)
-    docstrings = set()
-    for _, line, docstring in documented(tree):
-        docstrings.add(line)
-        yield from docstring_blocks(docstring, line)
     yield from _comments(text)
-    yield from _strings(tree, docstrings)
+    yield from _strings(tree)
 
 
 def docstring_blocks(docstring: str, first: int) -> Iterator[Block]:
@@ -156,31 +154,31 @@ _LOG_METHODS: Final = frozenset({"debug", "info", "warning", "error", "exception
 _MESSAGE_CALLS: Final = frozenset({"Note", "Condition"})
 
 
-def _strings(tree: ast.Module, docstrings: set[int]) -> Iterator[Block]:
-    kinds: dict[int, Kind] = {}
-    inside_format: set[int] = set()
+def _strings(tree: ast.Module) -> Iterator[Block]:
+    kinds: dict[int, Kind | None] = {}
+    # A node is visited before the nodes within it, so that a string's use is known before the string.
     for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            kinds[id(node.value)] = None
+            yield from docstring_blocks(node.value.value, node.lineno)
+        elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
             _mark(kinds, node.exc.args[0], Kind.ERROR)
         elif isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in _LOG_METHODS or name in _MESSAGE_CALLS:
                 for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
                     _mark(kinds, argument, Kind.MESSAGE)
-        elif isinstance(node, ast.JoinedStr):
-            inside_format.update(id(value) for value in node.values)
-    for node in ast.walk(tree):
-        if id(node) in inside_format or not isinstance(node, (ast.JoinedStr, ast.Constant)):
-            continue
-        text = literal(node)
-        kind = kinds.get(id(node), Kind.STRING)
-        if text is None or node.lineno in docstrings or not (kind is Kind.ERROR or _is_prose(text)):
-            continue
-        # The place of a word within a string is not known: escapes and continued literals change it.
-        yield Block(kind, node.lineno, text.replace("\n", " "), sentences="\n" not in text)
+        elif isinstance(node, (ast.JoinedStr, ast.Constant)):
+            kind = kinds.get(id(node), Kind.STRING)
+            if isinstance(node, ast.JoinedStr):
+                kinds.update((id(value), None) for value in node.values)
+            text = literal(node)
+            if kind is not None and text and (kind is Kind.ERROR or _is_prose(text)):
+                # Escapes and continued literals hide the place of a word, so the string's first line is named.
+                yield Block(kind, node.lineno, text.replace("\n", " "), sentences="\n" not in text)
 
 
-def _mark(kinds: dict[int, Kind], node: ast.expr, kind: Kind) -> None:
+def _mark(kinds: dict[int, Kind | None], node: ast.expr, kind: Kind) -> None:
     if isinstance(node, ast.IfExp):
         _mark(kinds, node.body, kind)
         _mark(kinds, node.orelse, kind)
@@ -188,11 +186,11 @@ def _mark(kinds: dict[int, Kind], node: ast.expr, kind: Kind) -> None:
         kinds[id(node)] = kind
 
 
-def literal(node: ast.expr | ast.AST) -> str | None:
-    """Return the text of a string literal, with a placeholder for each formatted value, or None.
+def literal(node: ast.expr) -> str | None:
+    """Return the text of a string literal with a placeholder for each formatted value.
 
     Args:
-        node: any expression.
+        node: any expression; the result is None unless it is a string literal.
     """
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None

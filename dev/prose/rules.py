@@ -7,7 +7,7 @@ Supported are the fields `extends` (existence, substitution, occurrence), `messa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,8 @@ class Rule:
         error: whether a finding fails the check.
         kinds: the kinds of block it applies to.
         by_sentence: whether it reads single sentences instead of whole blocks.
-        patterns: what it looks for, each with the term to write instead.
+        pattern: what it looks for, one named group for each alternative.
+        terms: the term to write instead of each alternative; empty if there is none.
         limit: how many matches are allowed in one scope.
     """
 
@@ -40,38 +41,40 @@ class Rule:
     error: bool
     kinds: frozenset[Kind]
     by_sentence: bool
-    patterns: tuple[tuple[re.Pattern[str], str], ...]
+    pattern: re.Pattern[str]
+    terms: tuple[str, ...]
     limit: int
 
-    def findings(self, block: Block, text: str) -> Iterator[Finding]:
+    def findings(self, block: Block, text: str, parts: Sequence[tuple[int, str]]) -> Iterator[Finding]:
         """Apply the rule to one block.
 
         Args:
-            block: the block.
-            text: its text without code, of the same length.
+            block: any block of a file.
+            text: its prose without code, of the same length as the original.
+            parts: the sentences of `text` with their offsets.
         """
         if block.kind not in self.kinds or (self.by_sentence and not block.sentences):
             return
-        for start, part in sentences(text) if self.by_sentence else [(0, text)]:
-            for pattern, instead in self.patterns:
-                matches = list(pattern.finditer(part))
-                if self.limit and len(matches) > self.limit:
-                    message = self.message.replace("%s", str(len(matches)), 1).replace("%s", _start_of(part), 1)
-                    yield Finding(_line(block, text, start), self.name, message, self.error)
-                elif not self.limit:
-                    for match in matches:
-                        words = " ".join(match[0].split())
-                        message = self.message.replace("%s", instead, 1) if instead else self.message
-                        message = message.replace("%s", words, 1)
-                        yield Finding(_line(block, text, start + match.start()), self.name, message, self.error)
+        for start, part in parts if self.by_sentence else [(0, text)]:
+            matches = list(self.pattern.finditer(part))
+            if self.limit:
+                if len(matches) > self.limit:
+                    yield self._finding(_line(block, text, start), str(len(matches)), " ".join(part.split()[:5]))
+                continue
+            for match in matches:
+                found = " ".join(match[0].split())
+                instead = self.terms[int(match.lastgroup[1:])] if match.lastgroup else ""
+                yield self._finding(_line(block, text, start + match.start()), *filter(None, (instead, found)))
+
+    def _finding(self, line: int, *values: str) -> Finding:
+        message = self.message
+        for value in values:
+            message = message.replace("%s", value, 1)
+        return Finding(line, self.name, message, self.error)
 
 
 def _line(block: Block, text: str, offset: int) -> int:
     return block.line + text.count("\n", 0, offset)
-
-
-def _start_of(sentence: str) -> str:
-    return " ".join(sentence.split()[:5])
 
 
 def parse(name: str, data: dict[str, Any]) -> Rule:
@@ -82,28 +85,28 @@ def parse(name: str, data: dict[str, Any]) -> Rule:
         data: the content of its file.
     """
     flags = re.IGNORECASE if data.get("ignorecase") else re.RegexFlag(0)
-    terms: Iterable[tuple[str, str]] = (
-        data["swap"].items()
-        if data["extends"] == "substitution"
-        else [(token, "") for token in data.get("tokens", [data.get("token")])]
-    )
-    raw = data["extends"] == "occurrence"
-    patterns = tuple((re.compile(_spaced(term, raw), flags), instead) for term, instead in terms)
+    if data["extends"] == "occurrence":
+        terms, pattern = tuple[str, ...](), data["token"]
+    else:
+        swap: dict[str, str] = data.get("swap") or dict.fromkeys(data["tokens"], "")
+        terms = tuple(swap.values())
+        pattern = _whole_words("|".join(f"(?P<t{number}>{term})" for number, term in enumerate(swap)))
     return Rule(
         name=name,
         message=data["message"],
         error=data.get("level", "error") == "error",
         kinds=_KINDS[data.get("kinds", "all")],
         by_sentence=data.get("scope") == "sentence",
-        patterns=patterns,
+        pattern=re.compile(pattern, flags),
+        terms=terms,
         limit=data.get("max", 0),
     )
 
 
-def _spaced(term: str, raw: bool) -> str:
+def _whole_words(term: str) -> str:
     # A term of several words may be broken across lines; a look-behind has a fixed width.
     broken = re.sub(r"(\(\?<[!=][^)]*\))| ", lambda found: found[1] or r"\s+", term)
-    return term if raw else rf"\b(?:{broken})(?!\w)"
+    return rf"\b(?:{broken})(?![\w-])"
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Style:
     """All rules, and the phrases that they must leave alone.
 
     Attributes:
-        rules: the rules.
+        rules: what is looked for.
         accepted: phrases that are standard terms although a rule matches a word of them, each with the files it
             is accepted in (a glob pattern).
     """
@@ -131,8 +134,9 @@ class Style:
             text = without_code(block.text)
             for phrase in accepted:
                 text = phrase.sub(lambda found: re.sub(r"\w", "x", found[0]), text)
+            parts = sentences(text)
             for rule in self.rules:
-                yield from rule.findings(block, text)
+                yield from rule.findings(block, text, parts)
 
 
 def load(folder: Path = STYLES) -> Style:
@@ -146,5 +150,5 @@ def load(folder: Path = STYLES) -> Style:
         for file in sorted((folder / "RayWorkflow").glob("*.yml"))
     ]
     accept = yaml.safe_load((folder / "accept.yml").read_text(encoding="utf-8")) or []
-    phrases = [(re.compile(_spaced(each["phrase"], False), re.IGNORECASE), each.get("files", "*")) for each in accept]
+    phrases = [(re.compile(_whole_words(each["phrase"]), re.IGNORECASE), each.get("files", "*")) for each in accept]
     return replace(Style(tuple(rules)), accepted=tuple(phrases))
