@@ -25,11 +25,12 @@ def test_names(tree: ast.Module) -> Iterator[Finding]:
     Args:
         tree: a parsed file.
     """
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
-            if len(node.name) > NAME_LENGTH:
-                text = f"`{node.name}` has {len(node.name)} characters: shorten it to {NAME_LENGTH}"
-                yield Finding(node.lineno, "test-name", text)
+    for node in python_source.definitions(tree):
+        if isinstance(node, ast.Module):
+            continue
+        name = node.name
+        if name.startswith("test_") and len(name) > NAME_LENGTH:
+            yield Finding(node.lineno, "test-name", f"`{name}` has {len(name)} characters: shorten it to {NAME_LENGTH}")
 
 
 def docstrings(tree: ast.Module) -> Iterator[Finding]:
@@ -38,7 +39,11 @@ def docstrings(tree: ast.Module) -> Iterator[Finding]:
     Args:
         tree: a parsed file.
     """
-    for line, docstring in python_source.docstrings(tree):
+    for node in python_source.definitions(tree):
+        docstring = ast.get_docstring(node, clean=False)
+        if docstring is None:
+            continue
+        line = node.body[0].lineno
         summary = docstring.strip().split("\n")[0].strip()
         if not re.match(r"[A-Z0-9`\"'(*<]", summary):
             yield Finding(line, "docstring-summary", "start the first line with a capital letter")

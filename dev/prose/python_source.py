@@ -37,8 +37,11 @@ class Entry:
     text: str
 
 
-def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """List each docstring with the number of its first line.
+Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def definitions(tree: ast.Module) -> Iterator[Definition]:
+    """List the module, its classes and its functions, at any depth.
 
     Args:
         tree: a parsed file.
@@ -47,9 +50,7 @@ def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     while waiting:
         node = waiting.pop()
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            text = ast.get_docstring(node, clean=False)
-            if text is not None:
-                yield node.body[0].lineno, text
+            yield node
         for field in ("body", "orelse", "finalbody", "handlers"):
             children = getattr(node, field, ())
             waiting += children if isinstance(children, list) else ()
@@ -202,4 +203,4 @@ def literal(node: ast.expr) -> str | None:
 
 def _is_prose(text: str) -> bool:
     words = text.split()
-    return len(words) >= 3 and len(_WORDS.findall(text)) >= max(3, len(words) // 2) and not re.search(r"[{}=]{2}", text)
+    return len(words) >= 3 and len(_WORDS.findall(text)) >= max(2, len(words) // 2) and not re.search(r"[{}=]{2}", text)
