@@ -43,13 +43,13 @@ def docstrings(tree: ast.Module) -> Iterator[Finding]:
         docstring = ast.get_docstring(node, clean=False)
         if docstring is None:
             continue
-        line = node.body[0].lineno
+        line, indent = node.body[0].lineno, node.body[0].col_offset
         summary = docstring.strip().split("\n")[0].strip()
         if not re.match(r"[A-Z0-9`\"'(*<]", summary):
             yield Finding(line, "docstring-summary", "start the first line with a capital letter")
         if not re.search(r"[.?!][`\"')]*$", summary):
             yield Finding(line, "docstring-summary", "end the first line with a full stop: it is one whole sentence")
-        for entry in entries(docstring, line):
+        for entry in entries(docstring, line, indent):
             yield from _entry(entry)
 
 

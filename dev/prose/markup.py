@@ -26,11 +26,12 @@ def markdown(text: str) -> Iterator[Block]:
     start, fence, comment = 1, "", False
     for number, line in enumerate(text.split("\n"), 1):
         fenced = _FENCE.match(line)
+        comment = comment or line.lstrip().startswith("<!--")
         inside = bool(fence) or comment
         if fenced and (not fence or fence == fenced[1]):
             fence = "" if fence else fenced[1]
             inside = True
-        comment = (comment or line.lstrip().startswith("<!--")) and "-->" not in line
+        comment = comment and "-->" not in line
         item = _LIST_ITEM.match(line)
         apart = line.lstrip().startswith(("|", "#", "<"))
         if (inside or item or apart or not line.strip()) and paragraph:

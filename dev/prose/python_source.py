@@ -67,15 +67,16 @@ def blocks(text: str, tree: ast.Module) -> Iterator[Block]:
     yield from _strings(tree)
 
 
-def docstring_blocks(docstring: str, first: int) -> Iterator[Block]:
+def docstring_blocks(docstring: str, first: int, base: int) -> Iterator[Block]:
     """Split a docstring into paragraphs and section entries.
 
     Args:
         docstring: the text between the quotes.
         first: the number of its first line.
+        base: the number of spaces before the opening quotes.
     """
     paragraph: list[str] = []
-    start, literal, base = first, False, _base_indent(docstring)
+    start, is_literal = first, False
     section = ""
     for number, line in enumerate(docstring.split("\n"), first):
         indent = len(line) - len(line.lstrip()) if number > first else base
@@ -84,10 +85,10 @@ def docstring_blocks(docstring: str, first: int) -> Iterator[Block]:
         deeper = indent > base and bool(line.strip())
         entry = _ENTRY.match(line) if section and deeper and indent <= base + 4 else None
         begins_literal = deeper and not section
-        if not line.strip() or opens_section or entry or begins_literal or begins_literal != literal:
+        if not line.strip() or opens_section or entry or begins_literal or begins_literal != is_literal:
             if paragraph:
-                yield Block(Kind.DOCSTRING, start, "\n".join(paragraph), not literal)
-            paragraph, start, literal = [], number, begins_literal
+                yield Block(Kind.DOCSTRING, start, "\n".join(paragraph), not is_literal)
+            paragraph, start, is_literal = [], number, begins_literal
         if opens_section:
             section, start = heading, number + 1
             continue
@@ -98,22 +99,18 @@ def docstring_blocks(docstring: str, first: int) -> Iterator[Block]:
             start = start if paragraph else number
             paragraph.append(line[entry.end() :] if entry else line)
     if paragraph:
-        yield Block(Kind.DOCSTRING, start, "\n".join(paragraph), not literal)
+        yield Block(Kind.DOCSTRING, start, "\n".join(paragraph), not is_literal)
 
 
-def _base_indent(docstring: str) -> int:
-    rest = [line for line in docstring.split("\n")[1:] if line.strip()]
-    return min((len(line) - len(line.lstrip()) for line in rest), default=0)
-
-
-def entries(docstring: str, first: int) -> Iterator[Entry]:
+def entries(docstring: str, first: int, base: int) -> Iterator[Entry]:
     """List what a docstring states about arguments, attributes and exceptions.
 
     Args:
         docstring: the text between the quotes.
         first: the number of its first line.
+        base: the number of spaces before the opening quotes.
     """
-    base, section = _base_indent(docstring), ""
+    section = ""
     current: Entry | None = None
     for number, line in enumerate(docstring.split("\n")[1:], first + 1):
         indent = len(line) - len(line.lstrip())
@@ -161,7 +158,7 @@ def _strings(tree: ast.Module) -> Iterator[Block]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             kinds[id(node.value)] = None
-            yield from docstring_blocks(node.value.value, node.lineno)
+            yield from docstring_blocks(node.value.value, node.lineno, node.col_offset)
         elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
             _mark(kinds, node.exc.args[0], Kind.ERROR)
         elif isinstance(node, ast.Call):

@@ -106,7 +106,7 @@ def parse(name: str, data: dict[str, Any]) -> Rule:
 def _whole_words(term: str) -> str:
     # A term of several words may be broken across lines; a look-behind has a fixed width.
     broken = re.sub(r"(\(\?<[!=][^)]*\))| ", lambda found: found[1] or r"\s+", term)
-    return rf"\b(?:{broken})(?![\w-])"
+    return rf"(?:(?<![\w-])|(?=\W))(?:{broken})(?![\w-])"
 
 
 @dataclass(frozen=True)
