@@ -12,6 +12,8 @@ from dev.prose.blocks import Block, Finding, Kind
 from dev.prose.python_source import Entry, entries
 
 NAME_LENGTH: Final = 60
+# Paths and the names of some programs keep their small letters.
+_STARTS: Final = re.compile(r"[A-Z0-9`\"'(*<]|[\w.-]+/|(?:etcd|kopf|pydantic|kubectl|kubelet|pip|containerd|minio)\b")
 _EMPTY: Final = re.compile(
     r"(?:(?:which|where|when|what|how|who|why)(?: (?:one|it is|it was|they are|to))?|as (?:there|above|before)"
     r"|see (?:there|above|the port|its? \w+)|for the reader|its|the same)?\.?",
@@ -45,7 +47,9 @@ def docstrings(tree: ast.Module) -> Iterator[Finding]:
             continue
         line, indent = node.body[0].lineno, node.body[0].col_offset
         summary = docstring.strip().split("\n")[0].strip()
-        if not re.match(r"[A-Z0-9`\"'(*<]", summary):
+        if re.fullmatch(r"`+[^`]+`+", summary):
+            continue
+        if not _STARTS.match(summary):
             yield Finding(line, "docstring-summary", "start the first line with a capital letter")
         if not re.search(r"[.?!][`\"')]*$", summary):
             yield Finding(line, "docstring-summary", "end the first line with a full stop: it is one whole sentence")

@@ -193,6 +193,7 @@ def test_a_rule_finds_its_case(text: str, rule: str) -> None:
         "A run continues where it was.",
         "A look-behind has a fixed width.",
         "The call fails silently.",
+        "The server speaks HTTP.",
         "Nothing is lost and nothing is executed twice.",
         "It fails: the key is missing.",
         LONG,
@@ -218,6 +219,8 @@ def test_an_accepted_phrase_is_left_alone_in_its_files_only() -> None:
     [
         pytest.param("Read a run.", None, id="good"),
         pytest.param("`Run` of a user.", None, id="starts with code"),
+        pytest.param("docs/states.md is current.", None, id="starts with a path"),
+        pytest.param("`run(step)`", None, id="code only"),
         pytest.param("read a run.", "docstring-summary", id="small letter"),
         pytest.param("Read a run", "docstring-summary", id="no full stop"),
         pytest.param("Read a run.\n\nArgs:\n    key: where.", "docstring-entry", id="empty reference"),
