@@ -12,8 +12,8 @@ from workflow.model.run_view import RunView, StepCounts, StepView
 from workflow.model.status import StepPhase, WorkflowStatus
 
 
-def committed_step(name: str, epoch: int, tries: int = 1) -> StepView:
-    return StepView(name, f"trip.{name}", StepPhase.COMMITTED, (), "", tries, epoch, 1.0, 2.0, None)
+def committed_step(name: str, epoch: int, attempts: int = 1) -> StepView:
+    return StepView(name, f"trip.{name}", StepPhase.COMMITTED, (), "", attempts, epoch, 1.0, 2.0, None)
 
 
 STEPS = (committed_step("plan", 1), committed_step("hotel", 1, attempts=2), committed_step("charge", 2))
