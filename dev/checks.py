@@ -1,4 +1,4 @@
-"""`make check`: what a change must pass before it is looked at. All checks run, also after one has failed."""
+"""`make check`: the checks that every change must pass. All of them run, even if one has failed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Final
 
 from dev import paths
-from dev.console import say
+from dev.console import print_line
 
 TYPED: Final = ("workflow", "operator/workflow_operator", "dev", "examples", "tests")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One program that must end with 0.
+    """One program that must exit with 0.
 
     Attributes:
-        name: for the reader.
-        command: the program, from the environment that runs this, and its arguments.
+        name: the line that is printed.
+        command: a program of the same environment, and its arguments.
     """
 
     name: str
@@ -34,13 +34,14 @@ CHECKS: Final = (
     Check("types: mypy --strict", ("mypy", "--strict", *TYPED)),
     Check("lint: ruff check", ("ruff", "check", ".")),
     Check("format: ruff format --check", ("ruff", "format", "--check", ".")),
-    Check("contracts between the rooms: import-linter", ("lint-imports",)),
-    Check("sizes", ("python", "-m", "dev.sizes")),
+    Check("import contracts: import-linter", ("lint-imports",)),
+    Check("sizes: dev.sizes", ("python", "-m", "dev.sizes")),
+    Check("language: dev.prose", ("python", "-m", "dev.prose")),
 )
 
 
 def run(check: Check) -> bool:
-    """Run one check and say how it went; its output is shown only where it failed."""
+    """Run one check and print the result; its output is printed only if it failed."""
     started = time.monotonic()
     program, *arguments = check.command
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "operator"))}
@@ -54,8 +55,8 @@ def run(check: Check) -> bool:
         check=False,
     )
     passed = done.returncode == 0
-    told = "" if passed else "\n" + (done.stdout + done.stderr).rstrip()
-    say(f"{'ok' if passed else 'FAIL':>4}  {check.name}  {time.monotonic() - started:.1f} s{told}")
+    output = "" if passed else "\n" + (done.stdout + done.stderr).rstrip()
+    print_line(f"{'ok' if passed else 'FAIL':>4}  {check.name}  {time.monotonic() - started:.1f} s{output}")
     return passed
 
 
@@ -64,7 +65,7 @@ def main() -> int:
     started = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
         verdicts = list(pool.map(run, CHECKS))
-    say(f"{sum(verdicts)} of {len(verdicts)} checks passed  {time.monotonic() - started:.1f} s")
+    print_line(f"{sum(verdicts)} of {len(verdicts)} checks passed  {time.monotonic() - started:.1f} s")
     return 0 if all(verdicts) else 1
 
 

@@ -16,7 +16,7 @@ from dev import paths
 
 MODULE_LINES: Final = 500
 FUNCTION_LINES: Final = 50
-FOLDERS: Final = ("workflow", "operator", "dev", "tests", "examples")
+FOLDERS: Final = ("workflow", "operator", "bench", "dev", "tests", "examples")
 
 
 def too_long(root: Path = paths.ROOT) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""The project's own Python environment, `.venv` in the checkout, made anew only when pyproject.toml changes.
+"""The project's own Python environment, `.venv` in the checkout, created again only if pyproject.toml changes.
 
-Called by the Makefile before everything else, with the machine's own Python: only the standard library is used here.
+The Makefile calls it first, with the Python of the machine, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PYTHON: Final = FOLDER / "bin" / "python"
 
 
 def ensure() -> None:
-    """Make the environment and install the project into it, unless that was done for this pyproject.toml.
+    """Create the environment and install the project into it, unless that was done for this pyproject.toml.
 
     Raises:
         SetupError: this Python is too old or cannot make environments, or the installation failed.

@@ -24,7 +24,7 @@ PYTHON_AT_LEAST: Final = (3, 10)
 DEBIAN_SUITE: Final = "bookworm"
 # wget: KubeRay's probes call it.
 BASE_IMAGE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv", "python3-pip", "wget")
-# Where a Docker engine answers, the public images stand in for the two above.
+# With a Docker engine, these public images replace the two that are built here.
 BASE_IMAGE_OF_DOCKER: Final = f"python:3.11-slim-{DEBIAN_SUITE}"
 RAY_IMAGE_OF_DOCKER: Final = f"rayproject/ray:{RAY}-py311"
 

@@ -1,4 +1,4 @@
-"""The public names: a list under test, so that none comes or goes by accident; and without Ray, what to install."""
+"""The public names are pinned by a list. Without Ray, the error names the package to install."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ WITHOUT_RAY = (
 )
 
 
-def test_the_public_names_are_these() -> None:
+def test_public_names_are_pinned() -> None:
     assert workflow.__all__ == PUBLIC
     assert sorted(workflow.__all__) == workflow.__all__
     assert dir(workflow) == PUBLIC
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_each_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(workflow, name) is not None
 
 
-def test_statuses_are_found_as_in_ray_too() -> None:
+def test_statuses_are_attributes_as_in_ray() -> None:
     for status in workflow.WorkflowStatus:
         assert getattr(workflow, status.value) is status
 
@@ -59,16 +59,16 @@ def without_ray(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_a_reader_needs_no_ray() -> None:
+def test_readers_work_without_ray() -> None:
     done = without_ray("print(workflow.WorkflowStatus.RUNNING)")
     assert (done.returncode, done.stdout) == (0, "RUNNING\n"), done.stderr
 
 
-def test_what_needs_ray_says_what_to_install() -> None:
+def test_error_without_ray_names_the_package_to_install() -> None:
     done = without_ray("workflow.step")
     assert "workflow.step needs Ray, which is not installed here; run: pip install 'rayworkflow[ray]'" in done.stderr
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+def test_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'steps_'; it has EventListener, Workflow, "):
         workflow.steps_  # noqa: B018

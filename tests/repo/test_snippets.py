@@ -1,4 +1,4 @@
-"""The README's snippets and the manifests that users copy: they run, and the API server would take them."""
+"""The snippets of the documentation run, and the API server would accept the manifests that users copy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def manifest(name: str) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """The CRD's schema as JSON schema, closed where the API server would prune."""
+    """The schema of the CRD as JSON schema. It rejects fields that the API server would prune."""
     crd = yaml.safe_load((ROOT / "crds" / "rayworkflow.dev_workflows.yaml").read_text())
     (version,) = crd["spec"]["versions"]
     return closed(version["schema"]["openAPIV3Schema"])
@@ -46,7 +46,7 @@ def closed(given: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def test_the_library_in_ten_lines_runs_and_a_second_run_is_the_stored_one(tmp_path: Path) -> None:
+def test_readme_snippet_runs_and_a_second_run_reads_the_result(tmp_path: Path) -> None:
     code = fenced("README.md", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     script = tmp_path / "bill.py"
@@ -61,7 +61,7 @@ def test_the_library_in_ten_lines_runs_and_a_second_run_is_the_stored_one(tmp_pa
 
 
 @pytest.mark.parametrize("page", ["docs/migration.md", "docs/steps.md"])
-def test_the_snippets_of_a_page_run(page: str, tmp_path: Path) -> None:
+def test_snippets_of_a_page_run(page: str, tmp_path: Path) -> None:
     script = tmp_path / "snippet.py"
     script.write_text("\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)))
     environment = {**os.environ, "RAYWORKFLOW_STORAGE": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)}
@@ -72,15 +72,14 @@ def test_the_snippets_of_a_page_run(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_is_what_the_api_server_takes(name: str) -> None:
+def test_manifest_is_accepted_by_the_schema(name: str) -> None:
     written = yaml.safe_load(manifest(name))
-    unknown = dict(written)
-    unknown["metadata"] = {}  # the API server checks it itself
-    jsonschema.validate(unknown, schema())
+    without_metadata = {**written, "metadata": {}}  # the API server checks metadata itself
+    jsonschema.validate(without_metadata, schema())
     spec, refusal = parse_spec(written["spec"])
     assert spec is not None, refusal
 
 
 @pytest.mark.parametrize(("name", "lines"), [("README.md", 15), ("examples/trip/workflow.yaml", 30)])
-def test_a_manifest_is_short(name: str, lines: int) -> None:
+def test_manifest_is_short(name: str, lines: int) -> None:
     assert len(manifest(name).splitlines()) <= lines
