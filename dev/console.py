@@ -23,8 +23,8 @@ class SetupError(Exception):
 
 
 def say(text: str) -> None:
-    """Print one line at once."""
-    print(text, flush=True)
+    """Print one line at once, in one piece: other threads print too."""
+    print(f"{text}\n", end="", flush=True)
 
 
 @contextlib.contextmanager
