@@ -1,9 +1,8 @@
-"""Ray without the servers that no test uses: the dashboard, the autoscaler and the log monitor.
+"""Starts Ray with only the servers that tests use, which leaves out the dashboard, the autoscaler and the log monitor.
 
-Each of them costs a second of processor time when Ray starts, and the log monitor more for as long as Ray runs. Tests
-start Ray often. What is left is what executes tasks and actors.
+Each of these three takes a second of processor time when Ray starts. The log monitor takes more while Ray runs.
 
-`python -m tests.support.lean_ray start ...` is `ray start ...` without these servers.
+`python -m tests.support.lean_ray start ...` is `ray start ...` without them.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from ray.scripts import scripts
 
 
 def make_lean() -> None:
-    """Let this process start Ray without these servers from now on."""
+    """Make this process start Ray without the dashboard, the autoscaler and the log monitor from now on."""
     for start in ("start_api_server", "start_monitor", "start_log_monitor"):
         assert hasattr(Node, start), f"ray.Node has no method {start}: see which servers this version of Ray starts"
         setattr(Node, start, _starts_nothing)
-    # The agent of a node then serves no HTTP, so that two Rays on one host do not need the same port.
+    # Without a dashboard the agent of a node serves no HTTP: two Rays on one host would need the same port for it.
     utils.get_dashboard_dependency_error = _no_dashboard
 
 
 def _starts_nothing(*_: Any, **__: Any) -> None:
-    """In place of a server's start."""
+    """Replace the method that starts a server."""
 
 
 def _no_dashboard() -> ImportError:
