@@ -23,12 +23,8 @@ class SetupError(Exception):
 
 
 def print_line(text: str) -> None:
-    """Print one line and flush it immediately."""
-    print(text, flush=True)
-
-
-say = print_line
-"""The name that `dev.checks` and `dev.testing` import."""
+    """Print one line in one piece, because other threads print too, and flush it."""
+    print(f"{text}\n", end="", flush=True)
 
 
 @contextlib.contextmanager

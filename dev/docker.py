@@ -25,10 +25,6 @@ def is_available() -> bool:
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
-answers = is_available
-"""The name that `dev.testing` uses."""
-
-
 def has_image(image: str) -> bool:
     """Return whether the engine has an image."""
     return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0

@@ -1,27 +1,45 @@
-"""`make test`: all suites in order, each a pytest of its own, a line a suite while it runs, and a table at the end.
+"""`make test`: all suites, each as a pytest process of its own with a log of its own, and a table at the end.
 
-What a suite needs is built before it, in stages that say so. A suite that fails, or cannot be set up, does not stop the
-next. The last line is `N passed, N failed`; a suite that ran no test counts as failed.
+Suites run side by side as far as their loads allow. What a suite needs is built before it starts. A suite that fails,
+or whose set-up fails, does not stop the others. The last line is `N passed, N failed`; a suite that ran no test counts
+as failed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from dev import binaries, cluster, docker, paths, requirements
-from dev.console import SetupError, say
+from dev import binaries, cluster, docker, paths, requirements, side_by_side
+from dev.console import SetupError, print_line
+from dev.side_by_side import Job
+from dev.test_results import Outcome, counted, failures, last_test, measured, slowest, table
 
-SUITES: Final = ("unit", "contract", "repo", "faults", "library", "operator", "cluster", "e2e")
-"""In this order: what is quick, and what others stand on, first. `cluster` leaves the cluster up for `e2e`."""
+CAPACITY: Final = 4
+"""The sum of loads that two cores carry. With more, Ray would miss its own deadline of 30 s for its start."""
+
+JOBS: Final = (
+    Job("library", load=2),
+    Job("operator", load=1),
+    Job("faults", load=1),
+    Job("contract", load=1),
+    Job("unit", load=2),
+    Job("repo", load=2),
+    Job("cluster", load=2),
+    Job("e2e", load=CAPACITY, after=("cluster",)),
+)
+"""The suites by priority: the longest first. Suites that mostly wait have a load of 1, those that compute 2.
+
+`cluster` takes the machine's one cluster down and leaves it up for `e2e`, whose deadlines need an idle machine.
+"""
+
+SUITES: Final = tuple(job.name for job in JOBS)
 
 PROGRAMS: Final = {
     "contract": ("minio",),
@@ -31,40 +49,21 @@ PROGRAMS: Final = {
     "operator": ("etcd", "kube-apiserver", "kubectl", "minio"),
 }
 ON_THE_CLUSTER: Final = ("cluster", "e2e")
-SIGN_OF_LIFE_SECONDS: Final = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a suite went.
-
-    Attributes:
-        suite: its name, a folder of `tests/`.
-        passed, failed, skipped: tests; an error outside a test counts as a failure.
-        seconds: how long it took.
-        log: pytest's output.
-    """
-
-    suite: str
-    passed: int
-    failed: int
-    skipped: int
-    seconds: float
-    log: Path
+HEARTBEAT_SECONDS: Final = 10.0
 
 
 def preconditions(chosen: Sequence[str]) -> list[str]:
-    """What this machine lacks for the suites, each with its remedy; asked before anything is built."""
-    if docker.answers() or not set(chosen) & set(ON_THE_CLUSTER):
+    """What this machine lacks for the suites, each with its remedy; known before anything is built."""
+    if docker.is_available() or not set(chosen) & set(ON_THE_CLUSTER):
         return []
     return requirements.problems()
 
 
 def set_up(suite: str) -> None:
-    """Build or start what a suite needs, unless it is there.
+    """Build or start what a suite needs, unless it exists.
 
     Raises:
-        SetupError: that failed.
+        SetupError: the build or the start failed.
     """
     if suite in ON_THE_CLUSTER:
         cluster.up()
@@ -72,38 +71,38 @@ def set_up(suite: str) -> None:
         binaries.ensure_all(PROGRAMS[suite])
 
 
-def run_suite(suite: str, folder: Path, *, of: int, number: int) -> Outcome:
-    """Run one suite; prints a line when it begins, while it is silent and when it ends.
+def run_suite(suite: str, folder: Path) -> Outcome:
+    """Run one suite; prints a line when it starts, while it runs and when it ends.
 
     Args:
         suite: its name.
-        folder: where its log and its report go.
-        of: how many suites there are.
-        number: which one this is, from 1.
+        folder: for its log and its report.
     """
     log, report = folder / f"{suite}.log", folder / f"{suite}.xml"
-    say(f"      [{number}/{of}] {suite} ...")
+    print_line(f"      {suite} ...")
     started = time.monotonic()
     try:
         set_up(suite)
     except SetupError as failed:
-        say(f"FAIL  {suite} could not be set up: {failed}")
+        print_line(f"FAIL  {suite} could not be set up: {failed}")
         return Outcome(suite, 0, 1, 0, time.monotonic() - started, log)
     code = _pytest(suite, log, report)
     outcome = counted(suite, report, log, time.monotonic() - started, code)
     verdict = "FAIL" if outcome.failed else "ok"
-    say(f"{verdict:>4}  {suite}: {outcome.passed} passed, {outcome.failed} failed  {outcome.seconds:.1f} s")
-    for figure in measured(log):
-        say(f"      {figure}")
+    lines = [f"{verdict:>4}  {suite}: {outcome.passed} passed, {outcome.failed} failed  {outcome.seconds:.1f} s"]
+    lines += [f"      {figure}" for figure in measured(log)]
     if outcome.failed:
-        say(_failures(log))
+        lines.append(failures(log))
+    print_line("\n".join(lines))
     return outcome
 
 
 def _pytest(suite: str, log: Path, report: Path) -> int:
-    """Run pytest to its end, with a sign of life now and then; returns its exit code."""
+    """Run pytest, print a line now and then, and return its exit code."""
     started = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "operator")), "PYTHONUNBUFFERED": "1"}
+    # Tests start hundreds of processes. Without its bytecode each of them compiles the library again.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "pytest", f"tests/{suite}", f"--junit-xml={report}", "-v", "--durations=10"]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -116,81 +115,24 @@ def _pytest(suite: str, log: Path, report: Path) -> int:
         )
         while True:
             try:
-                process.wait(SIGN_OF_LIFE_SECONDS)
+                process.wait(HEARTBEAT_SECONDS)
                 return process.returncode
             except subprocess.TimeoutExpired:
-                say(f"  ..  {suite}: {time.monotonic() - started:.0f} s, {_last_test(log)}")
-
-
-def counted(suite: str, report: Path, log: Path, seconds: float, code: int) -> Outcome:
-    """The outcome from pytest's own report; a pytest that died or ran nothing is one failure more.
-
-    Args:
-        suite: its name.
-        report: the JUnit report, if pytest came to write it.
-        log: its output.
-        seconds: how long it took.
-        code: its exit code.
-    """
-    if not report.exists():
-        return Outcome(suite, 0, 1, 0, seconds, log)
-    totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-    for each in ElementTree.parse(report).getroot().iter("testsuite"):
-        for key in totals:
-            totals[key] += int(each.get(key, "0"))
-    failed, skipped = totals["failures"] + totals["errors"], totals["skipped"]
-    passed = max(0, totals["tests"] - failed - skipped)
-    if not failed and (code != 0 or not passed):
-        failed = 1
-    return Outcome(suite, passed, failed, skipped, seconds, log)
-
-
-def measured(log: Path) -> list[str]:
-    """The figures that a suite printed, in a section of pytest's summary whose title begins so."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    inside, figures = False, []
-    for line in lines:
-        if line.startswith("==="):
-            inside = line.strip("= ").startswith("measured")
-        elif inside:
-            figures.append(line)
-    return figures
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    """All suites with counts and times, and the line that machines read."""
-    lines = [f"{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>10}"]
-    for each in outcomes:
-        lines.append(f"{each.suite:<12}{each.passed:>8}{each.failed:>8}{each.skipped:>9}{each.seconds:>8.1f} s")
-    lines.append(f"{sum(each.passed for each in outcomes)} passed, {sum(each.failed for each in outcomes)} failed")
-    return "\n".join(lines)
-
-
-def _last_test(log: Path) -> str:
-    """What the suite does now: pytest names each test when it begins."""
-    named = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("tests/")]
-    return named[-1].rpartition("::")[2].partition(" PASSED")[0].strip() if named else "starting"
-
-
-def _failures(log: Path) -> str:
-    """What pytest sums up, or the end of the log where it came to no sum."""
-    lines = log.read_text(errors="replace").splitlines()
-    summed = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
-    return "\n".join(f"      {line}" for line in [*(summed[:30] or lines[-20:]), f"all of it: {log}"])
+                print_line(f"  ..  {suite}: {time.monotonic() - started:.0f} s, {last_test(log)}")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the suites named, or all."""
     unknown = sorted(set(arguments) - set(SUITES))
     if unknown:
-        print(f"there is no suite {', '.join(unknown)}; known are {', '.join(SUITES)}", file=sys.stderr)
+        print(f"unknown suite {', '.join(unknown)}; known suites: {', '.join(SUITES)}", file=sys.stderr)
         return 2
-    chosen = [suite for suite in SUITES if suite in arguments or not arguments]
-    for lack in preconditions(chosen):
-        say(f"      this machine lacks something for {' and '.join(ON_THE_CLUSTER)}: {lack}")
+    chosen = [job for job in JOBS if job.name in arguments or not arguments]
+    for lack in preconditions([job.name for job in chosen]):
+        print_line(f"      this machine lacks something for {' and '.join(ON_THE_CLUSTER)}: {lack}")
     folder = Path(tempfile.mkdtemp(prefix="rayworkflow-tests-"))
-    outcomes = [run_suite(suite, folder, of=len(chosen), number=i) for i, suite in enumerate(chosen, 1)]
-    say("\n" + table(outcomes))
+    outcomes = side_by_side.run_all(chosen, CAPACITY, lambda job: run_suite(job.name, folder))
+    print_line(f"\n{slowest(outcomes)}\n\n{table(outcomes)}")
     return 1 if any(each.failed for each in outcomes) else 0
 
 

@@ -19,6 +19,7 @@ import ray
 
 import workflow
 from tests.support.drivers import Tree, cluster
+from tests.support.lean_ray import make_lean
 from tests.support.marks import Marks
 from workflow.engine.driver.actor import NAMESPACE
 from workflow.store import Store, open_store
@@ -28,6 +29,7 @@ from workflow.store import Store, open_store
 def ray_here() -> Iterator[None]:
     """Ray in this process."""
     folder = tempfile.mkdtemp(prefix="rw", dir="/tmp")  # Ray's sockets need a short path
+    make_lean()
     ray.init(
         num_cpus=4,
         num_gpus=1,

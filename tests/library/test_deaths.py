@@ -103,7 +103,9 @@ def test_a_driver_dies_before_its_run_is_made(
     invariants.check(store, "w", told=told)
 
 
-def test_a_map_of_a_thousand_dies_with_all_of_ray_in_its_first_fifth_and_last_tenth(marks: Marks, folder: Path) -> None:
+def test_a_map_of_a_thousand_dies_with_all_of_ray_in_its_first_fifth_and_last_tenth(
+    marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
+) -> None:
     """Gates hold all elements from the 100th, the 500th and the 990th on: each death is before they open."""
     store = open_store(str(folder))
     before: list[str] = []
@@ -118,7 +120,7 @@ def test_a_map_of_a_thousand_dies_with_all_of_ray_in_its_first_fifth_and_last_te
         assert done[: len(before)] == before
         before, seen, how = done, len(marks.order()), "take-over"
         marks.open(gate)
-    with driver("mapped.py", str(folder), marks.folder, "w", "take-over") as last:
+    with driver("mapped.py", str(folder), marks.folder, "w", "take-over", address=ray_outside[1]) as last:
         assert "as expected" in last.printed("result")
         assert last.ended() == 0
     check_none_again(marks, seen, before)

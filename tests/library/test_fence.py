@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support import invariants
 from tests.support.checker import Told
-from tests.support.drivers import driver
+from tests.support.drivers import Tree, driver
 from tests.support.marks import Marks
 from tests.support.pipeline import EXPECTED, STEP_IDS
 from tests.support.stored import in_folder
@@ -27,7 +27,7 @@ def logged(ray_folder: Path) -> list[str]:
     return [line for file in files for line in file.read_text(errors="replace").splitlines()]
 
 
-def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path) -> None:
+def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path, ray_outside: tuple[Tree, str]) -> None:
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as old:
         marks.wait_started("work3", timeout=180)
@@ -36,7 +36,7 @@ def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path) -> None:
         seen = len(marks.order())
         ray_folder = Path(old.look_around()[0].cwd())
         marks.open("work")  # the frozen step ends as soon as it goes on, with an outcome nobody wants
-        with driver("pipeline.py", str(folder), marks.folder, "w", "take-over") as new:
+        with driver("pipeline.py", str(folder), marks.folder, "w", "take-over", address=ray_outside[1]) as new:
             assert "as expected" in new.printed("result")
             assert new.ended() == 0
         written = runs_in(folder)

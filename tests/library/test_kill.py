@@ -50,7 +50,9 @@ def status(store: Store, workflow_id: str) -> WorkflowStatus:
     return status_of(store, view)
 
 
-def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, folder: Path) -> None:
+def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(
+    marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
+) -> None:
     """Text: "the workflows can be resumed on another cluster"; "the step will never be re-executed"."""
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as first:
@@ -63,7 +65,7 @@ def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, fold
     before = invariants.executed(store, "w")
     assert before[: len(early)] == early
     marks.open("work")
-    with driver("pipeline.py", str(folder), marks.folder, "w", "take-over") as third:
+    with driver("pipeline.py", str(folder), marks.folder, "w", "take-over", address=ray_outside[1]) as third:
         assert "as expected" in third.printed("result")
         assert third.ended() == 0
     check_starts(marks, store, committed, kills=2)
@@ -74,7 +76,7 @@ def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, fold
 
 
 def test_all_of_ray_fails_and_its_workflows_are_resumable_and_go_on_with_a_plain_resume(
-    tmp_path: Path, folder: Path
+    tmp_path: Path, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
     """Text: "any workflows running on the cluster enter RESUMABLE state"; "can be resumed on another cluster"."""
     store = open_store(str(folder))
@@ -92,7 +94,7 @@ def test_all_of_ray_fails_and_its_workflows_are_resumable_and_go_on_with_a_plain
     for (wid, where), how in zip(marks.items(), ("resume", "resume-all"), strict=True):
         before = where.starts()
         where.open("work")
-        with driver("pipeline.py", str(folder), where.folder, wid, how) as script:
+        with driver("pipeline.py", str(folder), where.folder, wid, how, address=ray_outside[1]) as script:
             assert "as expected" in script.printed("result")
             assert script.ended() == 0
         assert where.starts() - before == {"work3": 1, "join": 1, "last": 1}, "what was not committed, and nothing else"

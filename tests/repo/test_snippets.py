@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.support.drivers import cluster
 from workflow_operator.api.parse import parse_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,11 +62,19 @@ def test_readme_snippet_runs_and_a_second_run_reads_the_result(tmp_path: Path) -
         assert done.stdout.splitlines()[-1] == "110"
 
 
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """A Ray for the scripts that do not show how to start one."""
+    with cluster() as (_, address):
+        yield address
+
+
 @pytest.mark.parametrize("page", ["docs/migration.md", "docs/steps.md"])
-def test_snippets_of_a_page_run(page: str, tmp_path: Path) -> None:
+def test_snippets_of_a_page_run(page: str, tmp_path: Path, ray_address: str) -> None:
     script = tmp_path / "snippet.py"
     script.write_text("\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)))
-    environment = {**os.environ, "RAYWORKFLOW_STORAGE": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)}
+    where = {"RAYWORKFLOW_STORAGE": str(tmp_path / "store"), "RAY_ADDRESS": ray_address, "RAY_AUTH_MODE": "disabled"}
+    environment = {**os.environ, **where, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )

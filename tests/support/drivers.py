@@ -156,8 +156,8 @@ def cluster() -> Iterator[tuple[Tree, str]]:
     with short_folder() as folder:
         port, ports = free_port(), [free_port() for _ in range(4)]
         command = [
-            str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=4",
-            f"--temp-dir={folder}", "--include-dashboard=false", "--disable-usage-stats",
+            sys.executable, "-m", "tests.support.lean_ray", "start", "--head", "--block", f"--port={port}",
+            "--num-cpus=4", f"--temp-dir={folder}", "--include-dashboard=false", "--disable-usage-stats",
             f"--ray-client-server-port={ports[0]}", f"--dashboard-agent-listen-port={ports[1]}",
             f"--metrics-export-port={ports[2]}", "--node-ip-address=127.0.0.1",
         ]  # fmt: skip
@@ -171,7 +171,7 @@ def joined(address: str, resources: Mapping[str, int]) -> Iterator[Tree]:
     """A second node of a Ray that `cluster` started, at an address of its own."""
     with short_folder() as folder:
         command = [
-            str(Path(sys.executable).parent / "ray"), "start", "--block", f"--address={address}", "--num-cpus=4",
+            sys.executable, "-m", "tests.support.lean_ray", "start", "--block", f"--address={address}", "--num-cpus=4",
             "--node-ip-address=127.0.0.2", f"--resources={json.dumps(dict(resources))}", "--disable-usage-stats",
             f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}",
         ]  # fmt: skip

@@ -45,6 +45,7 @@ def until(look: Callable[[], T | None], timeout: float = 120.0) -> T:
     deadline = time.monotonic() + timeout
     while True:
         last: object
+        began = time.monotonic()
         try:
             found = look()
             if found:
@@ -54,4 +55,5 @@ def until(look: Callable[[], T | None], timeout: float = 120.0) -> T:
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {last}")
-        time.sleep(PAUSE)
+        # A look that takes long is made less often: it takes processor time from what it waits for.
+        time.sleep(max(PAUSE, time.monotonic() - began))

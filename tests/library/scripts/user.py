@@ -6,6 +6,8 @@ import os
 
 import ray
 
+from tests.support.lean_ray import make_lean
+
 
 def connect() -> None:
     """To the Ray of the test, or to one of its own."""
@@ -13,4 +15,5 @@ def connect() -> None:
     if address:
         ray.init(address=address)
     else:
+        make_lean()
         ray.init(num_cpus=4, include_dashboard=False, _temp_dir=os.environ["TEST_RAY_FOLDER"])

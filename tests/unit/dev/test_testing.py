@@ -1,4 +1,4 @@
-"""`make test`'s runner: what it counts, and when it says that something is wrong."""
+"""`make test`: what it counts, when it reports a failure, and what it prints at the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dev import paths
-from dev.testing import Outcome, counted, main, measured, table
+from dev import paths, testing
+from dev.console import SetupError
+from dev.side_by_side import Job
+from dev.test_results import Outcome, TestTime, counted, measured, slowest, table
 
 
 def report(folder: Path, tests: int, failures: int = 0, errors: int = 0, skipped: int = 0) -> Path:
@@ -52,19 +54,66 @@ def test_figures_are_told(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["units"]) == 2
-    assert "units; known are unit, contract" in capsys.readouterr().err
+    assert testing.main(["units"]) == 2
+    assert f"units; known suites: {', '.join(testing.SUITES)}" in capsys.readouterr().err
 
 
-def test_a_suite_that_fails_does_not_stop_the_next(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def two_suites(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A checkout whose `unit` fails and whose `repo` passes; they run one after the other and need no set-up."""
     for suite, body in (("unit", "assert False"), ("repo", "pass")):
         (tmp_path / "tests" / suite).mkdir(parents=True)
         (tmp_path / "tests" / suite / "test_it.py").write_text(f"def test_it():\n    {body}\n")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    assert main(["unit", "repo"]) == 1
-    told = capsys.readouterr().out
-    assert "FAIL  unit: 0 passed, 1 failed" in told
-    assert "FAILED tests/unit/test_it.py::test_it" in told
-    assert told.splitlines()[-1] == "1 passed, 1 failed"
+    monkeypatch.setattr(testing, "PROGRAMS", {})
+    monkeypatch.setattr(testing, "JOBS", (Job("unit", load=1), Job("repo", load=1, after=("unit",))))
+
+
+@pytest.mark.usefixtures("two_suites")
+def test_a_suite_that_fails_does_not_stop_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    assert testing.main(["unit", "repo"]) == 1
+    printed = capsys.readouterr().out
+    assert "FAIL  unit: 0 passed, 1 failed" in printed
+    assert "FAILED tests/unit/test_it.py::test_it" in printed
+    assert printed.splitlines()[-1] == "1 passed, 1 failed"
+
+
+@pytest.mark.usefixtures("two_suites")
+def test_a_set_up_that_fails_is_a_failure_of_its_suite(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def set_up(suite: str) -> None:
+        if suite == "repo":
+            raise SetupError("no toolchain")
+
+    monkeypatch.setattr(testing, "set_up", set_up)
+    assert testing.main(["unit", "repo"]) == 1
+    printed = capsys.readouterr().out
+    assert "FAIL  repo could not be set up: no toolchain" in printed
+    assert printed.splitlines()[-1] == "0 passed, 2 failed"
+
+
+@pytest.mark.usefixtures("two_suites")
+def test_the_slowest_tests_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    testing.main([])
+    listed = capsys.readouterr().out.partition("slowest tests\n")[2].splitlines()[:2]
+    assert sorted((line.split()[0], line.split()[3]) for line in listed) == [
+        ("repo", "test_it::test_it"), ("unit", "test_it::test_it"),
+    ]  # fmt: skip
+
+
+def test_the_slowest_tests_are_those_of_all_suites(tmp_path: Path) -> None:
+    times = {"unit": (0.5, 3.0), "repo": (2.0, 1.0)}
+    outcomes = [
+        Outcome(suite, 2, 0, 0, 9.0, tmp_path, tuple(TestTime(suite, f"t::{each}", each) for each in seconds))
+        for suite, seconds in times.items()
+    ]
+    lines = slowest(outcomes, count=3).splitlines()[1:]
+    assert [line.split() for line in lines] == [
+        ["unit", "3.0", "s", "t::3.0"], ["repo", "2.0", "s", "t::2.0"], ["repo", "1.0", "s", "t::1.0"],
+    ]  # fmt: skip
+
+
+def test_every_suite_is_set_up_by_its_name() -> None:
+    assert {*testing.PROGRAMS, *testing.ON_THE_CLUSTER} <= set(testing.SUITES)
+    assert {name for job in testing.JOBS for name in job.after} <= set(testing.SUITES)
