@@ -49,7 +49,7 @@ async def finish_all(references: KubeReferences, runs: ports.Runs) -> None:
 
 async def _pay(debt: DeferCleanup, runs: ports.Runs) -> None:
     match debt.what:
-        case "goodbye":
+        case "release":
             await runs.release(debt.namespace, ReleaseRun(debt.run, DELETED))
         case "cancel":
             await runs.end(debt.namespace, EndRun(debt.run, "CANCELED", DELETED, MESSAGE))

@@ -22,7 +22,7 @@ from workflow_operator.core.observation import (
     SubmissionView,
     WorkflowObject,
 )
-from workflow_operator.core.read_plan import ReadPlan, head_to_ask, read_plan
+from workflow_operator.core.read_plan import ReadPlan, head_to_query, read_plan
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ async def _named(
 async def _submission(
     clients: Clients, workflow: WorkflowObject, asked: ReadPlan, named: ClusterView | None
 ) -> SubmissionView | HeadUnreachable | None:
-    head = head_to_ask(workflow, named) if asked.submission else None
+    head = head_to_query(workflow, named) if asked.submission else None
     return await clients.jobs.state(workflow.namespace, head, asked.submission) if head else None
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from workflow_operator.core.observation import Defaults
+from workflow_operator.core.observation import DEFAULT_POLL_SECONDS, Defaults
 
 PREFIX = "RAYWORKFLOW_"
 
@@ -42,7 +42,7 @@ class Settings(BaseModel):
     """Its region."""
     storage_secret: str = ""
     """Secret with its credentials, in each Workflow's own namespace."""
-    poll_seconds: Annotated[float, Field(gt=0)] = 1.0
+    poll_seconds: Annotated[float, Field(gt=0)] = DEFAULT_POLL_SECONDS
     """Pace at which a running Workflow's log and submission are looked at."""
     head_address: str = "http://{ip}:8265"
     """How a head's dashboard is reached; knows {ip}, {cluster} and {namespace}."""

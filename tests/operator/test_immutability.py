@@ -35,5 +35,5 @@ async def test_after_it_may_not(harness: Harness, change: dict[str, Any], says: 
 
 async def test_cancel_cannot_be_taken_back(harness: Harness) -> None:
     await harness.create(cancel=True)
-    with pytest.raises(RefusedError, match="cancel cannot be taken back"):
+    with pytest.raises(RefusedError, match="cancel cannot be set back"):
         await harness.change(cancel=False)

@@ -93,7 +93,7 @@ def cluster_view(cluster: Object, pods: Iterable[Object], warning: str = "") -> 
         failed=_failure(status, conditions),
         deleting="deletionTimestamp" in meta,
         warning=warning,
-        trouble=next(filter(None, map(pod_trouble, [*heads, *workers])), None),
+        pod_problem=next(filter(None, map(pod_trouble, [*heads, *workers])), None),
         head=head_view(heads[0]) if heads else None,
         token_secret=_token_secret(meta["name"], spec),
     )

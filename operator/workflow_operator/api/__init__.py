@@ -1,4 +1,4 @@
-"""The resources of group `rayworkflow.dev` as values: the one source of `crds/*.yaml`."""
+"""The resources of group `rayworkflow.dev` as values. `crds/*.yaml` is generated from this package."""
 
 from __future__ import annotations
 

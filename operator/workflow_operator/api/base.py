@@ -1,6 +1,6 @@
-"""What every model of the API shares: frozen values, camelCase on the wire, times as RFC 3339.
+"""The base of all API models: frozen values, camelCase names in JSON, and times as RFC 3339.
 
-Stands in `api` because the schema in the CRD, the parsing of objects and the writing of status must agree on it.
+The schema in the CRD, the parser of objects and the writer of status share these definitions.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class Value(BaseModel):
 
 
 def parse_time(value: Any) -> Any:
-    """Seconds since 1970 of an RFC 3339 text; numbers pass through."""
+    """Convert an RFC 3339 text to seconds since 1970; return a number unchanged."""
     if not isinstance(value, str):
         return value
     text = value[:-1] + "+00:00" if value.endswith(("Z", "z")) else value
     head, dot, rest = text.partition(".")
-    if dot:  # Python 3.10 reads only 3 or 6 digits of a second's fraction
+    if dot:  # Python 3.10 accepts only 3 or 6 digits in the fraction of a second
         digits = len(rest) - len(rest.lstrip("0123456789"))
         text = f"{head}.{rest[:digits][:6]:0<6}{rest[digits:]}"
     return datetime.fromisoformat(text).timestamp()
 
 
 def format_time(seconds: float) -> str:
-    """RFC 3339 in UTC with milliseconds, which the API server's `date-time` takes."""
+    """Format seconds since 1970 as RFC 3339 in UTC with milliseconds, a valid `date-time` for the API server."""
     moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=round(seconds * 1000))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -44,4 +44,4 @@ Time = Annotated[
     PlainSerializer(format_time, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-"""Seconds since 1970 here, RFC 3339 on the wire."""
+"""Seconds since 1970 in Python, RFC 3339 in JSON."""

@@ -1,7 +1,7 @@
-"""The CustomResourceDefinition, made from the models: `python -m workflow_operator.api.crds [folder]` writes it.
+"""Generates the CustomResourceDefinition: `python -m workflow_operator.api.crds [folder]` writes the file.
 
-pydantic's JSON schema says more than the API server takes: references, `anyOf` with null, titles. What is left after
-this module is a structural schema. A test keeps `crds/` equal to what is made here.
+The JSON schema of pydantic contains references, `anyOf` with null, and titles, which the API server does not accept.
+This module converts it to a structural schema. A test compares `crds/` with the output.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ FILE = f"{GROUP}_{PLURAL}.yaml"
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _DROPPED = frozenset({"title", "$defs", "propertyNames"})
 _COLUMNS = (
-    ("Phase", "string", ".status.phase", 0, "Where it stands"),
-    ("Steps", "string", ".status.steps.summary", 0, "Succeeded steps of all known so far"),
-    ("Cluster", "string", ".status.cluster.name", 0, "RayCluster of this attempt"),
-    ("Resumes", "integer", ".status.resumes.total", 0, "How often the run was continued"),
-    ("Epoch", "integer", ".status.epoch", 1, "Ownership of the run that commits now"),
-    ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was made"),
+    ("Phase", "string", ".status.phase", 0, "Phase of the Workflow"),
+    ("Steps", "string", ".status.steps.summary", 0, "Succeeded steps of all steps known so far"),
+    ("Cluster", "string", ".status.cluster.name", 0, "RayCluster of the current submission attempt"),
+    ("Resumes", "integer", ".status.resumes.total", 0, "Number of attempts that followed a failure"),
+    ("Epoch", "integer", ".status.epoch", 1, "Current epoch of the run"),
+    ("Age", "date", ".metadata.creationTimestamp", 0, "Time since the Workflow was created"),
 )
 
 
 def workflow_crd() -> dict[str, Any]:
-    """The CRD of Workflow as JSON."""
+    """Build the CRD of Workflow as JSON."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -64,10 +64,10 @@ def workflow_crd() -> dict[str, Any]:
 
 
 def structural(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """pydantic's JSON schema as the API server takes it.
+    """Convert a JSON schema from pydantic to a structural schema.
 
     Args:
-        schema: of one model, with its definitions.
+        schema: the schema of one model, with its definitions.
     """
     return _plain(schema, schema.get("$defs", {}))
 
@@ -76,7 +76,7 @@ def write(folder: Path) -> Path:
     """Write the CRD into a folder.
 
     Returns:
-        The file.
+        The path of the written file.
     """
     path = folder / FILE
     path.write_text(render(), encoding="utf-8")
@@ -84,16 +84,16 @@ def write(folder: Path) -> Path:
 
 
 def render() -> str:
-    """The CRD as YAML."""
-    head = "# Made from the models in operator/workflow_operator/api: `make crds`.\n"
-    unshared = json.loads(json.dumps(workflow_crd()))  # or YAML would write anchors where two places share a list
+    """Format the CRD as YAML."""
+    head = "# Generated from the models in operator/workflow_operator/api: `make crds`.\n"
+    unshared = json.loads(json.dumps(workflow_crd()))  # without this copy, YAML writes anchors for shared lists
     return head + yaml.safe_dump(unshared, sort_keys=False, width=120, allow_unicode=True)
 
 
 def _root() -> dict[str, Any]:
     root: dict[str, Any] = {
         "type": "object",
-        "description": "One durable run of a Python entrypoint on Ray.",
+        "description": "One durable run of a Python entrypoint on a Ray cluster.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": f"Version of this schema: {API_VERSION}."},
@@ -109,10 +109,10 @@ def _root() -> dict[str, Any]:
 
 
 def _attach(root: dict[str, Any], rule: Rule) -> None:
-    place = root
+    field = root
     for name in rule.path:
-        place = place["properties"][name]
-    place.setdefault("x-kubernetes-validations", []).append({"rule": rule.cel, "message": rule.message})
+        field = field["properties"][name]
+    field.setdefault("x-kubernetes-validations", []).append({"rule": rule.cel, "message": rule.message})
 
 
 def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,16 +135,16 @@ def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[st
 
 
 def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with its reference replaced; what stands beside the reference, such as a description, wins."""
-    beside = dict(schema)
-    reference = beside.pop("$ref", None)
+    """Replace the reference by its definition; keys next to the reference, such as a description, take precedence."""
+    siblings = dict(schema)
+    reference = siblings.pop("$ref", None)
     if reference is None:
-        return beside
-    return {**_resolved(definitions[str(reference).rpartition("/")[2]], definitions), **beside}
+        return siblings
+    return {**_resolved(definitions[str(reference).rpartition("/")[2]], definitions), **siblings}
 
 
 def _without_null(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """An optional field as the API server knows it: it may be absent, but it is never null."""
+    """Remove null from the types of an optional field: in Kubernetes it may be absent, but not null."""
     choices = schema.pop("anyOf", None)
     if choices is None:
         return schema
@@ -153,7 +153,7 @@ def _without_null(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dic
 
 
 def _without_defaults(schema: dict[str, Any]) -> dict[str, Any]:
-    """Status holds what the operator wrote, and nothing that the API server adds."""
+    """Remove the defaults of status fields, so that the API server adds nothing to what the operator wrote."""
     kept = {key: value for key, value in schema.items() if key != "default"}
     if "properties" in kept:
         kept["properties"] = {name: _without_defaults(inner) for name, inner in kept["properties"].items()}

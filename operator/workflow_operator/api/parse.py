@@ -1,7 +1,6 @@
-"""From the JSON of a Workflow to values, and a refusal in words where its spec cannot be read.
+"""Parses the JSON of a Workflow into values, and explains which fields of an invalid spec to change.
 
-Called by the adapter that reads Workflows; stands in `api` because only here the models are known by their fields'
-names.
+The adapter that reads Workflow objects calls it.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ from workflow_operator.api.status import WorkflowState
 
 
 def parse_spec(spec: Mapping[str, Any]) -> tuple[WorkflowSpec | None, str]:
-    """The spec as a value.
+    """Parse a spec.
 
     Args:
-        spec: `spec` of the object, as JSON.
+        spec: the field `spec` of the object, as JSON.
 
     Returns:
-        The spec and an empty text, or None and what to change, one clause for each field.
+        The spec and an empty text; or None and the corrections to make, one clause for each invalid field.
     """
     try:
         return WorkflowSpec.model_validate(spec), ""
     except ValidationError as error:
-        clauses = [f"{_path(item['loc'])}: {_words(item)}" for item in error.errors(include_url=False)]
+        clauses = [f"{_path(item['loc'])}: {_correction(item)}" for item in error.errors(include_url=False)]
         return None, "; ".join(clauses)
 
 
 def parse_status(status: Mapping[str, Any]) -> WorkflowState:
-    """The status as a value; one that cannot be read counts as absent, because it is made anew from cluster and log."""
+    """Parse a status; an unreadable one is treated as absent, because cluster and log contain what it stated."""
     try:
         return WorkflowState.model_validate(status)
     except ValidationError:
@@ -43,6 +42,5 @@ def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(("spec", *map(str, location)))
 
 
-def _words(item: Any) -> str:
-    text = str(item["msg"])
-    return text.removeprefix("Value error, ")
+def _correction(item: Any) -> str:
+    return str(item["msg"]).removeprefix("Value error, ")

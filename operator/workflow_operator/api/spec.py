@@ -1,7 +1,7 @@
-"""`spec` of a Workflow: what its author writes. Each attribute's docstring is what `kubectl explain` shows.
+"""`spec` of a Workflow, which the user writes. `kubectl explain` shows the docstrings of the attributes.
 
-Read by `core` (as plain values) and by `api.crds` (as a schema). What one field alone cannot say, such as "exactly one
-of", is a CEL rule in `api.rules` and is checked here again, because objects can be older than the rules.
+`core` reads the values, and `api.crds` generates the schema. Rules that concern several fields, such as "exactly one
+of", are CEL rules in `api.rules`. The models apply them too, because an object can be older than the rules.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from workflow_operator.api import rules
 from workflow_operator.api.base import Value
 
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
+DEFAULT_DEADLINE_SECONDS = 1800
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 
 class RecoveryPolicy(str, Enum):
-    """Who starts the next attempt after a cluster failed."""
+    """Whether the operator or the user starts the next attempt after a failure."""
 
     AUTOMATIC = "Automatic"
     MANUAL = "Manual"
 
 
 class Retention(str, Enum):
-    """What becomes of the checkpoints when the object is deleted."""
+    """Which checkpoints are deleted together with the Workflow object."""
 
     RETAIN = "Retain"
     DELETE_ON_SUCCESS = "DeleteOnSuccess"
@@ -35,30 +36,29 @@ class Retention(str, Enum):
 
 
 class Auth(str, Enum):
-    """Who may use the Ray cluster that is made for a Workflow."""
+    """Whether a RayCluster that is created for a Workflow requires a token."""
 
     TOKEN = "Token"
     DISABLED = "Disabled"
 
 
 class LocalName(Value):
-    """Names an object in the Workflow's own namespace."""
+    """A reference to an object in the namespace of the Workflow."""
 
     name: Annotated[str, Field(pattern=DNS_NAME, max_length=253)]
-    """Name of the object, in the Workflow's own namespace."""
+    """Name of the object. It must be in the namespace of the Workflow."""
 
 
 class Code(Value):
-    """Where the user's code comes from."""
+    """Source of the user's code."""
 
     config_map: LocalName
-    """A ConfigMap whose keys are Python files (for example trip.py). The copy that the first submission took is kept
-    with the run's checkpoints and used by every resume, so later edits of the ConfigMap change nothing for this
-    run."""
+    """A ConfigMap whose keys are names of Python files, for example trip.py. The first submission stores a copy next to
+    the checkpoints of the run. Every resume uses that copy, so later edits of the ConfigMap do not affect this run."""
 
 
 class ClusterMetadata(Value):
-    """Metadata passed on to the RayCluster."""
+    """Labels and annotations for the RayCluster."""
 
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels for the RayCluster, for example kueue.x-k8s.io/queue-name."""
@@ -67,28 +67,29 @@ class ClusterMetadata(Value):
 
 
 class ClusterTemplate(Value):
-    """A RayCluster made for this Workflow alone."""
+    """The RayCluster to create for this Workflow."""
 
     metadata: ClusterMetadata = Field(default_factory=ClusterMetadata)
     """Labels and annotations for the RayCluster."""
     spec: Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
-    """A RayCluster spec (ray.io/v1), written as for KubeRay: headGroupSpec, workerGroupSpecs and so on."""
+    """Spec of a RayCluster (ray.io/v1) as KubeRay documents it, with headGroupSpec, workerGroupSpecs and so on."""
 
 
 class ClusterSelector(Value):
-    """Chooses a RayCluster that already runs."""
+    """Selects a running RayCluster by its labels."""
 
     match_labels: Annotated[dict[str, str], Field(min_length=1)]
-    """Labels that the RayCluster must carry, all of them."""
+    """Labels that the RayCluster must have. All of them must match."""
 
 
 class Cluster(Value):
-    """Where the workflow runs: exactly one of the fields."""
+    """The Ray cluster that runs the workflow. Set exactly one field."""
 
     template: ClusterTemplate | None = None
-    """Make a RayCluster for this Workflow. It is deleted when the Workflow ends; after a failure a new one is made."""
+    """Creates a RayCluster for this Workflow. The operator deletes it when the Workflow finishes, and creates another
+    one after a failure of the cluster."""
     selector: ClusterSelector | None = None
-    """Use a ready RayCluster of this namespace that carries these labels. It is never deleted by the operator."""
+    """Uses a ready RayCluster of this namespace that has these labels. The operator never deletes it."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Cluster:
@@ -98,18 +99,19 @@ class Cluster(Value):
 
 
 class Storage(Value):
-    """Where the checkpoints lie: S3 or what speaks it."""
+    """An S3 bucket, or a bucket of a server with an S3-compatible API, for the checkpoints."""
 
     uri: Annotated[str, Field(max_length=512)]
-    """Bucket and prefix, for example s3://bucket/prefix. The namespace is added to it, so that no namespace can name
-    another's runs."""
+    """Bucket and prefix, for example s3://bucket/prefix. The operator appends the namespace, so that Workflows of
+    different namespaces never share a run."""
     endpoint: Annotated[str, Field(max_length=512)] | None = None
-    """Address of the server where it is not AWS, for example http://minio.storage:9000."""
+    """Address of the S3-compatible server, for example http://minio.storage:9000. Default: AWS."""
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64)] | None = None
-    """Region of the bucket, for example us-east-1."""
+    """Region of the bucket, for example us-east-1. Default: no region is configured."""
     secret_ref: LocalName | None = None
-    """A Secret of this namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. The operator and the pods
-    of a cluster made for this Workflow use it. Leave it out where the pods get their credentials in another way."""
+    """A Secret of this namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. The operator
+    and the pods of a cluster that is created for this Workflow use it. Omit it if the pods get their credentials in
+    another way."""
 
     @field_validator("uri")
     @classmethod
@@ -127,90 +129,92 @@ class Storage(Value):
 
 
 class Backoff(Value):
-    """How long to wait before an attempt that follows a failure; doubled while there is no progress."""
+    """The delay before an attempt that follows a failure. It doubles with each attempt without progress."""
 
     initial_seconds: Seconds = 2
-    """Wait before the first of them, in seconds."""
+    """Delay in seconds before the first attempt after progress."""
     max_seconds: Seconds = 120
-    """The longest wait, in seconds."""
+    """Longest delay in seconds."""
 
 
 class Recovery(Value):
-    """What happens after a cluster has failed."""
+    """How the operator recovers from a failure."""
 
     policy: RecoveryPolicy = RecoveryPolicy.AUTOMATIC
-    """Automatic: a new attempt continues from the checkpoints. Manual: the Workflow stays Resumable until the
-    annotation rayworkflow.dev/resume gets a new value."""
+    """Automatic: the operator starts another attempt, which continues from the checkpoints. Manual: the Workflow stays
+    Resumable until the annotation rayworkflow.dev/resume gets another value."""
     max_resumes: Annotated[int, Field(ge=0, le=1000)] = 5
-    """How many resumes in a row may bring no new finished step before the Workflow fails. Progress sets the count back,
-    so a long run on preemptible nodes is never given up. 0: the first failure of a cluster ends it."""
+    """Number of consecutive resumes without a newly finished step after which the Workflow fails. Progress resets the
+    count, so a long run on preemptible nodes can be resumed any number of times. 0: the Workflow fails with the first
+    failure."""
     backoff: Backoff = Field(default_factory=Backoff)
-    """Wait between attempts."""
+    """Delay between attempts."""
 
 
 class FailureDetection(Value):
-    """When a silent cluster counts as failed."""
+    """When an unreachable cluster counts as failed."""
 
     unreachable_seconds: Annotated[int, Field(ge=5, le=3600)] = 60
-    """Seconds that the head may leave unanswered before its cluster counts as failed."""
+    """Seconds without a reply from the head after which its cluster counts as failed."""
 
 
 class Checkpoints(Value):
-    """What becomes of the checkpoints."""
+    """What happens to the checkpoints when the Workflow is deleted."""
 
     retention: Retention = Retention.RETAIN
-    """When the Workflow object is deleted: Retain keeps its checkpoints, DeleteOnSuccess deletes those of a run that
-    succeeded, Delete deletes them always."""
+    """When the Workflow object is deleted: Retain keeps the checkpoints, DeleteOnSuccess deletes them if the run
+    succeeded, Delete always deletes them."""
 
 
 class WorkflowSpec(Value):
-    """What to run, where, and what to do when the cluster fails."""
+    """What to run, on which cluster, and how to recover from failures."""
 
     entrypoint: Annotated[str, Field(min_length=3, max_length=512)]
     """What to run, as module:attribute, for example trip:book_trip. The attribute is a step, a function that returns a
-    Workflow, or a Workflow."""
+    workflow, or a workflow."""
     args: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
-    """Keyword arguments for the entrypoint, any JSON. They are read when the run is first made; a resume takes them
-    from its checkpoints."""
+    """Keyword arguments for the entrypoint, as JSON. They are read once, when the run is created. A resume reads them
+    from the checkpoints."""
     code: Code | None = None
-    """The user's code. Leave it out where the image holds it."""
+    """The user's code. Omit it if the image contains the code."""
     runtime_env: dict[str, Any] = Field(
         default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
     )
-    """Ray's runtime environment for the submission, with Ray's own names: pip, env_vars and so on. working_dir and
-    py_modules are set by the operator."""
+    """Runtime environment of Ray for the submission, with the field names of Ray: pip, env_vars and so on. The operator
+    sets working_dir and py_modules."""
     cluster: Cluster
-    """Where to run: exactly one of template and selector."""
+    """The Ray cluster that runs the workflow: exactly one of template and selector."""
     storage: Storage | None = None
-    """Where the checkpoints lie. Default: the storage that the operator was installed with."""
+    """Storage for the checkpoints. Default: the storage that is configured for the operator."""
     workflow_id: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    """Id of the run in storage. Given: the same id is run once, also when this object is deleted and made again.
-    Default: an id of this object's own."""
+    """Workflow id of the run in storage. All Workflows of a namespace with the same id share one run, so it runs once
+    even if this object is deleted and created again. Default: an id that is unique to this object."""
     cancel: bool = False
-    """Set to true to stop the workflow: running steps are stopped and it ends Canceled. It cannot be set back."""
+    """Set to true to stop the running steps and finish the Workflow with phase Canceled. It cannot be set back."""
     recovery: Recovery = Field(default_factory=Recovery)
-    """What happens after a cluster has failed."""
+    """How the operator recovers from a failure."""
     failure_detection: FailureDetection = Field(default_factory=FailureDetection)
-    """When a silent cluster counts as failed."""
-    pre_running_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 1800
-    """Seconds from an attempt's start until its submission runs; then the attempt counts as failed. The time in a
-    Kueue queue does not count. It also bounds the wait for what is missing and for an id that is in use."""
+    """When an unreachable cluster counts as failed."""
+    pre_running_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = DEFAULT_DEADLINE_SECONDS
+    """Seconds within which the submission of an attempt must run. After that the attempt counts as failed. Time in a
+    Kueue queue does not count. It also limits the time in Pending, for example if a Secret is missing or the workflow
+    id is in use."""
     checkpoints: Checkpoints = Field(default_factory=Checkpoints)
-    """What becomes of the checkpoints."""
+    """What happens to the checkpoints when the Workflow is deleted."""
     auth: Auth = Auth.TOKEN
-    """Token: a RayCluster made from the template asks for a token (Ray 2.52 or newer). Disabled: whoever reaches its
-    head can run code there."""
+    """Token: a RayCluster that is created from the template requires a token (Ray 2.52 or newer). Disabled: any client
+    that can connect to its head can run code there."""
     manager_unresponsive_seconds: Annotated[int, Field(ge=5, le=3600)] = 60
-    """Seconds that the run's manager may leave unanswered before the submission gives up and the next attempt
-    restarts it."""
+    """Seconds without a reply from the manager of the run after which the submission fails. The next attempt restarts
+    the manager."""
 
     @field_validator("runtime_env")
     @classmethod
-    def _no_packages(cls, value: dict[str, Any]) -> dict[str, Any]:
-        taken = sorted({"working_dir", "py_modules"} & value.keys())
-        if taken:
+    def _without_packages(cls, value: dict[str, Any]) -> dict[str, Any]:
+        reserved = sorted({"working_dir", "py_modules"} & value.keys())
+        if reserved:
             raise ValueError(
-                f"remove {' and '.join(taken)}: the operator sets it; put code into spec.code or the image"
+                f"remove {' and '.join(reserved)}: the operator sets it; put the code into spec.code or the image"
             )
         return value
 

@@ -1,7 +1,7 @@
-"""`status` of a Workflow: what the operator writes. Each attribute's docstring is what `kubectl explain` shows.
+"""`status` of a Workflow, which the operator writes. `kubectl explain` shows the docstrings of the attributes.
 
-`core` reads and makes these frozen values; the shell writes them with `dump_status`. Counts only, never lists of steps:
-an object in etcd is limited in size.
+`core` reads and creates these frozen values, and the reconciler writes them with `dump_status`. The status contains
+counts instead of lists of steps, because an object in etcd has a size limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workflow_operator.api.base import Time, Value
 
 
 class Phase(str, Enum):
-    """Where a Workflow stands. `core.state` says what may follow what."""
+    """The phase of a Workflow. `core.state` contains the possible transitions."""
 
     PENDING = "Pending"
     PROVISIONING = "Provisioning"
@@ -31,191 +31,193 @@ class Phase(str, Enum):
 
 
 class Condition(Value):
-    """One condition, as Kubernetes defines them."""
+    """A condition as Kubernetes defines it."""
 
     type: str
-    """What it is about."""
+    """Type of the condition."""
     status: Literal["True", "False", "Unknown"]
     """True, False or Unknown."""
     reason: str
-    """Why, in one CamelCase word."""
+    """Reason for the status, as one CamelCase word."""
     message: str = ""
-    """Why, in words, and what to do."""
+    """Explanation for people, with what to do."""
     last_transition_time: Time
-    """When the status last changed."""
+    """Time of the last change of the condition's status."""
     observed_generation: int = 0
-    """The generation of the spec that this was said of."""
+    """Generation of the spec that the condition is based on."""
 
 
 class HeadIdentity(Value):
-    """One life of a head: a pod, and one run of its Ray container."""
+    """Identity of a head: its pod and one start of its Ray container."""
 
     pod_uid: Annotated[str, Field(alias="podUID")]
-    """UID of the head's pod."""
+    """UID of the head pod."""
     container_id: Annotated[str, Field(alias="containerID")]
-    """Id of its Ray container."""
+    """Id of the Ray container in the head pod."""
 
 
 class ClusterStatus(Value):
-    """The cluster of the current attempt."""
+    """The cluster of the current submission attempt."""
 
     name: str
     """Name of the RayCluster."""
     uid: str = ""
-    """UID of the RayCluster, once it was seen."""
+    """UID of the RayCluster; empty until the operator has read it."""
     provisioned: bool = True
-    """True where the operator made it for this Workflow; false where it was chosen by labels."""
+    """True if the operator created it for this Workflow, false if it was selected by labels."""
     head: HeadIdentity | None = None
-    """The head that this attempt was or will be submitted to, written before the submission."""
+    """The head to which this attempt is submitted. It is recorded before the submission."""
     queued: bool = False
-    """True while the RayCluster waits suspended in a queue, before it was ever ready."""
+    """True while the RayCluster is suspended in a queue and was not ready yet."""
     unreachable_since: Time | None = None
-    """Since when the head does not answer."""
+    """Time of the first request without a reply from the head; absent while it replies."""
 
 
 class SubmissionStatus(Value):
-    """The submission of the current attempt."""
+    """The submission of the current submission attempt."""
 
     id: str
-    """Submission id, a function of the object and the attempt."""
+    """Submission id, derived from the uid of the Workflow and the attempt."""
     state: str = ""
-    """What the head last said of it: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    """State that the head last reported: UNKNOWN, PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED. Empty before the
+    first report."""
 
 
 class CodeStatus(Value):
-    """The code of the run."""
+    """The user's code that the run uses."""
 
     config_map: str
-    """The ConfigMap that it was taken from."""
+    """Name of the ConfigMap that the code was copied from."""
     sha256: str
-    """Digest of the copy that is kept with the checkpoints."""
+    """SHA-256 digest of the copy that is stored next to the checkpoints."""
 
 
 class Steps(Value):
-    """How many step executions stand where."""
+    """Numbers of step executions by their state."""
 
     total: int = 0
-    """All that are known so far."""
+    """Step executions that are known so far."""
     succeeded: int = 0
-    """Those with a stored outcome."""
+    """Step executions with a stored outcome."""
     running: int = 0
-    """Those that run."""
+    """Running step executions."""
     failed: int = 0
-    """Those that failed."""
+    """Failed step executions."""
     summary: str = ""
-    """Succeeded of total, for the list of kubectl."""
+    """Succeeded and total, for example 7/12, as kubectl get shows it."""
     changed: Time | None = None
-    """When these counts last changed."""
+    """Time of the last change of these numbers."""
 
 
 class Resumes(Value):
-    """How often the run was continued."""
+    """Numbers of resumes."""
 
     total: int = 0
-    """Attempts that followed a failure."""
+    """Submission attempts that followed a failure."""
     without_progress: int = 0
-    """Resumes, and attempts that never ran, in a row without one new finished step."""
+    """Consecutive resumes without a newly finished step, including attempts that never owned the run."""
     never_ran: int = 0
-    """Of these, attempts that failed before they came to own the run."""
+    """Attempts among them that failed before they owned the run."""
 
 
 class Failure(Value):
     """The last failure of a cluster or a submission."""
 
     time: Time
-    """When it was seen."""
+    """Time at which the operator detected the failure."""
     reason: str
-    """Why, in one CamelCase word."""
+    """Reason, as one CamelCase word."""
     message: str
-    """Why, in words."""
+    """Explanation for people."""
     running_steps: tuple[str, ...] = ()
-    """Steps that ran at that time, the first few of them."""
+    """Steps that were running at that time, at most five."""
 
 
 class Ending(Value):
-    """The end that the operator is writing to the run's log; the log then says what holds."""
+    """The terminal state that the operator writes to the log of the run. The log decides whether it takes effect."""
 
     status: Literal["FAILED", "CANCELED"]
-    """The end to write."""
+    """The terminal state to write."""
     reason: str
-    """Why, in one CamelCase word."""
+    """Reason, as one CamelCase word."""
     message: str
-    """Why, in words."""
+    """Explanation for people."""
 
 
 class WorkflowState(Value):
-    """What the operator knows of a Workflow."""
+    """Observed state of a Workflow."""
 
     phase: Phase | None = None
-    """Where it stands: Pending, Provisioning, Running, Resumable, Canceling, Succeeded, Failed or Canceled."""
+    """Phase: Pending, Provisioning, Running, Resumable, Canceling, Succeeded, Failed or Canceled."""
     phase_time: Time | None = None
-    """When it came there."""
+    """Time of the last change of the phase."""
     observed_generation: int = 0
-    """The generation of the spec that this status was made from."""
+    """Generation of the spec that this status is based on."""
     conditions: Annotated[
         tuple[Condition, ...],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = ()
-    """Accepted, ClusterReady, Running, Resumable, Succeeded, Failed, Canceled, and Reconciling and Stalled as kstatus
-    reads them."""
+    """Conditions of the types Accepted, ClusterReady, Running, Resumable, Succeeded, Failed and Canceled, and of the
+    kstatus types Reconciling and Stalled."""
     storage: str = ""
-    """Address of the storage, without credentials; chosen once, when the Workflow was accepted."""
+    """Address of the storage, without credentials. It is recorded when the first attempt starts and never changes."""
     secret_name: str = ""
-    """The Secret with the storage's credentials."""
+    """Name of the Secret with the credentials of the storage; empty if there is none."""
     workflow_id: str = ""
-    """Id of the run in storage."""
-    run_number: Annotated[int, Field(alias="runNumber")] = 0  # YAML 1.1 reads a key `n` as false
-    """Which run under that id, from 1; 0 before the first attempt."""
+    """Workflow id of the run in storage."""
+    run_number: Annotated[int, Field(alias="runNumber")] = 0  # the short key `n` would be false in YAML 1.1
+    """Number of the run under the workflow id, counted from 1; 0 before the first attempt."""
     run_id: str = ""
-    """The run's own id."""
+    """Unique id of the run."""
     attempt: int = 0
-    """Submissions so far; cluster name and submission id follow from it. Never goes down."""
+    """Number of the current submission attempt, counted from 1; 0 before the first. It never decreases. The names
+    of the cluster and of the submission contain it."""
     attempt_time: Time | None = None
-    """When this attempt began; the deadline for running counts from here."""
+    """Start of this attempt, from which preRunningDeadlineSeconds is measured."""
     epoch: int = 0
-    """The ownership of the run that commits now, read from its log. Never goes down."""
+    """Current epoch of the run, read from its log: the number of the ownership that may commit. It never decreases."""
     cluster: ClusterStatus | None = None
-    """The cluster of this attempt; absent while none is wanted."""
+    """The cluster of the current attempt; absent while the Workflow needs no cluster."""
     submission: SubmissionStatus | None = None
-    """The submission of this attempt."""
+    """The submission of the current attempt."""
     code: CodeStatus | None = None
-    """The code of the run, where it came from a ConfigMap."""
+    """The user's code that the run uses; absent if it is part of the image."""
     steps: Steps = Field(default_factory=Steps)
-    """How many step executions stand where."""
+    """Numbers of step executions by their state."""
     resumes: Resumes = Field(default_factory=Resumes)
-    """How often the run was continued."""
+    """Numbers of resumes."""
     last_failure: Failure | None = None
     """The last failure of a cluster or a submission."""
     next_attempt_time: Time | None = None
-    """When the next attempt may begin."""
+    """Earliest start of the next attempt."""
     blocked_since: Time | None = None
-    """Since when another owner holds the workflow id."""
+    """Time since which another owner runs the workflow id; absent if there is none."""
     resume_token: str = ""
-    """The value of the annotation rayworkflow.dev/resume that was last acted on."""
+    """Value of the annotation rayworkflow.dev/resume that last started an attempt."""
     cancel_time: Time | None = None
-    """When the run's manager was last asked to cancel."""
+    """Time of the first request to the manager of the run to cancel."""
     ending: Ending | None = None
-    """The end that the operator is writing to the log."""
+    """The terminal state that the operator writes to the log."""
     start_time: Time | None = None
-    """When the first submission ran."""
+    """Time at which the first submission was running."""
     completion_time: Time | None = None
-    """When it ended."""
+    """Time at which the Workflow finished."""
     result: Annotated[Any, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] = None
-    """The result as JSON, where it is small."""
+    """The result as JSON, if it has at most 4096 characters."""
     result_location: str = ""
-    """Where the result lies, where it is not small."""
+    """How to read a result that is too large for the status."""
 
     def condition(self, kind: str) -> Condition | None:
-        """The condition of this type, or None."""
+        """Return the condition of this type, or None."""
         return next((condition for condition in self.conditions if condition.type == kind), None)
 
 
 def dump_status(state: WorkflowState) -> dict[str, Any]:
-    """The status as a JSON merge patch writes it.
+    """Convert the status to a JSON merge patch.
 
     Returns:
-        All fields; absent ones are null, so that a merge patch removes what an earlier status held. Entries of lists
-        hold no nulls, because a merge patch replaces a list as it is.
+        All fields. Absent ones are null, so that the patch removes the values of an earlier status. Entries of lists
+        contain no nulls, because a merge patch replaces a list as a whole.
     """
     dumped = state.model_dump(mode="json", by_alias=True)
     dumped["conditions"] = [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in state.conditions]

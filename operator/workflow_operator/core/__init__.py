@@ -1,1 +1,1 @@
-"""The operator's pure core: values in, values out. No client, no clock, no kopf."""
+"""The operator's pure core: functions from values to values, without clients, clock or kopf."""

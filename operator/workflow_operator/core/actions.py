@@ -1,8 +1,8 @@
-"""Everything that the operator does to the world, as data. `decide` returns them, `apply` carries them out.
+"""The actions of the operator, as data. `decide` returns them, and `apply` executes them.
 
-They are carried out in order, after the PATCH of the status was answered with 200, and the first that fails ends the
-round: the next round observes again and decides anew. So each must be harmless when it was carried out before, and
-each names what it acts on exactly enough (uids, identities) that a late one cannot hit anything else.
+`apply` executes them in order after the API server accepted the PATCH of the status. The first failure ends the round,
+and the next round observes and decides again. So each action must be harmless if it was executed before. Uids and
+identities make sure that a late action cannot affect another object.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from workflow_operator.api.status import HeadIdentity, WorkflowState
 
 @dataclass(frozen=True, slots=True)
 class StoreRef:
-    """Where a run's log lies.
+    """The store that contains the log of a run.
 
     Attributes:
-        url: for `workflow.store.open_store`, without credentials.
-        secret: Secret in the Workflow's namespace with the credentials, or empty.
+        url: the argument for `workflow.store.open_store`, without credentials.
+        secret: the Secret with the credentials, in the namespace of the Workflow; or empty.
     """
 
     url: str
@@ -29,12 +29,15 @@ class StoreRef:
 
 @dataclass(frozen=True, slots=True)
 class RunRef:
-    """Which run, and who acts on it.
+    """A run, and the Workflow that acts on it.
 
     Attributes:
-        store: where its log lies.
-        workflow_id, n, run_uuid: which run.
-        uid, attempt, name: the acting object, as `requests.Actor` wants it.
+        store: the store that contains the log.
+        run_number: the number of the run under the workflow id, counted from 1.
+        run_uuid: the unique id of the run.
+        uid: the uid of the Workflow, for `requests.Requester`.
+        attempt: the submission attempt of the Workflow, for `requests.Requester`.
+        name: the name of the Workflow, for `requests.Requester`.
     """
 
     store: StoreRef
@@ -48,13 +51,13 @@ class RunRef:
 
 @dataclass(frozen=True, slots=True)
 class HeadRef:
-    """How to reach one head, and which one it must be.
+    """The address and the identity of one head.
 
     Attributes:
-        cluster: name of the RayCluster.
-        identity: the head that is meant; nothing may be posted to another.
-        ip: its pod's address.
-        token_secret: Secret with the cluster's token, or empty where it has none.
+        cluster: the name of the RayCluster.
+        identity: the only head that may receive the request.
+        ip: the address of the head pod.
+        token_secret: the Secret with the token of the cluster; empty if it requires no token.
     """
 
     cluster: str
@@ -65,22 +68,22 @@ class HeadRef:
 
 @dataclass(frozen=True, slots=True)
 class AddFinalizer:
-    """Put our finalizer on the object, under the resourceVersion that the status PATCH returned."""
+    """Add the operator's finalizer, on condition of the resourceVersion that the PATCH of the status returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveFinalizer:
-    """Let the object go."""
+    """Remove the operator's finalizer, so that Kubernetes deletes the object."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateCluster:
-    """Create a RayCluster. Where one of this name exists, whoever made it, nothing is done to that: a plain create,
-    never an apply, which would edit a stranger's cluster.
+    """Create a RayCluster. If the name exists, the action does nothing and succeeds.
+
+    It never uses an apply request, which could change a RayCluster of another user.
 
     Attributes:
-        name: its name.
-        manifest: the whole RayCluster as JSON.
+        manifest: the RayCluster as JSON.
     """
 
     name: str
@@ -89,11 +92,10 @@ class CreateCluster:
 
 @dataclass(frozen=True, slots=True)
 class DeleteCluster:
-    """Delete a RayCluster of ours, with its uid as precondition; one that is gone is a success.
+    """Delete a RayCluster of this Workflow. If it no longer exists, the action succeeds.
 
     Attributes:
-        name: its name.
-        uid: its uid.
+        uid: the uid of the RayCluster, the precondition of the deletion.
     """
 
     name: str
@@ -102,13 +104,14 @@ class DeleteCluster:
 
 @dataclass(frozen=True, slots=True)
 class StageCode:
-    """Keep a copy of the user's code in the run's blobs. A copy that lies there already is a success, without a look
-    at the ConfigMap; a ConfigMap that now gives another digest is a failure of this action.
+    """Copy the user's code from the ConfigMap to the blobs of the run.
+
+    If the copy exists, the action succeeds without reading the ConfigMap. If the ConfigMap has another digest, the
+    action fails.
 
     Attributes:
-        run: the run.
-        config_map: name of the ConfigMap.
-        sha256: digest that the copy must have.
+        config_map: the name of the ConfigMap.
+        sha256: the required digest of the copy.
     """
 
     run: RunRef
@@ -118,18 +121,18 @@ class StageCode:
 
 @dataclass(frozen=True, slots=True)
 class SubmitRun:
-    """Upload what is missing of library and code, and post the submission, if the head does not know its id.
+    """Upload the missing packages and submit the driver, unless the head knows the submission id.
 
-    The head's identity is read again right before the POST; another one is a failure of this action.
+    The action reads the identity of the head directly before the POST request, and fails if it has changed.
 
     Attributes:
-        head: the one head that this attempt may be posted to; it stands in status.
-        submission_id: a function of object and attempt.
+        head: the head that is recorded in the status, the only one that may receive this attempt.
+        submission_id: the id that is derived from Workflow and attempt.
         entrypoint: the shell command of the submission.
-        run: the run; its blobs hold the code.
-        code: digest of the code, or empty where the image holds it.
-        runtime_env: the user's, without working_dir and py_modules, which the shell adds.
-        metadata: strings kept with the submission; they show that a known id is ours.
+        run: the run, whose blobs contain the code.
+        code: the digest of the code; empty if the image contains the code.
+        runtime_env: the user's runtime environment; the adapter adds working_dir and py_modules.
+        metadata: strings that Ray stores with the submission; they show that a known id belongs to this Workflow.
     """
 
     head: HeadRef
@@ -143,11 +146,10 @@ class SubmitRun:
 
 @dataclass(frozen=True, slots=True)
 class StopSubmission:
-    """Stop the driver of a submission; one that is unknown or ended is a success.
+    """Stop the driver of a submission. If the submission is unknown or ended, the action succeeds.
 
     Attributes:
-        head: where it runs.
-        submission_id: its id.
+        head: the head that received the submission.
     """
 
     head: HeadRef
@@ -156,11 +158,10 @@ class StopSubmission:
 
 @dataclass(frozen=True, slots=True)
 class RequestCancel:
-    """Ask the run's live manager to cancel (`requests.ask_cancel`).
+    """Request the manager that owns the run to cancel it (`requests.request_cancel`).
 
     Attributes:
-        run: the run.
-        reason: for the log.
+        reason: the reason to record in the log.
     """
 
     run: RunRef
@@ -169,14 +170,14 @@ class RequestCancel:
 
 @dataclass(frozen=True, slots=True)
 class EndRun:
-    """End the run in its log (`requests.end_run`); what the log then says is read in the next round. An answer that
-    somebody else owns the run is a success too: the log says so.
+    """Write a terminal state to the log of the run (`requests.end_run`). The next round reads what the log contains.
+
+    If another owner runs it, the action succeeds too, because the log shows that owner.
 
     Attributes:
-        run: the run.
-        status: FAILED or CANCELED.
+        status: the terminal state.
         reason: one CamelCase word.
-        message: in words.
+        message: an explanation for people.
     """
 
     run: RunRef
@@ -187,11 +188,10 @@ class EndRun:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRun:
-    """Leave the run without an end, so that a later object can continue it (`requests.say_goodbye`).
+    """Release the unfinished run, so that a later Workflow can continue it (`requests.release_run`).
 
     Attributes:
-        run: the run.
-        reason: for the log.
+        reason: the reason to record in the log.
     """
 
     run: RunRef
@@ -200,39 +200,36 @@ class ReleaseRun:
 
 @dataclass(frozen=True, slots=True)
 class DeleteCheckpoints:
-    """Delete the run and all that it stored (`requests.delete_run`).
-
-    Attributes:
-        run: the run.
-    """
+    """Delete the run and all its stored data (`requests.delete_run`)."""
 
     run: RunRef
 
 
 @dataclass(frozen=True, slots=True)
 class DeferCleanup:
-    """Write down, in a ConfigMap of the operator's own namespace, what could not be done in storage before the object
-    had to go; a worker of the operator works it off. Its name is a function of the run and the uid.
+    """Record a cleanup that storage did not accept before the deletion of the Workflow had to finish.
+
+    A ConfigMap in the operator's own namespace contains the record, and the operator finishes the cleanup later. The
+    name of the ConfigMap follows from the run and the uid.
 
     Attributes:
-        namespace: the Workflow's.
-        run: the run.
-        what: the step that is owed.
+        namespace: the namespace of the Workflow.
+        what: the cleanup: release the run, end it as CANCELED, or delete its checkpoints.
     """
 
     namespace: str
     run: RunRef
-    what: Literal["goodbye", "cancel", "delete"]
+    what: Literal["release", "cancel", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class EmitEvent:
-    """Write a Kubernetes event on the Workflow. May be written twice; a failure to write it never ends a round.
+    """Write a Kubernetes event on the Workflow. It may be written twice, and a failure does not end the round.
 
     Attributes:
         type: Normal or Warning.
         reason: one CamelCase word.
-        message: in words; no secrets.
+        message: an explanation for people, without secrets.
     """
 
     type: Literal["Normal", "Warning"]
@@ -259,15 +256,14 @@ Action = (
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What `decide` answers.
+    """The result of `decide`.
 
     Attributes:
-        state: the status to write. Where `actions` is not empty it is PATCHed even if nothing changed, because the
-            resourceVersion in that PATCH is what proves that the observation still holds; without actions an
-            unchanged status need not be written.
-        actions: to carry out after that PATCH, in order.
-        requeue_after: seconds until the next round at the latest; watch events come earlier. None: only an event can
-            change anything (a terminal Workflow).
+        state: the status to write. If there are actions, it is written even if it is unchanged, because an accepted
+            PATCH proves that the observation is still valid. Without actions, an unchanged status is not written.
+        actions: the actions to execute after that PATCH, in order.
+        requeue_after: the longest delay until the next round, in seconds; a watch event can start it earlier. None if
+            only an event can change anything, as in a terminal phase.
     """
 
     state: WorkflowState

@@ -1,6 +1,6 @@
-"""How long to wait before the next attempt.
+"""The delay before the next submission attempt.
 
-Called by `decide`; pure, so without jitter: the waits of many objects differ already by the times of their failures.
+`decide` calls it. The delay has no jitter, because the failures of different objects happen at different times.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from workflow_operator.api.spec import Backoff
 
 
 def delay(backoff: Backoff, without_progress: int) -> float:
-    """Seconds until the next attempt may begin.
+    """Return the seconds until the next attempt may start.
 
     Args:
-        backoff: the object's settings.
-        without_progress: ownerships and attempts in a row without a new finished step; the wait doubles with each after
-            the first.
+        backoff: the settings of the Workflow.
+        without_progress: the number of consecutive epochs and attempts without a newly finished step; the delay
+            doubles with each of them after the first.
     """
     doublings = min(max(without_progress - 1, 0), 32)
     return float(min(backoff.initial_seconds * 2**doublings, backoff.max_seconds))

@@ -1,7 +1,7 @@
-"""The RayCluster of an attempt, made from the author's template: what is added is what recovery and security need.
+"""Builds the RayCluster of an attempt from the user's template, with additions for recovery and security.
 
-Called by `decide`; pure. What the author wrote is never edited in place, and a template that cannot work is refused in
-words, because a RayCluster that KubeRay refuses gets only a Warning event.
+`decide` calls it. It never changes the template in place. It refuses an invalid template with an explanation, because
+KubeRay reports an invalid RayCluster only in a Warning event.
 """
 
 from __future__ import annotations
@@ -19,28 +19,30 @@ from workflow_operator.api.spec import Auth, ClusterTemplate
 from workflow_operator.core import names
 
 KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
-KEEP_HEAD_DOWN = "ray.io/disable-provisioned-head-restart"
+NO_HEAD_RESTART = "ray.io/disable-provisioned-head-restart"
 OLDEST_WITH_TOKEN = (2, 52)
-_WHERE = "spec.cluster.template.spec"
+_SPEC_PATH = "spec.cluster.template.spec"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why no RayCluster can be made of a template, and what to write instead."""
+    """Why a template is invalid, and what to write instead."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterRequest:
-    """Whose RayCluster it is to be.
+    """The Workflow and the attempt that need a RayCluster.
 
     Attributes:
-        name, namespace, uid: the Workflow's.
-        labels: the Workflow's; Kueue's queue is passed on.
-        attempt: from 1.
-        secret: the storage Secret, or empty.
-        auth: whether the cluster asks for a token.
+        name: the name of the Workflow.
+        namespace: the namespace of the Workflow.
+        uid: the uid of the Workflow.
+        labels: the labels of the Workflow; the RayCluster gets the label of the Kueue queue.
+        attempt: the submission attempt, counted from 1.
+        secret: the name of the storage Secret, or empty.
+        auth: whether the cluster requires a token.
     """
 
     name: str
@@ -53,14 +55,17 @@ class ClusterRequest:
 
 
 def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] | Refusal:
-    """The RayCluster as JSON.
+    """Build a RayCluster as JSON.
 
     Args:
-        template: the author's.
-        wish: whose it is to be.
+        template: the template in the spec of the Workflow.
+        request: the Workflow and the attempt that need the RayCluster.
+
+    Returns:
+        The RayCluster, or why the template is invalid.
     """
     spec = copy.deepcopy(template.spec)
-    refusal = _shape(spec) or _authentication(spec, request.auth)
+    refusal = _invalid_structure(spec) or _set_authentication(spec, request.auth)
     if refusal:
         return refusal
     labels = names.cluster_labels(request.name, request.uid, request.attempt)
@@ -75,7 +80,7 @@ def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] 
             "name": names.cluster_name(request.name, request.uid, request.attempt),
             "namespace": request.namespace,
             "labels": {**queue, **template.metadata.labels, **labels, names.TEMPLATE_LABEL: digest(template)},
-            "annotations": {**template.metadata.annotations, KEEP_HEAD_DOWN: "true"},
+            "annotations": {**template.metadata.annotations, NO_HEAD_RESTART: "true"},
             "ownerReferences": [_owner(request)],
         },
         "spec": spec,
@@ -83,7 +88,7 @@ def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] 
 
 
 def digest(template: ClusterTemplate) -> str:
-    """What a RayCluster was made from, as a label: it tells whether the template was changed since."""
+    """Return the digest of a template. As a label of a RayCluster, it shows whether the template changed later."""
     text = json.dumps(template.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -99,51 +104,50 @@ def _owner(request: ClusterRequest) -> dict[str, Any]:
     }
 
 
-def _shape(spec: dict[str, Any]) -> Refusal | None:
+def _invalid_structure(spec: dict[str, Any]) -> Refusal | None:
     head = spec.get("headGroupSpec")
     if not isinstance(head, dict):
         return Refusal(
-            f"{_WHERE}.headGroupSpec is missing: write it as in a RayCluster, with a pod template for the head"
+            f"{_SPEC_PATH}.headGroupSpec is missing: write it as in a RayCluster, with a pod template for the head"
         )
     workers = spec.get("workerGroupSpecs", [])
     if not isinstance(workers, list):
-        return Refusal(f"{_WHERE}.workerGroupSpecs must be a list of worker groups")
+        return Refusal(f"{_SPEC_PATH}.workerGroupSpecs must be a list of worker groups")
     groups = [("headGroupSpec", head), *((f"workerGroupSpecs[{i}]", group) for i, group in enumerate(workers))]
-    for where, group in groups:
-        containers = _dig(group, "template", "spec", "containers")
+    for path, group in groups:
+        containers = _get_nested(group, "template", "spec", "containers")
         if not isinstance(containers, list) or not containers or not all(isinstance(c, dict) for c in containers):
-            return Refusal(f"{_WHERE}.{where}.template.spec.containers must list the Ray container first")
+            return Refusal(f"{_SPEC_PATH}.{path}.template.spec.containers must list the Ray container first")
     return None
 
 
-def _authentication(spec: dict[str, Any], auth: Auth) -> Refusal | None:
+def _set_authentication(spec: dict[str, Any], auth: Auth) -> Refusal | None:
     image = str(spec["headGroupSpec"]["template"]["spec"]["containers"][0].get("image", ""))
-    written = str(spec.get("rayVersion") or "")
-    known = written or _version_of_tag(image)
-    if known:
-        spec["rayVersion"] = known
+    version = str(spec.get("rayVersion") or "") or _version_in_tag(image)
+    if version:
+        spec["rayVersion"] = version
     options = spec.get("authOptions")
     options = dict(options) if isinstance(options, dict) else {}
     spec["authOptions"] = {**options, "mode": "token" if auth is Auth.TOKEN else "disabled"}
     if auth is Auth.DISABLED:
         return None
-    numbers = re.match(r"(\d+)\.(\d+)", known)
-    remedy = "or write spec.auth: Disabled, which lets whoever reaches the head run code there"
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    alternative = "or set spec.auth to Disabled, which lets any client that can connect to the head run code there"
     if not numbers:
         return Refusal(
-            f"the Ray version of image {image!r} cannot be told from its tag: write {_WHERE}.rayVersion, 2.52 or newer "
-            f"for a cluster that asks for a token, {remedy}"
+            f"the tag of image {image!r} does not show the Ray version: write {_SPEC_PATH}.rayVersion, 2.52 or newer "
+            f"for a cluster that requires a token, {alternative}"
         )
     if (int(numbers[1]), int(numbers[2])) < OLDEST_WITH_TOKEN:
-        return Refusal(f"Ray {known} cannot ask for a token: use an image with Ray 2.52 or newer, {remedy}")
+        return Refusal(f"Ray {version} cannot require a token: use an image with Ray 2.52 or newer, {alternative}")
     return None
 
 
-def _version_of_tag(image: str) -> str:
-    """`2.60.0` of `rayproject/ray:2.60.0-py311-cpu`; empty where the tag does not begin with a version."""
+def _version_in_tag(image: str) -> str:
+    """Return `2.60.0` for `rayproject/ray:2.60.0-py311-cpu`; empty if the tag does not start with a version."""
     tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
-    version = re.match(r"v?(\d+\.\d+(?:\.\d+)?)", tag)
-    return version[1] if version else ""
+    found = re.match(r"v?(\d+\.\d+(?:\.\d+)?)", tag)
+    return found[1] if found else ""
 
 
 def _pod_templates(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -165,7 +169,7 @@ def _complete_pod(pod: dict[str, Any], labels: dict[str, str], secret: str) -> N
         container["envFrom"] = sources if source in sources else [*sources, source]
 
 
-def _dig(value: Any, *path: str) -> Any:
+def _get_nested(value: Any, *path: str) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value

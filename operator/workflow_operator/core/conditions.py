@@ -1,7 +1,7 @@
-"""The conditions of a Workflow: its own, and kstatus's Reconciling and Stalled.
+"""The conditions of a Workflow: its own types, and the kstatus types Reconciling and Stalled.
 
-Called once at the end of each decision, so that conditions are always a function of the state and of one note that
-says what it waits for; no handler writes a condition by itself.
+`decide` calls `conditions` once at the end of each round. So the conditions always follow from the state and one
+explanation, and no phase function writes a condition itself.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ TEXT_LIMIT = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """What a Workflow waits for, or why it is where it is.
+class Explanation:
+    """Why a Workflow is in its state, or what it waits for.
 
     Attributes:
-        reason: one CamelCase word.
-        message: in words, with what to do where somebody must do something.
-        blocked: something is in the way; worth a Warning event when it is new.
-        stalled: it stays in the way until somebody changes something.
+        reason: one CamelCase word, used in conditions and events.
+        message: an explanation for people, with what to do if a user must act.
+        blocked: something prevents progress; a Warning event is written when this begins.
+        stalled: progress is prevented until a user changes something.
     """
 
     reason: str
@@ -32,77 +32,91 @@ class Note:
 
 
 def clip(text: str, limit: int = TEXT_LIMIT) -> str:
-    """The text, with its middle left out where it is too long: the end of a traceback says most."""
-    if len(text) <= limit:
-        return text
-    head = limit // 4
-    return f"{text[:head]}\n...\n{text[head + 5 - limit :]}"
-
-
-def conditions(state: WorkflowState, note: Note, generation: int, now: float) -> tuple[Condition, ...]:
-    """All conditions of a state, with the times of those whose status did not change kept.
+    """Shorten a text by removing its middle: the end of a traceback is the most useful part.
 
     Args:
-        state: the new state, with the old conditions in it.
-        note: what it waits for.
-        generation: of the spec that was looked at.
+        limit: the maximum length of the result, in characters.
+    """
+    if len(text) <= limit:
+        return text
+    separator = "\n...\n"
+    head = limit // 4
+    tail = limit - head - len(separator)
+    return f"{text[:head]}{separator}{text[-tail:]}"
+
+
+def conditions(state: WorkflowState, explanation: Explanation, generation: int, now: float) -> tuple[Condition, ...]:
+    """Build all conditions of a state; a condition with an unchanged status keeps its transition time.
+
+    Args:
+        state: the new state, which still contains the old conditions.
+        explanation: why the Workflow is in this state.
+        generation: the generation of the observed spec.
         now: seconds since 1970.
     """
-    said = [_accepted(state, note), _cluster_ready(state, note), _running(state, note), _resumable(state, note)]
+    reason, message = explanation.reason, explanation.message
+    entries = [
+        _accepted(state, explanation),
+        _cluster_ready(state, explanation),
+        _running(state, explanation),
+        _resumable(state, explanation),
+    ]
     if state.phase in TERMINAL:
-        said.append((str(state.phase), True, note.reason, note.message))
+        entries.append((str(state.phase), True, reason, message))
     live = state.phase not in TERMINAL
-    stuck = note.stalled or state.phase is Phase.FAILED
-    said.append(("Reconciling", live and not note.stalled, note.reason, note.message if live else ""))
-    said.append(("Stalled", stuck, note.reason, note.message if stuck else ""))
-    return tuple(_condition(state, entry, generation, now) for entry in said)
+    stalled = explanation.stalled or state.phase is Phase.FAILED
+    entries.append(("Reconciling", live and not explanation.stalled, reason, message if live else ""))
+    entries.append(("Stalled", stalled, reason, message if stalled else ""))
+    return tuple(_condition(state, entry, generation, now) for entry in entries)
 
 
 Entry = tuple[str, bool, str, str]
+"""Type, whether the status is True, reason and message of a condition."""
 
 
-def _accepted(state: WorkflowState, note: Note) -> Entry:
-    waiting = state.phase is Phase.PENDING and note.blocked
-    refused = state.phase is Phase.FAILED and state.attempt == 0
-    if waiting or refused:
-        return "Accepted", False, note.reason, note.message
+def _accepted(state: WorkflowState, explanation: Explanation) -> Entry:
+    blocked = state.phase is Phase.PENDING and explanation.blocked
+    failed_before_start = state.phase is Phase.FAILED and state.attempt == 0
+    if blocked or failed_before_start:
+        return "Accepted", False, explanation.reason, explanation.message
     return "Accepted", True, "Accepted", "the spec can be run"
 
 
-def _cluster_ready(state: WorkflowState, note: Note) -> Entry:
+def _cluster_ready(state: WorkflowState, explanation: Explanation) -> Entry:
     cluster = state.cluster
     if cluster is None:
         if state.phase is Phase.PROVISIONING:
-            return "ClusterReady", False, note.reason, note.message
-        return "ClusterReady", False, "NoCluster", "no cluster is wanted now"
+            return "ClusterReady", False, explanation.reason, explanation.message
+        return "ClusterReady", False, "NoCluster", "the workflow needs no cluster now"
     if cluster.head is None or cluster.unreachable_since is not None:
-        return "ClusterReady", False, note.reason, note.message
+        return "ClusterReady", False, explanation.reason, explanation.message
     return "ClusterReady", True, "HeadReady", f"the head of RayCluster {cluster.name} is ready"
 
 
-def _running(state: WorkflowState, note: Note) -> Entry:
-    running = state.phase is Phase.RUNNING
-    return "Running", running, note.reason if running else str(state.phase), note.message if running else ""
+def _running(state: WorkflowState, explanation: Explanation) -> Entry:
+    if state.phase is Phase.RUNNING:
+        return "Running", True, explanation.reason, explanation.message
+    return "Running", False, str(state.phase), ""
 
 
-def _resumable(state: WorkflowState, note: Note) -> Entry:
+def _resumable(state: WorkflowState, explanation: Explanation) -> Entry:
+    if state.phase is not Phase.RESUMABLE:
+        return "Resumable", False, str(state.phase), ""
     failure = state.last_failure
-    if state.phase is Phase.RESUMABLE:
-        reason, message = (failure.reason, failure.message) if failure else (note.reason, note.message)
-        return "Resumable", True, reason, message
-    return "Resumable", False, str(state.phase), ""
+    if failure is None:
+        return "Resumable", True, explanation.reason, explanation.message
+    return "Resumable", True, failure.reason, failure.message
 
 
 def _condition(state: WorkflowState, entry: Entry, generation: int, now: float) -> Condition:
-    kind, holds, reason, message = entry
-    status = "True" if holds else "False"
+    kind, is_true, reason, message = entry
     old = state.condition(kind)
-    same = old is not None and old.status == status
+    unchanged = old is not None and old.status == ("True" if is_true else "False")
     return Condition(
         type=kind,
-        status="True" if holds else "False",
+        status="True" if is_true else "False",
         reason=reason,
         message=clip(message),
-        last_transition_time=old.last_transition_time if old is not None and same else now,
+        last_transition_time=old.last_transition_time if old is not None and unchanged else now,
         observed_generation=generation,
     )

@@ -1,6 +1,6 @@
-"""What the log says about THIS object: may it begin, does it own the run, did the run end.
+"""Interprets the log for one Workflow: whether it may start an attempt, owns the run, or is finished.
 
-Called once a round by `decide`, before anything else: the truth about a run is its log, not its cluster.
+`decide` calls `read` once, at the start of a round: the log decides about a run, not the state of its cluster.
 """
 
 from __future__ import annotations
@@ -12,33 +12,34 @@ from workflow_operator.core import names
 from workflow_operator.core.log_view import RunView, WorkflowStatus
 from workflow_operator.core.observation import RunRead, RunReadFailure, WorkflowObject
 
-DELETED, SWEPT = "Deleted", "Abandoned"
+DELETED, ABANDONED = "Deleted", "Abandoned"
+"""Reasons of tombstones after which the workflow id may have another run."""
 
 
 class Ownership(Enum):
-    """How the object stands to the run under its workflow id."""
+    """The relation between a Workflow and the run under its workflow id."""
 
     UNREAD = "the log could not be read"
-    FREE = "nothing forbids an attempt: no run yet, or one that its owner left"
-    OURS = "the run goes on, and this object's uid claimed it last"
+    FREE = "an attempt may start: there is no run yet, or no owner runs it"
+    OURS = "the run is not finished, and this Workflow claimed it last"
     IN_USE = "another owner runs it"
-    ENDED = "the run that this object owned, or was to make, has an end"
-    FINISHED_BEFORE = "the run had its end before this object came to own it"
-    SUPERSEDED = "this object owned it, and another owner or a later run came after"
-    GONE = "the run that this object owned was deleted"
+    ENDED = "the run of this Workflow is finished, or its registry entry is a tombstone"
+    FINISHED_BEFORE = "the run was finished before this Workflow owned it"
+    SUPERSEDED = "this Workflow owned the run, and another owner or a later run replaced it"
+    GONE = "the run of this Workflow was deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class LogFacts:
-    """What follows from the log.
+    """What the log implies for one Workflow.
 
     Attributes:
-        standing: how the object stands to the run.
-        view: the run, or None.
-        liveness: RUNNING, RESUMABLE or the end, or None.
-        n: which run an attempt that begins now is for.
-        run_uuid: that run's own id.
-        code_staged: the copy of the code that status names lies in the run's blobs.
+        ownership: the relation between the Workflow and the run.
+        view: the newest run under the workflow id, or None.
+        liveness: RUNNING, RESUMABLE or the terminal state of that run, or None.
+        run_number: the number of the run that an attempt would execute if it started now.
+        run_uuid: the unique id of that run.
+        code_staged: the blobs of the run contain the copy of the code that the status names.
     """
 
     ownership: Ownership
@@ -49,13 +50,13 @@ class LogFacts:
     code_staged: bool = False
 
     @property
-    def alive(self) -> bool:
-        """A manager that owns the run was heard of lately."""
+    def owner_alive(self) -> bool:
+        """Whether the heartbeat of the manager that owns the run has not expired."""
         return self.liveness is WorkflowStatus.RUNNING
 
     @property
-    def left_by_another(self) -> bool:
-        """There is a run without an end, and its owner, who is not this object, left it or fell silent."""
+    def is_free_run_of_another(self) -> bool:
+        """Whether the run is unfinished, and another owner released it or its heartbeat expired."""
         view = self.view
         return (
             self.ownership is Ownership.FREE
@@ -66,51 +67,58 @@ class LogFacts:
 
 
 def read(workflow: WorkflowObject, run: RunRead | RunReadFailure | None) -> LogFacts:
-    """What the log says about this object.
+    """Interpret the log for a Workflow.
 
     Args:
         workflow: the object.
-        run: what was read of the highest run under its workflow id.
+        run: the newest run under its workflow id, as it was read.
     """
     if not isinstance(run, RunRead):
         return LogFacts(Ownership.UNREAD)
-    ownership, run_number = _standing(workflow, run)
+    ownership, run_number = _ownership(workflow, run)
     view = run.view
-    known = view is not None and view.run_number == run_number and not view.tombstone
-    run_uuid = view.run_uuid if view is not None and known else names.run_uuid(workflow.uid, run_number)
+    exists = view is not None and view.run_number == run_number and not view.tombstone
+    run_uuid = view.run_uuid if view is not None and exists else names.run_uuid(workflow.uid, run_number)
     return LogFacts(ownership, view, run.liveness, run_number, run_uuid, run.code_staged)
 
 
-def is_mine(workflow: WorkflowObject, view: RunView | None) -> bool:
-    """The last claim of the run is this object's."""
+def claimed_by(workflow: WorkflowObject, view: RunView | None) -> bool:
+    """Return whether this Workflow made the last claim of the run.
+
+    Args:
+        workflow: the object.
+        view: the run, or None if there is none.
+    """
     return view is not None and view.owner is not None and view.owner.uid == workflow.uid
 
 
-def _standing(workflow: WorkflowObject, run: RunRead) -> tuple[Ownership, int]:
+def _ownership(workflow: WorkflowObject, run: RunRead) -> tuple[Ownership, int]:
+    """Return the relation to the run, and the number of the run that an attempt would execute."""
     state, view = workflow.state, run.view
     if view is None:
         return (Ownership.GONE, state.run_number) if state.epoch else (Ownership.FREE, max(state.run_number, 1))
     if view.run_number < state.run_number:
         return Ownership.FREE, state.run_number
     if view.tombstone:
-        return _tombstone(workflow, view)
-    if view.run_number > state.run_number > 0 and not is_mine(workflow, view):
+        return _ownership_with_tombstone(workflow, view)
+    claimed = claimed_by(workflow, view)
+    if view.run_number > state.run_number > 0 and not claimed:
         return Ownership.SUPERSEDED, state.run_number
-    owned = is_mine(workflow, view) or state.epoch > 0
+    ever_owned = claimed or state.epoch > 0
     if view.status.is_terminal:
-        return (Ownership.ENDED if owned else Ownership.FINISHED_BEFORE), view.run_number
-    if is_mine(workflow, view):
+        return (Ownership.ENDED if ever_owned else Ownership.FINISHED_BEFORE), view.run_number
+    if claimed:
         return Ownership.OURS, view.run_number
-    if owned:
+    if ever_owned:
         return Ownership.SUPERSEDED, view.run_number
     return (Ownership.IN_USE if run.liveness is WorkflowStatus.RUNNING else Ownership.FREE), view.run_number
 
 
-def _tombstone(workflow: WorkflowObject, view: RunView) -> tuple[Ownership, int]:
+def _ownership_with_tombstone(workflow: WorkflowObject, view: RunView) -> tuple[Ownership, int]:
     state = workflow.state
-    if view.reason in (DELETED, SWEPT):
-        begun = state.epoch > 0 or (state.attempt > 0 and view.reason == DELETED)
-        return (Ownership.GONE, state.run_number) if begun else (Ownership.FREE, view.run_number + 1)
+    if view.reason in (DELETED, ABANDONED):
+        started = state.epoch > 0 or (state.attempt > 0 and view.reason == DELETED)
+        return (Ownership.GONE, state.run_number) if started else (Ownership.FREE, view.run_number + 1)
     if state.attempt == 0:
         return Ownership.FINISHED_BEFORE, view.run_number
     return (Ownership.ENDED if view.run_number == state.run_number else Ownership.SUPERSEDED), state.run_number

@@ -1,6 +1,6 @@
-"""What the core knows of the library: the view of a run, as plain values.
+"""The parts of the library that the core uses: the view of a run, as plain values.
 
-The one module of `core` that imports the library, so that this arrow is seen in one place.
+This is the only module of `core` that imports the library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""One builder for each name that the operator gives. All are pure functions of the object and a number, so that what
-was made before a crash is found again.
+"""The names that the operator assigns, with one function for each.
 
-Called by `decide` and by whoever must recognise what is ours.
+Each name is a pure function of the Workflow and a number. So the operator finds what it created before a crash.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ TEMPLATE_LABEL = f"{GROUP}/template"
 RESUME_ANNOTATION = f"{GROUP}/resume"
 FIELD_MANAGER = "rayworkflow-operator"
 
-_RUNS = uuid.UUID("5a1ad9c0-3f0e-5d39-9f0c-6a4a3f1c2d11")
+_RUN_NAMESPACE = uuid.UUID("5a1ad9c0-3f0e-5d39-9f0c-6a4a3f1c2d11")
 _NAME_PART = 24
 
 
 def cluster_name(name: str, uid: str, attempt: int) -> str:
-    """Name of the RayCluster of an attempt: DNS-1035 and at most 53 characters, which is what KubeRay takes.
+    """Return the name of the RayCluster of an attempt, a DNS-1035 label with at most 53 characters as KubeRay requires.
 
     Args:
-        name: the Workflow's name; dots become dashes, and a leading digit gets a letter before it.
-        uid: the Workflow's uid.
-        attempt: from 1.
+        name: the name of the Workflow; dots become dashes, and a leading digit is prefixed by a letter.
+        uid: the uid of the Workflow.
+        attempt: the number of the submission attempt, counted from 1.
     """
     part = name.replace(".", "-")
     if not part[:1].isalpha():
@@ -40,34 +39,34 @@ def cluster_name(name: str, uid: str, attempt: int) -> str:
 
 
 def short_uid(uid: str) -> str:
-    """Five hex digits of a uid, for names that people read."""
+    """Return five hex digits of a uid, for names that people read."""
     digits = re.sub(r"[^0-9a-f]", "", uid.lower())
     return (digits + hashlib.sha256(uid.encode()).hexdigest())[:5]
 
 
 def submission_id(uid: str, attempt: int) -> str:
-    """Id of an attempt's submission; the whole uid, because a reused cluster serves many objects."""
+    """Return the id of a submission. It contains the whole uid, because a selected cluster serves many Workflows."""
     return f"rwf-{uid}-{attempt}"
 
 
 def run_uuid(uid: str, run_number: int) -> str:
-    """Id of the run that this object makes as the n-th under its workflow id."""
-    return str(uuid.uuid5(_RUNS, f"{uid}/{run_number}"))
+    """Return the unique id of a run that this Workflow creates under its workflow id."""
+    return str(uuid.uuid5(_RUN_NAMESPACE, f"{uid}/{run_number}"))
 
 
 def default_workflow_id(namespace: str, name: str, uid: str) -> str:
-    """Workflow id of an object that names none: its own for ever."""
+    """Return the workflow id of a Workflow without `spec.workflowId`; no other Workflow can have the same id."""
     return f"{namespace}.{name}.{uid}"
 
 
 def attempt_of(labels: Mapping[str, str]) -> int:
-    """The attempt that a RayCluster of ours was made for; 0 where the label is absent or unreadable."""
+    """Return the attempt that a RayCluster was created for; 0 if the label is absent or invalid."""
     text = labels.get(ATTEMPT_LABEL, "")
     return int(text) if text.isdecimal() else 0
 
 
 def cluster_labels(name: str, uid: str, attempt: int) -> dict[str, str]:
-    """Labels of a RayCluster of ours. Never `ray.io/cluster`: KubeRay counts and deletes by it."""
+    """Return the labels of a RayCluster. Never use `ray.io/cluster`: KubeRay counts and deletes pods by it."""
     return {
         "app.kubernetes.io/name": "rayworkflow",
         "app.kubernetes.io/instance": _label_value(name),
@@ -80,10 +79,10 @@ def cluster_labels(name: str, uid: str, attempt: int) -> dict[str, str]:
 
 
 def cleanup_name(uid: str, run_number: int) -> str:
-    """Name of the ConfigMap that notes what is owed to a run after its object has gone."""
-    return f"rayworkflow-debt-{hashlib.sha256(f'{uid}/{run_number}'.encode()).hexdigest()[:16]}"
+    """Return the name of the ConfigMap that records a deferred cleanup of a run."""
+    return f"rayworkflow-cleanup-{hashlib.sha256(f'{uid}/{run_number}'.encode()).hexdigest()[:16]}"
 
 
 def _label_value(text: str) -> str:
-    """A label's value holds 63 characters and ends with a letter or digit."""
+    """Shorten a text to a valid label value: at most 63 characters, and a letter or digit at the end."""
     return text[:63].rstrip("-._")

@@ -1,14 +1,12 @@
-"""Everything that `decide` may look at, gathered by `observe` in one round.
+"""The input of `decide`: everything that `observe` reads in one round.
 
-Plain frozen values, so that a round can be written down in a test. Times are seconds since 1970. The rules of
-gathering:
+The values are frozen, so that a test can write down a round. Times are seconds since 1970. The rules for `observe`:
 
-- The Workflow is read last-known from the API with its `resource_version`; the PATCH of its status carries that
-  version.
-- The submission is asked about BEFORE the log is read. So "the submission ended and the log has no end" is never an
-  artefact of the order.
-- Anything that could not be read is a value that says so, never an absent one: `RunUnread`, `HeadUnreachable`. A
-  failure of the Kubernetes API itself is not a value: the round is given up and tried again.
+- It reads the Workflow with its `resource_version`, and the PATCH of the status carries that version.
+- It reads the submission before the log. So a submission that ended without a terminal state in the log is a fact, and
+  not an effect of the order of the reads.
+- A failed read of the log or of the head is a value: `RunReadFailure` or `HeadUnreachable`. After a failure of the
+  Kubernetes API, the whole round is repeated.
 """
 
 from __future__ import annotations
@@ -21,19 +19,22 @@ from workflow_operator.api.spec import WorkflowSpec
 from workflow_operator.api.status import HeadIdentity, WorkflowState
 from workflow_operator.core.log_view import RunView, WorkflowStatus
 
+DEFAULT_POLL_SECONDS = 1.0
+"""Longest delay between two reads of a running Workflow's progress, in seconds; the chart sets the same default."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkflowObject:
-    """The Workflow as the API server has it.
+    """A Workflow as the API server returned it.
 
     Attributes:
-        name, namespace, uid, generation, resource_version: its metadata.
+        generation: increases with each change of the spec.
+        resource_version: changes with each write to the object.
         created: its creationTimestamp.
         deleted: its deletionTimestamp, or None.
-        labels, annotations, finalizers: its metadata.
-        spec: parsed, or None where it was refused.
-        refusal: why the spec was refused, with what to write instead; empty where it was parsed.
-        state: its status; an empty one where it has none yet.
+        spec: the parsed spec, or None if it is invalid.
+        refusal: what to change in an invalid spec; empty if the spec is valid.
+        state: the parsed status; without values if the object has none yet.
     """
 
     name: str
@@ -53,12 +54,12 @@ class WorkflowObject:
 
 @dataclass(frozen=True, slots=True)
 class PodProblem:
-    """Why a pod does not come up, as Kubernetes names it.
+    """Why a pod does not start or has failed, in the words of Kubernetes.
 
     Attributes:
         reason: one word, such as ImagePullBackOff, ErrImagePull, Unschedulable, CreateContainerConfigError, Evicted.
-        message: the text beside it, with the pod's name and the image where known.
-        since: when it was first seen.
+        message: the text of Kubernetes, with the names of the pod and of the image if they are known.
+        since: when it was first observed.
     """
 
     reason: str
@@ -68,17 +69,16 @@ class PodProblem:
 
 @dataclass(frozen=True, slots=True)
 class HeadView:
-    """The head pod of a RayCluster. Where there are two (one is being deleted), the one that is not.
+    """The head pod of a RayCluster. If there are two, this is the one that is not being deleted.
 
     Attributes:
-        pod_name: name of the pod.
-        identity: pod UID and Ray container id; the container id is empty until it was started once.
-        ip: the pod's address, or empty.
+        identity: the pod UID and the id of the Ray container, which is empty before the first start of the container.
+        ip: the address of the pod, or empty.
         phase: the pod's phase: Pending, Running, Succeeded, Failed or Unknown.
-        running: the Ray container runs now.
-        ready: the pod is Ready.
-        deleting: it has a deletionTimestamp.
-        reason: the pod's status.reason, such as Evicted or NodeLost, or the container's, such as OOMKilled; or empty.
+        running: whether the Ray container is running.
+        ready: whether the pod is Ready.
+        deleting: whether the pod has a deletionTimestamp.
+        reason: the reason of the pod, such as Evicted or NodeLost, or of the container, such as OOMKilled; or empty.
     """
 
     pod_name: str
@@ -93,20 +93,20 @@ class HeadView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """A RayCluster.
+    """A RayCluster with its head pod.
 
     Attributes:
-        name, uid, created: its metadata.
-        labels: its labels.
-        owner_uid: uid of its controlling owner, or empty.
-        ready: it was provisioned and its head is ready, by its conditions. Sticky in KubeRay: never read as "alive".
-        suspended: spec.suspend is true, or its conditions say Suspended.
-        failed: text where KubeRay says it failed (ReplicaFailure, state failed), or empty.
-        deleting: it has a deletionTimestamp.
-        warning: newest Warning event on it, such as an invalid spec; or empty.
-        trouble: the worst trouble of its pods, the head's first; or None.
-        head: its head pod, or None where there is none.
-        token_secret: name of the Secret with its token (key auth_token); empty where its auth is not `token`.
+        created: its creationTimestamp.
+        owner_uid: the uid of its controlling owner, or empty.
+        ready: whether it was provisioned and its head is ready, by its conditions. KubeRay never resets this, so it
+            does not show whether the head is alive.
+        suspended: whether spec.suspend is true or its conditions include Suspended.
+        failed: the text of KubeRay if the cluster failed (ReplicaFailure, state failed), or empty.
+        deleting: whether it has a deletionTimestamp.
+        warning: its newest Warning event, such as an invalid spec; or empty.
+        pod_problem: the most important problem of its pods, with the head first; or None.
+        head: its head pod, or None if there is none.
+        token_secret: the name of the Secret with its token (key auth_token); empty if it requires no token.
     """
 
     name: str
@@ -119,13 +119,13 @@ class ClusterView:
     failed: str = ""
     deleting: bool = False
     warning: str = ""
-    trouble: PodProblem | None = None
+    pod_problem: PodProblem | None = None
     head: HeadView | None = None
     token_secret: str = ""
 
 
 class JobState(str, Enum):
-    """What the Jobs API says of a submission. UNKNOWN: it answered that it knows no such id."""
+    """The state of a submission that the Jobs API reports; UNKNOWN if it does not know the submission id."""
 
     UNKNOWN = "UNKNOWN"
     PENDING = "PENDING"
@@ -137,12 +137,12 @@ class JobState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class SubmissionView:
-    """The answer of the head named in status about the submission named in status.
+    """The reply of the recorded head about the recorded submission.
 
     Attributes:
-        state: what it says.
-        exit_code: the driver's, where it ended with one.
-        message: the Jobs API's text, with the last lines of the driver's log where it failed.
+        state: the reported state.
+        exit_code: the exit code of the driver, if it exited with one.
+        message: the text of the Jobs API, with the last lines of the driver's log after a failure.
     """
 
     state: JobState
@@ -152,10 +152,10 @@ class SubmissionView:
 
 @dataclass(frozen=True, slots=True)
 class HeadUnreachable:
-    """The head did not answer, or answered that it cannot now.
+    """The head did not reply, or replied that it is not available.
 
     Attributes:
-        message: what was tried and what came back.
+        message: the request and its result.
     """
 
     message: str
@@ -166,9 +166,8 @@ class SecretView:
     """The storage Secret.
 
     Attributes:
-        name: its name.
-        present: it exists.
-        missing: keys that it lacks.
+        present: whether it exists.
+        missing: the required keys that it does not contain.
     """
 
     name: str
@@ -181,11 +180,9 @@ class ConfigMapView:
     """The ConfigMap with the user's code.
 
     Attributes:
-        name: its name.
-        present: it exists.
-        sha256: digest of the package that would be made of it; empty where it is absent or refused.
-        refusal: why no package can be made of it, with what to change: a file named workflow.py, too large, no Python
-            file.
+        present: whether it exists.
+        sha256: the digest of the package of its files; empty if it is absent or cannot be packaged.
+        refusal: why it cannot be packaged and what to change, for example a file named workflow.py; or empty.
     """
 
     name: str
@@ -196,13 +193,14 @@ class ConfigMapView:
 
 @dataclass(frozen=True, slots=True)
 class RunRead:
-    """What the log says: the highest name under the workflow id.
+    """The newest run under the workflow id, as the log describes it.
 
     Attributes:
-        view: None where nothing is stored under this id.
-        liveness: `reading.status_of`: RUNNING, RESUMABLE or the end; None where view is None.
-        code_staged: the copy of the code that status names lies in the run's blobs. Only looked at where status.code
-            is set and the view has no code.
+        view: the run, or None if nothing is stored under this id.
+        liveness: the result of `reading.status_of`, which is RUNNING, RESUMABLE or a terminal state; None without a
+            view.
+        code_staged: whether the blobs of the run contain the copy of the code that the status names. It is only read
+            if status.code is set and the view names no code.
     """
 
     view: RunView | None = None
@@ -211,61 +209,68 @@ class RunRead:
 
 
 class StoreFailure(str, Enum):
-    """Why the log could not be read."""
+    """Why the log could not be read. The value is the reason in conditions."""
 
-    UNAVAILABLE = "StoreUnavailable"  # try again
-    REFUSED = "StoreRefused"  # settings are wrong, the message says which
-    CORRUPT = "StoreCorrupt"  # a stored object is damaged
+    UNAVAILABLE = "StoreUnavailable"
+    """The store did not reply; the operator retries."""
+    REFUSED = "StoreRefused"
+    """The store refused the request; the message names the wrong setting."""
+    CORRUPT = "StoreCorrupt"
+    """A stored object is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunReadFailure:
-    """The log could not be read.
+    """A failed read of the log.
 
     Attributes:
-        trouble: which kind.
-        message: what was wrong, where, and what to do; never a credential.
+        kind: whether the store is unavailable, refused the request, or contains a damaged object.
+        message: what failed, why, and what to do; it contains no credentials.
     """
 
-    trouble: StoreFailure
+    kind: StoreFailure
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """The operator's own settings that decisions depend on.
+    """The settings of the operator that decisions depend on.
+
+    The storage settings apply to Workflows without `spec.storage`.
 
     Attributes:
-        storage_uri, storage_endpoint, storage_region, storage_secret: used where a Workflow names no storage; the uri
-            is empty where the operator was installed without one.
-        poll_seconds: pace of the fallback polls of a running Workflow.
+        storage_uri: bucket and prefix; empty if the operator has no default storage.
+        storage_endpoint: the address of the server; empty for AWS.
+        storage_region: the region of the bucket, or empty.
+        storage_secret: the name of the Secret with the credentials, in the namespace of each Workflow; or empty.
+        poll_seconds: the longest delay between two reads of a running Workflow's progress, in seconds.
     """
 
     storage_uri: str = ""
     storage_endpoint: str = ""
     storage_region: str = ""
     storage_secret: str = ""
-    poll_seconds: float = 5.0
+    poll_seconds: float = DEFAULT_POLL_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One round's view of the world.
+    """The input of one round.
 
     Attributes:
         workflow: the object itself.
-        defaults: the operator's settings.
-        clusters: every RayCluster of the namespace with this Workflow's uid in its label, of any attempt.
-        named: the RayCluster that `status.cluster.name` names, whoever made it; None where it does not exist.
-        candidates: RayClusters that match spec.cluster.selector; empty without a selector.
-        submission: asked where `status.cluster.head` and `status.submission` are set and the observed head has that
-            identity and runs, in phases Provisioning, Running and Canceling; None where it was not asked.
-        run: the log of the workflow id of status (or, before there is one, of the id it will get); None where it was
-            not looked at, because no storage is known or its Secret is missing.
-        secret: the storage Secret, or None where none is named.
-        config_map: the ConfigMap with the code, or None where spec.code names none.
-        refused: text of the `Refused` with which an action of the last round failed, or empty. Kept by the process
-            only: after a restart the action is tried, and refused, again.
+        defaults: the settings of the operator.
+        clusters: all RayClusters of the namespace that have the uid of this Workflow in their label.
+        named: the RayCluster with the name in `status.cluster.name`, even if another user created it; None if it does
+            not exist.
+        candidates: the RayClusters that match spec.cluster.selector; empty without a selector.
+        submission: the reply about `status.submission`. It is read in the phases Provisioning, Running and Canceling,
+            and only from the head that `status.cluster.head` identifies; else None.
+        run: the newest run under the workflow id; None if no storage is known or its Secret is missing or incomplete.
+        secret: the storage Secret, or None if the storage needs none.
+        config_map: the ConfigMap with the code, or None without spec.code.
+        refused: why the API server or the head refused an action of the last round, or empty. Only the process
+            remembers it: after a restart, the action is attempted and refused again.
     """
 
     workflow: WorkflowObject

@@ -1,9 +1,10 @@
-"""What the shell needs of the outside world, a protocol for each foreign system. `observe` and `apply` use them,
-`adapters` implement them, and every implementation passes the contract suite of its port.
+"""The ports: one protocol for each external system that the operator uses.
 
-They stand in `core` because they speak only the core's values. All are coroutines; blocking clients live in threads
-inside their adapter. Reading turns "absent" and "does not answer" into values where the core has one for it; all else
-is raised as an error of `workflow_operator.errors`: Unreachable, Refused or Conflict.
+`observe` and `apply` use the protocols, and `adapters` implement them. They belong to `core` because they use only
+the values of the core. All methods are coroutines; an adapter runs a blocking client in threads.
+
+If the core has a value for an absent object or a missing reply, a read returns that value. All other failures raise
+`UnreachableError`, `RefusedError` or `ConflictError` of `workflow_operator.errors`.
 """
 
 from __future__ import annotations
@@ -38,105 +39,112 @@ from workflow_operator.core.observation import (
 
 
 class Workflows(Protocol):
-    """Workflow objects at the API server."""
+    """The Workflow objects at the API server."""
 
     async def get(self, namespace: str, name: str) -> WorkflowObject | None:
-        """The object, its spec parsed or refused; None where it does not exist."""
+        """Read a Workflow and parse its spec; return None if it does not exist."""
 
     async def patch_status(self, workflow: WorkflowObject, state: WorkflowState) -> str:
-        """PATCH /status under the workflow's resource_version.
+        """Write the status on condition of the workflow's resource_version.
 
         Returns:
             The new resourceVersion.
 
         Raises:
-            Conflict: the object changed since it was read.
+            ConflictError: the object changed since it was read.
         """
 
     async def add_finalizer(self, workflow: WorkflowObject, resource_version: str) -> None:
-        """Add our finalizer under that resourceVersion."""
+        """Add the operator's finalizer on condition of a resourceVersion."""
 
     async def remove_finalizer(self, workflow: WorkflowObject, resource_version: str) -> None:
-        """Remove our finalizer under that resourceVersion; an object that is gone is a success."""
+        """Remove the operator's finalizer on condition of a resourceVersion; succeed if the object no longer exists."""
 
     async def emit(self, workflow: WorkflowObject, event: EmitEvent) -> None:
-        """Write an event on the object; never raises for a refused event."""
+        """Write an event on the object; a refused event raises nothing."""
 
 
 class Clusters(Protocol):
-    """RayClusters."""
+    """The RayClusters at the API server."""
 
     async def owned(self, namespace: str, uid: str) -> tuple[ClusterView, ...]:
-        """All that carry this Workflow's uid in their label."""
+        """List the RayClusters that have the uid of a Workflow in their label."""
 
     async def named(self, namespace: str, name: str) -> ClusterView | None:
-        """The one of this name, or None."""
+        """Read the RayCluster of this name; return None if it does not exist."""
 
     async def matching(self, namespace: str, labels: Mapping[str, str]) -> tuple[ClusterView, ...]:
-        """All that carry these labels."""
+        """List the RayClusters that have all these labels."""
 
     async def create(self, namespace: str, manifest: Mapping[str, Any]) -> None:
-        """Create it; where one of this name exists, whoever made it, nothing is done to that and it is a success.
+        """Create a RayCluster; succeed without a change if the name exists, even if another user created it.
 
         Raises:
-            Refused: the API server's text.
+            RefusedError: the API server refused the manifest; the error contains its text.
         """
 
     async def delete(self, namespace: str, name: str, uid: str) -> None:
-        """Delete with the uid as precondition; one that is gone or has another uid is a success."""
+        """Delete a RayCluster with this uid; succeed if it no longer exists or has another uid."""
 
 
 class Jobs(Protocol):
     """The Jobs API of one head."""
 
     async def state(self, namespace: str, head: HeadRef, submission_id: str) -> SubmissionView | HeadUnreachable:
-        """What the head says of this submission."""
+        """Read the state of a submission from its head."""
 
     async def submit(self, namespace: str, submission: SubmitRun) -> None:
-        """Upload what is missing and post it, unless its id is known there and ours.
+        """Upload the missing packages and submit the driver, unless the head knows this submission.
 
         Raises:
-            Unreachable: the head is another or does not answer.
-            Refused: the id belongs to a job that is not ours, or the package was refused.
+            UnreachableError: the head has another identity or does not reply.
+            RefusedError: the submission id belongs to another job, or the head refused a package.
         """
 
     async def stop(self, namespace: str, head: HeadRef, submission_id: str) -> None:
-        """Stop it; an unknown or ended one is a success."""
+        """Stop a submission; succeed if it is unknown or ended."""
 
 
 class Runs(Protocol):
-    """Runs in storage, without Ray."""
+    """The runs in storage, which are read and changed without Ray."""
 
     async def read(
         self, namespace: str, store: StoreRef, workflow_id: str, staged: RunRef | None, code: str
     ) -> RunRead | RunReadFailure:
-        """The highest run under this id; `staged` and `code` name the copy of the code to look for, or are None and
-        empty."""
+        """Read the newest run under a workflow id.
+
+        Args:
+            namespace: the namespace of the Workflow.
+            store: the store that contains the log.
+            workflow_id: the id in storage.
+            staged: the run whose blobs may contain the copy of the code, or None.
+            code: the digest of that copy, or empty.
+        """
 
     async def stage_code(self, namespace: str, action: StageCode) -> None:
-        """Carry the action out."""
+        """Copy the user's code to the blobs of a run."""
 
     async def request_cancel(self, namespace: str, action: RequestCancel) -> None:
-        """Carry the action out."""
+        """Request the manager of a run to cancel it."""
 
     async def end(self, namespace: str, action: EndRun) -> None:
-        """Carry the action out."""
+        """Write a terminal state to the log of a run."""
 
     async def release(self, namespace: str, action: ReleaseRun) -> None:
-        """Carry the action out."""
+        """Release an unfinished run."""
 
     async def delete(self, namespace: str, action: DeleteCheckpoints) -> None:
-        """Carry the action out."""
+        """Delete a run and all its stored data."""
 
 
 class References(Protocol):
-    """What a Workflow's spec refers to, and where debts are noted."""
+    """The Secrets and ConfigMaps that a Workflow refers to, and the records of deferred cleanup."""
 
     async def secret(self, namespace: str, name: str) -> SecretView:
-        """Whether the storage Secret is there and whole."""
+        """Read whether the storage Secret exists and contains its keys."""
 
     async def config_map(self, namespace: str, name: str) -> ConfigMapView:
-        """Whether the code is there, and the digest of its package."""
+        """Read whether the code exists, and the digest of its package."""
 
-    async def defer_cleanup(self, debt: DeferCleanup) -> None:
-        """Write the debt down; one that is noted already is a success."""
+    async def defer_cleanup(self, cleanup: DeferCleanup) -> None:
+        """Record a deferred cleanup; succeed if it is already recorded."""

@@ -1,6 +1,6 @@
-"""What to look at in a round, as data: `observe` asks exactly this and decides nothing.
+"""The reads of one round, as data. `observe` executes them and makes no decisions.
 
-Stands in `core` because which run, which cluster and which head are meant follows from spec and status alone.
+The module belongs to `core` because the run, the cluster and the head follow from spec and status alone.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from workflow_operator.core import names
 from workflow_operator.core.actions import HeadRef, RunRef, StoreRef
 from workflow_operator.core.observation import ClusterView, Defaults, WorkflowObject
 
-_ASKING = frozenset({Phase.PROVISIONING, Phase.RUNNING, Phase.CANCELING})
+_PHASES_WITH_SUBMISSION = frozenset({Phase.PROVISIONING, Phase.RUNNING, Phase.CANCELING})
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """What one round must look at.
+    """The reads of one round.
 
     Attributes:
-        store: where the log lies, or None where no storage is known.
-        workflow_id: whose highest run to read.
-        staged: the run whose blobs may hold the copy of the code, or None where nobody needs to look.
-        code: digest of that copy.
-        secret: the storage Secret's name, or empty.
-        config_map: the code's ConfigMap, or empty.
-        cluster: the RayCluster that status names, or empty.
-        selector: labels of candidates; empty without a selector, or while a cluster is chosen.
-        submission: the submission id to ask about, or empty; `head_to_ask` says whom.
+        store: the store that contains the log, or None if no storage is known.
+        workflow_id: the id whose newest run is read.
+        staged: the run whose blobs may contain the copy of the code, or None if this need not be read.
+        code: the digest of that copy.
+        secret: the name of the storage Secret, or empty.
+        config_map: the name of the ConfigMap with the code, or empty.
+        cluster: the name of the RayCluster in the status, or empty.
+        selector: the labels of candidates; empty without a selector, or after a cluster was selected.
+        submission: the submission id to read, or empty; `head_to_query` returns the head.
     """
 
     store: StoreRef | None
@@ -45,7 +45,7 @@ class ReadPlan:
 
 
 def read_plan(workflow: WorkflowObject, defaults: Defaults) -> ReadPlan:
-    """What to look at for this object now."""
+    """Return the reads for a Workflow in its current state."""
     spec, state = workflow.spec, workflow.state
     store = store_of(workflow, defaults)
     code = state.code
@@ -59,22 +59,24 @@ def read_plan(workflow: WorkflowObject, defaults: Defaults) -> ReadPlan:
         config_map=spec.code.config_map.name if spec and spec.code else "",
         cluster=state.cluster.name if state.cluster else "",
         selector=dict(selector.match_labels) if selector else {},
-        submission=state.submission.id if state.submission and state.phase in _ASKING else "",
+        submission=state.submission.id if state.submission and state.phase in _PHASES_WITH_SUBMISSION else "",
     )
 
 
 def workflow_id_of(workflow: WorkflowObject) -> str:
-    """The workflow id: what status says, else what spec says, else the object's own."""
+    """Return the workflow id: from the status, else from the spec, else the id that is unique to the object."""
     given = workflow.spec.workflow_id if workflow.spec else None
     own = names.default_workflow_id(workflow.namespace, workflow.name, workflow.uid)
     return workflow.state.workflow_id or given or own
 
 
 def store_of(workflow: WorkflowObject, defaults: Defaults) -> StoreRef | None:
-    """Where the object's log lies: what status says, else spec, else the operator's default; one root a namespace.
+    """Return the store of a Workflow: from the status, else from the spec, else from the operator's defaults.
+
+    Each namespace has its own root in the bucket.
 
     Returns:
-        None where nobody names a storage.
+        The store, or None if none is configured.
     """
     state = workflow.state
     if state.storage:
@@ -90,7 +92,7 @@ def store_of(workflow: WorkflowObject, defaults: Defaults) -> StoreRef | None:
 
 
 def run_of(workflow: WorkflowObject, store: StoreRef) -> RunRef:
-    """The run that status names, with this object as the one who acts on it."""
+    """Return the run in the status, with this Workflow as the requester."""
     state = workflow.state
     return RunRef(
         store=store,
@@ -103,8 +105,8 @@ def run_of(workflow: WorkflowObject, store: StoreRef) -> RunRef:
     )
 
 
-def head_to_ask(workflow: WorkflowObject, named: ClusterView | None) -> HeadRef | None:
-    """The head to ask about the submission: the one that status names, while it runs; None where it does not."""
+def head_to_query(workflow: WorkflowObject, named: ClusterView | None) -> HeadRef | None:
+    """Return the head that received the submission, or None if that head is not running."""
     cluster = workflow.state.cluster
     if named is None or named.head is None or cluster is None or cluster.head is None:
         return None

@@ -1,4 +1,4 @@
-"""Values for the tests of the operator's core, each with defaults that say "all is well"."""
+"""Values for the tests of the operator's core; the defaults describe a Workflow without faults."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ATTEMPT_NAME = names.cluster_name(NAME, UID, 1)
 
 
 def spec(base: dict[str, Any] = SPEC, **changes: Any) -> WorkflowSpec:
-    """A spec, from the JSON of one with some of its fields replaced."""
+    """Return a spec from JSON with some fields replaced."""
     return WorkflowSpec.model_validate({**base, **changes})
 
 
 def workflow(state: WorkflowState | None = None, **changes: Any) -> WorkflowObject:
-    """An object that was accepted and is not being deleted."""
+    """Return an accepted Workflow that is not being deleted."""
     plain = WorkflowObject(
         name=NAME,
         namespace=NAMESPACE,
@@ -57,10 +57,10 @@ def workflow(state: WorkflowState | None = None, **changes: Any) -> WorkflowObje
 
 
 def state(phase: Phase, attempt: int = 1, **changes: Any) -> WorkflowState:
-    """A status in this phase; with an attempt, a cluster whose head was recorded, and its submission."""
-    begun: dict[str, Any] = {}
+    """Return a status in a phase; from the first attempt on, with a recorded head and a submission."""
+    started: dict[str, Any] = {}
     if attempt:
-        begun = {
+        started = {
             "attempt": attempt,
             "attempt_time": NOW - 50,
             "run_number": 1,
@@ -71,19 +71,19 @@ def state(phase: Phase, attempt: int = 1, **changes: Any) -> WorkflowState:
         }
     if attempt and phase in (Phase.PROVISIONING, Phase.RUNNING, Phase.CANCELING):
         name = names.cluster_name(NAME, UID, attempt)
-        begun["cluster"] = ClusterStatus(name=name, uid="cluster-1", head=HEAD)
-        begun["submission"] = SubmissionStatus(id=names.submission_id(UID, attempt))
-    return WorkflowState(phase=phase, phase_time=NOW - 50).model_copy(update={**begun, **changes})
+        started["cluster"] = ClusterStatus(name=name, uid="cluster-1", head=HEAD)
+        started["submission"] = SubmissionStatus(id=names.submission_id(UID, attempt))
+    return WorkflowState(phase=phase, phase_time=NOW - 50).model_copy(update={**started, **changes})
 
 
 def head(**changes: Any) -> HeadView:
-    """A head that is ready."""
+    """Return a ready head."""
     plain = HeadView("head-pod", HEAD, ip="198.18.0.5", phase="Running", running=True, ready=True)
     return replace(plain, **changes)
 
 
 def cluster(attempt: int = 1, **changes: Any) -> ClusterView:
-    """The cluster of an attempt, ready, with a token."""
+    """Return the ready cluster of an attempt, which requires a token."""
     name = names.cluster_name(NAME, UID, attempt)
     plain = ClusterView(
         name=name,
@@ -99,7 +99,7 @@ def cluster(attempt: int = 1, **changes: Any) -> ClusterView:
 
 
 def view(status: WorkflowStatus = WorkflowStatus.RUNNING, **changes: Any) -> RunView:
-    """A run of this object's first attempt, with seven of twelve steps done."""
+    """Return a run of the first attempt, with seven of twelve steps succeeded."""
     plain = RunView(
         workflow_id=ID,
         run_number=1,
@@ -122,30 +122,30 @@ def view(status: WorkflowStatus = WorkflowStatus.RUNNING, **changes: Any) -> Run
 
 
 def tombstone(reason: str, status: WorkflowStatus = WorkflowStatus.CANCELED, **changes: Any) -> RunView:
-    """A name under which no run may be made."""
+    """Return a tombstone."""
     return view(status, **{"tombstone": True, "epoch": 0, "run_uuid": "", "reason": reason, **changes})
 
 
-def read(seen: RunView | None = None, liveness: WorkflowStatus | None = None, staged: bool = False) -> RunRead:
-    """The log as it was read; an owner lives unless told otherwise."""
-    return RunRead(seen, liveness or (seen.status if seen else None), staged)
+def read(run: RunView | None = None, liveness: WorkflowStatus | None = None, staged: bool = False) -> RunRead:
+    """Return a read of the log; the heartbeat of an owner is valid unless `liveness` is given."""
+    return RunRead(run, liveness or (run.status if run else None), staged)
 
 
-def job(said: JobState = JobState.RUNNING, exit_code: int | None = None, message: str = "") -> SubmissionView:
-    """The head's answer."""
-    return SubmissionView(said, exit_code, message)
+def job(reported: JobState = JobState.RUNNING, exit_code: int | None = None, message: str = "") -> SubmissionView:
+    """Return a reply of the head."""
+    return SubmissionView(reported, exit_code, message)
 
 
-def seen(obj: WorkflowObject, **changes: Any) -> Observation:
-    """A round in which the log is empty and the Secret is whole."""
+def observation_of(obj: WorkflowObject, **changes: Any) -> Observation:
+    """Return the observation of a round with an empty log and a complete Secret."""
     plain = Observation(obj, DEFAULTS, run=read(), secret=SecretView("store", True))
     return replace(plain, **changes)
 
 
 def running(obj: WorkflowObject | None = None, **changes: Any) -> Observation:
-    """A round in which all is well: cluster and head stand, the submission runs, the log says so."""
+    """Return the observation of a round without faults, in which head and submission are running."""
     mine = cluster()
-    plain = seen(
+    plain = observation_of(
         obj or workflow(state(Phase.RUNNING)), clusters=(mine,), named=mine, submission=job(), run=read(view())
     )
     return replace(plain, **changes)

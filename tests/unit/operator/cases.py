@@ -1,4 +1,4 @@
-"""What the tables of decisions share: the shape of a case, its check, and values that many of them use."""
+"""The parts that the tables of decisions share: the type of a case, its check, and common values."""
 
 from __future__ import annotations
 
@@ -20,26 +20,37 @@ OTHER = Owner("manager-2", "process-2", "manager-2", "other-uid", 1)
 
 @dataclass(frozen=True)
 class Case:
-    """What is seen, and what must follow: phase, reason of the telling condition, kinds of actions without events."""
+    """An observation and the expected decision.
+
+    Attributes:
+        observation: what `observe` read.
+        phase: the expected phase.
+        reason: the expected reason of `condition`.
+        actions: the types of the expected actions, without events.
+        message: a part of the expected message of `condition`.
+        now: the time of the decision, in seconds since 1970.
+        condition: the condition to check; by default Reconciling, or the terminal condition.
+        expect: expected fields of the state.
+    """
 
     observation: Observation
     phase: Phase
     reason: str
     actions: tuple[type, ...] = ()
-    says: str = ""
+    message: str = ""
     now: float = NOW
     condition: str = ""
     expect: dict[str, Any] = field(default_factory=dict)
 
 
 def check(case: Case) -> Decision:
-    """Decide, and compare with what the case expects."""
+    """Decide, and compare the decision with the expectation."""
     decision = decide(case.observation, case.now)
-    told = decision.state.condition(case.condition or ("Reconciling" if case.phase in LIVE else str(case.phase)))
+    condition = decision.state.condition(case.condition or ("Reconciling" if case.phase in LIVE else str(case.phase)))
     assert decision.state.phase is case.phase
-    assert told is not None
-    assert told.reason == case.reason
-    assert case.says in told.message
+    assert condition is not None
+    assert condition.reason == case.reason
+    assert case.message in condition.message
     assert tuple(type(action) for action in decision.actions if type(action).__name__ != "EmitEvent") == case.actions
     for name, value in case.expect.items():
         assert getattr(decision.state, name) == value

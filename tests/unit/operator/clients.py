@@ -1,7 +1,7 @@
-"""A small world for the model check: an API server, RayClusters, heads with jobs, a log, and a user.
+"""Fake clients for the model tests: an API server, RayClusters, heads with jobs, a log, and a user.
 
-It knows the rules of the log (who may claim what) and nothing of `decide`. Everything that happens is a method; the
-state machine in test_model.py calls them in random order.
+The fakes implement the rules of the log for claims, and do not use `decide`. Each possible event is a method. The state
+machine in test_model.py calls these methods in random order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workflow_operator.core.observation import (
     SubmissionView,
     WorkflowObject,
 )
-from workflow_operator.core.read_plan import head_to_ask, read_plan
+from workflow_operator.core.read_plan import head_to_query, read_plan
 
 STEPS = 6
 LIVE_JOBS = (JobState.PENDING, JobState.RUNNING)
@@ -38,7 +38,7 @@ LIVE_JOBS = (JobState.PENDING, JobState.RUNNING)
 
 @dataclass
 class Job:
-    """A submission on a head."""
+    """A submission that a head knows."""
 
     attempt: int
     run_number: int
@@ -50,7 +50,7 @@ class Job:
 
 @dataclass
 class FakeCluster:
-    """A RayCluster with at most one head, and the jobs that this head knows."""
+    """A RayCluster with at most one head, and the submissions that this head knows."""
 
     name: str
     uid: str
@@ -62,7 +62,7 @@ class FakeCluster:
     jobs: dict[str, Job] = field(default_factory=dict)
 
     def view(self) -> ClusterView:
-        """As the adapter would see it."""
+        """Return the cluster as the adapter would read it."""
         head = None
         if self.head is not None:
             head = HeadView("head", self.head, "198.18.0.9", "Running", running=True, ready=self.ready)
@@ -73,7 +73,7 @@ class FakeCluster:
 
 @dataclass
 class Run:
-    """What the log holds under one name."""
+    """A run in the log, or a tombstone."""
 
     run_number: int
     run_uuid: str
@@ -87,20 +87,24 @@ class Run:
     reason: str = ""
 
     def claim(self, owner: Owner) -> None:
-        """The next epoch."""
+        """Start the next epoch."""
         self.epochs_without_progress += self.status is WorkflowStatus.RUNNING
         self.epoch, self.owner = self.epoch + 1, owner
         self.status, self.alive = WorkflowStatus.RUNNING, True
 
 
 @dataclass
-class Clients:
-    """All of it.
+class FakeClients:
+    """The state of all external systems, and the actions of the operator on them.
 
     Attributes:
-        heads: how many heads there were, for identities.
-        log: the runs under the one workflow id, by n.
-        store_up: the log can be read and written.
+        created: the number of clusters and heads so far, used for their identities.
+        log: the runs under the workflow id, by run number.
+        store_up: whether the log can be read and written.
+        code_there: whether the ConfigMap with the code exists.
+        network_up: whether the heads reply.
+        staged: the digests of the copies of the code in the blobs.
+        deferred: the kinds of the recorded deferred cleanups.
     """
 
     spec: WorkflowSpec
@@ -112,7 +116,7 @@ class Clients:
     deleted: float | None = None
     exists: bool = True
     clusters: dict[str, FakeCluster] = field(default_factory=dict)
-    made: int = 0
+    created: int = 0
     log: dict[int, Run] = field(default_factory=dict)
     store_up: bool = True
     code_there: bool = True
@@ -120,10 +124,10 @@ class Clients:
     staged: set[str] = field(default_factory=set)
     deferred: list[str] = field(default_factory=list)
 
-    # what the operator sees and does
+    # Reads and actions of the operator.
 
     def workflow(self) -> WorkflowObject:
-        """The object as it is now."""
+        """Return the Workflow in its current state."""
         return build.workflow(
             self.state,
             spec=self.spec,
@@ -134,39 +138,41 @@ class Clients:
         )
 
     def observe(self) -> Observation:
-        """One round's view, gathered as `observe` does it."""
+        """Return the observation of a round, with the same reads as `observe`."""
         workflow = self.workflow()
-        asked = read_plan(workflow, build.DEFAULTS)
+        plan = read_plan(workflow, build.DEFAULTS)
         views = {name: cluster.view() for name, cluster in self.clusters.items()}
-        named = views.get(asked.cluster)
-        head = head_to_ask(workflow, named)
+        named = views.get(plan.cluster)
+        head = head_to_query(workflow, named)
         return Observation(
             workflow,
             build.DEFAULTS,
             clusters=tuple(view for view in views.values() if view.labels.get(names.UID_LABEL) == build.UID),
             named=named,
             candidates=tuple(
-                view for view in views.values() if asked.selector and asked.selector.items() <= view.labels.items()
+                view for view in views.values() if plan.selector and plan.selector.items() <= view.labels.items()
             ),
-            submission=self._said(head, asked.submission) if head and asked.submission else None,
-            run=self._read(asked.code),
+            submission=self._submission(head, plan.submission) if head and plan.submission else None,
+            run=self._read(plan.code),
             secret=SecretView("store", True),
             config_map=ConfigMapView("trip-code", self.code_there, "abc" if self.code_there else ""),
         )
 
     def patch(self, seen: Observation, state: WorkflowState) -> bool:
-        """PATCH /status under the version that was seen."""
+        """Write the status, if the resource version is still the observed one."""
         if not self.exists or seen.workflow.resource_version != str(self.version):
             return False
         self.state, self.version = state, self.version + 1
         return True
 
     def apply(self, action: acts.Action) -> bool:
-        """Carry an action out; False where it failed."""
-        words = re.sub(r"(?<!^)([A-Z])", r"_\1", type(action).__name__).lower()
-        return isinstance(action, acts.EmitEvent) or bool(getattr(self, f"_{words}")(action))
+        """Execute an action; return whether it succeeded."""
+        if isinstance(action, acts.EmitEvent):
+            return True
+        name = re.sub(r"(?<!^)([A-Z])", r"_\1", type(action).__name__).lower()
+        return bool(getattr(self, f"_{name}")(action))
 
-    def _said(self, head: acts.HeadRef, submission: str) -> SubmissionView | HeadUnreachable:
+    def _submission(self, head: acts.HeadRef, submission: str) -> SubmissionView | HeadUnreachable:
         if not self.network_up:
             return HeadUnreachable("no answer")
         job = self.clusters[head.cluster].jobs.get(submission)
@@ -191,23 +197,23 @@ class Clients:
         self.finalizers, self.version = (), self.version + 1
         self.exists = self.deleted is None
         for cluster in [c for c in self.clusters.values() if c.owner_uid == build.UID and not self.exists]:
-            self.lose(cluster)  # the garbage collector of Kubernetes
+            self.remove_cluster(cluster)  # as the garbage collector of Kubernetes does
         return True
 
     def _create_cluster(self, action: acts.CreateCluster) -> bool:
         if action.name not in self.clusters:
             meta = action.manifest["metadata"]
-            self.made += 1
+            self.created += 1
             owner = meta["ownerReferences"][0]["uid"]
             if not self.exists:
-                return True  # its owner is gone: collected at once
-            self.clusters[action.name] = FakeCluster(action.name, f"rc-{self.made}", meta["labels"], owner)
+                return True  # its owner was deleted, so Kubernetes deletes it at once
+            self.clusters[action.name] = FakeCluster(action.name, f"rc-{self.created}", meta["labels"], owner)
         return True
 
     def _delete_cluster(self, action: acts.DeleteCluster) -> bool:
         cluster = self.clusters.get(action.name)
         if cluster is not None and cluster.uid == action.uid:
-            self.lose(cluster)
+            self.remove_cluster(cluster)
         return True
 
     def _stage_code(self, action: acts.StageCode) -> bool:
@@ -238,17 +244,17 @@ class Clients:
         return self.store_up
 
     def _end_run(self, action: acts.EndRun) -> bool:
-        return self.store_up and self._outside(action.run, WorkflowStatus(action.status), action.reason)
+        return self.store_up and self._change_from_operator(action.run, WorkflowStatus(action.status), action.reason)
 
     def _release_run(self, action: acts.ReleaseRun) -> bool:
-        return self.store_up and self._outside(action.run, WorkflowStatus.RESUMABLE, "")
+        return self.store_up and self._change_from_operator(action.run, WorkflowStatus.RESUMABLE, "")
 
     def _delete_checkpoints(self, action: acts.DeleteCheckpoints) -> bool:
         run = self.log.get(action.run.run_number)
         if not self.store_up or run is None or run.tombstone or run.owner.uid != action.run.uid:
             return self.store_up
         if not run.status.is_terminal:
-            self._outside(action.run, WorkflowStatus.CANCELED, "Deleted")
+            self._change_from_operator(action.run, WorkflowStatus.CANCELED, "Deleted")
         if max(self.log) == run.run_number:
             self.log[run.run_number + 1] = _tombstone(
                 run.run_number + 1, WorkflowStatus.CANCELED, "Deleted", action.run.uid
@@ -259,8 +265,8 @@ class Clients:
         self.deferred.append(action.what)
         return True
 
-    def _outside(self, ref: acts.RunRef, status: WorkflowStatus, reason: str) -> bool:
-        """What `requests.end_run` and `say_goodbye` do."""
+    def _change_from_operator(self, ref: acts.RunRef, status: WorkflowStatus, reason: str) -> bool:
+        """Change a run as `requests.end_run` and `requests.release_run` do."""
         run = self.log.get(ref.run_number)
         if run is None:
             if status is not WorkflowStatus.RESUMABLE and ref.run_number > max(self.log, default=0):
@@ -273,31 +279,31 @@ class Clients:
         run.status, run.reason, run.alive = status, reason, False
         return True
 
-    # what the cluster, the drivers and the managers do
+    # Events of clusters, drivers, managers and users.
 
-    def lose(self, cluster: FakeCluster) -> None:
-        """A cluster goes, with its managers."""
+    def remove_cluster(self, cluster: FakeCluster) -> None:
+        """Delete a cluster together with its managers."""
         del self.clusters[cluster.name]
-        self._silence(cluster)
+        self._expire_heartbeats(cluster)
 
     def lose_head(self, cluster: FakeCluster) -> None:
-        """A head dies; another comes up under the same name only where the cluster is not ours."""
-        self._silence(cluster)
+        """Remove the head of a cluster together with its managers and submissions."""
+        self._expire_heartbeats(cluster)
         cluster.head, cluster.ready, cluster.jobs = None, False, {}
 
-    def raise_head(self, cluster: FakeCluster, pod_uid: str = "") -> None:
-        """The head becomes ready; in the same pod, where its uid is given."""
+    def start_head(self, cluster: FakeCluster, pod_uid: str = "") -> None:
+        """Make the head of a cluster ready; a pod uid means that the same pod continues."""
         if cluster.head is None:
-            self.made += 1
-            cluster.head = HeadIdentity(pod_uid=pod_uid or f"pod-{self.made}", container_id=f"c-{self.made}")
+            self.created += 1
+            cluster.head = HeadIdentity(pod_uid=pod_uid or f"pod-{self.created}", container_id=f"c-{self.created}")
         cluster.ready = True
 
     def manager(self, cluster: FakeCluster) -> str:
-        """The name of the manager on this head."""
+        """Return the name of the manager on the head of a cluster."""
         return f"manager-{cluster.head.container_id}" if cluster.head else ""
 
     def drive(self, cluster: FakeCluster, job: Job) -> None:
-        """The driver takes its next step: start, own the run, commit, end."""
+        """Let the driver make its next change: start, own the run, commit a step, or finish."""
         if job.state is JobState.PENDING:
             job.state = JobState.RUNNING
             return
@@ -313,34 +319,34 @@ class Clients:
         else:
             run.status, run.reason = WorkflowStatus.SUCCESSFUL, ""
 
-    def mishap(self, cluster: FakeCluster, kind: str) -> None:
-        """What may happen to a cluster: its head dies, its head's container restarts, a queue, deletion."""
+    def break_cluster(self, cluster: FakeCluster, kind: str) -> None:
+        """Break a cluster: its head dies, the head container restarts, it is suspended, or it is deleted."""
         if kind == "deleted":
-            self.lose(cluster)
+            self.remove_cluster(cluster)
             return
         cluster.suspended = kind == "queue" and not cluster.suspended
         before = cluster.head
         self.lose_head(cluster)
         if kind == "container restarts" and before is not None:
-            self.raise_head(cluster, before.pod_uid)
+            self.start_head(cluster, before.pod_uid)
 
     def cancel(self) -> None:
-        """The user sets spec.cancel."""
+        """Set spec.cancel, as a user does."""
         self.spec, self.version = self.spec.model_copy(update={"cancel": True}), self.version + 1
 
     def delete(self) -> None:
-        """The user deletes the object."""
+        """Delete the Workflow, as a user does."""
         if self.deleted is None:
             self.deleted, self.version = self.now, self.version + 1
             self.exists = bool(self.finalizers)
 
-    def crash(self, job: Job, code: int) -> None:
-        """A driver dies; its manager lives on."""
+    def fail_driver(self, job: Job, code: int) -> None:
+        """End a driver with an exit code; its manager continues."""
         if job.state in LIVE_JOBS:
             job.state, job.exit_code = JobState.FAILED, code
 
     def _enter(self, cluster: FakeCluster, job: Job) -> int | None:
-        """Create, attach to or claim the run; the exit code where that is refused or there is nothing left to do."""
+        """Create, attach to or claim the run; return an exit code if the driver must exit instead."""
         run = self.log.get(job.run_number)
         me = Owner(self.manager(cluster), "process", "address", job.uid, job.attempt)
         if run is None:
@@ -361,7 +367,7 @@ class Clients:
         run.claim(me)
         return None
 
-    def _silence(self, cluster: FakeCluster) -> None:
+    def _expire_heartbeats(self, cluster: FakeCluster) -> None:
         for run in self.log.values():
             if cluster.head is not None and run.owner.manager == self.manager(cluster):
                 run.alive = False
@@ -386,6 +392,6 @@ def _tombstone(run_number: int, status: WorkflowStatus, reason: str, uid: str) -
     return Run(run_number, "", Owner("", uid=uid), 0, status, tombstone=True, alive=False, reason=reason)
 
 
-def selected(name: str, **changes: Any) -> FakeCluster:
-    """A cluster that serves whoever selects it, and that no Workflow owns."""
+def selectable_cluster(name: str, **changes: Any) -> FakeCluster:
+    """Return a cluster that a selector matches and no Workflow owns."""
     return replace(FakeCluster(name, f"uid-{name}", {"pool": "a"}, ""), **changes)

@@ -1,5 +1,4 @@
-"""The resource as values: what is parsed, what is refused and in which words, and how status goes to the wire and
-back."""
+"""Parsing of spec and status, the messages for an invalid spec, and the conversion of the status to JSON."""
 
 from __future__ import annotations
 
@@ -35,17 +34,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "says"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_refusal_says_where_and_what_to_write(changes: dict[str, Any], says: str) -> None:
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_invalid_field_is_named_with_its_correction(changes: dict[str, Any], message: str) -> None:
     parsed, refusal = parse_spec({**build.SPEC, **changes})
-    if says:
+    if message:
         assert parsed is None
-        assert says in refusal
+        assert message in refusal
     else:
         assert parsed is not None
 
 
-def test_a_small_spec_has_the_defaults_of_the_documentation() -> None:
+def test_minimal_spec_has_the_documented_defaults() -> None:
     spec, refusal = parse_spec(build.SPEC)
     assert not refusal
     assert spec is not None
@@ -54,16 +53,16 @@ def test_a_small_spec_has_the_defaults_of_the_documentation() -> None:
     assert spec.pre_running_deadline_seconds == 1800
 
 
-def test_fields_of_a_newer_version_are_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     assert parse_spec({**build.SPEC, "suspend": True})[0] is not None
     assert parse_status({"phase": "Running", "pool": "a"}).phase is Phase.RUNNING
 
 
-def test_a_status_that_cannot_be_read_counts_as_none() -> None:
+def test_unreadable_status_counts_as_absent() -> None:
     assert parse_status({"phase": "Suspended"}) == WorkflowState()
 
 
-def test_status_survives_the_wire() -> None:
+def test_status_is_unchanged_by_a_json_round_trip() -> None:
     state = build.state(
         Phase.RUNNING,
         conditions=(Condition(type="Running", status="True", reason="Runs", last_transition_time=build.NOW),),
@@ -71,7 +70,7 @@ def test_status_survives_the_wire() -> None:
     )
     dumped = dump_status(state)
     assert parse_status(dumped) == state
-    assert dumped["lastFailure"] is None, "a merge patch removes what was there"
+    assert dumped["lastFailure"] is None, "null in a merge patch removes the old value"
     assert None not in dumped["conditions"][0].values()
 
 
@@ -84,10 +83,10 @@ def test_status_survives_the_wire() -> None:
         pytest.param("2026-11-24T06:30:00+01:00", 1795498200.0, id="offset"),
     ],
 )
-def test_times_are_read_as_kubernetes_writes_them(text: str, seconds: float) -> None:
+def test_rfc_3339_times_are_parsed(text: str, seconds: float) -> None:
     assert parse_time(text) == pytest.approx(seconds, abs=1e-6)
 
 
-def test_times_are_written_with_milliseconds_and_read_back_the_same() -> None:
+def test_times_round_trip_with_milliseconds() -> None:
     for seconds in (0.0, 1_000_000.001, 1795498200.249, 1795498200.9996):
         assert parse_time(format_time(seconds)) == round(seconds, 3)

@@ -1,4 +1,4 @@
-"""Decisions in phase Canceling: what is seen, and what follows."""
+"""Decisions in the phase Canceling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.operator.build import NOW, cluster, read, seen, state, view, workflow
+from tests.unit.operator.build import NOW, cluster, observation_of, read, state, view, workflow
 from tests.unit.operator.cases import CANCELED, OTHER, RESUMABLE, Case, W, check
 from workflow_operator.api.status import Phase
 from workflow_operator.core.actions import DeleteCluster, EndRun, RequestCancel
@@ -15,33 +15,35 @@ from workflow_operator.core.observation import Observation, RunReadFailure, Stor
 
 def canceling(run: Any, named: Any = None, **changes: Any) -> Observation:
     obj = workflow(state(Phase.CANCELING, **changes), spec=CANCELED)
-    return seen(obj, run=run, named=named or cluster(), clusters=(named or cluster(),))
+    return observation_of(obj, run=run, named=named or cluster(), clusters=(named or cluster(),))
 
 
 CANCELING = {
-    "manager is asked": Case(
+    "request the manager to cancel": Case(
         canceling(read(view())), Phase.CANCELING, "CancelRequested", (RequestCancel,), expect={"cancel_time": NOW}
     ),
-    "manager was asked, or the operator was killed before it asked": Case(
+    "repeat the request to the manager": Case(
         canceling(read(view()), cancel_time=NOW - 9),
         Phase.CANCELING,
         "CancelRequested",
         (RequestCancel,),
         expect={"cancel_time": NOW - 9},
     ),
-    "the cluster went before": Case(
+    "no cluster": Case(
         canceling(read(view()), None, cluster=None), Phase.CANCELING, "EndingRun", (DeleteCluster, EndRun)
     ),
-    "manager does not react": Case(
+    "manager does not cancel in time": Case(
         canceling(read(view()), cancel_time=NOW - 60), Phase.CANCELING, "EndingRun", (EndRun,)
     ),
-    "no manager lives": Case(canceling(read(view(), RESUMABLE)), Phase.CANCELING, "EndingRun", (EndRun,)),
-    "cluster dead": Case(canceling(read(view()), cluster(head=None)), Phase.CANCELING, "EndingRun", (EndRun,)),
+    "heartbeat expired": Case(canceling(read(view(), RESUMABLE)), Phase.CANCELING, "EndingRun", (EndRun,)),
+    "head pod deleted": Case(canceling(read(view()), cluster(head=None)), Phase.CANCELING, "EndingRun", (EndRun,)),
     "no run yet": Case(canceling(read()), Phase.CANCELING, "EndingRun", (EndRun,)),
-    "log says canceled": Case(canceling(read(view(W.CANCELED))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
-    "log says succeeded": Case(canceling(read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded", (DeleteCluster,)),
-    "another runs it": Case(canceling(read(view(owner=OTHER))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
-    "another left it": Case(
+    "log contains CANCELED": Case(canceling(read(view(W.CANCELED))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
+    "log contains SUCCESSFUL": Case(
+        canceling(read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded", (DeleteCluster,)
+    ),
+    "another owner runs it": Case(canceling(read(view(owner=OTHER))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
+    "another owner released it": Case(
         canceling(read(view(owner=OTHER), RESUMABLE)), Phase.CANCELED, "Canceled", (DeleteCluster,)
     ),
     "store down": Case(canceling(RunReadFailure(StoreFailure.UNAVAILABLE, "no")), Phase.CANCELING, "StoreUnavailable"),

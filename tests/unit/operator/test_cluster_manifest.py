@@ -1,4 +1,4 @@
-"""The RayCluster of an attempt: what is added to the author's template, what is kept, what is refused."""
+"""The RayCluster of an attempt: additions to the user's template, preserved fields, and invalid templates."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def template(
     return ClusterTemplate(metadata=metadata or ClusterMetadata(), spec=written)
 
 
-def made(template_: ClusterTemplate, wish_: ClusterRequest | None = None) -> dict[str, Any]:
-    manifest = build(template_, wish_ or request())
+def created(template_: ClusterTemplate, request_: ClusterRequest | None = None) -> dict[str, Any]:
+    manifest = build(template_, request_ or request())
     assert isinstance(manifest, dict), manifest
     return manifest
 
 
-def test_an_empty_head_never_comes_up_under_the_old_name() -> None:
+def test_head_is_never_restarted_under_the_old_name() -> None:
     written = copy.deepcopy(TEMPLATE["headGroupSpec"])
     written["template"]["spec"]["restartPolicy"] = "Always"
-    manifest = made(template(headGroupSpec=written))
+    manifest = created(template(headGroupSpec=written))
     assert manifest["metadata"]["annotations"]["ray.io/disable-provisioned-head-restart"] == "true"
     assert manifest["spec"]["headGroupSpec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_it_is_named_labelled_and_owned() -> None:
-    metadata = made(template())["metadata"]
+def test_cluster_has_name_labels_and_owner() -> None:
+    metadata = created(template())["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("trip-9f3c1-2", "team")
     assert metadata["labels"]["rayworkflow.dev/workflow-uid"] == UID
     assert metadata["labels"]["rayworkflow.dev/attempt"] == "2"
@@ -51,43 +51,43 @@ def test_it_is_named_labelled_and_owned() -> None:
     assert (owner["kind"], owner["uid"], owner["controller"]) == ("Workflow", UID, True)
 
 
-def test_its_label_tells_whether_the_template_was_changed() -> None:
-    label = made(template())["metadata"]["labels"]["rayworkflow.dev/template"]
+def test_template_label_changes_with_the_template() -> None:
+    label = created(template())["metadata"]["labels"]["rayworkflow.dev/template"]
     assert label == digest(template())
     assert label != digest(template(rayVersion="2.61.0"))
 
 
 def test_every_container_gets_the_storage_secret_once() -> None:
-    spec = made(template(workerGroupSpecs=[copy.deepcopy(WORKER)]))["spec"]
+    spec = created(template(workerGroupSpecs=[copy.deepcopy(WORKER)]))["spec"]
     pods = [spec["headGroupSpec"]["template"], spec["workerGroupSpecs"][0]["template"]]
     for container in [container for pod in pods for container in pod["spec"]["containers"]]:
         assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
-    again = made(ClusterTemplate(spec=spec))["spec"]
+    again = created(ClusterTemplate(spec=spec))["spec"]
     assert len(again["headGroupSpec"]["template"]["spec"]["containers"][0]["envFrom"]) == 1
 
 
-def test_without_a_secret_containers_stay_as_written() -> None:
-    spec = made(template(), request(secret=""))["spec"]
+def test_containers_are_unchanged_without_a_secret() -> None:
+    spec = created(template(), request(secret=""))["spec"]
     assert "envFrom" not in spec["headGroupSpec"]["template"]["spec"]["containers"][0]
 
 
-def test_pods_tell_the_attempt() -> None:
-    pod = made(template())["spec"]["headGroupSpec"]["template"]
+def test_pods_have_the_label_of_the_attempt() -> None:
+    pod = created(template())["spec"]["headGroupSpec"]["template"]
     assert pod["metadata"]["labels"]["rayworkflow.dev/attempt"] == "2"
 
 
-def test_the_template_is_not_edited() -> None:
+def test_template_is_not_changed() -> None:
     given = template(workerGroupSpecs=[copy.deepcopy(WORKER)])
     before = copy.deepcopy(given.spec)
-    made(given)
+    created(given)
     assert given.spec == before
 
 
 @pytest.mark.parametrize("place", ["workflow", "template"])
-def test_the_queue_of_kueue_is_passed_on(place: str) -> None:
+def test_kueue_queue_label_is_copied_to_the_cluster(place: str) -> None:
     queue = {KUEUE_QUEUE: "research"}
     given = template(ClusterMetadata(labels=queue)) if place == "template" else template()
-    manifest = made(given, request(labels=queue if place == "workflow" else {"other": "label"}))
+    manifest = created(given, request(labels=queue if place == "workflow" else {"other": "label"}))
     assert manifest["metadata"]["labels"][KUEUE_QUEUE] == "research"
     assert "other" not in manifest["metadata"]["labels"]
 
@@ -101,19 +101,19 @@ def test_the_queue_of_kueue_is_passed_on(place: str) -> None:
         pytest.param("ray:2.60.0@sha256:abc", "2.60.0", id="digest"),
     ],
 )
-def test_the_ray_version_comes_from_the_tag(image: str, version: str) -> None:
-    spec = made(template(image=image))["spec"]
+def test_ray_version_comes_from_the_image_tag(image: str, version: str) -> None:
+    spec = created(template(image=image))["spec"]
     assert spec["rayVersion"] == version
     assert spec["authOptions"] == {"mode": "token"}
 
 
-def test_a_written_ray_version_wins() -> None:
-    assert made(template(image="mine:latest", rayVersion="2.60.0"))["spec"]["rayVersion"] == "2.60.0"
+def test_explicit_ray_version_takes_precedence() -> None:
+    assert created(template(image="mine:latest", rayVersion="2.60.0"))["spec"]["rayVersion"] == "2.60.0"
 
 
 @pytest.mark.parametrize("image", ["mine:latest", "mine", "ray:2.47.1"], ids=["no version", "no tag", "too old"])
-def test_without_auth_any_ray_is_taken(image: str) -> None:
-    spec = made(template(image=image), request(auth=Auth.DISABLED))["spec"]
+def test_any_ray_version_is_accepted_without_auth(image: str) -> None:
+    spec = created(template(image=image), request(auth=Auth.DISABLED))["spec"]
     assert spec["authOptions"]["mode"] == "disabled"
 
 
@@ -124,12 +124,12 @@ REFUSED = {
     "workers are a map": (template(workerGroupSpecs={}), "workerGroupSpecs must be a list"),
     "worker without pod": (template(workerGroupSpecs=[{}]), "workerGroupSpecs[0].template.spec.containers"),
     "unknown version": (template(image="mine:latest"), "write spec.cluster.template.spec.rayVersion"),
-    "version too old": (template(image="ray:2.47.1"), "Ray 2.47.1 cannot ask for a token"),
+    "version too old": (template(image="ray:2.47.1"), "Ray 2.47.1 cannot require a token"),
 }
 
 
-@pytest.mark.parametrize(("given", "says"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_template_that_cannot_work_is_refused_in_words(given: ClusterTemplate, says: str) -> None:
+@pytest.mark.parametrize(("given", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_invalid_template_is_refused_with_an_explanation(given: ClusterTemplate, message: str) -> None:
     refusal = build(given, request())
     assert isinstance(refusal, Refusal)
-    assert says in refusal.message
+    assert message in refusal.message

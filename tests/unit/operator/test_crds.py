@@ -1,4 +1,4 @@
-"""The CRD: equal to the models, and nothing in it that the API server would refuse."""
+"""The CRD equals the models, and contains only what the API server accepts."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def fields(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Map
 FIELDS = dict(fields(SCHEMA))
 
 
-def test_the_files_are_what_the_models_say() -> None:
+def test_crd_file_is_up_to_date() -> None:
     assert (ROOT / "crds" / crds.FILE).read_text(encoding="utf-8") == crds.render(), "run `make crds`"
 
 
-def test_every_field_explains_itself() -> None:
-    silent = [path for path, field in FIELDS.items() if not path.endswith("]") and not field.get("description")]
-    assert silent == [".metadata"]
+def test_every_field_has_a_description() -> None:
+    undescribed = [path for path, field in FIELDS.items() if not path.endswith("]") and not field.get("description")]
+    assert undescribed == [".metadata"]
 
 
-def test_the_schema_is_structural() -> None:
+def test_schema_is_structural() -> None:
     for path, field in FIELDS.items():
         assert not REFUSED_BY_KUBERNETES & field.keys(), path
         assert "type" in field or field.get("x-kubernetes-preserve-unknown-fields"), path
@@ -51,13 +51,13 @@ def test_status_has_no_defaults() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{'.'.join(rule.path) or 'root'}: {rule.message[:30]}")
-def test_every_rule_stands_where_it_should(rule: Any) -> None:
-    place: Any = SCHEMA
+def test_every_rule_is_in_the_schema_at_its_path(rule: Any) -> None:
+    schema: Any = SCHEMA
     for name in rule.path:
-        place = place["properties"][name]
-    assert {"rule": rule.cel, "message": rule.message} in place["x-kubernetes-validations"]
+        schema = schema["properties"][name]
+    assert {"rule": rule.cel, "message": rule.message} in schema["x-kubernetes-validations"]
 
 
-def test_writing_twice_gives_the_same_file(tmp_path: Path) -> None:
+def test_writing_twice_produces_the_same_file(tmp_path: Path) -> None:
     first = crds.write(tmp_path).read_bytes()
     assert crds.write(tmp_path).read_bytes() == first

@@ -1,4 +1,4 @@
-"""Names: what KubeRay, DNS and labels take, found again from the object alone."""
+"""The names that the operator assigns: valid for KubeRay, DNS and labels, and derived from the Workflow alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
     ],
 )
 def test_cluster_name(name: str, expected: str) -> None:
-    made = names.cluster_name(name, UID, 2)
-    assert made == expected
-    assert DNS_1035.fullmatch(made)
+    created = names.cluster_name(name, UID, 2)
+    assert created == expected
+    assert DNS_1035.fullmatch(created)
 
 
 def test_cluster_name_fits_kuberay_for_any_attempt() -> None:
@@ -32,18 +32,18 @@ def test_cluster_name_fits_kuberay_for_any_attempt() -> None:
 
 
 @pytest.mark.parametrize("uid", ["", "ZZ", "9F3C1A2B"], ids=["empty", "no hex", "upper case"])
-def test_a_short_uid_is_always_five_hex_digits(uid: str) -> None:
+def test_short_uid_has_five_hex_digits_for_any_uid(uid: str) -> None:
     assert re.fullmatch(r"[0-9a-f]{5}", names.short_uid(uid))
 
 
-def test_ids_tell_objects_attempts_and_runs_apart() -> None:
-    made = {names.submission_id(uid, attempt) for uid in ("a", "b") for attempt in (1, 2)}
-    made |= {names.run_uuid(uid, n) for uid in ("a", "b") for n in (1, 2)}
-    assert len(made) == 8
+def test_ids_differ_by_workflow_attempt_and_run() -> None:
+    created = {names.submission_id(uid, attempt) for uid in ("a", "b") for attempt in (1, 2)}
+    created |= {names.run_uuid(uid, n) for uid in ("a", "b") for n in (1, 2)}
+    assert len(created) == 8
     assert names.run_uuid("a", 1) == names.run_uuid("a", 1)
 
 
-def test_labels_hold_any_name_and_never_kuberays_own() -> None:
+def test_labels_are_valid_for_long_names_and_avoid_ray_io() -> None:
     labels = names.cluster_labels("x" * 62 + ".y" * 30, UID, 3)
     assert "ray.io/cluster" not in labels
     assert all(re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value) for value in labels.values())
@@ -51,5 +51,5 @@ def test_labels_hold_any_name_and_never_kuberays_own() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "one", "-1", "²"], ids=["absent", "a word", "negative", "superscript"])
-def test_an_unreadable_attempt_is_none_at_all(text: str) -> None:
+def test_invalid_attempt_label_counts_as_zero(text: str) -> None:
     assert names.attempt_of({names.ATTEMPT_LABEL: text}) == 0

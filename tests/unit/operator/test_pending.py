@@ -1,4 +1,4 @@
-"""Decisions in phase Pending: what is seen, and what follows."""
+"""Decisions in the phase Pending."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.operator import build
-from tests.unit.operator.build import NOW, cluster, read, seen, spec, state, tombstone, view, workflow
+from tests.unit.operator.build import NOW, cluster, observation_of, read, spec, state, tombstone, view, workflow
 from tests.unit.operator.cases import CANCELED, CODED, GOOD_CODE, NAMED, NO_CODE, OTHER, RESUMABLE, Case, W, check
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Phase
 from workflow_operator.core import names
@@ -25,14 +25,14 @@ from workflow_operator.core.observation import (
 
 def pending(run: Any = None, spec_: Any = None, refusal: str = "", **changes: Any) -> Observation:
     obj = workflow(state(Phase.PENDING, 0), spec=None if refusal else spec_ or spec(), refusal=refusal)
-    return seen(obj, run=run if run is not None else read(), **changes)
+    return observation_of(obj, run=run if run is not None else read(), **changes)
 
 
 PENDING = {
     "new object gets a finalizer": Case(
-        seen(workflow(finalizers=())), Phase.PENDING, "Accepting", (AddFinalizer,), expect={"phase_time": NOW}
+        observation_of(workflow(finalizers=())), Phase.PENDING, "Accepting", (AddFinalizer,), expect={"phase_time": NOW}
     ),
-    "all is there": Case(
+    "start the first attempt": Case(
         pending(),
         Phase.PROVISIONING,
         "Provisioning",
@@ -46,20 +46,20 @@ PENDING = {
         },
     ),
     "spec refused": Case(
-        pending(refusal="spec.cluster: set one"), Phase.PENDING, "InvalidSpec", says="spec.cluster: set one"
+        pending(refusal="spec.cluster: set one"), Phase.PENDING, "InvalidSpec", message="spec.cluster: set one"
     ),
     "no storage": Case(replace(pending(), defaults=Defaults(), run=None, secret=None), Phase.PENDING, "StorageMissing"),
     "secret missing": Case(
         replace(pending(), run=None, secret=SecretView("store", False)),
         Phase.PENDING,
         "SecretMissing",
-        says="Secret store does not exist in namespace team: create it",
+        message="Secret store does not exist in namespace team: create it",
     ),
     "secret incomplete": Case(
         replace(pending(), run=None, secret=SecretView("store", True, ("AWS_SECRET_ACCESS_KEY",))),
         Phase.PENDING,
         "SecretIncomplete",
-        says="lacks AWS_SECRET_ACCESS_KEY",
+        message="is incomplete: add AWS_SECRET_ACCESS_KEY",
     ),
     "store down": Case(
         pending(RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")), Phase.PENDING, "StoreUnavailable"
@@ -68,23 +68,23 @@ PENDING = {
         pending(RunReadFailure(StoreFailure.REFUSED, "bucket 'checkpoints' does not exist")),
         Phase.PENDING,
         "StoreRefused",
-        says="bucket 'checkpoints' does not exist (credentials from Secret store)",
+        message="bucket 'checkpoints' does not exist (credentials from Secret store)",
         condition="Stalled",
     ),
     "config map missing": Case(
         pending(spec_=CODED, config_map=NO_CODE),
         Phase.PENDING,
         "ConfigMapMissing",
-        says="ConfigMap trip-code does not exist in namespace team: create it",
+        message="ConfigMap trip-code does not exist in namespace team: create it",
     ),
     "code refused": Case(
         pending(spec_=CODED, config_map=ConfigMapView("trip-code", True, refusal="rename workflow.py")),
         Phase.PENDING,
         "CodeRefused",
-        says="rename workflow.py",
+        message="rename workflow.py",
         condition="Stalled",
     ),
-    "code is there": Case(
+    "start with code": Case(
         pending(spec_=CODED, config_map=GOOD_CODE),
         Phase.PROVISIONING,
         "Provisioning",
@@ -95,10 +95,10 @@ PENDING = {
         pending(spec_=spec(cluster={"template": {"spec": {}}})),
         Phase.PENDING,
         "InvalidClusterTemplate",
-        says="headGroupSpec is missing",
+        message="headGroupSpec is missing",
         condition="Stalled",
     ),
-    "selector makes nothing": Case(
+    "start with a selector": Case(
         pending(spec_=build.spec(build.SELECTING)),
         Phase.PROVISIONING,
         "Provisioning",
@@ -108,10 +108,10 @@ PENDING = {
         pending(read(view(owner=OTHER)), NAMED),
         Phase.PENDING,
         "WorkflowIdInUse",
-        says="object other-uid",
+        message="in use by the Workflow with uid other-uid",
         expect={"blocked_since": NOW},
     ),
-    "id in use for too long": Case(
+    "id in use until the deadline": Case(
         replace(
             pending(read(view(owner=OTHER)), NAMED),
             workflow=workflow(state(Phase.PENDING, 0, blocked_since=NOW - 1800), spec=NAMED),
@@ -119,29 +119,29 @@ PENDING = {
         Phase.FAILED,
         "WorkflowIdInUse",
     ),
-    "left run is taken over": Case(
-        pending(read(view(owner=OTHER, run_uuid="theirs"), RESUMABLE), NAMED),
+    "continue a released run": Case(
+        pending(read(view(owner=OTHER, run_uuid="other"), RESUMABLE), NAMED),
         Phase.PROVISIONING,
         "Provisioning",
         (CreateCluster,),
-        expect={"run_number": 1, "run_id": "theirs"},
+        expect={"run_number": 1, "run_id": "other"},
     ),
-    "succeeded before": Case(
+    "id succeeded earlier": Case(
         pending(read(view(W.SUCCESSFUL, owner=OTHER, result_text='{"total": 7}')), NAMED),
         Phase.SUCCEEDED,
         "AlreadyCompleted",
         expect={"result": {"total": 7}, "attempt": 0, "run_number": 1},
     ),
-    "failed before": Case(
+    "id failed earlier": Case(
         pending(read(view(W.FAILED, owner=OTHER, reason="StepFailed")), NAMED),
         Phase.FAILED,
         "WorkflowIdFinished",
-        says="StepFailed",
+        message="StepFailed",
     ),
-    "canceled before": Case(
+    "id canceled earlier": Case(
         pending(read(tombstone("Canceled", owner=OTHER)), NAMED), Phase.FAILED, "WorkflowIdFinished"
     ),
-    "deleted before": Case(
+    "id deleted earlier": Case(
         pending(read(tombstone("Deleted", run_number=2, owner=OTHER)), NAMED),
         Phase.PROVISIONING,
         "Provisioning",
@@ -154,25 +154,25 @@ PENDING = {
         "AttemptFound",
         expect={"attempt": 4, "run_number": 1},
     ),
-    "status lost, clusters tell": Case(
+    "status lost, attempt from clusters": Case(
         pending(clusters=(cluster(3),)),
         Phase.PROVISIONING,
         "Provisioning",
         (DeleteCluster, CreateCluster),
         expect={"attempt": 4},
     ),
-    "status lost, run over": Case(pending(read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded"),
-    "canceled before it began": Case(pending(spec_=CANCELED), Phase.CANCELED, "Canceled"),
-    "canceled while another runs it": Case(
+    "status lost, run succeeded": Case(pending(read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded"),
+    "canceled before the first attempt": Case(pending(spec_=CANCELED), Phase.CANCELED, "Canceled"),
+    "canceled while another owner runs it": Case(
         replace(pending(read(view(owner=OTHER))), workflow=workflow(state(Phase.PENDING, 2), spec=CANCELED)),
         Phase.CANCELED,
         "Canceled",
     ),
-    "blocked for too long": Case(
+    "blocked until the deadline": Case(
         pending(spec_=CODED, config_map=NO_CODE),
         Phase.FAILED,
         "PreRunningDeadlineExceeded",
-        says="ConfigMap trip-code does not exist",
+        message="ConfigMap trip-code does not exist",
         now=NOW - 50 + 1800,
     ),
 }

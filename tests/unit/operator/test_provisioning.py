@@ -1,4 +1,4 @@
-"""Decisions in phase Provisioning: what is seen, and what follows."""
+"""Decisions in the phase Provisioning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from tests.unit.operator import build
-from tests.unit.operator.build import NOW, cluster, head, job, read, seen, spec, state, tombstone, view, workflow
+from tests.unit.operator.build import (
+    NOW,
+    cluster,
+    head,
+    job,
+    observation_of,
+    read,
+    spec,
+    state,
+    tombstone,
+    view,
+    workflow,
+)
 from tests.unit.operator.cases import (
     CANCELED,
     CHOSEN,
@@ -34,10 +46,12 @@ from workflow_operator.core.observation import Observation, PodProblem, RunReadF
 
 
 def provisioning(named: Any = None, **changes: Any) -> Observation:
-    fresh = ClusterStatus(name=build.ATTEMPT_NAME)
-    obj = workflow(state(Phase.PROVISIONING, cluster=changes.pop("recorded", fresh)), spec=changes.pop("spec_", spec()))
-    mine = (named,) if named is not None and named.owner_uid == build.UID else ()
-    return seen(obj, named=named, clusters=mine, **changes)
+    unread = ClusterStatus(name=build.ATTEMPT_NAME)
+    obj = workflow(
+        state(Phase.PROVISIONING, cluster=changes.pop("recorded", unread)), spec=changes.pop("spec_", spec())
+    )
+    owned = (named,) if named is not None and named.owner_uid == build.UID else ()
+    return observation_of(obj, named=named, clusters=owned, **changes)
 
 
 LABELS = dict(cluster().labels)
@@ -45,31 +59,31 @@ TEMPLATE = ClusterTemplate(spec=build.TEMPLATE)
 UNREADY = cluster(head=head(running=False, ready=False, phase="Pending"))
 
 PROVISIONING = {
-    "cluster to be made": Case(provisioning(), Phase.PROVISIONING, "CreatingCluster", (CreateCluster,)),
-    "cluster refused by the API": Case(
+    "create the cluster": Case(provisioning(), Phase.PROVISIONING, "CreatingCluster", (CreateCluster,)),
+    "cluster refused by the API server": Case(
         provisioning(refused="admission webhook denied it"),
         Phase.PROVISIONING,
         "RayClusterRefused",
         (CreateCluster,),
-        says="correct spec.cluster.template: admission webhook denied it",
+        message="correct spec.cluster.template: admission webhook denied it",
         condition="Stalled",
     ),
-    "name taken by a stranger": Case(
+    "name used by a foreign cluster": Case(
         provisioning(cluster(owner_uid="", labels={})), Phase.PROVISIONING, "ClusterNameTaken", condition="Stalled"
     ),
-    "head starts": Case(provisioning(UNREADY), Phase.PROVISIONING, "ClusterStarting"),
+    "head is starting": Case(provisioning(UNREADY), Phase.PROVISIONING, "ClusterStarting"),
     "image cannot be pulled": Case(
-        provisioning(replace(UNREADY, trouble=PodProblem("ImagePullBackOff", "image nope:1", NOW))),
+        provisioning(replace(UNREADY, pod_problem=PodProblem("ImagePullBackOff", "image nope:1", NOW))),
         Phase.PROVISIONING,
         "ImagePullBackOff",
-        says="image nope:1",
+        message="image nope:1",
         condition="ClusterReady",
     ),
     "spec refused by KubeRay": Case(
         provisioning(cluster(head=None, warning="InvalidRayClusterSpec: headGroupSpec")),
         Phase.PROVISIONING,
         "RayClusterWarning",
-        says="correct spec.cluster.template: InvalidRayClusterSpec",
+        message="correct spec.cluster.template: InvalidRayClusterSpec",
         condition="Stalled",
     ),
     "template corrected before the cluster was ready": Case(
@@ -78,7 +92,7 @@ PROVISIONING = {
         "TemplateChanged",
         (DeleteCluster,),
     ),
-    "template as it was": Case(
+    "template unchanged": Case(
         provisioning(replace(UNREADY, labels=LABELS | {TEMPLATE_LABEL: digest(TEMPLATE)})),
         Phase.PROVISIONING,
         "ClusterStarting",
@@ -89,37 +103,37 @@ PROVISIONING = {
         "Submitting",
         (SubmitRun,),
     ),
-    "waits in a queue": Case(
+    "cluster is queued": Case(
         provisioning(cluster(head=None, suspended=True)), Phase.PROVISIONING, "Queued", now=NOW + 9999
     ),
-    "head ready": Case(
+    "submit to a ready head": Case(
         provisioning(cluster()), Phase.PROVISIONING, "Submitting", (SubmitRun,), expect={"cluster": RECORDED}
     ),
-    "head ready, code first": Case(
+    "copy the code before submitting": Case(
         provisioning(cluster(), spec_=CODED, config_map=GOOD_CODE),
         Phase.PROVISIONING,
         "Submitting",
         (StageCode, SubmitRun),
         expect={"code": CodeStatus(config_map="trip-code", sha256="abc")},
     ),
-    "head ready, store down": Case(
+    "store down with a ready head": Case(
         provisioning(cluster(), run=RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")),
         Phase.PROVISIONING,
         "StoreUnavailable",
     ),
-    "head ready, code gone": Case(
+    "code missing with a ready head": Case(
         provisioning(cluster(), spec_=CODED, config_map=NO_CODE), Phase.PROVISIONING, "ConfigMapMissing"
     ),
-    "unknown to the same head": Case(
+    "submission unknown to the recorded head": Case(
         provisioning(cluster(), recorded=RECORDED, submission=job(J.UNKNOWN)),
         Phase.PROVISIONING,
         "Submitting",
         (SubmitRun,),
     ),
-    "submission waits": Case(
+    "submission is pending": Case(
         provisioning(cluster(), recorded=RECORDED, submission=job(J.PENDING)), Phase.PROVISIONING, "SubmissionPending"
     ),
-    "submission runs": Case(
+    "submission is running": Case(
         provisioning(cluster(), recorded=RECORDED, submission=job()),
         Phase.RUNNING,
         "SubmissionRunning",
@@ -130,13 +144,13 @@ PROVISIONING = {
         Phase.PROVISIONING,
         "NoClusterMatches",
     ),
-    "a cluster matches": Case(
+    "select a cluster": Case(
         provisioning(recorded=None, spec_=build.spec(build.SELECTING), candidates=(SHARED,)),
         Phase.PROVISIONING,
-        "ClusterChosen",
+        "ClusterSelected",
         expect={"cluster": CHOSEN.model_copy(update={"head": None})},
     ),
-    "the chosen one is not ready any more": Case(
+    "selected cluster is no longer ready": Case(
         provisioning(
             replace(SHARED, suspended=True, head=None),
             recorded=CHOSEN.model_copy(update={"head": None}),
@@ -146,14 +160,14 @@ PROVISIONING = {
         "NoClusterMatches",
         expect={"cluster": None},
     ),
-    "another owner came first": Case(
+    "another owner claimed the run": Case(
         provisioning(cluster(), recorded=RECORDED, submission=job(J.FAILED, 4), run=read(view(owner=OTHER))),
         Phase.PENDING,
         "WorkflowIdInUse",
         (DeleteCluster,),
         expect={"blocked_since": NOW, "cluster": None},
     ),
-    "never ran": Case(
+    "not running at the deadline": Case(
         provisioning(UNREADY),
         Phase.RESUMABLE,
         "PreRunningDeadlineExceeded",
@@ -161,21 +175,21 @@ PROVISIONING = {
         now=NOW - 50 + 1800,
         expect={"resumes": Resumes(never_ran=1, without_progress=1)},
     ),
-    "head fails before it is ready": Case(
+    "head failed before it was ready": Case(
         provisioning(cluster(head=head(phase="Failed", running=False, reason="OOMKilled"))),
         Phase.RESUMABLE,
         "HeadPodFailed",
         (DeleteCluster,),
-        says="OOMKilled",
+        message="OOMKilled",
     ),
-    "input is bad": Case(
+    "entrypoint refused its input": Case(
         provisioning(cluster(), recorded=RECORDED, submission=job(J.FAILED, 6, "no such module: trp")),
         Phase.RESUMABLE,
         "EntrypointInvalid",
-        says="no such module: trp",
+        message="no such module: trp",
         expect={"ending": Ending(status="FAILED", reason="EntrypointInvalid", message="no such module: trp")},
     ),
-    "bad code is read from the log": Case(
+    "invalid code is recorded in the log": Case(
         provisioning(
             cluster(),
             recorded=RECORDED,
@@ -186,9 +200,9 @@ PROVISIONING = {
         Phase.FAILED,
         "EntrypointInvalid",
         (DeleteCluster,),
-        says="write def book_trip",
+        message="write def book_trip",
     ),
-    "cancel": Case(provisioning(UNREADY, spec_=CANCELED), Phase.CANCELING, "CancelAsked"),
+    "cancel": Case(provisioning(UNREADY, spec_=CANCELED), Phase.CANCELING, "Canceling"),
 }
 
 
@@ -197,30 +211,30 @@ def test_provisioning(case: Case) -> None:
     check(case)
 
 
-def test_the_post_names_the_head_that_the_status_names() -> None:
+def test_submission_goes_to_the_recorded_head() -> None:
     decision = decide(provisioning(cluster()), NOW)
-    (post,) = (action for action in decision.actions if isinstance(action, SubmitRun))
+    (submission,) = (action for action in decision.actions if isinstance(action, SubmitRun))
     assert decision.state.cluster is not None
-    assert post.head.identity == decision.state.cluster.head == build.HEAD
-    assert post.head.token_secret == build.ATTEMPT_NAME
-    assert post.submission_id == f"rwf-{build.UID}-1"
-    assert (post.run.run_number, post.run.attempt) == (1, 1)
+    assert submission.head.identity == decision.state.cluster.head == build.HEAD
+    assert submission.head.token_secret == build.ATTEMPT_NAME
+    assert submission.submission_id == f"rwf-{build.UID}-1"
+    assert (submission.run.run_number, submission.run.attempt) == (1, 1)
 
 
-def test_a_queue_stops_the_clock() -> None:
+def test_time_in_a_queue_does_not_count_towards_the_deadline() -> None:
     queued = ClusterStatus(name=build.ATTEMPT_NAME, uid="cluster-1", queued=True)
     decision = decide(provisioning(UNREADY, recorded=queued), NOW + 9999)
     assert decision.state.phase is Phase.PROVISIONING
     assert decision.state.attempt_time == NOW + 9999
 
 
-def test_objects_spread_over_the_clusters_that_match() -> None:
+def test_workflows_spread_over_the_matching_clusters() -> None:
     shared = tuple(cluster(name=name, uid=name, labels={"pool": "a"}, owner_uid="") for name in "abc")
-    chosen = set()
+    selected = set()
     for digit in range(16):
         observation = provisioning(recorded=None, spec_=build.spec(build.SELECTING), candidates=shared)
         obj = replace(observation.workflow, uid=f"{digit:x}")
         decided = decide(replace(observation, workflow=obj), NOW).state.cluster
         assert decided is not None
-        chosen.add(decided.name)
-    assert chosen == set("abc")
+        selected.add(decided.name)
+    assert selected == set("abc")

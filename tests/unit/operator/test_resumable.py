@@ -1,4 +1,4 @@
-"""Decisions in phase Resumable: what is seen, and what follows."""
+"""Decisions in the phase Resumable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.operator import build
-from tests.unit.operator.build import NOW, cluster, read, seen, state, tombstone, view, workflow
+from tests.unit.operator.build import NOW, cluster, observation_of, read, state, tombstone, view, workflow
 from tests.unit.operator.cases import (
     CANCELED,
     CODED,
@@ -28,7 +28,7 @@ from workflow_operator.core.observation import Observation, RunReadFailure, Stor
 
 
 def resumable(obj: Any = None, run: Any = None, **changes: Any) -> Observation:
-    return seen(obj or workflow(waiting()), run=run or read(view(), RESUMABLE), **changes)
+    return observation_of(obj or workflow(waiting()), run=run or read(view(), RESUMABLE), **changes)
 
 
 def waiting(**changes: Any) -> Any:
@@ -37,109 +37,114 @@ def waiting(**changes: Any) -> Any:
 
 SECOND = names.cluster_name(build.NAME, build.UID, 2)
 RESUMING = {
-    "the wait is over": Case(
+    "resume after the delay": Case(
         resumable(),
         Phase.PROVISIONING,
         "Resuming",
         (CreateCluster,),
         expect={"attempt": 2, "resumes": Resumes(total=1), "cluster": ClusterStatus(name=SECOND), "run_number": 1},
     ),
-    "backing off": Case(resumable(workflow(waiting(next_attempt_time=NOW + 3))), Phase.RESUMABLE, "BackingOff"),
-    "old cluster still there": Case(
-        resumable(clusters=(cluster(deleting=True),)), Phase.RESUMABLE, "ClusterEnding", now=NOW
+    "delay before the resume": Case(
+        resumable(workflow(waiting(next_attempt_time=NOW + 3))), Phase.RESUMABLE, "BackingOff"
     ),
-    "old cluster will not go": Case(
+    "old cluster is being deleted": Case(
+        resumable(clusters=(cluster(deleting=True),)), Phase.RESUMABLE, "ClusterTerminating", now=NOW
+    ),
+    "old cluster outlives the time limit": Case(
         resumable(clusters=(cluster(deleting=True),)), Phase.PROVISIONING, "Resuming", (CreateCluster,), now=NOW + 60
     ),
-    "old cluster is deleted again": Case(
-        resumable(clusters=(cluster(),)), Phase.RESUMABLE, "ClusterEnding", (DeleteCluster,)
+    "delete an old cluster": Case(
+        resumable(clusters=(cluster(),)), Phase.RESUMABLE, "ClusterTerminating", (DeleteCluster,)
     ),
-    "same cluster again": Case(
+    "reuse the cluster": Case(
         resumable(workflow(waiting(cluster=RECORDED)), named=cluster(), clusters=(cluster(),)),
         Phase.PROVISIONING,
         "Resuming",
         expect={"attempt": 2, "cluster": RECORDED.model_copy(update={"head": None})},
     ),
-    "kept cluster died meanwhile": Case(
+    "reused cluster has failed": Case(
         resumable(workflow(waiting(cluster=RECORDED)), named=cluster(head=None), clusters=(cluster(head=None),)),
         Phase.RESUMABLE,
-        "ClusterEnding",
+        "ClusterTerminating",
         (DeleteCluster,),
         expect={"cluster": None},
     ),
-    "manual waits": Case(
-        resumable(workflow(waiting(), spec=MANUAL)), Phase.RESUMABLE, "WaitingForResume", says="rayworkflow.dev/resume"
+    "manual policy waits": Case(
+        resumable(workflow(waiting(), spec=MANUAL)),
+        Phase.RESUMABLE,
+        "WaitingForResume",
+        message="rayworkflow.dev/resume",
     ),
-    "manual told to go on": Case(
+    "manual policy resumes on request": Case(
         resumable(workflow(waiting(), spec=MANUAL, annotations={names.RESUME_ANNOTATION: "1"})),
         Phase.PROVISIONING,
         "Resuming",
         (CreateCluster,),
         expect={"resume_token": "1"},
     ),
-    "manual, an old word": Case(
+    "manual policy ignores an old request": Case(
         resumable(workflow(waiting(resume_token="1"), spec=MANUAL, annotations={names.RESUME_ANNOTATION: "1"})),
         Phase.RESUMABLE,
         "WaitingForResume",
     ),
-    "resumes used up": Case(
+    "resumes exhausted by epochs": Case(
         resumable(run=read(view(epochs_without_progress=5, suspect_steps=("train",)), RESUMABLE)),
         Phase.RESUMABLE,
         "ResumesExhausted",
         (EndRun,),
-        says="train, book; the last failure was HeadPodLost",
+        message="train, book; the last failure was HeadPodLost",
     ),
-    "attempts used up": Case(
+    "resumes exhausted by attempts": Case(
         resumable(workflow(waiting(resumes=Resumes(never_ran=5), epoch=0)), read()),
         Phase.RESUMABLE,
         "ResumesExhausted",
         (EndRun,),
     ),
-    "progress keeps it going": Case(
+    "progress resets the count": Case(
         resumable(workflow(waiting(resumes=Resumes(total=40)))), Phase.PROVISIONING, "Resuming", (CreateCluster,)
     ),
-    "ending is written again": Case(
-        resumable(workflow(waiting(ending=Ending(status="FAILED", reason="ResumesExhausted", message="5 times")))),
+    "repeat the terminal state": Case(
+        resumable(workflow(waiting(ending=Ending(status="FAILED", reason="ResumesExhausted", message="no progress")))),
         Phase.RESUMABLE,
         "ResumesExhausted",
         (EndRun,),
     ),
-    "end is in the log": Case(
+    "log contains FAILED": Case(
         resumable(run=read(view(W.FAILED, reason="ResumesExhausted"))), Phase.FAILED, "ResumesExhausted"
     ),
-    "had succeeded before the head died": Case(resumable(run=read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded"),
+    "log contains SUCCESSFUL": Case(resumable(run=read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded"),
     "store down": Case(
         resumable(run=RunReadFailure(StoreFailure.UNAVAILABLE, "no")), Phase.RESUMABLE, "StoreUnavailable"
     ),
-    "another object goes on": Case(resumable(run=read(view(owner=OTHER, epoch=2))), Phase.FAILED, "Superseded"),
-    "id in use before it owned": Case(
+    "another Workflow took over": Case(resumable(run=read(view(owner=OTHER, epoch=2))), Phase.FAILED, "Superseded"),
+    "id in use before it owned a run": Case(
         resumable(workflow(waiting(epoch=0)), read(view(owner=OTHER))), Phase.PENDING, "WorkflowIdInUse"
     ),
-    "name swept": Case(
+    "run abandoned": Case(
         resumable(workflow(waiting(epoch=0)), read(tombstone("Abandoned"))),
         Phase.PROVISIONING,
         "Resuming",
         (CreateCluster,),
         expect={"run_number": 2, "run_id": names.run_uuid(build.UID, 2)},
     ),
-    "kept code needs no config map": Case(
+    "stored code needs no ConfigMap": Case(
         resumable(workflow(waiting(), spec=CODED), read(view(code="abc"), RESUMABLE), config_map=NO_CODE),
         Phase.PROVISIONING,
         "Resuming",
         (CreateCluster,),
         expect={"code": CodeStatus(config_map="", sha256="abc")},
     ),
-    "spec broken meanwhile": Case(
+    "spec became invalid": Case(
         resumable(workflow(waiting(), spec=None, refusal="spec.entrypoint: no")), Phase.RESUMABLE, "InvalidSpec"
     ),
-    "spec broken for too long": Case(
+    "spec invalid until the deadline": Case(
         resumable(workflow(waiting(), spec=None, refusal="spec.entrypoint: no")),
         Phase.RESUMABLE,
         "PreRunningDeadlineExceeded",
         (EndRun,),
         now=NOW + 1800,
     ),
-    "cancel": Case(resumable(workflow(waiting(), spec=CANCELED)), Phase.CANCELING, "CancelAsked"),
+    "cancel": Case(resumable(workflow(waiting(), spec=CANCELED)), Phase.CANCELING, "Canceling"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Decisions in phase Running: what is seen, and what follows."""
+"""Decisions in the phase Running."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ RESTARTED = HeadIdentity(pod_uid="pod-1", container_id="containerd://2")
 
 
 def failing(named: Any, **changes: Any) -> Observation:
-    mine = (named,) if named is not None else ()
-    return running(named=named, clusters=mine, **changes)
+    owned = (named,) if named is not None else ()
+    return running(named=named, clusters=owned, **changes)
 
 
-def reused(said: Any, **changes: Any) -> Observation:
+def on_selected_cluster(reply: Any, **changes: Any) -> Observation:
     obj = workflow(state(Phase.RUNNING, cluster=CHOSEN), spec=build.spec(build.SELECTING))
-    return running(obj, named=SHARED, clusters=(), submission=said, **changes)
+    return running(obj, named=SHARED, clusters=(), submission=reply, **changes)
 
 
 LOST = {"cluster": None, "submission": None, "next_attempt_time": NOW + 2}
 RUNNING = {
-    "all is well": Case(running(), Phase.RUNNING, "SubmissionRunning", expect={"epoch": 1}),
-    "head pod gone": Case(failing(cluster(head=None)), Phase.RESUMABLE, "HeadPodLost", (DeleteCluster,), expect=LOST),
+    "no fault": Case(running(), Phase.RUNNING, "SubmissionRunning", expect={"epoch": 1}),
+    "head pod deleted": Case(
+        failing(cluster(head=None)), Phase.RESUMABLE, "HeadPodLost", (DeleteCluster,), expect=LOST
+    ),
     "head pod replaced": Case(
         failing(cluster(head=head(identity=OTHER_HEAD))), Phase.RESUMABLE, "HeadPodLost", (DeleteCluster,), expect=LOST
     ),
@@ -48,24 +50,24 @@ RUNNING = {
         Phase.RESUMABLE,
         "HeadPodLost",
         (DeleteCluster,),
-        says="Evicted",
+        message="Evicted",
     ),
     "RayCluster deleted": Case(failing(None), Phase.RESUMABLE, "RayClusterDeleted", expect=LOST),
     "RayCluster being deleted": Case(failing(cluster(deleting=True)), Phase.RESUMABLE, "RayClusterDeleted"),
-    "RayCluster made anew": Case(
+    "RayCluster replaced": Case(
         failing(cluster(uid="cluster-x")), Phase.RESUMABLE, "RayClusterDeleted", (DeleteCluster,)
     ),
     "RayCluster failed": Case(failing(cluster(failed="quota")), Phase.RESUMABLE, "RayClusterFailed", (DeleteCluster,)),
     "RayCluster preempted": Case(
         failing(cluster(suspended=True)), Phase.RESUMABLE, "RayClusterSuspended", (DeleteCluster,)
     ),
-    "head silent": Case(
+    "head unreachable": Case(
         running(submission=HeadUnreachable("connection refused")),
         Phase.RUNNING,
         "HeadUnreachable",
         expect={"cluster": RECORDED.model_copy(update={"unreachable_since": NOW})},
     ),
-    "head silent for too long": Case(
+    "head unreachable until the time limit": Case(
         running(
             workflow(state(Phase.RUNNING, cluster=RECORDED.model_copy(update={"unreachable_since": NOW - 60}))),
             submission=HeadUnreachable("connection refused"),
@@ -74,17 +76,17 @@ RUNNING = {
         "HeadUnreachable",
         (DeleteCluster,),
     ),
-    "head answers again": Case(
+    "head replies again": Case(
         running(workflow(state(Phase.RUNNING, cluster=RECORDED.model_copy(update={"unreachable_since": NOW - 9})))),
         Phase.RUNNING,
         "SubmissionRunning",
         expect={"cluster": RECORDED},
     ),
-    "driver crashed, head lives": Case(
+    "driver crashed, head alive": Case(
         running(submission=job(J.FAILED, 137, "killed")),
         Phase.RESUMABLE,
         "SubmissionFailed",
-        says="exit code 137: killed",
+        message="exit code 137: killed",
         expect={"cluster": RECORDED},
     ),
     "driver crashed under Manual": Case(
@@ -93,40 +95,40 @@ RUNNING = {
         "SubmissionFailed",
         (DeleteCluster,),
     ),
-    "manager does not answer": Case(running(submission=job(J.FAILED, 5)), Phase.RESUMABLE, "ManagerUnresponsive"),
-    "submission stopped by somebody": Case(running(submission=job(J.STOPPED)), Phase.RESUMABLE, "SubmissionStopped"),
-    "submission ended without an end": Case(
+    "manager unresponsive": Case(running(submission=job(J.FAILED, 5)), Phase.RESUMABLE, "ManagerUnresponsive"),
+    "submission stopped by a user": Case(running(submission=job(J.STOPPED)), Phase.RESUMABLE, "SubmissionStopped"),
+    "submission exited, run not finished": Case(
         running(submission=job(J.SUCCEEDED, 0)), Phase.RESUMABLE, "SubmissionEndedEarly"
     ),
-    "submission ended, log unread": Case(
+    "submission exited, log not read": Case(
         running(submission=job(J.SUCCEEDED, 0), run=RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")),
         Phase.RUNNING,
         "StoreUnavailable",
     ),
-    "submission forgotten by the same head": Case(
+    "submission unknown to the recorded head": Case(
         running(submission=job(J.UNKNOWN)), Phase.RUNNING, "Submitting", (SubmitRun,)
     ),
     "store down": Case(running(run=RunReadFailure(StoreFailure.UNAVAILABLE, "no")), Phase.RUNNING, "StoreUnavailable"),
-    "log says succeeded, head dead": Case(
+    "log contains SUCCESSFUL, head pod deleted": Case(
         failing(cluster(head=None), run=read(view(W.SUCCESSFUL, result_text="42"))),
         Phase.SUCCEEDED,
         "Succeeded",
         (DeleteCluster,),
         expect={"result": 42, "cluster": None, "completion_time": NOW - 1},
     ),
-    "log says failed": Case(
+    "log contains FAILED": Case(
         running(
             run=read(view(W.FAILED, reason="StepFailed", error=ErrorInfo("ValueError", "no seat", "line 7", "book")))
         ),
         Phase.FAILED,
         "StepFailed",
         (DeleteCluster,),
-        says="step book: ValueError: no seat\nline 7",
+        message="step book: ValueError: no seat\nline 7",
     ),
-    "log says canceled": Case(
+    "log contains CANCELED": Case(
         running(run=read(view(W.CANCELED, reason="Canceled"))), Phase.CANCELED, "Canceled", (DeleteCluster,)
     ),
-    "taken over by another object": Case(
+    "taken over by another Workflow": Case(
         running(workflow(state(Phase.RUNNING, epoch=1)), run=read(view(owner=OTHER, epoch=2))),
         Phase.FAILED,
         "Superseded",
@@ -148,13 +150,16 @@ RUNNING = {
             "result_location": f"too large for the status: read it with workflow.get_output({build.ID!r})",
         },
     ),
-    "a stranger's head is never deleted": Case(
-        reused(job(J.FAILED, 1)), Phase.RESUMABLE, "SubmissionFailed", expect={"cluster": CHOSEN}
+    "selected cluster is not deleted after a failure": Case(
+        on_selected_cluster(job(J.FAILED, 1)), Phase.RESUMABLE, "SubmissionFailed", expect={"cluster": CHOSEN}
     ),
-    "reused driver is stopped at a bad end": Case(
-        reused(job(), run=read(view(W.CANCELED, reason="Canceled"))), Phase.CANCELED, "Canceled", (StopSubmission,)
+    "driver on a selected cluster is stopped": Case(
+        on_selected_cluster(job(), run=read(view(W.CANCELED, reason="Canceled"))),
+        Phase.CANCELED,
+        "Canceled",
+        (StopSubmission,),
     ),
-    "cancel": Case(running(workflow(state(Phase.RUNNING), spec=CANCELED)), Phase.CANCELING, "CancelAsked"),
+    "cancel": Case(running(workflow(state(Phase.RUNNING), spec=CANCELED)), Phase.CANCELING, "Canceling"),
 }
 
 
@@ -163,8 +168,8 @@ def test_running(case: Case) -> None:
     check(case)
 
 
-@pytest.mark.parametrize("name", ["all is well", "head silent", "store down"])
-def test_a_second_look_changes_nothing(name: str) -> None:
+@pytest.mark.parametrize("name", ["no fault", "head unreachable", "store down"])
+def test_second_round_without_news_changes_nothing(name: str) -> None:
     case = RUNNING[name]
     first = decide(case.observation, NOW)
     again = replace(case.observation, workflow=replace(case.observation.workflow, state=first.state))
@@ -173,7 +178,7 @@ def test_a_second_look_changes_nothing(name: str) -> None:
     assert not second.actions
 
 
-def test_progress_forgives_attempts_that_never_ran() -> None:
+def test_progress_resets_the_attempts_that_never_ran() -> None:
     before = state(Phase.RUNNING, resumes=Resumes(total=3, never_ran=3))
     decision = decide(running(workflow(before), run=read(view(counts=StepCounts(12, 8, 1)))), NOW)
     assert decision.state.resumes.never_ran == 0

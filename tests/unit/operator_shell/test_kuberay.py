@@ -111,8 +111,8 @@ def test_the_trouble_of_the_head_comes_before_that_of_a_worker() -> None:
     worker = pod("worker-1", "worker", phase="Failed", reason="Evicted")
     head = pod(containerStatuses=[container(waiting={"reason": "ErrImagePull"})])
     view = cluster_view(cluster(), [worker, head])
-    assert view.trouble is not None
-    assert view.trouble.reason == "ErrImagePull"
+    assert view.pod_problem is not None
+    assert view.pod_problem.reason == "ErrImagePull"
 
 
 READY = {"conditions": [condition("RayClusterProvisioned"), condition("HeadPodReady")]}

@@ -31,8 +31,8 @@ def test_values_of_a_secret_lose_the_line_end_of_a_file() -> None:
     assert secret_values({"data": {"key": base64.b64encode(b"abc\n").decode()}}) == {"key": "abc"}
 
 
-@pytest.mark.parametrize("what", ["goodbye", "cancel", "delete"])
-def test_a_debt_is_read_as_it_was_noted(what: Literal["goodbye", "cancel", "delete"]) -> None:
+@pytest.mark.parametrize("what", ["release", "cancel", "delete"])
+def test_a_debt_is_read_as_it_was_noted(what: Literal["release", "cancel", "delete"]) -> None:
     debt = DeferCleanup("team", RUN, what)
     assert parse_cleanup(json.dumps(asdict(debt))) == debt
 
@@ -75,7 +75,7 @@ class Ledger:
 
 
 async def test_debts_are_paid_and_struck_out() -> None:
-    ledger = Ledger(*(DeferCleanup("team", RUN, what) for what in ("goodbye", "cancel", "delete")))
+    ledger = Ledger(*(DeferCleanup("team", RUN, what) for what in ("release", "cancel", "delete")))
     await deferred_cleanup.finish_all(ledger, ledger)  # type: ignore[arg-type]
     assert ledger.noted == []
     assert [type(one) for one in ledger.done] == [ReleaseRun, EndRun, DeleteCheckpoints]

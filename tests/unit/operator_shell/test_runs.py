@@ -183,7 +183,7 @@ async def test_code_that_is_not_there_is_refused(runs: StoredRuns, run: RunRef) 
 async def test_a_wrong_address_is_a_value(runs: StoredRuns, run: RunRef, url: str, says: str) -> None:
     found = await runs.read("team", StoreRef(url, "minio"), "trip", None, "")
     assert isinstance(found, RunReadFailure)
-    assert found.trouble is StoreFailure.REFUSED
+    assert found.kind is StoreFailure.REFUSED
     assert says in found.message
 
 
@@ -191,7 +191,7 @@ async def test_a_damaged_log_is_a_value(runs: StoredRuns, run: RunRef) -> None:
     store_of(run).overwrite(keys.registry_entry("trip", 1), b"no record")
     found = await runs.read("team", run.store, "trip", None, "")
     assert isinstance(found, RunReadFailure)
-    assert found.trouble is StoreFailure.CORRUPT
+    assert found.kind is StoreFailure.CORRUPT
 
 
 async def test_new_credentials_open_the_store_anew(run: RunRef) -> None:
@@ -224,7 +224,7 @@ async def test_a_store_that_hangs_is_a_value_and_the_look_goes_on(
     monkeypatch.setattr(adapter, "READ_SECONDS", 0.01)
     found = await runs.read("team", run.store, "trip", None, "")
     assert isinstance(found, RunReadFailure)
-    assert (found.trouble, "has not answered" in found.message) == (StoreFailure.UNAVAILABLE, True)
+    assert (found.kind, "has not answered" in found.message) == (StoreFailure.UNAVAILABLE, True)
     go_on.set()
     monkeypatch.setattr(adapter, "READ_SECONDS", 20.0)
     assert (await read(runs, run)).view is not None

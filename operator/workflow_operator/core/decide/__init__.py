@@ -1,8 +1,7 @@
-"""`decide`: from what was seen to a new status and what to do. Total and pure; the whole life cycle is tested through
-it.
+"""`decide` computes the new status of a Workflow and the actions from one observation. It is total and pure.
 
-A table gives each phase its function. What is the same for all stands here: the log is read first, then the phase's
-function answers, and of its answer come conditions, events and the clean-up of clusters that nobody wants.
+A table maps each phase to its function. `decide` first updates the state from the log and then calls the function of
+the phase. From the outcome it derives the conditions, the events and the deletion of obsolete clusters.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from workflow_operator.core.decide.canceling import canceling
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.deleting import deleting
 from workflow_operator.core.decide.ending import terminal
-from workflow_operator.core.decide.failure import owned
+from workflow_operator.core.decide.failure import is_owned
 from workflow_operator.core.decide.pending import pending
 from workflow_operator.core.decide.provisioning import provisioning
 from workflow_operator.core.decide.resumable import resumable
@@ -38,18 +37,21 @@ PHASES: Mapping[Phase, Callable[[ReconcileContext], Outcome]] = {
     Phase.CANCELED: terminal,
 }
 _WITHOUT_SUBMISSION = (Phase.RESUMABLE, Phase.CANCELING)
-_TELLING = (Ownership.OURS, Ownership.ENDED, Ownership.FINISHED_BEFORE)
+_WITH_RESULTS = (Ownership.OURS, Ownership.ENDED, Ownership.FINISHED_BEFORE)
+"""Relations to a run whose progress and result belong into the status."""
+
+_EVENT_TEXT_LIMIT = 1000
 
 
 def decide(observation: Observation, now: float) -> Decision:
-    """The next status of a Workflow, and what to do once it is written.
+    """Compute the next status of a Workflow, and the actions to execute after it was written.
 
     Args:
-        observation: what this round saw.
+        observation: what `observe` read in this round.
         now: seconds since 1970.
 
     Returns:
-        The status, the actions in order, and when to look again at the latest.
+        The status, the actions in order, and the longest delay until the next round.
     """
     now = round(now, 3)
     workflow = observation.workflow
@@ -58,14 +60,14 @@ def decide(observation: Observation, now: float) -> Decision:
     if state.phase is None:
         state = state.model_copy(update={"phase": Phase.PENDING, "phase_time": now})
     if state.phase not in TERMINAL:
-        state = _with_log(state, facts, now)
+        state = _update_from_log(state, facts, now)
     context = ReconcileContext(observation, now, state, facts)
     outcome = deleting(context) if workflow.deleted is not None else PHASES[state.phase or Phase.PENDING](context)
-    return _finish(context, outcome)
+    return _decision(context, outcome)
 
 
-def _with_log(state: WorkflowState, facts: LogFacts, now: float) -> WorkflowState:
-    """The state with what the log tells of a run that is this object's."""
+def _update_from_log(state: WorkflowState, facts: LogFacts, now: float) -> WorkflowState:
+    """Copy progress, epoch and run number from the log to the state, if the run concerns this Workflow."""
     view = facts.view
     if (
         facts.ownership is Ownership.FREE
@@ -73,20 +75,23 @@ def _with_log(state: WorkflowState, facts: LogFacts, now: float) -> WorkflowStat
         and facts.run_number > state.run_number > 0
     ):
         return state.model_copy(update={"run_number": facts.run_number, "run_id": facts.run_uuid})
-    if view is None or view.tombstone or facts.ownership not in _TELLING:
+    if view is None or view.tombstone or facts.ownership not in _WITH_RESULTS:
         return state
     changes: dict[str, object] = {"steps": _steps(state.steps, view, now)}
     if facts.ownership is not Ownership.FINISHED_BEFORE:
         changes |= {"epoch": max(state.epoch, view.epoch), "blocked_since": None}
     if facts.ownership is Ownership.OURS and view.owner is not None and view.owner.attempt > state.attempt:
-        changes |= _status_lost(state, view, view.owner.attempt)
+        changes |= _restore_attempt(state, view, view.owner.attempt)
     if view.counts.succeeded > state.steps.succeeded or view.counts.total > state.steps.total:
         changes["resumes"] = state.resumes.model_copy(update={"never_ran": 0})
     return state.model_copy(update=changes)
 
 
-def _status_lost(state: WorkflowState, view: RunView, attempt: int) -> dict[str, object]:
-    """What the log knows better than a status that was lost or restored; never under a submission that may live."""
+def _restore_attempt(state: WorkflowState, view: RunView, attempt: int) -> dict[str, object]:
+    """Return the attempt and the run from the log, if the status was lost or restored from an older copy.
+
+    A state whose submission may still be running is not changed.
+    """
     if state.attempt > 0 and state.phase not in _WITHOUT_SUBMISSION:
         return {}
     return {"attempt": attempt, "run_number": view.run_number, "run_id": view.run_uuid}
@@ -105,40 +110,47 @@ def _steps(old: Steps, view: RunView, now: float) -> Steps:
     return old if new == old else new.model_copy(update={"changed": now})
 
 
-def _finish(context: ReconcileContext, outcome: Outcome) -> Decision:
+def _decision(context: ReconcileContext, outcome: Outcome) -> Decision:
     generation = context.workflow.generation
     state = outcome.state.model_copy(
         update={
             "observed_generation": generation,
-            "conditions": conditions(outcome.state, outcome.note, generation, context.now),
+            "conditions": conditions(outcome.state, outcome.explanation, generation, context.now),
         }
     )
-    actions: tuple[Action, ...] = (*_events(context, state, outcome), *_unwanted(context, state), *outcome.actions)
+    actions: tuple[Action, ...] = (
+        *_events(context, state, outcome),
+        *_delete_obsolete_clusters(context, state),
+        *outcome.actions,
+    )
     return Decision(state, actions, outcome.requeue_after)
 
 
-def _unwanted(context: ReconcileContext, state: WorkflowState) -> tuple[DeleteCluster, ...]:
-    """Clusters that were made for this object and that its state does not name: of earlier attempts, or where none is
-    wanted."""
-    wanted = state.cluster.name if state.cluster is not None else ""
-    over = context.workflow.deleted is not None or state.phase in TERMINAL
+def _delete_obsolete_clusters(context: ReconcileContext, state: WorkflowState) -> tuple[DeleteCluster, ...]:
+    """Delete the clusters of this Workflow that its new state does not name.
+
+    These are clusters of earlier attempts, and all clusters if the Workflow is finished or being deleted.
+    """
+    current = state.cluster.name if state.cluster is not None else ""
+    needs_no_cluster = context.workflow.deleted is not None or state.phase in TERMINAL
     return tuple(
         DeleteCluster(cluster.name, cluster.uid)
-        for cluster in context.seen.clusters
-        if owned(context, cluster)
+        for cluster in context.observation.clusters
+        if is_owned(context, cluster)
         and not cluster.deleting
-        and cluster.name != wanted
-        and (over or names.attempt_of(cluster.labels) <= state.attempt)
+        and cluster.name != current
+        and (needs_no_cluster or names.attempt_of(cluster.labels) <= state.attempt)
     )
 
 
 def _events(context: ReconcileContext, state: WorkflowState, outcome: Outcome) -> tuple[EmitEvent, ...]:
-    """An event for each change of phase, and one for each new thing that is in the way."""
-    note = outcome.note
+    """Return an event for a change of the phase, or for a new reason that blocks the Workflow."""
+    explanation = outcome.explanation
     if state.phase is not context.workflow.state.phase:
-        bad = state.phase in (Phase.RESUMABLE, Phase.FAILED) or note.blocked
-        return (EmitEvent("Warning" if bad else "Normal", note.reason, f"{state.phase}: {note.message}"[:1000]),)
+        warning = state.phase in (Phase.RESUMABLE, Phase.FAILED) or explanation.blocked
+        text = f"{state.phase}: {explanation.message}"[:_EVENT_TEXT_LIMIT]
+        return (EmitEvent("Warning" if warning else "Normal", explanation.reason, text),)
     before = context.workflow.state.condition("Reconciling")
-    if note.blocked and (before is None or before.reason != note.reason):
-        return (EmitEvent("Warning", note.reason, note.message[:1000]),)
+    if explanation.blocked and (before is None or before.reason != explanation.reason):
+        return (EmitEvent("Warning", explanation.reason, explanation.message[:_EVENT_TEXT_LIMIT]),)
     return ()

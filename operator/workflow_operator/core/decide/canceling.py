@@ -1,55 +1,58 @@
-"""Canceling: the run is to end CANCELED, and is Canceled when its log says so.
+"""Phase Canceling: the run is to become CANCELED. The Workflow is Canceled when the log contains that state.
 
-A manager that lives is asked, so that it stops its steps in order; where none lives, or it does not answer in time, the
-operator ends the run itself.
+If a live manager owns the run, the operator requests it to cancel, so that it can stop its steps in order. Without such
+a manager, or if it does not cancel within 60 seconds, the operator writes the terminal state itself.
 """
 
 from __future__ import annotations
 
 from workflow_operator.api.status import Ending
 from workflow_operator.core.actions import RequestCancel
-from workflow_operator.core.conditions import Note
-from workflow_operator.core.decide.attempts import store_note
-from workflow_operator.core.decide.context import Outcome, ReconcileContext, sooner
-from workflow_operator.core.decide.ending import end_run, from_log, stop_reused
+from workflow_operator.core.conditions import Explanation
+from workflow_operator.core.decide.attempts import store_problem
+from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
+from workflow_operator.core.decide.ending import end_run, stop_reused_submission, terminal_from_log
 from workflow_operator.core.decide.failure import cluster_failure
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.state import Event
 
 _POLL = 2.0
 _STORE_POLL = 5.0
-_ANSWER_SECONDS = 60.0
-_WHY = "spec.cancel is true"
+_MANAGER_SECONDS = 60.0
+_CANCEL_REASON = "spec.cancel is true"
 
 
 def canceling(context: ReconcileContext) -> Outcome:
-    """One round in Canceling."""
-    ended = from_log(context)
-    if ended:
-        return ended
+    """Decide a round in Canceling."""
+    finished = terminal_from_log(context)
+    if finished:
+        return finished
     ownership = context.facts.ownership
     if ownership is Ownership.UNREAD:
-        return context.stays(store_note(context), _STORE_POLL)
-    if ownership is Ownership.IN_USE or context.facts.left_by_another:
-        outcome = context.moved(Event.CANCELED_UNOWNED, Note("Canceled", "canceled before it owned a run"), None)
-        state = outcome.state.model_copy(update={"completion_time": context.now})
-        return Outcome(state, outcome.note, stop_reused(context), None)
-    reached = context.state.cluster is not None and not cluster_failure(context)
-    if ownership is Ownership.OURS and context.facts.alive and context.state.ending is None and reached:
-        asked = _ask(context)
-        if asked:
-            return asked
-    context = context.with_state(ending=Ending(status="CANCELED", reason="Canceled", message=_WHY))
-    return context.stays(
-        Note("EndingRun", "no manager stops the run: writing its end to the log"), _POLL, *end_run(context)
-    )
+        return context.stay(store_problem(context), _STORE_POLL)
+    if ownership is Ownership.IN_USE or context.facts.is_free_run_of_another:
+        explanation = Explanation("Canceled", "canceled before it owned a run")
+        outcome = context.move(Event.CANCELED_WITHOUT_RUN, explanation, None, completion_time=context.now)
+        return Outcome(outcome.state, explanation, stop_reused_submission(context), None)
+    has_cluster = context.state.cluster is not None and not cluster_failure(context)
+    if ownership is Ownership.OURS and context.facts.owner_alive and context.state.ending is None and has_cluster:
+        requested = _request_cancel(context)
+        if requested:
+            return requested
+    context = context.with_state(ending=Ending(status="CANCELED", reason="Canceled", message=_CANCEL_REASON))
+    text = "no manager stops the run: writing the state CANCELED to its log"
+    return context.stay(Explanation("EndingRun", text), _POLL, *end_run(context))
 
 
-def _ask(context: ReconcileContext) -> Outcome | None:
-    """Ask the manager, in each round anew, as the first time may not have come to pass; None when its time is up."""
-    run, asked = context.run(), context.state.cancel_time or context.now
-    left = asked + _ANSWER_SECONDS - context.now
+def _request_cancel(context: ReconcileContext) -> Outcome | None:
+    """Request the manager to cancel, or return None after the time limit.
+
+    Each round repeats the request, because the process may have been killed before the first one was sent.
+    """
+    run, requested_at = context.run(), context.state.cancel_time or context.now
+    left = requested_at + _MANAGER_SECONDS - context.now
     if run is None or left <= 0:
         return None
-    note = Note("CancelRequested", "the run's manager was asked to stop its steps")
-    return context.stays(note, sooner(_POLL, left), RequestCancel(run, _WHY), cancel_time=asked)
+    explanation = Explanation("CancelRequested", "the manager of the run was requested to stop its steps")
+    action = RequestCancel(run, _CANCEL_REASON)
+    return context.stay(explanation, earliest(_POLL, left), action, cancel_time=requested_at)

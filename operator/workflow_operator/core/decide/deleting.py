@@ -1,7 +1,8 @@
-"""The object is being deleted: what we made goes, the run is left or ended, checkpoints go by `retention`.
+"""Decides the rounds of a Workflow that is being deleted.
 
-Bounded in time: what storage did not take by then is noted as a debt in the operator's own namespace. Never creates
-anything in the Workflow's namespace, which may be going away itself.
+The operator deletes its clusters, releases or ends the run, and deletes checkpoints according to `retention`. If
+storage does not accept this within 120 seconds, the rest becomes a deferred cleanup in the operator's own namespace.
+Nothing is created in the Workflow's namespace, because that may be being deleted too.
 """
 
 from __future__ import annotations
@@ -19,111 +20,128 @@ from workflow_operator.core.actions import (
     RemoveFinalizer,
     RunRef,
 )
-from workflow_operator.core.conditions import Note
-from workflow_operator.core.decide.context import Outcome, ReconcileContext, sooner
-from workflow_operator.core.decide.ending import stop_reused
-from workflow_operator.core.log_facts import DELETED, Ownership, is_mine
+from workflow_operator.core.conditions import Explanation
+from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
+from workflow_operator.core.decide.ending import stop_reused_submission
+from workflow_operator.core.log_facts import DELETED, Ownership, claimed_by
 from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.names import FINALIZER
 from workflow_operator.core.state import TERMINAL
 
 DEADLINE_SECONDS = 120.0
 _POLL = 5.0
-_WHY = "the Workflow object was deleted"
+_REASON = "the Workflow object was deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCleanup:
-    """What storage is still owed before the object may go."""
+    """A change in storage that must happen before the object may be removed.
 
-    what: Literal["goodbye", "cancel", "delete"]
+    Attributes:
+        what: the kind of the cleanup, as `DeferCleanup` records it.
+        action: the action that makes the change.
+        run: the run to change.
+    """
+
+    what: Literal["release", "cancel", "delete"]
     action: Action
     run: RunRef
 
 
 def deleting(context: ReconcileContext) -> Outcome:
-    """One round of an object with a deletionTimestamp, in any phase."""
-    note = Note("Deleting", _WHY)
-    gone = context.with_state(cluster=None)
+    """Decide a round of a Workflow with a deletionTimestamp, in any phase."""
+    explanation = Explanation("Deleting", _REASON)
+    without_cluster = context.with_state(cluster=None)
     if FINALIZER not in context.workflow.finalizers:
-        return gone.stays(note, None)
-    stops = stop_reused(context)
-    owed = _owed(context)
-    if owed is None and context.facts.left_by_another and context.state.submission is not None:
-        # The submission may have come to own the run just now: stop it, and look once more.
-        return gone.with_state(submission=None).stays(note, _POLL, *stops)
-    if owed is None:
-        return gone.stays(note, _POLL, *stops, RemoveFinalizer())
+        return without_cluster.stay(explanation, None)
+    stop = stop_reused_submission(context)
+    cleanup = _pending_cleanup(context)
+    if cleanup is None:
+        if context.facts.is_free_run_of_another and context.state.submission is not None:
+            # The submission may have claimed the run after this observation: stop it, and observe once more.
+            return without_cluster.with_state(submission=None).stay(explanation, _POLL, *stop)
+        return without_cluster.stay(explanation, _POLL, *stop, RemoveFinalizer())
     deleted = context.workflow.deleted if context.workflow.deleted is not None else context.now
     left = deleted + DEADLINE_SECONDS - context.now
     if left <= 0:
-        debt = DeferCleanup(context.workflow.namespace, owed.run, owed.what)
-        return gone.stays(note, _POLL, *stops, debt, RemoveFinalizer())
-    return gone.stays(note, sooner(_POLL, left), *stops, owed.action)
+        deferred = DeferCleanup(context.workflow.namespace, cleanup.run, cleanup.what)
+        return without_cluster.stay(explanation, _POLL, *stop, deferred, RemoveFinalizer())
+    return without_cluster.stay(explanation, earliest(_POLL, left), *stop, cleanup.action)
 
 
-def _owed(context: ReconcileContext) -> PendingCleanup | None:
-    """The next thing that the run's log needs, or None when nothing is left to do there."""
-    run = context.run()
-    if run is None or (context.state.attempt == 0 and context.facts.ownership is not Ownership.OURS):
+def _pending_cleanup(context: ReconcileContext) -> PendingCleanup | None:
+    """Return the next change that storage needs, or None if there is nothing left to do."""
+    run, ownership = context.run(), context.facts.ownership
+    if run is None or (context.state.attempt == 0 and ownership is not Ownership.OURS):
         return None
-    if context.state.phase in TERMINAL and context.facts.ownership not in (Ownership.ENDED, Ownership.UNREAD):
+    if context.state.phase in TERMINAL and ownership not in (Ownership.ENDED, Ownership.UNREAD):
         return None
     delete = PendingCleanup("delete", DeleteCheckpoints(run), run)
-    cancel = PendingCleanup("cancel", EndRun(run, "CANCELED", DELETED, _WHY), run)
-    release = PendingCleanup("goodbye", ReleaseRun(run, _WHY), run)
-    live = release if _may_go_on(context) else cancel
-    match context.facts.ownership:
+    cancel = PendingCleanup("cancel", EndRun(run, "CANCELED", DELETED, _REASON), run)
+    release = PendingCleanup("release", ReleaseRun(run, _REASON), run)
+    may_continue = _may_continue_later(context)
+    match ownership:
         case Ownership.UNREAD:
-            return _owed_unread(context, delete, live)
+            return _cleanup_of_unread_run(context, delete, release if may_continue else cancel)
         case Ownership.ENDED:
-            return delete if _goes(context) and not _nothing_stored(context) else None
+            return delete if _deletes_checkpoints(context) and not _is_tombstone(context) else None
         case Ownership.OURS:
             if _retention(context) is Retention.DELETE:
                 return delete
-            return None if live is release and _said_goodbye(context) else live
+            if may_continue:
+                return None if _is_released(context) else release
+            return cancel
         case Ownership.FREE if (
-            not context.facts.left_by_another and context.facts.run_number == context.state.run_number
+            not context.facts.is_free_run_of_another and context.facts.run_number == context.state.run_number
         ):
-            return cancel  # a tombstone, so that a late submission finds its name taken
+            return cancel  # this writes a tombstone, so that a late submission cannot create the run
         case _:
             return None
 
 
-def _owed_unread(context: ReconcileContext, delete: PendingCleanup, live: PendingCleanup) -> PendingCleanup | None:
-    """What to note where the log could not be read: the worker of debts looks again at the log itself."""
+def _cleanup_of_unread_run(
+    context: ReconcileContext, delete: PendingCleanup, unfinished: PendingCleanup
+) -> PendingCleanup | None:
+    """Return the cleanup of a run whose log could not be read. The action itself reads the log again.
+
+    Args:
+        context: the current round.
+        delete: the cleanup that deletes the checkpoints.
+        unfinished: the cleanup for an unfinished run.
+    """
     if _retention(context) is Retention.DELETE:
         return delete
     if context.state.completion_time is not None:
-        return delete if _goes(context) else None
-    return live
+        return delete if _deletes_checkpoints(context) else None
+    return unfinished
 
 
 def _retention(context: ReconcileContext) -> Retention:
     return (context.spec.checkpoints if context.spec else Checkpoints()).retention
 
 
-def _goes(context: ReconcileContext) -> bool:
-    """The checkpoints of this ended run go with the object."""
+def _deletes_checkpoints(context: ReconcileContext) -> bool:
+    """Return whether the checkpoints of this finished run are deleted together with the object."""
     retention, view = _retention(context), context.facts.view
     succeeded = context.state.condition("Succeeded") is not None
     succeeded = succeeded or (view is not None and view.status is WorkflowStatus.SUCCESSFUL)
     return retention is Retention.DELETE or (retention is Retention.DELETE_ON_SUCCESS and succeeded)
 
 
-def _may_go_on(context: ReconcileContext) -> bool:
-    """A later object may continue this run: its id was given, and its checkpoints stay."""
-    given = context.spec is not None and context.spec.workflow_id is not None
-    return given and _retention(context) is not Retention.DELETE
+def _may_continue_later(context: ReconcileContext) -> bool:
+    """Return whether a later object may continue this run: it sets `workflowId`, and the checkpoints are retained."""
+    has_workflow_id = context.spec is not None and context.spec.workflow_id is not None
+    return has_workflow_id and _retention(context) is not Retention.DELETE
 
 
-def _said_goodbye(context: ReconcileContext) -> bool:
-    """The last claim is one that the operator made for this object, and it left."""
+def _is_released(context: ReconcileContext) -> bool:
+    """Return whether the last claim is the operator's own, made to release the run."""
     view = context.facts.view
-    if view is None or view.owner is None or not is_mine(context.workflow, view):
+    if view is None or view.owner is None or not claimed_by(context.workflow, view):
         return False
-    return view.status is WorkflowStatus.RESUMABLE and not view.owner.incarnation
+    claimed_by_operator = not view.owner.incarnation  # a manager always has an incarnation
+    return view.status is WorkflowStatus.RESUMABLE and claimed_by_operator
 
 
-def _nothing_stored(context: ReconcileContext) -> bool:
+def _is_tombstone(context: ReconcileContext) -> bool:
     return context.facts.view is not None and context.facts.view.tombstone

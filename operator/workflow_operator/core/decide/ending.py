@@ -1,6 +1,7 @@
-"""Terminal phases, and how a Workflow comes into one: always from what the log says, or because it owns no run.
+"""The terminal phases, and the transitions into them.
 
-Called first in every live phase, before anything is said about clusters.
+A Workflow becomes terminal because of the state in the log, or because it owns no run. Each live phase checks the log
+before it looks at clusters.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ import json
 from typing import Any
 
 from workflow_operator.core.actions import Action, EndRun, StopSubmission
-from workflow_operator.core.conditions import Note
+from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.log_view import RunView, WorkflowStatus
-from workflow_operator.core.read_plan import head_to_ask
+from workflow_operator.core.read_plan import head_to_query
 from workflow_operator.core.state import Event
 
 RESULT_LIMIT = 4096
+"""The largest result that is stored in the status, in characters of JSON."""
+
 _EVENTS = {
     WorkflowStatus.SUCCESSFUL: Event.LOG_SUCCEEDED,
     WorkflowStatus.FAILED: Event.LOG_FAILED,
@@ -24,82 +27,87 @@ _EVENTS = {
 }
 
 
-def from_log(context: ReconcileContext) -> Outcome | None:
-    """The terminal phase that the log asks for, or None while it asks for none."""
-    facts, view = context.facts, context.facts.view
+def terminal_from_log(context: ReconcileContext) -> Outcome | None:
+    """Return the transition to a terminal phase that the log requires, or None."""
+    facts, view, state = context.facts, context.facts.view, context.state
     if facts.ownership is Ownership.ENDED and view is not None:
-        return _ended(context, view, _EVENTS[view.status], _reason_of_end(view))
+        return _finish(context, view, _EVENTS[view.status], _final_explanation(view))
     if facts.ownership is Ownership.FINISHED_BEFORE and view is not None:
         return _finished_before(context, view)
     if facts.ownership is Ownership.GONE:
-        text = f"run {context.state.run_number} of workflow id {context.state.workflow_id!r} was deleted from storage"
-        return _stop(
-            context, context.moved(Event.SUPERSEDED, Note("RunDeleted", text), None, completion_time=context.now)
-        )
+        text = f"run {state.run_number} of workflow id {state.workflow_id!r} was deleted from storage"
+        return _superseded(context, Explanation("RunDeleted", text))
     if facts.ownership is Ownership.SUPERSEDED and view is not None:
         text = f"another owner{_owner(view)} took over run {view.run_number} of workflow id {view.workflow_id!r}"
-        return _stop(
-            context, context.moved(Event.SUPERSEDED, Note("Superseded", text), None, completion_time=context.now)
-        )
+        return _superseded(context, Explanation("Superseded", text))
     return None
 
 
 def terminal(context: ReconcileContext) -> Outcome:
-    """A terminal Workflow stays as it is; only clusters that are left are deleted, by the clean-up of every round."""
+    """Decide a round in a terminal phase: nothing changes, and `decide` deletes remaining clusters."""
     old = context.state.condition(str(context.state.phase))
-    note = Note(old.reason, old.message) if old else Note(str(context.state.phase), "")
-    return Outcome(context.state.model_copy(update={"cluster": None}), note, (), None)
+    explanation = Explanation(old.reason, old.message) if old else Explanation(str(context.state.phase), "")
+    return Outcome(context.state.model_copy(update={"cluster": None}), explanation, (), None)
 
 
 def end_run(context: ReconcileContext) -> tuple[Action, ...]:
-    """The action that writes the end which the state names; none where no storage is known."""
+    """Return the action that writes `status.ending` to the log; no action if no storage is known."""
     run, ending = context.run(), context.state.ending
     if run is None or ending is None:
         return ()
     return (EndRun(run, ending.status, ending.reason, ending.message),)
 
 
-def stop_reused(context: ReconcileContext) -> tuple[Action, ...]:
-    """Stop the driver on a cluster that stays: one that we made goes as a whole."""
+def stop_reused_submission(context: ReconcileContext) -> tuple[Action, ...]:
+    """Return the action that stops the driver on a selected cluster; a created cluster is deleted as a whole."""
     cluster, submission = context.state.cluster, context.state.submission
-    head = head_to_ask(context.workflow, context.seen.named)
+    head = head_to_query(context.workflow, context.observation.named)
     if cluster is None or cluster.provisioned or submission is None or head is None:
         return ()
     return (StopSubmission(head, submission.id),)
 
 
-def _stop(context: ReconcileContext, outcome: Outcome) -> Outcome:
-    return Outcome(outcome.state, outcome.note, (*outcome.actions, *stop_reused(context)), outcome.requeue_after)
+def _with_stopped_submission(context: ReconcileContext, outcome: Outcome) -> Outcome:
+    actions = (*outcome.actions, *stop_reused_submission(context))
+    return Outcome(outcome.state, outcome.explanation, actions, outcome.requeue_after)
 
 
-def _ended(context: ReconcileContext, view: RunView, event: Event, note: Note) -> Outcome:
-    changes = {"completion_time": round(view.ended, 3) if view.ended is not None else context.now}
-    outcome = context.moved(event, note, None, **changes, **_result(view))
-    return outcome if view.status is WorkflowStatus.SUCCESSFUL else _stop(context, outcome)
+def _superseded(context: ReconcileContext, explanation: Explanation) -> Outcome:
+    outcome = context.move(Event.SUPERSEDED, explanation, None, completion_time=context.now)
+    return _with_stopped_submission(context, outcome)
+
+
+def _finish(context: ReconcileContext, view: RunView, event: Event, explanation: Explanation) -> Outcome:
+    completed = round(view.ended, 3) if view.ended is not None else context.now
+    outcome = context.move(event, explanation, None, completion_time=completed, **_result(view))
+    if view.status is WorkflowStatus.SUCCESSFUL:
+        return outcome
+    return _with_stopped_submission(context, outcome)
 
 
 def _finished_before(context: ReconcileContext, view: RunView) -> Outcome:
-    taken = {"run_number": view.run_number, "run_id": view.run_uuid, "workflow_id": view.workflow_id}
     if view.status is WorkflowStatus.SUCCESSFUL:
-        text = f"workflow id {view.workflow_id!r} had succeeded before; its stored result is taken over"
-        outcome = _ended(context, view, Event.LOG_SUCCEEDED, Note("AlreadyCompleted", text))
-        return Outcome(outcome.state.model_copy(update=taken), outcome.note, outcome.actions, None)
+        text = f"workflow id {view.workflow_id!r} succeeded earlier: this Workflow uses the stored result"
+        outcome = _finish(context, view, Event.LOG_SUCCEEDED, Explanation("AlreadyCompleted", text))
+        run = {"run_number": view.run_number, "run_id": view.run_uuid, "workflow_id": view.workflow_id}
+        return Outcome(outcome.state.model_copy(update=run), outcome.explanation, outcome.actions, None)
     text = (
-        f"workflow id {view.workflow_id!r} has ended {view.status} before ({view.reason or 'no reason given'}): choose "
-        f"another spec.workflowId, or delete the old run from storage to start anew"
+        f"workflow id {view.workflow_id!r} finished earlier as {view.status} ({view.reason or 'no reason given'}): set "
+        f"another spec.workflowId, or delete the old run from storage"
     )
-    return context.moved(Event.SUPERSEDED, Note("WorkflowIdFinished", text), None, completion_time=context.now)
+    explanation = Explanation("WorkflowIdFinished", text)
+    return context.move(Event.SUPERSEDED, explanation, None, completion_time=context.now)
 
 
-def _reason_of_end(view: RunView) -> Note:
+def _final_explanation(view: RunView) -> Explanation:
     if view.status is WorkflowStatus.SUCCESSFUL:
-        return Note("Succeeded", f"{view.counts.succeeded} of {view.counts.total} steps succeeded")
+        return Explanation("Succeeded", f"{view.counts.succeeded} of {view.counts.total} steps succeeded")
     error = view.error
     if error is None:
-        return Note(view.reason or str(view.status).capitalize(), f"the run ended {view.status}")
+        return Explanation(view.reason or str(view.status).capitalize(), f"the run is {view.status}")
     step = f"step {error.step_id}: " if error.step_id else ""
     trace = f"\n{error.traceback}" if error.traceback else ""
-    return Note(view.reason or "Failed", f"{step}{error.kind}: {error.message}{trace}")
+    return Explanation(view.reason or "Failed", f"{step}{error.kind}: {error.message}{trace}")
 
 
 def _result(view: RunView) -> dict[str, Any]:
@@ -115,4 +123,4 @@ def _result(view: RunView) -> dict[str, Any]:
 
 
 def _owner(view: RunView) -> str:
-    return f" (object {view.owner.uid})" if view.owner is not None and view.owner.uid else ""
+    return f" (Workflow with uid {view.owner.uid})" if view.owner is not None and view.owner.uid else ""

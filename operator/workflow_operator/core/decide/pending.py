@@ -1,16 +1,16 @@
-"""Pending: nothing of this object runs. It waits for what is missing, or for an id that another owner has.
+"""Phase Pending: this Workflow runs nothing. It waits for missing objects, or for another owner of its workflow id.
 
-The wait is bounded: an object that never submitted anything owns no run, so its end needs no word in the log.
+The wait has a deadline. Only a Workflow with a submission owns a run, so a failure in Pending is not written to the log.
 """
 
 from __future__ import annotations
 
 from workflow_operator.core import names
 from workflow_operator.core.actions import AddFinalizer
-from workflow_operator.core.conditions import Note
-from workflow_operator.core.decide.attempts import begin, obstacle, secret_note, store_note
-from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, sooner
-from workflow_operator.core.decide.ending import from_log, stop_reused
+from workflow_operator.core.conditions import Explanation
+from workflow_operator.core.decide.attempts import attempt_blocker, secret_problem, start_attempt, store_problem
+from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
+from workflow_operator.core.decide.ending import stop_reused_submission, terminal_from_log
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.read_plan import workflow_id_of
 from workflow_operator.core.state import Event
@@ -19,67 +19,71 @@ _STORE_POLL = 5.0
 
 
 def pending(context: ReconcileContext) -> Outcome:
-    """One round in Pending."""
-    ended = from_log(context)
-    if ended:
-        return ended
+    """Decide a round in Pending."""
+    finished = terminal_from_log(context)
+    if finished:
+        return finished
     if context.facts.ownership is Ownership.OURS:
-        return _found(context)
-    if context.cancel_wanted:
+        return _recover_attempt(context)
+    if context.cancel_requested:
         return _cancel(context)
     if names.FINALIZER not in context.workflow.finalizers:
-        return context.stays(Note("Accepting", "the finalizer is being added"), 1.0, AddFinalizer())
+        return context.stay(Explanation("Accepting", "adding the finalizer"), 1.0, AddFinalizer())
     if context.facts.ownership is Ownership.UNREAD:
-        blocker = (obstacle(context) if context.spec is None else None) or secret_note(context) or store_note(context)
-        return _wait(context, blocker, _STORE_POLL)
+        spec_problem = attempt_blocker(context) if context.spec is None else None
+        return _wait(context, spec_problem or secret_problem(context) or store_problem(context), _STORE_POLL)
     if context.facts.ownership is Ownership.IN_USE:
-        return _in_use(context)
-    blocker_found = obstacle(context)
-    if blocker_found:
-        return _wait(context, blocker_found, SLOW_POLL)
-    return begin(context, Note("Provisioning", "the first attempt begins"), resume=False)
+        return _wait_for_other_owner(context)
+    blocker = attempt_blocker(context)
+    if blocker:
+        return _wait(context, blocker, SLOW_POLL)
+    return start_attempt(context, Explanation("Provisioning", "starting the first attempt"), resume=False)
 
 
-def _found(context: ReconcileContext) -> Outcome:
-    """The status was lost, the log was not: go on from there."""
-    note = Note("AttemptFound", "the log names this object as the owner of a run: continuing it")
-    return context.moved(Event.ATTEMPT_FOUND, note, next_attempt_time=context.now)
+def _recover_attempt(context: ReconcileContext) -> Outcome:
+    """Continue from the log after the status was lost."""
+    explanation = Explanation("AttemptFound", "the log names this Workflow as the owner of the run: continuing it")
+    return context.move(Event.ATTEMPT_RECOVERED, explanation, next_attempt_time=context.now)
 
 
 def _cancel(context: ReconcileContext) -> Outcome:
-    """Without an attempt, or with another owner on the run, nothing has to be written to the log."""
-    unowned = context.facts.ownership is Ownership.IN_USE or context.facts.left_by_another
-    if context.state.attempt > 0 and not unowned:
-        return context.moved(Event.CANCEL_ASKED, Note("CancelAsked", "spec.cancel is true"))
-    if context.facts.ownership is Ownership.UNREAD and context.seen.run is not None:
-        return context.stays(store_note(context), _STORE_POLL)
-    note = Note("Canceled", "canceled before it owned a run")
-    outcome = context.moved(Event.CANCELED_UNOWNED, note, None, completion_time=context.now)
-    return Outcome(outcome.state, outcome.note, stop_reused(context), None)
+    """Cancel; nothing is written to the log if there was no attempt or another owner has the run."""
+    has_other_owner = context.facts.ownership is Ownership.IN_USE or context.facts.is_free_run_of_another
+    if context.state.attempt > 0 and not has_other_owner:
+        return context.move(Event.CANCEL_REQUESTED, Explanation("Canceling", "spec.cancel is true"))
+    if context.facts.ownership is Ownership.UNREAD and context.observation.run is not None:
+        return context.stay(store_problem(context), _STORE_POLL)
+    explanation = Explanation("Canceled", "canceled before it owned a run")
+    outcome = context.move(Event.CANCELED_WITHOUT_RUN, explanation, None, completion_time=context.now)
+    return Outcome(outcome.state, explanation, stop_reused_submission(context), None)
 
 
-def _in_use(context: ReconcileContext) -> Outcome:
+def _wait_for_other_owner(context: ReconcileContext) -> Outcome:
     view = context.facts.view
     since = context.state.blocked_since if context.state.blocked_since is not None else context.now
     owner = view.owner if view is not None else None
-    who = f"object {owner.uid}" if owner is not None and owner.uid else "an owner outside this operator"
+    owner_name = f"the Workflow with uid {owner.uid}" if owner is not None and owner.uid else "a driver"
     text = (
-        f"workflow id {workflow_id_of(context.workflow)!r} is run by {who}: waiting until it ends or is "
-        f"left; choose another spec.workflowId to run beside it"
+        f"workflow id {workflow_id_of(context.workflow)!r} is in use by {owner_name}: waiting until that run is "
+        f"finished or released; set another spec.workflowId to start a separate run"
     )
     left = since + context.deadline_seconds - context.now
     if left <= 0:
-        note = Note("WorkflowIdInUse", text)
-        return context.moved(Event.REFUSED, note, None, completion_time=context.now)
-    return context.stays(Note("WorkflowIdInUse", text, blocked=True), sooner(_STORE_POLL, left), blocked_since=since)
+        explanation = Explanation("WorkflowIdInUse", text)
+        return context.move(Event.FAILED_WITHOUT_RUN, explanation, None, completion_time=context.now)
+    explanation = Explanation("WorkflowIdInUse", text, blocked=True)
+    return context.stay(explanation, earliest(_STORE_POLL, left), blocked_since=since)
 
 
-def _wait(context: ReconcileContext, note: Note, poll: float) -> Outcome:
-    """Stay, until the blocker goes or the time is up."""
+def _wait(context: ReconcileContext, blocker: Explanation, poll: float) -> Outcome:
+    """Wait until nothing blocks the attempt; after the deadline, the Workflow fails."""
     since = context.state.phase_time if context.state.phase_time is not None else context.now
     left = since + context.deadline_seconds - context.now
     if left > 0:
-        return context.stays(note, sooner(poll, left))
-    text = f"nothing ran within {context.deadline_seconds:.0f} s (spec.preRunningDeadlineSeconds): {note.message}"
-    reason = note.reason if context.spec is None else "PreRunningDeadlineExceeded"
-    return context.moved(Event.REFUSED, Note(reason, text), None, completion_time=context.now)
+        return context.stay(blocker, earliest(poll, left))
+    text = (
+        f"no submission was running within {context.deadline_seconds:.0f} s (spec.preRunningDeadlineSeconds): "
+        f"{blocker.message}"
+    )
+    reason = blocker.reason if context.spec is None else "PreRunningDeadlineExceeded"
+    return context.move(Event.FAILED_WITHOUT_RUN, Explanation(reason, text), None, completion_time=context.now)

@@ -1,123 +1,142 @@
-"""What Provisioning and Running share: what breaks an attempt off, what the head says of the submission, and the post.
+"""The parts that Provisioning and Running share: interruptions, the state of the submission, and the submission itself.
 
-A submission is posted only to the head that stands in the status, under the id that stands there.
+The operator submits only to the head that is recorded in the status, with the submission id that is recorded there.
 """
 
 from __future__ import annotations
 
 from workflow_operator.api.status import ClusterStatus, Phase
 from workflow_operator.core.actions import HeadRef
-from workflow_operator.core.conditions import Note
-from workflow_operator.core.decide.attempts import code_note, code_of, stage, store_note
-from workflow_operator.core.decide.context import Outcome, ReconcileContext, sooner
-from workflow_operator.core.decide.ending import from_log
-from workflow_operator.core.decide.failure import bad_input, cluster_failure, doomed, fail, in_use, submission_failure
+from workflow_operator.core.conditions import Explanation
+from workflow_operator.core.decide.attempts import code_of, code_problem, stage_code, store_problem
+from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
+from workflow_operator.core.decide.ending import terminal_from_log
+from workflow_operator.core.decide.failure import (
+    cluster_failure,
+    fail_attempt,
+    fail_permanently,
+    invalid_input,
+    is_id_in_use,
+    submission_failure,
+)
 from workflow_operator.core.log_facts import Ownership
-from workflow_operator.core.observation import ClusterView, HeadUnreachable, JobState, SubmissionView
+from workflow_operator.core.observation import ClusterView, HeadUnreachable, JobState
 from workflow_operator.core.state import Event
 from workflow_operator.core.submission import submit
 
 _POLL = 5.0
-_QUICK = 1.0
+_SHORT_POLL = 1.0
 
 
-def disrupted(context: ReconcileContext) -> Outcome | None:
-    """Why this attempt does not go on: the log has an end, cancel was asked, the cluster or the submission failed."""
-    ended = from_log(context)
-    if ended:
-        return ended
-    if context.cancel_wanted:
-        return context.moved(Event.CANCEL_ASKED, Note("CancelAsked", "spec.cancel is true"))
-    found = cluster_failure(context)
-    if found:
-        return fail(context, found)
-    found = bad_input(context)
-    if found:
-        return doomed(context, found)
-    if in_use(context):
-        return step_back(context)
-    found = submission_failure(context)
-    return fail(context, found) if found else None
+def interruption(context: ReconcileContext) -> Outcome | None:
+    """Return what ends this attempt, or None.
+
+    It ends with a terminal state in the log, a cancel request, a failure, or another owner of the workflow id.
+    """
+    finished = terminal_from_log(context)
+    if finished:
+        return finished
+    if context.cancel_requested:
+        return context.move(Event.CANCEL_REQUESTED, Explanation("Canceling", "spec.cancel is true"))
+    failure = cluster_failure(context)
+    if failure:
+        return fail_attempt(context, failure)
+    failure = invalid_input(context)
+    if failure:
+        return fail_permanently(context, failure)
+    if is_id_in_use(context):
+        return wait_for_other_owner(context)
+    failure = submission_failure(context)
+    return fail_attempt(context, failure) if failure else None
 
 
-def step_back(context: ReconcileContext) -> Outcome:
-    """Another owner has the run: wait for it in Pending, without a cluster."""
-    note = Note("WorkflowIdInUse", "another owner has the run: waiting until it ends or is left", blocked=True)
+def wait_for_other_owner(context: ReconcileContext) -> Outcome:
+    """Return to Pending without a cluster, because another owner runs the workflow id."""
+    text = "another owner runs the workflow id: waiting until that run is finished or released"
     since = context.state.blocked_since if context.state.blocked_since is not None else context.now
-    return context.moved(Event.ID_IN_USE, note, cluster=None, submission=None, blocked_since=since)
+    explanation = Explanation("WorkflowIdInUse", text, blocked=True)
+    return context.move(Event.ID_IN_USE, explanation, cluster=None, submission=None, blocked_since=since)
 
 
-def answer_of_head(context: ReconcileContext) -> Outcome | None:
-    """What follows from the head's answer; None where the submission has to be posted."""
-    said, cluster, submission = context.seen.submission, context.state.cluster, context.state.submission
-    if said is None or cluster is None or submission is None or cluster.head is None:
+def follow_head(context: ReconcileContext) -> Outcome | None:
+    """Return what follows from the reply of the head; None if the driver must be submitted."""
+    reply, cluster, submission = context.observation.submission, context.state.cluster, context.state.submission
+    if reply is None or cluster is None or submission is None or cluster.head is None:
         return None
-    if isinstance(said, HeadUnreachable):
-        return _silent(context, cluster, said)
-    heard = cluster.model_copy(update={"unreachable_since": None})
-    context = context.with_state(cluster=heard, submission=submission.model_copy(update={"state": said.state.value}))
-    if said.state is JobState.UNKNOWN:
-        return None
-    if said.state is JobState.RUNNING:
-        return _runs(context)
-    if said.state is JobState.PENDING:
-        text = said.message or "the head prepares the submission's environment"
-        return context.stays(Note("SubmissionPending", text), _QUICK)
-    return context.stays(
-        store_note(context) if context.facts.ownership is Ownership.UNREAD else _undecided(said), _QUICK
+    if isinstance(reply, HeadUnreachable):
+        return _wait_for_head(context, cluster, reply)
+    context = context.with_state(
+        cluster=cluster.model_copy(update={"unreachable_since": None}),
+        submission=submission.model_copy(update={"state": reply.state.value}),
     )
+    if reply.state is JobState.UNKNOWN:
+        return None
+    if reply.state is JobState.RUNNING:
+        return _submission_running(context)
+    if reply.state is JobState.PENDING:
+        text = reply.message or "the head is preparing the runtime environment of the submission"
+        return context.stay(Explanation("SubmissionPending", text), _SHORT_POLL)
+    if context.facts.ownership is Ownership.UNREAD:
+        return context.stay(store_problem(context), _SHORT_POLL)
+    text = f"the submission ended with state {reply.state.value}: reading the log"
+    return context.stay(Explanation("SubmissionEnded", text), _SHORT_POLL)
 
 
-def post(context: ReconcileContext, cluster: ClusterView) -> Outcome:
-    """Record the head, keep a copy of the code, post; later rounds read what became of it."""
+def post_submission(context: ReconcileContext, cluster: ClusterView) -> Outcome:
+    """Record the head, copy the code, and submit the driver. Later rounds read the result.
+
+    Args:
+        context: the current round.
+        cluster: the recorded cluster, with a ready head.
+    """
     recorded, head, run, submission = context.state.cluster, cluster.head, context.run(), context.state.submission
     if recorded is None or head is None or run is None or submission is None or context.spec is None:
-        return context.stays(Note("InvalidSpec", context.workflow.refusal, blocked=True, stalled=True), _POLL)
+        explanation = Explanation("InvalidSpec", context.workflow.refusal, blocked=True, stalled=True)
+        return context.stay(explanation, _POLL)
     if context.facts.ownership is Ownership.UNREAD:
-        return context.stays(store_note(context), _POLL)
+        return context.stay(store_problem(context), _POLL)
     if context.facts.ownership is Ownership.IN_USE:
-        return step_back(context)
-    missing = code_note(context)
-    if missing:
-        return context.stays(missing, _POLL)
+        return wait_for_other_owner(context)
+    problem = code_problem(context)
+    if problem:
+        return context.stay(problem, _POLL)
     code = code_of(context)
-    changed = recorded.model_copy(update={"head": head.identity, "unreachable_since": None})
-    state = context.state.model_copy(update={"cluster": changed, "code": code})
+    with_head = recorded.model_copy(update={"head": head.identity, "unreachable_since": None})
+    state = context.state.model_copy(update={"cluster": with_head, "code": code})
     target = HeadRef(cluster.name, head.identity, head.ip, cluster.token_secret)
-    posting = submit(context.spec, run, target, submission.id, code.sha256 if code else "")
-    note = Note("Submitting", f"submitting to the head of RayCluster {cluster.name}")
-    if context.seen.refused:
-        note = Note("SubmissionRefused", context.seen.refused, blocked=True)
-    return Outcome(state, note, (*stage(context, state), posting), _QUICK)
+    action = submit(context.spec, run, target, submission.id, code.sha256 if code else "")
+    explanation = Explanation("Submitting", f"submitting to the head of RayCluster {cluster.name}")
+    if context.observation.refused:
+        explanation = Explanation("SubmissionRefused", context.observation.refused, blocked=True)
+    return Outcome(state, explanation, (*stage_code(context, state), action), _SHORT_POLL)
 
 
-def pace(context: ReconcileContext) -> float:
-    """Seconds until progress is read again: it follows the run's own."""
+def progress_delay(context: ReconcileContext) -> float:
+    """Return the seconds until the next read of the progress.
+
+    The delay grows with the time since the last progress, up to `Defaults.poll_seconds`.
+    """
     last = context.state.steps.changed or context.state.phase_time or context.now
-    return sooner(max((context.now - last) / 4, _QUICK), context.seen.defaults.poll_seconds)
+    return earliest(max((context.now - last) / 4, _SHORT_POLL), context.observation.defaults.poll_seconds)
 
 
-def _runs(context: ReconcileContext) -> Outcome:
+def _submission_running(context: ReconcileContext) -> Outcome:
     if context.state.phase is Phase.RUNNING:
-        return context.stays(running_note(context), pace(context))
+        return context.stay(running_explanation(context), progress_delay(context))
     start = context.state.start_time if context.state.start_time is not None else context.now
-    return context.moved(Event.SUBMISSION_RAN, running_note(context), _QUICK, start_time=start)
+    return context.move(Event.SUBMISSION_RUNNING, running_explanation(context), _SHORT_POLL, start_time=start)
 
 
-def running_note(context: ReconcileContext) -> Note:
-    """How far the run is; or that its log cannot be read just now."""
+def running_explanation(context: ReconcileContext) -> Explanation:
+    """Return the explanation of the phase Running, which includes a failed read of the log."""
     if context.facts.ownership is Ownership.UNREAD:
-        return store_note(context)
-    return Note("SubmissionRunning", f"attempt {context.state.attempt} runs")
+        return store_problem(context)
+    return Explanation("SubmissionRunning", f"the submission of attempt {context.state.attempt} is running")
 
 
-def _silent(context: ReconcileContext, cluster: ClusterStatus, said: HeadUnreachable) -> Outcome:
+def _wait_for_head(context: ReconcileContext, cluster: ClusterStatus, reply: HeadUnreachable) -> Outcome:
     since = cluster.unreachable_since if cluster.unreachable_since is not None else context.now
     left = since + context.unreachable_seconds - context.now
-    note = Note("HeadUnreachable", said.message, blocked=True)
-    changed = cluster.model_copy(update={"unreachable_since": since})
-    return context.stays(note, sooner(max(left, _QUICK), _POLL), cluster=changed)
-
-
-def _undecided(said: SubmissionView) -> Note:
-    return Note("SubmissionEnded", f"the submission ended {said.state.value}: reading the log")
+    unreachable = cluster.model_copy(update={"unreachable_since": since})
+    explanation = Explanation("HeadUnreachable", reply.message, blocked=True)
+    return context.stay(explanation, earliest(max(left, _SHORT_POLL), _POLL), cluster=unreachable)

@@ -1,12 +1,12 @@
-"""Runs rounds of `decide` in a `World`, and asserts the operator's invariants at each of them.
+"""Runs rounds of `decide` with fake clients, and asserts the operator's invariants in each round.
 
-Shared by the random walk (test_model.py) and the walk through every single fault (test_single_faults.py).
+test_model.py uses it for random sequences of events, and test_single_faults.py for each single fault.
 """
 
 from __future__ import annotations
 
 from tests.unit.operator import build
-from tests.unit.operator.clients import LIVE_JOBS, Clients, FakeCluster, Job, Run, selected
+from tests.unit.operator.clients import LIVE_JOBS, FakeClients, FakeCluster, Job, Run, selectable_cluster
 from workflow.model.status import WorkflowStatus
 from workflow_operator.api.status import HeadIdentity, Phase, WorkflowState
 from workflow_operator.core import actions as acts
@@ -20,25 +20,25 @@ PHASE_OF = {
     WorkflowStatus.FAILED: Phase.FAILED,
     WorkflowStatus.CANCELED: Phase.CANCELED,
 }
-"""What a Workflow is once the log of its run says so."""
+"""The phase of a Workflow for each terminal state in the log."""
 
-STRANGER = names.cluster_name(build.NAME, build.UID, 2)
+FOREIGN_NAME = names.cluster_name(build.NAME, build.UID, 2)
 OTHER = "other-uid"
 MAX_RESUMES = 3
 _ON_RUNS = acts.EndRun | acts.ReleaseRun | acts.RequestCancel | acts.DeleteCheckpoints
 
 
-class Pilot:
-    """One Workflow and its world.
+class OperatorModel:
+    """One Workflow with fake clients.
 
     Args:
-        kind: any of selecting, coded, manual, given, stranger: what the Workflow says, and whether somebody's cluster
-        has a
-            name that we may come to want.
+        kind: features of the Workflow: `selecting` uses a cluster selector, `coded` a ConfigMap, `manual` the policy
+            Manual, and `given` a workflow id. With `foreign`, a cluster of another user has the name of attempt 2.
 
     Attributes:
-        posted: for each attempt the id and the head of its submission.
-        late: effects of processes that stood still after their PATCH.
+        foreign_uids: the uids of the clusters that the operator did not create.
+        posted: the id and the head of the submission of each attempt.
+        late: actions of processes that were suspended after their PATCH.
     """
 
     def __init__(self, kind: frozenset[str] = frozenset()) -> None:
@@ -49,26 +49,30 @@ class Pilot:
             spec["code"] = {"configMap": {"name": "trip-code"}}
         if "given" in kind:
             spec["workflowId"] = "nightly"
-        self.clients = Clients(build.spec(build.SELECTING if "selecting" in kind else build.SPEC, **spec))
-        copied = names.cluster_labels(build.NAME, build.UID, 1)  # somebody's copy of one of ours, labels and all
-        self.clients.clusters = {name: selected(name) for name in ("one", "two")}
+        self.clients = FakeClients(build.spec(build.SELECTING if "selecting" in kind else build.SPEC, **spec))
+        copied = names.cluster_labels(build.NAME, build.UID, 1)  # a cluster that a user copied together with its labels
+        self.clients.clusters = {name: selectable_cluster(name) for name in ("one", "two")}
         self.clients.clusters["copy"] = FakeCluster("copy", "uid-copy", copied, "")
-        if "stranger" in kind:
-            self.clients.clusters[STRANGER] = FakeCluster(STRANGER, "uid-stranger", {}, "")
-        self.strangers = {cluster.uid for cluster in self.clients.clusters.values()}
+        if "foreign" in kind:
+            self.clients.clusters[FOREIGN_NAME] = FakeCluster(FOREIGN_NAME, "uid-foreign", {}, "")
+        self.foreign_uids = {cluster.uid for cluster in self.clients.clusters.values()}
         self.posted: dict[int, tuple[str, HeadIdentity]] = {}
         self.late: list[acts.Action] = []
 
     def round(self, stop: int | None = None, lost: bool = False) -> float | None:
-        """One round; a crash before the action at `stop`, whose effect comes late where its reply was `lost`.
+        """Run one round.
+
+        Args:
+            stop: the index of the action before which the process crashes, or None.
+            lost: whether that action is executed later, as by a process that was only suspended.
 
         Returns:
-            Seconds until the next round, as `decide` wants it.
+            The seconds until the next round that `decide` requested.
         """
         return self.carry_out(self.clients.observe(), stop, lost)
 
     def carry_out(self, seen: Observation, stop: int | None = None, lost: bool = False) -> float | None:
-        """Decide on what was seen, maybe long ago, and act on it."""
+        """Decide on an observation, which may be old, and execute the actions."""
         decision = decide(seen, self.clients.now)
         self._check(seen, decision)
         if not self.clients.patch(seen, decision.state):
@@ -82,71 +86,73 @@ class Pilot:
         return decision.requeue_after
 
     def act(self, action: acts.Action) -> bool:
-        """Carry one action out."""
+        """Execute one action."""
         if isinstance(action, acts.DeleteCluster):
-            assert action.uid not in self.strangers, "what others made is never deleted"
+            assert action.uid not in self.foreign_uids, "the operator never deletes a cluster that it did not create"
         done = self.clients.apply(action)
         if isinstance(action, acts.SubmitRun) and done:
             target = (action.submission_id, action.head.identity)
-            assert self.posted.setdefault(action.run.attempt, target) == target, "one submission, one head an attempt"
+            assert self.posted.setdefault(action.run.attempt, target) == target, (
+                "each attempt has one submission on one head"
+            )
         return done
 
-    def go_on(self, rounds: int, drive: bool = True) -> None:
-        """Heads come up, drivers go on, the operator has its rounds."""
+    def advance(self, rounds: int, drive: bool = True) -> None:
+        """Run rounds of the operator without faults; heads start, and drivers continue if `drive` is set."""
         for _ in range(rounds):
-            self.heads_come_up()
+            self.start_heads()
             if self.clients.exists:
                 self.round()
             for cluster, job in self.jobs() if drive else ():
                 self.clients.drive(cluster, job)
 
     def finish(self) -> None:
-        """Heal everything: the Workflow must come to an end by itself, and nothing of it may be left."""
+        """Remove all faults: the Workflow must become terminal by itself, and none of its clusters may remain."""
         clients = self.clients
         clients.store_up = clients.network_up = clients.code_there = True
         for name in ("one", "two"):
-            clients.clusters.setdefault(name, selected(name))
+            clients.clusters.setdefault(name, selectable_cluster(name))
         for action in self.late:
             self.act(action)
-        for context in range(250):
-            if not clients.exists or self._step_to_the_end(context):
+        for number in range(250):
+            if not clients.exists or self._advance_to_terminal(number):
                 break
         else:
             raise AssertionError(f"still {clients.state.phase}: {clients.state}")
         assert [cluster.name for cluster in clients.clusters.values() if cluster.owner_uid == build.UID] == []
         assert {"one", "two", "copy"} <= set(clients.clusters)
 
-    def _step_to_the_end(self, context: int) -> bool:
+    def _advance_to_terminal(self, number: int) -> bool:
         clients = self.clients
         for cluster in clients.clusters.values():
             cluster.suspended = False
-        clients.annotations[names.RESUME_ANNOTATION] = f"go-{context}"
+        clients.annotations[names.RESUME_ANNOTATION] = f"resume-{number}"
         run = self.newest()
         if run is not None and run.owner.uid == OTHER:
             run.alive = False
-        self.heads_come_up()
+        self.start_heads()
         requeue = self.round()
         for cluster, job in self.jobs():
             clients.drive(cluster, job)
         clients.now += requeue or 0.1
         return clients.state.phase in TERMINAL and requeue is None and clients.deleted is None
 
-    def heads_come_up(self) -> None:
-        """All but those of strangers."""
+    def start_heads(self) -> None:
+        """Make all heads ready, except those of foreign clusters."""
         for cluster in self.clients.clusters.values():
-            if not self.strange(cluster) and not cluster.suspended:
-                self.clients.raise_head(cluster)
+            if not self.is_foreign(cluster) and not cluster.suspended:
+                self.clients.start_head(cluster)
 
-    def strange(self, cluster: FakeCluster) -> bool:
-        """A cluster that is not for us: neither ours nor one that a selector may choose."""
-        return cluster.uid in ("uid-stranger", "uid-copy")
+    def is_foreign(self, cluster: FakeCluster) -> bool:
+        """Return whether the Workflow neither owns nor may select a cluster."""
+        return cluster.uid in ("uid-foreign", "uid-copy")
 
     def jobs(self) -> list[tuple[FakeCluster, Job]]:
-        """The submissions that live."""
+        """Return the pending and running submissions with their clusters."""
         return [(c, job) for c in self.clients.clusters.values() for job in c.jobs.values() if job.state in LIVE_JOBS]
 
     def newest(self) -> Run | None:
-        """The run under the highest name."""
+        """Return the run with the highest number, or None."""
         return self.clients.log[max(self.clients.log)] if self.clients.log else None
 
     def _check(self, seen: Observation, decision: acts.Decision) -> None:
@@ -175,11 +181,11 @@ def _check_action(after: WorkflowState, action: acts.Action) -> None:
     if isinstance(action, acts.DeleteCluster):
         assert after.cluster is None or action.name != after.cluster.name, "a cluster in use is never deleted"
     if isinstance(action, _ON_RUNS):
-        assert after.attempt > 0, "who submitted nothing owns nothing"
+        assert after.attempt > 0, "a Workflow without a submission owns no run"
 
 
 def _check_end(seen: Observation, after: WorkflowState) -> None:
-    """What the log says of a run that is this object's, holds; and without such a run a phase never says Succeeded."""
+    """The phase must agree with the log of this Workflow's run; Succeeded requires a successful run in the log."""
     view = seen.run.view if isinstance(seen.run, RunRead) else None
     mine = view is not None and not view.tombstone and view.owner is not None and view.owner.uid == build.UID
     if view is not None and mine and view.status.is_terminal:
