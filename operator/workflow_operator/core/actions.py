@@ -222,7 +222,7 @@ class DeferCleanup:
 
     namespace: str
     run: RunRef
-    what: Literal["goodbye", "cancel", "delete"]
+    what: Literal["release", "cancel", "delete"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def cluster_labels(name: str, uid: str, attempt: int) -> dict[str, str]:
 
 def cleanup_name(uid: str, run_number: int) -> str:
     """Name of the ConfigMap that notes what is owed to a run after its object has gone."""
-    return f"rayworkflow-debt-{hashlib.sha256(f'{uid}/{run_number}'.encode()).hexdigest()[:16]}"
+    return f"rayworkflow-cleanup-{hashlib.sha256(f'{uid}/{run_number}'.encode()).hexdigest()[:16]}"
 
 
 def _label_value(text: str) -> str:

@@ -36,7 +36,7 @@ _WHY = "the Workflow object was deleted"
 class PendingCleanup:
     """What storage is still owed before the object may go."""
 
-    what: Literal["goodbye", "cancel", "delete"]
+    what: Literal["release", "cancel", "delete"]
     action: Action
     run: RunRef
 
@@ -71,7 +71,7 @@ def _owed(context: ReconcileContext) -> PendingCleanup | None:
         return None
     delete = PendingCleanup("delete", DeleteCheckpoints(run), run)
     cancel = PendingCleanup("cancel", EndRun(run, "CANCELED", DELETED, _WHY), run)
-    release = PendingCleanup("goodbye", ReleaseRun(run, _WHY), run)
+    release = PendingCleanup("release", ReleaseRun(run, _WHY), run)
     live = release if _may_go_on(context) else cancel
     match context.facts.ownership:
         case Ownership.UNREAD:
