@@ -31,7 +31,7 @@ async def test_field_cannot_change_after_the_first_attempt(
     harness: Harness, change: dict[str, Any], message: str
 ) -> None:
     await harness.create()
-    async with harness.rounds():
+    async with harness.reconciling():
         await harness.until_phase(Phase.RUNNING)
         with pytest.raises(RefusedError, match=message):
             await harness.change(**change)
