@@ -6,13 +6,19 @@ API must also be in the environment before Ray is imported.
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import ray
+from ray._private import parameter
+
+ANY_PORT = 0
 
 
 def main(dashboard_port: int, folder: str) -> None:
     """Start a head, print `ready`, and stop the head when stdin is closed."""
+    # The agent takes submissions. Another Ray on this host may use its default port, and `init` has no option for it.
+    parameter.RayParams = functools.partial(parameter.RayParams, dashboard_agent_listen_port=ANY_PORT)
     ray.init(
         num_cpus=1,
         include_dashboard=True,
