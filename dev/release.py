@@ -32,13 +32,13 @@ class Storage:
 
     Attributes:
         address: the forwarded address on this machine, `127.0.0.1:PORT`.
-        inside: the endpoint URL for pods of the cluster.
+        cluster_endpoint: the endpoint URL for pods of the cluster.
         access_key: the access key of the root user.
         secret_key: the secret key of the root user.
     """
 
     address: str
-    inside: str
+    cluster_endpoint: str
     access_key: str
     secret_key: str = field(repr=False)
 
@@ -49,19 +49,19 @@ class Storage:
         return Minio(self.address, self.access_key, self.secret_key, secure=False, http_client=pool)
 
 
-def install(kube: Kube, *namespaces: str, home: str = NAMESPACE) -> None:
+def install(kube: Kube, *namespaces: str, release_namespace: str = NAMESPACE) -> None:
     """Install or upgrade both charts to this checkout, and wait until the operator is ready.
 
     Args:
         kube: a cluster with KubeRay.
         namespaces: the namespaces that the operator watches for Workflows; created if they do not exist.
-        home: the namespace of the Helm release; created if it does not exist.
+        release_namespace: the namespace of the Helm release; created if it does not exist.
     """
     for namespace in namespaces:
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     operator, minio = images.operator(), images.program("minio")
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home, "labels": restricted}})
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": release_namespace, "labels": restricted}})
     values = {
         "image": _image(operator),
         "minio": {"enabled": True, "image": _image(minio)},
@@ -69,21 +69,21 @@ def install(kube: Kube, *namespaces: str, home: str = NAMESPACE) -> None:
         "watchNamespaces": list(namespaces),
     }
     with stage("helm: install rayworkflow-crds"):
-        _helm_install(kube, home, "rayworkflow-crds", {})
+        _helm_install(kube, release_namespace, "rayworkflow-crds", {})
     with stage("helm: install rayworkflow, with MinIO"):
-        _helm_install(kube, home, NAME, values)
+        _helm_install(kube, release_namespace, NAME, values)
 
 
 @contextlib.contextmanager
-def storage(kube: Kube, home: str = NAMESPACE) -> Iterator[Storage]:
+def storage(kube: Kube, release_namespace: str = NAMESPACE) -> Iterator[Storage]:
     """Make the chart's MinIO reachable from this machine while the block runs, and create the bucket for workflows."""
-    secret = kube.get("secret", _MINIO, home)
+    secret = kube.get("secret", _MINIO, release_namespace)
     assert secret is not None, "the chart creates this Secret"
     keys = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-    with kube.forwarded(home, f"service/{_MINIO}", 9000) as address:
+    with kube.forwarded(release_namespace, f"service/{_MINIO}", 9000) as address:
         minio = Storage(
             address,
-            f"http://{_MINIO}.{home}.svc:9000",
+            f"http://{_MINIO}.{release_namespace}.svc:9000",
             keys["AWS_ACCESS_KEY_ID"],
             keys["AWS_SECRET_ACCESS_KEY"],
         )
@@ -114,9 +114,9 @@ def make_secret(kube: Kube, namespace: str, minio: Storage) -> None:
     kube.apply(secret)
 
 
-def _helm_install(kube: Kube, home: str, chart: str, values: Mapping[str, Any]) -> None:
+def _helm_install(kube: Kube, release_namespace: str, chart: str, values: Mapping[str, Any]) -> None:
     # A cluster has only one copy of each CRD, and another installation may have created it: take it over.
-    options = ("--namespace", home, "--take-ownership", "--wait", "--timeout", "3m", "--history-max", "3")
+    options = ("--namespace", release_namespace, "--take-ownership", "--wait", "--timeout", "3m", "--history-max", "3")
     kube.helm(
         "upgrade",
         "--install",

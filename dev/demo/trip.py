@@ -53,7 +53,7 @@ def apply(kube: Kube, storage: release.Storage, image: str) -> None:
         image: the reference of the Ray image in this cluster.
     """
     name, _, tag = image.rpartition(":")
-    variables = {"TRIP_STARTS": f"s3://{START_BUCKET}/{NAME}?endpoint={storage.inside}"}
+    variables = {"TRIP_STARTS": f"s3://{START_BUCKET}/{NAME}?endpoint={storage.cluster_endpoint}"}
     with tempfile.TemporaryDirectory() as scratch:
         overlay = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",

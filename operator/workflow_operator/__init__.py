@@ -1,4 +1,4 @@
-"""The Kubernetes operator that runs `Workflow` objects through KubeRay.
+"""The Kubernetes operator that runs `Workflow` objects on Ray clusters through KubeRay.
 
-`operator/` itself never gets an `__init__.py`: with one it would shadow the standard library's `operator`.
+The folder `operator/` must not contain an `__init__.py`, because it would shadow the standard library's `operator`.
 """

@@ -1,4 +1,4 @@
-"""`python -m workflow_operator`."""
+"""Starts the operator: `python -m workflow_operator`."""
 
 from workflow_operator.main import main
 

@@ -1,7 +1,7 @@
-"""Carries out what was decided, one action after the other; the first that fails ends the round.
+"""Carries out the actions of a decision in order, and stops at the first one that fails.
 
-Called by `reconcile.py` after the status PATCH was answered with 200. Every action is harmless when it was carried out
-before: a process killed between any two of them is started again and decides anew.
+`reconcile.py` calls it after the API server accepted the status PATCH. Every action is idempotent. If the process is
+killed between two actions, the next one observes again, decides again and repeats them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from workflow_operator.observe import Clients
 
 
 class Failpoints(Protocol):
-    """Told of each named point of a round; does nothing outside of tests."""
+    """Named points of a reconciliation at which a test stops or kills the operator."""
 
     async def reach(self, point: str) -> None:
-        """The round is at this point."""
+        """Called when the reconciliation reaches a point; may raise."""
 
 
 class NoFailpoints:
-    """Nobody listens."""
+    """The failpoints of production: they do nothing."""
 
     async def reach(self, point: str) -> None:
         """Do nothing."""
@@ -35,17 +35,17 @@ async def apply(
     decided: Sequence[actions.Action],
     failpoints: Failpoints,
 ) -> None:
-    """Carry the actions out, in order.
+    """Carry out actions in order.
 
     Args:
-        world: what they act on.
-        workflow: the object that was decided on.
-        resource_version: what the status PATCH returned.
+        clients: the systems that the actions change.
+        workflow: the object that the decision is about.
+        resource_version: the version that the status PATCH returned.
         decided: the actions.
-        points: told `before <action>` and `after <action>` for each.
+        failpoints: reached at `before <action>` and `after <action>` for each action.
 
     Raises:
-        Unreachable, Refused, Conflict: of the first that fails; those after it are not tried.
+        UnreachableError, RefusedError, ConflictError: an action failed; the actions after it are skipped.
     """
     for action in decided:
         name = type(action).__name__

@@ -1,7 +1,7 @@
-"""Works off what is owed to runs whose Workflow is gone: noted where a store was down while its object was deleted.
+"""Finishes the deferred cleanup of runs: work that storage did not accept before the Workflow object was deleted.
 
-Run by `main.py` beside the reconciler. What is noted names the object that owes it; the library checks again, when the
-debt is paid, that the run is still that object's.
+`main.py` runs it beside the reconciler. Each deferred cleanup contains the identity of its Workflow. The library checks
+again, before it changes a run, that the run still belongs to that Workflow.
 """
 
 from __future__ import annotations
@@ -17,41 +17,43 @@ from workflow_operator.errors import OperatorError
 
 PAUSE_SECONDS = 60.0
 DELETED = "Deleted"
-"""The reason that keeps the workflow id usable where no run existed yet."""
+"""The reason written to the log. If no run exists yet, it keeps the workflow id usable."""
 
 MESSAGE = "the Workflow was deleted"
 log = structlog.get_logger(__name__)
 
 
 async def run_forever(references: KubeReferences, runs: ports.Runs) -> None:
-    """Pay all debts again and again, until canceled."""
+    """Try to finish all deferred cleanups every 60 seconds, until canceled."""
     while True:
         try:
             await finish_all(references, runs)
         except OperatorError as error:
-            log.warning("debts not read", error=str(error))
+            log.warning("cannot list deferred cleanups", error=str(error))
         await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def finish_all(references: KubeReferences, runs: ports.Runs) -> None:
-    """Try each noted debt once; one that cannot be paid now stays.
+    """Try to finish each deferred cleanup once. One that fails stays recorded.
 
     Raises:
-        OperatorError: the debts could not be read.
+        OperatorError: the deferred cleanups could not be listed.
     """
-    for noted, debt in await references.deferred():
+    for config_map, cleanup in await references.deferred():
         try:
-            await _pay(debt, runs)
-            await references.finish_cleanup(noted)
+            await _carry_out(cleanup, runs)
+            await references.finish_cleanup(config_map)
         except OperatorError as error:
-            log.warning("debt not paid yet", namespace=debt.namespace, workflow=debt.run.name, error=str(error))
+            log.warning(
+                "deferred cleanup failed", namespace=cleanup.namespace, workflow=cleanup.run.name, error=str(error)
+            )
 
 
-async def _pay(debt: DeferCleanup, runs: ports.Runs) -> None:
-    match debt.what:
+async def _carry_out(cleanup: DeferCleanup, runs: ports.Runs) -> None:
+    match cleanup.what:
         case "release":
-            await runs.release(debt.namespace, ReleaseRun(debt.run, DELETED))
+            await runs.release(cleanup.namespace, ReleaseRun(cleanup.run, DELETED))
         case "cancel":
-            await runs.end(debt.namespace, EndRun(debt.run, "CANCELED", DELETED, MESSAGE))
+            await runs.end(cleanup.namespace, EndRun(cleanup.run, "CANCELED", DELETED, MESSAGE))
         case "delete":
-            await runs.delete(debt.namespace, DeleteCheckpoints(debt.run))
+            await runs.delete(cleanup.namespace, DeleteCheckpoints(cleanup.run))

@@ -1,27 +1,27 @@
-"""What can go wrong between the operator and the world, by what it means for the round of reconciling that met it.
+"""The operator's errors, by what they mean for the reconciliation that met them.
 
     OperatorError
-    ├── Unreachable     no answer, or "not now": nothing is known; look again later
-    ├── Refused         the other side said no; its reason goes into a condition, and somebody must change something
-    └── Conflict        the object changed since it was read: observe again, at once
+    ├── UnreachableError    no answer, or a temporary failure: the outcome is unknown, and the operator retries
+    ├── RefusedError        the request was rejected: a condition shows the reason, and the user must change something
+    └── ConflictError       the object changed after it was read: the operator observes again at once
 
-Adapters translate the errors of the libraries they use into these; nothing above them catches a foreign one.
+Adapters translate the errors of their libraries into these. The modules above the adapters catch only these.
 """
 
 from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """Base of the operator's own errors. The text names what was asked and of whom, and never holds a secret."""
+    """Base of the operator's own errors. The text names the request and its target, and never contains a secret."""
 
 
 class UnreachableError(OperatorError):
-    """No answer, or an answer that it cannot now: nothing is known, and asking again may help."""
+    """There was no answer, or a temporary failure. The outcome is unknown, and a retry may succeed."""
 
 
 class RefusedError(OperatorError):
-    """The other side said no, and will say no again until somebody changes something."""
+    """The request was rejected. It will be rejected again until the user or an administrator changes something."""
 
 
 class ConflictError(OperatorError):
-    """The object was changed by somebody else since it was read."""
+    """The object was changed by another client after it was read."""

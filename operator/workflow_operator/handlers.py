@@ -1,9 +1,9 @@
-"""What kopf does here: it watches, and each event wakes the Workflows that it may concern.
+"""The watches: kopf watches objects, and each event triggers the Workflows that depend on the object.
 
-kopf keeps the watches alive (re-lists, expired versions, streams gone silent) in a thread and a loop of its own,
-because at its end it cancels every task of its loop that it does not know. It writes nothing: no peering (equal peers
-freeze each other), no annotations, no finalizers, no events. Observing, deciding and applying is
-`reconcile.py`'s, in the main loop.
+kopf keeps the watches open: it reconnects, resumes after the last resource version, and lists all objects again if that
+version has expired. It has a thread and an event loop of its own, because on exit it cancels all tasks in its loop.
+It writes nothing: no peering (peers of equal priority pause each other), no annotations, no finalizers, no events.
+`reconcile.py` observes, decides and applies in the main loop.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from workflow_operator.watch_index import Key
 
 CLUSTER_LABEL = "ray.io/cluster"
 WATCHER = "rayworkflow-operator"
-RELIST_SECONDS = 240
-"""A watch is ended by the server after this time, and all objects are listed, and so looked at, again."""
+WATCH_SECONDS = 240
+"""The server closes each watch after this time. kopf then opens the next one after the last resource version.
+
+This does not list the objects again. If an event is lost, the Workflow's own timer triggers it.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Scope:
     """What is watched.
 
     Attributes:
-        namespaces: names; none for the whole cluster.
-        kubeconfig: file with the API server's address and credentials; empty in a pod.
+        namespaces: the namespaces to watch; empty for the whole cluster.
+        kubeconfig: file with the API server's address and credentials; empty for the pod's service account.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -44,8 +47,11 @@ class Watches:
     """The watches of one operator, in a thread of their own.
 
     Args:
-        reconciler: whose Workflows are woken.
+        reconciler: reconciles the Workflows that events trigger.
         scope: what is watched.
+
+    Attributes:
+        ready: set by kopf after it has started.
     """
 
     def __init__(self, reconciler: Reconciler, scope: Scope) -> None:
@@ -55,9 +61,11 @@ class Watches:
         self.ready = threading.Event()
 
     async def run(self) -> None:
-        """Watch until canceled; raises what ended the watches otherwise."""
+        """Watch until canceled. If the watches end otherwise, raise their error."""
         loop = asyncio.get_running_loop()
-        registry = wake_registry(self._reconciler, lambda call: loop.call_soon_threadsafe(call), self._scope.kubeconfig)
+        registry = trigger_registry(
+            self._reconciler, lambda call: loop.call_soon_threadsafe(call), self._scope.kubeconfig
+        )
         watching = asyncio.create_task(asyncio.to_thread(self._in_thread, registry))
         try:
             await asyncio.shield(watching)
@@ -71,7 +79,8 @@ class Watches:
                 registry=registry,
                 settings=watch_settings(),
                 standalone=True,
-                identity=cast("Any", WATCHER),  # or kopf asks for the user's name, which an image need not know
+                # Without an identity kopf looks up the user's name, which a container image need not have.
+                identity=cast("Any", WATCHER),
                 clusterwide=not self._scope.namespaces,
                 namespaces=list(self._scope.namespaces),
                 stop_flag=self._stop,
@@ -81,54 +90,54 @@ class Watches:
 
 
 def watch_settings() -> kopf.OperatorSettings:
-    """kopf as a mere watcher: selectors on the server's side, no stream trusted for long, nothing written."""
+    """Return settings with which kopf only watches: it writes nothing, limits each watch, and filters on the server."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    settings.watching.server_timeout = RELIST_SECONDS
-    settings.watching.client_timeout = RELIST_SECONDS + 30
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.client_timeout = WATCH_SECONDS + 30
     settings.watching.connect_timeout = 10
     settings.watching.label_selectors["", "v1", "pods"] = "ray.io/node-type=head"
     return settings
 
 
-def wake_registry(
+def trigger_registry(
     reconciler: Reconciler, in_loop: Callable[[Callable[[], None]], object], kubeconfig: str
 ) -> kopf.OperatorRegistry:
-    """The handlers: each does nothing but wake.
+    """Return the event handlers. Each of them only triggers Workflows.
 
     Args:
-        reconciler: whom to wake.
-        in_loop: has a function called in the reconciler's loop.
-        kubeconfig: see `Scope`.
+        reconciler: reconciles the Workflows that are triggered.
+        in_loop: schedules a function in the reconciler's event loop.
+        kubeconfig: file with the API server's address and credentials; empty for the pod's service account.
     """
     registry = kopf.OperatorRegistry()
 
-    def wake(keys: Callable[[], set[Key]]) -> None:
-        def each() -> None:
+    def trigger(keys: Callable[[], set[Key]]) -> None:
+        def trigger_all() -> None:
             for key in keys():
-                reconciler.wake(key)
+                reconciler.trigger(key)
 
-        in_loop(each)
+        in_loop(trigger_all)
 
     @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.AiohttpSession:  # asked again when the token has expired
+    async def login(**_: Any) -> kopf.AiohttpSession:  # kopf calls it again when the token has expired
         server, session = await watch_session(kubeconfig)
         return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
     @kopf.on.event(*_kind(WORKFLOWS), registry=registry)
     async def workflow_changed(namespace: str | None, name: str, **_: Any) -> None:
-        wake(lambda: {Key(str(namespace), name)})
+        trigger(lambda: {Key(str(namespace), name)})
 
     @kopf.on.event(*_kind(RAYCLUSTERS), registry=registry)
     async def cluster_changed(namespace: str | None, name: str, labels: kopf.Labels, **_: Any) -> None:
         uid = labels.get(UID_LABEL, "")
-        wake(lambda: reconciler.interests.of_cluster(str(namespace), name, uid))
+        trigger(lambda: reconciler.watch_index.by_cluster(str(namespace), name, uid))
 
     @kopf.on.event(*_kind(PODS), registry=registry)
     async def pod_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
         cluster = labels.get(CLUSTER_LABEL, "")
-        wake(lambda: reconciler.interests.of_pod(str(namespace), cluster))
+        trigger(lambda: reconciler.watch_index.by_pod(str(namespace), cluster))
 
     return registry
 

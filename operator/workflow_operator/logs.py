@@ -1,4 +1,4 @@
-"""One line of JSON for each thing said, by whomever: the operator by structlog, kopf and the clients by `logging`."""
+"""Logging: one line of JSON for each message of structlog (the operator) and of `logging` (kopf and the clients)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 
 import structlog
 
-CHATTY = ("kopf", "kubernetes", "aiohttp", "urllib3", "asyncio")
-"""Loggers that are heard from `warning` on."""
+VERBOSE_LOGGERS = ("kopf", "kubernetes", "aiohttp", "urllib3", "asyncio")
+"""Loggers whose messages below `warning` are dropped."""
 
 
-def set_up(level: str, form: str) -> None:
-    """Send all logs to stdout.
+def set_up(level: str, log_format: str) -> None:
+    """Write all logs to stdout.
 
     Args:
-        level: least severe of what is logged.
-        form: `json`, or `text` for people.
+        level: the lowest severity that is logged: debug, info, warning or error.
+        log_format: `json`, or `text` for people.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -26,7 +26,7 @@ def set_up(level: str, form: str) -> None:
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
     structlog.configure(
         processors=[
@@ -48,5 +48,5 @@ def set_up(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for name in CHATTY:
+    for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -1,7 +1,8 @@
-"""Puts the operator together and runs it: `python -m workflow_operator`.
+"""Assembles the operator and runs it: `python -m workflow_operator`.
 
-The one place that knows every adapter. A replica first serves its probes, then waits for the resources it watches, then
-for the lease; from there on it watches and reconciles until it is told to stop or the lease is lost.
+This is the only module that knows every adapter. A replica first serves its probes. Then it waits until the API server
+serves the resources that it watches, and until it holds the lease. After that it watches and reconciles until it
+receives a signal or loses the lease.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import structlog
 from workflow_operator import logs
 from workflow_operator.adapters.kube import RAYCLUSTERS, WORKFLOWS, Kube, connected
 from workflow_operator.adapters.kuberay import KubeRayClusters
-from workflow_operator.adapters.lease import Terms, lead
+from workflow_operator.adapters.lease import LeaseConfig, run_as_leader
 from workflow_operator.adapters.packages import code_package, library_package, package_of
 from workflow_operator.adapters.ray_jobs import RayJobs
 from workflow_operator.adapters.references import KubeReferences
 from workflow_operator.adapters.runs import StoredRuns
-from workflow_operator.adapters.submissions import Named, Sources, Submissions
+from workflow_operator.adapters.submissions import PackageUpload, Sources, Submissions
 from workflow_operator.adapters.workflows import KubeWorkflows
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import RunRef
@@ -38,18 +39,18 @@ from workflow_operator.probes import Probes
 from workflow_operator.reconcile import Dependencies, Reconciler
 from workflow_operator.settings import Settings, read_settings
 
-MISSING_SECONDS = 5.0
+RESOURCE_CHECK_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What the operator is made of.
+class Components:
+    """The operator's adapters.
 
     Attributes:
-        world: the ports, on real systems.
-        references: the one that also knows the debts.
-        runs: the one that must be closed.
+        clients: the ports of the core, implemented on real systems.
+        references: the same adapter as `clients.references`; it also lists deferred cleanups.
+        runs: the same adapter as `clients.runs`; it must be closed.
     """
 
     clients: Clients
@@ -58,14 +59,14 @@ class Parts:
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, kube: Kube) -> AsyncIterator[Parts]:
-    """All adapters, each handed what it needs of the others as functions."""
-    references = KubeReferences(kube, _pack, settings.home)
+async def assemble(settings: Settings, kube: Kube) -> AsyncIterator[Components]:
+    """Create all adapters. What one adapter needs from another is passed to it as a function."""
+    references = KubeReferences(kube, _pack, settings.operator_namespace)
     runs = StoredRuns(references.credentials, references.code)
     clusters = KubeRayClusters(kube)
-    library = _Library(settings)
+    library = _LibraryPackage(settings)
 
-    async def code(namespace: str, run: RunRef, sha256: str) -> Named:
+    async def code(namespace: str, run: RunRef, sha256: str) -> PackageUpload:
         package = package_of(await runs.code(namespace, run, sha256))
         return package.name, package.data
 
@@ -77,25 +78,25 @@ async def assembled(settings: Settings, kube: Kube) -> AsyncIterator[Parts]:
         sources = Sources(references.token, library.package, code, identity)
         jobs = Submissions(RayJobs(session), sources, settings.head_address)
         try:
-            yield Parts(Clients(KubeWorkflows(kube), clusters, jobs, runs, references), references, runs)
+            yield Components(Clients(KubeWorkflows(kube), clusters, jobs, runs, references), references, runs)
         finally:
             runs.close()
 
 
-class _Library:
-    """The library's package, made when it is first needed: that takes a second."""
+class _LibraryPackage:
+    """The library's package. It is built on first use, because that takes about a second."""
 
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.library
-        self._made: Named | None = None
-        self._turn = asyncio.Lock()
+        self._built: PackageUpload | None = None
+        self._lock = asyncio.Lock()
 
-    async def package(self) -> Named:
-        async with self._turn:
-            if self._made is None:
+    async def package(self) -> PackageUpload:
+        async with self._lock:
+            if self._built is None:
                 package = await asyncio.to_thread(library_package, self._folder)
-                self._made = package.name, package.data
-            return self._made
+                self._built = package.name, package.data
+            return self._built
 
 
 def _pack(files: Mapping[str, bytes]) -> tuple[bytes, str]:
@@ -107,35 +108,38 @@ async def serve(settings: Settings) -> None:
     """Run the operator until it is canceled.
 
     Args:
-        settings: what it is told.
+        settings: the operator's settings.
 
     Raises:
-        LeaseLost: another replica may work now.
-        OperatorError: what it cannot go on without failed for good.
+        LeaseLostError: the lease was lost, and another replica may be the leader.
+        OperatorError: the API server failed or refused a request while the operator started.
     """
     metrics = Metrics()
     async with Probes(settings.host, settings.port, metrics) as probes, connected(settings.kubeconfig) as kube:
-        await _until_installed(kube)
+        await _wait_for_resources(kube)
         probes.ready = True
 
-        async def work() -> None:
+        async def lead() -> None:
             metrics.leader.set(1)
-            async with assembled(settings, kube) as parts:
-                setting = Dependencies(parts.clients, settings.defaults, time.time, metrics)
-                await _work(settings, Reconciler(setting), parts)
+            async with assemble(settings, kube) as components:
+                dependencies = Dependencies(components.clients, settings.defaults, time.time, metrics)
+                await _watch_and_reconcile(settings, Reconciler(dependencies), components)
 
         if settings.leader_election:
-            await lead(Terms(settings.home, settings.lease, settings.identity, settings.lease_seconds), kube, work)
+            config = LeaseConfig(
+                settings.operator_namespace, settings.lease_name, settings.identity, settings.lease_seconds
+            )
+            await run_as_leader(config, kube, lead)
         else:
-            await work()
+            await lead()
 
 
-async def _work(settings: Settings, reconciler: Reconciler, parts: Parts) -> None:
-    """Watch, reconcile and pay debts, until canceled or until one of them fails."""
+async def _watch_and_reconcile(settings: Settings, reconciler: Reconciler, components: Components) -> None:
+    """Watch, reconcile and finish deferred cleanups, until canceled or until one of these tasks fails."""
     watches = Watches(reconciler, Scope(settings.namespaces, settings.kubeconfig))
     tasks = [
         asyncio.create_task(watches.run(), name="watches"),
-        asyncio.create_task(run_forever(parts.references, parts.clients.runs), name="debts"),
+        asyncio.create_task(run_forever(components.references, components.clients.runs), name="deferred cleanup"),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -148,15 +152,15 @@ async def _work(settings: Settings, reconciler: Reconciler, parts: Parts) -> Non
         await reconciler.stop()
 
 
-async def _until_installed(kube: Kube) -> None:
-    """Wait for the resources that are watched; kopf looks for them only once."""
+async def _wait_for_resources(kube: Kube) -> None:
+    """Wait until the API server serves the watched resources, because kopf looks for them only once."""
     for resource, remedy in ((WORKFLOWS, "install the chart rayworkflow-crds"), (RAYCLUSTERS, "install KubeRay")):
         while not await kube.serves(resource):
             log.warning("resource not served", resource=f"{resource.plural}.{resource.group_version}", remedy=remedy)
-            await asyncio.sleep(MISSING_SECONDS)
+            await asyncio.sleep(RESOURCE_CHECK_SECONDS)
 
 
-async def _until_told(settings: Settings) -> None:
+async def _serve_until_signal(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then stop in order."""
     serving = asyncio.create_task(serve(settings))
     loop = asyncio.get_running_loop()
@@ -169,7 +173,7 @@ async def _until_told(settings: Settings) -> None:
 
 
 def main() -> None:
-    """The program."""
+    """Run the operator with the settings from the environment and the command line."""
     settings = read_settings(os.environ, sys.argv[1:])
     logs.set_up(settings.log_level, settings.log_format)
-    asyncio.run(_until_told(settings))
+    asyncio.run(_serve_until_signal(settings))

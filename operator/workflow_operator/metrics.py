@@ -1,7 +1,7 @@
-"""What the operator counts, for Prometheus.
+"""The operator's Prometheus metrics.
 
-`reconcile.py` tells it of rounds and of phases entered; `main.py` serves it. A registry of its own, so that two
-operators in one process (in tests) do not count together.
+`reconcile.py` records reconciliations and phase changes, and `main.py` serves them. Each operator has its own registry,
+so that two operators in one process (in tests) have separate metrics.
 """
 
 from __future__ import annotations
@@ -16,85 +16,101 @@ from workflow_operator.api.status import Phase, WorkflowState
 from workflow_operator.watch_index import Key
 
 DETECTION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
-RESUME_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
+RECOVERY_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 
 
 class Metrics:
-    """All figures of one operator."""
+    """All metrics of one operator."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._phases: dict[Key, Phase] = {}
-        self._tally: Tally[Phase] = Tally()
-        self.rounds = Histogram("rayworkflow_reconcile_seconds", "Seconds of one round.", registry=self.registry)
-        self.errors = Counter(
-            "rayworkflow_reconcile_errors_total", "Rounds that failed, by error.", ["kind"], registry=self.registry
+        self._workflows_by_phase: Tally[Phase] = Tally()
+        self.reconcile_duration = Histogram(
+            "rayworkflow_reconcile_duration_seconds",
+            "Duration of a reconciliation in seconds.",
+            registry=self.registry,
         )
-        self.phases = Gauge("rayworkflow_workflows", "Workflows in each phase.", ["phase"], registry=self.registry)
-        self.resumes = Counter("rayworkflow_resumes_total", "Attempts that followed a failure.", registry=self.registry)
-        self.failures = Counter(
-            "rayworkflow_cluster_failures_total", "Failures of clusters, by reason.", ["reason"], registry=self.registry
+        self.reconcile_errors = Counter(
+            "rayworkflow_reconcile_errors_total",
+            "Number of failed reconciliations, by error class.",
+            ["error"],
+            registry=self.registry,
         )
-        self.detection = Histogram(
-            "rayworkflow_time_to_resumable_seconds",
-            "Seconds from the event that told of a failure until the Workflow's status says Resumable.",
+        self.workflows = Gauge(
+            "rayworkflow_workflows", "Number of Workflows, by phase.", ["phase"], registry=self.registry
+        )
+        self.resumes = Counter(
+            "rayworkflow_resumes_total",
+            "Number of submission attempts that resumed a run after a failure.",
+            registry=self.registry,
+        )
+        self.cluster_failures = Counter(
+            "rayworkflow_cluster_failures_total",
+            "Number of failures of Ray clusters and their drivers, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.failure_detection = Histogram(
+            "rayworkflow_failure_detection_duration_seconds",
+            "Time from the trigger of a reconciliation to the write of phase Resumable, in seconds.",
             registry=self.registry,
             buckets=DETECTION_BUCKETS,
         )
         self.recovery = Histogram(
-            "rayworkflow_time_to_resume_seconds",
-            "Seconds from a failure until the run continues on a cluster.",
+            "rayworkflow_recovery_duration_seconds",
+            "Time from a failure until the run continues on a cluster, in seconds.",
             registry=self.registry,
-            buckets=RESUME_BUCKETS,
+            buckets=RECOVERY_BUCKETS,
         )
-        self.leader = Gauge("rayworkflow_leader", "1 while this replica leads.", registry=self.registry)
+        self.leader = Gauge("rayworkflow_leader", "1 if this replica is the leader, else 0.", registry=self.registry)
 
     @contextmanager
-    def round(self) -> Iterator[None]:
-        """Measure a round, and count it by the class of its error if it fails."""
-        with self.rounds.time():
+    def measure_reconcile(self) -> Iterator[None]:
+        """Measure the duration of a reconciliation. If it raises, count the failure by the class of its error."""
+        with self.reconcile_duration.time():
             try:
                 yield
             except Exception as error:
-                self.errors.labels(kind=type(error).__name__).inc()
+                self.reconcile_errors.labels(error=type(error).__name__).inc()
                 raise
 
-    def moved(self, before: WorkflowState, after: WorkflowState, seconds: float) -> None:
-        """A status was written.
+    def record_change(self, before: WorkflowState, after: WorkflowState, seconds: float) -> None:
+        """Record a write of a Workflow's status.
 
         Args:
-            before: the status that was there.
-            after: the one that was written.
-            seconds: since the event that woke the round.
+            before: the status before the write.
+            after: the status that was written.
+            seconds: time since the event or timer that triggered the reconciliation.
         """
         if after.resumes.total > before.resumes.total:
             self.resumes.inc(after.resumes.total - before.resumes.total)
         if after.last_failure is not None and after.last_failure != before.last_failure:
-            self.failures.labels(reason=after.last_failure.reason).inc()
+            self.cluster_failures.labels(reason=after.last_failure.reason).inc()
         if before.phase is after.phase:
             return
         if after.phase is Phase.RESUMABLE:
-            self.detection.observe(seconds)
+            self.failure_detection.observe(seconds)
         if after.phase is Phase.RUNNING and after.last_failure is not None and after.phase_time is not None:
             self.recovery.observe(max(after.phase_time - after.last_failure.time, 0.0))
 
-    def seen(self, key: Key, phase: Phase | None) -> None:
-        """A Workflow is in this phase."""
-        self.forget(key)
+    def set_phase(self, key: Key, phase: Phase | None) -> None:
+        """Count a Workflow in its current phase."""
+        self.remove(key)
         if phase is not None:
             self._phases[key] = phase
-            self._count(phase, 1)
+            self._add(phase, 1)
 
-    def forget(self, key: Key) -> None:
-        """A Workflow is gone."""
+    def remove(self, key: Key) -> None:
+        """Stop counting a Workflow that no longer exists."""
         phase = self._phases.pop(key, None)
         if phase is not None:
-            self._count(phase, -1)
+            self._add(phase, -1)
 
-    def exposed(self) -> bytes:
-        """All figures in Prometheus' text format."""
+    def exposition(self) -> bytes:
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
-    def _count(self, phase: Phase, change: int) -> None:
-        self._tally[phase] += change
-        self.phases.labels(phase=phase.value).set(self._tally[phase])
+    def _add(self, phase: Phase, change: int) -> None:
+        self._workflows_by_phase[phase] += change
+        self.workflows.labels(phase=phase.value).set(self._workflows_by_phase[phase])

@@ -1,7 +1,7 @@
-"""Gathers one Observation: asks exactly what `core.questions` lists, and decides nothing.
+"""Gathers one Observation. It reads exactly what `core.read_plan` lists, and decides nothing.
 
-The order matters in one place: the submission is asked about before the log is read, so that "the submission ended and
-the log has no end" is never an artefact of the order.
+The submission is read before the log. So if the observation shows a finished submission and an unfinished run, the run
+was unfinished after the submission ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from workflow_operator.core.read_plan import ReadPlan, head_to_query, read_plan
 
 @dataclass(frozen=True)
 class Clients:
-    """Everything outside that a round touches."""
+    """The clients of all external systems that a reconciliation reads or changes."""
 
     workflows: ports.Workflows
     clusters: ports.Clusters
@@ -37,26 +37,26 @@ class Clients:
 
 
 async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str = "") -> Observation:
-    """Look at the world once, for one Workflow.
+    """Read everything that a decision about one Workflow depends on.
 
     Args:
-        world: where to look.
-        workflow: the object, just read.
+        clients: the systems to read.
+        workflow: the object, just read from the API server.
         defaults: the operator's settings.
-        refused: why the last round's action was refused, or empty.
+        refused: why an action of the previous reconciliation was refused, or empty.
 
     Raises:
-        Unreachable: the API server could not be read; the round is given up.
+        UnreachableError: the API server could not be read.
     """
-    asked = read_plan(workflow, defaults)
+    plan = read_plan(workflow, defaults)
     clusters, candidates, secret, config_map = await asyncio.gather(
         clients.clusters.owned(workflow.namespace, workflow.uid),
-        _candidates(clients, workflow, asked),
-        _secret(clients, workflow, asked),
-        _config_map(clients, workflow, asked),
+        _candidates(clients, workflow, plan),
+        _secret(clients, workflow, plan),
+        _config_map(clients, workflow, plan),
     )
-    named = await _named(clients, workflow, asked, (*clusters, *candidates))
-    submission = await _submission(clients, workflow, asked, named)
+    named = await _named(clients, workflow, plan, (*clusters, *candidates))
+    submission = await _submission(clients, workflow, plan, named)
     return Observation(
         workflow=workflow,
         defaults=defaults,
@@ -64,44 +64,45 @@ async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults
         named=named,
         candidates=candidates,
         submission=submission,
-        run=await _run(clients, workflow, asked, secret),
+        run=await _run(clients, workflow, plan, secret),
         secret=secret,
         config_map=config_map,
         refused=refused,
     )
 
 
-async def _candidates(clients: Clients, workflow: WorkflowObject, asked: ReadPlan) -> tuple[ClusterView, ...]:
-    return await clients.clusters.matching(workflow.namespace, asked.selector) if asked.selector else ()
+async def _candidates(clients: Clients, workflow: WorkflowObject, plan: ReadPlan) -> tuple[ClusterView, ...]:
+    return await clients.clusters.matching(workflow.namespace, plan.selector) if plan.selector else ()
 
 
-async def _secret(clients: Clients, workflow: WorkflowObject, asked: ReadPlan) -> SecretView | None:
-    return await clients.references.secret(workflow.namespace, asked.secret) if asked.secret else None
+async def _secret(clients: Clients, workflow: WorkflowObject, plan: ReadPlan) -> SecretView | None:
+    return await clients.references.secret(workflow.namespace, plan.secret) if plan.secret else None
 
 
-async def _config_map(clients: Clients, workflow: WorkflowObject, asked: ReadPlan) -> ConfigMapView | None:
-    return await clients.references.config_map(workflow.namespace, asked.config_map) if asked.config_map else None
+async def _config_map(clients: Clients, workflow: WorkflowObject, plan: ReadPlan) -> ConfigMapView | None:
+    return await clients.references.config_map(workflow.namespace, plan.config_map) if plan.config_map else None
 
 
 async def _named(
-    clients: Clients, workflow: WorkflowObject, asked: ReadPlan, seen: tuple[ClusterView, ...]
+    clients: Clients, workflow: WorkflowObject, plan: ReadPlan, already_read: tuple[ClusterView, ...]
 ) -> ClusterView | None:
-    if not asked.cluster:
+    if not plan.cluster:
         return None
-    known = next((cluster for cluster in seen if cluster.name == asked.cluster), None)
-    return known or await clients.clusters.named(workflow.namespace, asked.cluster)
+    known = next((cluster for cluster in already_read if cluster.name == plan.cluster), None)
+    return known or await clients.clusters.named(workflow.namespace, plan.cluster)
 
 
 async def _submission(
-    clients: Clients, workflow: WorkflowObject, asked: ReadPlan, named: ClusterView | None
+    clients: Clients, workflow: WorkflowObject, plan: ReadPlan, named: ClusterView | None
 ) -> SubmissionView | HeadUnreachable | None:
-    head = head_to_query(workflow, named) if asked.submission else None
-    return await clients.jobs.state(workflow.namespace, head, asked.submission) if head else None
+    head = head_to_query(workflow, named) if plan.submission else None
+    return await clients.jobs.state(workflow.namespace, head, plan.submission) if head else None
 
 
 async def _run(
-    clients: Clients, workflow: WorkflowObject, asked: ReadPlan, secret: SecretView | None
+    clients: Clients, workflow: WorkflowObject, plan: ReadPlan, secret: SecretView | None
 ) -> RunRead | RunReadFailure | None:
-    if asked.store is None or (secret is not None and (not secret.present or secret.missing)):
+    credentials_incomplete = secret is not None and (not secret.present or bool(secret.missing))
+    if plan.store is None or credentials_incomplete:
         return None
-    return await clients.runs.read(workflow.namespace, asked.store, asked.workflow_id, asked.staged, asked.code)
+    return await clients.runs.read(workflow.namespace, plan.store, plan.workflow_id, plan.staged, plan.code)

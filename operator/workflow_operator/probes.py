@@ -1,4 +1,4 @@
-"""What the kubelet and Prometheus ask over HTTP: /healthz, /readyz and /metrics."""
+"""The HTTP endpoints for the kubelet and for Prometheus: /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from workflow_operator.metrics import Metrics
 
 
 class Probes:
-    """A small HTTP server, alive inside an `async with` block.
+    """An HTTP server for probes and metrics. It runs inside an `async with` block.
 
     Args:
-        host: where it listens.
-        port: where it listens; 0: any free one.
-        metrics: what is served under /metrics.
+        host: the address to listen on.
+        port: the port to listen on; 0 selects a free one.
+        metrics: the metrics to serve at /metrics.
 
     Attributes:
-        ready: what /readyz answers; a replica that waits for the lease is ready too.
-        port: where it listens.
+        ready: the answer of /readyz. A replica that waits for the lease is ready too.
+        port: the port that the server listens on.
     """
 
     def __init__(self, host: str, port: int, metrics: Metrics) -> None:
@@ -30,7 +30,7 @@ class Probes:
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._exposed)
+        app.router.add_get("/metrics", self._serve_metrics)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
 
     async def __aenter__(self) -> Probes:
@@ -50,5 +50,5 @@ class Probes:
     async def _readyz(self, request: web.Request) -> web.Response:
         return web.Response(status=200 if self.ready else 503, text="ready" if self.ready else "starting")
 
-    async def _exposed(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.exposed(), headers={"Content-Type": "text/plain; version=0.0.4"})
+    async def _serve_metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})

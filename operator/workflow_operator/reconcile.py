@@ -1,7 +1,7 @@
-"""The loop: one task for each Workflow does observe -> decide -> patch -> apply in turn; all else only wakes it.
+"""The reconcile loop. One task for each Workflow repeats: observe, decide, patch the status, apply the actions.
 
-`handlers.py` wakes a Workflow for each event that may concern it; `decide` says when to look again at the latest. A
-round remembers nothing that the next could not read again, so killing the process anywhere loses only time.
+`handlers.py` triggers a Workflow for each event of an object that it depends on. The decision also sets the time of the
+next reconciliation. Everything in memory can be read again, so a kill of the process only costs time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from workflow_operator.watch_index import Key, WatchIndex
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 32
-"""Rounds that run at the same time; more would only wait for the API server."""
+MAX_CONCURRENT_RECONCILES = 32
+"""More concurrent reconciliations would only wait for the API server."""
 
 CONFLICT_SECONDS = 0.05
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
@@ -32,14 +32,14 @@ FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What the rounds run with.
+    """Everything that reconciliations use.
 
     Attributes:
-        world: what they look at and act on.
+        clients: the systems that they read and change.
         defaults: the operator's settings that decisions depend on.
-        now: the time, in seconds since 1970.
-        metrics: told of each round.
-        points: told of each named point of a round.
+        now: returns the time in seconds since 1970.
+        metrics: records each reconciliation.
+        failpoints: reached at each named point of a reconciliation.
     """
 
     clients: Clients
@@ -51,76 +51,87 @@ class Dependencies:
 
 @dataclass
 class _Task:
-    """The task of one Workflow, and what it may forget without harm."""
+    """The task of one Workflow, with state that may be lost at any time.
 
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    woken_at: float = 0.0
+    Attributes:
+        triggered: set if another reconciliation is due.
+        triggered_at: the loop's time of the first trigger since the last reconciliation started.
+        failures: the number of consecutive failed reconciliations.
+        refused: why the last reconciliation was refused, for the next one; or empty.
+        running: the asyncio task, or None before it starts.
+    """
+
+    triggered: asyncio.Event = field(default_factory=asyncio.Event)
+    triggered_at: float = 0.0
     failures: int = 0
     refused: str = ""
     running: asyncio.Task[None] | None = None
 
-    def stir(self) -> None:
-        """Have another round."""
-        if not self.woken.is_set():
-            self.woken_at = asyncio.get_running_loop().time()
-        self.woken.set()
+    def trigger(self) -> None:
+        """Request another reconciliation."""
+        if not self.triggered.is_set():
+            self.triggered_at = asyncio.get_running_loop().time()
+        self.triggered.set()
 
-    async def rest(self, seconds: float | None) -> None:
-        """Wait until somebody stirs it, or for so long; not by `wait_for`, which some Pythons let swallow a cancel."""
-        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self.stir)
+    async def wait_for_trigger(self, seconds: float | None) -> None:
+        """Wait until the task is triggered, or for `seconds`.
+
+        It does not use `asyncio.wait_for`, which can swallow a cancellation in some Python versions.
+        """
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self.trigger)
         try:
-            await self.woken.wait()
+            await self.triggered.wait()
         finally:
             if timer is not None:
                 timer.cancel()
 
 
 class Reconciler:
-    """Runs the rounds of all Workflows.
+    """Reconciles all Workflows.
 
     Args:
-        setting: what the rounds run with.
+        dependencies: what the reconciliations use.
 
     Attributes:
-        interests: which Workflow is concerned by which foreign object.
+        watch_index: which Workflows depend on which RayClusters and pods.
     """
 
-    def __init__(self, setting: Dependencies) -> None:
-        self._setting = setting
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
         self._tasks: dict[Key, _Task] = {}
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self.interests = WatchIndex()
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_RECONCILES)
+        self.watch_index = WatchIndex()
 
-    def wake(self, key: Key) -> None:
-        """Have a round made for this Workflow soon; many calls before it begins are one."""
+    def trigger(self, key: Key) -> None:
+        """Request a reconciliation of a Workflow. Several calls before it starts count as one."""
         task = self._tasks.setdefault(key, _Task())
-        task.stir()
+        task.trigger()
         if task.running is None:
             task.running = asyncio.create_task(self._run(key, task), name=f"workflow {key}")
 
     async def stop(self) -> None:
-        """End all tasks, wherever they are; what they were about is found again by the next process."""
+        """Cancel all tasks at any point. The next process continues from the status and the log."""
         running = [task.running for task in self._tasks.values() if task.running]
-        for one in running:
-            one.cancel()
+        for task in running:
+            task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         self._tasks.clear()
 
     async def _run(self, key: Key, task: _Task) -> None:
         while True:
-            task.woken.clear()
-            async with self._turns:
-                delay = await self._guarded(key, task)
-            if delay is None and not task.woken.is_set():
+            task.triggered.clear()
+            async with self._slots:
+                delay = await self._reconcile_or_back_off(key, task)
+            if delay is None and not task.triggered.is_set():
                 self._tasks.pop(key, None)
                 return
-            await task.rest(delay)
+            await task.wait_for_trigger(delay)
 
-    async def _guarded(self, key: Key, task: _Task) -> float | None:
-        """One round, and what its failure means for the next one."""
+    async def _reconcile_or_back_off(self, key: Key, task: _Task) -> float | None:
+        """Reconcile once. Return the seconds until the next time; after a failure, these are a backoff."""
         try:
-            with self._setting.metrics.round():
-                delay = await self._round(key, task)
+            with self._dependencies.metrics.measure_reconcile():
+                delay = await self._reconcile(key, task)
         except ConflictError:
             return CONFLICT_SECONDS
         except RefusedError as refusal:
@@ -130,37 +141,38 @@ class Reconciler:
         except UnreachableError as error:
             log.warning("not reachable", namespace=key.namespace, workflow=key.name, error=str(error))
             return _backoff(task)
-        except Exception:  # one object's bug must not stop the others; it is said, and counted by its class
-            log.exception("bug in a round", namespace=key.namespace, workflow=key.name)
+        except Exception:  # a bug that concerns one Workflow must not stop the others
+            log.exception("unexpected error in a reconciliation", namespace=key.namespace, workflow=key.name)
             return _backoff(task)
         task.failures = 0
         return delay
 
-    async def _round(self, key: Key, task: _Task) -> float | None:
-        clients, failpoints, metrics = self._setting.clients, self._setting.failpoints, self._setting.metrics
-        woken_at = task.woken_at
-        workflow = await clients.workflows.get(key.namespace, key.name)
+    async def _reconcile(self, key: Key, task: _Task) -> float | None:
+        deps = self._dependencies
+        triggered_at = task.triggered_at
+        workflow = await deps.clients.workflows.get(key.namespace, key.name)
         if workflow is None:
-            self.interests.forget(key)
-            metrics.forget(key)
+            self.watch_index.remove(key)
+            deps.metrics.remove(key)
             return None
-        self.interests.note(key, workflow.uid, workflow.spec, workflow.state)
+        self.watch_index.update(key, workflow.uid, workflow.spec, workflow.state)
         refused, task.refused = task.refused, ""
-        observation = await observe(clients, workflow, self._setting.defaults, refused)
-        await failpoints.reach("observed")
-        decision = decide(observation, self._setting.now())
+        observation = await observe(deps.clients, workflow, deps.defaults, refused)
+        await deps.failpoints.reach("observed")
+        decision = decide(observation, deps.now())
         if decision.actions or dump_status(decision.state) != dump_status(workflow.state):
-            await failpoints.reach("decided")
-            version = await clients.workflows.patch_status(workflow, decision.state)
-            self.interests.note(key, workflow.uid, workflow.spec, decision.state)
-            metrics.moved(workflow.state, decision.state, asyncio.get_running_loop().time() - woken_at)
-            await failpoints.reach("patched")
-            await apply(clients, workflow, version, decision.actions, failpoints)
-        metrics.seen(key, decision.state.phase)
+            await deps.failpoints.reach("decided")
+            version = await deps.clients.workflows.patch_status(workflow, decision.state)
+            self.watch_index.update(key, workflow.uid, workflow.spec, decision.state)
+            seconds = asyncio.get_running_loop().time() - triggered_at
+            deps.metrics.record_change(workflow.state, decision.state, seconds)
+            await deps.failpoints.reach("patched")
+            await apply(deps.clients, workflow, version, decision.actions, deps.failpoints)
+        deps.metrics.set_phase(key, decision.state.phase)
         return decision.requeue_after
 
 
 def _backoff(task: _Task) -> float:
-    """Seconds until the next round after a failed one; doubled for each in a row."""
+    """Count a failed reconciliation, and return the seconds until the next one. They double up to 30."""
     task.failures += 1
     return float(min(FIRST_RETRY_SECONDS * 2 ** min(task.failures - 1, 10), LAST_RETRY_SECONDS))

@@ -1,6 +1,6 @@
-"""What the operator is told when it starts: environment variables, as the chart sets them, and a few flags.
+"""The operator's settings: environment variables, which the chart sets, and a few command-line flags.
 
-Read once by `main.py`. Every variable is `RAYWORKFLOW_` and the field's name in capitals.
+`main.py` reads them once. The name of each variable is `RAYWORKFLOW_` and the field's name in capitals.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workflow_operator.core.observation import DEFAULT_POLL_SECONDS, Defaults
 PREFIX = "RAYWORKFLOW_"
 
 
-def _words(value: object) -> object:
+def _split_commas(value: object) -> object:
     return tuple(filter(None, (word.strip() for word in value.split(",")))) if isinstance(value, str) else value
 
 
@@ -26,46 +26,46 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    namespaces: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
-    """Namespaces to serve, separated by commas; none: all of the cluster."""
-    home: str = "default"
-    """The operator's own namespace: its lease and its noted debts lie there."""
+    namespaces: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = ()
+    """Namespaces whose Workflows are served, separated by commas. If empty, the operator serves the whole cluster."""
+    operator_namespace: str = "default"
+    """The operator's own namespace. It contains the lease and the ConfigMaps of deferred cleanups."""
     identity: str = "rayworkflow-operator"
-    """This replica's name, as the lease holds it; the pod's name."""
+    """This replica's name in the lease. The chart sets it to the pod's name."""
     kubeconfig: str = ""
-    """File with the API server's address and credentials; empty: the pod's service account."""
+    """File with the API server's address and credentials. If empty, the pod's service account is used."""
     storage_uri: str = ""
-    """Storage of Workflows that name none, for example s3://bucket/prefix; empty: each must name its own."""
+    """Storage of Workflows without `spec.storage`, for example s3://bucket/prefix; empty if each must name its own."""
     storage_endpoint: str = ""
-    """Its server, where it is not AWS."""
+    """URL of the storage server. If empty, AWS is used."""
     storage_region: str = ""
-    """Its region."""
+    """Region of the storage."""
     storage_secret: str = ""
-    """Secret with its credentials, in each Workflow's own namespace."""
+    """Secret with the storage's credentials, in each Workflow's own namespace."""
     poll_seconds: Annotated[float, Field(gt=0)] = DEFAULT_POLL_SECONDS
-    """Pace at which a running Workflow's log and submission are looked at."""
+    """Longest time between two reads of a running Workflow's log and submission, in seconds."""
     head_address: str = "http://{ip}:8265"
-    """How a head's dashboard is reached; knows {ip}, {cluster} and {namespace}."""
+    """Template of a head's dashboard URL; may contain {ip}, {cluster} and {namespace}."""
     library: Path = Path("/opt/rayworkflow")
-    """Folder with the library's dependencies, filled when the image was built."""
+    """Folder with the library's dependencies. It is filled when the image is built."""
     host: str = "0.0.0.0"
-    """Where probes and metrics are served."""
+    """Address that probes and metrics are served at."""
     port: int = 8080
-    """Port of probes and metrics; 0: any free one."""
+    """Port of probes and metrics. If 0, any free port is used."""
     leader_election: bool = True
-    """Whether replicas agree by a lease who works; off only where there is never a second one."""
-    lease: str = "rayworkflow-operator"
-    """Name of that lease."""
+    """Whether replicas elect a leader by a lease. Disable it only if there is a single replica at any time."""
+    lease_name: str = "rayworkflow-operator"
+    """Name of the lease."""
     lease_seconds: Annotated[int, Field(ge=3)] = 15
-    """A leader that was silent for this long is succeeded."""
+    """Duration of the lease in seconds. If the leader does not renew it for this long, another replica takes over."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe of what is logged."""
+    """Lowest severity that is logged."""
     log_format: Literal["json", "text"] = "json"
-    """How it is logged."""
+    """Format of the logs: one JSON object per line, or text for people."""
 
     @property
     def defaults(self) -> Defaults:
-        """What decisions depend on."""
+        """Return the settings that decisions depend on."""
         return Defaults(
             storage_uri=self.storage_uri,
             storage_endpoint=self.storage_endpoint,
@@ -76,17 +76,17 @@ class Settings(BaseModel):
 
 
 def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
-    """The settings of this process.
+    """Read the settings of this process.
 
     Args:
         environment: the environment variables.
-        arguments: the command line, without the program's name; flags win.
+        arguments: the command line, without the program's name. Flags override variables.
 
     Raises:
-        SystemExit: a variable or flag is wrong; the text says which and why.
+        SystemExit: a variable or a flag is invalid; the text names it and the reason.
     """
     parser = argparse.ArgumentParser(prog="workflow_operator", description="Runs Workflows on Ray clusters.")
-    parser.add_argument("--namespace", action="append", default=[], help="serve this namespace only; may be repeated")
+    parser.add_argument("--namespace", action="append", default=[], help="serve only this namespace; can be repeated")
     parser.add_argument("--kubeconfig", default="", help="file with the API server's address and credentials")
     flags = parser.parse_args(arguments)
     names = {f"{PREFIX}{field.upper()}": field for field in Settings.model_fields}
@@ -98,5 +98,5 @@ def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> S
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        wrong = [f"{PREFIX}{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors(include_url=False)]
-        raise SystemExit("wrong settings: " + "; ".join(wrong)) from error
+        invalid = [f"{PREFIX}{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors(include_url=False)]
+        raise SystemExit("invalid settings: " + "; ".join(invalid)) from error

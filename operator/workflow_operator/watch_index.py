@@ -1,6 +1,7 @@
-"""Which Workflow is concerned by which foreign object: what an event of a pod or a RayCluster wakes.
+"""An index of Workflows by the objects they depend on. An event of a pod or a RayCluster triggers these Workflows.
 
-Kept by `reconcile.py`, asked by `handlers.py`. Only a hint: a Workflow that is missing here is found by its own timer.
+`reconcile.py` updates it and `handlers.py` reads it. It only saves time: a Workflow that is missing in the index is
+reconciled by its own timer.
 """
 
 from __future__ import annotations
@@ -13,50 +14,55 @@ from workflow_operator.api.status import WorkflowState
 
 
 class Key(NamedTuple):
-    """Names a Workflow."""
+    """Namespace and name of a Workflow."""
 
     namespace: str
     name: str
 
 
 class WatchIndex:
-    """An index of Workflows by what they look at."""
+    """Finds the Workflows that depend on a RayCluster or on its pods."""
 
     def __init__(self) -> None:
-        self._noted: dict[Key, tuple[tuple[str, ...], ...]] = {}
+        self._watched: dict[Key, tuple[tuple[str, ...], ...]] = {}
         self._keys: dict[tuple[str, ...], set[Key]] = defaultdict(set)
 
-    def note(self, key: Key, uid: str, spec: WorkflowSpec | None, state: WorkflowState) -> None:
-        """A Workflow looks at this now: clusters with its uid, the one it names, or any that its selector may match."""
-        wanted: list[tuple[str, ...]] = [("uid", uid)]
+    def update(self, key: Key, uid: str, spec: WorkflowSpec | None, state: WorkflowState) -> None:
+        """Record what a Workflow depends on.
+
+        It depends on the RayClusters with its uid, and on the one that its status names. If its status names none, it
+        depends on every RayCluster that its selector can match.
+        """
+        watched: list[tuple[str, ...]] = [("uid", uid)]
         if state.cluster is not None:
-            wanted.append(("cluster", key.namespace, state.cluster.name))
+            watched.append(("cluster", key.namespace, state.cluster.name))
         elif spec is not None and spec.cluster.selector is not None:
-            wanted.append(("selector", key.namespace))
-        if self._noted.get(key) == tuple(wanted):
+            watched.append(("selector", key.namespace))
+        if self._watched.get(key) == tuple(watched):
             return
-        self.forget(key)
-        self._noted[key] = tuple(wanted)
-        for one in wanted:
-            self._keys[one].add(key)
+        self.remove(key)
+        self._watched[key] = tuple(watched)
+        for entry in watched:
+            self._keys[entry].add(key)
 
-    def forget(self, key: Key) -> None:
-        """The Workflow is gone."""
-        for one in self._noted.pop(key, ()):
-            self._keys[one].discard(key)
-            if not self._keys[one]:
-                del self._keys[one]
+    def remove(self, key: Key) -> None:
+        """Remove a Workflow that no longer exists."""
+        for entry in self._watched.pop(key, ()):
+            self._keys[entry].discard(key)
+            if not self._keys[entry]:
+                del self._keys[entry]
 
-    def of_cluster(self, namespace: str, name: str, uid: str) -> set[Key]:
-        """Who is concerned by a RayCluster.
+    def by_cluster(self, namespace: str, name: str, uid: str) -> set[Key]:
+        """Return the Workflows that depend on a RayCluster.
 
         Args:
-            namespace, name: the RayCluster.
-            uid: of the Workflow in its label, or empty.
+            namespace: the namespace of the RayCluster.
+            name: the name of the RayCluster.
+            uid: the Workflow uid in its label, or empty.
         """
-        asked = (("uid", uid), ("cluster", namespace, name), ("selector", namespace))
-        return set().union(*(self._keys.get(one, set()) for one in asked))
+        entries = (("uid", uid), ("cluster", namespace, name), ("selector", namespace))
+        return set().union(*(self._keys.get(entry, set()) for entry in entries))
 
-    def of_pod(self, namespace: str, cluster: str) -> set[Key]:
-        """Who is concerned by a pod of this RayCluster."""
+    def by_pod(self, namespace: str, cluster: str) -> set[Key]:
+        """Return the Workflows that depend on the pods of this RayCluster."""
         return set(self._keys.get(("cluster", namespace, cluster), set()))

@@ -1,4 +1,4 @@
-"""Fixtures of the tests on the real cluster: the operator installed once, a namespace for each module."""
+"""Fixtures of the tests on a real cluster: the operator is installed once, and each module has a namespace."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from dev import cluster
 from dev import release as dev_release
 from tests.e2e.bucket import MARKS, Bucket
+from tests.e2e.histories import Histories
 from tests.e2e.kubectl import Kubectl
-from tests.e2e.place import FLOWS, Place
-from tests.e2e.release import HOME, Release, install, remove, until_removed
-from tests.e2e.stories import Stories
+from tests.e2e.namespace import FLOWS, WorkflowNamespace
+from tests.e2e.release import RELEASE_NAMESPACE, Release, install, remove, until_removed
 
 NAMESPACES = ("e2e-resume", "e2e-shared", "e2e-tour", "e2e-refused")
-FIGURES: dict[str, str] = {}
+MEASUREMENTS: dict[str, str] = {}
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def kubectl() -> Kubectl:
 
 @pytest.fixture(scope="session")
 def release(kubectl: Kubectl) -> Iterator[Release]:
-    remove(kubectl, NAMESPACES)  # what an earlier run left that did not come to its end
+    remove(kubectl, NAMESPACES)  # an earlier test run may not have removed it
     until_removed(kubectl, NAMESPACES)
     yield install(kubectl, NAMESPACES)
     remove(kubectl, NAMESPACES)
@@ -34,43 +34,43 @@ def release(kubectl: Kubectl) -> Iterator[Release]:
 
 @pytest.fixture(scope="session")
 def bucket(kubectl: Kubectl, release: Release) -> Iterator[Bucket]:
-    with dev_release.storage(kubectl, HOME) as found:
-        dev_release.make_bucket(found, MARKS)
+    with dev_release.storage(kubectl, RELEASE_NAMESPACE) as storage:
+        dev_release.make_bucket(storage, MARKS)
         for namespace in NAMESPACES:
-            dev_release.make_secret(kubectl, namespace, found)
-        bucket = Bucket(kubectl, found)
+            dev_release.make_secret(kubectl, namespace, storage)
+        bucket = Bucket(kubectl, storage)
         yield bucket
         bucket.close()
 
 
 @pytest.fixture(scope="session")
-def places(kubectl: Kubectl, release: Release, bucket: Bucket) -> Iterator[dict[str, Place]]:
+def namespaces(kubectl: Kubectl, release: Release, bucket: Bucket) -> Iterator[dict[str, WorkflowNamespace]]:
     with ExitStack() as stack:
-        made = {}
-        for namespace in NAMESPACES:
-            stories = stack.enter_context(Stories(kubectl, namespace).watching())
-            place = made[namespace] = Place(kubectl, release, bucket, stories, namespace)
-            place.code("flows", {"flows.py": FLOWS})
-        yield made
+        created = {}
+        for name in NAMESPACES:
+            histories = stack.enter_context(Histories(kubectl, name).watching())
+            created[name] = WorkflowNamespace(kubectl, release, bucket, histories, name)
+            created[name].code("flows", {"flows.py": FLOWS})
+        yield created
 
 
 @pytest.fixture(scope="session")
-def shared(places: dict[str, Place]) -> Place:
-    """A namespace with a RayCluster that Workflows choose by its label."""
-    place = places["e2e-shared"]
-    place.ray_cluster("shared", {"team": "e2e"})
-    return place
+def shared(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
+    """A namespace with a RayCluster that Workflows select by its label."""
+    namespace = namespaces["e2e-shared"]
+    namespace.ray_cluster("shared", {"team": "e2e"})
+    return namespace
 
 
 @pytest.fixture(scope="session")
-def figures() -> dict[str, str]:
-    """What was measured; printed at the end of the run."""
-    return FIGURES
+def measurements() -> dict[str, str]:
+    """The measured values; they are printed at the end of the test run."""
+    return MEASUREMENTS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the figures."""
-    if FIGURES:
+    """Print the measured values."""
+    if MEASUREMENTS:
         terminalreporter.section("measured on the real cluster")
-        for name, figure in FIGURES.items():
+        for name, figure in MEASUREMENTS.items():
             terminalreporter.write_line(f"{name}: {figure}")

@@ -1,4 +1,4 @@
-"""The cluster as these tests use it: what the demo uses, and what is only for people to read or runs on."""
+"""kubectl for these tests: the commands of the demo, and watches and texts for failure messages."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dev.kube import Kube, Object
 
 
 class Kubectl(Kube):
-    """The cluster as its administrator."""
+    """The cluster with the rights of its administrator."""
 
-    def said(self, *words: str, timeout: float = 30.0) -> str:
-        """What kubectl printed, whether it failed or not; for texts that only people read."""
+    def output_of(self, *words: str, timeout: float = 30.0) -> str:
+        """Return what kubectl printed, even if it failed. Only people read it."""
         command = [*self._kubectl(), *words]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
         except subprocess.TimeoutExpired:
-            return f"kubectl {' '.join(words)} did not end within {timeout} s"
+            return f"kubectl {' '.join(words)} did not finish within {timeout} s"
         return done.stdout + done.stderr
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start kubectl, its output in a pipe; who starts it ends it."""
+        """Start kubectl with its output in a pipe. The caller must end the process."""
         return subprocess.Popen(
             [*self._kubectl(), *words],
             stdin=subprocess.DEVNULL,
@@ -33,7 +33,7 @@ class Kubectl(Kube):
 
 
 def documents(process: subprocess.Popen[str]) -> Iterator[Object]:
-    """The JSON documents that a watch prints, one a line, until it ends."""
+    """Yield the JSON documents that a watch prints, one per line, until the watch ends."""
     assert process.stdout is not None
     for line in process.stdout:
         yield json.loads(line)

@@ -1,4 +1,4 @@
-"""Code that cannot run, or that raises: the Workflow fails soon, and its condition says what to change."""
+"""Code that cannot run or raises: the Workflow fails soon, and its condition explains what to change."""
 
 from __future__ import annotations
 
@@ -6,73 +6,77 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.e2e.place import FLOWS, Place
+from tests.e2e.namespace import FLOWS, WorkflowNamespace
 from workflow_operator.api.status import Phase
 
 
 @dataclass(frozen=True)
-class Bad:
+class BadCode:
     """A Workflow that fails.
 
     Attributes:
-        name: its name.
-        entrypoint: what it names.
-        reason: the condition's reason.
-        says: what stands in the condition's message.
-        files: its code; else that of the other tests.
+        name: the name of the Workflow.
+        entrypoint: its `spec.entrypoint`.
+        reason: the expected reason of the condition.
+        messages: texts that the message of the condition must contain.
+        files: its code; if empty, the code of the other tests.
     """
 
     name: str
     entrypoint: str
     reason: str
-    says: tuple[str, ...]
+    messages: tuple[str, ...]
     files: dict[str, str] = field(default_factory=dict)
 
 
 CASES = (
-    Bad(
+    BadCode(
         "missing-module",
         "nowhere:line",
         "EntrypointInvalid",
         ("spec.entrypoint 'nowhere:line'", "there is no module 'nowhere'", "a key nowhere.py of the ConfigMap"),
     ),
-    Bad(
+    BadCode(
         "missing-attribute",
         "flows:lime",
         "EntrypointInvalid",
         ("'flows' has no 'lime'", "it has:", "line", "Name one of these"),
     ),
-    Bad(
+    BadCode(
         "syntax-error",
         "broken:line",
         "EntrypointInvalid",
         ("syntax error in broken.py, line 2", "def line(:"),
         {"broken.py": "from workflow import step\ndef line(:\n    pass\n"},
     ),
-    Bad(
+    BadCode(
         "missing-package",
         "needy:line",
         "EntrypointInvalid",
         ("needs the module 'not_in_this_image'", "add it to spec.runtimeEnv.pip, or to the image"),
         {"needy.py": "import not_in_this_image\n"},
     ),
-    Bad(
+    BadCode(
         "misfit-args",
         "flows:needs_a_city",
         "EntrypointInvalid",
-        ("spec.args ['place'] do not fit", "flows:needs_a_city(place, city)", "missing a required argument: 'city'"),
+        (
+            "spec.args ['marks_url'] do not fit",
+            "flows:needs_a_city(marks_url, city)",
+            "missing a required argument: 'city'",
+        ),
     ),
-    Bad(
+    BadCode(
         "failing-step",
         "flows:half_done",
         "StepFailed",
-        ("step fails: KeyError: 'SAN'", "flows.py", 'return f"paid {prices[city]}"'),
+        ("step fails: KeyError: 'SAN'", "flows.py", 'return f"charged {prices[city]}"'),
     ),
 )
 
 
 @pytest.fixture(scope="module")
-def place(shared: Place) -> Place:
+def namespace(shared: WorkflowNamespace) -> WorkflowNamespace:
     for case in CASES:
         shared.code(f"code-of-{case.name}", case.files or {"flows.py": FLOWS})
         shared.create(
@@ -85,12 +89,12 @@ def place(shared: Place) -> Place:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_cannot_run_fails_and_says_what_to_change(place: Place, case: Bad) -> None:
-    failed = place.until_phase(case.name, Phase.FAILED, timeout=120)
+def test_bad_code_fails_with_an_explanation(namespace: WorkflowNamespace, case: BadCode) -> None:
+    failed = namespace.until_phase(case.name, Phase.FAILED, timeout=120)
     condition = failed.state.condition("Failed")
     assert condition is not None
     assert condition.reason == case.reason
-    for words in case.says:
-        assert words in condition.message
-    assert failed.state.attempt == 1, "no later attempt could do better"
-    place.until_event(case.name, case.reason)
+    for text in case.messages:
+        assert text in condition.message
+    assert failed.state.attempt == 1, "another attempt cannot succeed"
+    namespace.until_event(case.name, case.reason)

@@ -1,4 +1,4 @@
-"""Surroundings that are wrong: the Workflow waits, says what to change, and goes on once that is done."""
+"""Missing or invalid resources: the Workflow waits, its condition explains what to change, and it then continues."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dev.release import SECRET
-from tests.e2e.place import BOOT_SECONDS, FLOWS, Place, ray_cluster_spec, ray_image
-from tests.e2e.stories import Seen
+from tests.e2e.histories import WatchEvent
+from tests.e2e.namespace import BOOT_SECONDS, FLOWS, WorkflowNamespace, ray_cluster_spec, ray_image
 from workflow_operator.api.status import Phase
 
 WRONG_KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "not-the-secret"}
@@ -19,117 +19,132 @@ CORRECTABLE = {
     "refused-by-kuberay": {"RayClusterWarning"},
     "absent-image": {"ErrImagePull", "ImagePullBackOff"},
 }
-"""What is wrong with templates, and the reasons that the Workflows then give."""
+"""Workflows with an invalid template, and the expected reasons of their conditions."""
 
 
 def template(**changes: Any) -> dict[str, Any]:
-    """A cluster of its own, with some fields of its RayCluster's spec changed."""
+    """Return a `spec.cluster` with some fields of the RayCluster's spec changed."""
     return {"template": {"spec": {**ray_cluster_spec(), **changes}}}
 
 
 @pytest.fixture(scope="module")
-def place(places: dict[str, Place]) -> Place:
-    place = places["e2e-refused"]
-    place.apply("Secret", "v1", "wrong-keys", stringData=WRONG_KEYS)
-    place.code("shadowing", {"flows.py": FLOWS, "workflow.py": "answer = 42\n"})
-    place.create("wrong-bucket", storage=storage(place, "s3://no-such-bucket/runs"))
-    place.create("wrong-secret", storage=storage(place, "s3://workflows/runs", "wrong-keys"))
-    place.create("missing-secret", storage=storage(place, "s3://workflows/runs", "nowhere"))
-    place.create("own-workflow-module", code="shadowing")
+def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
+    namespace = namespaces["e2e-refused"]
+    namespace.apply("Secret", "v1", "wrong-keys", stringData=WRONG_KEYS)
+    namespace.code("shadowing", {"flows.py": FLOWS, "workflow.py": "answer = 42\n"})
+    namespace.create("wrong-bucket", storage=storage(namespace, "s3://no-such-bucket/runs"))
+    namespace.create("wrong-secret", storage=storage(namespace, "s3://workflows/runs", "wrong-keys"))
+    namespace.create("missing-secret", storage=storage(namespace, "s3://workflows/runs", "nowhere"))
+    namespace.create("own-workflow-module", code="shadowing")
     head = ray_cluster_spec()["headGroupSpec"]
-    place.create(
+    namespace.create(
         "refused-by-the-api", "flows:short", cluster=template(headGroupSpec={**head, "rayStartParams": {"num-cpus": 4}})
     )
-    place.create("refused-by-kuberay", "flows:short", cluster=template(workerGroupSpecs=[worker_group()]))
+    namespace.create("refused-by-kuberay", "flows:short", cluster=template(workerGroupSpecs=[worker_group()]))
     ray_cluster = ray_cluster_spec()
     ray_cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = f"{ray_image()}-{ABSENT_IMAGE}"
-    place.create("absent-image", "flows:short", cluster={"template": {"spec": ray_cluster}})
-    return place
+    namespace.create("absent-image", "flows:short", cluster={"template": {"spec": ray_cluster}})
+    return namespace
 
 
 @pytest.fixture(scope="module")
-def corrected(place: Place) -> Place:
+def corrected(namespace: WorkflowNamespace) -> WorkflowNamespace:
     for name, reasons in CORRECTABLE.items():
-        says(place, name, "ClusterReady", reasons)
-        whole = {"workerGroupSpecs": None, **ray_cluster_spec()}
-        place.patch(name, {"spec": {"cluster": {"template": {"spec": whole}}}})
-    return place
+        until_refused(namespace, name, "ClusterReady", reasons)
+        valid = {"workerGroupSpecs": None, **ray_cluster_spec()}
+        namespace.patch(name, {"spec": {"cluster": {"template": {"spec": valid}}}})
+    return namespace
 
 
-def storage(place: Place, uri: str, secret: str = SECRET) -> dict[str, Any]:
-    """A storage on the release's own MinIO."""
-    return {"uri": uri, "endpoint": place.bucket.inside, "region": "us-east-1", "secretRef": {"name": secret}}
+def storage(namespace: WorkflowNamespace, uri: str, secret: str = SECRET) -> dict[str, Any]:
+    """Return a `spec.storage` on the MinIO of the release."""
+    return {
+        "uri": uri,
+        "endpoint": namespace.bucket.cluster_endpoint,
+        "region": "us-east-1",
+        "secretRef": {"name": secret},
+    }
 
 
 def worker_group() -> dict[str, Any]:
-    """A group whose bounds do not fit together."""
+    """Return a worker group with contradicting bounds."""
     pod = ray_cluster_spec()["headGroupSpec"]["template"]
     bounds = {"replicas": 0, "minReplicas": 3, "maxReplicas": 1}
     return {"groupName": "workers", "rayStartParams": {}, "template": pod, **bounds}
 
 
-def says(place: Place, name: str, kind: str, reasons: set[str], *words: str) -> Seen:
-    """Wait until a condition has one of these reasons; its message must hold these words."""
+def until_refused(
+    namespace: WorkflowNamespace, name: str, condition_type: str, reasons: set[str], *words: str
+) -> WatchEvent:
+    """Wait until a condition has one of these reasons, and check that its message contains these words."""
 
-    def as_wanted(seen: Seen) -> bool:
-        condition = seen.state.condition(kind)
+    def is_refused(event: WatchEvent) -> bool:
+        condition = event.state.condition(condition_type)
         return condition is not None and condition.status == "False" and condition.reason in reasons
 
-    seen = place.stories.until(name, as_wanted, 90)
-    assert seen is not None, place.told(name, f"condition {kind} got none of the reasons {reasons}")
-    condition = seen.state.condition(kind)
+    event = namespace.histories.until(name, is_refused, 90)
+    assert event is not None, namespace.diagnosis(name, f"condition {condition_type} has none of the reasons {reasons}")
+    condition = event.state.condition(condition_type)
     assert condition is not None
     for word in words:
         assert word in condition.message
-    return seen
+    return event
 
 
-def test_a_bucket_that_does_not_exist(place: Place) -> None:
-    says(place, "wrong-bucket", "Accepted", {"StoreRefused"}, "no-such-bucket", "create")
+def test_missing_bucket_is_reported(namespace: WorkflowNamespace) -> None:
+    until_refused(namespace, "wrong-bucket", "Accepted", {"StoreRefused"}, "no-such-bucket", "create")
 
 
-def test_keys_that_the_store_refuses(place: Place) -> None:
-    says(place, "wrong-secret", "Accepted", {"StoreRefused"}, "credentials from Secret wrong-keys")
+def test_wrong_credentials_are_reported(namespace: WorkflowNamespace) -> None:
+    until_refused(namespace, "wrong-secret", "Accepted", {"StoreRefused"}, "credentials from Secret wrong-keys")
 
 
-def test_a_secret_that_does_not_exist_and_then_does(place: Place) -> None:
+def test_workflow_continues_when_its_secret_is_created(namespace: WorkflowNamespace) -> None:
     words = ("Secret nowhere does not exist in namespace e2e-refused", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    says(place, "missing-secret", "Accepted", {"SecretMissing"}, *words)
-    access, secret = place.bucket.keys
-    place.apply("Secret", "v1", "nowhere", stringData={"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret})
-    place.until_phase("missing-secret", Phase.PROVISIONING)
-    place.delete("workflow", "missing-secret")
+    until_refused(namespace, "missing-secret", "Accepted", {"SecretMissing"}, *words)
+    access, secret = namespace.bucket.keys
+    namespace.apply(
+        "Secret", "v1", "nowhere", stringData={"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
+    )
+    namespace.until_phase("missing-secret", Phase.PROVISIONING)
+    namespace.delete("workflow", "missing-secret")
 
 
-def test_a_file_that_would_hide_the_library(place: Place) -> None:
+def test_file_that_hides_the_library_is_reported(namespace: WorkflowNamespace) -> None:
     words = ("ConfigMap shadowing", "'workflow.py' would hide the module 'workflow'", "give it another name")
-    says(place, "own-workflow-module", "Accepted", {"CodeRefused"}, *words)
+    until_refused(namespace, "own-workflow-module", "Accepted", {"CodeRefused"}, *words)
 
 
-def test_a_raycluster_that_the_api_server_refuses(place: Place) -> None:
-    says(
-        place, "refused-by-the-api", "ClusterReady", {"RayClusterRefused"}, "spec.headGroupSpec.rayStartParams.num-cpus"
+def test_raycluster_that_the_api_server_rejects_is_reported(namespace: WorkflowNamespace) -> None:
+    until_refused(
+        namespace,
+        "refused-by-the-api",
+        "ClusterReady",
+        {"RayClusterRefused"},
+        "spec.headGroupSpec.rayStartParams.num-cpus",
     )
 
 
-def test_a_raycluster_that_kuberay_refuses(place: Place) -> None:
-    says(place, "refused-by-kuberay", "ClusterReady", CORRECTABLE["refused-by-kuberay"], WRONG_BOUNDS)
+def test_raycluster_that_kuberay_rejects_is_reported(namespace: WorkflowNamespace) -> None:
+    until_refused(namespace, "refused-by-kuberay", "ClusterReady", CORRECTABLE["refused-by-kuberay"], WRONG_BOUNDS)
 
 
-def test_an_image_that_cannot_be_pulled(place: Place) -> None:
-    seen = says(place, "absent-image", "ClusterReady", CORRECTABLE["absent-image"], ABSENT_IMAGE)
-    assert seen.state.phase is Phase.PROVISIONING
+def test_image_that_cannot_be_pulled_is_reported(namespace: WorkflowNamespace) -> None:
+    event = until_refused(namespace, "absent-image", "ClusterReady", CORRECTABLE["absent-image"], ABSENT_IMAGE)
+    assert event.state.phase is Phase.PROVISIONING
 
 
 @pytest.mark.parametrize("name", CORRECTABLE)
-def test_a_corrected_template_is_taken_at_once(corrected: Place, name: str) -> None:
+def test_corrected_template_is_used_at_once(corrected: WorkflowNamespace, name: str) -> None:
     done = corrected.until_phase(name, Phase.SUCCEEDED, BOOT_SECONDS)
     assert done.state.result == "one of plain"
-    assert done.state.attempt == (1 if name == "refused-by-the-api" else 2), "a cluster that stood was replaced"
+    assert done.state.attempt == (1 if name == "refused-by-the-api" else 2), "an existing cluster was replaced"
 
 
-def test_a_missing_configmap_is_waited_for(shared: Place) -> None:
+def test_workflow_continues_when_its_configmap_is_created(shared: WorkflowNamespace) -> None:
     shared.create("waits", "flows:short", "later", cluster={"selector": {"matchLabels": {"team": "e2e"}}})
-    says(shared, "waits", "Accepted", {"ConfigMapMissing"}, "ConfigMap later does not exist", "create it with the code")
+    until_refused(
+        shared, "waits", "Accepted", {"ConfigMapMissing"}, "ConfigMap later does not exist", "create it with the code"
+    )
     shared.code("later", {"flows.py": FLOWS})
     shared.until_phase("waits", Phase.SUCCEEDED, timeout=BOOT_SECONDS)

@@ -1,4 +1,4 @@
-"""One RayCluster that nobody made for them serves several Workflows at once; each meets a trouble of its own there."""
+"""One existing RayCluster serves several Workflows at once, and each of them meets a different failure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import time
 import pytest
 
 from dev.processes import poll
-from tests.e2e.place import FLOWS, Place, ray_image
-from tests.e2e.stories import phases
+from tests.e2e.histories import phases
+from tests.e2e.namespace import FLOWS, WorkflowNamespace, ray_image
 from workflow import reading
 from workflow.model.status import WorkflowStatus
 from workflow_operator.api.status import Phase
 
 SHARED = "shared"
-ONCE = {"one": 1, "two": 1, "three": 1, "gate": 1, "four": 1, "five": 1}
-UNDISTURBED = [Phase.PENDING, Phase.PROVISIONING, Phase.RUNNING, Phase.SUCCEEDED]
+EACH_STEP_ONCE = {"one": 1, "two": 1, "three": 1, "gate": 1, "four": 1, "five": 1}
+PHASES_WITHOUT_FAILURE = [Phase.PENDING, Phase.PROVISIONING, Phase.RUNNING, Phase.SUCCEEDED]
 NAMES = ("left", "right", "loses-its-driver", "canceled", "deleted")
-ON_THE_SHARED_ONE = {"selector": {"matchLabels": {"team": "e2e"}}}
+SHARED_CLUSTER = {"selector": {"matchLabels": {"team": "e2e"}}}
 
-DRIVERS = """
+FOR_EACH_DRIVER = """
 import os, pathlib
 for folder in pathlib.Path("/proc").iterdir():
     if folder.name.isdigit() and int(folder.name) != os.getpid():
@@ -32,7 +32,7 @@ for folder in pathlib.Path("/proc").iterdir():
         if "workflow.entrypoint" in words and {uid!r} in words:
             {act}
 """
-ASK_FOR_JOBS = """
+PRINT_JOBS_API_STATUS = """
 import os, urllib.error, urllib.request
 def status(headers):
     try:
@@ -44,104 +44,106 @@ print(status({}), status({"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKE
 
 
 @pytest.fixture(scope="module")
-def place(shared: Place) -> Place:
+def namespace(shared: WorkflowNamespace) -> WorkflowNamespace:
     for version in ("left", "right"):
         shared.code(f"flows-{version}", {"flows.py": FLOWS.replace('"plain"', repr(version))})
     for name in NAMES:
         code = f"flows-{name}" if name in ("left", "right") else "flows"
-        shared.create(name, code=code, cluster=ON_THE_SHARED_ONE)
+        shared.create(name, code=code, cluster=SHARED_CLUSTER)
     return shared
 
 
-def test_the_cluster_is_of_the_stock_image_and_asks_for_a_token(place: Place) -> None:
-    place.until_held("left")
-    spec = place.head(SHARED)["spec"]
+def test_cluster_uses_the_official_image_and_requires_a_token(namespace: WorkflowNamespace) -> None:
+    namespace.until_at_gate("left")
+    spec = namespace.head(SHARED)["spec"]
     assert [container["image"] for container in spec["containers"]] == [ray_image()]
-    found = place.python_in_head(
+    found = namespace.python_in_head(
         SHARED, "from importlib.util import find_spec; print(find_spec('workflow'), find_spec('minio'))"
     )
     assert found.split() == ["None", "None"]
-    assert place.python_in_head(SHARED, ASK_FOR_JOBS).split() == ["401", "200"]
+    assert namespace.python_in_head(SHARED, PRINT_JOBS_API_STATUS).split() == ["401", "200"]
 
 
-def test_two_workflows_with_two_versions_of_one_module_run_at_once(place: Place) -> None:
+def test_two_versions_of_a_module_run_at_the_same_time(namespace: WorkflowNamespace) -> None:
     for name in ("left", "right"):
-        place.until_held(name)
+        namespace.until_at_gate(name)
     for name in ("left", "right"):
-        place.bucket.open_gate(place.namespace, name)
+        namespace.bucket.open_gate(namespace.name, name)
     for name in ("left", "right"):
-        done = place.until_phase(name, Phase.SUCCEEDED)
+        done = namespace.until_phase(name, Phase.SUCCEEDED)
         assert done.state.result == f"five of {name}"
-        assert place.marks(name) == ONCE
-        assert phases(place.stories.of(name)) == UNDISTURBED
-    assert place.kubectl.get("raycluster", SHARED, place.namespace), "a cluster that is not ours was deleted"
+        assert namespace.marks(name) == EACH_STEP_ONCE
+        assert phases(namespace.histories.of(name)) == PHASES_WITHOUT_FAILURE
+    assert namespace.kubectl.get("raycluster", SHARED, namespace.name), (
+        "the operator deleted a cluster that it did not create"
+    )
 
 
-def test_after_its_driver_was_killed_the_next_attempt_attaches_to_the_manager_that_lives(
-    place: Place, figures: dict[str, str]
-) -> None:
+def test_next_attempt_attaches_to_the_live_manager(namespace: WorkflowNamespace, measurements: dict[str, str]) -> None:
     name = "loses-its-driver"
-    held = place.until_held(name)
+    at_gate = namespace.until_at_gate(name)
     killed = time.time()
-    _drivers(place, name, kill=True)
-    failed = place.until_phase(name, Phase.RESUMABLE, after=held)
-    figures["driver killed -> RESUMABLE"] = f"{failed.at - killed:.2f} s"
+    _drivers(namespace, name, kill=True)
+    failed = namespace.until_phase(name, Phase.RESUMABLE, after=at_gate)
+    measurements["driver killed -> RESUMABLE"] = f"{failed.at - killed:.2f} s"
     assert failed.state.last_failure is not None
     assert failed.state.last_failure.reason == "SubmissionFailed"
-    again = place.until_phase(name, Phase.RUNNING, after=failed)
-    assert again.state.attempt == 2
-    assert again.state.cluster is not None
-    assert again.state.cluster.name == SHARED
-    place.bucket.open_gate(place.namespace, name)
-    done = place.until_phase(name, Phase.SUCCEEDED)
-    assert done.state.epoch == 1, "the manager that lived kept its ownership"
-    assert place.marks(name) == ONCE
+    resubmitted = namespace.until_phase(name, Phase.RUNNING, after=failed)
+    assert resubmitted.state.attempt == 2
+    assert resubmitted.state.cluster is not None
+    assert resubmitted.state.cluster.name == SHARED
+    namespace.bucket.open_gate(namespace.name, name)
+    done = namespace.until_phase(name, Phase.SUCCEEDED)
+    assert done.state.epoch == 1, "the live manager kept its ownership"
+    assert namespace.marks(name) == EACH_STEP_ONCE
 
 
-def test_a_run_outlives_a_restart_of_its_store_in_the_middle(place: Place) -> None:
+def test_run_survives_a_restart_of_its_store(namespace: WorkflowNamespace) -> None:
     name, count = "meets-an-outage", 20
-    args = {"place": place.bucket.place(place.namespace, name), "count": count}
-    place.create(name, "flows:ticks", args=args, cluster=ON_THE_SHARED_ONE)
-    restarts = place.bucket.restarts()
-    seen = place.until(name, lambda state: state.steps.succeeded >= 3, timeout=120)
-    place.bucket.stop_server()
-    done = place.until_phase(name, Phase.SUCCEEDED, timeout=120, after=seen)
-    assert poll(lambda: place.bucket.restarts() == restarts + 1, 60), "the server was not started again"
+    args = {"marks_url": namespace.bucket.marks_url(namespace.name, name), "count": count}
+    namespace.create(name, "flows:ticks", args=args, cluster=SHARED_CLUSTER)
+    restarts = namespace.bucket.restarts()
+    seen = namespace.until(name, lambda state: state.steps.succeeded >= 3, timeout=120)
+    namespace.bucket.stop_server()
+    done = namespace.until_phase(name, Phase.SUCCEEDED, timeout=120, after=seen)
+    assert poll(lambda: namespace.bucket.restarts() == restarts + 1, 60), "the server was not restarted"
     assert seen.state.steps.succeeded < count
-    assert place.marks(name) == {f"tick-{number}": 1 for number in range(count)}
+    assert namespace.marks(name) == {f"tick-{number}": 1 for number in range(count)}
     assert (done.state.attempt, done.state.epoch) == (1, 1)
 
 
-def test_a_canceled_workflow_stops_its_steps_and_leaves_the_cluster(place: Place, figures: dict[str, str]) -> None:
-    place.until_held("canceled")
-    asked = time.time()
-    place.patch("canceled", {"spec": {"cancel": True}})
-    done = place.until_phase("canceled", Phase.CANCELED)
-    figures["spec.cancel -> Canceled"] = f"{done.at - asked:.2f} s"
-    _ended(place, "canceled", done.state.workflow_id)
+def test_cancel_stops_the_steps_but_not_the_cluster(namespace: WorkflowNamespace, measurements: dict[str, str]) -> None:
+    namespace.until_at_gate("canceled")
+    started = time.time()
+    namespace.patch("canceled", {"spec": {"cancel": True}})
+    done = namespace.until_phase("canceled", Phase.CANCELED)
+    measurements["spec.cancel -> Canceled"] = f"{done.at - started:.2f} s"
+    _check_canceled(namespace, "canceled", done.state.workflow_id)
 
 
-def test_a_deleted_workflow_is_gone_soon_and_its_run_has_an_end(place: Place, figures: dict[str, str]) -> None:
-    held = place.until_held("deleted")
-    asked = time.time()
-    place.delete("workflow", "deleted")
-    gone = place.until_gone("deleted")
-    figures["deletion while running -> object gone"] = f"{gone.at - asked:.2f} s"
-    _ended(place, "deleted", held.state.workflow_id)
+def test_deletion_ends_the_run_soon(namespace: WorkflowNamespace, measurements: dict[str, str]) -> None:
+    at_gate = namespace.until_at_gate("deleted")
+    started = time.time()
+    namespace.delete("workflow", "deleted")
+    gone = namespace.until_gone("deleted")
+    measurements["deletion while running -> object gone"] = f"{gone.at - started:.2f} s"
+    _check_canceled(namespace, "deleted", at_gate.state.workflow_id)
 
 
-def _ended(place: Place, name: str, workflow_id: str) -> None:
-    """The log says CANCELED, no step starts any more, no driver is left, and the cluster stands."""
-    view = reading.read_run(place.store(), workflow_id)
+def _check_canceled(namespace: WorkflowNamespace, name: str, workflow_id: str) -> None:
+    """Check that the log has status CANCELED, no step or driver runs, and the cluster exists."""
+    view = reading.read_run(namespace.store(), workflow_id)
     assert view is not None
     assert view.status is WorkflowStatus.CANCELED
-    place.bucket.open_gate(place.namespace, name)
-    assert poll(lambda: not _drivers(place, name), 60), place.told(name, "its driver still runs")
-    assert "four" not in place.marks(name)
-    assert place.kubectl.get("raycluster", SHARED, place.namespace)
+    namespace.bucket.open_gate(namespace.name, name)
+    assert poll(lambda: not _drivers(namespace, name), 60), namespace.diagnosis(name, "its driver is still running")
+    assert "four" not in namespace.marks(name)
+    assert namespace.kubectl.get("raycluster", SHARED, namespace.name)
 
 
-def _drivers(place: Place, name: str, *, kill: bool = False) -> list[str]:
-    """The processes of a Workflow's submission in the head; killed, if wanted."""
+def _drivers(namespace: WorkflowNamespace, name: str, *, kill: bool = False) -> list[str]:
+    """Return the process ids of a Workflow's driver in the head, or kill the processes."""
     act = f"os.kill(int(folder.name), {int(signal.SIGKILL)})" if kill else "print(folder.name)"
-    return place.python_in_head(SHARED, DRIVERS.format(uid=json.dumps(place.uid(name)), act=act)).split()
+    return namespace.python_in_head(
+        SHARED, FOR_EACH_DRIVER.format(uid=json.dumps(namespace.uid(name)), act=act)
+    ).split()

@@ -1,4 +1,4 @@
-"""Fixtures of the operator's tests: one control plane for all of them, a namespace and fakes for each."""
+"""Fixtures of the operator's tests: one control plane per session, and a namespace with fakes for each test."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def plane() -> Iterator[ControlPlane]:
     kuberay = binaries.asset("kuberay-operator", "config") / "crd" / "bases" / "ray.io_rayclusters.yaml"
     with ControlPlane() as plane:
         plane.kubectl("apply", "--server-side", "-f", str(CRDS), "-f", str(kuberay))
-        assert processes.poll(lambda: served(plane), 30), "the API server does not serve the resources"
+        assert processes.poll(lambda: serves_crds(plane), 30), "the API server does not serve the custom resources"
         yield plane
 
 
-def served(plane: ControlPlane) -> bool:
+def serves_crds(plane: ControlPlane) -> bool:
     try:
         plane.kubectl("get", "workflows,rayclusters", "--all-namespaces")
     except SetupError:
@@ -55,7 +55,7 @@ async def harness(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Harness]
     plane.kubectl("create", "namespace", namespace)
     (tmp_path / "library" / DEPENDENCIES).mkdir(parents=True)
     async with (
-        FakeRay(token="token-of-the-cluster", behaviour=manager.play).serving() as ray,
+        FakeRay(token="token-of-the-cluster", behaviour=manager.run).serving() as ray,
         connected(str(plane.kubeconfig)) as kube,
         FakeKubeRay(kube, ray).running() as kuberay,
     ):

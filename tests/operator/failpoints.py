@@ -1,4 +1,4 @@
-"""What tests do at the named points of a round: kill the operator, lose an answer, let a rival write."""
+"""Failpoints of a reconciliation: they kill the operator, lose a response, or let another client write."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from workflow_operator.errors import UnreachableError
 
 
 class Killed(BaseException):
-    """The process is gone at this point: nothing after it happens, nothing is caught."""
+    """Simulates a kill of the process. It is a BaseException, so that no handler of the operator catches it."""
 
 
 class KillOnce:
-    """Kills the operator the first time it comes to each point.
+    """Kills the operator when it reaches a point for the first time.
 
     Attributes:
-        visited: points at which it was killed, in order.
-        struck: set when it was killed; cleared by whoever starts it again.
+        visited: the points at which the operator was killed, in order.
+        killed: set when the operator was killed; the test clears it when it starts the operator again.
     """
 
     def __init__(self) -> None:
         self.visited: list[str] = []
-        self.struck = asyncio.Event()
+        self.killed = asyncio.Event()
 
     async def reach(self, point: str) -> None:
-        """Kill where the point is new."""
+        """Kill the operator if it has not reached this point before."""
         if point not in self.visited:
             self.visited.append(point)
-            self.struck.set()
+            self.killed.set()
             raise Killed(point)
 
 
 class LoseOnce:
-    """Loses the answer to each kind of effect once: it took place, and the operator is told that nobody answered.
+    """Loses the response to each kind of request once. The request takes effect, but the operator gets an error.
 
     Attributes:
-        lost: the points at which an answer was lost.
+        lost: the points at which a response was lost.
     """
 
     def __init__(self) -> None:
         self.lost: list[str] = []
 
     async def reach(self, point: str) -> None:
-        """Fail where an effect of a new kind took place."""
+        """Raise if a request of a new kind took effect."""
         if (point == "patched" or point.startswith("after ")) and point not in self.lost:
             self.lost.append(point)
-            raise UnreachableError(f"the answer was lost {point}")
+            raise UnreachableError(f"the response was lost {point}")
 
 
-class Rival:
-    """Lets somebody else act at a point, a number of times.
+class ActAt:
+    """Calls a function at a point, to simulate another client that acts there.
 
     Args:
-        point: where.
-        act: what the rival does.
-        times: how often.
+        point: the name of the point.
+        act: the function.
+        times: how many times it is called.
     """
 
     def __init__(self, point: str, act: Callable[[], Awaitable[object]], times: int) -> None:
         self._point = point
         self._act = act
-        self.left = times
+        self.remaining = times
 
     async def reach(self, point: str) -> None:
-        """Let the rival act."""
-        if point == self._point and self.left:
-            self.left -= 1
+        """Call the function if the point matches."""
+        if point == self._point and self.remaining:
+            self.remaining -= 1
             await self._act()

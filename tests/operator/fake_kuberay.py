@@ -1,7 +1,7 @@
-"""A FAKE KubeRay and kubelet: gives each RayCluster at a real API server a head pod, a token and conditions.
+"""A fake KubeRay and kubelet: it gives each RayCluster on a real API server a head pod, a token and conditions.
 
-It looks at the API server again and again, as no controller but this one runs there. What it does to pods (their
-status, their removal) is what the operator watches for. The RayCluster resource itself is KubeRay's own.
+It polls the API server, on which no other controller runs. It writes the status of pods and deletes them, and the
+operator watches these changes. The definition of the RayCluster resource is the original one.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ ADDRESS = "127.0.0.1"
 
 
 class FakeKubeRay:
-    """Brings up every cluster it sees, and takes down those that were deleted.
+    """Starts every RayCluster, and deletes the pods of deleted ones.
 
     Args:
         kube: the API server.
-        ray: whose heads stand behind the pods.
+        ray: runs the heads of the clusters.
 
     Attributes:
-        held: names of clusters to leave alone.
-        made: clusters brought up, as (namespace, name), in order.
+        paused: if true, no cluster is started.
+        started: the clusters that were started, as (namespace, name), in order.
     """
 
     def __init__(self, kube: Kube, ray: FakeRay) -> None:
         self._kube = kube
         self._ray = ray
         self._numbers = count(1)
-        self.held: set[str] = set()
-        self.hold_all = False
-        self.made: list[tuple[str, str]] = []
+        self.paused = False
+        self.started: list[tuple[str, str]] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[FakeKubeRay]:
-        """Work for the length of a block."""
+        """Run the controller while the block runs."""
         task = asyncio.create_task(self._work())
         try:
             yield self
@@ -56,23 +55,23 @@ class FakeKubeRay:
     async def _work(self) -> None:
         while True:
             with suppress(OperatorError):  # a test restarts the API server
-                await self._round()
+                await self._reconcile()
             await asyncio.sleep(PAUSE)
 
-    async def _round(self) -> None:
+    async def _reconcile(self) -> None:
         clusters = {
-            (one["metadata"]["namespace"], one["metadata"]["name"]): one
-            for one in await self._kube.list(RAYCLUSTERS, None, {})
+            (cluster["metadata"]["namespace"], cluster["metadata"]["name"]): cluster
+            for cluster in await self._kube.list(RAYCLUSTERS, None, {})
         }
         for key, cluster in clusters.items():
-            if key not in self.made and cluster["metadata"]["name"] not in self.held and not self.hold_all:
-                await self.bring_up(cluster)
-        for key in [key for key in self.made if key not in clusters]:
-            self.made.remove(key)
+            if key not in self.started and not self.paused:
+                await self._start(cluster)
+        for key in [key for key in self.started if key not in clusters]:
+            self.started.remove(key)
             await self.kill_head(*key)
 
-    async def bring_up(self, cluster: Object) -> None:
-        """Make the token, the head pod and the conditions of a cluster."""
+    async def _start(self, cluster: Object) -> None:
+        """Create the token, the head pod and the conditions of a cluster."""
         meta = cluster["metadata"]
         namespace, name = meta["namespace"], meta["name"]
         self._ray.head(namespace, name)
@@ -86,10 +85,10 @@ class FakeKubeRay:
         conditions = [_condition("RayClusterProvisioned"), _condition("HeadPodReady")]
         body = {"status": {"state": "ready", "conditions": conditions}}
         await self._kube.patch(RAYCLUSTERS, namespace, name, body, subresource="status")
-        self.made.append((namespace, name))
+        self.started.append((namespace, name))
 
     async def start_pod(self, cluster: Object, **status: object) -> str:
-        """Make a head pod, running unless its status says otherwise, and return its name."""
+        """Create a head pod and return its name. Its status is Running, with `status` merged into it."""
         meta = cluster["metadata"]
         name = f"{meta['name']}-head-{next(self._numbers)}"
         pod = {
@@ -120,13 +119,13 @@ class FakeKubeRay:
         return name
 
     async def kill_head(self, namespace: str, cluster: str) -> None:
-        """Force-delete the head pod, and with it all that ran there."""
+        """Force-delete the head pod, and stop everything that runs on it."""
         await self._ray.kill(namespace, cluster)
         for pod in await self._kube.list(PODS, namespace, {"ray.io/cluster": cluster}):
             await self.delete_pod(pod)
 
     async def delete_pod(self, pod: Object) -> None:
-        """What `kubectl delete --grace-period=0 --force` does."""
+        """Delete a pod like `kubectl delete --grace-period=0 --force`."""
         meta = pod["metadata"]
         with suppress(NotFoundException):
             await CoreV1Api(self._kube.api).delete_namespaced_pod(

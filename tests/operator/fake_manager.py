@@ -1,7 +1,7 @@
-"""A FAKE entrypoint and manager: writes a run's log as the engine does, step by step, when a test lets it.
+"""A fake entrypoint and manager. It writes the log of a run as the engine does, and a test controls its progress.
 
-Played by the fake Ray in place of `python -m workflow.entrypoint`. The log is real: what it writes is claimed, fenced
-and folded by the library's own code.
+The fake Ray runs it instead of `python -m workflow.entrypoint`. The log is real: the library's own code claims, fences
+and folds it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ PAUSE = 0.02
 
 
 class FakeManager:
-    """Plays every submission.
+    """Runs every submission.
 
     Attributes:
-        steps: how many a run has; they are a chain, and an entrypoint named `trip:empty` has one.
-        payloads: what each submission was told, in order.
-        started: (run, step) -> how often it was started, over all epochs.
+        steps: the number of steps of a run; they form a chain.
+        payloads: the arguments of each submission, in order.
+        started: how many times each (run, step) was started, over all epochs.
     """
 
     def __init__(self, steps: int = 3) -> None:
@@ -47,25 +47,28 @@ class FakeManager:
         self._allowed = 0
 
     def allow(self, steps: int) -> None:
-        """Let runs commit up to so many steps in all; one more for the end."""
+        """Allow runs to commit this many steps in total. The terminal state counts as one more step."""
         self._allowed = steps
 
     def allow_all(self) -> None:
-        """Let runs go to their ends."""
+        """Allow runs to finish."""
         self.allow(self.steps + 1)
 
-    async def play(self, job: FakeJob) -> int:
-        """The behaviour of a submission: returns the entrypoint's exit code."""
+    async def run(self, job: FakeJob) -> int:
+        """Run a submission, and return the exit code of the entrypoint."""
         words = shlex.split(job.body["entrypoint"])
         assert words[:3] == ["python", "-m", "workflow.entrypoint"], words
-        told = json.loads(words[3])
-        self.payloads.append(told)
-        store = open_store(told["store"])
+        payload = json.loads(words[3])
+        self.payloads.append(payload)
+        store = open_store(payload["store"])
         owner = Owner(
-            manager=f"fake-{told['uid']}-{told['attempt']}", incarnation="1", uid=told["uid"], attempt=told["attempt"]
+            manager=f"fake-{payload['uid']}-{payload['attempt']}",
+            incarnation="1",
+            uid=payload["uid"],
+            attempt=payload["attempt"],
         )
         try:
-            return await self._own(store, told, owner)
+            return await self._own_run(store, payload, owner)
         except (SupersededError, FencedError):
             return SUPERSEDED
         except WorkflowInUseError:
@@ -73,52 +76,53 @@ class FakeManager:
         except WorkflowConflictError:
             return 0
 
-    async def _own(self, store: Store, told: dict[str, Any], owner: Owner) -> int:
+    async def _own_run(self, store: Store, payload: dict[str, Any], owner: Owner) -> int:
         store.overwrite(keys.heartbeat(owner.manager), b"{}")
-        if told["entrypoint"].startswith("missing:"):
+        if payload["entrypoint"].startswith("missing:"):
             error = ErrorInfo("EntrypointInvalid", "there is no module 'missing'; spec.entrypoint names it")
-            named = Tombstone(
-                told["workflowId"],
-                told["runNumber"],
+            tombstone = Tombstone(
+                payload["workflowId"],
+                payload["runNumber"],
                 WorkflowStatus.FAILED,
                 "EntrypointInvalid",
                 time.time(),
                 owner.uid,
                 error,
             )
-            registry.register(store, named)
+            registry.register(store, tombstone)
             return 0
         graph = _chain(self.steps)
-        made = Created(
-            told["workflowId"],
-            told["runNumber"],
-            told["runUuid"],
+        wanted = Created(
+            payload["workflowId"],
+            payload["runNumber"],
+            payload["runUuid"],
             owner,
             graph.shape(),
             time.time(),
             graph,
-            max_resumes=told["maxResumes"],
-            code=told["code"],
+            max_resumes=payload["maxResumes"],
+            code=payload["code"],
         )
-        there = registry.register(store, made)
-        if isinstance(there, Tombstone):
-            return 0 if there.uid == owner.uid else SUPERSEDED
-        log = RunLog(store, there)
+        registered = registry.register(store, wanted)
+        if isinstance(registered, Tombstone):
+            return 0 if registered.uid == owner.uid else SUPERSEDED
+        log = RunLog(store, registered)
         state = log.replay()
-        if there is not made and state.owner != owner:
+        run_existed = registered is not wanted
+        if run_existed and state.owner != owner:
             claim(log, state, Claimant(owner, time.time()))
-        return await self._run(log, state)
+        return await self._run_steps(log, state)
 
-    async def _run(self, log: RunLog, state: RunState) -> int:
+    async def _run_steps(self, log: RunLog, state: RunState) -> int:
         while not state.is_finished:
-            await self._turn(log, state)
+            await self._wait_until_allowed(log, state)
             if log.inbox():
-                stopped = cancellations(state, list(state.ready.values()), "Canceled")
-                self._append(log, state, *stopped, _end(WorkflowStatus.CANCELED, state, "Canceled"))
+                cancellation = cancellations(state, list(state.ready.values()), "Canceled")
+                self._append(log, state, *cancellation, _terminal(WorkflowStatus.CANCELED, state, "Canceled"))
             elif state.succeeded == self.steps:
-                self._append(log, state, _end(WorkflowStatus.SUCCESSFUL, state, "Succeeded"))
+                self._append(log, state, _terminal(WorkflowStatus.SUCCESSFUL, state, "Succeeded"))
             else:
-                step = next(one for one in state.steps.values() if one.phase is not StepPhase.COMMITTED)
+                step = next(step for step in state.steps.values() if step.phase is not StepPhase.COMMITTED)
                 name = step.spec.step_id
                 self.started[state.created.run_uuid, name] += 1
                 now = time.time()
@@ -126,8 +130,8 @@ class FakeManager:
                 self._append(log, state, StepCommitted(name, state.epoch, NOTHING, text='"done"'))
         return 0
 
-    async def _turn(self, log: RunLog, state: RunState) -> None:
-        """Wait until a test allows the next step, or something lies in the inbox."""
+    async def _wait_until_allowed(self, log: RunLog, state: RunState) -> None:
+        """Wait until a test allows the next step, or the inbox contains a request."""
         while state.succeeded >= self._allowed and not log.inbox():
             await asyncio.sleep(PAUSE)
             log.check_fence(state.seq)
@@ -146,5 +150,5 @@ def _chain(length: int) -> Graph:
     return Graph(tuple(steps), names[-1])
 
 
-def _end(status: WorkflowStatus, state: RunState, reason: str) -> StatusChanged:
+def _terminal(status: WorkflowStatus, state: RunState, reason: str) -> StatusChanged:
     return StatusChanged(status, state.epoch, time.time(), reason)

@@ -1,7 +1,7 @@
-"""A FAKE Ray: the part of the Jobs HTTP API that the operator uses, without Ray, for any number of heads.
+"""A fake Ray: the part of the Jobs HTTP API that the operator uses, without Ray, for any number of heads.
 
-Each head has a path of its own, `/<namespace>/<cluster>`, so that one server stands for all clusters of a test. It
-passes the same contract as a real head (test_ray_jobs_contract.py). A test says what an entrypoint does by `behaviour`.
+Each head has a path of its own, `/<namespace>/<cluster>`, so that one server can fake all clusters of a test. It passes
+the same contract tests as a real head (test_ray_jobs_contract.py). A test passes a `behaviour` that fakes entrypoints.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKAGE_LIMIT = 100 << 20
 
 @dataclass
 class FakeJob:
-    """A submission on a fake head; `body` is what was posted."""
+    """A submission on a fake head. `body` is the JSON that was posted."""
 
     body: dict[str, Any]
     status: str = "PENDING"
@@ -33,14 +33,14 @@ class FakeJob:
 
 @dataclass
 class FakeHead:
-    """What one head remembers; a new one under the same name has forgotten everything."""
+    """The state of one head. A new head of the same cluster starts without it."""
 
     packages: dict[str, bytes] = field(default_factory=dict)
     jobs: dict[str, FakeJob] = field(default_factory=dict)
     posts: list[str] = field(default_factory=list)
 
     async def stop(self) -> None:
-        """End every driver, as the death of the head does."""
+        """Stop every driver, as if the head died."""
         tasks = [job.task for job in self.jobs.values() if job.task]
         for task in tasks:
             task.cancel()
@@ -48,11 +48,11 @@ class FakeHead:
 
 
 Behaviour = Callable[[FakeJob], Awaitable[int]]
-"""Plays an entrypoint and returns its exit code."""
+"""Fakes an entrypoint, and returns its exit code."""
 
 
 async def shell(job: FakeJob) -> int:
-    """The behaviour unless a test says otherwise: `exit N` ends with N, all else runs until it is stopped."""
+    """The default behaviour: `exit N` exits with N, and any other command runs until it is stopped."""
     words = job.body["entrypoint"].split()
     if words[0] == "exit":
         return int(words[1])
@@ -64,8 +64,8 @@ class FakeRay:
     """A server of fake heads.
 
     Attributes:
-        heads: (namespace, cluster) -> its head; a cluster that is not here does not answer.
-        lose: (method, words of the path) whose next answers are lost after they took effect, with how many.
+        heads: the head of each (namespace, cluster). Requests to other clusters get no response.
+        lose: how many of the next responses are lost, by (method, part of the path). The requests take effect.
     """
 
     def __init__(self, *, token: str = "", behaviour: Behaviour = shell) -> None:
@@ -76,18 +76,18 @@ class FakeRay:
         self.address = ""
 
     def head(self, namespace: str, cluster: str) -> FakeHead:
-        """The head of a cluster, made where there is none."""
+        """Return the head of a cluster; create it if it does not exist."""
         return self.heads.setdefault((namespace, cluster), FakeHead())
 
     async def kill(self, namespace: str, cluster: str) -> None:
-        """The head dies: it does not answer any more, and all it knew is gone."""
+        """Kill a head. It no longer answers, and its state is lost."""
         head = self.heads.pop((namespace, cluster), None)
         if head:
             await head.stop()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[FakeRay]:
-        """Listen on a free loopback port for the length of a block."""
+        """Listen on a free loopback port while the block runs."""
         app = web.Application(client_max_size=PACKAGE_LIMIT, middlewares=[self._guard])
         app.router.add_get("/{ns}/{cluster}/api/version", self._version)
         app.router.add_get("/{ns}/{cluster}/api/packages/gcs/{name}", self._get_package)
@@ -114,23 +114,23 @@ class FakeRay:
     ) -> web.StreamResponse:
         if (request.match_info.get("ns", ""), request.match_info.get("cluster", "")) not in self.heads:
             assert request.transport is not None
-            request.transport.close()  # nobody listens there
+            request.transport.close()  # as if no server listens there
             return web.Response(status=503)
         if self.token:
-            given = request.headers.get("Authorization", "")
-            if not given:
+            header = request.headers.get("Authorization", "")
+            if not header:
                 return web.Response(status=401, text="Unauthorized: Missing authentication token")
-            if given != f"Bearer {self.token}":
+            if header != f"Bearer {self.token}":
                 return web.Response(status=403, text="Forbidden: Invalid authentication token")
         response = await handler(request)
-        for (method, words), left in list(self.lose.items()):
-            if left and method == request.method and words in request.path:
-                self.lose[method, words] -= 1
+        for (method, part), remaining in list(self.lose.items()):
+            if remaining and method == request.method and part in request.path:
+                self.lose[method, part] -= 1
                 assert request.transport is not None
                 request.transport.close()
         return response
 
-    def _of(self, request: web.Request) -> FakeHead:
+    def _head_of(self, request: web.Request) -> FakeHead:
         return self.heads[request.match_info["ns"], request.match_info["cluster"]]
 
     async def _version(self, request: web.Request) -> web.Response:
@@ -138,16 +138,16 @@ class FakeRay:
 
     async def _get_package(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if name not in self._of(request).packages:
+        if name not in self._head_of(request).packages:
             return web.Response(status=404, text=f"Package gcs://{name} does not exist")
         return web.Response()
 
     async def _put_package(self, request: web.Request) -> web.Response:
-        self._of(request).packages[request.match_info["name"]] = await request.read()
+        self._head_of(request).packages[request.match_info["name"]] = await request.read()
         return web.Response()
 
     async def _get_job(self, request: web.Request) -> web.Response:
-        job = self._of(request).jobs.get(request.match_info["id"])
+        job = self._head_of(request).jobs.get(request.match_info["id"])
         if job is None:
             return web.Response(status=404, text=f"Job {request.match_info['id']} does not exist")
         return web.json_response(
@@ -165,7 +165,7 @@ class FakeRay:
         )
 
     async def _post_job(self, request: web.Request) -> web.Response:
-        head, body = self._of(request), json.loads(await request.text())
+        head, body = self._head_of(request), json.loads(await request.text())
         if not all(isinstance(value, str) for value in body["metadata"].values()):
             return web.Response(status=400, text="TypeError: metadata values must be strings")
         if body["submission_id"] in head.jobs:
@@ -174,10 +174,10 @@ class FakeRay:
         job = FakeJob(body)
         head.posts.append(body["submission_id"])
         head.jobs[body["submission_id"]] = job
-        job.task = asyncio.create_task(self._play(head, job))
+        job.task = asyncio.create_task(self._run(head, job))
         return web.json_response({"job_id": body["submission_id"], "submission_id": body["submission_id"]})
 
-    async def _play(self, head: FakeHead, job: FakeJob) -> None:
+    async def _run(self, head: FakeHead, job: FakeJob) -> None:
         env = job.body["runtime_env"]
         for uri in [*env.get("py_modules", []), *([env["working_dir"]] if "working_dir" in env else [])]:
             if uri.removeprefix("gcs://") not in head.packages:
@@ -192,7 +192,7 @@ class FakeRay:
             job.message = f"Job entrypoint command failed with exit code {job.exit_code}, last available logs"
 
     async def _stop_job(self, request: web.Request) -> web.Response:
-        job = self._of(request).jobs.get(request.match_info["id"])
+        job = self._head_of(request).jobs.get(request.match_info["id"])
         if job is None:
             return web.Response(status=404, text=f"Job {request.match_info['id']} does not exist")
         if job.status in ("SUCCEEDED", "FAILED", "STOPPED"):

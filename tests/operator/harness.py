@@ -1,7 +1,8 @@
-"""A namespace at a real API server with the operator in it, and fakes of what stands around: KubeRay, Ray, manager.
+"""The operator with a namespace on a real API server, and with fakes of KubeRay, Ray and the manager.
 
-The operator's parts are the shipped ones, its store is a folder. `rounds` runs the reconciler alone and wakes it all
-the time, so that it can be killed at any point and started again within milliseconds; `serving` runs all of it.
+The operator uses its production adapters and a store in a folder. `reconciling` runs only the reconciler and triggers
+it all the time. So a test can kill it at any point and restart it within milliseconds. `serving` runs the whole
+operator.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from workflow_operator.adapters.workflows import parse_workflow
 from workflow_operator.api.status import Phase, WorkflowState
 from workflow_operator.apply import Failpoints, NoFailpoints
 from workflow_operator.core.observation import WorkflowObject
-from workflow_operator.main import assembled, serve
+from workflow_operator.main import assemble, serve
 from workflow_operator.metrics import Metrics
 from workflow_operator.reconcile import Dependencies, Reconciler
 from workflow_operator.settings import Settings
@@ -40,12 +41,12 @@ TEMPLATE: Object = {
         },
     }
 }
-WAKE_SECONDS = 0.05
+TRIGGER_SECONDS = 0.05
 
 
 @dataclass
 class Harness:
-    """What a test of the operator works with."""
+    """The namespace, the fakes and the operator of one test."""
 
     kube: Kube
     ray: FakeRay
@@ -56,18 +57,18 @@ class Harness:
     metrics: Metrics = field(default_factory=Metrics)
 
     async def create(self, name: str = "trip", **spec: Any) -> WorkflowObject:
-        """Create a Workflow; what is given replaces fields of a small valid spec."""
-        given = {"entrypoint": "trip:book", "cluster": {"template": TEMPLATE}, **spec}
+        """Create a Workflow from a small valid spec, with some fields replaced."""
+        fields = {"entrypoint": "trip:book", "cluster": {"template": TEMPLATE}, **spec}
         body = {
             "apiVersion": "rayworkflow.dev/v1alpha1",
             "kind": "Workflow",
             "metadata": {"name": name},
-            "spec": {key: value for key, value in given.items() if value is not None},
+            "spec": {key: value for key, value in fields.items() if value is not None},
         }
         return parse_workflow(await self.kube.create(WORKFLOWS, self.namespace, body))
 
     async def config_map(self, name: str = "trip-code", **files: str) -> None:
-        """Create a ConfigMap with code; dots of file names are written as two underscores."""
+        """Create a ConfigMap with code. In the argument names, two underscores mean a dot of the file name."""
         data = {file.replace("__", "."): text for file, text in files.items()}
         await self.kube.create(CONFIGMAPS, self.namespace, {"metadata": {"name": name}, "data": data})
 
@@ -76,109 +77,109 @@ class Harness:
         await self.kube.patch(WORKFLOWS, self.namespace, name, {"spec": spec})
 
     async def delete(self, name: str = "trip") -> None:
-        """Ask for the Workflow's deletion."""
+        """Request the deletion of a Workflow."""
         found = await self.kube.get(WORKFLOWS, self.namespace, name)
         assert found is not None
         await self.kube.delete(WORKFLOWS, self.namespace, name, found["metadata"]["uid"])
 
     async def workflow(self, name: str = "trip") -> WorkflowObject | None:
-        """The Workflow as it is now, or None."""
+        """Return the current Workflow, or None."""
         found = await self.kube.get(WORKFLOWS, self.namespace, name)
         return parse_workflow(found) if found else None
 
     async def state(self, name: str = "trip") -> WorkflowState:
-        """Its status as it is now."""
+        """Return the current status of a Workflow."""
         workflow = await self.workflow(name)
-        assert workflow is not None, f"there is no Workflow {name}"
+        assert workflow is not None, f"Workflow {name} does not exist"
         return workflow.state
 
     async def until(
         self, wanted: Callable[[WorkflowState], bool], name: str = "trip", timeout: float = 20.0
     ) -> WorkflowState:
-        """Wait until the status is as wanted, and return it."""
+        """Wait until the status fulfills a condition, and return the status."""
 
-        async def look() -> WorkflowState | None:
+        async def check() -> WorkflowState | None:
             state = await self.state(name)
             assert wanted(state), state.model_dump_json(exclude_defaults=True)
             return state
 
-        return await eventually(look, timeout)
+        return await eventually(check, timeout)
 
     async def until_phase(self, phase: Phase, name: str = "trip", timeout: float = 20.0) -> WorkflowState:
         """Wait until the Workflow is in this phase."""
         return await self.until(lambda state: state.phase is phase, name, timeout)
 
-    async def until_message(self, kind: str, text: str, name: str = "trip") -> WorkflowState:
-        """Wait until the condition of this type holds this text."""
-        return await self.until(lambda state: text in getattr(state.condition(kind), "message", ""), name)
+    async def until_message(self, condition: str, text: str, name: str = "trip") -> WorkflowState:
+        """Wait until the message of a condition contains a text."""
+        return await self.until(lambda state: text in getattr(state.condition(condition), "message", ""), name)
 
     async def until_event(self, reason: str) -> None:
-        """Wait until an event with this reason stands on a Workflow."""
+        """Wait until a Workflow has an event with this reason."""
 
-        async def look() -> bool:
+        async def check() -> bool:
             found = await self.kube.list(EVENTS, self.namespace, {}, fields={"involvedObject.kind": "Workflow"})
-            reasons = [one["reason"] for one in found]
+            reasons = [event["reason"] for event in found]
             assert reason in reasons, reasons
             return True
 
-        await eventually(look)
+        await eventually(check)
 
     async def until_clusters(self, *names: str) -> None:
-        """Wait until just these RayClusters exist."""
+        """Wait until exactly these RayClusters exist."""
 
-        async def look() -> bool:
+        async def check() -> bool:
             found = await self.clusters()
             assert found == list(names), found
             return True
 
-        await eventually(look)
+        await eventually(check)
 
     async def until_gone(self, name: str = "trip") -> None:
-        """Wait until the Workflow does not exist any more."""
+        """Wait until the Workflow no longer exists."""
 
-        async def look() -> bool:
+        async def check() -> bool:
             return await self.workflow(name) is None
 
-        await eventually(look)
+        await eventually(check)
 
     async def kill_head(self, name: str = "trip") -> None:
-        """Force-delete the head of the cluster that the Workflow runs on."""
+        """Force-delete the head pod of the Workflow's cluster."""
         state = await self.state(name)
         assert state.cluster is not None
         await self.kuberay.kill_head(self.namespace, state.cluster.name)
 
     async def clusters(self) -> list[str]:
-        """Names of the RayClusters that exist."""
-        return [one["metadata"]["name"] for one in await self.kube.list(RAYCLUSTERS, self.namespace, {})]
+        """Return the names of the existing RayClusters."""
+        return [cluster["metadata"]["name"] for cluster in await self.kube.list(RAYCLUSTERS, self.namespace, {})]
 
     def run(self, workflow_id: str) -> reading.RunView | None:
-        """The run as its log tells it."""
+        """Read the run from its log."""
         return reading.read_run(open_store(f"{self.settings.storage_uri}/{self.namespace}"), workflow_id)
 
     @asynccontextmanager
-    async def rounds(self, name: str = "trip", failpoints: Failpoints | None = None) -> AsyncIterator[Reconciler]:
-        """Run the reconciler for one Workflow for the length of a block, awake all the time."""
-        async with assembled(self.settings, self.kube) as parts:
-            setting = Dependencies(
-                parts.clients, self.settings.defaults, time.time, self.metrics, failpoints or NoFailpoints()
+    async def reconciling(self, name: str = "trip", failpoints: Failpoints | None = None) -> AsyncIterator[Reconciler]:
+        """Run the reconciler for one Workflow while the block runs, and trigger it all the time."""
+        async with assemble(self.settings, self.kube) as components:
+            dependencies = Dependencies(
+                components.clients, self.settings.defaults, time.time, self.metrics, failpoints or NoFailpoints()
             )
-            reconciler = Reconciler(setting)
-            waking = asyncio.create_task(self._wake(reconciler, name))
+            reconciler = Reconciler(dependencies)
+            triggering = asyncio.create_task(self._trigger(reconciler, name))
             try:
                 yield reconciler
             finally:
-                waking.cancel()
-                await asyncio.gather(waking, return_exceptions=True)
+                triggering.cancel()
+                await asyncio.gather(triggering, return_exceptions=True)
                 await reconciler.stop()
 
-    async def _wake(self, reconciler: Reconciler, name: str) -> None:
+    async def _trigger(self, reconciler: Reconciler, name: str) -> None:
         while True:
-            reconciler.wake(Key(self.namespace, name))
-            await asyncio.sleep(WAKE_SECONDS)
+            reconciler.trigger(Key(self.namespace, name))
+            await asyncio.sleep(TRIGGER_SECONDS)
 
     @asynccontextmanager
     async def serving(self, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
-        """Run all of the operator for the length of a block, watches and lease included."""
+        """Run the whole operator while the block runs, with watches and lease."""
         task = asyncio.create_task(serve(self.settings.model_copy(update=settings)))
         try:
             yield task
@@ -188,10 +189,10 @@ class Harness:
 
 
 def settings_for(folder: Path, namespace: str, kubeconfig: Path, ray: FakeRay) -> Settings:
-    """The operator's settings in a test."""
+    """Return the operator's settings for a test."""
     return Settings(
         namespaces=(namespace,),
-        home=namespace,
+        operator_namespace=namespace,
         identity="replica-1",
         kubeconfig=str(kubeconfig),
         storage_uri=f"file://{folder}/store",

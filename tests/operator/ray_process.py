@@ -1,7 +1,7 @@
-"""A real Ray head with its dashboard, in a process of its own: run as `python -m`, it lives until its stdin is closed.
+"""A real Ray head with its dashboard. The script runs until its stdin is closed.
 
-Started by `real_ray.py`. Apart because Ray takes over the process that starts it, and because the token that guards
-the Jobs API must be in the environment before Ray is imported.
+`real_ray.py` starts it in a process of its own, because Ray changes the process that starts it. The token of the Jobs
+API must also be in the environment before Ray is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ANY_PORT = 0
 
 
 def main(dashboard_port: int, folder: str) -> None:
-    """Start a head, say so in one line, and stop it when nobody holds the other end of stdin."""
+    """Start a head, print `ready`, and stop the head when stdin is closed."""
     # The agent takes submissions. Another Ray on this host may use its default port, and `init` has no option for it.
     parameter.RayParams = functools.partial(parameter.RayParams, dashboard_agent_listen_port=ANY_PORT)
     ray.init(

@@ -1,4 +1,4 @@
-"""A real Ray head for the contract of the Jobs API: started once for a test session, on free loopback ports."""
+"""A real Ray head for the contract tests of the Jobs API. It is started once per test session, on a free port."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workflow_operator.adapters.ray_jobs import Head
+from workflow_operator.adapters.ray_jobs import HeadEndpoint
 
 STOP_SECONDS = 60.0
 SCRIPT = Path(__file__).with_name("ray_process.py")
 
 
 @contextmanager
-def real_ray(token: str) -> Iterator[Head]:
-    """Run a head that wants `token`, and end it with its process at the end."""
+def real_ray(token: str) -> Iterator[HeadEndpoint]:
+    """Run a head that requires `token` while the block runs."""
     with socket.socket() as probe, tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -37,7 +37,7 @@ def real_ray(token: str) -> Iterator[Head]:
             assert process.stdout is not None
             try:
                 assert process.stdout.readline().strip() == "ready", "Ray did not start"
-                yield Head(f"http://127.0.0.1:{port}", token)
+                yield HeadEndpoint(f"http://127.0.0.1:{port}", token)
             finally:
                 process.stdin.close()
                 process.wait(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""What cannot change once a Workflow has started is refused by the API server, with a word on what to do instead."""
+"""Immutable fields: after a Workflow has started, the API server refuses to change them and explains what to do."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "says"), CHANGES)
-async def test_before_the_first_attempt_it_may_change(harness: Harness, change: dict[str, Any], says: str) -> None:
+@pytest.mark.parametrize(("change", "message"), CHANGES)
+async def test_field_can_change_before_the_first_attempt(
+    harness: Harness, change: dict[str, Any], message: str
+) -> None:
     await harness.create()
     await harness.change(**change)
 
 
-@pytest.mark.parametrize(("change", "says"), CHANGES)
-async def test_after_it_may_not(harness: Harness, change: dict[str, Any], says: str) -> None:
+@pytest.mark.parametrize(("change", "message"), CHANGES)
+async def test_field_cannot_change_after_the_first_attempt(
+    harness: Harness, change: dict[str, Any], message: str
+) -> None:
     await harness.create()
-    async with harness.rounds():
+    async with harness.reconciling():
         await harness.until_phase(Phase.RUNNING)
-        with pytest.raises(RefusedError, match=says):
+        with pytest.raises(RefusedError, match=message):
             await harness.change(**change)
 
 
-async def test_cancel_cannot_be_taken_back(harness: Harness) -> None:
+async def test_cancel_cannot_be_reset(harness: Harness) -> None:
     await harness.create(cancel=True)
     with pytest.raises(RefusedError, match="cancel cannot be set back"):
         await harness.change(cancel=False)

@@ -1,4 +1,4 @@
-"""The lease at a real API server: made where there is none, given back at the end, taken over by the next."""
+"""The lease on a real API server: it is created, released, and acquired by the next replica."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import asyncio
 
 from tests.operator.harness import Harness
 from workflow_operator.adapters.kube import LEASES
-from workflow_operator.adapters.lease import Terms, lead
+from workflow_operator.adapters.lease import LeaseConfig, run_as_leader
 
 
-async def test_the_first_replica_makes_the_lease_and_the_next_takes_it_as_soon_as_it_is_given_back(
-    harness: Harness,
-) -> None:
+async def test_released_lease_is_acquired_before_it_expires(harness: Harness) -> None:
     order: list[str] = []
     first, second = asyncio.Event(), asyncio.Event()
 
-    async def work(name: str, leads: asyncio.Event) -> None:
+    async def work(name: str, is_leader: asyncio.Event) -> None:
         order.append(name)
-        leads.set()
+        is_leader.set()
         await asyncio.Event().wait()
 
-    def replica(name: str, leads: asyncio.Event) -> asyncio.Task[None]:
-        terms = Terms(harness.namespace, "operator", name, seconds=60)
-        return asyncio.create_task(lead(terms, harness.kube, lambda: work(name, leads)))
+    def replica(name: str, is_leader: asyncio.Event) -> asyncio.Task[None]:
+        lease = LeaseConfig(harness.namespace, "operator", name, seconds=60)
+        return asyncio.create_task(run_as_leader(lease, harness.kube, lambda: work(name, is_leader)))
 
     one = replica("one", first)
     await asyncio.wait_for(first.wait(), 20)

@@ -1,4 +1,4 @@
-"""The life of a Workflow on a real API server: run, lose its head, resume, end; with fakes for KubeRay and Ray."""
+"""Life of a Workflow on a real API server: run, failure, resume, cancel and deletion. KubeRay and Ray are fakes."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ CODE = {"trip__py": "def book(): ...\n"}
 FROM_CONFIG_MAP = {"configMap": {"name": "trip-code"}}
 
 
-async def test_a_workflow_runs_to_its_end(harness: Harness) -> None:
-    made = await harness.create(args={"origin": "OAK"})
+async def test_workflow_succeeds(harness: Harness) -> None:
+    created = await harness.create(args={"origin": "OAK"})
     harness.manager.allow_all()
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until_phase(Phase.SUCCEEDED)
         await harness.until_clusters()
     assert (state.attempt, state.epoch, state.steps.succeeded, state.resumes.total) == (1, 1, 3, 0)
     assert state.result == "done"
-    told = harness.manager.payloads[0]
-    assert (told["entrypoint"], told["args"], told["uid"], told["attempt"]) == (
+    payload = harness.manager.payloads[0]
+    assert (payload["entrypoint"], payload["args"], payload["uid"], payload["attempt"]) == (
         "trip:book",
         {"origin": "OAK"},
-        made.uid,
+        created.uid,
         1,
     )
 
 
-async def test_progress_shows_in_status_while_it_runs(harness: Harness) -> None:
+async def test_status_shows_progress_of_a_running_workflow(harness: Harness) -> None:
     await harness.create()
     harness.manager.allow(2)
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until(lambda state: state.steps.succeeded == 2)
     assert (state.phase, state.steps.total, state.steps.summary) == (Phase.RUNNING, 3, "2/3")
 
 
-async def test_a_lost_head_is_resumable_and_a_new_cluster_finishes(harness: Harness) -> None:
-    made = await harness.create()
+async def test_run_resumes_on_a_new_cluster_after_head_loss(harness: Harness) -> None:
+    created = await harness.create()
     harness.manager.allow(2)
-    async with harness.rounds():
+    async with harness.reconciling():
         before = await harness.until(lambda state: state.steps.succeeded == 2)
         await harness.kill_head()
         await harness.until(lambda state: state.resumes.total == 1)
@@ -48,16 +48,16 @@ async def test_a_lost_head_is_resumable_and_a_new_cluster_finishes(harness: Harn
         state = await harness.until_phase(Phase.SUCCEEDED)
         await harness.until_clusters()
     assert before.cluster is not None
-    assert before.cluster.name == cluster_name("trip", made.uid, 1)
+    assert before.cluster.name == cluster_name("trip", created.uid, 1)
     assert (state.attempt, state.epoch, state.steps.succeeded, state.resumes.total) == (2, 2, 3, 1)
     assert state.last_failure is not None
     assert set(harness.manager.started.values()) == {1}, "no committed step ran again"
 
 
-async def test_the_failure_is_said_by_an_event(harness: Harness) -> None:
+async def test_failure_is_reported_by_an_event(harness: Harness) -> None:
     await harness.create(recovery={"policy": "Manual"})
     harness.manager.allow(1)
-    async with harness.rounds():
+    async with harness.reconciling():
         await harness.until(lambda state: state.steps.succeeded == 1)
         await harness.kill_head()
         await harness.until_phase(Phase.RESUMABLE)
@@ -65,27 +65,27 @@ async def test_the_failure_is_said_by_an_event(harness: Harness) -> None:
         await harness.until_clusters()
 
 
-async def test_a_driver_that_died_is_submitted_again_to_the_living_head(harness: Harness) -> None:
-    made = await harness.create()
+async def test_failed_driver_is_submitted_again_to_the_same_head(harness: Harness) -> None:
+    created = await harness.create()
     harness.manager.allow(1)
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until(lambda state: state.steps.succeeded == 1)
         assert state.cluster is not None
         head = harness.ray.head(harness.namespace, state.cluster.name)
-        job = head.jobs[submission_id(made.uid, 1)]
+        job = head.jobs[submission_id(created.uid, 1)]
         assert job.task is not None
         job.task.cancel()
         job.status, job.exit_code = "FAILED", 137
         harness.manager.allow_all()
         await harness.until_phase(Phase.SUCCEEDED)
-    assert head.posts == [submission_id(made.uid, 1), submission_id(made.uid, 2)]
+    assert head.posts == [submission_id(created.uid, 1), submission_id(created.uid, 2)]
 
 
-async def test_code_is_kept_with_the_run_and_used_by_every_resume(harness: Harness) -> None:
+async def test_every_resume_uses_the_code_stored_with_the_run(harness: Harness) -> None:
     await harness.config_map(**CODE)
     await harness.create(code=FROM_CONFIG_MAP)
     harness.manager.allow(1)
-    async with harness.rounds():
+    async with harness.reconciling():
         before = await harness.until(lambda state: state.steps.succeeded == 1)
         edit = {"data": {"trip.py": "def book(): raise RuntimeError\n"}}
         await harness.kube.patch(CONFIGMAPS, harness.namespace, "trip-code", edit)
@@ -93,20 +93,20 @@ async def test_code_is_kept_with_the_run_and_used_by_every_resume(harness: Harne
         harness.manager.allow_all()
         await harness.until_phase(Phase.SUCCEEDED)
     assert before.code is not None
-    assert [told["code"] for told in harness.manager.payloads] == [before.code.sha256] * 2
+    assert [payload["code"] for payload in harness.manager.payloads] == [before.code.sha256] * 2
 
 
-async def test_a_missing_config_map_is_waited_for_and_named(harness: Harness) -> None:
+async def test_workflow_waits_for_a_missing_config_map(harness: Harness) -> None:
     await harness.create(code=FROM_CONFIG_MAP)
     harness.manager.allow_all()
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until_message("Reconciling", "trip-code")
         assert (state.phase, await harness.clusters()) == (Phase.PENDING, [])
         await harness.config_map(**CODE)
         await harness.until_phase(Phase.SUCCEEDED)
 
 
-async def test_a_chosen_cluster_is_used_and_left_alone(harness: Harness) -> None:
+async def test_selected_cluster_is_used_and_not_deleted(harness: Harness) -> None:
     labels = {"team": "red"}
     spec = {**TEMPLATE["spec"], "authOptions": {"mode": "token"}}
     body = {
@@ -118,30 +118,30 @@ async def test_a_chosen_cluster_is_used_and_left_alone(harness: Harness) -> None
     await harness.kube.create(RAYCLUSTERS, harness.namespace, body)
     await harness.create(cluster={"selector": {"matchLabels": labels}})
     harness.manager.allow_all()
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until_phase(Phase.SUCCEEDED)
     assert state.attempt == 1
     assert await harness.clusters() == ["ours"]
     assert len(harness.ray.head(harness.namespace, "ours").posts) == 1
 
 
-async def test_cancel_stops_the_run_and_takes_the_cluster_down(harness: Harness) -> None:
-    made = await harness.create()
+async def test_cancel_ends_the_run_and_deletes_the_cluster(harness: Harness) -> None:
+    created = await harness.create()
     harness.manager.allow(1)
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until(lambda state: state.steps.succeeded == 1)
         await harness.change(cancel=True)
         await harness.until_phase(Phase.CANCELED)
         await harness.until_clusters()
     view = harness.run(state.workflow_id)
     assert view is not None
-    assert (view.status, view.owner and view.owner.uid) == (WorkflowStatus.CANCELED, made.uid)
+    assert (view.status, view.owner and view.owner.uid) == (WorkflowStatus.CANCELED, created.uid)
 
 
-async def test_cancel_without_a_cluster_ends_the_run_in_its_log(harness: Harness) -> None:
+async def test_cancel_without_a_cluster_writes_to_the_log(harness: Harness) -> None:
     await harness.create(recovery={"policy": "Manual"})
     harness.manager.allow(1)
-    async with harness.rounds():
+    async with harness.reconciling():
         await harness.until(lambda state: state.steps.succeeded == 1)
         await harness.kill_head()
         state = await harness.until_phase(Phase.RESUMABLE)
@@ -152,10 +152,10 @@ async def test_cancel_without_a_cluster_ends_the_run_in_its_log(harness: Harness
     assert (view.status, view.epoch) == (WorkflowStatus.CANCELED, 2)
 
 
-async def test_deleting_a_running_workflow_ends_its_run_and_removes_its_cluster(harness: Harness) -> None:
+async def test_deletion_ends_the_run_and_deletes_the_cluster(harness: Harness) -> None:
     await harness.create()
     harness.manager.allow(1)
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until(lambda state: state.steps.succeeded == 1)
         workflow = await harness.workflow()
         assert workflow is not None
@@ -168,10 +168,10 @@ async def test_deleting_a_running_workflow_ends_its_run_and_removes_its_cluster(
     assert view.status is WorkflowStatus.CANCELED
 
 
-async def test_a_given_id_runs_once_also_when_the_object_is_made_again(harness: Harness) -> None:
+async def test_recreated_workflow_with_same_id_does_not_run_again(harness: Harness) -> None:
     await harness.create(workflowId="nightly")
     harness.manager.allow_all()
-    async with harness.rounds():
+    async with harness.reconciling():
         await harness.until_phase(Phase.SUCCEEDED)
         await harness.delete()
         await harness.until_gone()
@@ -181,10 +181,10 @@ async def test_a_given_id_runs_once_also_when_the_object_is_made_again(harness: 
     assert state.result == "done"
 
 
-async def test_a_run_whose_object_was_deleted_goes_on_under_the_next(harness: Harness) -> None:
+async def test_recreated_workflow_resumes_the_released_run(harness: Harness) -> None:
     await harness.create(workflowId="nightly")
     harness.manager.allow(1)
-    async with harness.rounds():
+    async with harness.reconciling():
         await harness.until(lambda state: state.steps.succeeded == 1)
         await harness.delete()
         await harness.until_gone()

@@ -1,4 +1,4 @@
-"""The operator as its container runs it: a process that is asked to stop, or is killed, and its successor."""
+"""The operator as a process, as in its container: it is terminated or killed, and another process continues."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 @asynccontextmanager
 async def process(harness: Harness, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m workflow_operator` with the harness's settings in its environment; killed at the end."""
-    given = harness.settings.model_dump(mode="json") | settings
-    given["namespaces"] = ",".join(harness.settings.namespaces)
-    environment = {f"RAYWORKFLOW_{name.upper()}": str(value) for name, value in given.items()}
+    """Run `python -m workflow_operator` with the harness's settings while the block runs, then kill it."""
+    values = harness.settings.model_dump(mode="json") | settings
+    values["namespaces"] = ",".join(harness.settings.namespaces)
+    environment = {f"RAYWORKFLOW_{name.upper()}": str(value) for name, value in values.items()}
     path = os.pathsep.join((str(ROOT), str(ROOT / "operator")))
     running = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -39,7 +39,7 @@ async def process(harness: Harness, **settings: str) -> AsyncIterator[asyncio.su
         await running.communicate()
 
 
-async def test_asked_to_stop_it_leaves_in_order_and_its_successor_goes_on(harness: Harness) -> None:
+async def test_terminated_operator_releases_the_lease(harness: Harness) -> None:
     await harness.create()
     harness.manager.allow(1)
     async with process(harness, identity="one") as running:
@@ -47,18 +47,18 @@ async def test_asked_to_stop_it_leaves_in_order_and_its_successor_goes_on(harnes
         running.terminate()
         output, _ = await asyncio.wait_for(running.communicate(), 20)
     assert running.returncode == 0
-    said = [json.loads(line) for line in output.decode().splitlines()]
-    assert [line["event"] for line in said if line["level"] == "info"] == ["leading", "stopped"]
-    lease = await harness.kube.get(LEASES, harness.namespace, harness.settings.lease)
+    lines = [json.loads(line) for line in output.decode().splitlines()]
+    assert [line["event"] for line in lines if line["level"] == "info"] == ["leading", "stopped"]
+    lease = await harness.kube.get(LEASES, harness.namespace, harness.settings.lease_name)
     assert lease is not None
-    assert "holderIdentity" not in lease["spec"], "given back, so that nobody waits for its end"
+    assert "holderIdentity" not in lease["spec"], "the lease is released, so that its expiry need not be awaited"
     async with process(harness, identity="two"):
         harness.manager.allow_all()
         state = await harness.until_phase(Phase.SUCCEEDED)
     assert (state.attempt, len(harness.manager.payloads)) == (1, 1)
 
 
-async def test_killed_it_is_succeeded_without_harm(harness: Harness) -> None:
+async def test_another_process_continues_after_a_kill(harness: Harness) -> None:
     await harness.create()
     harness.manager.allow(1)
     async with process(harness, leader_election="false") as running:

@@ -1,4 +1,4 @@
-"""Bad input: each is refused or waited for in words that say what to change, at `kubectl apply` or in a condition."""
+"""Invalid or missing input: it is refused at `kubectl apply`, or a condition explains what to change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FROM_CONFIG_MAP = {"configMap": {"name": "trip-code"}}
 
 
 def template(change: dict[str, Any], image: str = "rayproject/ray:2.60.0") -> dict[str, Any]:
-    """The template with some fields of its spec changed."""
+    """Return the cluster template with some fields of its spec changed."""
     changed = copy.deepcopy(TEMPLATE)
     changed["spec"].update(change)
     changed["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = image
@@ -25,10 +25,10 @@ def template(change: dict[str, Any], image: str = "rayproject/ray:2.60.0") -> di
 
 
 @pytest.mark.parametrize(
-    ("spec", "says"),
+    ("spec", "message"),
     [
         pytest.param({"entrypoint": "trip"}, "spec.entrypoint", id="no attribute"),
-        pytest.param({"entrypoint": "workflow:run"}, "library's own name", id="the library's own module"),
+        pytest.param({"entrypoint": "workflow:run"}, "rename the module", id="the library's own module"),
         pytest.param({"cluster": {}}, "exactly one", id="no cluster"),
         pytest.param(
             {"cluster": {"template": TEMPLATE, "selector": {"matchLabels": {"a": "b"}}}},
@@ -39,35 +39,35 @@ def template(change: dict[str, Any], image: str = "rayproject/ray:2.60.0") -> di
         pytest.param({"recovery": {"maxResumes": -1}}, "spec.recovery.maxResumes", id="negative resumes"),
     ],
 )
-async def test_refused_when_it_is_applied(harness: Harness, spec: dict[str, Any], says: str) -> None:
-    with pytest.raises(RefusedError, match=says):
+async def test_api_server_refuses_an_invalid_spec(harness: Harness, spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(RefusedError, match=message):
         await harness.create(**spec)
 
 
-async def test_a_working_dir_is_refused_in_a_condition(harness: Harness) -> None:
+async def test_condition_refuses_a_working_dir(harness: Harness) -> None:
     await harness.create(runtimeEnv={"working_dir": "."})
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until_message("Accepted", "spec.runtimeEnv: remove working_dir")
     assert state.attempt == 0
 
 
 @pytest.mark.parametrize(
-    ("file", "says"),
+    ("file", "message"),
     [
         pytest.param("workflow__py", "'workflow.py' would hide the module 'workflow'", id="workflow.py"),
         pytest.param("ray__py", "'ray.py' would hide the module 'ray'", id="ray.py"),
     ],
 )
-async def test_code_that_hides_the_library_is_named(harness: Harness, file: str, says: str) -> None:
+async def test_condition_names_code_that_hides_the_library(harness: Harness, file: str, message: str) -> None:
     await harness.config_map(**{file: "x = 1\n"})
     await harness.create(code=FROM_CONFIG_MAP)
-    async with harness.rounds():
-        await harness.until_message("Reconciling", says)
+    async with harness.reconciling():
+        await harness.until_message("Reconciling", message)
     assert await harness.clusters() == []
 
 
 @pytest.mark.parametrize(
-    ("cluster", "says"),
+    ("cluster", "message"),
     [
         pytest.param({"template": {"spec": {}}}, "headGroupSpec is missing", id="no head"),
         pytest.param(template({"rayVersion": ""}, image="mine:latest"), "rayVersion", id="unknown Ray version"),
@@ -75,16 +75,16 @@ async def test_code_that_hides_the_library_is_named(harness: Harness, file: str,
         pytest.param(template({"enableInTreeAutoscaling": "maybe"}), "enableInTreeAutoscaling", id="wrong type"),
     ],
 )
-async def test_a_template_that_cannot_work_is_named(harness: Harness, cluster: dict[str, Any], says: str) -> None:
+async def test_condition_names_an_invalid_template(harness: Harness, cluster: dict[str, Any], message: str) -> None:
     await harness.create(cluster=cluster)
-    async with harness.rounds():
-        await harness.until(lambda state: any(says in condition.message for condition in state.conditions))
+    async with harness.reconciling():
+        await harness.until(lambda state: any(message in condition.message for condition in state.conditions))
     assert await harness.clusters() == []
 
 
-async def test_a_missing_secret_is_waited_for_and_named(harness: Harness) -> None:
+async def test_workflow_waits_for_a_missing_secret(harness: Harness) -> None:
     await harness.create(storage={"uri": "s3://bucket/prefix", "secretRef": {"name": "minio"}})
-    async with harness.rounds():
+    async with harness.reconciling():
         await harness.until_message("Reconciling", "Secret minio does not exist")
         await harness.kube.create(SECRETS, harness.namespace, {"metadata": {"name": "minio"}})
         await harness.until_message("Reconciling", "AWS_ACCESS_KEY_ID")
@@ -92,25 +92,24 @@ async def test_a_missing_secret_is_waited_for_and_named(harness: Harness) -> Non
 
 
 async def only_cluster(harness: Harness) -> Object:
-    """The RayCluster, once it was made."""
+    """Wait for the RayCluster, and return it."""
 
-    async def look() -> Object | None:
+    async def first_cluster() -> Object | None:
         found = await harness.kube.list(RAYCLUSTERS, harness.namespace, {})
         return found[0] if found else None
 
-    return await eventually(look)
+    return await eventually(first_cluster)
 
 
-async def head_in_trouble(harness: Harness, **status: object) -> None:
-    """A cluster of which KubeRay has made a head pod that does not come up."""
-    harness.kuberay.hold_all = True
+async def create_with_pending_head(harness: Harness, **status: object) -> None:
+    """Create a Workflow whose head pod does not start."""
+    harness.kuberay.paused = True
     await harness.create()
     await harness.until(lambda state: state.cluster is not None)
-
     await harness.kuberay.start_pod(await only_cluster(harness), phase="Pending", podIP="", **status)
 
 
-async def test_an_image_that_cannot_be_pulled_is_named(harness: Harness) -> None:
+async def test_condition_names_an_image_that_cannot_be_pulled(harness: Harness) -> None:
     waiting = {
         "name": "ray-head",
         "image": "nowhere/ray:1",
@@ -119,15 +118,15 @@ async def test_an_image_that_cannot_be_pulled_is_named(harness: Harness) -> None
         "restartCount": 0,
         "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image nowhere/ray:1"}},
     }
-    async with harness.rounds():
-        await head_in_trouble(harness, containerStatuses=[waiting])
+    async with harness.reconciling():
+        await create_with_pending_head(harness, containerStatuses=[waiting])
         state = await harness.until_message("ClusterReady", "nowhere/ray:1")
     condition = state.condition("ClusterReady")
     assert condition is not None
     assert condition.reason == "ImagePullBackOff"
 
 
-async def test_a_pod_that_no_node_takes_is_named(harness: Harness) -> None:
+async def test_condition_names_an_unschedulable_pod(harness: Harness) -> None:
     unscheduled = {
         "type": "PodScheduled",
         "status": "False",
@@ -135,15 +134,15 @@ async def test_a_pod_that_no_node_takes_is_named(harness: Harness) -> None:
         "message": "0/3 nodes are available: 3 Insufficient cpu.",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
-    async with harness.rounds():
-        await head_in_trouble(harness, containerStatuses=[], conditions=[unscheduled])
+    async with harness.reconciling():
+        await create_with_pending_head(harness, containerStatuses=[], conditions=[unscheduled])
         await harness.until_message("ClusterReady", "Insufficient cpu")
 
 
-async def test_what_kuberay_refuses_is_taken_from_its_event(harness: Harness) -> None:
-    harness.kuberay.hold_all = True
+async def test_condition_shows_a_warning_of_kuberay(harness: Harness) -> None:
+    harness.kuberay.paused = True
     await harness.create()
-    async with harness.rounds():
+    async with harness.reconciling():
         meta = (await only_cluster(harness))["metadata"]
         event = {
             "metadata": {"name": "refused"},
@@ -162,9 +161,9 @@ async def test_what_kuberay_refuses_is_taken_from_its_event(harness: Harness) ->
         await harness.until_message("ClusterReady", "headGroupSpec should have at least one container")
 
 
-async def test_an_entrypoint_that_cannot_be_loaded_fails_with_its_text(harness: Harness) -> None:
+async def test_entrypoint_that_cannot_be_loaded_fails_the_workflow(harness: Harness) -> None:
     await harness.create(entrypoint="missing:book")
-    async with harness.rounds():
+    async with harness.reconciling():
         state = await harness.until_phase(Phase.FAILED)
         await harness.until_clusters()
     condition = state.condition("Failed")
@@ -173,16 +172,16 @@ async def test_an_entrypoint_that_cannot_be_loaded_fails_with_its_text(harness: 
     assert "there is no module 'missing'" in condition.message
 
 
-async def test_no_secret_is_shown(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_no_secret_is_in_status_events_or_logs(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
     await harness.create(runtimeEnv={"env_vars": {"PASSWORD": "hidden-by-the-user"}})
     harness.manager.allow(1)
-    async with harness.rounds():
+    async with harness.reconciling():
         await harness.until(lambda state: state.steps.succeeded == 1)
         harness.ray.lose.update({("GET", "/api/jobs/"): 3})
         await harness.kill_head()
         harness.manager.allow_all()
         state = await harness.until_phase(Phase.SUCCEEDED)
     events = await harness.kube.list(EVENTS, harness.namespace, {})
-    shown = state.model_dump_json() + str(events) + "".join(capsys.readouterr())
-    assert harness.ray.token not in shown
-    assert "hidden-by-the-user" not in shown
+    visible = state.model_dump_json() + str(events) + "".join(capsys.readouterr())
+    assert harness.ray.token not in visible
+    assert "hidden-by-the-user" not in visible

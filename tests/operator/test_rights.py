@@ -1,6 +1,6 @@
-"""The chart's roles are enough: the operator lives whole lives as the chart's ServiceAccount, and is refused nothing.
+"""RBAC: the chart's roles are sufficient. The operator runs as the chart's ServiceAccount, and no request is denied.
 
-That they are no more than that is read off the rendered roles, in tests/repo/test_charts.py.
+tests/repo/test_charts.py checks that the roles grant no more than that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workflow_operator.core.actions import DeferCleanup, RunRef, StoreRef
 from workflow_operator.errors import RefusedError
 
 DENIED = re.compile(r'^authorization_attempts_total\{result="no-opinion"\} (\d+)', re.MULTILINE)
-"""RBAC never denies: it has no opinion, and then nobody has."""
+"""The metric of denied requests. RBAC only allows or has no opinion, and without an opinion a request is denied."""
 
 
 @dataclass(frozen=True)
@@ -32,48 +32,60 @@ class Account:
     """The ServiceAccount of an installed chart.
 
     Attributes:
-        plane: the API.
-        home: the namespace of the release.
-        kubeconfig: the account's credentials.
+        plane: the API server.
+        release_namespace: the namespace of the Helm release.
+        kubeconfig: file with the account's credentials.
     """
 
     plane: ControlPlane
-    home: str
+    release_namespace: str
     kubeconfig: Path
 
     def denied(self) -> int:
-        """How many requests the API server has refused for want of rights, of anybody."""
+        """Return how many requests of all clients the API server has denied."""
         found = DENIED.search(self.plane.kubectl("get", "--raw", "/metrics"))
         return int(found[1]) if found else 0
 
 
 @pytest.fixture
 def account(plane: ControlPlane, harness: Harness, tmp_path: Path) -> Iterator[Account]:
-    """The chart's account and roles, in a home beside the namespace that it serves, and nothing else of the chart."""
-    home = f"{harness.namespace}-home"
-    plane.kubectl("create", "namespace", home)
-    served = ("--set", f"watchNamespaces={{{harness.namespace}}}", "--kube-version", "1.34")
+    """Install only the chart's account and roles, in a namespace other than the watched one."""
+    release_namespace = f"{harness.namespace}-release"
+    plane.kubectl("create", "namespace", release_namespace)
+    values = ("--set", f"watchNamespaces={{{harness.namespace}}}", "--kube-version", "1.34")
     chart = paths.ROOT / "charts" / "rayworkflow"
     roles = run(
-        [binaries.ensure("helm"), "template", "rayworkflow", chart, "-n", home, "-s", "templates/rbac.yaml", *served]
+        [
+            binaries.ensure("helm"),
+            "template",
+            "rayworkflow",
+            chart,
+            "-n",
+            release_namespace,
+            "-s",
+            "templates/rbac.yaml",
+            *values,
+        ]
     )
     plane.kubectl("apply", "-f", "-", stdin=roles)
-    token = plane.kubectl("-n", home, "create", "token", "rayworkflow").strip()
+    token = plane.kubectl("-n", release_namespace, "create", "token", "rayworkflow").strip()
     config = yaml.safe_load(plane.kubeconfig.read_text())
     config["users"] = [{"name": each["name"], "user": {"token": token}} for each in config["users"]]
     kubeconfig = tmp_path / "account.kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(config))
-    yield Account(plane, home, kubeconfig)
-    plane.kubectl("delete", "namespace", home, "--wait=false")
+    yield Account(plane, release_namespace, kubeconfig)
+    plane.kubectl("delete", "namespace", release_namespace, "--wait=false")
 
 
-async def test_a_life_with_a_lost_head_a_cancel_and_deletions(harness: Harness, account: Account) -> None:
+async def test_roles_allow_resume_cancel_and_deletion(harness: Harness, account: Account) -> None:
     before = account.denied()
     await harness.config_map(trip__py="def book(): ...\n")
     await harness.create(code={"configMap": {"name": "trip-code"}})
     await harness.create("waits", code={"configMap": {"name": "missing"}})
     harness.manager.allow(2)
-    async with harness.serving(home=account.home, kubeconfig=str(account.kubeconfig), lease="rayworkflow"):
+    async with harness.serving(
+        operator_namespace=account.release_namespace, kubeconfig=str(account.kubeconfig), lease_name="rayworkflow"
+    ):
         await harness.until(lambda state: state.steps.succeeded == 2)
         await harness.kill_head()
         await harness.until(lambda state: state.resumes.total == 1)
@@ -89,20 +101,20 @@ async def test_a_life_with_a_lost_head_a_cancel_and_deletions(harness: Harness, 
     assert account.denied() == before
 
 
-async def test_debts_are_noted_and_struck_out_at_home(account: Account) -> None:
+async def test_deferred_cleanups_are_recorded_and_removed(account: Account) -> None:
     store = StoreRef("file:///nowhere", "")
-    debt = DeferCleanup("team", RunRef(store, "id", 1, "uuid", "uid", 1, "trip"), "cancel")
+    cleanup = DeferCleanup("team", RunRef(store, "id", 1, "uuid", "uid", 1, "trip"), "cancel")
     async with connected(str(account.kubeconfig)) as kube:
-        references = KubeReferences(kube, lambda files: (b"", ""), account.home)
-        await references.defer_cleanup(debt)
-        await references.defer_cleanup(debt)
-        ((noted, found),) = await references.deferred()
-        assert found == debt
-        await references.finish_cleanup(noted)
+        references = KubeReferences(kube, lambda files: (b"", ""), account.release_namespace)
+        await references.defer_cleanup(cleanup)
+        await references.defer_cleanup(cleanup)
+        ((config_map, found),) = await references.deferred()
+        assert found == cleanup
+        await references.finish_cleanup(config_map)
         assert await references.deferred() == []
 
 
-async def test_what_is_not_its_business_is_refused(harness: Harness, account: Account) -> None:
+async def test_roles_deny_other_secrets(harness: Harness, account: Account) -> None:
     before = account.denied()
     async with connected(str(account.kubeconfig)) as kube:
         with pytest.raises(RefusedError, match="cannot list resource"):

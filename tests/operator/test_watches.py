@@ -1,6 +1,6 @@
-"""All of the operator: what its watches tell it is acted on at once, and of two replicas one works.
+"""The whole operator: it reacts to watch events at once, and only one of two replicas is active.
 
-Polls are set so far apart that only a watch can be what moves a Workflow here.
+The poll interval is one hour in most tests, so that only a watch event can change a Workflow.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from tests.support.waiting import eventually
 from workflow_operator.adapters.kube import LEASES, PODS, RAYCLUSTERS, Kube, Object
 from workflow_operator.api.status import Phase
 
-NEVER = 3600.0
+ONE_HOUR = 3600.0
 
 
-async def running(harness: Harness) -> None:
+async def create_running(harness: Harness) -> None:
     await harness.create(recovery={"policy": "Manual"})
     harness.manager.allow(1)
     await harness.until_phase(Phase.RUNNING)
@@ -28,18 +28,18 @@ async def head_pod(harness: Harness) -> Object:
     return pod
 
 
-async def test_a_head_pod_deleted_by_force_is_seen_at_once(harness: Harness) -> None:
-    async with harness.serving(poll_seconds=NEVER):
-        await running(harness)
+async def test_reacts_to_a_force_deleted_head_pod(harness: Harness) -> None:
+    async with harness.serving(poll_seconds=ONE_HOUR):
+        await create_running(harness)
         await harness.kuberay.delete_pod(await head_pod(harness))
         state = await harness.until_phase(Phase.RESUMABLE)
     assert state.last_failure is not None
     assert state.last_failure.reason == "HeadPodLost"
 
 
-async def test_a_head_pod_that_failed_is_seen_at_once(harness: Harness) -> None:
-    async with harness.serving(poll_seconds=NEVER):
-        await running(harness)
+async def test_reacts_to_a_failed_head_pod(harness: Harness) -> None:
+    async with harness.serving(poll_seconds=ONE_HOUR):
+        await create_running(harness)
         pod = await head_pod(harness)
         status = {"phase": "Failed", "reason": "Evicted", "message": "the node ran out of memory"}
         await harness.kube.patch(
@@ -48,19 +48,19 @@ async def test_a_head_pod_that_failed_is_seen_at_once(harness: Harness) -> None:
         await harness.until_phase(Phase.RESUMABLE)
 
 
-async def test_a_deleted_ray_cluster_is_seen_at_once(harness: Harness) -> None:
-    async with harness.serving(poll_seconds=NEVER):
-        await running(harness)
+async def test_reacts_to_a_deleted_ray_cluster(harness: Harness) -> None:
+    async with harness.serving(poll_seconds=ONE_HOUR):
+        await create_running(harness)
         (cluster,) = await harness.kube.list(RAYCLUSTERS, harness.namespace, {})
         meta = cluster["metadata"]
         await harness.kube.delete(RAYCLUSTERS, harness.namespace, meta["name"], meta["uid"])
         await harness.until_phase(Phase.RESUMABLE)
 
 
-async def test_a_cluster_that_a_selector_waits_for_is_seen_at_once(harness: Harness) -> None:
+async def test_reacts_to_a_new_cluster_that_a_selector_matches(harness: Harness) -> None:
     labels = {"team": "red"}
     harness.manager.allow_all()
-    async with harness.serving(poll_seconds=NEVER):
+    async with harness.serving(poll_seconds=ONE_HOUR):
         await harness.create(cluster={"selector": {"matchLabels": labels}})
         await harness.until(lambda state: state.phase is not None)
         spec = {**TEMPLATE["spec"], "authOptions": {"mode": "token"}}
@@ -74,14 +74,14 @@ async def test_a_cluster_that_a_selector_waits_for_is_seen_at_once(harness: Harn
         await harness.until(lambda state: state.cluster is not None and state.cluster.name == "ours")
 
 
-async def test_a_change_of_the_spec_is_seen_at_once(harness: Harness) -> None:
-    async with harness.serving(poll_seconds=NEVER):
-        await running(harness)
+async def test_reacts_to_a_change_of_the_spec(harness: Harness) -> None:
+    async with harness.serving(poll_seconds=ONE_HOUR):
+        await create_running(harness)
         await harness.change(cancel=True)
         await harness.until(lambda state: state.phase in (Phase.CANCELING, Phase.CANCELED))
 
 
-async def test_the_next_replica_takes_over_when_the_leader_stops(harness: Harness) -> None:
+async def test_second_replica_takes_over_after_the_leader_stops(harness: Harness) -> None:
     await harness.create()
     harness.manager.allow(1)
     async with harness.serving(identity="replica-1"):
@@ -103,7 +103,7 @@ async def holder(kube: Kube, namespace: str) -> str:
     return str(lease["spec"].get("holderIdentity"))
 
 
-async def test_it_survives_a_restart_of_the_api_server(harness: Harness, restart: Callable[[], None]) -> None:
+async def test_watches_survive_a_restart_of_the_api_server(harness: Harness, restart: Callable[[], None]) -> None:
     await harness.create()
     harness.manager.allow(1)
     async with harness.serving(lease_seconds=60) as operator:

@@ -1,4 +1,4 @@
-"""The charts: their values are checked, what they render is restricted, least, and what the operator understands."""
+"""The charts: validated values, restricted pods, least privilege, and settings that the operator accepts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHARTS = ROOT / "charts"
 NAMESPACE = "rayworkflow-system"
 Objects = dict[tuple[str, str, str], dict[str, Any]]
 
-EVERYTHING = {
+ALL_OPTIONS = {
     "minio.enabled": "true",
     "minio.persistence.enabled": "true",
     "networkPolicy.enabled": "true",
@@ -27,15 +27,15 @@ EVERYTHING = {
 }
 
 
-def helm(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([binaries.ensure("helm"), *words], capture_output=True, text=True, check=False)
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([binaries.ensure("helm"), *arguments], capture_output=True, text=True, check=False)
 
 
 def render(chart: str, values: dict[str, str] | None = None, release: str = "rayworkflow") -> Objects:
-    settings = [word for key, value in (values or {}).items() for word in ("--set", f"{key}={value}")]
-    done = helm("template", release, CHARTS / chart, "-n", NAMESPACE, "--kube-version", "1.34", *settings)
-    assert done.returncode == 0, done.stderr
-    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    options = [option for key, value in (values or {}).items() for option in ("--set", f"{key}={value}")]
+    result = helm("template", release, CHARTS / chart, "-n", NAMESPACE, "--kube-version", "1.34", *options)
+    assert result.returncode == 0, result.stderr
+    objects = [each for each in yaml.safe_load_all(result.stdout) if each]
     return {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): each for each in objects}
 
 
@@ -46,27 +46,27 @@ def environment(objects: Objects) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("chart", ["rayworkflow", "rayworkflow-crds"])
-def test_lint(chart: str) -> None:
-    done = helm("lint", "--strict", CHARTS / chart)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_chart_passes_helm_lint(chart: str) -> None:
+    result = helm("lint", "--strict", CHARTS / chart)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_packed_crds_are_the_generated_ones() -> None:
+def test_chart_contains_the_generated_crds() -> None:
     generated = {path.name: path.read_text() for path in (ROOT / "crds").glob("*.yaml")}
-    packed = {path.name: path.read_text() for path in (CHARTS / "rayworkflow-crds" / "files").glob("*.yaml")}
-    assert packed == generated, "run `make crds`"
+    chart_files = {path.name: path.read_text() for path in (CHARTS / "rayworkflow-crds" / "files").glob("*.yaml")}
+    assert chart_files == generated, "run `make crds`"
 
 
-def test_the_crds_are_rendered_whole_and_kept_when_the_chart_goes() -> None:
+def test_crds_are_complete_and_kept_on_uninstall() -> None:
     rendered = render("rayworkflow-crds")
     generated = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")]
     assert [each["spec"] for each in rendered.values()] == [each["spec"] for each in generated]
     assert all(each["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for each in rendered.values())
 
 
-@pytest.mark.parametrize("release", ["rayworkflow", "other", "a" * 53], ids=["same", "other", "long"])
-def test_names_fit_and_all_objects_carry_the_recommended_labels(release: str) -> None:
-    for (_, _, name), each in render("rayworkflow", EVERYTHING, release).items():
+@pytest.mark.parametrize("release", ["rayworkflow", "other", "a" * 53], ids=["chart name", "other name", "long name"])
+def test_objects_have_valid_names_and_recommended_labels(release: str) -> None:
+    for (_, _, name), each in render("rayworkflow", ALL_OPTIONS, release).items():
         assert len(name) <= 63
         labels = each["metadata"]["labels"]
         assert {"name", "instance", "component", "version", "managed-by", "part-of"} == {
@@ -76,8 +76,8 @@ def test_names_fit_and_all_objects_carry_the_recommended_labels(release: str) ->
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
-def test_pods_keep_the_restricted_standard(kind: str) -> None:
-    (workload,) = (each for (found, _, _), each in render("rayworkflow", EVERYTHING).items() if found == kind)
+def test_pods_meet_the_restricted_standard(kind: str) -> None:
+    (workload,) = (each for (found, _, _), each in render("rayworkflow", ALL_OPTIONS).items() if found == kind)
     pod = workload["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -92,11 +92,11 @@ def test_pods_keep_the_restricted_standard(kind: str) -> None:
         assert container["readinessProbe"]
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
-def test_the_operator_understands_every_variable_it_is_given(values: dict[str, str]) -> None:
-    given = environment(render("rayworkflow", values))
-    settings = read_settings(given, [])
-    assert len(settings.model_fields_set) == len(given), "a variable that no setting reads"
+@pytest.mark.parametrize("values", [{}, ALL_OPTIONS], ids=["defaults", "all options"])
+def test_operator_accepts_all_variables_of_the_chart(values: dict[str, str]) -> None:
+    variables = environment(render("rayworkflow", values))
+    settings = read_settings(variables, [])
+    assert len(settings.model_fields_set) == len(variables), "no setting reads one of the variables"
     assert settings.storage_secret == "rayworkflow-storage"
 
 
@@ -108,17 +108,15 @@ def test_the_operator_understands_every_variable_it_is_given(values: dict[str, s
         ({"minio.enabled": "true", "storage.uri": "s3://mine"}, "s3://mine", ""),
         ({"storage.uri": "s3://mine/x", "storage.endpoint": "http://s3:9000"}, "s3://mine/x", "http://s3:9000"),
     ],
-    ids=["none", "minio", "own-beside-minio", "own"],
+    ids=["none", "minio", "own bucket and minio", "own endpoint"],
 )
-def test_where_workflows_without_a_storage_keep_their_checkpoints(
-    values: dict[str, str], uri: str, endpoint: str
-) -> None:
-    given = environment(render("rayworkflow", values))
-    assert (given["RAYWORKFLOW_STORAGE_URI"], given["RAYWORKFLOW_STORAGE_ENDPOINT"]) == (uri, endpoint)
+def test_default_storage(values: dict[str, str], uri: str, endpoint: str) -> None:
+    variables = environment(render("rayworkflow", values))
+    assert (variables["RAYWORKFLOW_STORAGE_URI"], variables["RAYWORKFLOW_STORAGE_ENDPOINT"]) == (uri, endpoint)
 
 
 def rules(role: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """(group, resource, verb) of everything a role allows."""
+    """Return the (group, resource, verb) of every right of a role."""
     return {
         (group, resource, verb)
         for rule in role["rules"]
@@ -128,23 +126,23 @@ def rules(role: dict[str, Any]) -> set[tuple[str, str, str]]:
     }
 
 
-def test_a_namespaced_install_has_rights_in_its_namespaces_only() -> None:
-    objects = render("rayworkflow", EVERYTHING)
+def test_namespaced_install_has_no_cluster_wide_rights() -> None:
+    objects = render("rayworkflow", ALL_OPTIONS)
     assert not [key for key in objects if key[0].startswith("Cluster")]
     bound = {key[1] for key in objects if key[0] == "RoleBinding"}
     assert bound == {NAMESPACE, "team-a", "team-b"}
 
 
-def test_a_namespace_grants_what_the_cluster_would() -> None:
+def test_role_and_cluster_role_have_the_same_rules() -> None:
     cluster = render("rayworkflow")["ClusterRole", "", "rayworkflow"]
-    namespace = render("rayworkflow", EVERYTHING)["Role", "team-a", "rayworkflow"]
+    namespace = render("rayworkflow", ALL_OPTIONS)["Role", "team-a", "rayworkflow"]
     assert cluster["rules"] == namespace["rules"]
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["cluster", "namespaces"])
-def test_rights_are_the_least(values: dict[str, str]) -> None:
+@pytest.mark.parametrize("values", [{}, ALL_OPTIONS], ids=["cluster", "namespaces"])
+def test_roles_grant_least_privilege(values: dict[str, str]) -> None:
     roles = [each for (kind, _, name), each in render("rayworkflow", values).items() if kind in ("Role", "ClusterRole")]
-    served = [rules(role) for role in roles if not role["metadata"]["name"].endswith("-home")]
+    served = [rules(role) for role in roles if not role["metadata"]["name"].endswith("-operator")]
     assert served
     for allowed in served:
         assert {verb for _, resource, verb in allowed if resource == "secrets"} == {"get"}
@@ -154,16 +152,16 @@ def test_rights_are_the_least(values: dict[str, str]) -> None:
         assert not [each for each in allowed if "*" in each]
 
 
-def test_two_replicas_share_one_lease_that_the_role_names() -> None:
+def test_role_names_the_lease_of_all_replicas() -> None:
     objects = render("rayworkflow", {"replicas": "2"}, "other")
-    lease = environment(objects)["RAYWORKFLOW_LEASE"]
-    home = objects["Role", NAMESPACE, "other-rayworkflow-home"]
-    named = [rule["resourceNames"] for rule in home["rules"] if rule.get("resourceNames")]
+    lease = environment(objects)["RAYWORKFLOW_LEASE_NAME"]
+    role = objects["Role", NAMESPACE, "other-rayworkflow-operator"]
+    named = [rule["resourceNames"] for rule in role["rules"] if rule.get("resourceNames")]
     assert named == [[lease]]
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("replicas", "two", "got string, want integer"),
         ("replica", "2", "additional properties 'replica' not allowed"),
@@ -172,8 +170,8 @@ def test_two_replicas_share_one_lease_that_the_role_names() -> None:
         ("watchNamespaces", "{Team}", "does not match pattern"),
     ],
 )
-def test_wrong_values_are_refused_by_name(key: str, value: str, told: str) -> None:
-    done = helm("template", "x", CHARTS / "rayworkflow", "--kube-version", "1.34", "--set", f"{key}={value}")
-    assert done.returncode != 0
-    assert told in done.stderr
-    assert key.partition(".")[0] in done.stderr
+def test_invalid_value_is_refused_by_name(key: str, value: str, message: str) -> None:
+    result = helm("template", "x", CHARTS / "rayworkflow", "--kube-version", "1.34", "--set", f"{key}={value}")
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert key.partition(".")[0] in result.stderr

@@ -98,10 +98,10 @@ def test_argo_cd_health_covers_every_phase(phase: Phase) -> None:
 @pytest.mark.parametrize(
     ("workflow", "health"),
     [
-        ({"metadata": {}}, ("Progressing", "not seen by the operator yet")),
+        ({"metadata": {}}, ("Progressing", "the operator has not processed the Workflow yet")),
         (
             {"metadata": {"generation": 2}, "status": {"phase": "Succeeded", "observedGeneration": 1}},
-            ("Progressing", "the operator has not seen this generation yet"),
+            ("Progressing", "the operator has not processed this generation yet"),
         ),
         (
             {

@@ -16,7 +16,7 @@
 {{- default (include "rayworkflow.fullname" .) .Values.serviceAccount.name }}
 {{- end }}
 
-{{/* Labels that select: (dict "root" . "component" "operator"). They never change over a release's life. */}}
+{{/* Selector labels, called with (dict "root" . "component" "operator"). They must not change during an upgrade. */}}
 {{- define "rayworkflow.selector" -}}
 app.kubernetes.io/name: {{ include "rayworkflow.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -50,7 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* Restricted Pod Security; MinIO and the operator run alike. */}}
+{{/* Security context of the operator and MinIO pods, for the Pod Security Standard "restricted". */}}
 {{- define "rayworkflow.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}

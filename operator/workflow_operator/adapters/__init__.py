@@ -1,1 +1,1 @@
-"""What the operator reaches: Kubernetes, KubeRay, Ray's Jobs API, storage. The modules do not know each other."""
+"""Adapters to external systems: Kubernetes, KubeRay, Ray's Jobs API and storage. They do not depend on each other."""

@@ -1,8 +1,7 @@
-"""The Kubernetes API as the operator uses it: plain objects in and out, and three kinds of error.
+"""A client of the Kubernetes API. It reads and writes objects as plain JSON, and raises the operator's own errors.
 
-`observe.py` reads and `apply.py` writes through it; kopf only brings the events that wake them. It sits on the
-transport of `kubernetes.aio` (addresses, certificates, tokens that rotate) but not on its thousand models: an object of
-Kubernetes is the JSON it is on the wire.
+The other adapters read and write through it. kopf has connections of its own, and only delivers events. The client uses
+the transport of `kubernetes.aio` (addresses, certificates, tokens that rotate), but not its generated models.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ from workflow_operator.errors import ConflictError, RefusedError, UnreachableErr
 
 Object = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
-PAGE = 500
-CONNECTIONS = 100
+PAGE_SIZE = 500
+MAX_CONNECTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A namespaced kind of object.
+    """A namespaced resource of the Kubernetes API.
 
     Attributes:
         group_version: `v1` or `group/version`.
-        plural: as in its URL.
+        plural: the plural name in URLs, for example `pods`.
     """
 
     group_version: str
     plural: str
 
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
-        """The URL's path of one object, or of all of a namespace or of the whole cluster."""
+        """Return the URL path of one object, or of all objects of a namespace or of the whole cluster."""
         root = "/api" if "/" not in self.group_version else "/apis"
         parts = [root, self.group_version]
         parts += ["namespaces", namespace] if namespace else []
@@ -59,11 +58,11 @@ LEASES = Resource("coordination.k8s.io/v1", "leases")
 
 @asynccontextmanager
 async def connected(kubeconfig: str = "", *, timeout: float = 15.0) -> AsyncIterator[Kube]:
-    """A client of the cluster that this process belongs to.
+    """Connect a client while the block runs.
 
     Args:
-        kubeconfig: file to use; empty: the pod's service account.
-        timeout: seconds for a request.
+        kubeconfig: file with the address and credentials; empty for the pod's service account.
+        timeout: the timeout of a request, in seconds.
     """
     settings = await configuration(kubeconfig)
     async with _connector(settings) as connector:
@@ -73,9 +72,9 @@ async def connected(kubeconfig: str = "", *, timeout: float = 15.0) -> AsyncIter
 
 
 async def watch_session(kubeconfig: str = "") -> tuple[str, aiohttp.ClientSession]:
-    """Address of the API server, and a session for whoever speaks HTTP with it by himself.
+    """Return the address of the API server, and an HTTP session with credentials for it.
 
-    The token in it does not rotate: after a 401 a new session is asked for.
+    The token of the session does not rotate. After a 401, the caller must create a new session.
     """
     settings = await configuration(kubeconfig)
     token = settings.api_key.get("BearerToken")
@@ -84,15 +83,15 @@ async def watch_session(kubeconfig: str = "") -> tuple[str, aiohttp.ClientSessio
 
 
 def _connector(settings: client.Configuration) -> aiohttp.TCPConnector:
-    """Connections of which those of canceled requests are closed too; some Pythons leave them open."""
+    """Return a connection pool that closes connections of canceled requests, which some Python versions leave open."""
     tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
     if settings.cert_file:
         tls.load_cert_chain(settings.cert_file, keyfile=settings.key_file)
-    return aiohttp.TCPConnector(ssl=tls, limit=CONNECTIONS, enable_cleanup_closed=NEEDS_CLEANUP_CLOSED)
+    return aiohttp.TCPConnector(ssl=tls, limit=MAX_CONNECTIONS, enable_cleanup_closed=NEEDS_CLEANUP_CLOSED)
 
 
 async def configuration(kubeconfig: str = "") -> client.Configuration:
-    """Address and credentials of the API server; a file's, or the pod's service account's where empty."""
+    """Load address and credentials of the API server, from a file or, if empty, from the pod's service account."""
     settings, loaders = client.Configuration(), cast("Any", config)  # the package has no types
     if kubeconfig:
         await loaders.load_kube_config(config_file=kubeconfig, client_configuration=settings)
@@ -104,11 +103,11 @@ async def configuration(kubeconfig: str = "") -> client.Configuration:
 class Kube:
     """Reads and writes objects.
 
-    Every method raises `Unreachable` where asking again may help and `Refused` where it will not.
+    Every method raises `UnreachableError` if a retry may succeed, and `RefusedError` if it cannot.
 
     Args:
         api: the transport; the caller closes it.
-        timeout: seconds for a request.
+        timeout: the timeout of a request, in seconds.
     """
 
     def __init__(self, api: client.ApiClient, *, timeout: float = 15.0) -> None:
@@ -116,10 +115,10 @@ class Kube:
         self._timeout = timeout
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
-        """One object, or None where there is none."""
+        """Return an object, or None if it does not exist."""
         try:
             return await self._call("GET", resource.path(namespace, name))
-        except _Absent:
+        except _NotFoundError:
             return None
 
     async def list(
@@ -130,8 +129,8 @@ class Kube:
         *,
         fields: Mapping[str, str] | None = None,
     ) -> list[Object]:
-        """All objects with these labels and fields, in pages; of the whole cluster where `namespace` is None."""
-        query: dict[str, Any] = {"labelSelector": _selector(labels), "limit": PAGE}
+        """List all objects with these labels and fields. If `namespace` is None, list the whole cluster."""
+        query: dict[str, Any] = {"labelSelector": _selector(labels), "limit": PAGE_SIZE}
         if fields:
             query["fieldSelector"] = _selector(fields)
         found: list[Object] = []
@@ -144,44 +143,46 @@ class Kube:
             query["continue"] = more
 
     async def serves(self, resource: Resource) -> bool:
-        """Whether the API server knows this kind of object."""
+        """Return whether the API server serves this resource."""
         try:
             listed = await self._call("GET", f"/apis/{resource.group_version}")
-        except _Absent:
+        except _NotFoundError:
             return False
-        return any(one["name"] == resource.plural for one in listed.get("resources") or ())
+        return any(entry["name"] == resource.plural for entry in listed.get("resources") or ())
 
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
-        """Make an object.
+        """Create an object.
 
         Raises:
-            Conflict: one of that name is there already.
+            ConflictError: an object of that name exists.
         """
         return await self._call("POST", resource.path(namespace), body=body)
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, body: Object, *, subresource: str = ""
     ) -> Object | None:
-        """Change an object by a JSON merge patch; with `metadata.resourceVersion` in it only if it is still that one.
+        """Change an object by a JSON merge patch.
+
+        If the patch contains `metadata.resourceVersion`, it applies only to this version of the object.
 
         Returns:
-            The object as it then is, or None where there is none any more.
+            The changed object, or None if it no longer exists.
 
         Raises:
-            Conflict: it has changed since.
+            ConflictError: the object has another version.
         """
         path = resource.path(namespace, name, subresource)
         try:
             return await self._call("PATCH", path, body=body, content_type=MERGE_PATCH)
-        except _Absent:
+        except _NotFoundError:
             return None
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Delete that very object: nothing happens where it is gone, or where another bears its name."""
+        """Delete the object with this uid. If it no longer exists or its name belongs to another object, do nothing."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
             await self._call("DELETE", resource.path(namespace, name), body=options)
-        except (_Absent, ConflictError):
+        except (_NotFoundError, ConflictError):
             return
 
     async def _call(
@@ -203,12 +204,12 @@ class Kube:
             text = (await response.read()).decode()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise UnreachableError(
-                f"{method} {path}: the API server does not answer: {type(error).__name__}"
+                f"{method} {path} failed: the API server does not answer: {type(error).__name__}"
             ) from error
         except ApiException as error:
-            raise translated(method, path, int(error.status or 0), str(error.body or error.reason)) from error
+            raise error_of_response(method, path, int(error.status or 0), str(error.body or error.reason)) from error
         if not 200 <= response.status <= 299:
-            raise translated(method, path, int(response.status), text)
+            raise error_of_response(method, path, int(response.status), text)
         value: Object = json.loads(text)
         return value
 
@@ -217,21 +218,21 @@ def _selector(wanted: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
 
 
-class _Absent(RefusedError):
-    """There is no such object, or no such namespace."""
+class _NotFoundError(RefusedError):
+    """The object or its namespace does not exist."""
 
 
-def translated(method: str, path: str, status: int, text: str) -> Exception:
-    """The operator's error for an answer of the API server; its text is the server's own message."""
+def error_of_response(method: str, path: str, status: int, text: str) -> Exception:
+    """Return the operator's error for a failed response of the API server. Its text contains the server's message."""
     try:
         message = str(json.loads(text).get("message") or text)
     except (ValueError, AttributeError):
         message = text
-    said = f"{method} {path}: HTTP {status}: {message[:1000]}"
+    described = f"{method} {path} failed: HTTP {status}: {message[:1000]}"
     if status == 404:
-        return _Absent(said)
+        return _NotFoundError(described)
     if status == 409:
-        return ConflictError(said)
-    if status in (408, 429) or status >= 500 or status == 401:  # 401: a token that rotates this moment
-        return UnreachableError(said)
-    return RefusedError(said)
+        return ConflictError(described)
+    if status in (408, 429) or status >= 500 or status == 401:  # 401: the token is being rotated
+        return UnreachableError(described)
+    return RefusedError(described)

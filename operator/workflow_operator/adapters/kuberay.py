@@ -1,7 +1,7 @@
-"""RayClusters as KubeRay keeps them: the port `core.ports.Clusters`, and what their JSON and that of their pods means.
+"""RayClusters and their pods: the port `core.ports.Clusters`, and the translation of their JSON into values.
 
-What KubeRay says of a cluster is not what a cluster is: `status.state` stays `ready` while its head is dead. So the
-view is made of the conditions, of the head pod's own identity and of what the kubelet says of the pods.
+The status that KubeRay writes is not enough: `status.state` stays `ready` after the head has died. So a view combines
+the conditions of the cluster, the identity of the head pod, and the pod statuses that the kubelet writes.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from workflow_operator.errors import ConflictError
 
 CLUSTER_LABEL = "ray.io/cluster"
 TYPE_LABEL = "ray.io/node-type"
-STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
-"""Reasons for which a container waits while all is well."""
+STARTING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
+"""Reasons of a waiting container that starts normally."""
 
 
 class KubeRayClusters:
-    """The port on a real API server."""
+    """Implements the port with the Kubernetes API."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
 
     async def owned(self, namespace: str, uid: str) -> tuple[ClusterView, ...]:
-        """All that carry this Workflow's uid in their label."""
+        """Return all RayClusters with this Workflow uid in their label."""
         return await self.matching(namespace, {UID_LABEL: uid})
 
     async def named(self, namespace: str, name: str) -> ClusterView | None:
-        """The one of this name, or None."""
+        """Return the RayCluster of this name, or None."""
         found = await self._kube.get(RAYCLUSTERS, namespace, name)
         return None if found is None else await self._view(namespace, found)
 
     async def matching(self, namespace: str, labels: Mapping[str, str]) -> tuple[ClusterView, ...]:
-        """All that carry these labels, in the order of their names."""
+        """Return all RayClusters with these labels, sorted by name."""
         found = await self._kube.list(RAYCLUSTERS, namespace, labels)
         return tuple(
-            [await self._view(namespace, one) for one in sorted(found, key=lambda one: one["metadata"]["name"])]
+            [await self._view(namespace, each) for each in sorted(found, key=lambda each: each["metadata"]["name"])]
         )
 
     async def create(self, namespace: str, manifest: Mapping[str, Any]) -> None:
-        """Make the cluster; where one of this name exists, whoever made it, nothing is done to that.
+        """Create a RayCluster. If one of this name exists, leave it unchanged.
 
         Raises:
-            Refused: the API server's text.
+            RefusedError: the API server rejected the manifest; the text contains its message.
         """
-        with suppress(ConflictError):  # the next round sees whose it is
+        with suppress(ConflictError):  # the next reconciliation reads whose cluster it is
             await self._kube.create(RAYCLUSTERS, namespace, dict(manifest))
 
     async def delete(self, namespace: str, name: str, uid: str) -> None:
-        """Delete that very cluster; one that is gone or has another uid is a success."""
+        """Delete the RayCluster with this uid. If it no longer exists or has another uid, do nothing."""
         await self._kube.delete(RAYCLUSTERS, namespace, name, uid)
 
     async def _view(self, namespace: str, cluster: Object) -> ClusterView:
@@ -63,22 +63,22 @@ class KubeRayClusters:
         pods = await self._kube.list(PODS, namespace, {CLUSTER_LABEL: name})
         pods = [pod for pod in pods if _owner_uid(pod) in ("", uid)]
         warning = ""
-        if not any(_is_head(pod) for pod in pods):  # only then can KubeRay have refused its spec
+        if not any(_is_head(pod) for pod in pods):  # KubeRay rejects a spec before it creates a head pod
             selector = {"involvedObject.uid": uid, "type": "Warning"}
             warning = newest_warning(await self._kube.list(EVENTS, namespace, {}, fields=selector))
         return cluster_view(cluster, pods, warning)
 
 
 def cluster_view(cluster: Object, pods: Iterable[Object], warning: str = "") -> ClusterView:
-    """A RayCluster with its pods as one value.
+    """Return a RayCluster with its pods as one value.
 
     Args:
-        cluster: its JSON.
-        pods: the pods labelled with its name and owned by it.
-        warning: the newest warning event on it.
+        cluster: the JSON of the RayCluster.
+        pods: the JSON of the pods that belong to it.
+        warning: the newest Warning event on it, or empty.
     """
     meta, spec, status = cluster["metadata"], cluster.get("spec") or {}, cluster.get("status") or {}
-    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    conditions = {each["type"]: each for each in status.get("conditions") or ()}
     suspended = any(_true(conditions, kind) for kind in ("RayClusterSuspended", "RayClusterSuspending"))
     heads = sorted((pod for pod in pods if _is_head(pod)), key=_age_order)
     workers = sorted((pod for pod in pods if not _is_head(pod)), key=_age_order)
@@ -93,18 +93,18 @@ def cluster_view(cluster: Object, pods: Iterable[Object], warning: str = "") -> 
         failed=_failure(status, conditions),
         deleting="deletionTimestamp" in meta,
         warning=warning,
-        pod_problem=next(filter(None, map(pod_trouble, [*heads, *workers])), None),
+        pod_problem=next(filter(None, map(pod_problem, [*heads, *workers])), None),
         head=head_view(heads[0]) if heads else None,
         token_secret=_token_secret(meta["name"], spec),
     )
 
 
 def head_view(pod: Object) -> HeadView:
-    """A head pod as a value."""
+    """Return a head pod as a value."""
     meta, status = pod["metadata"], pod.get("status") or {}
     ray = _ray_container(pod)
     ended = (ray.get("state") or {}).get("terminated") or {}
-    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    conditions = {each["type"]: each for each in status.get("conditions") or ()}
     return HeadView(
         pod_name=meta["name"],
         identity=HeadIdentity(pod_uid=meta["uid"], container_id=ray.get("containerID") or ""),
@@ -117,15 +117,15 @@ def head_view(pod: Object) -> HeadView:
     )
 
 
-def pod_trouble(pod: Object) -> PodProblem | None:
-    """Why a pod does not come up, in Kubernetes' own word, or None."""
+def pod_problem(pod: Object) -> PodProblem | None:
+    """Return why a pod does not start, with the reason that Kubernetes gives, or None."""
     meta, status = pod["metadata"], pod.get("status") or {}
     since = _seconds(meta["creationTimestamp"])
     for kind in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(kind) or ():
             waiting = (container.get("state") or {}).get("waiting") or {}
             reason = waiting.get("reason") or ""
-            if reason not in STARTING:
+            if reason not in STARTING_REASONS:
                 text = f"pod {meta['name']}, image {container.get('image')}: {waiting.get('message') or reason}"
                 return PodProblem(reason, text, since)
     for condition in status.get("conditions") or ():
@@ -135,22 +135,22 @@ def pod_trouble(pod: Object) -> PodProblem | None:
                 condition.get("reason") or "Unschedulable", text, _seconds(condition["lastTransitionTime"])
             )
     if status.get("phase") == "Failed":
-        text = f"pod {meta['name']}: {status.get('message') or 'it failed'}"
+        text = f"pod {meta['name']}: {status.get('message') or 'the pod failed'}"
         return PodProblem(status.get("reason") or "Failed", text, since)
     return None
 
 
 def newest_warning(events: Iterable[Object]) -> str:
-    """`reason: message` of the last of these events, or empty."""
-    last = max(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""), default=None)
+    """Return `reason: message` of the newest event, or empty."""
+    last = max(events, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), default=None)
     return f"{last.get('reason')}: {last.get('message')}" if last else ""
 
 
 def _ray_container(pod: Object) -> Mapping[str, Any]:
-    """Status of the container that KubeRay runs Ray in: the first of the pod's spec."""
+    """Return the status of the Ray container, which is the first container in the pod's spec."""
     name = pod["spec"]["containers"][0]["name"]
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return next((one for one in statuses if one["name"] == name), {})
+    return next((each for each in statuses if each["name"] == name), {})
 
 
 def _failure(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
@@ -158,7 +158,7 @@ def _failure(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, An
         failure = conditions["ReplicaFailure"]
         return f"{failure.get('reason')}: {failure.get('message')}"
     if status.get("state") == "failed":
-        return str(status.get("reason") or "KubeRay says that the cluster failed")
+        return str(status.get("reason") or "KubeRay reports that the cluster failed")
     return ""
 
 
@@ -177,11 +177,11 @@ def _is_head(pod: Object) -> bool:
 
 def _owner_uid(found: Object) -> str:
     owners = found["metadata"].get("ownerReferences") or ()
-    return next((str(one["uid"]) for one in owners if one.get("controller")), "")
+    return next((str(each["uid"]) for each in owners if each.get("controller")), "")
 
 
 def _age_order(pod: Object) -> tuple[bool, float]:
-    """Pods that are being deleted last, else the youngest first."""
+    """Sort key: the newest pod first, and pods that are being deleted last."""
     meta = pod["metadata"]
     return "deletionTimestamp" in meta, -_seconds(meta["creationTimestamp"])
 

@@ -1,7 +1,7 @@
-"""Which replica works: leader election by a Lease, on `kubernetes.aio.leaderelection`.
+"""Leader election by a Lease, with `kubernetes.aio.leaderelection`.
 
-Two replicas that both believe to lead do no harm (every status is written under a resourceVersion, every run is fenced
-by its log); the lease only keeps them from working against each other.
+Two replicas that both act as leader cause no damage. Every status write is conditional on a resourceVersion, and the
+log of a run fences its owners. The lease only avoids duplicate work.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """A lease and who wants it.
+class LeaseConfig:
+    """A Lease, and the replica that wants to hold it.
 
     Attributes:
-        namespace, name: the Lease.
-        identity: this replica.
-        seconds: a holder that was silent for this long is succeeded.
+        namespace: the namespace of the Lease.
+        name: the name of the Lease.
+        identity: the name of this replica.
+        seconds: the duration of the lease. A holder that does not renew it for this long can be replaced.
     """
 
     namespace: str
@@ -42,47 +43,47 @@ class Terms:
 
 
 class LeaseLostError(OperatorError):
-    """Another replica may work now; this one must stop."""
+    """This replica lost the lease and must stop, because another replica may be the leader."""
 
 
-class KubeLock(BaseLock):
-    """The Lease as the election asks for it; an API server that does not answer is a failed try and not the end."""
+class LeaseLock(BaseLock):
+    """The Lease in the interface of the election. If the API server does not answer, the election retries."""
 
-    def __init__(self, terms: Terms, kube: Kube) -> None:
-        super().__init__(terms.name, terms.namespace, terms.identity)
-        self._kube = Kube(kube.api, timeout=terms.seconds / 3)
-        self._seen = ""
+    def __init__(self, lease: LeaseConfig, kube: Kube) -> None:
+        super().__init__(lease.name, lease.namespace, lease.identity)
+        self._kube = Kube(kube.api, timeout=lease.seconds / 3)
+        self._resource_version = ""
 
     async def get(self, name: str, namespace: str) -> Any:
-        """True and the record, or False and why there is none."""
+        """Return True and the record, or False and the reason."""
         try:
-            lease = await self._kube.get(LEASES, namespace, name)
+            found = await self._kube.get(LEASES, namespace, name)
         except OperatorError as error:
             return False, ApiException(status=0, reason=str(error))
-        if lease is None:
+        if found is None:
             return False, ApiException(status=404, reason="Not Found", body='{"code": 404}')
-        spec, self._seen = lease.get("spec") or {}, lease["metadata"]["resourceVersion"]
+        spec, self._resource_version = found.get("spec") or {}, found["metadata"]["resourceVersion"]
         seconds = spec.get("leaseDurationSeconds")
         return True, LeaderElectionRecord(
             spec.get("holderIdentity"), seconds and str(seconds), spec.get("acquireTime"), spec.get("renewTime")
         )
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        """Whether the record was made."""
-        return await self._tried(
+        """Create the Lease, and return whether that succeeded."""
+        return await self._succeeds(
             self._kube.create(LEASES, namespace, {"metadata": {"name": name}, "spec": _spec(election_record)})
         )
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
-        """Whether the record was written over the one that was last seen."""
-        body = {"metadata": {"resourceVersion": self._seen}, "spec": _spec(updated_record)}
-        return await self._tried(self._kube.patch(LEASES, namespace, name, body))
+        """Replace the record that was last read, and return whether that succeeded."""
+        body = {"metadata": {"resourceVersion": self._resource_version}, "spec": _spec(updated_record)}
+        return await self._succeeds(self._kube.patch(LEASES, namespace, name, body))
 
-    async def _tried(self, call: Awaitable[Object | None]) -> bool:
+    async def _succeeds(self, call: Awaitable[Object | None]) -> bool:
         try:
             return await call is not None
         except OperatorError as error:
-            log.info("lease not written", error=str(error))
+            log.info("cannot write the lease", error=str(error))
             return False
 
 
@@ -96,56 +97,56 @@ def _spec(record: LeaderElectionRecord) -> Object:
 
 
 def _micro_time(text: str | None) -> str | None:
-    """The election's local time as Kubernetes writes it; what Kubernetes wrote stays as it is."""
+    """Return the election's local time in the format of Kubernetes. A time in that format is returned unchanged."""
     if text is None or text.endswith("Z"):
         return text
     moment = datetime.fromisoformat(text).astimezone(timezone.utc)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-async def lead(terms: Terms, kube: Kube, work: Callable[[], Awaitable[None]]) -> None:
-    """Wait until this replica leads, then work; at the end the lease is given back, so that the next need not wait.
+async def run_as_leader(lease: LeaseConfig, kube: Kube, work: Callable[[], Awaitable[None]]) -> None:
+    """Wait until this replica is the leader, then run `work`. Finally release the lease, so that no replica waits.
 
     Args:
-        terms: the lease and this replica.
-        kube: the API.
-        work: runs until it ends, fails or is canceled.
+        lease: the lease and this replica.
+        kube: the API server.
+        work: runs until it returns, fails or is canceled.
 
     Raises:
-        LeaseLost: the lease could not be renewed in time; the work was canceled.
+        LeaseLostError: the lease could not be renewed in time; the work was canceled.
     """
     started = asyncio.Event()
 
-    async def begin() -> None:
+    async def on_started() -> None:
         started.set()
 
     config = Config(
-        KubeLock(terms, kube),
-        lease_duration=terms.seconds,
-        renew_deadline=terms.seconds * 2 / 3,
-        retry_period=max(terms.seconds / 8, 1),
-        onstarted_leading=begin,
-        onstopped_leading=None,  # type: ignore[arg-type]  # it asks for None itself
+        LeaseLock(lease, kube),
+        lease_duration=lease.seconds,
+        renew_deadline=lease.seconds * 2 / 3,
+        retry_period=max(lease.seconds / 8, 1),
+        onstarted_leading=on_started,
+        onstopped_leading=None,  # type: ignore[arg-type]  # its documentation asks for None
     )
     election = asyncio.create_task(LeaderElection(config).run())
     try:
-        await _until_either(election, started.wait())
-        log.info("leading", identity=terms.identity)
-        await _until_either(election, work())
+        await _run_while_elected(election, started.wait())
+        log.info("leading", identity=lease.identity)
+        await _run_while_elected(election, work())
     finally:
         election.cancel()
         await asyncio.gather(election, return_exceptions=True)
         if started.is_set():
-            await _give_back(terms, kube)
+            await _release(lease, kube)
 
 
-async def _until_either(election: asyncio.Task[Any], other: Awaitable[Any]) -> None:
-    """Wait for `other`; cancel it where the election ends first.
+async def _run_while_elected(election: asyncio.Task[Any], work: Awaitable[Any]) -> None:
+    """Wait for `work`, and cancel it if the election ends first.
 
     Raises:
-        LeaseLost: the election ended.
+        LeaseLostError: the election ended.
     """
-    task = asyncio.ensure_future(other)
+    task = asyncio.ensure_future(work)
     try:
         await asyncio.wait((election, task), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -158,13 +159,13 @@ async def _until_either(election: asyncio.Task[Any], other: Awaitable[Any]) -> N
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _give_back(terms: Terms, kube: Kube) -> None:
-    """Free the lease if it is still ours."""
+async def _release(lease: LeaseConfig, kube: Kube) -> None:
+    """Remove the holder from the Lease if this replica still holds it."""
     try:
-        lease = await kube.get(LEASES, terms.namespace, terms.name)
-        if lease and lease["spec"].get("holderIdentity") == terms.identity:
-            version = lease["metadata"]["resourceVersion"]
+        found = await kube.get(LEASES, lease.namespace, lease.name)
+        if found and found["spec"].get("holderIdentity") == lease.identity:
+            version = found["metadata"]["resourceVersion"]
             body = {"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": None}}
-            await kube.patch(LEASES, terms.namespace, terms.name, body)
+            await kube.patch(LEASES, lease.namespace, lease.name, body)
     except OperatorError as error:
-        log.info("lease not given back", error=str(error))
+        log.info("cannot release the lease", error=str(error))

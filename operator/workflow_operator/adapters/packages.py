@@ -1,8 +1,8 @@
-"""What is uploaded to a Ray cluster: the library with its dependencies as one zip, the user's code as another.
+"""Builds the packages for Ray clusters: the library with its dependencies, and the user's code.
 
-Zips are named by their content and put on a head by `ray_jobs`. The folder of dependencies is filled when the
-operator's image is built (`python -m workflow_operator.adapters.packages DIR`), never at run time: the operator's pod
-needs no package index. Stands with the adapters because it reads the file system and starts pip.
+A package is a zip that is named by its content. `ray_jobs` uploads it to a head. The folder of dependencies is filled
+when the operator's image is built (`python -m workflow_operator.adapters.packages DIR`), so that the operator's pod
+needs no package index. The module is an adapter because it reads the file system and starts pip.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from pathlib import Path
 
 from workflow_operator.errors import RefusedError
 
-LIMIT = 100 << 20
-"""Ray takes no larger package (HTTP 413)."""
+MAX_PACKAGE_BYTES = 100 << 20
+"""Ray rejects larger packages with HTTP 413."""
 
 DEPENDENCIES = "rayworkflow_deps"
-"""Folder in the library's package; `workflow` appends it to the end of `sys.path`, behind all that the user has."""
+"""Folder in the library's package. `workflow` appends it to `sys.path`, so the packages of the image come first."""
 
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHON_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-TAKEN_NAMES = frozenset({"workflow", "ray", DEPENDENCIES})
-"""Top-level modules that the code of a Workflow would hide: `working_dir` comes before everything on `sys.path`."""
+RESERVED_MODULES = frozenset({"workflow", "ray", DEPENDENCIES})
+"""Modules that the user's code must not define: `working_dir` is first on `sys.path`, so it would hide them."""
 
-EPOCH = (1980, 1, 1, 0, 0, 0)
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""Date of all files in a package. It is constant, so that the same files always give the same package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Package:
     """A zip, named by its content.
 
     Attributes:
-        name: `_ray_pkg_<hash>.zip`, as Ray wants it.
-        data: the zip.
+        name: `_ray_pkg_<hash>.zip`, which is the form that Ray requires.
+        data: the bytes of the zip.
     """
 
     name: str
@@ -49,79 +50,80 @@ class Package:
 
     @property
     def sha256(self) -> str:
-        """Digest of the zip; the code of a run is kept under it."""
+        """Hexadecimal sha256 of the zip. The code of a run is stored under it."""
         return hashlib.sha256(self.data).hexdigest()
 
     @property
     def uri(self) -> str:
-        """What a `runtime_env` calls it; Ray unpacks it and puts its root on the path."""
+        """URI for a `runtime_env`. Ray unpacks the package and adds its root to `sys.path`."""
         return f"gcs://{self.name}"
 
 
 def package_of(data: bytes) -> Package:
-    """Name a zip by its bytes.
+    """Make a package of the bytes of a zip.
 
     Raises:
-        Refused: it is larger than Ray takes.
+        RefusedError: it is larger than Ray accepts.
     """
-    if len(data) > LIMIT:
+    if len(data) > MAX_PACKAGE_BYTES:
         raise RefusedError(
-            f"the code is {len(data) / (1 << 20):.0f} MiB as a zip and Ray takes 100 MiB; put large files into the "
-            f"image"
+            f"cannot package the code: the zip has {len(data) / (1 << 20):.0f} MiB and Ray accepts at most 100 MiB; "
+            f"put large files into the image"
         )
     return Package(f"_ray_pkg_{hashlib.sha256(data).hexdigest()[:32]}.zip", data)
 
 
 def code_package(files: Mapping[str, bytes]) -> Package:
-    """Pack the user's code as it lies in a ConfigMap.
+    """Make a package of the user's code from a ConfigMap.
 
     Args:
-        files: file name -> content. Names are flat, as a ConfigMap's keys are.
+        files: the content of each file by its name. Names have no folders, because the keys of a ConfigMap have none.
 
     Raises:
-        Refused: there is no file, one would hide a module that the run needs, or all are too large together.
+        RefusedError: there is no file, a file would hide a module that the run needs, or the zip is too large.
     """
     if not files:
-        raise RefusedError("the ConfigMap holds no file; its keys are the names of the modules, for example `trip.py`")
+        raise RefusedError("the ConfigMap contains no file; add one, for example with the key `trip.py`")
     for name in sorted(files):
         top = name.split("/", 1)[0].removesuffix(".py")
-        if top in TAKEN_NAMES:
+        if top in RESERVED_MODULES:
             raise RefusedError(
-                f"the file {name!r} would hide the module {top!r} that the run itself needs; give it another name, and "
-                f"change the imports and `spec.entrypoint` accordingly"
+                f"the file {name!r} would hide the module {top!r}, which the run needs; give it another name, and "
+                f"change the imports and `spec.entrypoint`"
             )
-    return package_of(_zip(files.items(), zipfile.ZIP_STORED))  # its digest must not hang on a compressor's version
+    return package_of(_zip(files.items(), zipfile.ZIP_STORED))  # uncompressed: a compressor's output varies
 
 
 def library_package(folder: Path) -> Package:
-    """Pack the library as it is installed here, with the dependencies that `build` put into a folder.
+    """Make a package of the installed library and its dependencies.
 
     Args:
-        folder: what `build` filled.
+        folder: the folder that `build` filled with dependencies.
 
     Raises:
-        Refused: the folder holds no dependencies.
+        RefusedError: the folder contains no dependencies, or the zip is too large.
     """
     dependencies = folder / DEPENDENCIES
     if not dependencies.is_dir():
         raise RefusedError(
-            f"{dependencies} is missing; fill it with: python -m workflow_operator.adapters.packages {folder}"
+            f"cannot package the library: {dependencies} is missing; create it with: "
+            f"python -m workflow_operator.adapters.packages {folder}"
         )
     library = _library_folder()
     return package_of(_zip([*_files(library, library.parent), *_files(dependencies, folder)]))
 
 
 def build(folder: Path) -> None:
-    """Fill a folder with the library's dependencies for every CPython a Ray image may hold.
+    """Fill a folder with the library's dependencies for every CPython version that a Ray image may contain.
 
-    One flat tree serves all: extension modules bear their ABI in their names and lie side by side. The versions are
-    those of the oldest Python, so that each pure-Python file is the same for all of them.
+    One tree serves all versions, because the file names of extension modules contain the ABI. The package versions are
+    those for the oldest Python, so that each pure-Python file is the same for all.
 
     Args:
-        folder: gets one sub-folder, `rayworkflow_deps`; what was there before is replaced.
+        folder: gets one sub-folder, `rayworkflow_deps`, which is replaced if it exists.
 
     Raises:
-        Refused: two Pythons want different content under one name.
+        RefusedError: two Python versions need different content under one file name.
     """
     target = folder / DEPENDENCIES
     shutil.rmtree(target, ignore_errors=True)
@@ -129,7 +131,7 @@ def build(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         wanted = _requirements()
         pinned: list[str] = []
-        for python in PYTHONS:
+        for python in PYTHON_VERSIONS:
             tree = Path(scratch) / python
             _install(tree, python, pinned or wanted, with_dependencies=not pinned)
             pinned = pinned or _versions(tree)
@@ -143,7 +145,9 @@ def _library_folder() -> Path:
 
 
 def _requirements() -> list[str]:
-    return [text for text in requires("rayworkflow") or [] if ";" not in text]  # a marker: an extra's, not the log's
+    return [
+        text for text in requires("rayworkflow") or [] if ";" not in text
+    ]  # a requirement with a marker belongs to an extra
 
 
 def _install(tree: Path, python: str, requirements: list[str], *, with_dependencies: bool) -> None:
@@ -171,7 +175,9 @@ def _merge(tree: Path, target: Path) -> None:
             continue
         path = target / name
         if path.exists() and path.read_bytes() != content:
-            raise RefusedError(f"{name} differs between the Pythons {PYTHONS}; pin a version whose wheels agree")
+            raise RefusedError(
+                f"{name} differs between the Python versions {PYTHON_VERSIONS}; pin a version with equal files"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
@@ -186,7 +192,7 @@ def _zip(files: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFL
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in sorted(files):
-            entry = zipfile.ZipInfo(name, EPOCH)
+            entry = zipfile.ZipInfo(name, ZIP_DATE)
             entry.compress_type = compression
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content)

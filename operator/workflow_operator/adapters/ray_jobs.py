@@ -1,9 +1,13 @@
-"""A client of Ray's Jobs HTTP API: all that the operator says to a Ray cluster goes through here, without Ray.
+"""A client of Ray's Jobs HTTP API, the only connection of the operator to a Ray cluster. It does not need Ray.
 
-`apply.py` submits and stops with it, `observe.py` asks how a submission stands. Written against Ray 2.47 to 2.60; the
-contract in tests/operator runs on a real head and on the fake one that the operator's other tests use. Answers that
-matter and that Ray documents nowhere: an unknown id is a 404, a known id given again is a 500 with "already exists", a
-wrong token is a 403, a missing one a 401, a package over 100 MiB is a 413.
+It is written for Ray 2.47 to 2.60. Its contract tests in tests/operator run on a real head, and on the fake head of the
+other operator tests. The client relies on these responses, which Ray does not document:
+
+- 404: the submission id is unknown.
+- 500 with "already exists": the submission id is in use.
+- 401: the token is missing.
+- 403: the token is wrong.
+- 413: the package has more than 100 MiB.
 """
 
 from __future__ import annotations
@@ -18,18 +22,18 @@ import aiohttp
 
 from workflow_operator.errors import RefusedError, UnreachableError
 
-ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
+TERMINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 TEXT_LIMIT = 2000
-"""Characters kept of what Ray says; the message of a failed job holds up to 20,000 of its log."""
+"""Longest text that is kept of a response, in characters. The message of a failed job has up to 20,000."""
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """Where a head's dashboard answers, and the token it wants.
+class HeadEndpoint:
+    """The address of a head's dashboard, and its token.
 
     Attributes:
-        address: `http://host:port`, without a slash at its end.
-        token: sent as a bearer token; empty where the cluster runs without.
+        address: `http://host:port`, without a trailing slash.
+        token: sent as a bearer token; empty if the cluster has no token authentication.
     """
 
     address: str
@@ -38,13 +42,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One job to start.
+    """A job to start.
 
     Attributes:
-        submission_id: derived from the object and its attempt, never random.
-        entrypoint: the shell line the head runs.
-        runtime_env: Ray's runtime environment; may hold credentials.
-        metadata: strings; what tells a submission of ours from another's under the same id.
+        submission_id: derived from the Workflow's uid and the submission attempt, never random.
+        entrypoint: the shell command that the head runs.
+        runtime_env: Ray's runtime environment; may contain credentials.
+        metadata: strings that identify the Workflow, to detect a foreign job with the same id.
     """
 
     submission_id: str
@@ -55,15 +59,15 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A submission as Ray tells it.
+    """A submission as Ray reports it.
 
     Attributes:
-        submission_id: its id.
+        submission_id: the id that it was submitted with.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
-        metadata: as it was submitted.
-        message: the end of what Ray says about it, for a failed one the end of its log.
-        error_type: Ray's name of the kind of failure, or empty.
-        exit_code: of the entrypoint's process, where it ended by itself.
+        metadata: the strings that it was submitted with.
+        message: the end of Ray's message; for a failed job, the end of the job's log.
+        error_type: Ray's name for the type of failure, or empty.
+        exit_code: the exit code of the entrypoint, or None if the entrypoint did not exit by itself.
     """
 
     submission_id: str
@@ -74,9 +78,9 @@ class Job:
     exit_code: int | None = None
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.status in ENDED
+    def is_finished(self) -> bool:
+        """Return whether the status is final."""
+        return self.status in TERMINAL_STATUSES
 
 
 class RayJobs:
@@ -84,47 +88,49 @@ class RayJobs:
 
     Args:
         session: an aiohttp session; the caller closes it.
-        timeout: seconds for a whole request; uploads get ten times that.
+        timeout: the timeout of a whole request in seconds; uploads have ten times this.
     """
 
     def __init__(self, session: aiohttp.ClientSession, *, timeout: float = 10.0) -> None:
         self._session = session
         self._timeout = timeout
 
-    async def version(self, head: Head) -> str:
-        """Ray's version on the head; the cheapest question that a live head answers.
+    async def version(self, head: HeadEndpoint) -> str:
+        """Return Ray's version on the head. It is the cheapest request that a live head answers.
 
         Raises:
-            Unreachable: the head does not answer, or not now.
-            Refused: the token is wrong.
+            UnreachableError: the head does not answer, or fails temporarily.
+            RefusedError: the token is missing or wrong.
         """
         answer = await self._call("GET", head, "/api/version")
         return str(answer.json_object().get("ray_version", ""))
 
-    async def job(self, head: Head, submission_id: str) -> Job | None:
-        """How a submission stands, or None where this head does not know the id.
+    async def job(self, head: HeadEndpoint, submission_id: str) -> Job | None:
+        """Return a submission, or None if the head does not know the id.
 
         Raises:
-            Unreachable, Refused: as for `version`.
+            UnreachableError: the head does not answer, or fails temporarily.
+            RefusedError: the token is missing or wrong.
         """
         answer = await self._call("GET", head, f"/api/jobs/{submission_id}", accept=(404,))
         return None if answer.status == 404 else _job(answer.json_object())
 
-    async def ensure_package(self, head: Head, name: str, data: bytes) -> bool:
-        """Have a package lie on the head, and be kept there for the next ten minutes.
+    async def ensure_package(self, head: HeadEndpoint, name: str, data: bytes) -> bool:
+        """Upload a package unless the head has it, and pin it on the head for ten minutes.
 
-        A GET pins what is there, an upload does not: so it is asked for again after the upload.
+        A GET pins a package and an upload does not, so the upload is followed by a GET.
 
         Args:
-            head: where.
+            head: the head to upload to.
             name: `_ray_pkg_<hash of the content>.zip`.
-            data: the zip.
+            data: the bytes of the zip.
 
         Returns:
-            True where it had to be uploaded.
+            True if the package was uploaded.
 
         Raises:
-            Unreachable, Refused: as for `version`; Refused too where the package is too large for this head.
+            UnreachableError: the head does not answer, or fails temporarily.
+            RefusedError: the token is missing or wrong, or the package is too large.
         """
         path = f"/api/packages/gcs/{name}"
         if (await self._call("GET", head, path, accept=(404,))).status == 200:
@@ -133,15 +139,15 @@ class RayJobs:
         await self._call("GET", head, path)
         return True
 
-    async def submit(self, head: Head, submission: Submission) -> Job:
-        """Start a job, exactly once for its id: one that is there already is found and given back.
+    async def submit(self, head: HeadEndpoint, submission: Submission) -> Job:
+        """Start a job, exactly once for its id. If the head already has this job, return it.
 
         Returns:
-            The job as it then stands: the new one, or what a submit before this one (its reply lost) started.
+            The new job, or the job that an earlier call with a lost response started.
 
         Raises:
-            Refused: the id is taken by a job that is not ours (other metadata), or Ray refuses the request.
-            Unreachable: nothing is known; ask again.
+            RefusedError: a job with other metadata has this id, or Ray rejects the request.
+            UnreachableError: the outcome is unknown; call again.
         """
         known = await self.job(head, submission.submission_id)
         if known is None:
@@ -153,26 +159,31 @@ class RayJobs:
             }
             answer = await self._call("POST", head, "/api/jobs/", json=body, accept=(500,))
             if answer.status == 500 and "already exists" not in answer.text:
-                raise UnreachableError(f"the head at {head.address} could not take the job: {last_line(answer.text)}")
+                raise UnreachableError(f"the head at {head.address} cannot start the job: {last_line(answer.text)}")
             known = await self.job(head, submission.submission_id)
             if known is None:
-                raise UnreachableError(f"the head at {head.address} took job {submission.submission_id} and forgot it")
+                raise UnreachableError(
+                    f"the head at {head.address} accepted job {submission.submission_id} but does not list it"
+                )
         if dict(known.metadata) != dict(submission.metadata):
             raise RefusedError(
-                f"the submission id {submission.submission_id} is taken on this cluster by a job that is not of this "
-                f"Workflow; delete that job, or give the Workflow another name"
+                f"the submission id {submission.submission_id} belongs to a job of another Workflow or user on this "
+                f"cluster; delete that job, or give the Workflow another name"
             )
         return known
 
-    async def stop(self, head: Head, submission_id: str) -> None:
-        """End a job's driver; nothing happens where it ended already or is not known.
+    async def stop(self, head: HeadEndpoint, submission_id: str) -> None:
+        """Stop the driver of a job. If the job is finished or unknown, do nothing.
 
         Raises:
-            Unreachable, Refused: as for `version`.
+            UnreachableError: the head does not answer, or fails temporarily.
+            RefusedError: the token is missing or wrong.
         """
         await self._call("POST", head, f"/api/jobs/{submission_id}/stop", accept=(404,))
 
-    async def _call(self, method: str, head: Head, path: str, *, accept: tuple[int, ...] = (), **body: Any) -> _Answer:
+    async def _call(
+        self, method: str, head: HeadEndpoint, path: str, *, accept: tuple[int, ...] = (), **body: Any
+    ) -> _Answer:
         headers = {"Authorization": f"Bearer {head.token}"} if head.token else {}
         seconds = self._timeout * (10 if "data" in body else 1)
         try:
@@ -203,24 +214,24 @@ class _Answer:
         try:
             value = json.loads(self.text)
         except ValueError as error:
-            raise UnreachableError(f"the head answered what is no JSON: {self.text[:200]!r}") from error
+            raise UnreachableError(f"the response of the head is not JSON: {self.text[:200]!r}") from error
         if not isinstance(value, dict):
-            raise UnreachableError(f"the head answered no JSON object: {self.text[:200]!r}")
+            raise UnreachableError(f"the response of the head is not a JSON object: {self.text[:200]!r}")
         return cast("dict[str, Any]", value)
 
 
-def _refusal(method: str, head: Head, path: str, answer: _Answer) -> Exception:
+def _refusal(method: str, head: HeadEndpoint, path: str, answer: _Answer) -> Exception:
     if answer.status in (401, 403):
         return RefusedError(
-            f"the head at {head.address} refuses the token (HTTP {answer.status}); the Secret named as the cluster "
-            f"must hold the token it was started with"
+            f"the head at {head.address} refuses the token (HTTP {answer.status}); the Secret of the cluster must "
+            f"contain the token that the cluster was started with"
         )
     if answer.status == 413:
-        return RefusedError("the package is over the 100 MiB that Ray takes; put large files into the image")
+        return RefusedError("the package is larger than the 100 MiB that Ray accepts; put large files into the image")
     if answer.status == 400:
         return RefusedError(f"Ray refuses the submission: {last_line(answer.text)}")
     return UnreachableError(
-        f"{method} {path} on the head at {head.address}: HTTP {answer.status}: {last_line(answer.text)}"
+        f"{method} {path} on the head at {head.address} failed: HTTP {answer.status}: {last_line(answer.text)}"
     )
 
 
@@ -238,6 +249,6 @@ def _job(body: dict[str, Any]) -> Job:
 
 
 def last_line(text: str) -> str:
-    """The last line that says something: of a traceback, the error itself."""
+    """Return the last line that is not blank. For a traceback, this is the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:TEXT_LIMIT] if lines else "(no text)"

@@ -1,7 +1,8 @@
-"""Runs in storage, without Ray: the port `core.ports.Runs`, on the library's `reading` and `requests`.
+"""Runs in storage: the port `core.ports.Runs`, implemented with the library's `reading` and `requests`, without Ray.
 
-The library blocks, so its calls run in a bounded pool of threads, a few at a time for each store, so that one store
-that hangs does not take the threads of all. A run is followed: a look at one without news is one small GET.
+The library blocks, so its calls run in a bounded pool of threads. Each store may use only a few of them, so that one
+unresponsive store cannot block all threads. The operator follows each run, so reading a run without news costs one
+small GET.
 """
 
 from __future__ import annotations
@@ -40,59 +41,68 @@ from workflow_operator.errors import RefusedError, UnreachableError
 
 T = TypeVar("T")
 THREADS = 16
-THREADS_A_STORE = 4
-FOLLOWED = 2000
-"""Runs kept in memory between two looks; one that was dropped is read anew."""
+THREADS_PER_STORE = 4
+MAX_FOLLOWED_RUNS = 2000
+"""Runs of a store that are kept in memory. A run that was dropped is read from the start of its log."""
 
 READ_SECONDS = 5.0
-"""A look that takes longer counts as one that failed: a store that hangs must not keep a dead cluster from sight."""
+"""Timeout of reading a run. It is short, so that a store that does not respond cannot delay other observations."""
 
 LIVENESS_SECONDS = 5.0
-"""How long a live owner's heartbeat counts as seen, and a workflow id as not used anew."""
+"""Interval at which the owner's heartbeat, and newer runs under the same workflow id, are read."""
 
-ASK_AGAIN_SECONDS = 10.0
-"""A manager that was asked to cancel is asked again after this time: each time is one more request in its inbox."""
+CANCEL_REPEAT_SECONDS = 10.0
+"""Interval at which a cancel request is repeated. Each repetition adds a request to the inbox of the run."""
 
-TROUBLES: tuple[tuple[type[WorkflowError], StoreFailure], ...] = (
+STORE_FAILURES: tuple[tuple[type[WorkflowError], StoreFailure], ...] = (
     (StoreUnavailableError, StoreFailure.UNAVAILABLE),
     (CorruptLogError, StoreFailure.CORRUPT),
     (StoreRefusedError, StoreFailure.REFUSED),
 )
 
-YIELD = (OwnershipError, WorkflowConflictError)
-"""Somebody else owns the run, or there is none: the log says so, and this side does nothing."""
+NOT_OUR_RUN = (OwnershipError, WorkflowConflictError)
+"""Errors if another owner has the run, or no run exists. The operator then changes nothing, and reads the log again."""
 
 Credentials = Callable[[str, str], Awaitable[tuple[str, str]]]
-"""(namespace, Secret) -> access key, secret key."""
+"""(namespace, name of the Secret) -> access key and secret key."""
 
 Code = Callable[[str, str], Awaitable[tuple[bytes, str]]]
-"""(namespace, ConfigMap) -> package, digest."""
+"""(namespace, name of the ConfigMap) -> package and sha256."""
 
 
 @dataclass
-class _Followed:
-    """A run under observation; one look at a time, which goes on when nobody waits for it any more."""
+class _FollowedRun:
+    """A run that the operator follows. At most one refresh runs at a time, and it continues after a timed-out read.
+
+    Attributes:
+        follower: reads the new segments of the run.
+        refresh: the current or last refresh.
+        cancel_requested: the loop's time of the last cancel request.
+        view: the run as last read, or None if nothing is stored under the id.
+        liveness: the status of the run, which depends on the owner's heartbeat.
+        liveness_checked: the loop's time at which `liveness` was read.
+    """
 
     follower: reading.Follower
-    looking: asyncio.Task[None] | None = None
-    asked: float = float("-inf")
+    refresh: asyncio.Task[None] | None = None
+    cancel_requested: float = float("-inf")
     view: RunView | None = None
     liveness: WorkflowStatus | None = None
-    checked: float = float("-inf")
+    liveness_checked: float = float("-inf")
 
 
 @dataclass
-class _Open:
-    """A store that is open, how many threads may wait for it, and the runs that are followed in it."""
+class _OpenStore:
+    """An open store, the number of threads that may use it at a time, and the runs in it that are followed."""
 
     store: Store
     credentials: tuple[str, str] = field(repr=False)
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS_A_STORE))
-    followed: OrderedDict[str, _Followed] = field(default_factory=OrderedDict)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS_PER_STORE))
+    followed: OrderedDict[str, _FollowedRun] = field(default_factory=OrderedDict)
 
 
 class StoredRuns:
-    """The port on real stores.
+    """Implements the port with the library's stores.
 
     Args:
         credentials: reads a storage Secret.
@@ -103,38 +113,38 @@ class StoredRuns:
         self._credentials = credentials
         self._code = code
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
-        self._stores: dict[tuple[str, StoreRef], _Open] = {}
+        self._stores: dict[tuple[str, StoreRef], _OpenStore] = {}
 
     def close(self) -> None:
-        """Give back threads and connections; calls that wait are given up."""
+        """Close threads and connections, and cancel the calls that still wait."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for opened in self._stores.values():
             for followed in opened.followed.values():
-                if followed.looking is not None:
-                    followed.looking.cancel()
+                if followed.refresh is not None:
+                    followed.refresh.cancel()
             opened.store.close()
 
     async def read(
         self, namespace: str, store: StoreRef, workflow_id: str, staged: RunRef | None, code: str
     ) -> RunRead | RunReadFailure:
-        """The highest run under this id, and whether the copy of the code lies there; or why it could not be read."""
+        """Return the newest run under this id and whether its code is staged, or why the run could not be read."""
         try:
             opened = await self._open(namespace, store)
-            followed = await self._look(opened, workflow_id)
-            view, lies = followed.view, False
+            followed = await self._refreshed(opened, workflow_id)
+            view, code_staged = followed.view, False
             if staged and code and not (view and view.code):
-                lies = await self._is_staged(opened, staged, code)
-            return RunRead(view, followed.liveness, lies)
+                code_staged = await self._is_staged(opened, staged, code)
+            return RunRead(view, followed.liveness, code_staged)
         except WorkflowError as error:
-            return RunReadFailure(_trouble(error), str(error))
+            return RunReadFailure(_store_failure(error), str(error))
         except RefusedError as refusal:
             return RunReadFailure(StoreFailure.REFUSED, str(refusal))
 
     async def code(self, namespace: str, run: RunRef, sha256: str) -> bytes:
-        """The copy of the user's code that is kept with the run.
+        """Return the copy of the user's code that is stored with the run.
 
         Raises:
-            Refused: it is not there, or damaged.
+            RefusedError: the copy does not exist or is damaged.
         """
         return await self._act(
             namespace,
@@ -143,18 +153,20 @@ class StoredRuns:
         )
 
     async def stage_code(self, namespace: str, action: StageCode) -> None:
-        """Keep a copy of the code; one that lies there already is a success, without a look at the ConfigMap.
+        """Store a copy of the code with the run. If it is already stored, do not read the ConfigMap.
 
         Raises:
-            Refused: the ConfigMap now gives another digest than was decided on.
+            RefusedError: the ConfigMap has other content than the decision was based on.
         """
         run = action.run
-        with _translating():
+        with _operator_errors():
             if await self._is_staged(await self._open(namespace, run.store), run, action.sha256):
                 return
         data, digest = await self._code(namespace, action.config_map)
         if digest != action.sha256:
-            raise RefusedError(f"the ConfigMap {action.config_map} changed while its code was stored; it is taken anew")
+            raise RefusedError(
+                f"the ConfigMap {action.config_map} changed while its code was stored; the operator reads it again"
+            )
         await self._act(
             namespace,
             run,
@@ -162,27 +174,27 @@ class StoredRuns:
         )
 
     async def request_cancel(self, namespace: str, action: RequestCancel) -> None:
-        """Ask the live manager to cancel, not more often than now and then; nothing to ask of a run that has ended."""
+        """Request that the run's manager cancels it, at most every 10 seconds. If the run is finished, do nothing."""
         run, now = action.run, asyncio.get_running_loop().time()
-        with _translating():
+        with _operator_errors():
             followed = self._follow(await self._open(namespace, run.store), run.workflow_id)
-        if now - followed.asked < ASK_AGAIN_SECONDS:
+        if now - followed.cancel_requested < CANCEL_REPEAT_SECONDS:
             return
 
-        def ask(store: Store) -> None:
+        def request(store: Store) -> None:
             view = reading.read_run(store, run.workflow_id, run.run_number)
             if view is not None and not view.status.is_terminal:
                 requests.request_cancel(store, view, uid=run.uid, reason=action.reason)
-                followed.asked = now
+                followed.cancel_requested = now
 
-        await self._act(namespace, run, ask)
+        await self._act(namespace, run, request)
 
     async def end(self, namespace: str, action: EndRun) -> None:
-        """End the run; where somebody else owns it, the log says so and nothing is done."""
+        """Write a terminal status to the log of the run. If another owner has the run, do nothing."""
         run = action.run
 
         def end(store: Store) -> None:
-            with suppress(*YIELD):
+            with suppress(*NOT_OUR_RUN):
                 requests.end_run(
                     store,
                     run.workflow_id,
@@ -190,90 +202,97 @@ class StoredRuns:
                     status=WorkflowStatus(action.status),
                     reason=action.reason,
                     message=action.message,
-                    requester=_actor(namespace, run),
+                    requester=_requester(namespace, run),
                 )
 
         await self._act(namespace, run, end)
 
     async def release(self, namespace: str, action: ReleaseRun) -> None:
-        """Leave the run for a later object; where somebody else owns it, or there is none, nothing is done."""
+        """Release the run, so that a later object can resume it. If another owner has it or none exists, do nothing."""
         run = action.run
 
-        def leave(store: Store) -> None:
-            with suppress(*YIELD):
-                requester = _actor(namespace, run)
+        def release(store: Store) -> None:
+            with suppress(*NOT_OUR_RUN):
+                requester = _requester(namespace, run)
                 requests.release_run(
                     store, run.workflow_id, run_number=run.run_number, requester=requester, reason=action.reason
                 )
 
-        await self._act(namespace, run, leave)
+        await self._act(namespace, run, release)
 
     async def delete(self, namespace: str, action: DeleteCheckpoints) -> None:
-        """Delete the run and what it stored; where somebody else owns it, nothing is done."""
+        """Delete the run and everything it stored. If another owner has the run, do nothing."""
         run = action.run
 
-        def remove(store: Store) -> None:
-            with suppress(*YIELD):
-                requests.delete_run(store, run.workflow_id, run_number=run.run_number, requester=_actor(namespace, run))
+        def delete(store: Store) -> None:
+            with suppress(*NOT_OUR_RUN):
+                requester = _requester(namespace, run)
+                requests.delete_run(store, run.workflow_id, run_number=run.run_number, requester=requester)
 
-        await self._act(namespace, run, remove)
+        await self._act(namespace, run, delete)
 
     async def _act(self, namespace: str, run: RunRef, work: Callable[[Store], T]) -> T:
-        with _translating():
+        with _operator_errors():
             opened = await self._open(namespace, run.store)
             return await self._in_thread(opened, lambda: work(opened.store))
 
-    async def _open(self, namespace: str, ref: StoreRef) -> _Open:
-        given = await self._credentials(namespace, ref.secret) if ref.secret else ("", "")
+    async def _open(self, namespace: str, ref: StoreRef) -> _OpenStore:
+        """Return the open store, and open it again if its credentials have changed."""
+        credentials = await self._credentials(namespace, ref.secret) if ref.secret else ("", "")
         known = self._stores.get((namespace, ref))
-        if known is not None and known.credentials == given:
+        if known is not None and known.credentials == credentials:
             return known
-        access, secret = given
+        access, secret = credentials
         store = await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: open_store(ref.url, access_key=access or None, secret_key=secret or None)
         )
-        opened = self._stores[namespace, ref] = _Open(store, given)
+        opened = self._stores[namespace, ref] = _OpenStore(store, credentials)
         return opened
 
-    def _follow(self, opened: _Open, workflow_id: str) -> _Followed:
+    def _follow(self, opened: _OpenStore, workflow_id: str) -> _FollowedRun:
         if workflow_id not in opened.followed:
-            opened.followed[workflow_id] = _Followed(reading.Follower(opened.store, workflow_id))
+            opened.followed[workflow_id] = _FollowedRun(reading.Follower(opened.store, workflow_id))
         opened.followed.move_to_end(workflow_id)
-        while len(opened.followed) > FOLLOWED:
+        while len(opened.followed) > MAX_FOLLOWED_RUNS:
             opened.followed.popitem(last=False)
         return opened.followed[workflow_id]
 
-    async def _look(self, opened: _Open, workflow_id: str) -> _Followed:
+    async def _refreshed(self, opened: _OpenStore, workflow_id: str) -> _FollowedRun:
+        """Wait for the refresh of a run, and start one unless one is running.
+
+        Raises:
+            StoreUnavailableError: the refresh did not finish within 5 seconds; it continues.
+        """
         followed = self._follow(opened, workflow_id)
-        if followed.looking is None or followed.looking.done():
+        if followed.refresh is None or followed.refresh.done():
             now = asyncio.get_running_loop().time()
-            look = self._in_thread(opened, lambda: _refresh(followed, opened.store, workflow_id, now))
-            followed.looking = asyncio.create_task(look)
-            followed.looking.add_done_callback(_heard)
-        done, _ = await asyncio.wait({followed.looking}, timeout=READ_SECONDS)
+            refresh = self._in_thread(opened, lambda: _refresh(followed, opened.store, workflow_id, now))
+            followed.refresh = asyncio.create_task(refresh)
+            followed.refresh.add_done_callback(_retrieve_exception)
+        done, _ = await asyncio.wait({followed.refresh}, timeout=READ_SECONDS)
         if not done:
             raise StoreUnavailableError(f"{opened.store.url} has not answered for {READ_SECONDS:.0f} s")
-        followed.looking.result()
+        followed.refresh.result()
         return followed
 
-    async def _is_staged(self, opened: _Open, run: RunRef, sha256: str) -> bool:
-        def there() -> bool:
+    async def _is_staged(self, opened: _OpenStore, run: RunRef, sha256: str) -> bool:
+        def is_staged() -> bool:
             try:
                 requests.read_code(opened.store, run.workflow_id, run.run_number, run.run_uuid, sha256)
             except CorruptLogError:
                 return False
             return True
 
-        return await self._in_thread(opened, there)
+        return await self._in_thread(opened, is_staged)
 
-    async def _in_thread(self, opened: _Open, work: Callable[[], T]) -> T:
-        async with opened.turns:
+    async def _in_thread(self, opened: _OpenStore, work: Callable[[], T]) -> T:
+        async with opened.slots:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 @contextmanager
-def _translating() -> Iterator[None]:
-    """The library's errors as the operator's own."""
+def _operator_errors() -> Iterator[None]:
+    """Translate the library's errors into the operator's errors."""
     try:
         yield
     except StoreUnavailableError as error:
@@ -282,10 +301,10 @@ def _translating() -> Iterator[None]:
         raise RefusedError(str(error)) from error
 
 
-def _refresh(followed: _Followed, store: Store, workflow_id: str, now: float) -> None:
-    """Look at the run; and now and then at its owner's heartbeat, and whether its id was used anew."""
+def _refresh(followed: _FollowedRun, store: Store, workflow_id: str, now: float) -> None:
+    """Read the run. Every few seconds also read its owner's heartbeat, and newer runs under the same id."""
     before, view = followed.view, followed.follower.poll()
-    due = view is not before or now - followed.checked >= LIVENESS_SECONDS
+    due = view is not before or now - followed.liveness_checked >= LIVENESS_SECONDS
     if view is not None and (due or view.status.is_terminal):
         later = reading.Follower(store, workflow_id, view.run_number + 1)
         next_view = later.poll()
@@ -295,19 +314,19 @@ def _refresh(followed: _Followed, store: Store, workflow_id: str, now: float) ->
             next_view = later.poll()
     if due or view is not before:
         followed.liveness = None if view is None else reading.status_of(store, view)
-        followed.checked = now
+        followed.liveness_checked = now
     followed.view = view
 
 
-def _heard(look: asyncio.Task[None]) -> None:
-    """Its error is told to who waits for it; where nobody does any more, the next look meets it again."""
-    if not look.cancelled():
-        look.exception()
+def _retrieve_exception(refresh: asyncio.Task[None]) -> None:
+    """Mark the task's exception as retrieved, or asyncio logs it. If no reader waits, the next refresh raises again."""
+    if not refresh.cancelled():
+        refresh.exception()
 
 
-def _actor(namespace: str, run: RunRef) -> requests.Requester:
+def _requester(namespace: str, run: RunRef) -> requests.Requester:
     return requests.Requester(uid=run.uid, attempt=run.attempt, name=f"{namespace}/{run.name}")
 
 
-def _trouble(error: WorkflowError) -> StoreFailure:
-    return next((trouble for kind, trouble in TROUBLES if isinstance(error, kind)), StoreFailure.REFUSED)
+def _store_failure(error: WorkflowError) -> StoreFailure:
+    return next((failure for kind, failure in STORE_FAILURES if isinstance(error, kind)), StoreFailure.REFUSED)

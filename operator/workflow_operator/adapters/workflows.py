@@ -1,7 +1,7 @@
-"""Workflow objects at the API server: the port `core.ports.Workflows`.
+"""Workflow objects in the Kubernetes API: the port `core.ports.Workflows`.
 
-Status is written under the resourceVersion that was decided on, and so are the finalizers: a Workflow that changed in
-between is a Conflict, and the round is made again.
+Writes of the status and of finalizers are conditional on the resourceVersion that the decision is based on. If the
+Workflow changed meanwhile, the write raises ConflictError, and the operator reconciles again.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def _utcnow() -> datetime:
 
 
 class KubeWorkflows:
-    """The port on a real API server.
+    """Implements the port with the Kubernetes API.
 
     Args:
-        kube: the API.
-        utcnow: the time written into events.
+        kube: the API server.
+        utcnow: returns the time for events.
     """
 
     def __init__(self, kube: Kube, utcnow: Callable[[], datetime] = _utcnow) -> None:
@@ -44,28 +44,33 @@ class KubeWorkflows:
         self._utcnow = utcnow
 
     async def get(self, namespace: str, name: str) -> WorkflowObject | None:
-        """The object, its spec parsed or refused; None where it does not exist."""
+        """Return the object with its spec parsed or refused, or None if it does not exist."""
         found = await self._kube.get(WORKFLOWS, namespace, name)
         return None if found is None else parse_workflow(found)
 
     async def patch_status(self, workflow: WorkflowObject, state: WorkflowState) -> str:
-        """PATCH /status under the workflow's resourceVersion, and return the new one.
+        """Write the status if the object has not changed since it was read.
+
+        Returns:
+            The new resourceVersion.
 
         Raises:
-            Conflict: the object changed since it was read, or is gone.
+            ConflictError: the object changed or was deleted.
         """
         body = {"metadata": {"resourceVersion": workflow.resource_version}, "status": dump_status(state)}
         patched = await self._kube.patch(WORKFLOWS, workflow.namespace, workflow.name, body, subresource="status")
         if patched is None:
-            raise ConflictError(f"Workflow {workflow.namespace}/{workflow.name} is gone")
+            raise ConflictError(
+                f"cannot write the status of Workflow {workflow.namespace}/{workflow.name}: it was deleted"
+            )
         return str(patched["metadata"]["resourceVersion"])
 
     async def add_finalizer(self, workflow: WorkflowObject, resource_version: str) -> None:
-        """Add our finalizer under that resourceVersion."""
+        """Add the operator's finalizer if the object still has this resourceVersion."""
         await self._finalizers(workflow, resource_version, [*workflow.finalizers, FINALIZER])
 
     async def remove_finalizer(self, workflow: WorkflowObject, resource_version: str) -> None:
-        """Remove our finalizer under that resourceVersion; an object that is gone is a success."""
+        """Remove the operator's finalizer if the object has this resourceVersion. If it was deleted, do nothing."""
         await self._finalizers(workflow, resource_version, [name for name in workflow.finalizers if name != FINALIZER])
 
     async def _finalizers(self, workflow: WorkflowObject, resource_version: str, names: list[str]) -> None:
@@ -73,13 +78,13 @@ class KubeWorkflows:
         await self._kube.patch(WORKFLOWS, workflow.namespace, workflow.name, body)
 
     async def emit(self, workflow: WorkflowObject, event: EmitEvent) -> None:
-        """Write an event on the object; never raises for one that was refused, because nothing depends on it."""
+        """Write a Kubernetes event on the object. It never raises an OperatorError: nothing depends on events."""
         now = self._utcnow().isoformat(timespec="seconds").replace("+00:00", "Z")
-        mark = f"{workflow.uid}/{workflow.resource_version}/{event.reason}/{event.message}"
+        identity = f"{workflow.uid}/{workflow.resource_version}/{event.reason}/{event.message}"
         body = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{workflow.name}.{hashlib.sha256(mark.encode()).hexdigest()[:16]}"},
+            "metadata": {"name": f"{workflow.name}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"},
             "involvedObject": {
                 "apiVersion": API_VERSION,
                 "kind": KIND,
@@ -99,13 +104,13 @@ class KubeWorkflows:
         try:
             await self._kube.create(EVENTS, workflow.namespace, body)
         except (ConflictError, RefusedError):
-            return  # written before, or the namespace is going
+            return  # it exists already, or the namespace is being deleted
         except OperatorError as error:
-            log.warning("event not written", namespace=workflow.namespace, workflow=workflow.name, error=str(error))
+            log.warning("cannot write an event", namespace=workflow.namespace, workflow=workflow.name, error=str(error))
 
 
 def parse_workflow(found: Object) -> WorkflowObject:
-    """A Workflow as values, from its JSON."""
+    """Parse the JSON of a Workflow."""
     meta: Mapping[str, Any] = found["metadata"]
     spec, refusal = parse_spec(found.get("spec") or {})
     deleted = meta.get("deletionTimestamp")

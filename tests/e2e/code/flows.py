@@ -1,7 +1,7 @@
-"""What the Workflows of these tests run. Each step marks its starts in a bucket by itself, outside the library.
+"""The code of the Workflows in these tests. Each step records its starts in a bucket, independently of the library.
 
-A mark is an object `<place>/marks/<step>/<unique>` that holds the time. A gate is a step that waits for the object
-`<place>/open/<step>`, so that a test holds a run where it wants it.
+A mark is an object `<prefix>/marks/<step>/<unique>` that contains the time. A gate is a step that waits for the object
+`<prefix>/open/<step>`, so that a test can pause a run.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from urllib3.exceptions import HTTPError
 from workflow import Workflow, step
 
 VERSION = "plain"
-"""Tests replace it: the same module in two versions."""
+"""Tests replace this text to get two versions of the module."""
 
-SMALL = 0.1
-"""Of a processor for each step: these steps only wait."""
+CPUS = 0.1
+"""CPUs of each step. It is small because these steps only wait."""
 
-PATIENCE_SECONDS = 240
+TIMEOUT_SECONDS = 240
 
 
-class Place:
-    """Where one Workflow's marks and gates lie: `s3://bucket/prefix?endpoint=http://host:9000`."""
+class Marks:
+    """The marks and gates of one Workflow, at `s3://bucket/prefix?endpoint=http://host:9000`."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -43,7 +43,7 @@ class Place:
         )
 
     def mark(self, name: str) -> None:
-        """Say that a step starts."""
+        """Record that a step starts."""
         text = repr(time.time()).encode()
         key = f"{self._prefix}/marks/{name}/{uuid.uuid4().hex}"
         self._retry_while_unavailable(
@@ -51,13 +51,13 @@ class Place:
         )
 
     def wait_until_open(self, name: str) -> None:
-        """Return when the gate is open."""
+        """Wait until the gate is open."""
         key = f"{self._prefix}/open/{name}"
         self._retry_while_unavailable(lambda: any(self._client.list_objects(self._bucket, prefix=key)))
 
     def _retry_while_unavailable(self, call: Any) -> None:
-        """Try until it answers true; the store may be away for a while."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        """Call until the result is true, also during an outage of the server."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             try:
                 if call():
@@ -65,72 +65,72 @@ class Place:
             except (HTTPError, OSError, ValueError) as error:
                 print(f"{self._prefix}: {error!r}", flush=True)
             time.sleep(0.1)
-        raise TimeoutError(f"nothing came of it within {PATIENCE_SECONDS} s")
+        raise TimeoutError(f"no success within {TIMEOUT_SECONDS} s")
 
 
-@step(num_cpus=SMALL)
-def work(place: str, name: str, before: Any = None) -> str:
+@step(num_cpus=CPUS)
+def work(marks_url: str, name: str, before: Any = None) -> str:
     """A short step."""
-    Place(place).mark(name)
+    Marks(marks_url).mark(name)
     return f"{name} of {VERSION}"
 
 
-@step(num_cpus=SMALL)
-def gate(place: str, name: str, before: Any = None) -> str:
-    """A step that ends when the test lets it."""
-    here = Place(place)
-    here.mark(name)
-    here.wait_until_open(name)
+@step(num_cpus=CPUS)
+def gate(marks_url: str, name: str, before: Any = None) -> str:
+    """A step that ends when the test opens its gate."""
+    marks = Marks(marks_url)
+    marks.mark(name)
+    marks.wait_until_open(name)
     return f"{name} of {VERSION}"
 
 
-@step(num_cpus=SMALL)
-def tick(place: str, name: str, before: Any = None) -> str:
-    """A step that takes a moment after its mark."""
-    Place(place).mark(name)
+@step(num_cpus=CPUS)
+def tick(marks_url: str, name: str, before: Any = None) -> str:
+    """A step that takes 0.3 seconds after its mark."""
+    Marks(marks_url).mark(name)
     time.sleep(0.3)
     return name
 
 
-@step(num_cpus=SMALL)
-def fails(place: str) -> str:
-    """A step that raises, somewhat deep down."""
-    Place(place).mark("fails")
-    return _pay({"OAK": 100}, "SAN")
+@step(num_cpus=CPUS)
+def fails(marks_url: str) -> str:
+    """A step that raises in a function that it calls."""
+    Marks(marks_url).mark("fails")
+    return _charge({"OAK": 100}, "SAN")
 
 
-def _pay(prices: dict[str, int], city: str) -> str:
-    return f"paid {prices[city]}"
+def _charge(prices: dict[str, int], city: str) -> str:
+    return f"charged {prices[city]}"
 
 
-def line(place: str) -> Workflow[str]:
-    """One, two, three, then a gate, then four and five."""
-    node = work.options(name="one").step(place, "one")
-    node = work.options(name="two").step(place, "two", node)
-    node = work.options(name="three").step(place, "three", node)
-    node = gate.options(name="gate").step(place, "gate", node)
-    node = work.options(name="four").step(place, "four", node)
-    return work.options(name="five").step(place, "five", node)
+def line(marks_url: str) -> Workflow[str]:
+    """A chain of one, two, three, a gate, four and five."""
+    node = work.options(name="one").step(marks_url, "one")
+    node = work.options(name="two").step(marks_url, "two", node)
+    node = work.options(name="three").step(marks_url, "three", node)
+    node = gate.options(name="gate").step(marks_url, "gate", node)
+    node = work.options(name="four").step(marks_url, "four", node)
+    return work.options(name="five").step(marks_url, "five", node)
 
 
-def ticks(place: str, count: int) -> Workflow[str]:
-    """Steps one after the other."""
-    node = tick.options(name="tick-0").step(place, "tick-0")
+def ticks(marks_url: str, count: int) -> Workflow[str]:
+    """A chain of `count` steps."""
+    node = tick.options(name="tick-0").step(marks_url, "tick-0")
     for number in range(1, count):
-        node = tick.options(name=f"tick-{number}").step(place, f"tick-{number}", node)
+        node = tick.options(name=f"tick-{number}").step(marks_url, f"tick-{number}", node)
     return node
 
 
-def short(place: str) -> Workflow[str]:
+def short(marks_url: str) -> Workflow[str]:
     """One step."""
-    return work.options(name="one").step(place, "one")
+    return work.options(name="one").step(marks_url, "one")
 
 
-def needs_a_city(place: str, city: str) -> Workflow[str]:
+def needs_a_city(marks_url: str, city: str) -> Workflow[str]:
     """One step that takes two arguments."""
-    return work.options(name=city).step(place, city)
+    return work.options(name=city).step(marks_url, city)
 
 
-def half_done(place: str) -> Workflow[str]:
-    """One step that ends, then one that raises."""
-    return fails.options(name="fails").step(place)
+def half_done(marks_url: str) -> Workflow[str]:
+    """One step that raises."""
+    return fails.options(name="fails").step(marks_url)

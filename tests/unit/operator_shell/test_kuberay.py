@@ -1,4 +1,4 @@
-"""What the JSON of RayClusters and pods means, as a table of cases that were seen."""
+"""Translation of the JSON of RayClusters and pods into values, with cases from real clusters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workflow_operator.adapters.kuberay import cluster_view, head_view, newest_warning, pod_trouble
+from workflow_operator.adapters.kuberay import cluster_view, head_view, newest_warning, pod_problem
 from workflow_operator.api.status import HeadIdentity
 
 TIME = "2026-11-24T10:00:00Z"
@@ -39,7 +39,7 @@ def condition(kind: str, status: str = "True", **more: str) -> dict[str, str]:
     return {"type": kind, "status": status, "lastTransitionTime": TIME, **more}
 
 
-def test_a_running_head_is_known_by_its_pod_and_its_ray_container() -> None:
+def test_head_identity_is_the_pod_uid_and_the_ray_container_id() -> None:
     statuses = [container("sidecar", running={}), container("ray", running={})]
     view = head_view(
         pod(phase="Running", podIP="198.18.0.9", conditions=[condition("Ready")], containerStatuses=statuses)
@@ -54,25 +54,25 @@ def test_a_running_head_is_known_by_its_pod_and_its_ray_container() -> None:
     )
 
 
-def test_a_head_whose_ray_container_ended_says_why() -> None:
+def test_terminated_ray_container_gives_the_reason() -> None:
     view = head_view(pod(phase="Failed", containerStatuses=[container(terminated={"reason": "OOMKilled"})]))
     assert (view.running, view.reason) == (False, "OOMKilled")
 
 
-def test_a_head_that_was_never_started_has_no_container() -> None:
+def test_head_before_its_first_start_has_no_container_id() -> None:
     assert head_view(pod()).identity.container_id == ""
 
 
-def test_of_two_heads_the_one_that_stays_counts() -> None:
-    going = pod("head-1", made=LATER)
-    going["metadata"]["deletionTimestamp"] = LATER
-    view = cluster_view(cluster(), [going, pod("head-2")])
+def test_head_that_is_not_being_deleted_is_selected() -> None:
+    deleted = pod("head-1", made=LATER)
+    deleted["metadata"]["deletionTimestamp"] = LATER
+    view = cluster_view(cluster(), [deleted, pod("head-2")])
     assert view.head is not None
     assert view.head.pod_name == "head-2"
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "says"),
+    ("status", "reason", "message"),
     [
         pytest.param(
             {"containerStatuses": [container(waiting={"reason": "ImagePullBackOff", "message": "no such image"})]},
@@ -95,19 +95,19 @@ def test_of_two_heads_the_one_that_stays_counts() -> None:
         pytest.param({"phase": "Failed", "reason": "Evicted", "message": "memory"}, "Evicted", "memory", id="evicted"),
     ],
 )
-def test_trouble_is_named(status: dict[str, Any], reason: str, says: str) -> None:
-    trouble = pod_trouble(pod(**status))
-    assert trouble is not None
-    assert trouble.reason == reason
-    assert says in trouble.message
+def test_pod_problem_has_reason_and_message(status: dict[str, Any], reason: str, message: str) -> None:
+    problem = pod_problem(pod(**status))
+    assert problem is not None
+    assert problem.reason == reason
+    assert message in problem.message
 
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
-def test_a_pod_that_is_starting_is_in_no_trouble(reason: str) -> None:
-    assert pod_trouble(pod(containerStatuses=[container(waiting={"reason": reason})])) is None
+def test_starting_pod_has_no_problem(reason: str) -> None:
+    assert pod_problem(pod(containerStatuses=[container(waiting={"reason": reason})])) is None
 
 
-def test_the_trouble_of_the_head_comes_before_that_of_a_worker() -> None:
+def test_problem_of_the_head_precedes_that_of_a_worker() -> None:
     worker = pod("worker-1", "worker", phase="Failed", reason="Evicted")
     head = pod(containerStatuses=[container(waiting={"reason": "ErrImagePull"})])
     view = cluster_view(cluster(), [worker, head])
@@ -122,7 +122,7 @@ READY = {"conditions": [condition("RayClusterProvisioned"), condition("HeadPodRe
     ("status", "spec", "field", "value"),
     [
         pytest.param(READY, {}, "ready", True, id="ready"),
-        pytest.param({"state": "ready"}, {}, "ready", False, id="the sticky state alone is not ready"),
+        pytest.param({"state": "ready"}, {}, "ready", False, id="state ready without conditions"),
         pytest.param({}, {"suspend": True}, "suspended", True, id="suspended by spec"),
         pytest.param({"conditions": [condition("RayClusterSuspended")]}, {}, "suspended", True, id="suspended"),
         pytest.param({"state": "failed", "reason": "quota"}, {}, "failed", "quota", id="failed"),
@@ -131,18 +131,18 @@ READY = {"conditions": [condition("RayClusterProvisioned"), condition("HeadPodRe
             {},
             "failed",
             "FailedCreateHeadPod: quota",
-            id="no pod could be made",
+            id="pod creation failed",
         ),
         pytest.param({}, {"authOptions": {"mode": "token"}}, "token_secret", "trip-1", id="token"),
         pytest.param({}, {"authOptions": {"mode": "token", "secretName": "s"}}, "token_secret", "s", id="own secret"),
         pytest.param({}, {"authOptions": {"mode": "disabled"}}, "token_secret", "", id="no token"),
     ],
 )
-def test_a_cluster_as_a_value(status: dict[str, Any], spec: dict[str, Any], field: str, value: object) -> None:
+def test_cluster_view_field(status: dict[str, Any], spec: dict[str, Any], field: str, value: object) -> None:
     assert getattr(cluster_view(cluster(status, **spec), []), field) == value
 
 
-def test_the_newest_warning_counts() -> None:
+def test_newest_warning_is_returned() -> None:
     events: list[dict[str, Any]] = [
         {"reason": "Old", "message": "1", "lastTimestamp": TIME},
         {"reason": "New", "message": "2", "lastTimestamp": None, "eventTime": LATER},

@@ -1,4 +1,4 @@
-"""What the operator says is one JSON object a line, whoever says it."""
+"""Logs: each message is one JSON object on one line, for structlog and for `logging`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workflow_operator import logs
 
 
 @pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
+def restored_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield
@@ -21,25 +21,25 @@ def restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_message_is_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("info", "json")
-    structlog.get_logger("ours").info("said", workflow="trip")
-    logging.getLogger("theirs").warning("heard %s", "this")
-    structlog.get_logger("ours").debug("not said")
-    logging.getLogger("kopf.watching").info("not heard")
+    structlog.get_logger("operator").info("logged", workflow="trip")
+    logging.getLogger("library").warning("formatted %s", "text")
+    structlog.get_logger("operator").debug("below the level")
+    logging.getLogger("kopf.watching").info("below the level of kopf")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["logger"], line["level"], line["event"]) for line in lines] == [
-        ("ours", "info", "said"),
-        ("theirs", "warning", "heard this"),
+        ("operator", "info", "logged"),
+        ("library", "warning", "formatted text"),
     ]
     assert lines[0]["workflow"] == "trip"
 
 
-def test_a_traceback_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_traceback_is_on_the_line_of_its_message(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("info", "json")
     try:
         raise ValueError("a bug")
     except ValueError:
-        structlog.get_logger("ours").exception("bug in a round")
+        structlog.get_logger("operator").exception("unexpected error")
     (line,) = capsys.readouterr().out.splitlines()
     assert "ValueError: a bug" in json.loads(line)["exception"]

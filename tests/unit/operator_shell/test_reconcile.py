@@ -1,4 +1,4 @@
-"""The loop around the rounds: what a failed round means for the next one, and that one object's bug is its own."""
+"""The reconcile loop: backoff after failures, coalesced triggers, and isolation of errors between Workflows."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ TRIP = Key("team", "trip")
 
 @dataclass
 class Workflows:
-    """Answers each look with the next of its answers, and then with "gone"."""
+    """A fake API server: each read of `trip` raises the next error. After the last, no Workflow exists."""
 
-    answers: list[Exception]
-    looks: list[str] = field(default_factory=list)
+    errors: list[Exception]
+    reads: list[str] = field(default_factory=list)
 
     async def get(self, namespace: str, name: str) -> WorkflowObject | None:
-        self.looks.append(name)
-        if name == TRIP.name and self.answers:
-            raise self.answers.pop(0)
+        self.reads.append(name)
+        if name == TRIP.name and self.errors:
+            raise self.errors.pop(0)
         return None
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(reconcile, "CONFLICT_SECONDS", 0.001)
 
@@ -45,91 +45,91 @@ def reconciler_of(workflows: object, metrics: Metrics | None = None) -> Reconcil
     return Reconciler(Dependencies(clients, Defaults(), lambda: 0.0, metrics or Metrics()))
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("short_delays")
 @pytest.mark.parametrize(
     "error",
-    [ConflictError("changed"), UnreachableError("no answer"), RefusedError("no"), ValueError("a bug")],
-    ids=["conflict", "unreachable", "refused", "bug"],
+    [ConflictError("changed"), UnreachableError("no answer"), RefusedError("no"), ValueError("an unexpected error")],
+    ids=["conflict", "unreachable", "refused", "unexpected"],
 )
-async def test_a_round_that_failed_is_made_again(error: Exception) -> None:
+async def test_failed_reconciliation_is_retried(error: Exception) -> None:
     metrics = Metrics()
     workflows = Workflows([error, error])
     reconciler = reconciler_of(workflows, metrics)
-    reconciler.wake(TRIP)
-    await eventually(lambda: len(workflows.looks) == 3)
-    assert f'rayworkflow_reconcile_errors_total{{kind="{type(error).__name__}"}} 2.0' in metrics.exposed().decode()
+    reconciler.trigger(TRIP)
+    await eventually(lambda: len(workflows.reads) == 3)
+    assert f'rayworkflow_reconcile_errors_total{{error="{type(error).__name__}"}} 2.0' in metrics.exposition().decode()
     await reconciler.stop()
 
 
-@pytest.mark.usefixtures("quick")
-async def test_the_bug_of_one_does_not_stop_another() -> None:
-    workflows = Workflows([ValueError("a bug")] * 10_000)
+@pytest.mark.usefixtures("short_delays")
+async def test_unexpected_error_does_not_stop_other_workflows() -> None:
+    workflows = Workflows([ValueError("an unexpected error")] * 10_000)
     reconciler = reconciler_of(workflows)
-    reconciler.wake(TRIP)
-    reconciler.wake(Key("team", "other"))
-    await eventually(lambda: "other" in workflows.looks)
+    reconciler.trigger(TRIP)
+    reconciler.trigger(Key("team", "other"))
+    await eventually(lambda: "other" in workflows.reads)
     await reconciler.stop()
 
 
-async def test_who_is_gone_is_looked_at_once_and_wakes_again() -> None:
+async def test_deleted_workflow_is_read_once_per_trigger() -> None:
     workflows = Workflows([])
     reconciler = reconciler_of(workflows)
-    reconciler.wake(TRIP)
-    reconciler.wake(TRIP)
+    reconciler.trigger(TRIP)
+    reconciler.trigger(TRIP)
     await eventually(lambda: not reconciler._tasks)
-    assert workflows.looks == ["trip"]
-    reconciler.wake(TRIP)
-    await eventually(lambda: workflows.looks == ["trip", "trip"])
+    assert workflows.reads == ["trip"]
+    reconciler.trigger(TRIP)
+    await eventually(lambda: workflows.reads == ["trip", "trip"])
     await reconciler.stop()
 
 
-async def test_an_event_in_the_middle_of_a_round_makes_another_one() -> None:
+async def test_trigger_during_a_reconciliation_starts_another() -> None:
     @dataclass
-    class Slow(Workflows):
-        inside: asyncio.Event = field(default_factory=asyncio.Event)
-        go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    class SlowWorkflows(Workflows):
+        reading: asyncio.Event = field(default_factory=asyncio.Event)
+        proceed: asyncio.Event = field(default_factory=asyncio.Event)
 
         async def get(self, namespace: str, name: str) -> WorkflowObject | None:
-            self.inside.set()
-            await self.go_on.wait()
+            self.reading.set()
+            await self.proceed.wait()
             return await super().get(namespace, name)
 
-    workflows = Slow([])
+    workflows = SlowWorkflows([])
     reconciler = reconciler_of(workflows)
-    reconciler.wake(TRIP)
-    await workflows.inside.wait()
-    reconciler.wake(TRIP)
-    workflows.go_on.set()
-    await eventually(lambda: workflows.looks == ["trip", "trip"])
+    reconciler.trigger(TRIP)
+    await workflows.reading.wait()
+    reconciler.trigger(TRIP)
+    workflows.proceed.set()
+    await eventually(lambda: workflows.reads == ["trip", "trip"])
     await reconciler.stop()
 
 
-@pytest.mark.usefixtures("quick")
-async def test_a_refusal_is_told_to_the_next_round_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+@pytest.mark.usefixtures("short_delays")
+async def test_refusal_is_passed_to_the_next_reconciliation_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[str] = []
 
     async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str) -> Observation:
-        told.append(refused)
-        if len(told) == 1:
+        received.append(refused)
+        if len(received) == 1:
             raise RefusedError("the quota is used up")
-        if len(told) == 2:
+        if len(received) == 2:
             raise UnreachableError("no answer")
         raise asyncio.CancelledError
 
     monkeypatch.setattr(reconcile, "observe", observe)
 
-    class There(Workflows):
+    class ExistingWorkflows(Workflows):
         async def get(self, namespace: str, name: str) -> WorkflowObject | None:
             return WorkflowObject("trip", "team", "uid-1", 1, "1", 0.0, None, "refused")
 
-    reconciler = reconciler_of(There([]))
-    reconciler.wake(TRIP)
-    await eventually(lambda: len(told) == 3)
-    assert told == ["", "the quota is used up", ""]
+    reconciler = reconciler_of(ExistingWorkflows([]))
+    reconciler.trigger(TRIP)
+    await eventually(lambda: len(received) == 3)
+    assert received == ["", "the quota is used up", ""]
     await reconciler.stop()
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 0.5), (2, 1.0), (4, 4.0), (50, 30.0)])
-def test_waits_grow_up_to_a_bound(failures: int, seconds: float) -> None:
+def test_backoff_doubles_up_to_30_seconds(failures: int, seconds: float) -> None:
     task = reconcile._Task(failures=failures - 1)
     assert reconcile._backoff(task) == seconds

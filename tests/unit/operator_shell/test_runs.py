@@ -1,4 +1,4 @@
-"""Runs in storage as the operator reads and ends them, on a real store in memory."""
+"""The adapter for runs in storage, on the library's memory store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ async def credentials(namespace: str, secret: str) -> tuple[str, str]:
 
 
 async def code(namespace: str, config_map: str) -> tuple[bytes, str]:
-
     return b"the zip", hashlib.sha256(b"the zip").hexdigest()
 
 
@@ -62,7 +61,7 @@ def store_of(run: RunRef) -> Store:
     return open_store(run.store.url)
 
 
-def begin(run: RunRef, uid: str = "uid-1", run_number: int = 1) -> None:
+def register_run(run: RunRef, uid: str = "uid-1", run_number: int = 1) -> None:
     owner = Owner("manager-1", "1", uid=uid, attempt=1)
     store_of(run).overwrite(keys.heartbeat("manager-1"), b"{}")
     registry.register(
@@ -76,13 +75,13 @@ async def read(runs: StoredRuns, run: RunRef) -> RunRead:
     return found
 
 
-async def test_nothing_under_the_id(runs: StoredRuns, run: RunRef) -> None:
+async def test_unknown_workflow_id_gives_an_empty_read(runs: StoredRuns, run: RunRef) -> None:
     assert await read(runs, run) == RunRead()
 
 
-async def test_a_run_is_followed(runs: StoredRuns, run: RunRef) -> None:
+async def test_new_and_ended_run_is_seen(runs: StoredRuns, run: RunRef) -> None:
     assert (await read(runs, run)).view is None
-    begin(run)
+    register_run(run)
     found = await read(runs, run)
     assert found.view is not None
     assert (found.liveness, found.view.owner and found.view.owner.uid) == (WorkflowStatus.RUNNING, "uid-1")
@@ -92,20 +91,20 @@ async def test_a_run_is_followed(runs: StoredRuns, run: RunRef) -> None:
     assert (found.liveness, found.view.reason, found.view.epoch) == (WorkflowStatus.FAILED, "Deadline", 2)
 
 
-async def test_the_highest_run_under_the_id_is_read(runs: StoredRuns, run: RunRef) -> None:
-    begin(run)
+async def test_newest_run_under_the_id_is_read(runs: StoredRuns, run: RunRef) -> None:
+    register_run(run)
     await read(runs, run)
     await runs.end("team", EndRun(run, "CANCELED", "Canceled", "asked"))
-    gone = Tombstone("trip", 2, WorkflowStatus.CANCELED, "Deleted", time.time())
-    registry.register(store_of(run), gone)
-    begin(run, "uid-2", run_number=3)
+    tombstone = Tombstone("trip", 2, WorkflowStatus.CANCELED, "Deleted", time.time())
+    registry.register(store_of(run), tombstone)
+    register_run(run, "uid-2", run_number=3)
     found = await read(runs, run)
     assert found.view is not None
     assert (found.view.run_number, found.view.status) == (3, WorkflowStatus.RUNNING)
 
 
-async def test_the_run_of_another_object_is_left_alone(runs: StoredRuns, run: RunRef) -> None:
-    begin(run, uid="uid-2")
+async def test_run_of_another_object_is_not_changed(runs: StoredRuns, run: RunRef) -> None:
+    register_run(run, uid="uid-2")
     await runs.end("team", EndRun(run, "FAILED", "Deadline", "too late"))
     await runs.release("team", ReleaseRun(run, "deleted"))
     await runs.delete("team", DeleteCheckpoints(run))
@@ -114,33 +113,33 @@ async def test_the_run_of_another_object_is_left_alone(runs: StoredRuns, run: Ru
     assert (found.view.status, found.view.epoch) == (WorkflowStatus.RUNNING, 1)
 
 
-async def test_a_goodbye_leaves_the_run_resumable(runs: StoredRuns, run: RunRef) -> None:
-    begin(run)
+async def test_released_run_is_resumable(runs: StoredRuns, run: RunRef) -> None:
+    register_run(run)
     await runs.release("team", ReleaseRun(run, "deleted"))
     assert (await read(runs, run)).liveness is WorkflowStatus.RESUMABLE
 
 
-async def test_a_goodbye_to_nothing_is_nothing(runs: StoredRuns, run: RunRef) -> None:
+async def test_release_without_a_run_does_nothing(runs: StoredRuns, run: RunRef) -> None:
     await runs.release("team", ReleaseRun(run, "deleted"))
     assert (await read(runs, run)).view is None
 
 
-async def test_ending_what_does_not_exist_forbids_it(runs: StoredRuns, run: RunRef) -> None:
+async def test_ending_a_missing_run_writes_a_tombstone(runs: StoredRuns, run: RunRef) -> None:
     await runs.end("team", EndRun(run, "CANCELED", "Canceled", "asked"))
     found = await read(runs, run)
     assert found.view is not None
     assert (found.view.tombstone, found.view.status) == (True, WorkflowStatus.CANCELED)
 
 
-async def test_deleted_checkpoints_are_gone(runs: StoredRuns, run: RunRef) -> None:
-    begin(run)
+async def test_deleted_run_leaves_no_keys(runs: StoredRuns, run: RunRef) -> None:
+    register_run(run)
     await runs.delete("team", DeleteCheckpoints(run))
     assert not list(store_of(run).list(f"{keys.runs('trip')}1-"))
 
 
-async def test_a_cancel_lies_in_the_inbox(runs: StoredRuns, run: RunRef) -> None:
-    await runs.request_cancel("team", RequestCancel(run, "nobody there"))
-    begin(run)
+async def test_repeated_cancel_writes_one_request(runs: StoredRuns, run: RunRef) -> None:
+    await runs.request_cancel("team", RequestCancel(run, "no run exists"))
+    register_run(run)
     await runs.request_cancel("team", RequestCancel(run, "spec.cancel is true"))
     await runs.request_cancel("team", RequestCancel(run, "spec.cancel is true"))
     assert len(list(store_of(run).list("notifications/"))) == 1
@@ -155,76 +154,78 @@ async def test_code_is_staged_once_and_found_again(runs: StoredRuns, run: RunRef
     assert found.code_staged
 
 
-async def test_code_that_changed_before_it_was_staged_is_refused(runs: StoredRuns, run: RunRef) -> None:
+async def test_code_that_changed_before_staging_is_refused(runs: StoredRuns, run: RunRef) -> None:
     with pytest.raises(RefusedError, match="changed while its code was stored"):
         await runs.stage_code("team", StageCode(run, "trip-code", "0" * 64))
 
 
-async def test_staged_code_needs_no_config_map(run: RunRef) -> None:
-    async def gone(namespace: str, config_map: str) -> tuple[bytes, str]:
-        raise RefusedError("the ConfigMap is gone")
+async def test_staged_code_does_not_need_the_config_map(run: RunRef) -> None:
+    async def missing(namespace: str, config_map: str) -> tuple[bytes, str]:
+        raise RefusedError("the ConfigMap does not exist")
 
-    first, again = StoredRuns(credentials, code), StoredRuns(credentials, gone)
+    first, second = StoredRuns(credentials, code), StoredRuns(credentials, missing)
     _, sha256 = await code("team", "trip-code")
     await first.stage_code("team", StageCode(run, "trip-code", sha256))
-    await again.stage_code("team", StageCode(run, "trip-code", sha256))
+    await second.stage_code("team", StageCode(run, "trip-code", sha256))
     first.close()
-    again.close()
+    second.close()
 
 
-async def test_code_that_is_not_there_is_refused(runs: StoredRuns, run: RunRef) -> None:
+async def test_missing_code_is_refused(runs: StoredRuns, run: RunRef) -> None:
     with pytest.raises(RefusedError, match="missing"):
         await runs.code("team", run, "0" * 64)
 
 
 @pytest.mark.parametrize(
-    ("url", "says"), [("gopher://x", "no kind of store"), ("s3://UPPER/x", "UPPER")], ids=["kind", "bucket"]
+    ("url", "message"),
+    [("gopher://x", "no kind of store"), ("s3://UPPER/x", "UPPER")],
+    ids=["unknown scheme", "invalid bucket name"],
 )
-async def test_a_wrong_address_is_a_value(runs: StoredRuns, run: RunRef, url: str, says: str) -> None:
+async def test_invalid_url_becomes_a_read_failure(runs: StoredRuns, run: RunRef, url: str, message: str) -> None:
     found = await runs.read("team", StoreRef(url, "minio"), "trip", None, "")
     assert isinstance(found, RunReadFailure)
     assert found.kind is StoreFailure.REFUSED
-    assert says in found.message
+    assert message in found.message
 
 
-async def test_a_damaged_log_is_a_value(runs: StoredRuns, run: RunRef) -> None:
+async def test_damaged_log_becomes_a_read_failure(runs: StoredRuns, run: RunRef) -> None:
     store_of(run).overwrite(keys.registry_entry("trip", 1), b"no record")
     found = await runs.read("team", run.store, "trip", None, "")
     assert isinstance(found, RunReadFailure)
     assert found.kind is StoreFailure.CORRUPT
 
 
-async def test_new_credentials_open_the_store_anew(run: RunRef) -> None:
-    given = ["first"]
+async def test_new_credentials_reopen_the_store(run: RunRef) -> None:
+    access_keys = ["first"]
 
     async def rotating(namespace: str, secret: str) -> tuple[str, str]:
-        return given[-1], "secret"
+        return access_keys[-1], "secret"
 
     runs = StoredRuns(rotating, code)
     ref = replace(run.store, secret="minio")
     before = await runs._open("team", ref)
     assert await runs._open("team", ref) is before
-    given.append("second")
+    access_keys.append("second")
     assert await runs._open("team", ref) is not before
     runs.close()
 
 
-async def test_a_store_that_hangs_is_a_value_and_the_look_goes_on(
+async def test_unresponsive_store_fails_the_read_but_not_the_refresh(
     runs: StoredRuns, run: RunRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin(run)
-    go_on = threading.Event()
-    look = adapter._refresh
+    register_run(run)
+    proceed = threading.Event()
+    refresh = adapter._refresh
 
-    def hang(followed: Any, store: Store, workflow_id: str, now: float) -> None:
-        go_on.wait()
-        look(followed, store, workflow_id, now)
+    def block(followed: Any, store: Store, workflow_id: str, now: float) -> None:
+        proceed.wait()
+        refresh(followed, store, workflow_id, now)
 
-    monkeypatch.setattr(adapter, "_refresh", hang)
+    monkeypatch.setattr(adapter, "_refresh", block)
     monkeypatch.setattr(adapter, "READ_SECONDS", 0.01)
     found = await runs.read("team", run.store, "trip", None, "")
     assert isinstance(found, RunReadFailure)
     assert (found.kind, "has not answered" in found.message) == (StoreFailure.UNAVAILABLE, True)
-    go_on.set()
+    proceed.set()
     monkeypatch.setattr(adapter, "READ_SECONDS", 20.0)
     assert (await read(runs, run)).view is not None

@@ -1,4 +1,4 @@
-"""Settings from the environment, as the chart sets them."""
+"""Settings from environment variables and command-line flags."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import pytest
 from workflow_operator.settings import read_settings
 
 
-def test_nothing_given_serves_the_whole_cluster() -> None:
+def test_defaults_serve_the_whole_cluster() -> None:
     settings = read_settings({}, [])
     assert (settings.namespaces, settings.leader_election, settings.head_address) == ((), True, "http://{ip}:8265")
 
 
-def test_variables_of_others_are_left_alone() -> None:
+def test_unknown_variables_are_ignored() -> None:
     assert read_settings({"PATH": "/bin", "RAYWORKFLOW_OPERATOR_PORT": "tcp://1.2.3.4:80"}, []).port == 8080
 
 
-def test_variables_and_flags() -> None:
+def test_flags_override_variables() -> None:
     given = {
         "RAYWORKFLOW_NAMESPACES": "red, blue,",
         "RAYWORKFLOW_STORAGE_URI": "s3://b",
@@ -31,6 +31,6 @@ def test_variables_and_flags() -> None:
     ("name", "value"),
     [("RAYWORKFLOW_POLL_SECONDS", "0"), ("RAYWORKFLOW_PORT", "many"), ("RAYWORKFLOW_LOG_LEVEL", "loud")],
 )
-def test_a_wrong_variable_is_named(name: str, value: str) -> None:
+def test_invalid_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(SystemExit, match=name):
         read_settings({name: value}, [])

@@ -1,4 +1,4 @@
-"""A submission is posted to the one head that was meant, with its packages, and to no other."""
+"""Submissions: packages are uploaded first, and only the intended head receives the job."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from workflow_operator.adapters.ray_jobs import Head, Job, RayJobs, Submission
+from workflow_operator.adapters.ray_jobs import HeadEndpoint, Job, RayJobs, Submission
 from workflow_operator.adapters.submissions import Sources, Submissions
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import HeadRef, RunRef, StoreRef, SubmitRun
@@ -19,28 +19,30 @@ RUN = RunRef(StoreRef("s3://b/team", "minio"), "trip", 1, "run-1", "uid-1", 1, "
 
 
 @dataclass
-class Recorder(RayJobs):
-    """Stands for the Jobs API and writes down what it is asked."""
+class RecordingJobs(RayJobs):
+    """A fake of the Jobs API that records its calls."""
 
-    said: list[object] = field(default_factory=list)
+    calls: list[object] = field(default_factory=list)
     answer: Job | Exception | None = None
 
-    async def job(self, head: Head, submission_id: str) -> Job | None:
-        self.said.append(head.address)
+    async def job(self, head: HeadEndpoint, submission_id: str) -> Job | None:
+        self.calls.append(head.address)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
-    async def ensure_package(self, head: Head, name: str, data: bytes) -> bool:
-        self.said.append(name)
+    async def ensure_package(self, head: HeadEndpoint, name: str, data: bytes) -> bool:
+        self.calls.append(name)
         return True
 
-    async def submit(self, head: Head, submission: Submission) -> Job:
-        self.said.append(submission)
+    async def submit(self, head: HeadEndpoint, submission: Submission) -> Job:
+        self.calls.append(submission)
         return Job(submission.submission_id, "PENDING", {})
 
 
-def submissions(jobs: Recorder, now: HeadIdentity | None = IDENTITY, address: str = "http://{ip}:8265") -> Submissions:
+def submissions(
+    jobs: RecordingJobs, current: HeadIdentity | None = IDENTITY, address: str = "http://{ip}:8265"
+) -> Submissions:
     async def token(namespace: str, secret: str) -> str:
         return f"token of {secret}"
 
@@ -51,7 +53,7 @@ def submissions(jobs: Recorder, now: HeadIdentity | None = IDENTITY, address: st
         return f"{sha256}.zip", b""
 
     async def identity(namespace: str, cluster: str) -> HeadIdentity | None:
-        return now
+        return current
 
     return Submissions(jobs, Sources(token, library, code, identity), address)
 
@@ -62,31 +64,31 @@ def submit_run(code: str = "abc") -> SubmitRun:
     )
 
 
-async def test_packages_come_first_and_are_named_in_the_runtime_env() -> None:
-    jobs = Recorder()
+async def test_packages_are_uploaded_before_the_job_is_posted() -> None:
+    jobs = RecordingJobs()
     await submissions(jobs).submit("team", submit_run())
     environment = {"pip": ["x"], "py_modules": ["gcs://lib.zip"], "working_dir": "gcs://abc.zip"}
     posted = Submission("rwf-uid-1-1", "python -m workflow.entrypoint {}", environment, {"uid": "uid-1"})
-    assert jobs.said == ["lib.zip", "abc.zip", posted]
+    assert jobs.calls == ["lib.zip", "abc.zip", posted]
 
 
-async def test_code_in_the_image_needs_no_working_dir() -> None:
-    jobs = Recorder()
+async def test_code_in_the_image_gives_no_working_dir() -> None:
+    jobs = RecordingJobs()
     await submissions(jobs).submit("team", submit_run(code=""))
-    assert isinstance(jobs.said[-1], Submission)
-    assert "working_dir" not in jobs.said[-1].runtime_env
+    assert isinstance(jobs.calls[-1], Submission)
+    assert "working_dir" not in jobs.calls[-1].runtime_env
 
 
 @pytest.mark.parametrize(
-    "now",
+    "current",
     [None, HeadIdentity(pod_uid="pod-2", container_id="c-1"), HeadIdentity(pod_uid="pod-1", container_id="c-2")],
-    ids=["gone", "another pod", "restarted container"],
+    ids=["no head", "another pod", "restarted container"],
 )
-async def test_nothing_is_posted_to_another_head(now: HeadIdentity | None) -> None:
-    jobs = Recorder()
-    with pytest.raises(UnreachableError, match="not the one that was meant"):
-        await submissions(jobs, now).submit("team", submit_run())
-    assert not [one for one in jobs.said if isinstance(one, Submission)]
+async def test_nothing_is_posted_to_a_replaced_head(current: HeadIdentity | None) -> None:
+    jobs = RecordingJobs()
+    with pytest.raises(UnreachableError, match="was replaced before the run was submitted"):
+        await submissions(jobs, current).submit("team", submit_run())
+    assert not [call for call in jobs.calls if isinstance(call, Submission)]
 
 
 @pytest.mark.parametrize(
@@ -94,10 +96,10 @@ async def test_nothing_is_posted_to_another_head(now: HeadIdentity | None) -> No
     [("198.18.0.9", "http://198.18.0.9:8265"), ("fd00::9", "http://[fd00::9]:8265")],
     ids=["IPv4", "IPv6"],
 )
-async def test_the_head_is_reached_at_its_own_address(ip: str, address: str) -> None:
-    jobs = Recorder()
+async def test_head_address_is_built_from_the_pod_ip(ip: str, address: str) -> None:
+    jobs = RecordingJobs()
     await submissions(jobs).state("team", HeadRef("trip-1", IDENTITY, ip, ""), "rwf-1")
-    assert jobs.said == [address]
+    assert jobs.calls == [address]
 
 
 @pytest.mark.parametrize(
@@ -105,15 +107,15 @@ async def test_the_head_is_reached_at_its_own_address(ip: str, address: str) -> 
     [
         (None, SubmissionView(JobState.UNKNOWN)),
         (Job("rwf-1", "FAILED", {}, "boom", exit_code=3), SubmissionView(JobState.FAILED, 3, "boom")),
-        (UnreachableError("nobody there"), HeadUnreachable("nobody there")),
+        (UnreachableError("connection refused"), HeadUnreachable("connection refused")),
         (RefusedError("wrong token"), HeadUnreachable("wrong token")),
     ],
     ids=["unknown", "failed", "no answer", "refused"],
 )
-async def test_what_the_head_says_is_a_value(answer: Job | Exception | None, view: object) -> None:
-    assert await submissions(Recorder(answer=answer)).state("team", HEAD, "rwf-1") == view
+async def test_answer_of_the_head_becomes_a_value(answer: Job | Exception | None, view: object) -> None:
+    assert await submissions(RecordingJobs(answer=answer)).state("team", HEAD, "rwf-1") == view
 
 
-def test_tokens_and_environments_are_not_in_what_is_printed() -> None:
-    shown = repr(Head("http://x", "secret")) + repr(Submission("i", "e", {"env_vars": {"K": "secret"}}, {}))
-    assert "secret" not in shown
+def test_tokens_and_environments_are_not_in_the_repr() -> None:
+    text = repr(HeadEndpoint("http://x", "secret")) + repr(Submission("i", "e", {"env_vars": {"K": "secret"}}, {}))
+    assert "secret" not in text

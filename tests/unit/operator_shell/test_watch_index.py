@@ -1,4 +1,4 @@
-"""Which Workflows an event wakes."""
+"""The index of Workflows by the RayClusters and pods that they depend on."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ WAITING = WorkflowState()
 ON_CLUSTER = WorkflowState(cluster=ClusterStatus(name="trip-1"))
 
 
-def test_a_cluster_wakes_whom_it_was_made_for_and_who_runs_on_it() -> None:
-    interests = WatchIndex()
-    interests.note(TRIP, "uid-1", None, WAITING)
-    interests.note(OTHER, "uid-2", SELECTING, ON_CLUSTER)
-    assert interests.of_cluster("team", "trip-1", "uid-1") == {TRIP, OTHER}
-    assert interests.of_cluster("team", "trip-9", "uid-1") == {TRIP}
-    assert interests.of_cluster("elsewhere", "trip-1", "") == set()
+def test_cluster_is_found_by_uid_label_and_by_name_in_status() -> None:
+    index = WatchIndex()
+    index.update(TRIP, "uid-1", None, WAITING)
+    index.update(OTHER, "uid-2", SELECTING, ON_CLUSTER)
+    assert index.by_cluster("team", "trip-1", "uid-1") == {TRIP, OTHER}
+    assert index.by_cluster("team", "trip-9", "uid-1") == {TRIP}
+    assert index.by_cluster("elsewhere", "trip-1", "") == set()
 
 
-def test_any_cluster_wakes_who_looks_for_one_in_its_namespace() -> None:
-    interests = WatchIndex()
-    interests.note(TRIP, "uid-1", SELECTING, WAITING)
-    assert interests.of_cluster("team", "new", "") == {TRIP}
-    assert interests.of_cluster("elsewhere", "new", "") == set()
+def test_selector_depends_on_all_clusters_of_its_namespace() -> None:
+    index = WatchIndex()
+    index.update(TRIP, "uid-1", SELECTING, WAITING)
+    assert index.by_cluster("team", "new", "") == {TRIP}
+    assert index.by_cluster("elsewhere", "new", "") == set()
 
 
-def test_a_pod_wakes_who_runs_on_its_cluster_and_follows_a_change() -> None:
-    interests = WatchIndex()
-    interests.note(TRIP, "uid-1", None, ON_CLUSTER)
-    assert interests.of_pod("team", "trip-1") == {TRIP}
-    interests.note(TRIP, "uid-1", None, WorkflowState(cluster=ClusterStatus(name="trip-2")))
-    assert interests.of_pod("team", "trip-1") == set()
-    assert interests.of_pod("team", "trip-2") == {TRIP}
+def test_pod_is_found_by_the_current_cluster_of_the_workflow() -> None:
+    index = WatchIndex()
+    index.update(TRIP, "uid-1", None, ON_CLUSTER)
+    assert index.by_pod("team", "trip-1") == {TRIP}
+    index.update(TRIP, "uid-1", None, WorkflowState(cluster=ClusterStatus(name="trip-2")))
+    assert index.by_pod("team", "trip-1") == set()
+    assert index.by_pod("team", "trip-2") == {TRIP}
 
 
-def test_who_is_gone_is_forgotten_wholly() -> None:
-    interests = WatchIndex()
-    interests.note(TRIP, "uid-1", SELECTING, WAITING)
-    interests.forget(TRIP)
-    assert interests.of_cluster("team", "new", "uid-1") == set()
-    assert not interests._keys
+def test_removed_workflow_leaves_no_entries() -> None:
+    index = WatchIndex()
+    index.update(TRIP, "uid-1", SELECTING, WAITING)
+    index.remove(TRIP)
+    assert index.by_cluster("team", "new", "uid-1") == set()
+    assert not index._keys
