@@ -100,12 +100,13 @@ class FakeManager:
             max_resumes=told["maxResumes"],
             code=told["code"],
         )
-        there = registry.register(store, made)
+        registration = registry.register(store, made)
+        there = registration.entry
         if isinstance(there, Tombstone):
             return 0 if there.uid == owner.uid else SUPERSEDED
         log = RunLog(store, there)
         state = log.replay()
-        if there is not made and state.owner != owner:
+        if not registration.created and state.owner != owner:
             claim(log, state, Claimant(owner, time.time()))
         return await self._run(log, state)
 
