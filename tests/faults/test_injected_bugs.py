@@ -36,7 +36,7 @@ def no_fence_check() -> Any:
 
 def child_before_commit() -> Any:
     """Steps start while the segment with what they take is still being stored."""
-    return mock.patch.object(SegmentPlan, "only_starts", property(lambda plan: True))
+    return mock.patch.object(SegmentPlan, "has_no_stored_outcome", property(lambda plan: True))
 
 
 @contextlib.contextmanager
