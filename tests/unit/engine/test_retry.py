@@ -63,7 +63,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize("failures", [0, 1, 3])
 def test_call_is_repeated_until_the_store_answers(repeat: Retry, failures: int, pauses: list[float]) -> None:
     messages = [f"outage {number}" for number in range(failures)]
-    call, reported = FlakyCall(*map(StoreUnavailableError, messages)), []
+    call = FlakyCall(*map(StoreUnavailableError, messages))
+    reported: list[str] = []
     assert repeat(call, reported) == "done"
     assert call.calls == failures + 1
     assert reported == messages
@@ -72,7 +73,8 @@ def test_call_is_repeated_until_the_store_answers(repeat: Retry, failures: int, 
 
 @pytest.mark.parametrize("repeat", [blocking, asynchronous])
 def test_other_errors_are_raised_without_a_repetition(repeat: Retry, pauses: list[float]) -> None:
-    call, reported = FlakyCall(StoreUnavailableError("outage"), StoreRefusedError("access denied")), []
+    call = FlakyCall(StoreUnavailableError("outage"), StoreRefusedError("access denied"))
+    reported: list[str] = []
     with pytest.raises(StoreRefusedError, match="access denied"):
         repeat(call, reported)
     assert call.calls == 2
