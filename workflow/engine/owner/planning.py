@@ -122,7 +122,11 @@ class Planner:
             outcome = self.state.steps[parent].outcome
             assert outcome is not None, "a step is ready only after all its parents have outcomes"
             parents.append(outcome)
-        inputs = {outcome.held: self._ephemeral_values[outcome.held] for outcome in parents if outcome.held}
+        inputs = {
+            outcome.ephemeral_step: self._ephemeral_values[outcome.ephemeral_step]
+            for outcome in parents
+            if outcome.ephemeral_step
+        }
         has_own_environment = "runtime_env" in step.spec.options.ray
         return StepTask(
             run=self._address,
@@ -177,7 +181,7 @@ class Planner:
             inline = None if result.blob else result.graph
             expanded = r.StepExpanded(message.step_id, epoch, inline, result.blob, **times)  # type: ignore[arg-type]
             self._record(plan, expanded, result.graph)
-        elif not result.system and step.spec.options.may_try_again(step.failed_attempts + 1):
+        elif not result.system and step.spec.options.allows_attempt_after(step.failed_attempts + 1):
             failed_attempts = step.failed_attempts + 1
             self._record(plan, r.StepStarted(message.step_id, epoch, attempt + 1, self._now(), failed_attempts))
             plan.to_start.append(step)
@@ -238,7 +242,7 @@ class Planner:
             return
         step = self.state.steps.get(getattr(record, "step_id", ""))
         if step is not None:
-            for step_id in (step.spec.step_id, *ephemeral.held_parents(self.state, step)):
+            for step_id in (step.spec.step_id, *ephemeral.ephemeral_inputs(self.state, step)):
                 is_needed = self.state.ephemeral.get(step_id, 0) > 0
                 if not is_needed:
                     self._ephemeral_values.pop(step_id, None)

@@ -48,7 +48,7 @@ async def test_ephemeral_value_reaches_consumers_but_no_record(fixture: ManagerF
     (received,) = runner.last_attempt("c").task.held.values()
     assert received.value == runs.value("a")
     assert runner.last_attempt("d").task.held.keys() == {"b"}
-    assert [parent.held for parent in runner.last_attempt("d").task.parents] == ["b", ""]
+    assert [parent.ephemeral_step for parent in runner.last_attempt("d").task.parents] == ["b", ""]
     assert kinds(fixture, r.StepCommitted, r.StepReturnedEphemeral) == [
         ("StepReturnedEphemeral", "a"), ("StepReturnedEphemeral", "b"), ("StepCommitted", "c"), ("StepCommitted", "d"),
     ]  # fmt: skip
