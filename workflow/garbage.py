@@ -241,7 +241,7 @@ class _Collection:
         if found is not Fate.FORBID:
             return found is Fate.KEEP
         swept = Tombstone(run.workflow_id, run.run_number, WorkflowStatus.CANCELED, "Abandoned", time.time())
-        there = registry.register(self._store, swept)
+        there = registry.register(self._store, swept).entry
         if isinstance(there, Created):
             return there.run_uuid == run.run_uuid
         self.collected.forbidden += 1

@@ -164,8 +164,8 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
     while True:
         step = _step_named(state, name)
         if step is not None and step.outcome is not None:
-            if step.outcome.held:
-                raise _not_stored(log.created.workflow_id, step.outcome.held)
+            if step.outcome.ephemeral_step:
+                raise _not_stored(log.created.workflow_id, step.outcome.ephemeral_step)
             blobs, folder = blobs_of(run)
             resolve = whole_resolver(blobs, folder, log.created.versions)
             return materialize(step.outcome, blobs, resolve, log.created.versions)

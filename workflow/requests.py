@@ -123,7 +123,7 @@ def end_run(
     if named is None:
         named = registry.register(
             store, Tombstone(workflow_id, run_number, status, reason, time.time(), requester.uid, error)
-        )
+        ).entry
     if not isinstance(named, Tombstone):
         log = RunLog(store, named)
         state = log.replay()

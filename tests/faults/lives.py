@@ -39,7 +39,7 @@ from workflow.store import folder, open_store
 
 ENDED, BROKEN, SUPERSEDED, KILLED = 0, 1, 3, -signal.SIGKILL
 DEADLINE = 90.0
-PACE = Intervals(heartbeat=1.0, bell=0.05, fence=0.2, follow=0.05, store=0.05)
+PACE = Intervals(heartbeat=1.0, notifications=0.05, fence=0.2, follow=0.05, retry=0.05)
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 
@@ -84,8 +84,8 @@ class BehindOutcomes:
 
     def reach(self, point: str) -> None:
         """See the port."""
-        if point == AFTER_COMMIT and self.runner is not None and self.runner.tries:
-            done = len(self.runner.tries[0].run.state.journal)
+        if point == AFTER_COMMIT and self.runner is not None and self.runner.attempts:
+            done = len(self.runner.attempts[0].run.state.journal)
             if done >= self.runner.before + self.count:
                 _signal_here(signal.SIGKILL)
 
@@ -162,7 +162,7 @@ class NotingRunner(FakeRunner):
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """See the port."""
-        if not self.tries:
+        if not self.attempts:
             self.before = len(run.state.journal)
         self._only = self._only or task.step_id
         # Of what was lent to a step no record tells before the step began.
@@ -253,7 +253,7 @@ class Story:
 def _live(life: Life) -> None:
     """The process."""
     logging.disable(logging.CRITICAL)
-    run_loop.SNAPSHOT_EVERY, planning.MOST_IN_FLIGHT = 4, 20
+    run_loop.SNAPSHOT_EVERY, planning.MAX_RUNNING_TASKS = 4, 20
     try:
         code = asyncio.run(_drive(life))
     except BaseException:  # noqa: BLE001 - whatever it was, the test shows it

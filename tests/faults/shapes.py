@@ -59,7 +59,7 @@ class Shape:
             found: bytes | None
             if spec.step_id in self.expands:
                 found = self._evaluate(self.expands[spec.step_id])
-            elif spec.options.may_try_again(self.raises.get(spec.step_id, 0)) or spec.step_id not in self.raises:
+            elif spec.options.allows_attempt_after(self.raises.get(spec.step_id, 0)) or spec.step_id not in self.raises:
                 found = self.value(spec.step_id, [values[parent] for parent in spec.parents])
             else:
                 found = None
@@ -95,7 +95,7 @@ class Shape:
 
 
 def _read(task: StepTask, kept: Blobs, parent: Outcome) -> bytes:
-    value = task.held[parent.held].value if parent.held else parent.value
+    value = task.held[parent.ephemeral_step].value if parent.ephemeral_step else parent.value
     assert value is not None, "nothing is lent by reference here"
     return kept.get(value.blob) if value.blob else value.inline or b""
 

@@ -20,7 +20,7 @@ from tests.support import runs
 from tests.support.checker import Told, check
 from tests.support.disk import Disk
 from tests.support.fake_runner import FakeRunner
-from tests.support.managers import FAST, soon
+from tests.support.managers import FAST, with_timeout
 from tests.support.stored import Broken, in_folder
 from tests.support.waiting import eventually
 from workflow.engine.messages import RunAddress, StepResult, StepTask
@@ -203,7 +203,7 @@ class OnDisk:
         """Make the run, and wait."""
         await self.manager.begin()
         await self.manager.start(self.created)
-        await soon(self.manager.wait(RunAddress(self.store.url, "w", 1, self.created.run_uuid)), 60)
+        await with_timeout(self.manager.wait(RunAddress(self.store.url, "w", 1, self.created.run_uuid)), 60)
         await self.manager.leave()
 
     def check(self, folder: Path) -> None:

@@ -36,7 +36,7 @@ def no_fence_check() -> Any:
 
 def child_before_commit() -> Any:
     """Steps start while the segment with what they take is still being stored."""
-    return mock.patch.object(SegmentPlan, "only_starts", property(lambda plan: True))
+    return mock.patch.object(SegmentPlan, "has_no_stored_outcome", property(lambda plan: True))
 
 
 @contextlib.contextmanager
@@ -64,12 +64,12 @@ def blob_after_record() -> Iterator[None]:
 
 def no_second_try() -> Any:
     """A step that raised fails, whatever its options say."""
-    return mock.patch.object(StepOptions, "may_try_again", return_value=False)
+    return mock.patch.object(StepOptions, "allows_attempt_after", return_value=False)
 
 
 def lent_for_ever() -> Any:
     """A new owner believes that it holds what was lent to the steps of the one before."""
-    return mock.patch.object(ephemeral, "void_all")
+    return mock.patch.object(ephemeral, "invalidate_all")
 
 
 def collected_and_not_forbidden() -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import invariants, runs
 from tests.support.checker import Told
-from tests.support.managers import House, begun, soon
+from tests.support.managers import ManagerFixture, start_run, with_timeout
 from tests.support.waiting import eventually
 from workflow.engine.owner import run_loop
 from workflow.engine.owner.manager import Manager
@@ -109,13 +109,13 @@ class Night:
         self.sky = sky
         self.dag = dag
         self.from_snapshots = from_snapshots
-        self.house = House(machine=Runtime(clock=sky))
+        self.house = ManagerFixture(runtime=Runtime(clock=sky))
         self.lives = 0
 
     async def play(self, acts: list[Act]) -> None:
         async with AsyncExitStack() as stack:
             manager = await self._next(stack)
-            created = await begun(self.house, manager, self.dag)
+            created = await start_run(self.house, manager, self.dag)
             await eventually(lambda: self._written(r.TimerSet))
             if self.from_snapshots:
                 await eventually(lambda: self._in_snapshot(created))
@@ -138,7 +138,7 @@ class Night:
             await self._ended(manager, created)
 
     async def _ended(self, manager: Manager, created: Created) -> None:
-        ended = await soon(manager.wait(self.house.address(created)))
+        ended = await with_timeout(manager.wait(self.house.address(created)))
         assert ended.status is WorkflowStatus.SUCCESSFUL
         invariants.check(self.house.inner, "w", told=Told(ORACLE))
 

@@ -16,7 +16,7 @@ from tests.support import runs
 from tests.support.checker import Told, check
 from tests.support.fake_runner import FakeRunner, StepAttempt
 from tests.support.lossy import LossyProxy, Weather
-from tests.support.managers import never, soon
+from tests.support.managers import never_returns, with_timeout
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket
 from workflow.engine.messages import RunAddress, StepTask
@@ -32,7 +32,7 @@ from workflow.store import Store, open_store
 
 SHAPE = SHAPES["mixed"]
 RUNS = 12
-PACE = Intervals(heartbeat=1.0, bell=0.5, fence=1.0, follow=0.2, store=0.1)
+PACE = Intervals(heartbeat=1.0, notifications=0.5, fence=1.0, follow=0.2, retry=0.1)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ class Workers(FakeRunner):
     """Executes in threads, as workers do: whose values go the same bad way."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(never)
+        super().__init__(never_returns)
         self._act = SHAPE.script(lambda task: Blobs(store, RunPaths(task.run.workflow_id, 1, task.run.run_uuid)))
         self._busy: set[asyncio.Task[None]] = set()
         self.begun: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -55,7 +55,7 @@ class Workers(FakeRunner):
         """See the port."""
         super().start(run, step, task)
         self.begun[task.run.workflow_id].append((run.state.epoch, task.step_id))
-        work = asyncio.ensure_future(self._work(self.tries[-1]))
+        work = asyncio.ensure_future(self._work(self.attempts[-1]))
         self._busy.add(work)
         work.add_done_callback(self._busy.discard)
 
@@ -95,7 +95,7 @@ async def test_runs_started_and_taken_over_in_bad_weather(
                 await last.claim(ClaimRequest(created.workflow_id, 1, take_over=True))
         await last.wait_or_resume(RunAddress(url, created.workflow_id, 1, created.run_uuid))
 
-    await soon(asyncio.gather(*(through(number) for number in range(RUNS))), 120)
+    await with_timeout(asyncio.gather(*(through(number) for number in range(RUNS))), 120)
     proxy.weather = lambda: None
     for manager in managers:
         await manager.leave()

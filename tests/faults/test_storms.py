@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import invariants, runs
 from tests.support.fake_runner import expanded, raised, returned
-from tests.support.managers import House, new_run, soon
+from tests.support.managers import ManagerFixture, new_run, with_timeout
 from workflow.engine.messages import Expanded, Raised, Returned, StepTask
 from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.errors import OwnershipError, UnavailableError, WorkflowConflictError
@@ -37,7 +37,7 @@ class Storm:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.house = House()
+        self.house = ManagerFixture()
         self.created = new_run(DAG)
 
     def script(self, task: StepTask) -> Returned | Raised | Expanded:
@@ -89,11 +89,11 @@ async def test_a_storm_loses_nothing_and_doubles_nothing(seed: int, caplog: pyte
             if storm.chance.random() < 0.4
             else [storm.life(2 * number)]
         )
-        await soon(asyncio.gather(*lives), 30)
+        await with_timeout(asyncio.gather(*lives), 30)
     storm.house.store = type(storm.house.store)(storm.house.inner)
     async with storm.house.manager("last", script=storm.script) as (manager, _):
         await storm._begin(manager)
-        ended = await soon(manager.wait_or_resume(storm.house.address(storm.created)), 30)
+        ended = await with_timeout(manager.wait_or_resume(storm.house.address(storm.created)), 30)
     assert ended.status is WorkflowStatus.SUCCESSFUL
     assert ended.outcome is not None
     assert ended.outcome.value.inline == b"end"

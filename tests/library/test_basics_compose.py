@@ -204,7 +204,7 @@ def returns() -> Any:
 def test_a_composed_workflow_is_no_value_for_ray_and_the_error_says_what_to_do(carry: Any) -> None:
     """Text: "are not executed until `.run()` is called": before, there is no value that Ray could carry."""
     what_to_do = "give it to another step as an argument, return it from a step, or run it first"
-    with pytest.raises(ValueError, match=rf"is not executed yet, so it is no value .*{what_to_do}") as told:
+    with pytest.raises(ValueError, match=rf"is not executed yet, so it has no value; {what_to_do}") as told:
         carry()
     assert isinstance(told.value, InvalidInputError)
 

@@ -59,7 +59,7 @@ def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
     """A run whose owner was never heard of."""
     created = Client(store)._created(counted.step(marks), workflow_id, RunOptions(), 1)
     index.set_status(store, workflow_id, WorkflowStatus.RUNNING, replaces=())
-    made = registry.register(store, _owned_by_nobody(created))
+    made = registry.register(store, _owned_by_nobody(created)).entry
     assert isinstance(made, Created)
     return made
 

@@ -103,13 +103,13 @@ class FakeManager:
             max_resumes=payload["maxResumes"],
             code=payload["code"],
         )
-        registered = registry.register(store, wanted)
-        if isinstance(registered, Tombstone):
-            return 0 if registered.uid == owner.uid else SUPERSEDED
-        log = RunLog(store, registered)
+        registration = registry.register(store, wanted)
+        entry = registration.entry
+        if isinstance(entry, Tombstone):
+            return 0 if entry.uid == owner.uid else SUPERSEDED
+        log = RunLog(store, entry)
         state = log.replay()
-        run_existed = registered is not wanted
-        if run_existed and state.owner != owner:
+        if not registration.created and state.owner != owner:
             claim(log, state, Claimant(owner, time.time()))
         return await self._run_steps(log, state)
 

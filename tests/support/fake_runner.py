@@ -1,4 +1,4 @@
-"""A fake of the Ray runner: no Ray and no pickles. The test says what each step does, or answers by hand."""
+"""A fake of the Ray runner, without Ray and pickles. A test defines the result of each step, or reports it by hand."""
 
 from __future__ import annotations
 
@@ -24,76 +24,76 @@ from workflow.model.state import StepState
 
 
 def returned(text: str = "v") -> Returned:
-    """A step's value."""
+    """Return the result of a step that returned a value."""
     return Returned(runs.value(text), text, 2.0, 3.0)
 
 
-def passed(text: str = "v") -> ReturnedEphemeral:
-    """A step's value that is not stored."""
+def returned_ephemeral(text: str = "v") -> ReturnedEphemeral:
+    """Return the result of a step that returned an ephemeral value."""
     return ReturnedEphemeral(EphemeralValue(runs.value(text)), 2.0, 3.0)
 
 
-def missing(*step_ids: str) -> InputsLost:
-    """A step whose arguments are lost."""
+def inputs_lost(*step_ids: str) -> InputsLost:
+    """Return the result of a step that did not run, because the ephemeral values of these steps are lost."""
     return InputsLost(step_ids, 2.0, 3.0)
 
 
 def raised(step_id: str, kind: str = "ValueError") -> Raised:
-    """A step's exception."""
+    """Return the result of a step that raised."""
     return Raised(ErrorInfo(kind, "boom", step_id=step_id), runs.value("pickled error"), 2.0, 3.0)
 
 
 def expanded(dag: Graph) -> Expanded:
-    """A step that returned a DAG."""
+    """Return the result of a step that returned a DAG."""
     return Expanded(dag, "", 2.0, 3.0)
 
 
 @dataclass(frozen=True)
 class StepAttempt:
-    """One try that was handed to the runner."""
+    """An attempt that the runner received."""
 
     run: RunLoop
     task: StepTask
 
     def answer(self, result: StepResult) -> None:
-        """The try ends so."""
+        """Report the result of the attempt."""
         self.run.step_done(self.task.step_id, self.task.attempt, result)
 
 
 Script = Callable[[StepTask], StepResult | None]
-"""What a try does; None: nothing, until the test answers by hand."""
+"""Returns the result of an attempt, or None if the test reports it later."""
 
 
 @dataclass
 class FakeRunner:
-    """Runs nothing: answers as its script says, in a later turn of the loop.
+    """Executes nothing. It reports the result that its script returns, in a later iteration of the event loop.
 
     Attributes:
-        tries: all that were started, in order.
-        stopped: ids of the steps whose tries were stopped.
+        attempts: all attempts that were started, in order.
+        stopped: ids of the steps whose attempts were stopped.
     """
 
     script: Script = field(default=lambda task: returned(task.step_id))
-    tries: list[StepAttempt] = field(default_factory=list)
+    attempts: list[StepAttempt] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
-        """See the port."""
-        each = StepAttempt(run, task)
-        self.tries.append(each)
+        """Record the attempt, and schedule its result."""
+        attempt = StepAttempt(run, task)
+        self.attempts.append(attempt)
         result = self.script(task)
         if result is not None:
-            asyncio.get_running_loop().call_soon(each.answer, result)
+            asyncio.get_running_loop().call_soon(attempt.answer, result)
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
-        """See the port."""
+        """Record the stopped steps."""
         self.stopped += step_ids
 
     @property
     def started(self) -> list[str]:
-        """Ids of the steps started, in order, one for each try."""
-        return [each.task.step_id for each in self.tries]
+        """The step id of each attempt, in the order of the starts."""
+        return [attempt.task.step_id for attempt in self.attempts]
 
-    def of(self, step_id: str) -> StepAttempt:
-        """The last try of a step."""
-        return next(each for each in reversed(self.tries) if each.task.step_id == step_id)
+    def last_attempt(self, step_id: str) -> StepAttempt:
+        """Return the last attempt of a step."""
+        return next(attempt for attempt in reversed(self.attempts) if attempt.task.step_id == step_id)

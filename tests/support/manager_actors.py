@@ -1,4 +1,4 @@
-"""Managers' actors of a kind of their own, for tests on a real Ray: made as the library makes its own, and ended."""
+"""Creates and removes manager actors on a real Ray cluster, in the way the library creates its own."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from workflow.engine.driver.actor import NAMESPACE, ManagerActor
 
 
 def make(kind: type[ManagerActor], store_url: str, name: str, *more: Any, **options: Any) -> Any:
-    """A manager's actor.
+    """Create a detached manager actor and return its handle.
 
     Args:
-        kind: its class.
-        store_url: where its runs lie.
-        name: under which it is found.
-        *more: arguments of its constructor behind those that every manager has.
-        **options: Ray's, beside its name and its life beyond that of its driver.
+        kind: the class of the actor.
+        store_url: the store of its runs.
+        name: the name under which Ray finds it.
+        *more: further arguments of its constructor.
+        **options: further Ray options of the actor.
     """
     remote = ray.remote(num_cpus=0, concurrency_groups=discovery.GROUPS)(kind)
-    kept = {"name": name, "namespace": NAMESPACE, "lifetime": "detached"}
-    return remote.options(**kept, **options).remote(store_url, uuid.uuid4().hex, name, *more)
+    identity = {"name": name, "namespace": NAMESPACE, "lifetime": "detached"}
+    return remote.options(**identity, **options).remote(store_url, uuid.uuid4().hex, name, *more)
 
 
 def end(name: str) -> None:
-    """Kill the manager of that name for good, if there is one; returns once the name is free."""
-    before = discovery.find(name)
-    if before is not None:
-        ray.kill(before, no_restart=True)
+    """Kill the manager actor with this name, if there is one, and wait until the name is free."""
+    actor = discovery.find(name)
+    if actor is not None:
+        ray.kill(actor, no_restart=True)
         until(lambda: discovery.find(name) is None)

@@ -1,4 +1,4 @@
-"""Managers without Ray for tests: a memory store whose clock the test moves, fake runners, a fast pace."""
+"""Managers without Ray: a memory store with a clock that the test sets, fake runners, and short intervals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.support.fake_runner import FakeRunner, Script
 from workflow.engine.messages import RunAddress, RunResult, StepTask
 from workflow.engine.owner.manager import Intervals, Manager
 from workflow.engine.owner.runtime import SYSTEM_RUNTIME, Runtime
+from workflow.log.claim import HEARTBEAT_TIMEOUT
 from workflow.log.failpoints import NO_FAILPOINTS, Failpoints
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Graph
@@ -24,41 +25,41 @@ from workflow.testing.failing import FailingStore
 
 T = TypeVar("T")
 
-SILENT = 31.0
-"""Seconds behind which a manager that said nothing counts as gone."""
+AFTER_HEARTBEAT_TIMEOUT = HEARTBEAT_TIMEOUT + 1.0
+"""Seconds after which the last heartbeat of a failed manager has expired."""
 
-FAST = Intervals(heartbeat=0.05, bell=0.02, fence=0.05, follow=0.02, store=0.02)
+FAST = Intervals(heartbeat=0.05, notifications=0.02, fence=0.05, follow=0.02, retry=0.02)
 _uuids = itertools.count(1)
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """The clock of a memory store. A test sets its time."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the time in seconds."""
         return self.now
 
 
 @dataclass
-class House:
+class ManagerFixture:
     """One store, and the managers that a test opens on it.
 
     Attributes:
         inner: the store itself, which never fails.
-        store: what managers get; a test has it fail.
-        machine: what managers run on.
+        store: the store of the managers. A test makes its calls fail.
+        runtime: the clocks and threads of the managers.
     """
 
     clock: Clock = field(default_factory=Clock)
-    machine: Runtime = SYSTEM_RUNTIME
+    runtime: Runtime = SYSTEM_RUNTIME
     inner: MemoryStore = field(init=False)
     store: FailingStore = field(init=False)
 
     def __post_init__(self) -> None:
-        self.inner = MemoryStore("house", self.clock)
+        self.inner = MemoryStore("managers", self.clock)
         self.store = FailingStore(self.inner)
 
     @contextlib.asynccontextmanager
@@ -67,13 +68,13 @@ class House:
         manager_id: str = "m1",
         incarnation: str = "i1",
         script: Script | None = None,
-        pace: Intervals = FAST,
+        intervals: Intervals = FAST,
         failpoints: Failpoints = NO_FAILPOINTS,
     ) -> AsyncIterator[tuple[Manager, FakeRunner]]:
-        """A manager that began, and its runner; it leaves at the end of the block."""
+        """Start a manager and yield it with its runner. The manager leaves at the end of the block."""
         runner = FakeRunner(script) if script is not None else FakeRunner()
-        me = Owner(manager=manager_id, incarnation=incarnation, address=f"manager-{manager_id}")
-        manager = Manager(self.store, me, runner, pace, failpoints, self.machine)
+        identity = Owner(manager=manager_id, incarnation=incarnation, address=f"manager-{manager_id}")
+        manager = Manager(self.store, identity, runner, intervals, failpoints, self.runtime)
         try:
             await manager.begin()
             yield manager, runner
@@ -81,53 +82,54 @@ class House:
             await manager.leave()
 
     async def abandon(self, manager: Manager) -> None:
-        """What the death of a manager's process looks like to the store: everything stops, nothing is said."""
-        last = self.inner.get(f"managers/{manager.me.manager}")
+        """Stop a manager as if its process had failed: nothing more is written, and its last heartbeat stays."""
+        key = f"managers/{manager.identity.manager}"
+        last_heartbeat = self.inner.get(key)
         await manager.leave()
-        if last is not None:
-            self.inner.overwrite(f"managers/{manager.me.manager}", last)
+        if last_heartbeat is not None:
+            self.inner.overwrite(key, last_heartbeat)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """What lies in the store."""
+        """Return the keys in the store that start with a prefix."""
         return [info.key for info in self.inner.list(prefix)]
 
     def keep_function(self, created: Created) -> None:
-        """Store the blob that a run's steps name."""
+        """Store the blob of the function that all steps of a run use."""
         RunLog(self.inner, created).blobs.put(b"a function")
 
     def address(self, created: Created) -> RunAddress:
-        """Where a run lies."""
+        """Return the address of a run in this store."""
         return RunAddress(self.store.url, created.workflow_id, created.run_number, created.run_uuid)
 
 
 def new_run(
     dag: str | Graph, workflow_id: str = "w", run_number: int = 1, uid: str = "", attempt: int = 0, **fields: int
 ) -> Created:
-    """The record of a run that a client would ask a manager to start."""
+    """Return the record of a new run, as a client sends it to a manager."""
     graph = runs.graph(dag) if isinstance(dag, str) else dag
     owner = Owner(manager="", uid=uid, attempt=attempt)
     return runs.created(graph, workflow_id, run_number, f"uuid-{next(_uuids)}", owner=owner, **fields)
 
 
-async def soon(what: Awaitable[T], timeout: float = 10.0) -> T:
-    """Its result; a failure where it hangs."""
-    return await asyncio.wait_for(what, timeout)
+async def with_timeout(awaitable: Awaitable[T], timeout: float = 10.0) -> T:
+    """Return the result of an awaitable; raise TimeoutError if it takes longer than so many seconds."""
+    return await asyncio.wait_for(awaitable, timeout)
 
 
-def never(task: StepTask) -> None:
-    """A script: no step ends by itself."""
+def never_returns(task: StepTask) -> None:
+    """A script by which no step returns until the test reports a result."""
 
 
-async def begun(house: House, manager: Manager, dag: str | Graph = "a b:a", **fields: Any) -> Created:
-    """A run that was started."""
+async def start_run(fixture: ManagerFixture, manager: Manager, dag: str | Graph = "a b:a", **fields: Any) -> Created:
+    """Create a run, start it at a manager, and return its record."""
     created = new_run(dag, **fields)
-    house.keep_function(created)
-    await soon(manager.start(created))
+    fixture.keep_function(created)
+    await with_timeout(manager.start(created))
     return created
 
 
-async def finish(house: House, manager: Manager, created: Created) -> RunResult:
-    """Start a run and wait for its end."""
-    house.keep_function(created)
-    await soon(manager.start(created))
-    return await soon(manager.wait(house.address(created)))
+async def run_to_result(fixture: ManagerFixture, manager: Manager, created: Created) -> RunResult:
+    """Start a run, wait until it is finished, and return its result."""
+    fixture.keep_function(created)
+    await with_timeout(manager.start(created))
+    return await with_timeout(manager.wait(fixture.address(created)))

@@ -1,4 +1,4 @@
-"""Runs for tests, made from plain values: no pickles, no Ray. A step is its id; a graph is read from a line of text."""
+"""Runs as plain values, without pickles and Ray. A step is its id, and a graph is written as a line of text."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from workflow.model.state import EphemeralLoss, RunState, StepState
 from workflow.model.status import StepPhase
 
 FUNCTION = hashlib.sha256(b"a function").hexdigest()
-"""The blob that every step's function is, in tests that do not call it: `Blobs.put(b"a function")`."""
+"""The blob of each step's function, in tests that do not call it. `Blobs.put(b"a function")` stores it."""
 
 OWNER = Owner(manager="m1", incarnation="i1", address="manager-1")
-BOOM = ErrorInfo(kind="ValueError", message="boom")
+ERROR_KIND, ERROR_MESSAGE = "ValueError", "boom"
 
 
 def value(text: str = "v") -> Value:
-    """A value whose pickle is nobody's business."""
+    """Return a value whose pickle is never loaded."""
     return Value(inline=text.encode(), size=len(text))
 
 
 def graph(text: str, **options: StepOptions) -> Graph:
-    """A DAG: `a b c:a,b` is three steps, the last taking the outcomes of the others and being the output.
+    """Return a DAG: `a b c:a,b` has three steps. The last one has the others as parents and is the output.
 
     Args:
-        text: steps, parents behind a colon.
-        **options: of single steps, by id; `/` in an id is written `__`.
+        text: the ids of the steps, each followed by a colon and its parents if it has any.
+        **options: the options of single steps, by id. In an id, `__` means `/`.
     """
     steps = []
     for word in text.split():
@@ -51,14 +51,14 @@ def graph(text: str, **options: StepOptions) -> Graph:
 
 
 def sleeper(step_id: str, seconds: float, **fields: Any) -> StepSpec:
-    """A step that sleeps."""
+    """Return a step that sleeps."""
     return StepSpec(step_id, step_id, "", "module.sleep", Value(), kind=StepKind.SLEEP, seconds=seconds, **fields)
 
 
 def created(
     dag: Graph, workflow_id: str = "w", run_number: int = 1, run_uuid: str = "run-1", **fields: Any
 ) -> r.Created:
-    """The record of a new run."""
+    """Return the record of a new run."""
     return r.Created(
         **{
             "workflow_id": workflow_id,
@@ -74,7 +74,7 @@ def created(
 
 
 def state_of(dag: Graph, *segments: Iterable[r.Record], **fields: Any) -> RunState:
-    """A run's state behind some segments."""
+    """Return the state of a run after some segments."""
     state = fold.begin(created(dag, **fields), dag)
     for seq, records in enumerate(segments, 1):
         for record in records:
@@ -82,45 +82,45 @@ def state_of(dag: Graph, *segments: Iterable[r.Record], **fields: Any) -> RunSta
     return state
 
 
-def started(step_id: str, epoch: int = 1, number: int = 1) -> r.StepStarted:
-    """A try of a step."""
-    return r.StepStarted(step_id, epoch, number, 2.0)
+def started(step_id: str, epoch: int = 1, attempt: int = 1) -> r.StepStarted:
+    """Return the record of a started attempt."""
+    return r.StepStarted(step_id, epoch, attempt, 2.0)
 
 
 def committed(step_id: str, epoch: int = 1, text: str = "v", **fields: Any) -> r.StepCommitted:
-    """A step's outcome."""
+    """Return the record of a stored outcome."""
     return r.StepCommitted(step_id, epoch, value(text), started=2.0, ended=3.0, **fields)
 
 
-def passed(step_id: str, epoch: int = 1, number: int = 1) -> r.StepReturnedEphemeral:
-    """A step whose value is only handed on."""
-    return r.StepReturnedEphemeral(step_id, epoch, number, started=2.0, ended=3.0)
+def returned_ephemeral(step_id: str, epoch: int = 1, attempt: int = 1) -> r.StepReturnedEphemeral:
+    """Return the record of a step that returned an ephemeral value."""
+    return r.StepReturnedEphemeral(step_id, epoch, attempt, started=2.0, ended=3.0)
 
 
 def expanded(step_id: str, dag: Graph, epoch: int = 1) -> r.StepExpanded:
-    """A sub-DAG that a step returned."""
+    """Return the record of a step that returned a sub-DAG."""
     return r.StepExpanded(step_id, epoch, dag, started=2.0, ended=3.0)
 
 
-def failed(step_id: str, epoch: int = 1, number: int = 1) -> r.StepFailed:
-    """A step that raised in its last try."""
-    error = ErrorInfo(BOOM.kind, BOOM.message, step_id=step_id)
-    return r.StepFailed(step_id, epoch, error, value("pickled error"), attempt=number, started=2.0, ended=3.0)
+def failed(step_id: str, epoch: int = 1, attempt: int = 1) -> r.StepFailed:
+    """Return the record of a step that raised in its last attempt."""
+    error = ErrorInfo(ERROR_KIND, ERROR_MESSAGE, step_id=step_id)
+    return r.StepFailed(step_id, epoch, error, value("pickled error"), attempt=attempt, started=2.0, ended=3.0)
 
 
 def claimed(epoch: int, owner: Owner | None = None, retry_failed: int = -1, **functions: str) -> r.Claimed:
-    """A new epoch; `functions`: stored with the run -> to be executed now."""
+    """Return the record of a claim. `functions` maps stored functions to those that this epoch executes instead."""
     owner = owner or Owner(manager=f"m{epoch}", incarnation=f"i{epoch}")
     return r.Claimed(epoch, owner, 4.0, retry_failed=retry_failed, functions=functions)
 
 
 def through_json(record: r.Record) -> r.Record:
-    """The record as a reader of the log gets it."""
+    """Encode a record and decode it again, as a reader of the log receives it."""
     return codec.decode(json.loads(json.dumps(codec.encode(record))))
 
 
 def picture(state: RunState) -> dict[str, Any]:
-    """All that a state says, as values that can be compared."""
+    """Return everything in a state as values that can be compared."""
     return {
         "run": (
             state.epoch,
@@ -131,27 +131,27 @@ def picture(state: RunState) -> dict[str, Any]:
             state.epochs_without_progress,
             state.suspect_steps,
         ),
-        "taken": state.handled_requests,
+        "handled_requests": state.handled_requests,
         "functions": state.functions,
-        "end": state.terminal,
+        "terminal": state.terminal,
         "counts": (state.succeeded, state.failed),
         "journal": [
-            f"{entry.step.spec.step_id} voided" if isinstance(entry, EphemeralLoss) else entry.spec.step_id
+            f"{entry.step.spec.step_id} lost" if isinstance(entry, EphemeralLoss) else entry.spec.step_id
             for entry in state.journal
         ],
-        "passed": state.ephemeral,
+        "ephemeral": state.ephemeral,
         "ready": set(state.ready),
         "waits": set(state.waits),
         "running": set(state.running),
         "sleeping": set(state.sleeping),
-        "flying": state.running_tasks,
+        "running_tasks": state.running_tasks,
         "steps": [(step_id, _picture_of(step)) for step_id, step in state.steps.items()],
     }
 
 
 def _picture_of(step: StepState) -> tuple[Any, ...]:
-    # What the tries of a step were that has none now, or was canceled, is nobody's business.
-    idle = step.phase in (StepPhase.READY, StepPhase.WAITING, StepPhase.CANCELED)
+    # A step that is not running and has no outcome may have had attempts before. A snapshot does not contain them.
+    has_no_attempt = step.phase in (StepPhase.READY, StepPhase.WAITING, StepPhase.CANCELED)
     return (
         step.spec,
         step.phase,
@@ -167,6 +167,6 @@ def _picture_of(step: StepState) -> tuple[Any, ...]:
         step.catcher and step.catcher.spec.step_id,
         [each.spec.step_id for each in step.members],
         [each.spec.step_id for each in step.dependants],
-        None if idle else (step.attempt, step.epoch, step.started, step.ended),
+        None if has_no_attempt else (step.attempt, step.epoch, step.started, step.ended),
         step.due if step.phase is StepPhase.SLEEPING else None,
     )

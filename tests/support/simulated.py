@@ -1,4 +1,4 @@
-"""A small simulated run: an arbitrary sequence of segments that an owner, and the owners after it, may write."""
+"""Arbitrary runs for property tests: sequences of segments that an owner and its successors may write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_STEPS = 40
 
 @dataclass
 class SimulatedRun:
-    """What was written, and the state that it folds to."""
+    """The segments of a run, and the state to which they fold."""
 
     created: r.Created
     dag: Graph
@@ -27,11 +27,11 @@ class SimulatedRun:
     segments: list[list[r.Record]] = field(default_factory=list)
 
     def fresh(self) -> RunState:
-        """The state before the first segment."""
+        """Return the state before the first segment."""
         return fold.begin(self.created, self.dag)
 
     def write(self, records: list[r.Record]) -> None:
-        """Store a segment."""
+        """Append a segment, and fold it."""
         self.segments.append(records)
         for record in records:
             fold.apply(self.state, len(self.segments), record)
@@ -39,16 +39,16 @@ class SimulatedRun:
 
 @st.composite
 def dags(draw: st.DrawFn, parent: str = "") -> Graph:
-    """A DAG of up to four steps, all of which lead to the last, as the encoder makes them."""
+    """Draw a DAG of up to four steps, all of which lead to the last one, as the encoder creates them."""
     size = draw(st.integers(1, 4))
     step_ids = ids.place(parent, ["s"] * size)
     steps: list[StepSpec] = []
-    pending_recovery: set[str] = set()
+    without_child: set[str] = set()
     for index, step_id in enumerate(step_ids):
         parents = draw(st.sets(st.sampled_from(step_ids[:index]))) if index else set()
         if index == size - 1:
-            parents |= pending_recovery
-        pending_recovery = (pending_recovery - parents) | {step_id}
+            parents |= without_child
+        without_child = (without_child - parents) | {step_id}
         options = StepOptions(
             catch_exceptions=draw(st.booleans()), checkpoint=draw(st.sampled_from([False, None, True]))
         )
@@ -56,19 +56,19 @@ def dags(draw: st.DrawFn, parent: str = "") -> Graph:
         if kind is StepKind.SLEEP:
             steps.append(runs.sleeper(step_id, 7.0, options=options))
         else:
-            args, after = runs.value(step_id), tuple(sorted(parents))
-            steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", args, after, options, kind=kind))
+            args = runs.value(step_id)
+            steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", args, tuple(sorted(parents)), options, kind=kind))
     return Graph(tuple(steps), step_ids[-1])
 
 
 @st.composite
 def simulated_runs(draw: st.DrawFn) -> SimulatedRun:
-    """A run with up to 40 segments, ended or not."""
+    """Draw a run with up to 40 segments, which may be finished."""
     dag = draw(dags())
     created = runs.created(dag)
     run = SimulatedRun(created, dag, fold.begin(created, dag))
     for _ in range(draw(st.sampled_from([40, 20, 10, 5, 0]))):
-        _ACTS[draw(st.sampled_from(sorted(_ACTS)))](draw, run)
+        _ACTIONS[draw(st.sampled_from(sorted(_ACTIONS)))](draw, run)
     return run
 
 
@@ -76,10 +76,10 @@ def _start(draw: Any, run: SimulatedRun) -> None:
     ready = [*run.state.ready, *run.state.waits]
     if ready and not run.state.is_finished:
         chosen = draw(st.lists(st.sampled_from(ready), min_size=1, max_size=3, unique=True))
-        run.write([_begin(run.state, step_id) for step_id in chosen])
+        run.write([_start_record(run.state, step_id) for step_id in chosen])
 
 
-def _begin(state: RunState, step_id: str) -> r.Record:
+def _start_record(state: RunState, step_id: str) -> r.Record:
     step = state.steps[step_id]
     if step.spec.kind is StepKind.SLEEP:
         return r.TimerSet(step_id, state.epoch, 2.0, 2.0 + step.spec.seconds)
@@ -90,26 +90,27 @@ def _retry(draw: Any, run: SimulatedRun) -> None:
     running = list(run.state.running.values())
     if running and not run.state.is_finished:
         step = draw(st.sampled_from(running))
-        run.write([runs.started(step.spec.step_id, run.state.epoch, step.tries + 1)])
+        run.write([runs.started(step.spec.step_id, run.state.epoch, step.attempt + 1)])
 
 
 def _commit(draw: Any, run: SimulatedRun) -> None:
-    begun = [*run.state.running.values(), *run.state.sleeping.values()]
-    if not begun or run.state.is_finished:
+    active = [*run.state.running.values(), *run.state.sleeping.values()]
+    if not active or run.state.is_finished:
         return
-    step = draw(st.sampled_from(begun))
-    how = runs.committed if step.checkpointed or not step.needs_worker else runs.passed
-    run.write([how(step.spec.step_id, run.state.epoch, number=step.tries)])
+    step = draw(st.sampled_from(active))
+    is_stored = step.checkpointed or not step.needs_worker
+    record = runs.committed if is_stored else runs.returned_ephemeral
+    run.write([record(step.spec.step_id, run.state.epoch, attempt=step.attempt)])
     assert run.state.output is not None
     if run.state.output.outcome is not None:
         run.write([r.StatusChanged(WorkflowStatus.SUCCESSFUL, run.state.epoch, 5.0)])
 
 
 def _lose(draw: Any, run: SimulatedRun) -> None:
-    needed = [step_id for step_id, takers in run.state.ephemeral.items() if takers]
+    needed = [step_id for step_id, consumers in run.state.ephemeral.items() if consumers > 0]
     if needed and not run.state.is_finished:
-        gone = draw(st.lists(st.sampled_from(needed), min_size=1, max_size=2, unique=True))
-        lost = ephemeral.lost(run.state, gone)
+        lost_ids = draw(st.lists(st.sampled_from(needed), min_size=1, max_size=2, unique=True))
+        lost = ephemeral.lost(run.state, lost_ids)
         run.write([r.StepEphemeralLost(step.spec.step_id, run.state.epoch) for step in lost])
 
 
@@ -125,7 +126,7 @@ def _fail(draw: Any, run: SimulatedRun) -> None:
     if not running or run.state.is_finished:
         return
     step = draw(st.sampled_from(running))
-    record = runs.failed(step.spec.step_id, run.state.epoch, step.tries)
+    record = runs.failed(step.spec.step_id, run.state.epoch, step.attempt)
     records = failure.consequences(run.state, step, record, runs.value("error"))
     run.write(records)
     assert run.state.output is not None
@@ -134,36 +135,36 @@ def _fail(draw: Any, run: SimulatedRun) -> None:
 
 
 def _claim(draw: Any, run: SimulatedRun) -> None:
-    end = run.state.terminal
-    if end is None:
+    terminal = run.state.terminal
+    if terminal is None:
         functions = draw(st.dictionaries(st.sampled_from(["one", "two"]), st.sampled_from(["new", "newer"])))
         run.write([runs.claimed(run.state.epoch + 1, **functions)])
-    elif end[1].status is WorkflowStatus.FAILED:
-        run.write([runs.claimed(run.state.epoch + 1, retry_failed=end[0])])
+    elif terminal[1].status is WorkflowStatus.FAILED:
+        run.write([runs.claimed(run.state.epoch + 1, retry_failed=terminal[0])])
 
 
-def _goodbye(draw: Any, run: SimulatedRun) -> None:
+def _release(draw: Any, run: SimulatedRun) -> None:
     if not run.state.is_finished and not run.state.released:
         epoch = run.state.epoch + 1
         run.write([runs.claimed(epoch), r.StatusChanged(WorkflowStatus.RESUMABLE, epoch, 5.0, "Left")])
 
 
-def _take(draw: Any, run: SimulatedRun) -> None:
-    run.write([r.RequestHandled(f"request-{len(run.segments)}", run.state.epoch, "something")])
+def _handle_request(draw: Any, run: SimulatedRun) -> None:
+    run.write([r.RequestHandled(f"request-{len(run.segments)}", run.state.epoch, "done")])
 
 
-_ACTS = {
+_ACTIONS = {
     "claim": _claim,
     "commit": _commit,
     "commit more": _commit,
     "commit most": _commit,
     "expand": _expand,
     "fail": _fail,
-    "goodbye": _goodbye,
+    "release": _release,
     "lose": _lose,
     "retry": _retry,
     "start": _start,
     "start more": _start,
     "start most": _start,
-    "take": _take,
+    "handle request": _handle_request,
 }

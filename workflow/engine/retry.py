@@ -1,4 +1,7 @@
-"""One way to wait for a store that is unavailable, and one backoff, for all parts of the engine."""
+"""Retries of calls that fail, and the backoff between them. All parts of the engine use this module.
+
+A store that is unavailable never fails a run. The engine repeats the call with a fixed pause until the store answers.
+"""
 
 from __future__ import annotations
 
@@ -21,27 +24,28 @@ class Backoff:
     """A delay that doubles with each consecutive failure.
 
     Attributes:
-        initial: seconds after the first failure.
-        maximum: seconds that the delay never exceeds.
+        initial: the delay after the first failure, in seconds.
+        maximum: the longest delay, in seconds.
     """
 
     initial: float
     maximum: float
 
     def delay(self, failures: int) -> float:
-        """Return the seconds to wait after so many consecutive failures; 0.0 if there was none."""
+        """Return the seconds to wait after this number of consecutive failures. Without a failure it is 0.0."""
         if failures < 1:
             return 0.0
-        return float(min(self.initial * 2.0 ** min(failures - 1, 64), self.maximum))
+        doublings = min(failures - 1, 64)  # more would overflow a float
+        return min(self.initial * 2.0**doublings, self.maximum)
 
 
 def retry_while_unavailable(call: Callable[[], T], pause: float, report: Report) -> T:
-    """Return the result of a blocking call, repeated for as long as the store is unavailable.
+    """Return the result of a blocking call. It is repeated as long as it raises StoreUnavailableError.
 
     Args:
-        call: the call; any error but StoreUnavailableError ends the loop.
-        pause: seconds between two calls.
-        report: called with each error, so that it can be logged.
+        call: the call to repeat. Any other error is raised to the caller.
+        pause: seconds between a failed call and the next one.
+        report: called with each StoreUnavailableError, for example to log it.
     """
     while True:
         try:
@@ -52,7 +56,13 @@ def retry_while_unavailable(call: Callable[[], T], pause: float, report: Report)
 
 
 async def async_retry_while_unavailable(call: Callable[[], Awaitable[T]], pause: float, report: Report) -> T:
-    """Like `retry_while_unavailable`, for a coroutine function; blocks nothing."""
+    """Return the result of an asynchronous call. It is repeated as long as it raises StoreUnavailableError.
+
+    Args:
+        call: returns a new awaitable for each repetition. Any other error is raised to the caller.
+        pause: seconds between a failed call and the next one.
+        report: called with each StoreUnavailableError, for example to log it.
+    """
     while True:
         try:
             return await call()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import dataclass
 
 from workflow.errors import CorruptLogError, SupersededError
 from workflow.log import keys, segments
@@ -17,6 +18,20 @@ from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
 RegistryEntry = Created | Tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The result of `register`.
+
+    Attributes:
+        entry: what the registry contains under this run number now.
+        created: whether this call created the entry. If not, an earlier call did, and its run may have advanced.
+    """
+
+    entry: RegistryEntry
+    created: bool
+
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +70,8 @@ def current_entry(store: Store, workflow_id: str) -> RegistryEntry | None:
     return read_entry(store, workflow_id, run_number) if run_number else None
 
 
-def register(store: Store, record: RegistryEntry, failpoints: Failpoints = NO_FAILPOINTS) -> RegistryEntry:
-    """Make the run, or forbid it; whoever comes second reads what the first wrote.
-
-    Returns:
-        What stands there now: `record` itself exactly where this call wrote it.
-    """
+def register(store: Store, record: RegistryEntry, failpoints: Failpoints = NO_FAILPOINTS) -> Registration:
+    """Create a registry entry: a run, or a tombstone. If the entry exists already, return the existing one."""
     put_id = uuid.uuid4().hex
     run_uuid = record.run_uuid if isinstance(record, Created) else ""
     failpoints.reach(BEFORE_NAME)
@@ -68,13 +79,13 @@ def register(store: Store, record: RegistryEntry, failpoints: Failpoints = NO_FA
     written = store.create(keys.registry_entry(record.workflow_id, record.run_number), data, put_id)
     failpoints.reach(AFTER_NAME)
     if written:
-        return record
+        return Registration(record, created=True)
     there = read_entry(store, record.workflow_id, record.run_number)
     if there is None:
         raise CorruptLogError(
             f"{keys.registry_entry(record.workflow_id, record.run_number)}: exists and cannot be read"
         )
-    return there
+    return Registration(there, created=False)
 
 
 def check_current(store: Store, created: Created) -> None:

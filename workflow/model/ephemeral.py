@@ -1,7 +1,8 @@
-"""Values that are held and not stored, of steps with `checkpoint=False`: who still takes them, what is lost with them.
+"""Ephemeral values, which steps with `checkpoint=False` return: which steps consume them, and what a loss repeats.
 
-Called by `fold`, which alone changes the state, and by the engine, which asks what to let go. A held value lives with
-the owner of its epoch: the next claim loses all of them, and the steps whose values are still needed run again.
+Only `fold` changes the state through this module. The engine reads from it which values it can release. The owner of an
+epoch keeps its ephemeral values in memory. The next claim loses all of them, and the steps whose values are still
+needed run again.
 """
 
 from __future__ import annotations
@@ -13,83 +14,89 @@ from workflow.model.status import StepPhase
 
 P = StepPhase
 
-TAKING = frozenset({P.WAITING, P.READY, P.RUNNING})
+NEEDS_INPUTS = frozenset({P.WAITING, P.READY, P.RUNNING})
 """Phases in which a step still needs the outcomes of its parents."""
 
 
-def risen(step: StepState) -> Iterator[StepState]:
-    """The step, and each dynamic step that got this step's outcome as its own."""
+def with_same_outcome(step: StepState) -> Iterator[StepState]:
+    """Yield the step, and each dynamic step that has this step's outcome as its own."""
     yield step
     while step.resolves is not None:
         step = step.resolves
         yield step
 
 
-def held_parents(state: RunState, step: StepState) -> list[str]:
-    """Ids of the steps whose held values stand in the arguments of `step`."""
+def ephemeral_inputs(state: RunState, step: StepState) -> list[str]:
+    """Return the ids of the steps whose ephemeral values are arguments of `step`."""
     outcomes = (state.steps[parent].outcome for parent in step.spec.parents)
-    return [outcome.held for outcome in outcomes if outcome is not None and outcome.held]
+    return [outcome.ephemeral_step for outcome in outcomes if outcome is not None and outcome.ephemeral_step]
 
 
-def hold(state: RunState, step: StepState) -> None:
-    """The step has passed: count the steps that take its value."""
-    takers = sum(1 for each in risen(step) for taker in each.dependants if taker.phase in TAKING)
-    state.ephemeral[step.spec.step_id] = takers
+def add(state: RunState, step: StepState) -> None:
+    """Record that the step returned an ephemeral value, with the number of steps that still need it."""
+    dependants = [dependant for each in with_same_outcome(step) for dependant in each.dependants]
+    state.ephemeral[step.spec.step_id] = sum(dependant.phase in NEEDS_INPUTS for dependant in dependants)
 
 
-def let_go(state: RunState, step: StepState) -> None:
-    """The step leaves the phase that it is in: from then on it needs its parents' outcomes no longer."""
-    if state.ephemeral and step.phase in TAKING:
-        for held in held_parents(state, step):
-            state.ephemeral[held] -= 1
+def release_inputs(state: RunState, step: StepState) -> None:
+    """Record that the step, which leaves its phase now, no longer needs the ephemeral values of its parents."""
+    if state.ephemeral and step.phase in NEEDS_INPUTS:
+        for step_id in ephemeral_inputs(state, step):
+            state.ephemeral[step_id] -= 1
 
 
-def lost(state: RunState, gone: Iterable[str]) -> list[StepState]:
-    """All steps that have to run again because some held values are gone.
+def lost(state: RunState, lost_ids: Iterable[str]) -> list[StepState]:
+    """Return all steps that must run again because ephemeral values are lost.
 
     Args:
-        state: before any of them is voided.
-        gone: ids of steps that passed.
+        state: the state before any of these values is invalidated.
+        lost_ids: ids of the steps whose values are lost.
 
     Returns:
-        These steps, and those whose values they take in turn and that were let go already, each once.
+        These steps, and the steps whose values they need in turn and that are already released. Each step is returned
+        once.
     """
     found: dict[str, StepState] = {}
-    waiting = [step_id for step_id in gone if step_id in state.ephemeral]
-    while waiting:
-        step_id = waiting.pop()
+    pending = [step_id for step_id in lost_ids if step_id in state.ephemeral]
+    while pending:
+        step_id = pending.pop()
         if step_id not in found:
             found[step_id] = step = state.steps[step_id]
-            waiting += [held for held in held_parents(state, step) if not state.ephemeral[held]]
+            released_inputs = [each for each in ephemeral_inputs(state, step) if state.ephemeral[each] == 0]
+            pending += released_inputs
     return list(found.values())
 
 
-def void(state: RunState, step: StepState) -> None:
-    """The step's value is gone: it, the dynamic steps that had it as their outcome, and its takers stand as before."""
+def invalidate(state: RunState, step: StepState) -> None:
+    """Undo the outcome of a step whose ephemeral value is lost.
+
+    The dynamic steps that have the same outcome are expanded again, and the steps that need it wait again.
+    """
     state.journal.append(EphemeralLoss(step))
     del state.ephemeral[step.spec.step_id]
-    for each in risen(step):
+    for each in with_same_outcome(step):
         each.outcome, each.phase = None, P.EXPANDED
         state.succeeded -= 1
-        for taker in each.dependants:
-            taker.pending_parents += 1
-            if taker.phase in (P.READY, P.RUNNING):
-                taker.phase = P.WAITING
-                state.deactivate(taker)
+        for dependant in each.dependants:
+            dependant.pending_parents += 1
+            if dependant.phase in (P.READY, P.RUNNING):
+                dependant.phase = P.WAITING
+                state.deactivate(dependant)
     step.attempt = step.failed_attempts = 0
     step.phase = P.WAITING
     if not step.pending_parents:
         state.make_ready(step)
-    for held in held_parents(state, step):
-        state.ephemeral[held] += 1
+    for step_id in ephemeral_inputs(state, step):
+        state.ephemeral[step_id] += 1
 
 
-def void_all(state: RunState) -> None:
-    """A new epoch: every held value is gone, and the steps whose values are needed by one that may run, run again."""
+def invalidate_all(state: RunState) -> None:
+    """Invalidate every ephemeral value at the start of an epoch. Steps whose values are still needed run again."""
     if state.ephemeral:
-        # Every value is lost, needed or not: none is left that a voided step could take.
-        takers = [step for step in state.steps.values() if step.phase in TAKING]
-        for held in state.ephemeral:
-            state.ephemeral[held] = 0
-        for step in lost(state, (held for taker in takers for held in held_parents(state, taker))):
-            void(state, step)
+        consumers = [step for step in state.steps.values() if step.phase in NEEDS_INPUTS]
+        # No value survives an epoch, so every value counts as released: `lost` must find all steps that run again.
+        for step_id in state.ephemeral:
+            state.ephemeral[step_id] = 0
+        needed = (step_id for consumer in consumers for step_id in ephemeral_inputs(state, consumer))
+        for step in lost(state, needed):
+            invalidate(state, step)

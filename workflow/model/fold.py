@@ -1,8 +1,8 @@
-"""The fold: how records change a run's state. The only place that changes a `RunState`.
+"""The fold: how each record changes the state of a run. Only this module changes a `RunState`.
 
-Called by the engine for each segment it is about to store, and by `log.replay` for each it reads. Linear in the
-records; the tail of a recursion of any depth resolves in one pass. A record that the state does not allow is
-`Corrupt`: two owners committed, or the log was edited.
+The engine folds each record before it stores it, and `RunLog.replay` folds each record that it reads. The cost is
+linear in the number of records, also for a recursion of any depth. A record that the state does not allow raises
+CorruptLogError: two owners committed, or the log was edited.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ P = StepPhase
 
 
 def begin(created: r.Created, graph: Graph) -> RunState:
-    """The state of a run that was just made.
+    """Return the state of a run that was just created.
 
     Args:
-        created: its record.
-        graph: its DAG, read from the record or from the blob that the record names.
+        created: the record of the run.
+        graph: its DAG, from the record or from the blob that the record names.
     """
     state = RunState(created=created, epoch=1, owner=created.owner, epoch_started=created.at)
     members = _insert(state, graph, None)
@@ -35,42 +35,43 @@ def begin(created: r.Created, graph: Graph) -> RunState:
 
 
 def apply(state: RunState, seq: int, record: r.Record, graph: Graph | None = None) -> None:
-    """Fold one record in.
+    """Fold one record into a state.
 
     Args:
-        state: changed in place.
-        seq: the segment that holds the record.
-        record: what happened.
-        graph: the DAG of a `StepExpanded`, where the record only names its blob.
+        state: the state, which is changed in place.
+        seq: the number of the segment that contains the record.
+        record: the record to fold.
+        graph: the DAG of a `StepExpanded` whose record only names a blob.
 
     Raises:
-        Corrupt: the record may not stand here.
+        CorruptLogError: the state does not allow the record.
     """
     epoch = getattr(record, "epoch", state.epoch)
     if not isinstance(record, r.Claimed) and epoch > state.epoch:
-        raise _illegal(state, seq, record, f"it is of epoch {epoch}, but only {state.epoch} was claimed")
+        raise _illegal(state, seq, record, f"its epoch is {epoch}, but the last claimed epoch is {state.epoch}")
     if state.is_finished and not isinstance(record, (r.Claimed, r.RequestHandled)):
-        raise _illegal(state, seq, record, "the run has ended")
+        raise _illegal(state, seq, record, "the run is finished")
     if isinstance(record, r.StepExpanded):
         _expanded(state, seq, record, graph or record.graph)
     else:
         handler = _HANDLERS.get(type(record))
         if handler is None:
-            raise _illegal(state, seq, record, "such a record never stands in a segment")
+            raise _illegal(state, seq, record, "segments never contain such a record")
         handler(state, seq, record)
     state.seq = max(state.seq, seq)
 
 
 def restore(state: RunState, records: list[r.Record]) -> None:
-    """Fold a snapshot into the state that `begin` made.
+    """Fold a snapshot into the state that `begin` returned.
 
     Raises:
-        Corrupt: it does not begin with its head, or a record may not stand in it.
+        CorruptLogError: the snapshot has no header, or the state does not allow one of its records.
     """
     head = records[0] if records else None
     if not isinstance(head, r.SnapshotHeader) or state.seq:
         raise CorruptLogError(
-            f"run {state.created.run_uuid}: a snapshot begins with its head and stands before all segments"
+            f"cannot restore run {state.created.run_uuid}: a snapshot begins with its header, and only a new state can "
+            "be restored; read the log without the snapshot"
         )
     state.epoch, state.owner, state.epoch_started = head.epoch, head.owner, head.epoch_started
     for record in records[1:]:
@@ -88,34 +89,33 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     if record.epoch != state.epoch + 1:
         raise _illegal(state, seq, record, f"the epoch after {state.epoch} is {state.epoch + 1}")
     if state.terminal is not None:
-        end_seq, end = state.terminal
-        if (end.status, "retried") not in TRANSITIONS or record.retry_failed != end_seq:
-            raise _illegal(state, seq, record, f"the run ended {end.status} in segment {end_seq}")
+        terminal_seq, terminal = state.terminal
+        if (terminal.status, "retried") not in TRANSITIONS or record.retry_failed != terminal_seq:
+            raise _illegal(state, seq, record, f"the run became {terminal.status} in segment {terminal_seq}")
         state.terminal = None
         state.epochs_without_progress, state.suspect_steps = 0, ()
-        _void_failures(state)
-    elif (
-        not state.released and not state.only_waiting
-    ):  # a wait is no lack of progress, however many owners it outlives
+        _reset_failures(state)
+    elif not state.released and not state.only_waiting:
+        # An owner that failed while the run only waited could not make progress, so its epoch does not count.
         state.epochs_without_progress += 1
         state.suspect_steps = tuple(dict.fromkeys((*state.suspect_steps, *state.running)))
     state.epoch, state.owner, state.epoch_started = record.epoch, record.owner, record.at
     state.status, state.released = WorkflowStatus.RUNNING, False
     state.functions.update(record.functions)
-    begun = [*state.running.values(), *state.ready.values(), *state.waits.values()]
+    unfinished = [*state.running.values(), *state.ready.values(), *state.waits.values()]
     state.ready, state.waits, state.running, state.running_tasks = {}, {}, {}, 0
-    for step in begun:
+    for step in unfinished:
         step.attempt = step.failed_attempts = 0
         state.make_ready(step)
-    ephemeral.void_all(state)
+    ephemeral.invalidate_all(state)
 
 
-def _void_failures(state: RunState) -> None:
-    """Failed and canceled steps run again, but nothing below an expansion whose step has its outcome."""
-    closed: set[StepState] = set()
+def _reset_failures(state: RunState) -> None:
+    """Make failed and canceled steps run again, except those in the sub-DAG of a step that has its outcome."""
+    excluded: set[StepState] = set()
     for step in state.steps.values():
-        if step.scope is not None and (step.scope in closed or step.scope.outcome is not None):
-            closed.add(step)
+        if step.scope is not None and (step.scope in excluded or step.scope.outcome is not None):
+            excluded.add(step)
         elif step.phase in (P.FAILED, P.CANCELED):
             if step.phase is P.FAILED:
                 state.failed -= 1
@@ -138,7 +138,7 @@ def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
 def _timer_set(state: RunState, seq: int, record: r.TimerSet) -> None:
     step = _step(state, seq, record, P.READY)
     if step.spec.kind is not StepKind.SLEEP:
-        raise _illegal(state, seq, record, "the step does not sleep")
+        raise _illegal(state, seq, record, "the step is not a sleep")
     state.deactivate(step)
     state.sleeping[record.step_id] = step
     step.phase, step.epoch, step.attempt = P.SLEEPING, record.epoch, 1
@@ -146,37 +146,37 @@ def _timer_set(state: RunState, seq: int, record: r.TimerSet) -> None:
 
 
 def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:
-    # A step that expanded is committed by its sub-DAG's failure, which it catches; any other by its own return.
+    # An expanded step is committed here only if it catches a failure in its sub-DAG.
     allowed = (P.EXPANDED,) if record.caught else ()
     step = _step(state, seq, record, P.READY, P.RUNNING, P.SLEEPING, *allowed)
     step.text = record.text
-    _ran(state, step, record)
-    _resolve(
-        state, step, Outcome(record.value, record.caught, int(step.spec.options.catch_exceptions and not record.caught))
-    )
+    _record_attempt(state, step, record)
+    is_wrapped = step.spec.options.catch_exceptions and not record.caught
+    _resolve(state, step, Outcome(record.value, record.caught, wraps=int(is_wrapped)))
 
 
-def _passed(state: RunState, seq: int, record: r.StepReturnedEphemeral) -> None:
+def _returned_ephemeral(state: RunState, seq: int, record: r.StepReturnedEphemeral) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     if step.is_run_output:
-        raise _illegal(state, seq, record, "the run's own value is always stored")
-    _ran(state, step, record, progress=False)  # the next owner has nothing of it
-    _resolve(state, step, Outcome(Value(), wraps=int(step.spec.options.catch_exceptions), held=record.step_id))
-    ephemeral.hold(state, step)
+        raise _illegal(state, seq, record, "the output of the run is always stored")
+    _record_attempt(state, step, record, is_progress=False)  # the value is lost with this owner
+    is_wrapped = step.spec.options.catch_exceptions
+    _resolve(state, step, Outcome(Value(), wraps=int(is_wrapped), ephemeral_step=record.step_id))
+    ephemeral.add(state, step)
 
 
-def _voided(state: RunState, seq: int, record: r.StepEphemeralLost) -> None:
+def _ephemeral_lost(state: RunState, seq: int, record: r.StepEphemeralLost) -> None:
     step = _step(state, seq, record, P.COMMITTED)
     if record.step_id not in state.ephemeral:
         raise _illegal(state, seq, record, "its value is stored")
-    ephemeral.void(state, step)
+    ephemeral.invalidate(state, step)
 
 
 def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | None) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     if graph is None:
-        raise _illegal(state, seq, record, "its DAG is in neither the record nor a blob")
-    _ran(state, step, record)
+        raise _illegal(state, seq, record, "neither the record nor a blob contains its DAG")
+    _record_attempt(state, step, record)
     step.phase = P.EXPANDED
     state.journal.append(step)
     members = _insert(state, graph, step)
@@ -187,19 +187,19 @@ def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | 
 
 def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
-    _ran(state, step, record, progress=False)
+    _record_attempt(state, step, record, is_progress=False)
     step.phase, step.error, step.error_value = P.FAILED, record.error, record.value
     state.failed += 1
 
 
 def _canceled(state: RunState, seq: int, record: r.StepCanceled) -> None:
     step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED)
-    ephemeral.let_go(state, step)
+    ephemeral.release_inputs(state, step)
     state.deactivate(step)
     step.phase, step.epoch = P.CANCELED, record.epoch
 
 
-def _taken(state: RunState, seq: int, record: r.RequestHandled) -> None:
+def _request_handled(state: RunState, seq: int, record: r.RequestHandled) -> None:
     state.handled_requests.add(record.request_id)
 
 
@@ -211,7 +211,7 @@ def _status_changed(state: RunState, seq: int, record: r.StatusChanged) -> None:
             raise _illegal(state, seq, record, "its output step has no outcome")
         state.terminal = (seq, record)
     else:
-        raise _illegal(state, seq, record, "RUNNING is begun by a claim")
+        raise _illegal(state, seq, record, "only a claim makes a run RUNNING")
     state.status = record.status
 
 
@@ -220,27 +220,27 @@ _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
     r.StepStarted: _started,
     r.TimerSet: _timer_set,
     r.StepCommitted: _committed,
-    r.StepReturnedEphemeral: _passed,
-    r.StepEphemeralLost: _voided,
+    r.StepReturnedEphemeral: _returned_ephemeral,
+    r.StepEphemeralLost: _ephemeral_lost,
     r.StepFailed: _failed,
     r.StepCanceled: _canceled,
-    r.RequestHandled: _taken,
+    r.RequestHandled: _request_handled,
     r.StatusChanged: _status_changed,
 }
 
 
-def _ran(state: RunState, step: StepState, record: Any, progress: bool = True) -> None:
-    """What commits, expansions and failures share: the step has left the running ones."""
-    ephemeral.let_go(state, step)
+def _record_attempt(state: RunState, step: StepState, record: Any, is_progress: bool = True) -> None:
+    """Record the attempt that a commit, an expansion or a failure ended."""
+    ephemeral.release_inputs(state, step)
     state.deactivate(step)
     step.epoch, step.attempt = record.epoch, record.attempt
     step.started, step.ended = record.started or step.started, record.ended or step.ended
-    if progress:
+    if is_progress:
         state.epochs_without_progress, state.suspect_steps = 0, ()
 
 
 def _resolve(state: RunState, step: StepState, outcome: Outcome) -> None:
-    """The step, and each dynamic step it is the output of, now has its outcome; whoever waited for one may start."""
+    """Give an outcome to the step and to each dynamic step whose output it is, and make their dependants ready."""
     state.journal.append(step)
     while True:
         step.outcome, step.phase = outcome, P.COMMITTED
@@ -256,16 +256,19 @@ def _resolve(state: RunState, step: StepState, outcome: Outcome) -> None:
 
 
 def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str, StepState]:
+    """Add the steps of a DAG to the state, and return them by id."""
     members: dict[str, StepState] = {}
     for spec in graph.steps:
         if spec.step_id in state.steps:
-            raise CorruptLogError(f"run {state.created.run_uuid}: two steps have the id {spec.step_id!r}")
+            raise CorruptLogError(
+                f"the log of run {state.created.run_uuid} is damaged: two steps have the id {spec.step_id!r}"
+            )
         step = StepState(spec, scope)
         for parent in spec.parents:
             if parent not in members:
                 raise CorruptLogError(
-                    f"run {state.created.run_uuid}: step {spec.step_id!r} takes the outcome of {parent!r}, "
-                    "which does not stand before it in the same DAG"
+                    f"the log of run {state.created.run_uuid} is damaged: step {spec.step_id!r} needs the outcome of "
+                    f"{parent!r}, which is not an earlier step of the same DAG"
                 )
             members[parent].dependants.append(step)
         step.pending_parents = len(spec.parents)
@@ -274,7 +277,8 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
             state.make_ready(step)
     if graph.output not in members:
         raise CorruptLogError(
-            f"run {state.created.run_uuid}: the output {graph.output!r} of a DAG is none of its steps"
+            f"the log of run {state.created.run_uuid} is damaged: the output {graph.output!r} of a DAG is not one of "
+            "its steps"
         )
     return members
 
@@ -282,7 +286,7 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
 def _step(state: RunState, seq: int, record: Any, *allowed: StepPhase) -> StepState:
     step = state.steps.get(record.step_id)
     if step is None:
-        raise _illegal(state, seq, record, "no such step came into being")
+        raise _illegal(state, seq, record, "the run has no such step")
     if step.phase not in allowed:
         raise _illegal(state, seq, record, f"the step is {step.phase}")
     return step
@@ -292,12 +296,12 @@ def _illegal(state: RunState, seq: int, record: r.Record, why: str) -> CorruptLo
     what = f"{type(record).__name__} {getattr(record, 'step_id', '')}".strip()
     return CorruptLogError(
         f"workflow {state.created.workflow_id!r}, run {state.created.run_uuid}, segment {seq}: "
-        f"{what} may not stand here: {why}",
+        f"{what} is not allowed here: {why}",
         workflow_id=state.created.workflow_id,
         seq=seq,
     )
 
 
 def unfinished_below(step: StepState) -> list[StepState]:
-    """The steps of its sub-DAG, at any depth, that a failure which `step` catches has to cancel."""
+    """Return the unfinished steps of its sub-DAG, at any depth. They are canceled if `step` catches a failure."""
     return [each for each in below(step) if not each.is_finished]

@@ -1,4 +1,4 @@
-"""The shape of a DAG as the log keeps it: which steps, their options, their edges. Pickles are opaque bytes here."""
+"""The DAG of a run: its steps, their options and their edges. Pickles are opaque bytes here."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from workflow.errors import InvalidInputError
 
 
 class StepKind(str, Enum):
-    """What a step does until it has its outcome."""
+    """What a step does."""
 
-    TASK = "TASK"  # a function, executed by a worker of the cluster
-    EVENT = "EVENT"  # a coroutine of an event listener, which takes no place in the cluster
-    SLEEP = "SLEEP"  # nothing, for some time: no function, no process
+    TASK = "TASK"  # a function that a worker executes
+    EVENT = "EVENT"  # a coroutine of an event listener, which needs no worker
+    SLEEP = "SLEEP"  # a pause, which needs no function and no process
 
     def __str__(self) -> str:
         return self.value
@@ -25,12 +25,12 @@ class StepKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A pickled value: either its bytes, or the blob that holds them.
+    """A pickled value: either its bytes, or the blob that contains them.
 
     Attributes:
-        inline: the pickle, where it is small.
-        blob: sha256 of the pickle, where it lies under `blobs/`.
-        size: bytes of the pickle.
+        inline: the pickle, if it is small.
+        blob: the sha256 of the pickle, if it is stored as a blob.
+        size: the length of the pickle, in bytes.
     """
 
     inline: bytes | None = None
@@ -43,12 +43,12 @@ class StepOptions:
     """How one step is executed.
 
     Attributes:
-        max_retries: tries in all; -1 without end.
-        catch_exceptions: the outcome is `(value, None)` or `(None, exception)`.
-        checkpoint: whether the value is stored; None: as for the step that returned this one, or else yes.
-        allow_inplace: execute it in the worker process of the dynamic step that returned it.
+        max_retries: the maximal number of attempts; -1 for no limit.
+        catch_exceptions: whether the outcome is `(value, None)` or `(None, exception)`.
+        checkpoint: whether the value is stored. None inherits the option from the dynamic step that returned this one.
+        allow_inplace: whether it runs in the worker process of the dynamic step that returned it.
         ray: options for the Ray task, as JSON values.
-        metadata: the user's, as JSON text.
+        metadata: the user's metadata, as JSON text.
     """
 
     max_retries: int = 1
@@ -61,12 +61,12 @@ class StepOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.max_retries, int) or isinstance(self.max_retries, bool):
             raise InvalidInputError(
-                f"max_retries must be a whole number, got {self.max_retries!r}; 3 means three tries in all"
+                f"max_retries must be a whole number, got {self.max_retries!r}; give the total number of attempts"
             )
         if self.max_retries == 0 or self.max_retries < -1:
             raise InvalidInputError(
-                f"max_retries={self.max_retries} leaves no try; give the number of tries in all (1 or more), "
-                "or -1 to try without end"
+                f"max_retries={self.max_retries} allows no attempt; give the total number of attempts (1 or more), "
+                "or -1 for no limit"
             )
         for name in ("catch_exceptions", "allow_inplace"):
             if not isinstance(getattr(self, name), bool):
@@ -74,13 +74,17 @@ class StepOptions:
         if self.checkpoint is not None and not isinstance(self.checkpoint, bool):
             raise InvalidInputError(f"checkpoint must be True, False or None, got {self.checkpoint!r}")
 
-    def may_try_again(self, tries: int) -> bool:
-        """Whether another try may follow after `tries` tries of this epoch raised."""
-        return self.max_retries == -1 or tries < self.max_retries
+    def allows_attempt_after(self, failed_attempts: int) -> bool:
+        """Whether another attempt may follow after this number of attempts of this epoch raised."""
+        return self.max_retries == -1 or failed_attempts < self.max_retries
 
 
 def metadata_text(given: Mapping[str, Any] | None) -> str:
-    """A user's metadata as the JSON text that is kept; raises Invalid."""
+    """Return a user's metadata as the JSON text that is stored.
+
+    Raises:
+        InvalidInputError: it is not a dict of JSON values.
+    """
     if not isinstance(given, (Mapping, type(None))):
         raise InvalidInputError(f"metadata must be a dict of JSON values, got {given!r}")
     try:
@@ -90,26 +94,27 @@ def metadata_text(given: Mapping[str, Any] | None) -> str:
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that a partial, of a partial, or an object that can be called, calls; any other callable itself."""
+    """Return the function that a callable calls: without the partials around it, or the `__call__` of an object."""
     while isinstance(function, functools.partial):
         function = function.func
     if hasattr(function, "__qualname__"):
         return function
-    method: Callable[..., Any] = function.__call__  # type: ignore[operator]  # mypy 2 thinks a callable has none
+    method: Callable[..., Any] = function.__call__  # type: ignore[operator]  # mypy does not know the `__call__` of a callable
     return method
 
 
 @dataclass(frozen=True, eq=False)
 class StepNode:
-    """A step with its arguments, not executed yet: what a user composes. Nodes in the arguments are its parents.
+    """A step with its arguments that is not executed yet. Users compose them to DAGs.
+
+    Nodes in the arguments of a step are its parents.
 
     Attributes:
-        function: the user's.
-        args, kwargs: as given.
-        how: its options.
-        name: the user's name for the step, or empty for the function's qualified name.
-        kind: what it does.
-        seconds: how long it sleeps, where it is a SLEEP; its function then only tells its name.
+        function: the user's function. A SLEEP uses only its name.
+        step_options: how the step is executed.
+        name: the user's name for the step, or empty for the qualified name of the function.
+        kind: what the step does.
+        seconds: the duration of a SLEEP.
     """
 
     function: Callable[..., Any]
@@ -122,20 +127,20 @@ class StepNode:
 
     @property
     def qualname(self) -> str:
-        """`module.qualname` of the function."""
+        """The name of the function: `module.qualname`."""
         function = underlying(self.function)
         return f"{function.__module__}.{function.__qualname__}"
 
     @property
     def title(self) -> str:
-        """The user's name for it; else the qualified name, without brackets, as Ray 1.12 called a step."""
+        """The user's name for the step, or the qualified name of the function without `<` and `>`, as in Ray 1.12."""
         return self.name or self.qualname.replace("<", "").replace(">", "")
 
     def __reduce__(self) -> str:
-        # Where a DAG is encoded, the packer replaces steps before pickle comes to ask them.
+        # Pickle calls this only outside a DAG. When a DAG is encoded, the packer replaces each step first.
         raise InvalidInputError(
-            f"step {self.title!r} is not executed yet, so it is no value that could be carried elsewhere or kept in an "
-            "object of Ray; give it to another step as an argument, return it from a step, or run it first"
+            f"cannot pickle step {self.title!r}: it is not executed yet, so it has no value; give it to another step "
+            "as an argument, return it from a step, or run it first"
         )
 
 
@@ -144,16 +149,16 @@ class StepSpec:
     """One node of a DAG.
 
     Attributes:
-        step_id: unique in the run.
-        name: the user's name for it, or the function's qualified name.
-        function: sha256 of the pickled function, a blob of the run; empty where it is a SLEEP.
-        qualname: `module.qualname` of the function.
-        args: pickle of `(args, kwargs)`, parents and object references replaced by marks.
-        parents: ids of the steps whose outcomes stand in args, each once, in order of appearance.
-        options: how to execute it.
-        module: of the function, where a later process finds the step there by its name; else empty.
-        kind: what it does.
-        seconds: how long it sleeps, where it is a SLEEP.
+        step_id: its id, unique in the run.
+        name: the user's name for the step, or the qualified name of the function.
+        function: the sha256 of the pickled function, which is a blob of the run; empty for a SLEEP.
+        qualname: the name of the function: `module.qualname`.
+        args: the pickle of `(args, kwargs)`, with marks instead of parents and object references.
+        parents: ids of the steps whose outcomes are arguments, each once, in the order of the arguments.
+        options: how the step is executed.
+        module: the module in which a later process finds the function by its name, or empty.
+        kind: what the step does.
+        seconds: the duration of a SLEEP.
     """
 
     step_id: str
@@ -170,11 +175,16 @@ class StepSpec:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A DAG: its steps in an order in which parents come first, and the one whose outcome is the DAG's."""
+    """A DAG.
+
+    Attributes:
+        steps: all steps, parents before their children.
+        output: the id of the step whose outcome is the outcome of the DAG.
+    """
 
     steps: tuple[StepSpec, ...]
     output: str
 
     def shape(self) -> str:
-        """What makes it "the same DAG" under a used id: step ids, qualified names, edges; never code or arguments."""
-        return json.dumps([self.output, [[s.step_id, s.qualname, list(s.parents)] for s in self.steps]])
+        """Return the text that identifies a DAG: step ids, qualified names and edges, without code and arguments."""
+        return json.dumps([self.output, [[step.step_id, step.qualname, list(step.parents)] for step in self.steps]])

@@ -1,4 +1,7 @@
-"""Ids of step executions: pure functions of place and name, so that running a dynamic step again gives the same ids."""
+"""Ids of step executions and nested workflows. They depend only on position and name.
+
+A step that is repeated returns the same ids again, so the outcomes of its sub-DAG are found.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,19 @@ import re
 from collections.abc import Iterable
 
 LONGEST_SCOPE = 120
-"""Characters of a parent's id that a child's id carries; a longer one is replaced by a hash of it, so that an id has
-bounded length at any depth of recursion."""
+"""The longest parent id, in characters, that is a prefix of its children's ids. A longer one is replaced by its hash.
+With this limit, ids stay short at any depth of recursion."""
 
 LONGEST_WORD = 60
-"""Characters that a nested workflow's id shows of the start of the workflow's and of the end of the step's that started
-it."""
+"""Characters of the workflow id and of the step id that are part of a nested workflow's id. The workflow id is cut at
+its end, the step id at its start."""
 
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._~-]")
-"""What a store's key does not show as it is."""
+"""Characters that a key of the store would escape."""
 
 
 def scope_of(parent: str) -> str:
-    """The prefix that all children of one dynamic step share; empty for the steps a run begins with."""
+    """Return the common prefix of all children of a dynamic step. For the first steps of a run it is empty."""
     if not parent:
         return ""
     if len(parent) <= LONGEST_SCOPE:
@@ -28,44 +31,45 @@ def scope_of(parent: str) -> str:
 
 
 def place(parent: str, names: Iterable[str]) -> list[str]:
-    """Give each step of one DAG its id.
+    """Return an id for each step of a DAG.
 
     Args:
-        parent: id of the dynamic step that returned the DAG; empty for a run's own.
-        names: the steps' names, in the DAG's order.
+        parent: the id of the dynamic step that returned the DAG; empty for the DAG of the run.
+        names: the names of the steps, in the order of the DAG.
 
     Returns:
-        An id each, unique within the run. The second step of a name gets `_1`, the third `_2`, and so on.
+        The ids in the same order, unique within the run. The second step with a name gets `_1`, the third `_2`.
     """
     prefix = scope_of(parent)
     taken: set[str] = set()
     used: dict[str, int] = {}
     ids = []
     for name in names:
-        name = name.replace("/", ".")  # `/` is what parts a child's name from its parent's id
-        k = used.get(name, 0)
-        candidate = name if k == 0 else f"{name}_{k}"
-        while candidate in taken:
-            k += 1
-            candidate = f"{name}_{k}"
-        used[name] = k + 1
+        name = name.replace("/", ".")  # a `/` separates the parent's id from the child's name
+        number = used.get(name, 0)
+        candidate = name if number == 0 else f"{name}_{number}"
+        while candidate in taken:  # another step may have this very name, for example `load_1`
+            number += 1
+            candidate = f"{name}_{number}"
+        used[name] = number + 1
         taken.add(candidate)
         ids.append(prefix + candidate)
     return ids
 
 
 def nested(workflow_id: str, run_number: int, step_id: str, ordinal: int) -> str:
-    """Id of a workflow that a step starts without giving it one.
+    """Return the id of a workflow that a step starts without an explicit id.
 
     Args:
-        workflow_id, n: the run of the step.
-        step_id: the step.
-        ordinal: how many such workflows this execution of it has started, with this one.
+        workflow_id, run_number: the run of the step.
+        step_id: the id of the step execution.
+        ordinal: the number of such workflows that this execution of the step has started, including this one.
 
     Returns:
-        Readable words, then a digest of all four that tells apart what the words do not.
+        Readable words, followed by a digest of all four arguments, which makes the id unique.
     """
-    # Escapes all but ASCII, surrogates otherwise than what pairs of them would make: no two tuples look the same.
+    # `ascii` escapes all other characters, and a pair of surrogates differently from the character it encodes. No two
+    # tuples have the same text.
     digest = hashlib.sha256(ascii((workflow_id, run_number, step_id, ordinal)).encode()).hexdigest()[:24]
     words = f"{workflow_id[:LONGEST_WORD]}.{step_id[-LONGEST_WORD:]}.{ordinal}"
     return f"{re.sub(_UNUSUAL, '-', words)}-{digest}"

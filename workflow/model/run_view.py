@@ -1,6 +1,6 @@
-"""What an outsider sees of a run: plain values, no Ray, nothing unpickled.
+"""A run as plain values for readers outside the engine: without Ray, and without unpickled values.
 
-`workflow.reading` makes a RunView from the log; the operator, the CLI and the views read only this.
+`workflow.reading` creates a RunView from the log. The operator, the command line and the views read only this.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from workflow.model.status import StepPhase, WorkflowStatus
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who owns an epoch of a run.
+    """The owner of an epoch of a run.
 
     Attributes:
-        manager: id of the manager actor, the same over Ray's restarts of it; unique among all clusters.
-        incarnation: id of the manager's process, another after each restart. Empty for an owner outside Ray.
-        address: the actor's name in Ray's namespace `workflow`.
-        uid: uid of the Workflow object it acts for, or empty without the operator.
-        attempt: the object's attempt, counted from 1; 0 without the operator.
+        manager: the id of the manager actor. Ray's restarts keep it, and it is unique among all clusters.
+        incarnation: the id of the manager's process, which changes with each restart. Empty for an owner outside Ray.
+        address: the name of the actor in Ray's namespace `workflow`.
+        uid: the uid of the Workflow object for which it owns the run, or empty without the operator.
+        attempt: the submission attempt of that object, counted from 1; 0 without the operator.
     """
 
     manager: str
@@ -31,13 +31,13 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An error as text, so that nobody has to unpickle it.
+    """An error as text, which readers can show without unpickling it.
 
     Attributes:
-        kind: qualified name of the exception's class.
-        message: its text.
+        kind: the qualified name of the exception class.
+        message: the text of the exception.
         traceback: the last lines of the user's traceback.
-        step_id: the step that raised it, or empty.
+        step_id: the step that raised the exception, or empty.
     """
 
     kind: str
@@ -51,15 +51,15 @@ class StepView:
     """One step execution.
 
     Attributes:
-        step_id: unique in the run.
-        name: the user's name for it.
-        phase: where it stands.
-        parents: ids of the steps whose outcomes it takes.
-        parent_expansion: id of the dynamic step that made it, or empty.
-        attempts: attempts started in the epoch of its last record.
-        epoch: the epoch that wrote its last record; 0 where it has none.
+        step_id: its id, unique in the run.
+        name: the user's name for the step.
+        phase: the state of the step.
+        parents: ids of the steps whose outcomes it consumes.
+        parent_expansion: the id of the dynamic step that returned it, or empty.
+        attempts: the attempts that were started in the epoch of its last record.
+        epoch: the epoch that wrote its last record; 0 if it has none.
         started, ended: seconds since 1970, or None.
-        error: of the last failed try.
+        error: the error with which the step failed, or None.
     """
 
     step_id: str
@@ -76,7 +76,7 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class StepCounts:
-    """How many step executions stand where; `total` counts also those that wait."""
+    """The number of step executions in each state. `total` includes the steps that wait."""
 
     total: int = 0
     succeeded: int = 0
@@ -86,27 +86,28 @@ class StepCounts:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run as its log tells it.
+    """A run as its log records it.
 
     Attributes:
         workflow_id: the user's id.
-        n: which run under that id, from 1.
-        run_uuid: the run's own id.
-        status: RUNNING here only means "no end and no goodbye"; `reading.status_of` tells RUNNING from RESUMABLE.
-        epoch: the ownership that commits now; the first is 1. 0 for a tombstone.
-        owner: of that epoch.
+        run_number: the number of the run under that id, from 1.
+        run_uuid: the id of the run itself.
+        status: the status in the log. It is RUNNING also if the owner's heartbeat has expired; `reading.status_of`
+            returns RESUMABLE then.
+        epoch: the current epoch, from 1; 0 for a tombstone.
+        owner: the owner of that epoch.
         created, ended: seconds since 1970.
-        reason: why it ended, or why a tombstone stands here: one CamelCase word.
-        error: why it failed.
-        counts: of step executions.
-        steps: in the order they came into being.
-        result_text: JSON (or plain text) rendering of the final value, cut to 16 KiB; None where there is none.
-        stalled: claims in a row without a new committed step.
-        culprits: step ids that ran when the epochs without progress died.
-        next_seq: the first segment not read yet.
-        tombstone: True where no run exists and none may be made under this `n`.
-        code: sha256 of the kept user code, or empty.
-        metadata: the user's, as JSON text.
+        reason: why the run ended, or why the tombstone was written: one CamelCase word.
+        error: why the run failed.
+        counts: the number of step executions in each state.
+        steps: all step executions, in the order of their creation.
+        result_text: the final value as JSON or plain text, cut to 16 KiB; None if there is none.
+        epochs_without_progress: consecutive claims without a newly committed step.
+        suspect_steps: ids of the steps that were running when the owners of these epochs failed.
+        next_seq: the first segment that is not read yet.
+        tombstone: whether no run exists under this number and none may be created.
+        code: sha256 of the stored user code, or empty.
+        metadata: the user's metadata, as JSON text.
     """
 
     workflow_id: str

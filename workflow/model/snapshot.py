@@ -77,7 +77,7 @@ def _expansion(step: StepState) -> r.StepExpanded:
 def _outcome(step: StepState) -> r.StepCommitted | r.StepReturnedEphemeral:
     outcome = step.outcome
     assert outcome is not None, "only steps with an outcome stand in the journal twice or without members"
-    if outcome.held:
+    if outcome.ephemeral_step:
         return r.StepReturnedEphemeral(step.spec.step_id, step.epoch, step.attempt, step.started, step.ended)
     return r.StepCommitted(
         step.spec.step_id,

@@ -1,7 +1,7 @@
-"""What a fold of the log holds in memory: the run and its step executions.
+"""The state of a run in memory, as the fold of its log: the run and its step executions.
 
-Changed by `fold.apply` alone; everybody else reads. One object a step, with slots: a manager keeps every step of its
-live runs, so their size is what bounds it.
+Only `fold.apply` changes a state. A manager keeps all steps of its live runs in memory, so the size of a `StepState`
+limits how many steps it can own. For this reason the class uses slots.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ class Outcome:
     """What every consumer of a step sees.
 
     Attributes:
-        value: the pickle; empty where it is held.
-        caught: the value is an exception; the outcome begins as `(None, exception)`.
-        wraps: how often it is then made `(outcome, None)`, once for each catching step that it came through.
-        held: the step without a checkpoint that returned it; only the owner of that epoch has the value. Or empty.
+        value: the pickled value; empty for an ephemeral value.
+        caught: whether the value is an exception. Consumers see `(None, exception)` then.
+        wraps: how often the outcome is wrapped as `(outcome, None)`: once for each catching step that it passed.
+        ephemeral_step: the step that returned the value as an ephemeral one, or empty. Only the owner of this epoch has
+            the value.
     """
 
     value: Value
     caught: bool = False
     wraps: int = 0
-    held: str = ""
+    ephemeral_step: str = ""
 
     def through(self, catching: bool) -> Outcome:
-        """The outcome of a step whose sub-DAG ended with this one."""
+        """Return the outcome of a dynamic step whose sub-DAG has this outcome."""
         return replace(self, wraps=self.wraps + 1) if catching else self
 
 
@@ -40,18 +41,19 @@ class StepState:
     """One step execution.
 
     Attributes:
-        scope: the dynamic step whose sub-DAG it belongs to, or None.
-        pending_parents: parents that have no outcome yet.
-        dependants: steps that take its outcome.
-        resolves: the dynamic step that gets this step's outcome, because this is its sub-DAG's output; or None.
+        scope: the dynamic step whose sub-DAG contains it, or None.
+        pending_parents: the number of parents without an outcome.
+        dependants: the steps that consume its outcome.
+        resolves: the dynamic step that gets this step's outcome, because this step is the output of its sub-DAG; or
+            None.
         catcher: the nearest enclosing dynamic step that catches exceptions, or None.
-        checkpoint: whether its value is to be stored, by its own options or those of the steps around it.
+        checkpoint: whether its value is to be stored, by its own options or those of the enclosing steps.
         members: the steps of its sub-DAG, after it expanded.
-        is_run_output: its outcome is the run's, directly or through the dynamic steps it is the output of.
-        text: rendering of its value.
-        due: when its sleep is over, in seconds since 1970, once its timer is set.
-        attempt: of this epoch; the last one's number.
-        failed_attempts: how many of them raised and were followed by another.
+        is_run_output: whether its outcome is the outcome of the run, directly or through dynamic steps.
+        text: a rendering of its value.
+        due: the end of its sleep, in seconds since 1970, after its timer is set.
+        attempt: the number of its last attempt in this epoch.
+        failed_attempts: the attempts of this epoch that raised and were followed by another attempt.
     """
 
     __slots__ = (
@@ -104,23 +106,23 @@ class StepState:
 
     @property
     def needs_worker(self) -> bool:
-        """Whether it takes a place in the cluster while it runs; waits take none."""
+        """Whether it uses a worker while it runs. Sleeps and events use none."""
         return self.spec.kind is StepKind.TASK
 
     @property
     def checkpointed(self) -> bool:
-        """Whether its value is stored: the run's own always is."""
+        """Whether its value is stored. The output of the run is always stored."""
         return self.checkpoint or self.is_run_output
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more will happen to it, in this epoch."""
+        """Whether it does not change any more in this epoch."""
         return self.phase in FINISHED
 
 
 @dataclass(frozen=True, slots=True)
 class EphemeralLoss:
-    """Stands in the journal where a step lost the value that it had passed."""
+    """An entry of the journal: the ephemeral value of a step was lost at this point."""
 
     step: StepState
 
@@ -130,27 +132,30 @@ FINISHED = frozenset({StepPhase.COMMITTED, StepPhase.FAILED, StepPhase.CANCELED}
 
 @dataclass(slots=True)
 class RunState:
-    """A run, as its log says up to `seq`.
+    """The state of a run after the segment `seq` of its log.
 
     Attributes:
-        seq: the last segment folded; 0 where only Created was.
-        epoch_started: when the epoch that goes on now was claimed, in seconds since 1970.
-        goodbye: the owner left on purpose and nobody has claimed since.
-        stalled: claims in a row without a commit or an expansion between them.
-        culprits: steps that ran at each death since the last progress.
-        handled_requests: ids of the inbox requests that took effect.
-        functions: what later epochs brought instead of the functions stored with the run.
-        terminal: the record that ended the run, and the seq of its segment.
-        steps: by id, in the order in which they came into being.
-        output: the step whose outcome is the run's.
-        journal: steps in the order of their outcomes and expansions, and what was voided between them: an order in
-            which they can be folded again.
-        ephemeral: the steps whose value is held, by id; and how many steps may still take it. 0: it was let go.
-        ready: the steps that may be started and take a place in the cluster, in order.
-        waits: those that may be started and take none.
-        running: the steps started in this epoch without an outcome.
-        flying: how many of them take a place in the cluster.
+        seq: the last folded segment; 0 if only `Created` is folded.
+        epoch_started: when the current epoch was claimed, in seconds since 1970.
+        released: whether the owner released the run, and no manager has claimed it since.
+        epochs_without_progress: consecutive claims without a commit or an expansion between them.
+        suspect_steps: the steps that were running when owners failed, since the last progress.
+        handled_requests: ids of the inbox requests that are handled.
+        functions: the functions that later epochs use instead of those that are stored with the run.
+        terminal: the seq of the segment that finished the run, and the record that did; None if it is not finished.
+        steps: all steps by id, in the order of their creation.
+        output: the step whose outcome is the outcome of the run.
+        journal: the steps in the order of their outcomes and expansions, with the losses of ephemeral values. The
+            steps can be folded again in this order.
+        ephemeral: the steps with an ephemeral value, by id, and how many steps still need it. A value with 0 is
+            released.
+        ready: the steps that may be started and need a worker, in order.
+        waits: the sleeps and events that may be started, in order.
+        running: the steps that were started in this epoch and have no outcome.
+        running_tasks: the number of running steps that use a worker.
         sleeping: the steps whose timers are set.
+        succeeded: the number of steps with an outcome.
+        failed: the number of steps that failed.
     """
 
     created: Created
@@ -179,41 +184,45 @@ class RunState:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the log is closed."""
+        """Whether the run has reached a terminal state."""
         return self.terminal is not None
 
     @property
     def only_waiting(self) -> bool:
-        """Whether nothing goes on but waits: sleeps, and events that are listened for."""
-        return not self.running_tasks and not self.ready and bool(self.sleeping or self.running or self.waits)
+        """Whether the run does nothing except wait for sleeps and events."""
+        uses_workers = self.running_tasks > 0 or bool(self.ready)
+        return not uses_workers and bool(self.sleeping or self.running or self.waits)
 
     def active_steps(self) -> list[StepState]:
-        """The steps that may be started, or were, and have no outcome; in order."""
+        """Return the steps that are running, sleeping or may be started, in a fixed order."""
         return [*self.running.values(), *self.ready.values(), *self.waits.values(), *self.sleeping.values()]
 
     def make_ready(self, step: StepState) -> None:
-        """The step may be started from now on. For `fold` alone, as what follows."""
+        """Record that the step may be started. Only `fold` calls this method and the following ones."""
         step.phase = StepPhase.READY
         (self.ready if step.needs_worker else self.waits)[step.spec.step_id] = step
 
     def make_running(self, step: StepState) -> None:
-        """The step was started, perhaps once more."""
+        """Record that an attempt of the step was started."""
         if step.phase is not StepPhase.RUNNING:
             self.deactivate(step)
             self.running[step.spec.step_id] = step
-            self.running_tasks += step.needs_worker
+            if step.needs_worker:
+                self.running_tasks += 1
             step.phase = StepPhase.RUNNING
 
     def deactivate(self, step: StepState) -> None:
-        """The step is neither ready nor running nor sleeping any more."""
+        """Record that the step is not ready, running or sleeping any more."""
         step_id = step.spec.step_id
         (self.ready if step.needs_worker else self.waits).pop(step_id, None)
-        self.running_tasks -= self.running.pop(step_id, None) is not None and step.needs_worker
+        was_running = self.running.pop(step_id, None) is not None
+        if was_running and step.needs_worker:
+            self.running_tasks -= 1
         self.sleeping.pop(step_id, None)
 
 
 def below(step: StepState) -> Iterator[StepState]:
-    """All steps of the sub-DAG of `step`, at any depth."""
+    """Yield all steps of the sub-DAG of `step`, at any depth."""
     stack = list(step.members)
     while stack:
         each = stack.pop()

@@ -1,4 +1,4 @@
-"""The states of a run and of a step execution, and what may follow what: the one table, drawn in docs/states.md."""
+"""The states of a run and of a step execution, and the transitions of a run. docs/states.md is generated from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from enum import Enum
 
 
 class WorkflowStatus(str, Enum):
-    """What a user sees of a run, in Ray's own words. RESUMABLE: no end, and its owner said goodbye or fell silent."""
+    """The status of a run, with the names that Ray uses.
+
+    RESUMABLE: the run is not finished, and its owner released it or its heartbeat expired.
+    """
 
     RUNNING = "RUNNING"
     RESUMABLE = "RESUMABLE"
@@ -19,7 +22,7 @@ class WorkflowStatus(str, Enum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the log of a run in this status is closed."""
+        """Whether a run with this status is finished."""
         return self in TERMINAL
 
 
@@ -27,8 +30,8 @@ TERMINAL = frozenset({WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED, Workflow
 
 S = WorkflowStatus
 TRANSITIONS: dict[tuple[WorkflowStatus, str], WorkflowStatus] = {
-    (S.RUNNING, "goodbye"): S.RESUMABLE,
-    (S.RUNNING, "silence"): S.RESUMABLE,
+    (S.RUNNING, "released"): S.RESUMABLE,
+    (S.RUNNING, "heartbeat_expired"): S.RESUMABLE,
     (S.RUNNING, "claimed"): S.RUNNING,
     (S.RESUMABLE, "claimed"): S.RUNNING,
     (S.RUNNING, "succeeded"): S.SUCCESSFUL,
@@ -36,20 +39,20 @@ TRANSITIONS: dict[tuple[WorkflowStatus, str], WorkflowStatus] = {
     (S.RUNNING, "canceled"): S.CANCELED,
     (S.FAILED, "retried"): S.RUNNING,
 }
-"""(status, event) -> status. What is not here is refused by the fold."""
+"""(status, event) -> next status. A finished run has no other transitions, and the fold refuses them."""
 
 
 class StepPhase(str, Enum):
-    """Where one step execution stands."""
+    """The state of one step execution."""
 
     WAITING = "WAITING"  # a parent has no outcome yet
     READY = "READY"  # may be started
-    RUNNING = "RUNNING"  # a try of this epoch was started
+    RUNNING = "RUNNING"  # an attempt was started in this epoch
     SLEEPING = "SLEEPING"  # its timer is set, in this epoch or an earlier one
     EXPANDED = "EXPANDED"  # it returned a sub-DAG, which has no outcome yet
-    COMMITTED = "COMMITTED"  # it has its outcome, for ever
-    FAILED = "FAILED"  # all tries used up, nothing caught it
-    CANCELED = "CANCELED"  # stopped because of another's failure, or with the run
+    COMMITTED = "COMMITTED"  # it has its outcome; only a lost ephemeral value is computed again
+    FAILED = "FAILED"  # its last attempt raised, and no step caught the exception
+    CANCELED = "CANCELED"  # stopped because another step failed or the run was canceled
 
     def __str__(self) -> str:
         return self.value

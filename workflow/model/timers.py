@@ -1,22 +1,18 @@
-"""How long a sleep goes on: pure arithmetic on two clocks. Called by the run loop.
+"""The remaining time of a sleep that another manager started.
 
-Within the life of one manager only a monotonic clock counts, so that whoever sets the machine's clock neither ends a
-sleep nor stretches it. From one manager to the next nothing but the wall clock goes on; where it went backwards in
-between, a sleep is never made longer than it was meant to be.
+Within one manager, only a monotonic clock counts, so setting the clock of the machine does not change a sleep. Between
+managers only the wall clock continues. If it was set back, the sleep still lasts no longer than its whole duration.
 """
 
 from __future__ import annotations
 
 
 def left(seconds: float, due: float, now: float) -> float:
-    """What is left of a sleep that another manager began.
+    """Return the remaining seconds of a sleep, from 0.0 to its whole duration.
 
     Args:
-        seconds: its whole duration.
-        due: when it is over, by that manager's clock; seconds since 1970.
-        now: by this one's.
-
-    Returns:
-        Seconds, between none and the whole duration.
+        seconds: the whole duration.
+        due: the end of the sleep by the clock of the manager that started it, in seconds since 1970.
+        now: the time by the clock of this manager, in seconds since 1970.
     """
     return min(max(due - now, 0.0), seconds)

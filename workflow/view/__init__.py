@@ -1,4 +1,4 @@
-"""Pure: a run as people look at it. Reads the values of `workflow.reading`, and nothing else."""
+"""Shows runs to people, as text. It uses only the values that `workflow.reading` returns."""
 
 from workflow.view.text import as_text
 

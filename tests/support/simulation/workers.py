@@ -121,7 +121,11 @@ class SimulatedRunner:
             self._labour.disk.count("values lost")
             return InputsLost(tuple(task.held)[:1], 0.0, 0.0)
         inputs = [
-            Seen(_read(blobs, _lent(task, each.held) if each.held else each.value), each.caught, each.wraps)
+            Seen(
+                _read(blobs, _lent(task, each.ephemeral_step) if each.ephemeral_step else each.value),
+                each.caught,
+                each.wraps,
+            )
             for each in task.parents
         ]
         self._labour.tries[task.key] = tries = self._labour.tries.get(task.key, 0) + 1

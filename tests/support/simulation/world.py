@@ -97,7 +97,7 @@ class World:
         self.slots = self.chance.choice((1, 1, 2, 4)) if whole else 0
         self.clusters: list[Cluster] = []
         self.processes: list[Process] = []
-        self.pace = Intervals(heartbeat=5.0, bell=2.0, fence=20.0, follow=0.5, store=1.0)
+        self.pace = Intervals(heartbeat=5.0, notifications=2.0, fence=20.0, follow=0.5, retry=1.0)
         self.stormy = True
         self.left: set[str] = set()
         self.writer: dict[str, Process] = {}
@@ -172,7 +172,7 @@ class World:
             else SimulatedRunner(process, workers, self.labour)
         )
         machine = Runtime(VirtualClock(self.loop), lambda: SimulatedThreads(self.disk, process))
-        manager = Manager(Reached(self.disk, process), me, runner, self.pace, machine=machine)
+        manager = Manager(Reached(self.disk, process), me, runner, self.pace, runtime=machine)
         incarnation = Incarnation(process, workers, manager)
         cluster.now = incarnation
         self.note(name, f"begins as {me.manager}")

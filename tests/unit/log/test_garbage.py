@@ -82,7 +82,7 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", run_nu
     created = runs.created(DAG, workflow_id, run_number, f"{workflow_id}-{run_number}")
     note(store, created)
     index.set_status(store, workflow_id, S.RUNNING, replaces=())
-    assert registry.register(store, created) == created
+    assert registry.register(store, created).entry == created
     log = RunLog(store, created)
     log.blobs.put(b"a function")
     for seq, records in enumerate(segments, 1):
@@ -146,7 +146,7 @@ def test_a_run_that_was_begun_and_never_made_is_forbidden_first(store: MemorySto
     collected = collect(store)
     assert (collected.runs, collected.objects, collected.forbidden) == (1, 1, 1)
     assert keys_of(store) == [keys.registry_entry("w", 1)]
-    there = registry.register(store, runs.created(DAG, run_uuid="begun"))
+    there = registry.register(store, runs.created(DAG, run_uuid="begun")).entry
     assert isinstance(there, r.Tombstone)
     assert there.reason == "Abandoned"
 

@@ -77,7 +77,7 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", run_nu
 
 def name(store: Store, reason: str, status: WorkflowStatus = S.CANCELED, run_number: int = 1) -> RegistryEntry:
     """A tombstone."""
-    return registry.register(store, r.Tombstone("w", run_number, status, reason, 1.0))
+    return registry.register(store, r.Tombstone("w", run_number, status, reason, 1.0)).entry
 
 
 def told(store: Store, workflow_id: str = "w") -> set[str]:

@@ -52,7 +52,7 @@ def test_ids_that_begin_alike_are_apart(store: MemoryStore) -> None:
 @pytest.mark.parametrize("rival", [runs.created(DAG, run_uuid="rival"), stone(1)], ids=["a run", "a tombstone"])
 def test_who_comes_second_reads_what_the_first_wrote(store: MemoryStore, rival: Created | Tombstone) -> None:
     first = StopAt(failpoints.BEFORE_NAME, lambda: registry.register(store, rival))
-    assert registry.register(store, runs.created(DAG), first) == rival
+    assert registry.register(store, runs.created(DAG), first) == registry.Registration(rival, created=False)
 
 
 def test_eight_rivals_have_one_winner(store: MemoryStore) -> None:
@@ -62,7 +62,7 @@ def test_eight_rivals_have_one_winner(store: MemoryStore) -> None:
     def contend(number: int) -> None:
         mine = runs.created(DAG, run_uuid=f"run-{number}")
         gate.wait(10)
-        seen.append(registry.register(store, mine))
+        seen.append(registry.register(store, mine).entry)
 
     threads = [threading.Thread(target=contend, args=(number,)) for number in range(8)]
     for thread in threads:

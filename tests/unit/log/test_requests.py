@@ -115,7 +115,7 @@ def test_the_end_that_was_first_holds(store: MemoryStore) -> None:
 
 def test_a_run_that_does_not_exist_yet_is_ended_by_a_tombstone(store: MemoryStore) -> None:
     assert end(store, status=S.CANCELED) is S.CANCELED
-    late = registry.register(store, runs.created(DAG))
+    late = registry.register(store, runs.created(DAG)).entry
     assert isinstance(late, r.Tombstone)
     assert late.reason == "DeadlineExceeded"
     view = read_run(store, "w")

@@ -1,4 +1,4 @@
-"""The fold as tables: which record may stand where, and what follows from it."""
+"""The fold: which records each state allows, and how they change it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CATCH = StepOptions(catch_exceptions=True)
 P, S = StepPhase, WorkflowStatus
 
 
-def ended(status: WorkflowStatus, epoch: int = 1) -> r.StatusChanged:
+def status_changed(status: WorkflowStatus, epoch: int = 1) -> r.StatusChanged:
     return r.StatusChanged(status, epoch, 9.0)
 
 
@@ -38,7 +38,7 @@ IN_PHASE: dict[StepPhase, Callable[[], RunState]] = {
     P.CANCELED: lambda: runs.state_of(graph("x"), [r.StepCanceled("x", 1, "because")]),
 }
 
-OF_STEP: dict[str, tuple[r.Record, set[StepPhase]]] = {
+STEP_RECORDS: dict[str, tuple[r.Record, set[StepPhase]]] = {
     "started": (started("x"), {P.READY, P.RUNNING}),
     "committed": (committed("x"), {P.READY, P.RUNNING, P.SLEEPING}),
     "caught": (committed("x", caught=True), {P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED}),
@@ -49,32 +49,32 @@ OF_STEP: dict[str, tuple[r.Record, set[StepPhase]]] = {
 
 
 @pytest.mark.parametrize("phase", P, ids=str)
-@pytest.mark.parametrize("name", sorted(OF_STEP))
-def test_a_record_of_a_step_stands_only_where_the_table_allows_it(name: str, phase: StepPhase) -> None:
+@pytest.mark.parametrize("name", sorted(STEP_RECORDS))
+def test_step_record_is_allowed_only_in_its_phases(name: str, phase: StepPhase) -> None:
     state = IN_PHASE[phase]()
     assert state.steps["x"].phase is phase
-    record, allowed = OF_STEP[name]
+    record, allowed = STEP_RECORDS[name]
     if phase in allowed:
         fold.apply(state, 2, record)
     else:
-        with pytest.raises(CorruptLogError, match=rf"segment 2: .* x may not stand here: the step is {phase}"):
+        with pytest.raises(CorruptLogError, match=rf"segment 2: .* x is not allowed here: the step is {phase}"):
             fold.apply(state, 2, record)
 
 
-def test_only_a_step_that_sleeps_gets_a_timer_and_only_one() -> None:
-    with pytest.raises(CorruptLogError, match="the step does not sleep"):
+def test_only_a_sleep_gets_a_timer_and_only_once() -> None:
+    with pytest.raises(CorruptLogError, match="the step is not a sleep"):
         runs.state_of(graph("x"), [TIMER])
     with pytest.raises(CorruptLogError, match="the step is SLEEPING"):
         runs.state_of(ASLEEP, [TIMER], [TIMER])
 
 
-def test_a_sleep_outlives_its_owner_and_is_no_lack_of_progress() -> None:
+def test_claims_during_a_sleep_are_not_without_progress() -> None:
     state = runs.state_of(ASLEEP, [TIMER], *([claimed(epoch)] for epoch in range(2, 9)))
     assert (state.steps["x"].phase, state.steps["x"].due) == (P.SLEEPING, 9.0)
     assert state.epochs_without_progress == 0
 
 
-def test_deaths_of_steps_beside_a_sleep_are_counted() -> None:
+def test_owner_failures_with_a_running_step_count_despite_sleep() -> None:
     both = Graph((runs.sleeper("x", 7.0), *graph("a").steps), "a")
     state = runs.state_of(both, [TIMER, started("a")], [claimed(2)], [started("a", epoch=2)], [claimed(3)])
     assert (state.epochs_without_progress, state.suspect_steps) == (2, ("a",))
@@ -83,27 +83,27 @@ def test_deaths_of_steps_beside_a_sleep_are_counted() -> None:
 def in_status(status: WorkflowStatus) -> RunState:
     before: dict[WorkflowStatus, list[r.Record]] = {
         S.RUNNING: [],
-        S.RESUMABLE: [ended(S.RESUMABLE)],
-        S.SUCCESSFUL: [committed("a"), ended(S.SUCCESSFUL)],
-        S.FAILED: [failed("a"), ended(S.FAILED)],
-        S.CANCELED: [ended(S.CANCELED)],
+        S.RESUMABLE: [status_changed(S.RESUMABLE)],
+        S.SUCCESSFUL: [committed("a"), status_changed(S.SUCCESSFUL)],
+        S.FAILED: [failed("a"), status_changed(S.FAILED)],
+        S.CANCELED: [status_changed(S.CANCELED)],
     }
     return runs.state_of(graph("a"), before[status])
 
 
 EVENTS: dict[str, Callable[[RunState], r.Record]] = {
-    "goodbye": lambda state: ended(S.RESUMABLE),
+    "released": lambda state: status_changed(S.RESUMABLE),
     "claimed": lambda state: claimed(2),
-    "succeeded": lambda state: ended(S.SUCCESSFUL),
-    "failed": lambda state: ended(S.FAILED),
-    "canceled": lambda state: ended(S.CANCELED),
+    "succeeded": lambda state: status_changed(S.SUCCESSFUL),
+    "failed": lambda state: status_changed(S.FAILED),
+    "canceled": lambda state: status_changed(S.CANCELED),
     "retried": lambda state: claimed(2, retry_failed=1),
 }
 
 
 @pytest.mark.parametrize("event", sorted(EVENTS))
 @pytest.mark.parametrize("status", S, ids=str)
-def test_ends_are_closed_to_all_but_what_the_table_of_transitions_says(status: WorkflowStatus, event: str) -> None:
+def test_finished_run_allows_only_listed_transitions(status: WorkflowStatus, event: str) -> None:
     state = in_status(status)
     assert state.status is status
     record = EVENTS[event](state)
@@ -119,38 +119,42 @@ def test_ends_are_closed_to_all_but_what_the_table_of_transitions_says(status: W
 
 def test_success_needs_the_outcome_of_the_output() -> None:
     with pytest.raises(CorruptLogError, match="its output step has no outcome"):
-        runs.state_of(graph("a"), [ended(S.SUCCESSFUL)])
+        runs.state_of(graph("a"), [status_changed(S.SUCCESSFUL)])
 
 
 @pytest.mark.parametrize(
     ("record", "why"),
     [
-        pytest.param(claimed(3), "the epoch after 1 is 2", id="an epoch is left out"),
-        pytest.param(claimed(1), "the epoch after 1 is 2", id="an epoch comes twice"),
-        pytest.param(started("a", epoch=2), "only 1 was claimed", id="a record of an epoch that nobody claimed"),
-        pytest.param(started("nobody"), "no such step", id="a step that never came into being"),
-        pytest.param(runs.created(graph("a")), "never stands in a segment", id="a name in a segment"),
-        pytest.param(ended(S.RUNNING), "begun by a claim", id="running without a claim"),
-        pytest.param(r.StepExpanded("a", 1), "in neither the record nor a blob", id="an expansion without its DAG"),
+        pytest.param(claimed(3), "the epoch after 1 is 2", id="an epoch is missing"),
+        pytest.param(claimed(1), "the epoch after 1 is 2", id="an epoch is repeated"),
+        pytest.param(started("a", epoch=2), "the last claimed epoch is 1", id="an epoch without a claim"),
+        pytest.param(started("unknown"), "the run has no such step", id="an unknown step"),
+        pytest.param(
+            runs.created(graph("a")), "segments never contain such a record", id="a registry entry in a segment"
+        ),
+        pytest.param(status_changed(S.RUNNING), "only a claim makes a run RUNNING", id="running without a claim"),
+        pytest.param(
+            r.StepExpanded("a", 1), "neither the record nor a blob contains its DAG", id="an expansion without its DAG"
+        ),
     ],
 )
-def test_what_no_owner_writes_is_named_corrupt(record: r.Record, why: str) -> None:
+def test_record_that_no_owner_writes_is_corrupt(record: r.Record, why: str) -> None:
     with pytest.raises(CorruptLogError, match=why) as caught:
         runs.state_of(graph("a"), [record])
     assert "'w'" in str(caught.value)
 
 
-def test_only_the_present_failed_end_is_voided() -> None:
-    state = runs.state_of(graph("a"), [failed("a")], [ended(S.FAILED)])
-    with pytest.raises(CorruptLogError, match="the run ended FAILED in segment 2"):
+def test_retry_must_name_the_segment_of_the_failure() -> None:
+    state = runs.state_of(graph("a"), [failed("a")], [status_changed(S.FAILED)])
+    with pytest.raises(CorruptLogError, match="the run became FAILED in segment 2"):
         fold.apply(state, 3, claimed(2, retry_failed=1))
 
 
-def test_retrying_a_failed_run_makes_its_failed_and_canceled_steps_ready_and_no_committed_one() -> None:
+def test_retry_makes_failed_and_canceled_steps_ready() -> None:
     state = runs.state_of(
         graph("a b c d:b,c"),
         [started("a"), started("b"), started("c")],
-        [committed("a"), failed("b"), r.StepCanceled("c", 1, "step b failed"), ended(S.FAILED)],
+        [committed("a"), failed("b"), r.StepCanceled("c", 1, "step b failed"), status_changed(S.FAILED)],
         [claimed(2, retry_failed=2)],
     )
     assert set(state.ready) == {"b", "c"}
@@ -159,12 +163,12 @@ def test_retrying_a_failed_run_makes_its_failed_and_canceled_steps_ready_and_no_
     assert state.steps["b"].error is None
 
 
-def test_retrying_voids_nothing_below_an_expansion_whose_step_has_its_outcome() -> None:
+def test_retry_keeps_the_sub_dag_of_a_step_with_an_outcome() -> None:
     state = runs.state_of(
         graph("x y z:x,y", x=CATCH),
         [expanded("x", graph("x/a x/b:x/a"))],
         [failed("x/a"), r.StepCanceled("x/b", 1, "x/a"), committed("x", caught=True)],
-        [failed("y"), ended(S.FAILED)],
+        [failed("y"), status_changed(S.FAILED)],
         [claimed(2, retry_failed=3)],
     )
     assert state.steps["x/a"].phase is P.FAILED
@@ -172,8 +176,8 @@ def test_retrying_voids_nothing_below_an_expansion_whose_step_has_its_outcome() 
     assert set(state.ready) == {"y"}
 
 
-def test_what_ran_when_an_owner_died_is_ready_again_and_its_tries_count_from_one() -> None:
-    state = runs.state_of(graph("a b"), [started("a"), started("a", number=2), started("b")], [claimed(2)])
+def test_claim_makes_running_steps_ready_and_resets_attempts() -> None:
+    state = runs.state_of(graph("a b"), [started("a"), started("a", attempt=2), started("b")], [claimed(2)])
     assert set(state.ready) == {"a", "b"}
     assert state.steps["a"].attempt == 0
     assert state.suspect_steps == ("a", "b")
@@ -186,8 +190,8 @@ def test_what_ran_when_an_owner_died_is_ready_again_and_its_tries_count_from_one
         pytest.param([], 3, id="nothing"),
         pytest.param([committed("a", epoch=2)], 2, id="a commit"),
         pytest.param([expanded("a", graph("a/1"), epoch=2)], 2, id="an expansion"),
-        pytest.param([failed("a", epoch=2)], 3, id="a failure is no progress"),
-        pytest.param([r.StatusChanged(S.RESUMABLE, 2, 9.0)], 2, id="a goodbye is no death"),
+        pytest.param([failed("a", epoch=2)], 3, id="a failure"),
+        pytest.param([r.StatusChanged(S.RESUMABLE, 2, 9.0)], 2, id="a release"),
     ],
 )
 def test_claims_without_progress_are_counted(between: list[r.Record], epochs_without_progress: int) -> None:
@@ -195,7 +199,7 @@ def test_claims_without_progress_are_counted(between: list[r.Record], epochs_wit
     assert state.epochs_without_progress == epochs_without_progress
 
 
-def test_the_tail_of_a_deep_recursion_resolves_in_one_pass_and_not_by_recursion() -> None:
+def test_outcome_of_a_deep_recursion_resolves_without_recursion() -> None:
     state = runs.state_of(graph("s0"))
     for depth in range(5_000):
         fold.apply(state, depth + 1, expanded(f"s{depth}", graph(f"s{depth + 1}")))
@@ -208,11 +212,11 @@ def test_the_tail_of_a_deep_recursion_resolves_in_one_pass_and_not_by_recursion(
 @pytest.mark.parametrize(
     ("outer", "inner", "caught", "wraps"),
     [
-        pytest.param(False, False, False, 0, id="nobody catches"),
-        pytest.param(True, False, False, 1, id="the dynamic step catches: (value, None)"),
-        pytest.param(False, True, False, 1, id="its output catches: (value, None)"),
-        pytest.param(True, True, False, 2, id="both: ((value, None), None)"),
-        pytest.param(True, True, True, 1, id="the output raised, both catch: ((None, error), None)"),
+        pytest.param(False, False, False, 0, id="no step catches"),
+        pytest.param(True, False, False, 1, id="the dynamic step catches"),
+        pytest.param(False, True, False, 1, id="its output catches"),
+        pytest.param(True, True, False, 2, id="both catch"),
+        pytest.param(True, True, True, 1, id="the output raised and both catch"),
     ],
 )
 def test_each_catching_step_wraps_once(outer: bool, inner: bool, caught: bool, wraps: int) -> None:
@@ -226,19 +230,19 @@ def test_each_catching_step_wraps_once(outer: bool, inner: bool, caught: bool, w
     assert (outcome.caught, outcome.wraps) == (caught, wraps)
 
 
-def written(state: RunState, step_id: str) -> list[str]:
-    """What a failure of this step writes, in words."""
+def failure_records(state: RunState, step_id: str) -> list[str]:
+    """Fold the records that a failure of this step causes, and return each as kind and subject."""
     records = consequences(state, state.steps[step_id], failed(step_id, state.epoch), runs.value("error"))
-    words = []
+    found = []
     for record in records:
         fold.apply(state, state.seq + 1, record)
-        what = getattr(record, "step_id", "") or str(getattr(record, "status", ""))
-        words.append(f"{type(record).__name__} {what}")
-    return words
+        subject = getattr(record, "step_id", "") or str(getattr(record, "status", ""))
+        found.append(f"{type(record).__name__} {subject}")
+    return found
 
 
 FAILURES: dict[str, tuple[Callable[[], RunState], list[str]]] = {
-    "nothing catches: the run fails, what runs is canceled": (
+    "no step catches: the run fails, and running steps are canceled": (
         lambda: runs.state_of(graph("a b c d:a,b,c"), [started("a"), started("b")]),
         ["StepFailed a", "StepCanceled b", "StatusChanged FAILED"],
     ),
@@ -246,13 +250,13 @@ FAILURES: dict[str, tuple[Callable[[], RunState], list[str]]] = {
         lambda: runs.state_of(graph("a b:a", a=CATCH), [started("a")]),
         ["StepCommitted a"],
     ),
-    "the dynamic step above catches: its sub-DAG is canceled, the rest goes on": (
+    "the dynamic step catches: its sub-DAG is canceled, and other steps continue": (
         lambda: runs.state_of(
             graph("x o p:x,o", x=CATCH), [expanded("x", graph("a x/b x/c:a,x/b"))], [started("a"), started("o")]
         ),
         ["StepFailed a", "StepCanceled x/c", "StepCanceled x/b", "StepCommitted x"],
     ),
-    "the nearest of two above catches": (
+    "the nearest of two dynamic steps catches": (
         lambda: runs.state_of(
             graph("x", x=CATCH),
             [expanded("x", graph("y x/o z:y,x/o", y=CATCH))],
@@ -261,7 +265,7 @@ FAILURES: dict[str, tuple[Callable[[], RunState], list[str]]] = {
         ),
         ["StepFailed a", "StepCanceled y/b", "StepCommitted y"],
     ),
-    "a dynamic step between, which does not catch, is canceled": (
+    "a dynamic step in between that does not catch is canceled": (
         lambda: runs.state_of(
             graph("x", x=CATCH), [expanded("x", graph("y"))], [expanded("y", graph("a"))], [started("a")]
         ),
@@ -271,18 +275,18 @@ FAILURES: dict[str, tuple[Callable[[], RunState], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_what_follows_from_a_failure(name: str) -> None:
+def test_consequences_of_a_failure(name: str) -> None:
     make, expected = FAILURES[name]
-    assert written(make(), "a") == expected
+    assert failure_records(make(), "a") == expected
 
 
 @pytest.mark.parametrize(
     ("steps", "why"),
     [
-        pytest.param("a a", "two steps have the id 'a'", id="an id twice"),
-        pytest.param("b:a a", "does not stand before it", id="a parent behind its child"),
+        pytest.param("a a", "two steps have the id 'a'", id="a duplicate id"),
+        pytest.param("b:a a", "is not an earlier step of the same DAG", id="a parent after its child"),
     ],
 )
-def test_a_dag_that_is_none_is_corrupt(steps: str, why: str) -> None:
+def test_invalid_dag_is_corrupt(steps: str, why: str) -> None:
     with pytest.raises(CorruptLogError, match=why):
         runs.state_of(graph(steps))

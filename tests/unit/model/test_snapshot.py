@@ -46,12 +46,12 @@ def test_the_log_read_back_folds_to_what_was_written(run: SimulatedRun) -> None:
 
 def test_a_snapshot_begins_with_its_head() -> None:
     dag = runs.graph("a")
-    with pytest.raises(CorruptLogError, match="begins with its head"):
+    with pytest.raises(CorruptLogError, match="begins with its header"):
         fold.restore(runs.state_of(dag), [runs.committed("a")])
 
 
 def test_a_snapshot_stands_before_all_segments() -> None:
     dag = runs.graph("a")
     head = snapshot.compact(runs.state_of(dag, [runs.started("a")]))
-    with pytest.raises(CorruptLogError, match="stands before all segments"):
+    with pytest.raises(CorruptLogError, match="only a new state can be restored"):
         fold.restore(runs.state_of(dag, [runs.started("a")]), head)

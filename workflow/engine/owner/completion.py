@@ -1,6 +1,6 @@
-"""Waiting for the ends of runs, whoever owns them: by what is known here, else by following the log.
+"""Waits until runs are finished, for any owner: from memory if this manager drives the run, else by reading its log.
 
-The part of `manager` that thousands of callers may sit in at once; it commits nothing.
+Thousands of callers may wait at one manager at once. Waiting commits nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import asyncio
 import logging
 
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
-from workflow.engine.owner.owned_runs import ManagerContext, OwnedRuns
+from workflow.engine.owner.manager_context import ManagerContext
+from workflow.engine.owner.owned_runs import OwnedRuns
 from workflow.engine.owner.run_loop import result_of
+from workflow.engine.retry import async_retry_while_unavailable
 from workflow.errors import (
     FencedError,
     StoreUnavailableError,
@@ -29,76 +31,87 @@ logger = logging.getLogger(__name__)
 
 
 class CompletionWaiter:
-    """Everybody who waits at one manager.
+    """All callers that wait at one manager.
 
     Args:
-        runs: those it owns.
-        tools: of the manager.
-        pause: seconds between looks at a log that another writes.
+        runs: the runs of the manager.
+        context: the context of the manager.
+        pause: seconds between two reads of a log that another manager writes.
 
     Attributes:
-        count: how many wait now.
+        waiter_count: the number of callers that wait now.
     """
 
-    def __init__(self, runs: OwnedRuns, tools: ManagerContext, pause: float) -> None:
-        self.count = 0
+    def __init__(self, runs: OwnedRuns, context: ManagerContext, pause: float) -> None:
+        self.waiter_count = 0
         self._runs = runs
-        self._tools = tools
-        self._in_thread = tools.threads.run
+        self._context = context
+        self._in_thread = context.threads.run
         self._pause = pause
 
     async def wait(self, run: RunAddress) -> RunResult:
-        """How a run ended: see Manager.wait."""
-        self.count += 1
+        """Return the result of a run, as `Manager.wait` describes."""
+        self.waiter_count += 1
         try:
             while True:
-                end = self._runs.ends.get(run.run_uuid)
+                pending = self._runs.live.result(run.run_uuid)
                 try:
-                    ended = await (asyncio.shield(end) if end is not None else self._follow(run))
+                    result = await (asyncio.shield(pending) if pending is not None else self._follow(run))
                 except (FencedError, StoreUnavailableError) as error:
-                    logger.info("run %s: %s; following its log", run.run_uuid, error)
-                    ended = await self._follow(run)
-                if ended is not None:
-                    return ended
+                    logger.info("run %s: %s; its log is read from now on", run.run_uuid, error)
+                    result = await self._follow(run)
+                if result is not None:
+                    return result
         finally:
-            self.count -= 1
-            self._runs.used()
+            self.waiter_count -= 1
+            self._runs.record_use()
 
     async def wait_or_resume(self, run: RunAddress) -> RunResult:
-        """Wait, and go on with the run where its owner is lost: see Manager.see_through."""
+        """Return the result of a run, and resume the run if it has no owner: see `Manager.wait_or_resume`."""
+
+        def report(error: StoreUnavailableError) -> None:
+            logger.warning("run %s: %s", run.run_uuid, error)
+
         while True:
             try:
-                return await self.wait(run)
-            except StoreUnavailableError as error:
-                logger.warning("run %s: %s", run.run_uuid, error)
-            except UnavailableError:
-                try:
-                    await self._runs.claim(ClaimRequest(run.workflow_id, run.run_number))
-                    continue
-                except (WorkflowInUseError, WorkflowConflictError, StoreUnavailableError) as error:
-                    logger.info("run %s: %s", run.run_uuid, error)
-            await asyncio.sleep(self._pause)
+                return await async_retry_while_unavailable(lambda: self.wait(run), self._pause, report)
+            except UnavailableError:  # no manager owns the run, or this manager is leaving and refuses the claim
+                if not await self._claimed(run):
+                    await asyncio.sleep(self._pause)
+
+    async def _claimed(self, run: RunAddress) -> bool:
+        """Claim a run without an owner. Return False if it cannot be claimed now."""
+        try:
+            await self._runs.claim(ClaimRequest(run.workflow_id, run.run_number))
+        except (WorkflowInUseError, WorkflowConflictError, StoreUnavailableError) as error:
+            logger.info("run %s: %s", run.run_uuid, error)
+            return False
+        return True
 
     async def _follow(self, run: RunAddress) -> RunResult | None:
-        """How a run ended, by its log; None where this manager drives it by now."""
-        store, me, runs = self._tools.store, self._tools.me, self._runs
-        named = await self._in_thread(lambda: registry.read_entry(store, run.workflow_id, run.run_number))
-        if not isinstance(named, Created) or named.run_uuid != run.run_uuid:
+        """Read the log of a run until it is finished. Return None once this manager drives the run."""
+        store, manager_id, runs = self._context.store, self._context.identity.manager, self._runs
+        entry = await self._in_thread(lambda: registry.read_entry(store, run.workflow_id, run.run_number))
+        if not isinstance(entry, Created) or entry.run_uuid != run.run_uuid:
             raise SupersededError(
-                f"workflow {run.workflow_id!r}: run {run.run_uuid} is not what registry/{run.run_number} names"
+                f"cannot wait for run {run.run_uuid} of workflow {run.workflow_id!r}: it was deleted or replaced; "
+                "wait for the run that the id names now"
             )
-        await self._in_thread(lambda: registry.check_current(store, named))
-        log = RunLog(store, named)
+        await self._in_thread(lambda: registry.check_current(store, entry))
+        log = RunLog(store, entry)
         state = await self._in_thread(log.replay)
         while not state.is_finished:
             if run.run_uuid in runs.live:
                 return None
             if state.released or await self._in_thread(lambda: heartbeat_expired(store, state.owner.manager)):
-                raise UnavailableError(f"workflow {run.workflow_id!r} is RESUMABLE: nobody owns it now; resume it")
-            if state.owner.manager == me.manager and run.run_uuid not in runs.pending_release:
-                runs.pending_recovery[run.run_uuid] = OwnedRun(run.workflow_id, run.run_number, run.run_uuid)
+                raise UnavailableError(
+                    f"cannot wait for workflow {run.workflow_id!r}: it is RESUMABLE and no manager owns it; call "
+                    f"workflow.resume({run.workflow_id!r})"
+                )
+            if state.owner.manager == manager_id and not runs.is_pending_release(run.run_uuid):
+                runs.add_pending(OwnedRun(run.workflow_id, run.run_number, run.run_uuid))
                 await runs.recover_pending()
             await asyncio.sleep(self._pause)
-            await self._in_thread(lambda: registry.check_current(store, named))
+            await self._in_thread(lambda: registry.check_current(store, entry))
             await self._in_thread(lambda: log.catch_up(state))
         return result_of(state, run)

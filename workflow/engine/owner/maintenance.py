@@ -1,6 +1,6 @@
-"""What a manager does at intervals: heartbeat, bells, a look at the fence of each run, and what it still owes.
+"""The regular work of a manager: its heartbeat, notifications, fence checks, and the recovery of pending runs.
 
-Begun by `manager`, in tasks that end with it.
+`manager` starts it. All its tasks end when the manager leaves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from workflow.engine.owner.owned_runs import ManagerContext, OwnedRuns
+from workflow.engine.owner.manager_context import ManagerContext
+from workflow.engine.owner.owned_runs import OwnedRuns
 from workflow.engine.owner.runtime import Threads
 from workflow.errors import StoreRefusedError, WorkflowError
 from workflow.log import keys, owned
@@ -21,13 +22,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often what is done, in seconds."""
+    """The intervals of a manager, in seconds.
+
+    Attributes:
+        heartbeat: between two heartbeats.
+        notifications: between two reads of the notifications.
+        fence: between two checks of all fences, and between two recoveries of pending runs.
+        follow: between two reads of a log that another manager writes.
+        retry: between two attempts of a call while the store is unavailable.
+    """
 
     heartbeat: float = 5.0
-    bell: float = 1.0
+    notifications: float = 1.0
     fence: float = 20.0
     follow: float = 0.5
-    store: float = 2.0
+    retry: float = 2.0
 
 
 DEFAULT_INTERVALS = Intervals()
@@ -37,100 +46,111 @@ class Maintenance:
     """The regular work of one manager.
 
     Args:
-        runs: those it owns.
-        tools: of the manager.
-        pace: how often what.
-        heart: threads for the heartbeat alone: behind calls for thousands of runs it would come too late, and the
-            manager would count as gone.
+        runs: the runs of the manager.
+        context: the context of the manager.
+        intervals: how often each task runs.
+        heartbeat_threads: threads for the heartbeat alone. In the threads that serve thousands of runs the heartbeat
+            would wait too long, and it would expire.
 
     Attributes:
-        unread: it may own runs of which it could not read yet, and will: it must not leave.
+        may_own_unread_runs: whether an earlier incarnation may own runs that this manager has not read yet. The
+            manager must not leave before it has read them.
     """
 
-    def __init__(self, runs: OwnedRuns, tools: ManagerContext, pace: Intervals, heart: Threads) -> None:
-        self._heart = heart
+    def __init__(
+        self, runs: OwnedRuns, context: ManagerContext, intervals: Intervals, heartbeat_threads: Threads
+    ) -> None:
+        self._heartbeat_threads = heartbeat_threads
         self._runs = runs
-        self._tools = tools
-        self._pace = pace
-        self.unread = True
-        self._reading: asyncio.Task[None] | None = None
+        self._context = context
+        self._intervals = intervals
+        self.may_own_unread_runs = True
+        self._preparation: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """See Manager.begin. Raises nothing: there is nobody who could do better than try again."""
+        """Start the regular tasks, and recover the runs of an earlier incarnation, as `Manager.begin` describes.
+
+        Raises nothing. If the recovery fails, it is repeated in the background until it succeeds.
+        """
         for period, act in (
-            (self._pace.heartbeat, self._beat),
-            (self._pace.bell, self._answer_bells),
-            (self._pace.fence, self._look),
-            (self._pace.fence, self._runs.recover_pending),
+            (self._intervals.heartbeat, self._send_heartbeat),
+            (self._intervals.notifications, self._read_notifications),
+            (self._intervals.fence, self._check_fences),
+            (self._intervals.fence, self._runs.recover_pending),
         ):
-            self._tools.spawn(self._every(period, act))
-        if not await self._began():
-            self._tools.spawn(self._begin_later())
+            self._context.spawn(self._repeat(period, act))
+        if not await self._recovered():
+            self._context.spawn(self._recover_in_background())
 
     async def ready(self) -> None:
-        """Return once this manager said that it lives, and knows what an earlier incarnation of it owned.
+        """Return when the heartbeat is stored and the runs of an earlier incarnation are known.
 
-        Whoever owns a run without a heartbeat would seem to be gone.
+        A manager that owned a run before its first heartbeat would look failed to other managers.
 
         Raises:
-            StoreUnavailable, StoreRefused: neither can be done now.
+            StoreUnavailableError, StoreRefusedError: the store does not allow it now.
         """
-        if self._reading is None or (self._reading.done() and self._reading.exception() is not None):
-            self._reading = asyncio.ensure_future(self._read())
-        await asyncio.shield(self._reading)  # whoever asks meanwhile waits for this very attempt
+        failed = (
+            self._preparation is not None and self._preparation.done() and self._preparation.exception() is not None
+        )
+        if self._preparation is None or failed:
+            self._preparation = asyncio.ensure_future(self._prepare())
+        await asyncio.shield(self._preparation)  # concurrent callers share one preparation
 
-    async def _read(self) -> None:
+    async def _prepare(self) -> None:
         try:
-            await self._beat()
-            store, me = self._tools.store, self._tools.me
-            for run in await self._tools.threads.run(lambda: list(owned.list_runs(store, me.manager))):
-                self._runs.pending_recovery[run.run_uuid] = run
-        except StoreRefusedError:  # it may never answer otherwise: no reason to stay
-            self.unread = False
+            await self._send_heartbeat()
+            store, manager_id = self._context.store, self._context.identity.manager
+            for run in await self._context.threads.run(lambda: list(owned.list_runs(store, manager_id))):
+                self._runs.add_pending(run)
+        except StoreRefusedError:  # the store may refuse this manager forever, so the manager may leave
+            self.may_own_unread_runs = False
             raise
-        self.unread = False
+        self.may_own_unread_runs = False
 
-    async def _began(self) -> bool:
+    async def _recovered(self) -> bool:
+        """Recover the runs of an earlier incarnation. Return whether that succeeded."""
         try:
             await self.ready()
             await self._runs.recover_pending()
-            return True
-        except Exception as error:  # noqa: BLE001 - whatever it is, to try again is the only way to the runs
-            logger.warning("manager %s cannot begin yet: %s", self._tools.me.address, error)
+        except Exception as error:  # noqa: BLE001 - after any error, only another attempt can recover the runs
+            address = self._context.identity.address
+            logger.warning("manager %s has not recovered its runs yet: %s", address, error)
             return False
+        return True
 
-    async def _begin_later(self) -> None:
+    async def _recover_in_background(self) -> None:
         while True:
-            await asyncio.sleep(self._pace.heartbeat)
-            if await self._began():
+            await asyncio.sleep(self._intervals.heartbeat)
+            if await self._recovered():
                 return
 
     async def notify(self, run_uuid: str) -> None:
-        """See Manager.ring."""
-        loop = self._runs.live.get(run_uuid)
-        if loop is not None:
-            await self._tools.inbox.look(loop)
+        """Deliver the new requests of a run, as `Manager.notify` describes."""
+        live = self._runs.live.get(run_uuid)
+        if live is not None:
+            await self._context.inbox.deliver(live.loop)
 
-    async def _beat(self) -> None:
-        store, me = self._tools.store, self._tools.me
-        content = json.dumps({"incarnation": me.incarnation, "runs": len(self._runs.live)}).encode()
-        await self._heart.run(lambda: store.overwrite(keys.heartbeat(me.manager), content))
+    async def _send_heartbeat(self) -> None:
+        store, identity = self._context.store, self._context.identity
+        content = json.dumps({"incarnation": identity.incarnation, "runs": len(self._runs.live)}).encode()
+        await self._heartbeat_threads.run(lambda: store.overwrite(keys.heartbeat(identity.manager), content))
 
-    async def _look(self) -> None:
-        for loop in list(self._runs.live.values()):
-            loop.look()
+    async def _check_fences(self) -> None:
+        for loop in self._runs.live.loops():
+            loop.check_fence()
 
-    async def _answer_bells(self) -> None:
-        if self._runs.live:
-            for run_uuid in await self._tools.inbox.notified_runs():
+    async def _read_notifications(self) -> None:
+        if len(self._runs.live) > 0:
+            for run_uuid in await self._context.inbox.notified_runs():
                 await self.notify(run_uuid)
 
-    async def _every(self, period: float, act: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, period: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(period)
             try:
                 await act()
             except WorkflowError as error:
-                logger.warning("manager %s: %s", self._tools.me.address, error)
-            except Exception:  # a heartbeat that stopped for good would give every run of this manager away
-                logger.exception("manager %s", self._tools.me.address)
+                logger.warning("manager %s: %s", self._context.identity.address, error)
+            except Exception:  # without a heartbeat, other managers would claim every run of this one
+                logger.exception("manager %s", self._context.identity.address)

@@ -1,7 +1,8 @@
-"""The manager's core: owns runs, keeps its heartbeat, answers the bell, notices that it was fenced. Needs no Ray.
+"""The manager: owns runs, keeps its heartbeat, reads requests, and detects that it was fenced. It does not need Ray.
 
-`actor` puts it into a Ray actor, tests into a plain loop. It only passes messages: values stay pickled, and every call
-of the store runs in a thread. Its work is in three parts: `owning`, `waiting` and `upkeep`.
+In production `workflow.engine.driver.actor` runs it in a Ray actor, and tests run it in a plain event loop. The manager
+only passes messages: values stay pickled, and every call of the store runs in a thread. Its work has three parts:
+`owned_runs`, `completion` and `maintenance`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.engine.owner.completion import CompletionWaiter
 from workflow.engine.owner.inbox import Inbox
 from workflow.engine.owner.maintenance import DEFAULT_INTERVALS, Intervals, Maintenance
-from workflow.engine.owner.owned_runs import ManagerContext, OwnedRuns
+from workflow.engine.owner.manager_context import ManagerContext
+from workflow.engine.owner.owned_runs import OwnedRuns
 from workflow.engine.owner.run_loop import Runner, RunServices
 from workflow.engine.owner.runtime import SYSTEM_RUNTIME, Runtime
 from workflow.errors import UnavailableError, WorkflowError
@@ -33,150 +35,153 @@ class Manager:
     """Owns runs.
 
     Args:
-        store: where they lie.
-        me: this manager: id, incarnation, address.
+        store: the store that contains the runs.
+        identity: the id, incarnation and address of this manager.
         runner: executes steps.
-        pace: how often what.
-        points: for tests.
-        machine: its clocks and threads.
+        intervals: how often the regular work is done.
+        failpoints: places at which tests stop the manager.
+        runtime: the clocks and threads of the manager.
 
     Attributes:
-        replaced: set once a later incarnation is known to be at work: this process must end, or the two would take
-            runs from each other for ever.
+        replaced: set when a later incarnation of this manager is known to run. This process must exit then, because
+            two incarnations would claim the runs from each other forever.
     """
 
     def __init__(
         self,
         store: Store,
-        me: Owner,
+        identity: Owner,
         runner: Runner,
-        pace: Intervals = DEFAULT_INTERVALS,
+        intervals: Intervals = DEFAULT_INTERVALS,
         failpoints: Failpoints = NO_FAILPOINTS,
-        machine: Runtime = SYSTEM_RUNTIME,
+        runtime: Runtime = SYSTEM_RUNTIME,
     ) -> None:
-        self.me = me
+        self.identity = identity
         self._store = store
-        self._clock = machine.clock
-        self._threads = machine.threads()
-        self._heart = machine.threads()
-        self._tasks: dict[asyncio.Task[None], None] = {}  # in their order: a simulation repeats them
+        self._clock = runtime.clock
+        self._threads = runtime.threads()
+        self._heartbeat_threads = runtime.threads()
+        # A dictionary keeps the order of the tasks, so that a simulation can repeat them. A set would not.
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._leaving = False
         self.replaced = asyncio.Event()
-        tools = ManagerContext(
+        context = ManagerContext(
             store=store,
-            me=me,
-            clock=machine.clock,
+            identity=identity,
+            clock=runtime.clock,
             threads=self._threads,
-            services=RunServices(runner, self._threads.run, machine.clock.now, pace.store),
+            services=RunServices(runner, self._threads.run, runtime.clock.now, intervals.retry),
             inbox=Inbox(store, self._threads.run),
             failpoints=failpoints,
             spawn=self._spawn,
             refuse_when_leaving=self._refuse_when_leaving,
-            replaced=self._be_replaced,
+            report_replacement=self._report_replacement,
         )
-        self._runs = OwnedRuns(tools)
-        self._waiting = CompletionWaiter(self._runs, tools, pace.follow)
-        self._upkeep = Maintenance(self._runs, tools, pace, self._heart)
+        self._runs = OwnedRuns(context)
+        self._completion = CompletionWaiter(self._runs, context, intervals.follow)
+        self._maintenance = Maintenance(self._runs, context, intervals, self._heartbeat_threads)
 
     async def begin(self) -> None:
-        """Say that this manager lives, take up what an earlier incarnation of it owned, and keep watch.
+        """Store the first heartbeat, recover the runs of an earlier incarnation, and start the regular work.
 
-        Where the store is away that goes on being tried, for as long as it takes.
+        If the store is unavailable, the recovery is repeated in the background until the store answers.
         """
-        await self._upkeep.begin()
+        await self._maintenance.begin()
 
     async def start(self, created: Created) -> Created | Tombstone:
-        """Make a run and own it.
+        """Create a run and own it.
 
         Args:
-            created: its record; its owner's manager is filled in here.
+            created: the record of the run. The manager of its owner is set here.
 
         Returns:
-            What the name says then: this very run, or what was there first.
+            The registry entry under this run number: this run, or the entry that was created before.
 
         Raises:
-            Unavailable: this manager is leaving; make it anew.
+            UnavailableError: this manager is leaving; start the run at a new manager.
         """
-        await self._upkeep.ready()
+        await self._maintenance.ready()
         return await self._runs.start(created)
 
     async def claim(self, request: ClaimRequest) -> None:
-        """Take a run over and go on with it. Nothing happens where it is owned here already.
+        """Claim a run and drive it. If this manager already drives the run, nothing changes.
 
         Raises:
-            InUse, Superseded, WorkflowConflict: it may not be claimed.
-            Unavailable: this manager is leaving; make it anew.
+            WorkflowInUseError, SupersededError, WorkflowConflictError: the run may not be claimed.
+            UnavailableError: this manager is leaving; claim the run at a new manager.
         """
-        await self._upkeep.ready()
+        await self._maintenance.ready()
         await self._runs.claim(request)
 
     async def wait(self, run: RunAddress) -> RunResult:
-        """How a run ended, as soon as it has; by its log where another owns it.
+        """Wait until a run is finished, and return its result. Another manager may own the run.
 
         Raises:
-            Superseded: the run was deleted. Unavailable: nobody owns it any more: claim it; or this manager is leaving.
+            SupersededError: the run was deleted.
+            UnavailableError: no manager owns the run any more, so it must be claimed; or this manager is leaving.
         """
         self._refuse_when_leaving()
-        return await self._waiting.wait(run)
+        return await self._completion.wait(run)
 
     async def wait_or_resume(self, run: RunAddress) -> RunResult:
-        """Like `wait`, and goes on with the run by itself where its owner is lost meanwhile.
+        """Wait until a run is finished, and claim it if its owner fails in the meantime.
 
         Raises:
-            Superseded: the run was deleted. Unavailable: this manager is leaving.
+            SupersededError: the run was deleted.
+            UnavailableError: this manager is leaving.
         """
         self._refuse_when_leaving()
-        return await self._waiting.wait_or_resume(run)
+        return await self._completion.wait_or_resume(run)
 
     async def notify(self, run_uuid: str) -> None:
-        """Look into a run's inbox now, rather than at the next bell.
+        """Read the inbox of a run now, instead of after the next regular read of the notifications.
 
         Raises:
-            Unavailable: this manager is leaving.
+            UnavailableError: this manager is leaving.
         """
         self._refuse_when_leaving()
-        await self._upkeep.notify(run_uuid)
+        await self._maintenance.notify(run_uuid)
 
     @property
     def live(self) -> int:
-        """Runs owned now."""
+        """The number of runs that this manager drives now."""
         return len(self._runs.live)
 
     async def idle(self, seconds: float) -> None:
-        """Return once no run was owned or waited for for so long."""
+        """Return when this manager has owned no run and served no waiter for this many seconds."""
         runs = self._runs
         while True:
-            left = runs.last_used + seconds - self._clock.monotonic()
-            used = (
-                runs.live or self._waiting.count or runs.pending_recovery or runs.pending_release or self._upkeep.unread
-            )
-            if left <= 0 and not used:
+            remaining = runs.last_used + seconds - self._clock.monotonic()
+            is_used = runs.has_work or self._completion.waiter_count or self._maintenance.may_own_unread_runs
+            if remaining <= 0 and not is_used:
                 return
-            await asyncio.sleep(max(left, 1.0))
+            await asyncio.sleep(max(remaining, 1.0))
 
     async def leave(self) -> None:
-        """Refuse new runs, stop what still goes on and remove this manager's heartbeat.
+        """Refuse new calls, cancel all tasks and remove the heartbeat of this manager.
 
-        A run that is still owned here becomes RESUMABLE by the missing heartbeat, and its waiters get Unavailable. A
-        heartbeat that cannot be removed is left: it grows stale.
+        Without the heartbeat, the runs that are still owned become RESUMABLE. Their waiters get UnavailableError. If
+        the heartbeat cannot be removed, it expires later.
         """
         self._leaving = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # A heartbeat that was on its way would put the key back: it is removed behind the last call of the store.
+        # A heartbeat that is being written would create the key again, so the key is removed after the last call.
         try:
             await self._threads.close(lambda: None)
-            await self._heart.close(lambda: self._store.delete(keys.heartbeat(self.me.manager)))
+            await self._heartbeat_threads.close(lambda: self._store.delete(keys.heartbeat(self.identity.manager)))
         except WorkflowError as error:
-            logger.warning("manager %s leaves its heartbeat behind: %s", self.me.address, error)
+            logger.warning("manager %s leaves, but its heartbeat is not removed: %s", self.identity.address, error)
 
     def _refuse_when_leaving(self) -> None:
         if self._leaving:
-            raise UnavailableError(f"manager {self.me.address} is leaving; make it anew")
+            raise UnavailableError(
+                f"manager {self.identity.address} refused the call: it is leaving; repeat the call at a new manager"
+            )
 
-    def _be_replaced(self) -> None:
+    def _report_replacement(self) -> None:
         self._leaving = True
         self.replaced.set()
 

@@ -1,24 +1,23 @@
-"""The runs that a manager owns: makes them, claims them, drives each to its end, gives up what it may not keep.
+"""The runs that a manager owns: it creates or claims them, drives them until they are finished, and releases them.
 
-The part of `manager` that decides which runs are its own. `waiting` reads from it how a run ended here, and `upkeep`
-has it take up at intervals what it does not drive yet.
+This part of the manager decides which runs are its own. `completion` reads the results of the live runs from it.
+`maintenance` calls it at intervals to recover the runs that are not driven yet.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
+from workflow.engine.messages import ClaimRequest, RunAddress
 from workflow.engine.owner import takeover
-from workflow.engine.owner.clock import Clock
-from workflow.engine.owner.inbox import Inbox
-from workflow.engine.owner.run_loop import RunLoop, RunServices
-from workflow.engine.owner.runtime import Threads
+from workflow.engine.owner.live_runs import LiveRun, LiveRuns
+from workflow.engine.owner.manager_context import ManagerContext
+from workflow.engine.owner.run_loop import RunLoop
+from workflow.engine.retry import async_retry_while_unavailable
 from workflow.errors import (
     InternalError,
     OwnershipError,
@@ -30,298 +29,297 @@ from workflow.errors import (
 )
 from workflow.log import index, owned, registry
 from workflow.log.claim import Claimant
-from workflow.log.failpoints import Failpoints
 from workflow.log.owned import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
 from workflow.model.records import Created, Tombstone
-from workflow.model.run_view import Owner
 from workflow.model.state import RunState
-from workflow.model.status import WorkflowStatus
-from workflow.store.port import Store
 
 logger = logging.getLogger(__name__)
-
-ENDS_REMEMBERED = 1_000
-
-
-@dataclass(frozen=True)
-class ManagerContext:
-    """What the parts of one manager share.
-
-    Attributes:
-        me: the manager.
-        services: what each of its run loops is given.
-        spawn: begins a task that ends with the manager.
-        refuse_when_leaving: raises Unavailable where the manager takes no more runs.
-        replaced: told that a later incarnation of this manager is at work: this process must end.
-    """
-
-    store: Store
-    me: Owner
-    clock: Clock
-    threads: Threads
-    services: RunServices
-    inbox: Inbox
-    failpoints: Failpoints
-    spawn: Callable[[Awaitable[None]], None]
-    refuse_when_leaving: Callable[[], None]
-    replaced: Callable[[], None]
 
 
 class OwnedRuns:
     """All runs of one manager.
 
-    Args:
-        tools: see there.
+    A run that the manager may own is in one of three states. It is *live* while its loop runs. It is *pending recovery*
+    if the manager does not drive it yet, for example because the store was unavailable. It is *pending release* if the
+    manager stopped after an error of the engine, and the release is not stored yet.
 
     Attributes:
-        live: those that are driven now, by run uuid.
-        ends: how each ended, or will; the oldest are forgotten.
-        loose: those that may be this manager's and that it does not drive: taken up as soon as the store answers.
-        owes_goodbye: those it gave up after an error that is not the user's: nobody may claim them before its goodbye
-            is stored.
-        last_used: when a run was made, claimed, waited for or ended last, by the monotonic clock.
+        live: the runs that are driven now. Other parts of the manager only read it.
+        last_used: when a run was last created, claimed, waited for or finished, by the monotonic clock.
     """
 
-    def __init__(self, tools: ManagerContext) -> None:
-        self.live: dict[str, RunLoop] = {}
-        self.ends: OrderedDict[str, asyncio.Future[RunResult]] = OrderedDict()
-        self.pending_recovery: dict[str, OwnedRun] = {}
-        self.pending_release: dict[str, RunLog] = {}
-        self.last_used = tools.clock.monotonic()
-        self._driven: dict[str, asyncio.Event] = {}
-        self._tools = tools
-        self._store = tools.store
-        self._in_thread = tools.threads.run
+    def __init__(self, context: ManagerContext) -> None:
+        self.live = LiveRuns()
+        self.last_used = context.clock.monotonic()
+        self._pending_recovery: dict[str, OwnedRun] = {}
+        self._pending_release: dict[str, RunLog] = {}
+        self._context = context
+        self._store = context.store
+        self._in_thread = context.threads.run
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def used(self) -> None:
-        """Somebody needs this manager."""
-        self.last_used = self._tools.clock.monotonic()
+    @property
+    def has_work(self) -> bool:
+        """Whether a run is live, pending recovery or pending release."""
+        return bool(self.live or self._pending_recovery or self._pending_release)
+
+    def is_pending_release(self, run_uuid: str) -> bool:
+        """Whether this manager stopped driving the run and has not stored the release yet."""
+        return run_uuid in self._pending_release
+
+    def add_pending(self, run: OwnedRun) -> None:
+        """Mark a run that this manager may own as pending recovery."""
+        self._pending_recovery[run.run_uuid] = run
+
+    def record_use(self) -> None:
+        """Record that a client uses the manager now."""
+        self.last_used = self._context.clock.monotonic()
+
+    # --- creating, claiming and recovering runs ---
 
     async def start(self, created: Created) -> Created | Tombstone:
-        """Make a run and own it: see Manager.start."""
-        self._tools.refuse_when_leaving()
-        self.used()
-        me = self._tools.me
-        mine = replace(created, owner=replace(me, uid=created.owner.uid, attempt=created.owner.attempt))
+        """Create a run and own it, as `Manager.start` describes."""
+        self._context.refuse_when_leaving()
+        self.record_use()
+        owner = replace(self._context.identity, uid=created.owner.uid, attempt=created.owner.attempt)
+        record = replace(created, owner=owner)
         run = OwnedRun(created.workflow_id, created.run_number, created.run_uuid)
-        async with self._alone(created.run_uuid):
-            self.pending_recovery[created.run_uuid] = run
-            hints = await asyncio.gather(
-                self._in_thread(lambda: owned.add(self._store, me.manager, run)),
-                self._in_thread(lambda: index.set_status(self._store, created.workflow_id, index.LIVE, replaces=())),
-                return_exceptions=True,  # where one fails the other is waited for: it must not come behind what follows
+        async with self._lock(run.run_uuid):
+            self.add_pending(run)
+            await self._write_entries_of_new_run(run)
+            registration = await self._in_thread(
+                lambda: registry.register(self._store, record, self._context.failpoints)
             )
-            for failed in filter(None, hints):
-                raise failed
-            there = await self._in_thread(lambda: registry.register(self._store, mine, self._tools.failpoints))
-            if isinstance(there, Tombstone) or there.run_uuid != created.run_uuid:
-                await self._forget(run)
-                return there
-            if there is mine:  # made by this very call; what is equal was made before, and may have gone on since
-                log = RunLog(self._store, there, self._tools.failpoints)
+            entry = registration.entry
+            if isinstance(entry, Tombstone) or entry.run_uuid != run.run_uuid:
+                await self._remove_owned_key(run)
+                return entry
+            if registration.created:
+                log = RunLog(self._store, entry, self._context.failpoints)
                 self._drive(log, await self._in_thread(log.begin))
-        if created.run_uuid not in self.live:  # made before, perhaps by an earlier incarnation; the answer was lost
+        if run.run_uuid not in self.live:
+            # An earlier call created the run, and its reply was lost. The run may have advanced since then.
             await self._recover(run)
-        return there
+        return entry
+
+    async def _write_entries_of_new_run(self, run: OwnedRun) -> None:
+        manager_id = self._context.identity.manager
+        results = await asyncio.gather(
+            self._in_thread(lambda: owned.add(self._store, manager_id, run)),
+            self._in_thread(lambda: index.set_status(self._store, run.workflow_id, index.LIVE, replaces=())),
+            return_exceptions=True,  # wait for both: neither may still write after this method has failed
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def claim(self, request: ClaimRequest) -> None:
-        """Take a run over and go on with it: see Manager.claim."""
-        self._tools.refuse_when_leaving()
-        self.used()
-        named = await self._in_thread(lambda: registry.read_entry(self._store, request.workflow_id, request.run_number))
-        if not isinstance(named, Created):
+        """Claim a run and drive it, as `Manager.claim` describes."""
+        self._context.refuse_when_leaving()
+        self.record_use()
+        entry = await self._in_thread(lambda: registry.read_entry(self._store, request.workflow_id, request.run_number))
+        if not isinstance(entry, Created):
             raise SupersededError(
-                f"workflow {request.workflow_id!r} has no run {request.run_number} that could be claimed"
+                f"cannot claim workflow {request.workflow_id!r}: it has no run {request.run_number}, or that run was "
+                "deleted; start the workflow again"
             )
-        run = OwnedRun(request.workflow_id, request.run_number, named.run_uuid)
-        loop = self.live.get(named.run_uuid)
-        if request.retry_failed and loop is not None and loop.state.is_finished:
-            await self._driven[named.run_uuid].wait()  # it FAILED just now, and is not closed yet
-        async with self._alone(named.run_uuid):
-            loop = self.live.get(named.run_uuid)
-            if loop is not None:
-                takeover.check_same_object(loop.state, request)
+        run = OwnedRun(request.workflow_id, request.run_number, entry.run_uuid)
+        live = self.live.get(run.run_uuid)
+        if request.retry_failed and live is not None and live.loop.state.is_finished:
+            await live.stopped.wait()  # the run has failed, and its index entries are being updated
+        async with self._lock(run.run_uuid):
+            live = self.live.get(run.run_uuid)
+            if live is not None:
+                takeover.check_same_object(live.loop.state, request)
                 return
-            known = named.run_uuid in self.pending_recovery
-            self.pending_recovery[named.run_uuid] = run  # first: its key may be written although no answer comes
-            await self._in_thread(lambda: owned.add(self._store, self._tools.me.manager, run))
+            was_pending = run.run_uuid in self._pending_recovery
+            self.add_pending(run)  # before the write: a call that fails may still have written the key
+            await self._in_thread(lambda: owned.add(self._store, self._context.identity.manager, run))
             try:
-                await self._claim(named, request)
-            except OwnershipError:  # where it has ended, it stays loose: its hints may have to be put right
-                if not known:  # else it is this manager's all the same, for another object
-                    await self._forget(run)
+                await self._claim(entry, request)
+            except OwnershipError:
+                # A run that was pending before may still be this manager's, for another object.
+                # A finished run (WorkflowConflictError) stays pending, since its index entries may be outdated.
+                if not was_pending:
+                    await self._remove_owned_key(run)
                 raise
 
     async def recover_pending(self) -> None:
-        """Take up what is loose, and say the goodbyes that are owed. One damaged run keeps no other waiting."""
-        for run_uuid in list(self.pending_release):
+        """Store the pending releases, and drive the runs that are pending recovery if they are this manager's.
+
+        If one run fails, the others are still recovered. The failed one stays pending.
+        """
+        for run_uuid in list(self._pending_release):
             try:
                 await self._release(run_uuid)
             except WorkflowError as error:
-                logger.error("run %s: no goodbye could be said: %s", run_uuid, error)
-        for run in list(self.pending_recovery.values()):
+                logger.error("run %s: the release is not stored yet: %s", run_uuid, error)
+        for run in list(self._pending_recovery.values()):
             try:
                 await self._recover(run)
             except WorkflowError as error:
-                logger.error("run %s of workflow %r is not taken up yet: %s", run.run_uuid, run.workflow_id, error)
+                logger.error("run %s of workflow %r is not recovered yet: %s", run.run_uuid, run.workflow_id, error)
 
     async def _release(self, run_uuid: str) -> None:
-        me, clock = self._tools.me, self._tools.clock
-        async with self._alone(run_uuid):
-            log = self.pending_release.get(run_uuid)
-            if log is None:  # it was claimed anew since
+        identity, clock = self._context.identity, self._context.clock
+        async with self._lock(run_uuid):
+            log = self._pending_release.get(run_uuid)
+            if log is None:  # this manager has claimed the run again
                 return
             try:
-                await self._in_thread(lambda: takeover.release(log, me, clock.now(), "Bug"))
+                await self._in_thread(lambda: takeover.release(log, identity, clock.now(), "Bug"))
             except SupersededError as error:
-                logger.info("run %s needs no goodbye: %s", run_uuid, error)
-            self.pending_release.pop(run_uuid, None)
+                logger.info("run %s needs no release: %s", run_uuid, error)
+            self._pending_release.pop(run_uuid, None)
 
-    def _alone(self, run_uuid: str) -> asyncio.Lock:
-        """One call at a time makes, claims, takes up or leaves a run: two would fence each other."""
+    def _lock(self, run_uuid: str) -> asyncio.Lock:
+        """Return the lock of a run. Two concurrent creations, claims, recoveries or removals would fence each other."""
         return self._locks.setdefault(run_uuid, asyncio.Lock())
 
     async def _recover(self, run: OwnedRun) -> None:
-        """Go on with a run whose last claim is this manager's, by an earlier incarnation or before an outage."""
-        self._tools.refuse_when_leaving()
-        async with self._alone(run.run_uuid):
-            if run.run_uuid not in self.live and not await self._claim_own(run):
-                await self._forget(run)
-            elif run.run_uuid in self.live:  # else it was given up in the segment of its claim: see _drive
-                self.pending_recovery.pop(run.run_uuid, None)
+        """Drive a run that this manager claimed last, in an earlier incarnation or before an outage."""
+        self._context.refuse_when_leaving()
+        async with self._lock(run.run_uuid):
+            if run.run_uuid not in self.live and not await self._claim_if_own(run):
+                await self._remove_owned_key(run)
+            elif run.run_uuid in self.live:  # a claim that failed the run leaves it pending: see _drive
+                self._pending_recovery.pop(run.run_uuid, None)
 
-    async def _claim_own(self, run: OwnedRun) -> bool:
-        """Whether the run was this manager's and is driven now."""
-        named = await self._in_thread(lambda: registry.read_entry(self._store, run.workflow_id, run.run_number))
-        if not isinstance(named, Created) or named.run_uuid != run.run_uuid:
+    async def _claim_if_own(self, run: OwnedRun) -> bool:
+        """Claim the run if its log names this manager as the owner. Return whether it was claimed."""
+        entry = await self._in_thread(lambda: registry.read_entry(self._store, run.workflow_id, run.run_number))
+        if not isinstance(entry, Created) or entry.run_uuid != run.run_uuid:
             return False
-        log = RunLog(self._store, named)
+        log = RunLog(self._store, entry)
         try:
             state = await self._in_thread(log.replay)
-            if not state.is_finished and state.owner.manager == self._tools.me.manager and not state.released:
+            is_own = state.owner.manager == self._context.identity.manager
+            if not state.is_finished and is_own and not state.released:
                 request = ClaimRequest(run.workflow_id, run.run_number, state.owner.uid, state.owner.attempt)
                 try:
-                    await self._claim(named, request)
+                    await self._claim(entry, request)
                     return True
                 except (OwnershipError, WorkflowConflictError) as error:
-                    logger.warning("run %s is not taken up again: %s", run.run_uuid, error)
+                    logger.warning("run %s is not recovered: %s", run.run_uuid, error)
                     state = await self._in_thread(log.replay)
-            if state.is_finished:  # perhaps by the hand of an earlier incarnation that is dead by now
-                await self._in_thread(lambda: takeover.settle(log, state))
+            if state.is_finished:  # an earlier incarnation may have failed before it updated the index entries
+                await self._in_thread(lambda: takeover.finish_run(log, state))
         except SupersededError as error:
             logger.info("run %s: %s", run.run_uuid, error)
         return False
 
-    async def _forget(self, run: OwnedRun) -> None:
-        await self._in_thread(lambda: owned.remove(self._store, self._tools.me.manager, run.run_uuid))
-        self.pending_recovery.pop(
-            run.run_uuid, None
-        )  # only now: where the store does not answer, it is tried again later
+    async def _remove_owned_key(self, run: OwnedRun) -> None:
+        """Remove the `owned/` key of a run. If the store is unavailable, the run stays pending until it is removed."""
+        await self._in_thread(lambda: owned.remove(self._store, self._context.identity.manager, run.run_uuid))
+        self._pending_recovery.pop(run.run_uuid, None)
 
-    async def _claim(self, named: Created, request: ClaimRequest) -> None:
-        log = RunLog(self._store, named, self._tools.failpoints)
+    async def _claim(self, entry: Created, request: ClaimRequest) -> None:
+        log = RunLog(self._store, entry, self._context.failpoints)
         claimant = Claimant(
-            owner=replace(self._tools.me, uid=request.uid, attempt=request.attempt),
-            at=self._tools.clock.now(),
+            owner=replace(self._context.identity, uid=request.uid, attempt=request.attempt),
+            at=self._context.clock.now(),
             take_over=request.take_over,
             retry_failed=request.retry_failed,
             versions=versions(),
             functions=request.functions,
         )
-        self._drive(log, await self._in_thread(lambda: takeover.take(log, claimant)), claimed=True)
+        self._drive(log, await self._in_thread(lambda: takeover.claim_run(log, claimant)), claimed=True)
+
+    # --- driving runs ---
 
     def _drive(self, log: RunLog, state: RunState, *, claimed: bool = False) -> None:
+        """Start the loop of a run that this manager owns now."""
         run_uuid = state.created.run_uuid
-        self.pending_release.pop(run_uuid, None)
-        self.ends.pop(run_uuid, None)
-        if state.is_finished:  # given up in the segment of the claim: stays loose, so that its hints are put right
+        self._pending_release.pop(run_uuid, None)
+        self.live.drop_result(run_uuid)
+        if state.is_finished:  # the claim failed the run; it stays pending until its index entries are updated
             return
         address = RunAddress(self._store.url, state.created.workflow_id, state.created.run_number, run_uuid)
-        end: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
-        end.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self.ends[run_uuid] = end
-        self.pending_recovery.pop(run_uuid, None)
-        loop = RunLoop(log, state, address, self._tools.services)
-        self.live[run_uuid] = loop
-        self._driven[run_uuid] = asyncio.Event()
-        self._tools.spawn(self._run(loop, end, claimed))
+        self._pending_recovery.pop(run_uuid, None)
+        live = self.live.add(run_uuid, RunLoop(log, state, address, self._context.services))
+        self._context.spawn(self._run(live, claimed))
 
-    async def _run(self, loop: RunLoop, end: asyncio.Future[RunResult], claimed: bool) -> None:
-        created, me = loop.state.created, self._tools.me
+    async def _run(self, live: LiveRun, claimed: bool) -> None:
+        """Drive a live run until it is finished or this manager may not drive it any more."""
+        loop = live.loop
+        created = loop.state.created
         run = OwnedRun(created.workflow_id, created.run_number, created.run_uuid)
-        at_end: RunState | None = None
+        finished_state: RunState | None = None
         try:
             if claimed:
-                await self._retry_while_unavailable(lambda: self._tools.inbox.look(loop))
-            ended = await loop.run()
-            at_end = loop.state
-            await self._retry_while_unavailable(lambda: self._in_thread(lambda: takeover.settle(loop.log, loop.state)))
-            end.set_result(ended)
-            if ended.status is WorkflowStatus.FAILED:  # no end for ever: another manager may resume it
-                self.ends.pop(run.run_uuid, None)
+                await self._retry_while_unavailable(lambda: self._context.inbox.deliver(loop))
+            result = await loop.run()
+            finished_state = loop.state
+            await self._retry_while_unavailable(
+                lambda: self._in_thread(lambda: takeover.finish_run(loop.log, loop.state))
+            )
+            live.result.set_result(result)
         except OwnershipError as error:
-            logger.warning("run %s of workflow %r stops here: %s", run.run_uuid, run.workflow_id, error)
-            end.set_exception(error)
+            logger.warning(
+                "run %s of workflow %r is not driven here any more: %s", run.run_uuid, run.workflow_id, error
+            )
+            live.result.set_exception(error)
         except Exception as error:
             logger.exception("run %s of workflow %r", run.run_uuid, run.workflow_id)
-            self.pending_release[run.run_uuid] = loop.log
-            end.set_exception(
-                error
-                if isinstance(error, WorkflowError)
-                else InternalError(f"workflow {run.workflow_id!r} is RESUMABLE after an error of the engine: {error!r}")
-            )
+            self._pending_release[run.run_uuid] = loop.log
+            live.result.set_exception(_as_workflow_error(error, run))
             await self.recover_pending()
         finally:
-            self.live.pop(run.run_uuid, None)
-            self._driven.pop(run.run_uuid).set()
-            if not end.done():
-                end.set_exception(UnavailableError(f"manager {me.address} leaves workflow {run.workflow_id!r}"))
-            if end.exception() is not None:  # that is how it went here; how the run ends its log will say
-                self.ends.pop(run.run_uuid, None)
-            self.used()
-            self._remember_fewer_ends()
-        if run.run_uuid not in self.pending_release:
+            self._stop_driving(run)
+        if not self.is_pending_release(run.run_uuid):
             try:
-                await self._retry_while_unavailable(lambda: self._let_go(run, loop.log, at_end))
-            except WorkflowError as error:  # its key stays for the collector
-                logger.error("run %s of workflow %r is not let go of: %s", run.run_uuid, run.workflow_id, error)
+                await self._retry_while_unavailable(lambda: self._forget(run, loop.log, finished_state))
+            except WorkflowError as error:  # garbage collection removes the key later
+                logger.error(
+                    "run %s of workflow %r: its owned/ key is not removed: %s", run.run_uuid, run.workflow_id, error
+                )
 
-    async def _let_go(self, run: OwnedRun, log: RunLog, at_end: RunState | None) -> None:
-        """Forget a run that is over, or another's. What a later incarnation of this manager claimed is that one's.
+    def _stop_driving(self, run: OwnedRun) -> None:
+        address = self._context.identity.address
+        leaving = f"cannot wait for workflow {run.workflow_id!r}: manager {address} is leaving; wait at another manager"
+        self.live.remove(run.run_uuid, UnavailableError(leaving))
+        self.record_use()
+
+    async def _forget(self, run: OwnedRun, log: RunLog, finished_state: RunState | None) -> None:
+        """Remove the `owned/` key of a run that is finished or has another owner.
+
+        The key stays if the run is live again, or if a later incarnation of this manager owns it.
 
         Args:
-            at_end: what is stored up to the run's end, where it came to one: only what lies behind is read.
+            run: the run to forget.
+            log: the log of that run.
+            finished_state: its state if it was finished here. Only the later part of the log is read then.
         """
-        async with self._alone(run.run_uuid):
+        async with self._lock(run.run_uuid):
             if run.run_uuid in self.live:
                 return
             try:
-                state = await self._in_thread(lambda: log.now(at_end))
-                # Behind it: what was read while the run was deleted says too little.
+                state = await self._in_thread(lambda: log.now(finished_state))
+                # Checked after the log: if the run is being deleted, the log that was read is incomplete.
                 await self._in_thread(lambda: registry.check_current(self._store, log.created))
             except SupersededError as error:
                 logger.info("run %s: %s", run.run_uuid, error)
             else:
-                if not state.is_finished and state.owner.manager == self._tools.me.manager:
-                    if state.owner.incarnation != self._tools.me.incarnation:
-                        self._tools.replaced()
+                identity = self._context.identity
+                if not state.is_finished and state.owner.manager == identity.manager:
+                    if state.owner.incarnation != identity.incarnation:
+                        self._context.report_replacement()
                     return
-            await self._forget(run)
+            await self._remove_owned_key(run)
 
-    async def _retry_while_unavailable(self, act: Callable[[], Awaitable[None]]) -> None:
-        """Do it, however long the store does not answer."""
-        while True:
-            try:
-                await act()
-                return
-            except StoreUnavailableError as error:
-                logger.warning("manager %s: %s", self._tools.me.address, error)
-                await asyncio.sleep(self._tools.services.pause)
+    async def _retry_while_unavailable(self, call: Callable[[], Awaitable[None]]) -> None:
+        def report(error: StoreUnavailableError) -> None:
+            logger.warning("manager %s: %s", self._context.identity.address, error)
 
-    def _remember_fewer_ends(self) -> None:
-        surplus = len(self.ends) - len(self.live) - ENDS_REMEMBERED
-        for run_uuid in [each for each in self.ends if each not in self.live][: max(surplus, 0)]:
-            del self.ends[run_uuid]
+        await async_retry_while_unavailable(call, self._context.services.retry_pause, report)
+
+
+def _as_workflow_error(error: Exception, run: OwnedRun) -> WorkflowError:
+    if isinstance(error, WorkflowError):
+        return error
+    return InternalError(
+        f"workflow {run.workflow_id!r} stopped: the engine raised {error!r}; the run is RESUMABLE, call "
+        f"workflow.resume({run.workflow_id!r})"
+    )

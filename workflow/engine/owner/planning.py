@@ -1,7 +1,8 @@
-"""What becomes of what comes in: the records of the next segment, and what to do once it is stored.
+"""Decides what follows from finished attempts and requests: the records of a run's next segment.
 
-The decisions of a run's owner, in order: outcomes, failures and their consequences, cancellation, which steps to start.
-Reaches nothing outside but the alarms of its sleeps; `run_loop` stores what is planned here, and acts on it.
+A planner takes the decisions of a run's owner in this order: outcomes, failures and their consequences, cancellation,
+and which steps to start. It has no side effects except the timers of sleeping steps. `run_loop` stores the planned
+segment and then acts on it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from workflow.engine.messages import (
     StepResult,
     StepTask,
 )
-from workflow.engine.owner.timers import NOTHING, StepTimers
+from workflow.engine.owner.timers import SLEEP_VALUE, StepTimers
 from workflow.model import ephemeral, failure, timers
 from workflow.model import records as r
 from workflow.model.fold import apply
@@ -30,16 +31,16 @@ from workflow.model.graph import Graph, StepKind
 from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
 
-MOST_IN_FLIGHT = 2_000
-"""Steps of one run handed to Ray at once; the rest stay here, where they cost less."""
+MAX_RUNNING_TASKS = 2_000
+"""Steps of one run that are submitted to Ray at once. The others wait in the manager, where they cost less."""
 
 NO_EPHEMERAL_INPUTS: Final[Mapping[str, EphemeralValue]] = {}
-"""One for all: of most steps there are many, and each is kept until its try ends."""
+"""One shared empty mapping: most steps have no ephemeral inputs, and each running attempt keeps its mapping."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptFinished:
-    """A try ended."""
+    """An attempt of a step has a result."""
 
     step_id: str
     attempt: int
@@ -48,46 +49,46 @@ class AttemptFinished:
 
 @dataclass(frozen=True, slots=True)
 class CancelRun:
-    """The run is to end CANCELED.
+    """A request to cancel the run.
 
     Attributes:
-        request: the inbox id that asked for it.
-        uid: of the object that asked, or empty. Another object's run is none of its business.
+        request_id: the id of the request in the inbox.
+        uid: the Workflow object that requests it, or empty. An object may only cancel its own run.
     """
 
-    request: str
+    request_id: str
     reason: str
     uid: str = ""
 
 
 @dataclass
 class SegmentPlan:
-    """What one segment will hold, and what to do once it is stored.
+    """The records of one segment, and what to do after they are stored.
 
     Attributes:
-        starts: steps of which a try begins.
-        stops: ids of steps whose tries end.
+        to_start: the steps to start an attempt of.
+        to_stop: the ids of the steps whose attempts must be stopped.
     """
 
     seq: int
     records: list[r.Record] = field(default_factory=list)
-    starts: list[StepState] = field(default_factory=list)
-    stops: list[str] = field(default_factory=list)
+    to_start: list[StepState] = field(default_factory=list)
+    to_stop: list[str] = field(default_factory=list)
 
     @property
-    def only_starts(self) -> bool:
-        """Whether there is no outcome in it that anybody could take."""
+    def has_no_stored_outcome(self) -> bool:
+        """Whether no record contains an outcome that a step could consume before the segment is stored."""
         return all(isinstance(record, (r.StepStarted, r.StepReturnedEphemeral, r.TimerSet)) for record in self.records)
 
 
 class Planner:
-    """Plans the segments of one owned run, and folds what it plans.
+    """Plans the segments of one owned run, and folds every planned record into the run's state.
 
     Args:
-        state: folded up to the owner's claim.
-        address: told to workers.
-        now: seconds since 1970.
-        over: told of a sleep that is over, as of any try.
+        state: the state of the run after the owner's claim.
+        address: the run, as workers receive it.
+        now: returns the seconds since 1970.
+        attempt_finished: called with the step id, attempt and result of each sleep that is over.
     """
 
     def __init__(
@@ -95,33 +96,38 @@ class Planner:
         state: RunState,
         address: RunAddress,
         now: Callable[[], float],
-        over: Callable[[str, int, StepResult], None],
+        attempt_finished: Callable[[str, int, StepResult], None],
     ) -> None:
         self.state = state
         self._address = address
         self._now = now
-        self._over = over
-        self._alarms = StepTimers()
-        self._held: dict[str, EphemeralValue] = {}
-        # Steps whose value was lost once: made again it is stored, so that they are not executed for ever.
-        self._to_store: set[str] = set()
+        self._attempt_finished = attempt_finished
+        self._timers = StepTimers()
+        self._ephemeral_values: dict[str, EphemeralValue] = {}
+        # Steps whose ephemeral value was lost before. Their next value is stored, so that losses cannot repeat forever.
+        self._lost_before: set[str] = set()
 
     def plan(self, messages: Sequence[AttemptFinished | CancelRun]) -> SegmentPlan:
-        """The next segment: what came in, in order, and the starts that follow from it."""
+        """Return the next segment: what follows from the messages, in their order, and the steps that may start now."""
         plan = SegmentPlan(self.state.seq + 1)
         for message in messages:
-            self._take(message, plan)
+            self._plan_message(message, plan)
         self._plan_starts(plan)
         return plan
 
     def task(self, step: StepState) -> StepTask:
-        """What a worker is told of a step that starts now."""
+        """Return the message to the worker that executes the next attempt of a step."""
         parents = []
         for parent in step.spec.parents:
             outcome = self.state.steps[parent].outcome
-            assert outcome is not None, "a step is ready once all its parents have their outcomes"
+            assert outcome is not None, "a step is ready only after all its parents have outcomes"
             parents.append(outcome)
-        held = {outcome.held: self._held[outcome.held] for outcome in parents if outcome.held} or NO_EPHEMERAL_INPUTS
+        inputs = {
+            outcome.ephemeral_step: self._ephemeral_values[outcome.ephemeral_step]
+            for outcome in parents
+            if outcome.ephemeral_step
+        }
+        has_own_environment = "runtime_env" in step.spec.options.ray
         return StepTask(
             run=self._address,
             step_id=step.spec.step_id,
@@ -132,132 +138,141 @@ class Planner:
             attempt=step.attempt,
             render=step.is_run_output,
             written_by=self.state.created.versions,
-            checkpoint=step.checkpointed or step.spec.step_id in self._to_store,
-            held=held,
-            manager="" if "runtime_env" in step.spec.options.ray else self.state.owner.address,
+            checkpoint=step.checkpointed or step.spec.step_id in self._lost_before,
+            held=inputs or NO_EPHEMERAL_INPUTS,
+            manager="" if has_own_environment else self.state.owner.address,
         )
 
     def resume_sleeps(self) -> None:
-        """Set the alarms of sleeps that an earlier owner began."""
+        """Set timers for the sleeps that an earlier owner started."""
         now = self._now()
         for step in self.state.sleeping.values():
-            self._sleep(step, timers.left(step.spec.seconds, step.due, now))
+            self._set_timer(step, timers.left(step.spec.seconds, step.due, now))
 
-    def cancel_sleeps(self) -> None:
-        """Nobody is told of a sleep any more."""
-        self._alarms.stop_all()
+    def stop_timers(self) -> None:
+        """Stop all timers: no sleep is reported as finished any more."""
+        self._timers.stop_all()
 
-    def _take(self, message: AttemptFinished | CancelRun, plan: SegmentPlan) -> None:
+    def _plan_message(self, message: AttemptFinished | CancelRun, plan: SegmentPlan) -> None:
         if self.state.is_finished:
             return
         if isinstance(message, CancelRun):
-            self._cancel(message, plan)
+            self._plan_cancellation(message, plan)
         else:
             step = self.state.running.get(message.step_id) or self.state.sleeping.get(message.step_id)
+            # The result of an attempt that was stopped or replaced is ignored.
             if step is not None and step.attempt == message.attempt:
-                self._finish(step, message, plan)
+                self._plan_result(step, message, plan)
 
-    def _finish(self, step: StepState, message: AttemptFinished, plan: SegmentPlan) -> None:
-        result, number, epoch = message.result, message.attempt, self.state.epoch
-        times = {"attempt": number, "started": result.started, "ended": result.ended}
+    def _plan_result(self, step: StepState, message: AttemptFinished, plan: SegmentPlan) -> None:
+        result, attempt, epoch = message.result, message.attempt, self.state.epoch
+        times = {"attempt": attempt, "started": result.started, "ended": result.ended}
         if isinstance(result, Returned):
             committed = r.StepCommitted(message.step_id, epoch, result.value, text=result.text, **times)  # type: ignore[arg-type]
             self._record(plan, committed)
         elif isinstance(result, ReturnedEphemeral):
             self._record(plan, r.StepReturnedEphemeral(message.step_id, epoch, **times))  # type: ignore[arg-type]
-            if self.state.ephemeral[message.step_id]:
-                self._held[message.step_id] = result.held
+            has_consumers = self.state.ephemeral[message.step_id] > 0
+            if has_consumers:
+                self._ephemeral_values[message.step_id] = result.held
         elif isinstance(result, InputsLost):
-            self._void(step, result, plan)
+            self._plan_loss(step, result, plan)
         elif isinstance(result, Expanded):
             inline = None if result.blob else result.graph
             expanded = r.StepExpanded(message.step_id, epoch, inline, result.blob, **times)  # type: ignore[arg-type]
             self._record(plan, expanded, result.graph)
-        elif not result.system and step.spec.options.may_try_again(step.failed_attempts + 1):
-            self._record(plan, r.StepStarted(message.step_id, epoch, number + 1, self._now(), step.failed_attempts + 1))
-            plan.starts.append(step)
+        elif not result.system and step.spec.options.allows_attempt_after(step.failed_attempts + 1):
+            failed_attempts = step.failed_attempts + 1
+            self._record(plan, r.StepStarted(message.step_id, epoch, attempt + 1, self._now(), failed_attempts))
+            plan.to_start.append(step)
         else:
-            self._fail(step, result, number, plan)
+            self._plan_failure(step, result, attempt, plan)
         output = self.state.output
         if not self.state.is_finished and output is not None and output.outcome is not None:
             self._record(plan, r.StatusChanged(WorkflowStatus.SUCCESSFUL, epoch, self._now()))
 
-    def _fail(self, step: StepState, raised: Raised, number: int, plan: SegmentPlan) -> None:
+    def _plan_failure(self, step: StepState, raised: Raised, attempt: int, plan: SegmentPlan) -> None:
         failed = r.StepFailed(
             step.spec.step_id,
             self.state.epoch,
             raised.error,
             raised.value,
-            attempt=number,
+            attempt=attempt,
             started=raised.started,
             ended=raised.ended,
         )
         for record in failure.consequences(self.state, step, failed, raised.value):
             if isinstance(record, r.StepCanceled):
-                self._alarms.stop(record.step_id)
+                self._timers.stop(record.step_id)
                 if record.step_id in self.state.running:
-                    plan.stops.append(record.step_id)
+                    plan.to_stop.append(record.step_id)
             self._record(plan, record)
 
-    def _void(self, step: StepState, missing: InputsLost, plan: SegmentPlan) -> None:
-        running = [step_id for step_id in self.state.running if step_id != step.spec.step_id]
-        for lost in ephemeral.lost(self.state, missing.step_ids):
-            self._to_store.add(lost.spec.step_id)
+    def _plan_loss(self, step: StepState, inputs_lost: InputsLost, plan: SegmentPlan) -> None:
+        """Plan the repetition of steps whose ephemeral values are lost, and stop the other steps that need them."""
+        others = [step_id for step_id in self.state.running if step_id != step.spec.step_id]
+        for lost in ephemeral.lost(self.state, inputs_lost.step_ids):
+            self._lost_before.add(lost.spec.step_id)
             self._record(plan, r.StepEphemeralLost(lost.spec.step_id, self.state.epoch))
-        plan.stops += [step_id for step_id in running if step_id not in self.state.running]
+        plan.to_stop += [step_id for step_id in others if step_id not in self.state.running]
 
-    def _cancel(self, message: CancelRun, plan: SegmentPlan) -> None:
+    def _plan_cancellation(self, message: CancelRun, plan: SegmentPlan) -> None:
         state = self.state
         if message.uid and message.uid != state.owner.uid:
-            self._record(
-                plan, r.RequestHandled(message.request, state.epoch, f"refused it: object {message.uid} asked")
-            )
+            refusal = f"refused: object {message.uid} does not own the run"
+            self._record(plan, r.RequestHandled(message.request_id, state.epoch, refusal))
             return
-        plan.stops += list(state.running)
-        self._record(plan, r.RequestHandled(message.request, state.epoch, "canceled the run"))
+        plan.to_stop += list(state.running)
+        self._record(plan, r.RequestHandled(message.request_id, state.epoch, "canceled the run"))
         for record in failure.cancellations(state, state.active_steps(), message.reason or "canceled"):
             self._record(plan, record)
-        self._record(
-            plan,
-            r.StatusChanged(WorkflowStatus.CANCELED, state.epoch, self._now(), message.reason or "Canceled"),
-        )
+        reason = message.reason or "Canceled"
+        self._record(plan, r.StatusChanged(WorkflowStatus.CANCELED, state.epoch, self._now(), reason))
 
     def _record(self, plan: SegmentPlan, record: r.Record, graph: Graph | None = None) -> None:
-        # Folded before it is stored: that is how one segment holds an outcome and the starts that follow from it.
-        # Nothing outside sees the state until the segment is stored; if it cannot be, the state is dropped.
+        """Add a record to the plan, fold it into the state, and release the ephemeral values it makes unneeded.
+
+        The record is folded before it is stored, so that one segment can contain an outcome and the starts that follow
+        from it. The state is not visible outside until the segment is stored. If it cannot be stored, the state is
+        discarded.
+        """
         apply(self.state, plan.seq, record, graph)
         plan.records.append(record)
-        step = self.state.steps.get(getattr(record, "step_id", "")) if self._held else None
+        if not self._ephemeral_values:
+            return
+        step = self.state.steps.get(getattr(record, "step_id", ""))
         if step is not None:
-            for held in (step.spec.step_id, *ephemeral.held_parents(self.state, step)):
-                if not self.state.ephemeral.get(held):
-                    self._held.pop(held, None)
+            for step_id in (step.spec.step_id, *ephemeral.ephemeral_inputs(self.state, step)):
+                is_needed = self.state.ephemeral.get(step_id, 0) > 0
+                if not is_needed:
+                    self._ephemeral_values.pop(step_id, None)
 
     def _plan_starts(self, plan: SegmentPlan) -> None:
         state = self.state
         if state.is_finished:
-            plan.starts.clear()
+            plan.to_start.clear()
             return
-        plan.starts = [step for step in plan.starts if step.spec.step_id in state.running]
+        plan.to_start = [step for step in plan.to_start if step.spec.step_id in state.running]
         now = self._now()
-        for step in self._chosen():
+        for step in self._startable_steps():
             step_id, seconds = step.spec.step_id, step.spec.seconds
             if step.spec.kind is StepKind.SLEEP:
                 self._record(plan, r.TimerSet(step_id, state.epoch, now, now + seconds))
-                self._sleep(step, seconds)
+                self._set_timer(step, seconds)
             else:
                 self._record(plan, r.StepStarted(step_id, state.epoch, step.attempt + 1, now, step.failed_attempts))
-                plan.starts.append(step)
+                plan.to_start.append(step)
 
-    def _chosen(self) -> list[StepState]:
-        """The ready steps to start now: of those that need a place in the cluster no more than there is room for."""
+    def _startable_steps(self) -> list[StepState]:
+        """Return all ready waits, and as many of the ready tasks as `MAX_RUNNING_TASKS` allows."""
         state = self.state
-        tasks = islice(state.ready.values(), max(MOST_IN_FLIGHT - state.running_tasks, 0))
-        return [*state.waits.values(), *tasks]
+        free_places = max(MAX_RUNNING_TASKS - state.running_tasks, 0)
+        return [*state.waits.values(), *islice(state.ready.values(), free_places)]
 
-    def _sleep(self, step: StepState, seconds: float) -> None:
-        def over() -> None:
+    def _set_timer(self, step: StepState, seconds: float) -> None:
+        def wake() -> None:
             text = "null" if step.is_run_output else ""
-            self._over(step.spec.step_id, step.attempt, Returned(NOTHING, text, step.started, self._now()))
+            result = Returned(SLEEP_VALUE, text, step.started, self._now())
+            self._attempt_finished(step.spec.step_id, step.attempt, result)
 
-        self._alarms.set(step.spec.step_id, seconds, over)
+        self._timers.set(step.spec.step_id, seconds, wake)

@@ -1,7 +1,8 @@
-"""Drives one run that this side owns: has what comes in planned, stores it as segments, and only then acts on it.
+"""Drives one owned run: plans what follows from each message, stores the plan as a segment, and then acts on it.
 
-One task of an asyncio loop a run. Group commit: what arrives while a segment is being stored goes into the next one;
-nothing waits when idle. Knows Ray only through the `Runner` port, and blocks nowhere: the store is reached in threads.
+A run loop is one asyncio task. It commits in groups: the messages that arrive while a segment is being stored go into
+the next segment. An idle run costs nothing. The loop reaches the cluster only through the `Runner` port, and it calls
+the store only in threads, so it never blocks the event loop.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from workflow.engine.messages import RunAddress, RunResult, StepResult, StepTask
 from workflow.engine.owner.planning import AttemptFinished, CancelRun, Planner, SegmentPlan
+from workflow.engine.retry import async_retry_while_unavailable
 from workflow.errors import StoreUnavailableError, WorkflowError
 from workflow.log.run_log import RunLog, Segment
 from workflow.model import snapshot
@@ -22,173 +24,182 @@ from workflow.model.state import RunState, StepState
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_EVERY = 2_000
-"""Records after which a snapshot is due; later ones wait for as many records as the run has steps."""
+"""Records after which a snapshot is written. A run with more steps than this waits for as many records as steps."""
 
 
 class Runner(Protocol):
-    """Executes steps somewhere; answers by calling `RunLoop.step_done` on the loop's thread."""
+    """Executes steps. It reports each result by calling `RunLoop.step_done` in the thread of the event loop."""
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
-        """Begin one try."""
+        """Start one attempt of a step."""
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
-        """Stop these tries where they still run; nothing is reported of them."""
+        """Stop the running attempts of these steps. Their results are not reported."""
 
 
 @dataclass(frozen=True)
 class RunServices:
-    """What a run loop is given.
+    """What all run loops of a manager share.
 
     Attributes:
-        runner: executes steps.
-        in_thread: runs a blocking call of the store elsewhere.
-        now: seconds since 1970, for people.
-        pause: seconds between tries to store a segment while the store is down.
+        runner: executes the steps.
+        in_thread: runs a blocking call of the store in another thread.
+        now: returns the seconds since 1970.
+        retry_pause: seconds between two attempts to store a segment while the store is unavailable.
     """
 
     runner: Runner
     in_thread: Callable[[Callable[[], object]], Awaitable[object]]
     now: Callable[[], float]
-    pause: float = 2.0
+    retry_pause: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """Look whether the next segment was written by somebody else."""
+class _CheckFence:
+    """A message: check whether another owner has written the next segment."""
+
+
+Message = AttemptFinished | CancelRun | _CheckFence
 
 
 class RunLoop:
-    """One owned run.
+    """The loop of one owned run.
 
     Args:
-        log: of the run.
-        state: folded up to this owner's claim.
-        address: told to workers.
-        services: see there.
+        log: the log of the run.
+        state: the state of the run after this owner's claim.
+        address: the run, as workers receive it.
+        services: the services of the manager.
 
     Attributes:
-        asked: ids of the inbox requests that were handed to it; they may be on their way into the log.
+        received_requests: ids of the inbox requests that the loop received. Their records may not be stored yet.
     """
 
     def __init__(self, log: RunLog, state: RunState, address: RunAddress, services: RunServices) -> None:
-        self.asked: set[str] = set()
+        self.received_requests: set[str] = set()
         self.log = log
         self.state = state
         self.address = address
         self._services = services
         self._planner = Planner(state, address, services.now, self.step_done)
-        self._messages: list[AttemptFinished | CancelRun | _Look] = []
+        self._messages: list[Message] = []
         self._wake = asyncio.Event()
-        self._records_since = 0
-        self._stops: list[str] = []
+        self._records_since_snapshot = 0
+        self._pending_stops: list[str] = []  # planned stops that the runner has not received yet
 
-    def step_done(self, step_id: str, number: int, result: StepResult) -> None:
-        """A try ended. Ignored where that try is not the one that runs (any more)."""
-        self._post(AttemptFinished(step_id, number, result))
+    def step_done(self, step_id: str, attempt: int, result: StepResult) -> None:
+        """Report the result of an attempt. It is ignored unless this attempt is the running one."""
+        self._post(AttemptFinished(step_id, attempt, result))
 
-    def cancel(self, request: str, reason: str, uid: str = "") -> None:
-        """End the run CANCELED, where it is the asker's: see Cancel."""
-        self._post(CancelRun(request, reason, uid))
+    def cancel(self, request_id: str, reason: str, uid: str = "") -> None:
+        """Cancel the run, unless the request comes from a Workflow object that does not own it."""
+        self._post(CancelRun(request_id, reason, uid))
 
-    def look(self) -> None:
-        """Check that nobody else has written the next segment: how an owner that only waits learns it is fenced."""
-        self._post(_Look())
+    def check_fence(self) -> None:
+        """Check that no other owner has written the next segment.
 
-    def _post(self, message: AttemptFinished | CancelRun | _Look) -> None:
+        An owner that stores nothing, because it only waits, learns in this way that it was fenced.
+        """
+        self._post(_CheckFence())
+
+    def _post(self, message: Message) -> None:
         self._messages.append(message)
         self._wake.set()
 
     async def run(self) -> RunResult:
-        """Drive the run to its end.
+        """Drive the run until it is finished.
 
         Returns:
-            The end.
+            The result of the run.
 
         Raises:
-            Fenced: somebody else owns the run; the steps that were started here are stopped.
+            FencedError: another owner claimed the run. The steps that this loop started are stopped.
         """
         try:
             self._planner.resume_sleeps()
-            await self._step([])
+            await self._advance([])
             while not self.state.is_finished:
                 await self._wake.wait()
                 self._wake.clear()
                 messages, self._messages = self._messages, []
-                await self._step(messages)
+                await self._advance(messages)
         except BaseException:
-            # What was folded and could not be stored stops nothing by itself: its steps run as well.
-            self._services.runner.cancel(self, [*self._stops, *self.state.running])
+            # If a planned segment was not stored, its steps to stop are no longer in `running` but still run.
+            self._services.runner.cancel(self, [*self._pending_stops, *self.state.running])
             raise
         finally:
-            self._planner.cancel_sleeps()
-        return self.ended()
+            self._planner.stop_timers()
+        return self.result()
 
-    async def _step(self, messages: Sequence[AttemptFinished | CancelRun | _Look]) -> None:
-        """Plan what becomes of what came in, store it, then act on it."""
-        if any(isinstance(message, _Look) for message in messages):
-            await self._look_ahead()
-        plan = self._planner.plan([message for message in messages if not isinstance(message, _Look)])
+    async def _advance(self, messages: Sequence[Message]) -> None:
+        """Plan what follows from the messages, store the plan, and act on it."""
+        if any(isinstance(message, _CheckFence) for message in messages):
+            await self._check_fence()
+        plan = self._planner.plan([message for message in messages if not isinstance(message, _CheckFence)])
         if plan.records:
-            self._stops = plan.stops
+            self._pending_stops = plan.to_stop
             segment = self.log.seal(plan.seq, plan.records)
-            if plan.only_starts and not self.state.epochs_without_progress:
-                # Nobody's stored outcome is in it, so the steps may start at once. After an epoch without progress the
-                # record is awaited, so that the culprit of the next death is named.
+            if plan.has_no_stored_outcome and not self.state.epochs_without_progress:
+                # The new attempts consume no outcome of this segment, so they may start before it is stored.
+                # After an epoch without progress the segment is stored first, so that it names the suspect steps if
+                # the next owner fails as well.
                 self._start(plan)
                 await self._store(segment)
             else:
                 await self._store(segment)
-                self._services.runner.cancel(self, plan.stops)
+                self._services.runner.cancel(self, plan.to_stop)
                 self._start(plan)
-            self._stops = []
-            self._records_since += len(plan.records)
-            await self._snapshot()
+            self._pending_stops = []
+            self._records_since_snapshot += len(plan.records)
+            await self._write_snapshot_if_due()
 
     async def _store(self, segment: Segment) -> None:
-        while True:
-            try:
-                await self._services.in_thread(lambda: self.log.store_segment(segment))
-                return
-            except StoreUnavailableError as error:
-                logger.warning("run %s: segment %d not stored yet: %s", self.address.run_uuid, segment.seq, error)
-                await asyncio.sleep(self._services.pause)
+        def report(error: StoreUnavailableError) -> None:
+            logger.warning("run %s: segment %d is not stored yet: %s", self.address.run_uuid, segment.seq, error)
 
-    async def _look_ahead(self) -> None:
+        await async_retry_while_unavailable(
+            lambda: self._services.in_thread(lambda: self.log.store_segment(segment)),
+            self._services.retry_pause,
+            report,
+        )
+
+    async def _check_fence(self) -> None:
         try:
             await self._services.in_thread(lambda: self.log.check_fence(self.state.seq))
         except StoreUnavailableError as error:
-            logger.warning("run %s: the fence cannot be read now: %s", self.address.run_uuid, error)
+            logger.warning("run %s: the fence is not checked this time: %s", self.address.run_uuid, error)
 
-    async def _snapshot(self) -> None:
-        if self.state.is_finished or self._records_since < max(SNAPSHOT_EVERY, len(self.state.steps)):
+    async def _write_snapshot_if_due(self) -> None:
+        interval = max(SNAPSHOT_EVERY, len(self.state.steps))
+        if self.state.is_finished or self._records_since_snapshot < interval:
             return
-        self._records_since = 0
+        self._records_since_snapshot = 0
         records, seq = snapshot.compact(self.state), self.state.seq
         try:
             await self._services.in_thread(lambda: self.log.write_snapshot(seq, records))
-        except WorkflowError as error:  # it only shortens reading: a store that refuses it ends no run
-            logger.warning("run %s: snapshot %d left out: %s", self.address.run_uuid, seq, error)
+        except WorkflowError as error:  # a snapshot only shortens reading, so the run continues without it
+            logger.warning("run %s: snapshot %d is not written: %s", self.address.run_uuid, seq, error)
 
     def _start(self, plan: SegmentPlan) -> None:
-        for step in plan.starts:
+        for step in plan.to_start:
             self._services.runner.start(self, step, self._planner.task(step))
 
-    def ended(self) -> RunResult:
-        """The end, as the log says it."""
+    def result(self) -> RunResult:
+        """Return the result of the finished run, as its log records it."""
         return result_of(self.state, self.address)
 
 
 def result_of(state: RunState, address: RunAddress) -> RunResult:
-    """How a run that has ended did so."""
-    assert state.terminal is not None, "asked only of a run that has ended"
-    end = state.terminal[1]
-    failed = state.steps.get(end.error.step_id) if end.error is not None else None
+    """Return the result of a finished run."""
+    assert state.terminal is not None, "result_of needs a finished run"
+    _, last = state.terminal
+    failed_step = state.steps.get(last.error.step_id) if last.error is not None else None
     return RunResult(
         run=address,
-        status=end.status,
+        status=last.status,
         outcome=state.output.outcome if state.output is not None else None,
-        error=end.error,
-        error_value=failed.error_value if failed is not None else None,
-        reason=end.reason,
+        error=last.error,
+        error_value=failed_step.error_value if failed_step is not None else None,
+        reason=last.reason,
         written_by=state.created.versions,
     )

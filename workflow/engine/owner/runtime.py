@@ -1,18 +1,18 @@
-"""What a manager runs on: its clocks, and the threads in which it calls the store.
+"""What a manager runs on: its clocks, and the threads that call the store.
 
-Given to it, so that the simulation can put a machine of its own under the very same engine, where time passes when
-nothing is left to do and a call of the store takes as long as a seed says.
+A manager receives its runtime as an argument. The simulation passes another one, whose time advances only when all
+tasks wait, and whose store calls take a time that depends on a seed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from workflow.engine.owner.clock import SYSTEM_CLOCK, Clock
 from workflow.errors import UnavailableError
 
 T = TypeVar("T")
@@ -20,31 +20,67 @@ T = TypeVar("T")
 STORE_THREADS = 16
 
 
+class Clock(Protocol):
+    """A wall clock and a monotonic clock.
+
+    The safety of a run never depends on them. They date records, and they decide when the engine acts.
+    """
+
+    def now(self) -> float:
+        """Return the seconds since 1970. The value jumps if the clock of the machine is set."""
+
+    def monotonic(self) -> float:
+        """Return the seconds since an arbitrary moment of this process. The value never decreases."""
+
+
+class SystemClock:
+    """The clocks of the machine."""
+
+    def now(self) -> float:
+        """Return the seconds since 1970."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return the seconds of the monotonic clock of the machine."""
+        return time.monotonic()
+
+
+SYSTEM_CLOCK: Clock = SystemClock()
+
+
 class Threads(Protocol):
-    """Runs what blocks elsewhere."""
+    """Runs blocking calls outside the event loop."""
 
     def run(self, call: Callable[[], T]) -> Awaitable[T]:
-        """The call's result; the caller's loop goes on meanwhile. Raises Unavailable once they are closed."""
+        """Return the result of the call, while the event loop of the caller continues.
+
+        Raises:
+            UnavailableError: `close` was called before.
+        """
 
     async def close(self, last: Callable[[], object]) -> None:
-        """Run one last call behind all that are on their way, and no other after it."""
+        """Refuse new calls, wait until all running calls have returned, then run one last call."""
 
 
 class ThreadPool:
-    """A pool of real threads."""
+    """`Threads` of the operating system."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         self._closed = False
 
     async def run(self, call: Callable[[], T]) -> T:
-        """See the port."""
+        """Run the call in a thread of the pool.
+
+        Raises:
+            UnavailableError: the pool is closed.
+        """
         if self._closed:
-            raise UnavailableError("the manager that was asked is leaving; make it anew")
+            raise UnavailableError("cannot call the store: this manager is leaving; repeat the request at a new one")
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     async def close(self, last: Callable[[], object]) -> None:
-        """See the port."""
+        """Wait for the running calls, then run the last one."""
         self._closed = True
         await asyncio.to_thread(self._pool.shutdown)
         await asyncio.to_thread(last)
@@ -52,11 +88,11 @@ class ThreadPool:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What one manager runs on.
+    """The clocks and threads of one manager.
 
     Attributes:
-        clock: its clocks.
-        threads: makes the threads of one manager.
+        clock: a wall clock and a monotonic clock.
+        threads: creates a set of threads. A manager calls it once for its runs and once for its heartbeat.
     """
 
     clock: Clock = SYSTEM_CLOCK
@@ -64,4 +100,4 @@ class Runtime:
 
 
 SYSTEM_RUNTIME = Runtime()
-"""What production runs on."""
+"""The runtime in production: the clocks of the machine and threads of the operating system."""

@@ -1,6 +1,6 @@
-"""What a manager does to the log of a run that it takes over, gives away or is asked for; each call blocks.
+"""What a manager writes to the store when it claims, finishes or releases a run.
 
-Called by `owning`, in threads of the store.
+Every function blocks. `owned_runs` calls them in the threads of the manager.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from workflow.requests import withdraw_all
 logger = logging.getLogger(__name__)
 
 
-def take(log: RunLog, claimant: Claimant) -> RunState:
-    """Claim a run, and put its hints right.
+def claim_run(log: RunLog, claimant: Claimant) -> RunState:
+    """Claim a run and update its index entries.
+
+    Returns:
+        The state of the run after the claim. It is FAILED if the claim itself exceeded `max_resumes`.
 
     Raises:
-        InUse, Superseded, WorkflowConflict: it may not be claimed.
+        WorkflowInUseError, SupersededError, WorkflowConflictError: the run may not be claimed.
     """
     created = log.created
     registry.check_current(log.store, created)
@@ -33,60 +36,65 @@ def take(log: RunLog, claimant: Claimant) -> RunState:
     claim(log, state, claimant)
     try:
         registry.check_current(log.store, created)
-        live = WorkflowStatus.FAILED if state.is_finished else index.LIVE
-        index.update(log, state, live, replaces=index.CLAIMABLE)
-    except StoreUnavailableError as error:  # the claim stands: the run must be driven, its hints are only hints
-        logger.warning("run %s: claimed, but its hints are not written: %s", created.run_uuid, error)
+        status = WorkflowStatus.FAILED if state.is_finished else index.LIVE
+        index.update(log, state, status, replaces=index.CLAIMABLE)
+    except StoreUnavailableError as error:  # the claim is stored, so the run must be driven without index entries
+        logger.warning("run %s: claimed, but its index entries are not written: %s", created.run_uuid, error)
     return state
 
 
-def settle(log: RunLog, state: RunState) -> None:
-    """Put right what is only for the way, once a run has ended: its hints, and what was asked of it.
+def finish_run(log: RunLog, state: RunState) -> None:
+    """Update the index entries of a finished run, and withdraw the requests to it.
 
     Raises:
-        Superseded: the run was deleted.
+        SupersededError: the run was deleted.
     """
-    registry.check_current(log.store, log.created)  # else another run's entries would be touched
+    registry.check_current(log.store, log.created)  # the workflow id may name another run, whose entries must stay
     if index.update(log, state, state.status, replaces=(index.LIVE,)):
         registry.check_current(log.store, log.created)
     withdraw_all(log, state)
 
 
-def release(log: RunLog, me: Owner, at: float, reason: str) -> None:
-    """Leave a run, where it is still this manager's, so that another may claim it.
+def release(log: RunLog, manager: Owner, at: float, reason: str) -> None:
+    """Release a run that this manager still owns, so that another manager may claim it.
 
     Args:
-        log: of the run.
-        me: the manager.
-        at: seconds since 1970.
+        log: the log of the run.
+        manager: the manager that releases the run.
+        at: the time of the release, in seconds since 1970.
         reason: one CamelCase word.
 
     Raises:
-        Superseded: the run was deleted.
+        SupersededError: the run was deleted.
     """
     registry.check_current(log.store, log.created)
     state = log.replay()
-    if not state.is_finished and not state.released and state.owner.incarnation == me.incarnation:
+    if not state.is_finished and not state.released and state.owner.incarnation == manager.incarnation:
         try:
             log.append(state.seq + 1, [StatusChanged(WorkflowStatus.RESUMABLE, state.epoch, at, reason)])
         except FencedError as error:
-            logger.info("run %s needs no goodbye: %s", log.created.run_uuid, error)
+            logger.info("run %s needs no release: %s", log.created.run_uuid, error)
 
 
 def check_same_object(state: RunState, request: ClaimRequest) -> None:
-    """Whether a run that is driven here already is so for whoever asks.
+    """Check that a claim of a run that this manager already drives comes from the Workflow object that owns it.
+
+    A request without an object is always accepted.
 
     Raises:
-        InUse, Superseded: it is not.
+        WorkflowInUseError: another Workflow object owns the run.
+        SupersededError: a later submission attempt of the same object owns it.
     """
     owner = state.owner
     if request.uid and owner.uid != request.uid:
+        owning_object = f"object {owner.uid}, attempt {owner.attempt}" if owner.uid else "a driver without an object"
         raise WorkflowInUseError(
-            f"workflow {request.workflow_id!r} is run by object {owner.uid or 'none'}, attempt {owner.attempt}, on the "
-            f"very manager {owner.address}; wait for its end, or give this one another workflow id",
+            f"cannot claim workflow {request.workflow_id!r}: {owning_object} runs it on manager {owner.address}; "
+            "wait until it is finished, or choose another workflow id",
             owner=owner,
         )
     if request.uid and owner.attempt > request.attempt:
         raise SupersededError(
-            f"workflow {request.workflow_id!r} is owned by attempt {owner.attempt} of the same object"
+            f"cannot claim workflow {request.workflow_id!r}: submission attempt {owner.attempt} of the same object "
+            f"replaced attempt {request.attempt}; the later attempt runs it"
         )

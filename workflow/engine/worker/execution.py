@@ -149,8 +149,8 @@ def inputs(task: StepTask) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
 
     def parent(index: int) -> Any:
         outcome = task.parents[index]
-        if outcome.held:
-            return _caught(outcome, values.loads(borrowed[outcome.held], resolve_nothing_more))
+        if outcome.ephemeral_step:
+            return _caught(outcome, values.loads(borrowed[outcome.ephemeral_step], resolve_nothing_more))
         return materialize(outcome, blobs, resolve_nothing_more)
 
     borrowed = borrow(task.held)

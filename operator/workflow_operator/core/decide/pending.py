@@ -1,4 +1,4 @@
-"""Phase Pending: this Workflow runs nothing. It waits for missing objects, or for another owner of its workflow id.
+"""Phase Pending: this Workflow runs nothing. It waits for missing objects or for another owner.
 
 The wait has a deadline. Only a Workflow with a submission owns a run, so a failure in Pending is not written to the log.
 """

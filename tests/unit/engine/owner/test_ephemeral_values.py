@@ -1,4 +1,4 @@
-"""Steps without a checkpoint in an owned run: who gets their values, how long they are held, what a loss costs."""
+"""Ephemeral values in an owned run: which steps receive them, when they are released, and what a loss repeats."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.support import invariants, runs
-from tests.support.fake_runner import expanded, missing, passed, raised, returned
-from tests.support.managers import House, finish, new_run, soon
+from tests.support.fake_runner import expanded, inputs_lost, raised, returned, returned_ephemeral
+from tests.support.managers import ManagerFixture, new_run, run_to_result, with_timeout
 from tests.support.waiting import eventually
 from workflow.engine.messages import StepResult, StepTask
 from workflow.model import records as r
@@ -17,183 +17,181 @@ from workflow.model.graph import Graph, StepOptions
 from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.reading import read_run
 
-SKIP = StepOptions(checkpoint=False)
+NO_CHECKPOINT = StepOptions(checkpoint=False)
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def fixture() -> ManagerFixture:
+    return ManagerFixture()
 
 
-def obeys(task: StepTask) -> StepResult:
-    """What a worker returns: a value that is stored or not, as the task says."""
-    return returned(task.step_id) if task.checkpoint else passed(task.step_id)
+def by_checkpoint(task: StepTask) -> StepResult:
+    """Return a value as a worker does: a stored one or an ephemeral one, by the checkpoint option of the task."""
+    return returned(task.step_id) if task.checkpoint else returned_ephemeral(task.step_id)
 
 
-def skipping(text: str, *step_ids: str) -> Graph:
-    return runs.graph(text, **dict.fromkeys(step_ids, SKIP))
+def graph_without_checkpoints(text: str, *step_ids: str) -> Graph:
+    return runs.graph(text, **dict.fromkeys(step_ids, NO_CHECKPOINT))
 
 
-def kinds(house: House, *wanted: type[r.Record]) -> list[tuple[str, str]]:
-    """Records of these kinds, in order: (kind, step)."""
-    log = [each.record for each in invariants.log_of(house.inner, "w")]
+def kinds(fixture: ManagerFixture, *wanted: type[r.Record]) -> list[tuple[str, str]]:
+    """Return the kind and the step id of each record of these kinds, in order."""
+    log = [each.record for each in invariants.log_of(fixture.inner, "w")]
     return [(type(each).__name__, getattr(each, "step_id", "")) for each in log if isinstance(each, wanted)]
 
 
-async def test_a_value_that_is_not_stored_reaches_who_takes_it_and_is_in_no_record(house: House) -> None:
-    dag = skipping("a b:a c:a d:b,c", "a", "b")
-    async with house.manager(script=obeys) as (manager, runner):
-        ended = await finish(house, manager, new_run(dag))
+async def test_ephemeral_value_reaches_consumers_but_no_record(fixture: ManagerFixture) -> None:
+    dag = graph_without_checkpoints("a b:a c:a d:b,c", "a", "b")
+    async with fixture.manager(script=by_checkpoint) as (manager, runner):
+        ended = await run_to_result(fixture, manager, new_run(dag))
     assert ended.status is WorkflowStatus.SUCCESSFUL
-    (taken,) = runner.of("c").task.held.values()
-    assert taken.value == runs.value("a")
-    assert runner.of("d").task.held.keys() == {"b"}
-    assert [parent.held for parent in runner.of("d").task.parents] == ["b", ""]
-    assert kinds(house, r.StepCommitted, r.StepReturnedEphemeral) == [
+    (received,) = runner.last_attempt("c").task.held.values()
+    assert received.value == runs.value("a")
+    assert runner.last_attempt("d").task.held.keys() == {"b"}
+    assert [parent.ephemeral_step for parent in runner.last_attempt("d").task.parents] == ["b", ""]
+    assert kinds(fixture, r.StepCommitted, r.StepReturnedEphemeral) == [
         ("StepReturnedEphemeral", "a"), ("StepReturnedEphemeral", "b"), ("StepCommitted", "c"), ("StepCommitted", "d"),
     ]  # fmt: skip
-    view = read_run(house.inner, "w")
+    view = read_run(fixture.inner, "w")
     assert view is not None
     assert {step.phase for step in view.steps} == {StepPhase.COMMITTED}
     assert view.counts.succeeded == 4
-    invariants.check(house.inner, "w")
+    invariants.check(fixture.inner, "w")
 
 
-async def test_the_runs_own_value_is_stored(house: House) -> None:
+async def test_output_of_the_run_is_always_stored(fixture: ManagerFixture) -> None:
     def script(task: StepTask) -> StepResult:
-        return expanded(skipping("x/a x/b:x/a", "x/b")) if task.step_id == "x" else obeys(task)
+        return expanded(graph_without_checkpoints("x/a x/b:x/a", "x/b")) if task.step_id == "x" else by_checkpoint(task)
 
-    async with house.manager(script=script) as (manager, runner):
-        ended = await finish(house, manager, new_run(skipping("x", "x")))
+    async with fixture.manager(script=script) as (manager, runner):
+        ended = await run_to_result(fixture, manager, new_run(graph_without_checkpoints("x", "x")))
     assert ended.outcome is not None
     assert ended.outcome.value == runs.value("x/b")
-    assert kinds(house, r.StepCommitted, r.StepReturnedEphemeral) == [
+    assert kinds(fixture, r.StepCommitted, r.StepReturnedEphemeral) == [
         ("StepReturnedEphemeral", "x/a"),
         ("StepCommitted", "x/b"),
     ]
-    assert not runner.of("x/a").task.checkpoint
-    invariants.check(house.inner, "w")
+    assert not runner.last_attempt("x/a").task.checkpoint
+    invariants.check(fixture.inner, "w")
 
 
-async def test_a_value_is_let_go_once_all_that_take_it_have_their_outcome(house: House) -> None:
-    dag = skipping("a b:a c:a d:b,c", "a")
-    script: Callable[[StepTask], StepResult | None] = lambda task: obeys(task) if task.step_id == "a" else None  # noqa: E731
-    async with house.manager(script=script) as (manager, runner):
+async def test_ephemeral_value_is_released_after_its_consumers(fixture: ManagerFixture) -> None:
+    dag = graph_without_checkpoints("a b:a c:a d:b,c", "a")
+    script: Callable[[StepTask], StepResult | None] = lambda task: by_checkpoint(task) if task.step_id == "a" else None  # noqa: E731
+    async with fixture.manager(script=script) as (manager, runner):
         created = new_run(dag)
-        house.keep_function(created)
-        await soon(manager.start(created))
-        await eventually(lambda: len(runner.tries) == 3)
-        loop = runner.tries[0].run
-        assert loop._planner._held.keys() == {"a"}
-        runner.of("b").answer(returned())
+        fixture.keep_function(created)
+        await with_timeout(manager.start(created))
+        await eventually(lambda: len(runner.attempts) == 3)
+        loop = runner.attempts[0].run
+        assert loop._planner._ephemeral_values.keys() == {"a"}
+        runner.last_attempt("b").answer(returned())
         await eventually(lambda: loop.state.steps["b"].is_finished)
-        assert loop._planner._held.keys() == {"a"}
-        runner.of("c").answer(raised("c"))
-        ended = await soon(manager.wait(house.address(created)))
+        assert loop._planner._ephemeral_values.keys() == {"a"}
+        runner.last_attempt("c").answer(raised("c"))
+        ended = await with_timeout(manager.wait(fixture.address(created)))
     assert ended.status is WorkflowStatus.FAILED
-    assert not loop._planner._held
+    assert not loop._planner._ephemeral_values
 
 
-async def test_after_a_claim_only_what_is_still_needed_runs_again(house: House) -> None:
-    dag = skipping("a b:a c b2:c d:b,b2", "a", "c")
+async def test_claim_repeats_only_steps_with_needed_values(fixture: ManagerFixture) -> None:
+    dag = graph_without_checkpoints("a b:a c b2:c d:b,b2", "a", "c")
     script: Callable[[StepTask], StepResult | None] = lambda task: (  # noqa: E731
-        None if task.step_id == "b2" else obeys(task)
+        None if task.step_id == "b2" else by_checkpoint(task)
     )
-    async with house.manager(script=script) as (manager, runner):
+    async with fixture.manager(script=script) as (manager, runner):
         created = new_run(dag)
-        house.keep_function(created)
-        await soon(manager.start(created))
-        await eventually(lambda: "b2" in runner.started and "b" in invariants.committed(house.inner, "w"))
-        await house.abandon(manager)
-    async with house.manager(incarnation="i2", script=obeys) as (manager, runner):
-        ended = await soon(manager.wait(house.address(created)))
+        fixture.keep_function(created)
+        await with_timeout(manager.start(created))
+        await eventually(lambda: "b2" in runner.started and "b" in invariants.committed(fixture.inner, "w"))
+        await fixture.abandon(manager)
+    async with fixture.manager(incarnation="i2", script=by_checkpoint) as (manager, runner):
+        ended = await with_timeout(manager.wait(fixture.address(created)))
     assert ended.status is WorkflowStatus.SUCCESSFUL
     assert runner.started == ["c", "b2", "d"]
-    invariants.check(house.inner, "w")
+    invariants.check(fixture.inner, "w")
 
 
-async def test_a_lost_value_is_made_again_and_then_stored_and_no_outcome_comes_twice(house: House) -> None:
-    dag = skipping("a b:a c:b d:b e:c,d", "a", "b")
+async def test_lost_value_is_computed_again_and_stored(fixture: ManagerFixture) -> None:
+    dag = graph_without_checkpoints("a b:a c:b d:b e:c,d", "a", "b")
 
     def script(task: StepTask) -> StepResult | None:
         if task.step_id in ("c", "d") and task.attempt == 1:
-            return missing("b") if task.step_id == "c" else None
-        return obeys(task)
+            return inputs_lost("b") if task.step_id == "c" else None
+        return by_checkpoint(task)
 
-    async with house.manager(script=script) as (manager, runner):
-        ended = await finish(house, manager, new_run(dag))
+    async with fixture.manager(script=script) as (manager, runner):
+        ended = await run_to_result(fixture, manager, new_run(dag))
     assert ended.status is WorkflowStatus.SUCCESSFUL
     assert Counter(runner.started) == {"a": 2, "b": 2, "c": 2, "d": 2, "e": 1}
     assert runner.stopped == ["d"]
-    assert kinds(house, r.StepEphemeralLost) == [("StepEphemeralLost", "b"), ("StepEphemeralLost", "a")]
-    assert kinds(house, r.StepCommitted)[:2] == [("StepCommitted", "a"), ("StepCommitted", "b")]
-    assert not runner.of("c").task.held
-    invariants.check(house.inner, "w")
+    assert kinds(fixture, r.StepEphemeralLost) == [("StepEphemeralLost", "b"), ("StepEphemeralLost", "a")]
+    assert kinds(fixture, r.StepCommitted)[:2] == [("StepCommitted", "a"), ("StepCommitted", "b")]
+    assert not runner.last_attempt("c").task.held
+    invariants.check(fixture.inner, "w")
 
 
 @pytest.mark.parametrize(
     ("raises", "status"),
     [(1, WorkflowStatus.SUCCESSFUL), (2, WorkflowStatus.FAILED)],
-    ids=["one exception leaves one try", "two leave none"],
+    ids=["one exception of two attempts", "two exceptions of two attempts"],
 )
-async def test_a_loss_is_no_try_of_who_finds_it_or_is_interrupted_by_it(
-    house: House, raises: int, status: WorkflowStatus
-) -> None:
+async def test_loss_does_not_count_as_an_attempt(fixture: ManagerFixture, raises: int, status: WorkflowStatus) -> None:
     answers: dict[str, list[StepResult | None]] = {
-        "b": [missing("a"), *[raised("b")] * raises, returned()],
+        "b": [inputs_lost("a"), *[raised("b")] * raises, returned()],
         "c": [None, raised("c"), returned()],
     }
 
     def script(task: StepTask) -> StepResult | None:
-        return answers[task.step_id].pop(0) if task.step_id in answers else obeys(task)
+        return answers[task.step_id].pop(0) if task.step_id in answers else by_checkpoint(task)
 
     twice = StepOptions(max_retries=2)
-    dag = runs.graph("a b:a c:a d:b,c", a=SKIP, b=twice, c=twice)
-    async with house.manager(script=script) as (manager, runner):
-        ended = await finish(house, manager, new_run(dag))
+    dag = runs.graph("a b:a c:a d:b,c", a=NO_CHECKPOINT, b=twice, c=twice)
+    async with fixture.manager(script=script) as (manager, runner):
+        ended = await run_to_result(fixture, manager, new_run(dag))
     assert ended.status is status
     assert runner.stopped[:1] == ["c"]
-    numbers = [each.task.attempt for each in runner.tries if each.task.step_id == "b"]
-    assert numbers == list(range(1, 4)), "each try is known by its own number"
-    log = [each.record for each in invariants.log_of(house.inner, "w")]
-    begun = [each for each in log if isinstance(each, r.StepStarted) and each.step_id == "b"]
-    assert [each.failed_attempts for each in begun] == [0, 0, 1]
-    invariants.check(house.inner, "w")
+    numbers = [each.task.attempt for each in runner.attempts if each.task.step_id == "b"]
+    assert numbers == list(range(1, 4)), "each attempt has its own number"
+    log = [each.record for each in invariants.log_of(fixture.inner, "w")]
+    starts = [each for each in log if isinstance(each, r.StepStarted) and each.step_id == "b"]
+    assert [each.failed_attempts for each in starts] == [0, 0, 1]
+    invariants.check(fixture.inner, "w")
 
 
-async def test_one_loss_that_two_tell_of_is_one_loss(house: House) -> None:
+async def test_loss_reported_by_two_steps_is_handled_once(fixture: ManagerFixture) -> None:
     def script(task: StepTask) -> StepResult | None:
-        return None if task.step_id in ("b", "c") and task.attempt == 1 else obeys(task)
+        return None if task.step_id in ("b", "c") and task.attempt == 1 else by_checkpoint(task)
 
-    async with house.manager(script=script) as (manager, runner):
-        created = new_run(skipping("a b:a c:a d:b,c", "a"))
-        house.keep_function(created)
-        await soon(manager.start(created))
-        await eventually(lambda: len(runner.tries) == 3)
-        first = [runner.of("b"), runner.of("c")]
+    async with fixture.manager(script=script) as (manager, runner):
+        created = new_run(graph_without_checkpoints("a b:a c:a d:b,c", "a"))
+        fixture.keep_function(created)
+        await with_timeout(manager.start(created))
+        await eventually(lambda: len(runner.attempts) == 3)
+        first = [runner.last_attempt("b"), runner.last_attempt("c")]
         for each in first:
-            each.answer(missing("a"))
-        ended = await soon(manager.wait(house.address(created)))
+            each.answer(inputs_lost("a"))
+        ended = await with_timeout(manager.wait(fixture.address(created)))
     assert ended.status is WorkflowStatus.SUCCESSFUL
     assert Counter(runner.started) == {"a": 2, "b": 2, "c": 2, "d": 1}
-    invariants.check(house.inner, "w")
+    invariants.check(fixture.inner, "w")
 
 
-async def test_what_a_dynamic_step_returned_is_stored_whatever_its_checkpoint(house: House) -> None:
+async def test_expansion_is_stored_without_checkpoint(fixture: ManagerFixture) -> None:
     def script(task: StepTask) -> StepResult | None:
         if task.step_id == "x":
             return expanded(runs.graph("x/a x/b:x/a"))
-        return None if task.step_id == "x/b" else obeys(task)
+        return None if task.step_id == "x/b" else by_checkpoint(task)
 
-    async with house.manager(script=script) as (manager, runner):
-        created = new_run(skipping("x y:x", "x"))
-        house.keep_function(created)
-        await soon(manager.start(created))
+    async with fixture.manager(script=script) as (manager, runner):
+        created = new_run(graph_without_checkpoints("x y:x", "x"))
+        fixture.keep_function(created)
+        await with_timeout(manager.start(created))
         await eventually(lambda: "x/b" in runner.started)
-        await house.abandon(manager)
-    async with house.manager(incarnation="i2", script=obeys) as (manager, runner):
-        ended = await soon(manager.wait(house.address(created)))
+        await fixture.abandon(manager)
+    async with fixture.manager(incarnation="i2", script=by_checkpoint) as (manager, runner):
+        ended = await with_timeout(manager.wait(fixture.address(created)))
     assert ended.status is WorkflowStatus.SUCCESSFUL
     assert runner.started == ["x/a", "x/b", "y"]
-    assert kinds(house, r.StepExpanded) == [("StepExpanded", "x")]
-    invariants.check(house.inner, "w")
+    assert kinds(fixture, r.StepExpanded) == [("StepExpanded", "x")]
+    invariants.check(fixture.inner, "w")

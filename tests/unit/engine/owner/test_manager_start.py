@@ -1,4 +1,4 @@
-"""How a manager comes up and leaves while its store is away: it goes on trying, refuses nobody for long, and ends."""
+"""How a manager starts and leaves while its store is unavailable or refuses it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from tests.support.fake_runner import FakeRunner
-from tests.support.managers import House, begun, never, new_run, soon
+from tests.support.managers import ManagerFixture, never_returns, new_run, start_run, with_timeout
 from tests.support.waiting import eventually, until
 from workflow.engine.driver import actor
 from workflow.engine.driver.actor import ManagerActor
@@ -29,68 +29,68 @@ HEARTBEAT = "managers/m1"
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def fixture() -> ManagerFixture:
+    return ManagerFixture()
 
 
-async def orphan(house: House) -> Created:
-    """A run whose manager died."""
-    async with house.manager(script=never) as (manager, _):
-        created = await begun(house, manager)
-        await house.abandon(manager)
+async def run_of_a_failed_manager(fixture: ManagerFixture) -> Created:
+    """Start a run and let the process of its manager fail."""
+    async with fixture.manager(script=never_returns) as (manager, _):
+        created = await start_run(fixture, manager)
+        await fixture.abandon(manager)
     return created
 
 
 @pytest.mark.parametrize("method", ["overwrite", "list", "get"])
-async def test_a_manager_that_comes_up_in_an_outage_takes_its_runs_up_behind_it(house: House, method: str) -> None:
-    created = await orphan(house)
-    house.store.fail(method, times=7)
-    async with house.manager(incarnation="i2") as (manager, _):
-        await eventually(lambda: manager.live or house.keys("index/SUCCESSFUL"))
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+async def test_manager_started_in_an_outage_recovers_its_runs(fixture: ManagerFixture, method: str) -> None:
+    created = await run_of_a_failed_manager(fixture)
+    fixture.store.fail(method, times=7)
+    async with fixture.manager(incarnation="i2") as (manager, _):
+        await eventually(lambda: manager.live or fixture.keys("index/SUCCESSFUL"))
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
-async def test_a_manager_does_not_leave_before_it_could_read_what_it_owns(house: House) -> None:
-    await orphan(house)
-    house.store.fail("list", key="owned/", times=1_000_000)
-    async with house.manager(incarnation="i2") as (manager, _):
+async def test_manager_stays_until_it_has_read_its_runs(fixture: ManagerFixture) -> None:
+    await run_of_a_failed_manager(fixture)
+    fixture.store.fail("list", key="owned/", times=1_000_000)
+    async with fixture.manager(incarnation="i2") as (manager, _):
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(manager.idle(0.0), 0.3)
 
 
-async def test_a_manager_whose_store_refuses_it_may_leave(house: House) -> None:
-    house.store.fail("overwrite", times=1_000_000, error=StoreRefusedError("no such bucket"))
-    async with house.manager() as (manager, _):
+async def test_manager_may_leave_if_the_store_refuses_it(fixture: ManagerFixture) -> None:
+    fixture.store.fail("overwrite", times=1_000_000, error=StoreRefusedError("no such bucket"))
+    async with fixture.manager() as (manager, _):
         with pytest.raises(StoreRefusedError, match="no such bucket"):
-            await soon(manager.start(new_run("a")))
-        await soon(manager.idle(0.0))
+            await with_timeout(manager.start(new_run("a")))
+        await with_timeout(manager.idle(0.0))
 
 
-async def test_one_damaged_key_keeps_no_other_run_from_being_taken_up(
-    house: House, caplog: pytest.LogCaptureFixture
+async def test_damaged_owned_key_does_not_stop_recovery(
+    fixture: ManagerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await orphan(house)
-    house.inner.create("owned/m1/0", b"", "1")
-    async with house.manager(incarnation="i2"):  # nobody waits for it, which would have it looked for
-        await eventually(lambda: house.keys("index/SUCCESSFUL"))
+    await run_of_a_failed_manager(fixture)
+    fixture.inner.create("owned/m1/0", b"", "1")
+    async with fixture.manager(incarnation="i2"):  # without a waiter, which would cause a recovery
+        await eventually(lambda: fixture.keys("index/SUCCESSFUL"))
     assert "owned/m1/0 is damaged: it names no run" in caplog.text
 
 
-async def test_no_run_is_owned_before_its_owner_is_known_to_live(house: House) -> None:
-    async with house.manager(script=never) as (manager, _):
-        await begun(house, manager, workflow_id="w")
-        await house.abandon(manager)
-    house.store.fail("overwrite", times=1_000_000)
-    async with house.manager("m2") as (manager, _):
+async def test_no_run_is_owned_before_the_first_heartbeat(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns) as (manager, _):
+        await start_run(fixture, manager, workflow_id="w")
+        await fixture.abandon(manager)
+    fixture.store.fail("overwrite", times=1_000_000)
+    async with fixture.manager("m2") as (manager, _):
         with pytest.raises(StoreUnavailableError):
-            await soon(manager.start(new_run("a", workflow_id="other")))
+            await with_timeout(manager.start(new_run("a", workflow_id="other")))
         with pytest.raises(StoreUnavailableError):
-            await soon(manager.claim(ClaimRequest("w", 1, take_over=True)))
-    assert house.keys("owned/m2/") == house.keys("workflows/other/") == []
+            await with_timeout(manager.claim(ClaimRequest("w", 1, take_over=True)))
+    assert fixture.keys("owned/m2/") == fixture.keys("workflows/other/") == []
 
 
-class Blocking(MemoryStore):
-    """A store whose heartbeats do not come through until the test says so."""
+class HeartbeatBlockingStore(MemoryStore):
+    """A store that blocks each heartbeat until the test opens the gate."""
 
     def __init__(self) -> None:
         super().__init__("blocking")
@@ -102,27 +102,27 @@ class Blocking(MemoryStore):
 
 
 class RunnerWithoutRay(FakeRunner):
-    """As far as the actor asks."""
+    """The part of RayRunner that the actor uses."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
 
     async def begin(self) -> None:
-        """See RayRunner."""
+        """Start nothing."""
 
 
-async def end(made: ManagerActor) -> None:
-    """Leave nothing on an actor's loop, which goes on in a thread of its own."""
-    await made._manager.leave()
+async def stop(actor_object: ManagerActor) -> None:
+    """Leave, and cancel all tasks on the event loop of the actor, which runs in its own thread."""
+    await actor_object._manager.leave()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def test_an_actor_is_made_while_its_store_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray restarts no actor whose constructor raised, and kills one that does not answer for long."""
-    store = Blocking()
+def test_actor_is_created_while_the_store_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray does not restart an actor whose constructor raised, and kills an actor that does not answer."""
+    store = HeartbeatBlockingStore()
     monkeypatch.setattr(actor, "store_at", lambda url: store)
     monkeypatch.setattr(actor, "RayRunner", RunnerWithoutRay)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor=None))
@@ -131,7 +131,7 @@ def test_an_actor_is_made_while_its_store_does_not_answer(monkeypatch: pytest.Mo
     assert store.get(HEARTBEAT) is None
     store.gate.set()
     until(lambda: store.get(HEARTBEAT) is not None)
-    asyncio.run_coroutine_threadsafe(end(made), made._loop).result(10)
+    asyncio.run_coroutine_threadsafe(stop(made), made._loop).result(10)
     made._loop.call_soon_threadsafe(made._loop.stop)
     until(lambda: not made._loop.is_running())
     made._loop.close()
@@ -141,22 +141,22 @@ def test_an_actor_is_made_while_its_store_does_not_answer(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("error", [StoreUnavailableError("away"), StoreRefusedError("expired")], ids=repr)
-async def test_a_heartbeat_that_cannot_be_removed_is_left_behind(
-    house: House, error: Exception, caplog: pytest.LogCaptureFixture
+async def test_manager_leaves_if_its_heartbeat_cannot_be_removed(
+    fixture: ManagerFixture, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with house.manager() as (manager, _):
-        house.store.fail("delete", key=HEARTBEAT, error=error)
-        await soon(manager.leave())
-        assert house.keys("managers/") == [HEARTBEAT]
-    assert "leaves its heartbeat behind" in caplog.text
+    async with fixture.manager() as (manager, _):
+        fixture.store.fail("delete", key=HEARTBEAT, error=error)
+        await with_timeout(manager.leave())
+        assert fixture.keys("managers/") == [HEARTBEAT]
+    assert "its heartbeat is not removed" in caplog.text
 
 
-async def test_whoever_asks_a_manager_that_has_left_is_refused(house: House) -> None:
-    async with house.manager(script=never) as (manager, _):
-        created = await begun(house, manager)
+async def test_manager_that_left_refuses_every_call(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns) as (manager, _):
+        created = await start_run(fixture, manager)
         await manager.leave()
-        address = house.address(created)
-        for asked in (
+        address = fixture.address(created)
+        for call in (
             manager.wait(address),
             manager.wait_or_resume(address),
             manager.notify(created.run_uuid),
@@ -164,25 +164,25 @@ async def test_whoever_asks_a_manager_that_has_left_is_refused(house: House) -> 
             manager.claim(ClaimRequest("w", 1)),
         ):
             with pytest.raises(UnavailableError, match="leaving"):
-                await soon(asked)
+                await with_timeout(call)
 
 
-async def test_who_follows_anothers_run_at_a_manager_that_leaves_is_told(house: House) -> None:
-    async with house.manager(script=never) as (owner, _):
-        created = await begun(house, owner)
-        async with house.manager("m2") as (manager, _):
+async def test_leaving_manager_ends_waits_for_runs_of_others(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns) as (owner, _):
+        created = await start_run(fixture, owner)
+        async with fixture.manager("m2") as (manager, _):
             waiting = [
-                asyncio.ensure_future(each(house.address(created))) for each in (manager.wait, manager.wait_or_resume)
+                asyncio.ensure_future(each(fixture.address(created))) for each in (manager.wait, manager.wait_or_resume)
             ]
             await asyncio.sleep(0.1)
             await manager.leave()
             for each in waiting:
                 with pytest.raises(UnavailableError, match="leaving"):
-                    await soon(each)
+                    await with_timeout(each)
 
 
 @pytest.mark.parametrize("error", [None, OSError("the disk is gone")], ids=repr)
-async def test_the_process_ends_whatever_its_leave_came_to(
+async def test_actor_process_exits_even_if_leave_fails(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     ended: list[str] = []
@@ -204,31 +204,31 @@ async def test_the_process_ends_whatever_its_leave_came_to(
 
 
 class SlowStore(FailingStore):
-    """Answers no question about some runs until it may."""
+    """A store that blocks reads of the workflows `busy-*` until the test allows them."""
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house.inner)
-        self.waiting: list[str] = []
-        self.may = threading.Event()
+    def __init__(self, fixture: ManagerFixture) -> None:
+        super().__init__(fixture.inner)
+        self.blocked: list[str] = []
+        self.gate = threading.Event()
 
     def get(self, key: str) -> bytes | None:
         if key.startswith("workflows/busy"):
-            self.waiting.append(key)
-            assert self.may.wait(20.0)
+            self.blocked.append(key)
+            assert self.gate.wait(20.0)
         return super().get(key)
 
 
-async def test_the_heartbeat_waits_behind_nobody(house: House) -> None:
-    house.store = slow = SlowStore(house)
-    async with house.manager() as (manager, _):
+async def test_heartbeat_does_not_wait_for_store_calls(fixture: ManagerFixture) -> None:
+    fixture.store = slow = SlowStore(fixture)
+    async with fixture.manager() as (manager, _):
         waits = [
             asyncio.ensure_future(manager.wait(RunAddress("memory://", f"busy-{i}", 1, "u")))
             for i in range(STORE_THREADS)
         ]
         try:
-            await eventually(lambda: len(slow.waiting) == STORE_THREADS)
-            house.inner.delete(HEARTBEAT)
-            await eventually(lambda: house.keys("managers/") == [HEARTBEAT])
+            await eventually(lambda: len(slow.blocked) == STORE_THREADS)
+            fixture.inner.delete(HEARTBEAT)
+            await eventually(lambda: fixture.keys("managers/") == [HEARTBEAT])
         finally:
-            slow.may.set()
+            slow.gate.set()
         await asyncio.gather(*waits, return_exceptions=True)

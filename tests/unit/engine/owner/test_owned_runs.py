@@ -1,4 +1,4 @@
-"""Runs of a manager where two things happen at once: an end and a resume, a goodbye and a claim, two incarnations."""
+"""Concurrent operations on one run: a finish and a resume, a release and a claim, two incarnations of a manager."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import pytest
 
 from tests.support import invariants
 from tests.support.fake_runner import raised, returned
-from tests.support.managers import FAST, SILENT, House, begun, never, new_run, soon
+from tests.support.managers import (
+    AFTER_HEARTBEAT_TIMEOUT,
+    FAST,
+    ManagerFixture,
+    never_returns,
+    new_run,
+    start_run,
+    with_timeout,
+)
 from tests.support.waiting import eventually
 from workflow import requests
 from workflow.engine.messages import StepResult
@@ -29,309 +37,321 @@ from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.testing.failing import FailingStore
 
-QUIET = replace(FAST, heartbeat=60.0, bell=60.0, fence=60.0)
-"""What comes at intervals stays out of it."""
+QUIET = replace(FAST, heartbeat=60.0, notifications=60.0, fence=60.0)
+"""No regular work happens during a test."""
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def fixture() -> ManagerFixture:
+    return ManagerFixture()
 
 
-def view(house: House) -> RunView:
-    found = read_run(house.inner, "w")
+def view(fixture: ManagerFixture) -> RunView:
+    found = read_run(fixture.inner, "w")
     assert found is not None
     return found
 
 
-def log_of(house: House, created: Created) -> RunLog:
-    named = registry.read_entry(house.inner, created.workflow_id, created.run_number)
-    assert isinstance(named, Created)
-    return RunLog(house.inner, named)
+def log_of(fixture: ManagerFixture, created: Created) -> RunLog:
+    entry = registry.read_entry(fixture.inner, created.workflow_id, created.run_number)
+    assert isinstance(entry, Created)
+    return RunLog(fixture.inner, entry)
 
 
-def request_cancel(house: House, uid: str = "") -> str:
-    return requests.request_cancel(house.inner, view(house), uid=uid, reason="Canceled")
+def request_cancel(fixture: ManagerFixture, uid: str = "") -> str:
+    return requests.request_cancel(fixture.inner, view(fixture), uid=uid, reason="Canceled")
 
 
-def one_after_another(*results: StepResult | None) -> Any:
-    """A script: what each try comes to, whatever the step."""
+def in_order(*results: StepResult | None) -> Any:
+    """A script that returns the next result for each attempt of any step."""
     left = list(results)
     return lambda task: left.pop(0)
 
 
-def delete(house: House) -> None:
-    """The run, by somebody who does not ask whether its owner lives."""
-    registry.register(house.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
-    requests.remove_below(house.inner, "w", "workflows/w/runs/1-")
+def delete(fixture: ManagerFixture) -> None:
+    """Delete the run without a check whether its owner lives."""
+    registry.register(fixture.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
+    requests.remove_below(fixture.inner, "w", "workflows/w/runs/1-")
 
 
-async def stored(house: House, segments: int) -> None:
-    await eventually(lambda: len(invariants.log_of(house.inner, "w")) >= segments)
+async def segments_stored(fixture: ManagerFixture, count: int) -> None:
+    await eventually(lambda: len(invariants.log_of(fixture.inner, "w")) >= count)
 
 
 # --- an owner that was fenced ---
 
 
-async def test_an_owner_fenced_while_it_stores_a_failure_stops_the_steps_beside_it(house: House) -> None:
+async def test_fence_while_a_failure_is_stored_stops_other_steps(fixture: ManagerFixture) -> None:
     async with (
-        house.manager(script=never, pace=QUIET) as (old, runner),
-        house.manager("m2", script=never) as (new, _),
+        fixture.manager(script=never_returns, intervals=QUIET) as (old, runner),
+        fixture.manager("m2", script=never_returns) as (new, _),
     ):
-        await begun(house, old, "a b c:a,b")
+        await start_run(fixture, old, "a b c:a,b")
         await eventually(lambda: runner.started == ["a", "b"])
-        await stored(house, 1)
-        await soon(new.claim(ClaimRequest("w", 1, take_over=True)))
-        runner.of("a").answer(raised("a"))
+        await segments_stored(fixture, 1)
+        await with_timeout(new.claim(ClaimRequest("w", 1, take_over=True)))
+        runner.last_attempt("a").answer(raised("a"))
         await eventually(lambda: "b" in runner.stopped)
 
 
-async def test_an_owner_that_is_busy_looks_at_its_fence_too(house: House) -> None:
-    async with house.manager(script=never, pace=QUIET) as (manager, runner):
-        await begun(house, manager, "a b:a")
-        await stored(house, 1)
-        house.inner.delete("managers/m1")
-        requests.delete_run(house.inner, "w", run_number=1, requester=requests.Requester("", 0, "delete"))
-        runner.of("a").run.look()
-        runner.of("a").answer(returned())
+async def test_busy_owner_checks_its_fence(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, runner):
+        await start_run(fixture, manager, "a b:a")
+        await segments_stored(fixture, 1)
+        fixture.inner.delete("managers/m1")
+        requests.delete_run(fixture.inner, "w", run_number=1, requester=requests.Requester("", 0, "delete"))
+        runner.last_attempt("a").run.check_fence()
+        runner.last_attempt("a").answer(returned())
         await eventually(lambda: manager.live == 0)
         assert runner.started == ["a"]
-    assert house.keys("workflows/w/runs/") == []
+    assert fixture.keys("workflows/w/runs/") == []
 
 
-async def test_an_incarnation_that_finds_a_later_one_at_work_takes_nothing_back_and_says_so(house: House) -> None:
-    async with house.manager(script=never) as (old, _):
-        created = await begun(house, old)
-        await stored(house, 1)
-        waiting = asyncio.ensure_future(old.wait(house.address(created)))
-        async with house.manager(incarnation="i2", script=never) as (new, _):
-            await soon(old.replaced.wait())
+async def test_earlier_incarnation_reports_its_replacement(
+    fixture: ManagerFixture,
+) -> None:
+    async with fixture.manager(script=never_returns) as (old, _):
+        created = await start_run(fixture, old)
+        await segments_stored(fixture, 1)
+        waiting = asyncio.ensure_future(old.wait(fixture.address(created)))
+        async with fixture.manager(incarnation="i2", script=never_returns) as (new, _):
+            await with_timeout(old.replaced.wait())
             await eventually(lambda: old.live == 0)
-            assert (view(house).epoch, new.live, new.replaced.is_set()) == (2, 1, False)
-            assert house.keys("owned/") == [f"owned/m1/{created.run_uuid}"], "the later one's by now"
+            assert (view(fixture).epoch, new.live, new.replaced.is_set()) == (2, 1, False)
+            assert fixture.keys("owned/") == [f"owned/m1/{created.run_uuid}"], (
+                "the key belongs to the later incarnation"
+            )
         waiting.cancel()
 
 
-async def test_an_incarnation_says_no_goodbye_for_the_one_behind_it(house: House) -> None:
-    async with house.manager(script=never) as (old, _):
-        created = await begun(house, old)
-        await stored(house, 1)
-        me = old.me
-        await house.abandon(old)
-    async with house.manager(incarnation="i2", script=never):
-        await eventually(lambda: view(house).epoch == 2)
-        takeover.release(log_of(house, created), me, 1.0, "Bug")
-        assert view(house).status is WorkflowStatus.RUNNING
+async def test_earlier_incarnation_does_not_release_a_later_epoch(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns) as (old, _):
+        created = await start_run(fixture, old)
+        await segments_stored(fixture, 1)
+        me = old.identity
+        await fixture.abandon(old)
+    async with fixture.manager(incarnation="i2", script=never_returns):
+        await eventually(lambda: view(fixture).epoch == 2)
+        takeover.release(log_of(fixture, created), me, 1.0, "Bug")
+        assert view(fixture).status is WorkflowStatus.RUNNING
 
 
-async def test_a_run_that_another_manager_claimed_is_not_taken_back_though_that_one_is_silent(house: House) -> None:
-    async with house.manager(script=never) as (manager, _):
-        await begun(house, manager)
-        await stored(house, 1)
-        await house.abandon(manager)
-    async with house.manager("m2", script=never) as (second, _):
-        await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
-        await house.abandon(second)
-    house.clock.now += SILENT
-    async with house.manager(incarnation="i2", script=never) as (again, _):
-        await eventually(lambda: not house.keys("owned/m1/"))
-        assert (view(house).epoch, again.live) == (2, 0)
+async def test_run_claimed_by_a_failed_manager_is_not_taken_back(
+    fixture: ManagerFixture,
+) -> None:
+    async with fixture.manager(script=never_returns) as (manager, _):
+        await start_run(fixture, manager)
+        await segments_stored(fixture, 1)
+        await fixture.abandon(manager)
+    async with fixture.manager("m2", script=never_returns) as (second, _):
+        await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+        await fixture.abandon(second)
+    fixture.clock.now += AFTER_HEARTBEAT_TIMEOUT
+    async with fixture.manager(incarnation="i2", script=never_returns) as (again, _):
+        await eventually(lambda: not fixture.keys("owned/m1/"))
+        assert (view(fixture).epoch, again.live) == (2, 0)
 
 
-# --- an end, and who resumes it ---
+# --- a finished run, and its resume ---
 
 
-async def test_a_run_that_failed_just_now_is_tried_again_by_who_resumes_it(house: House) -> None:
-    house.store.fail("create", key="index/FAILED", times=5)  # its end is stored, and takes a while to close
-    async with house.manager(script=one_after_another(raised("a"), returned())) as (manager, runner):
-        created = await begun(house, manager, "a")
-        await eventually(lambda: view(house).status is WorkflowStatus.FAILED)
+async def test_resume_right_after_a_failure_starts_a_new_epoch(fixture: ManagerFixture) -> None:
+    fixture.store.fail("create", key="index/FAILED", times=5)  # its index entry is written later
+    async with fixture.manager(script=in_order(raised("a"), returned())) as (manager, runner):
+        created = await start_run(fixture, manager, "a")
+        await eventually(lambda: view(fixture).status is WorkflowStatus.FAILED)
         assert manager.live == 1
-        await soon(manager.claim(ClaimRequest("w", 1, retry_failed=True)))
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+        await with_timeout(manager.claim(ClaimRequest("w", 1, retry_failed=True)))
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
         assert runner.started == ["a", "a"]
 
 
-async def test_who_waits_for_a_run_that_failed_here_is_told_how_it_ended_elsewhere_since(house: House) -> None:
-    async with house.manager(script=lambda task: raised("a")) as (manager, _), house.manager("m2") as (second, _):
-        created = await begun(house, manager, "a")
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.FAILED
+async def test_wait_after_failure_returns_result_of_the_resume(
+    fixture: ManagerFixture,
+) -> None:
+    async with fixture.manager(script=lambda task: raised("a")) as (manager, _), fixture.manager("m2") as (second, _):
+        created = await start_run(fixture, manager, "a")
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.FAILED
         await eventually(lambda: manager.live == 0)
-        await soon(second.claim(ClaimRequest("w", 1, retry_failed=True)))
-        await soon(second.wait(house.address(created)))
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+        await with_timeout(second.claim(ClaimRequest("w", 1, retry_failed=True)))
+        await with_timeout(second.wait(fixture.address(created)))
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
-async def test_what_is_asked_of_a_resumed_run_is_kept_by_who_closes_its_end_before(house: House) -> None:
-    async with house.manager(script=lambda task: raised("a"), pace=QUIET) as (manager, _):
-        created = await begun(house, manager, "a")
+async def test_late_finish_keeps_requests_to_the_resumed_run(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=lambda task: raised("a"), intervals=QUIET) as (manager, _):
+        created = await start_run(fixture, manager, "a")
         await eventually(lambda: manager.live == 0)
-    late = log_of(house, created)
+    late = log_of(fixture, created)
     failed = late.replay()
-    async with house.manager("m2", script=never, pace=QUIET) as (second, _):
-        await soon(second.claim(ClaimRequest("w", 1, retry_failed=True)))
-        request_cancel(house)
-        takeover.settle(late, failed)
-        assert house.keys("index/") == ["index/RUNNING/w"]
+    async with fixture.manager("m2", script=never_returns, intervals=QUIET) as (second, _):
+        await with_timeout(second.claim(ClaimRequest("w", 1, retry_failed=True)))
+        request_cancel(fixture)
+        takeover.finish_run(late, failed)
+        assert fixture.keys("index/") == ["index/RUNNING/w"]
         await second.notify(created.run_uuid)
-        assert (await soon(second.wait(house.address(created)))).status is WorkflowStatus.CANCELED
-    assert house.keys("index/") == ["index/CANCELED/w"]
+        assert (await with_timeout(second.wait(fixture.address(created)))).status is WorkflowStatus.CANCELED
+    assert fixture.keys("index/") == ["index/CANCELED/w"]
 
 
-async def test_what_was_asked_of_a_run_before_it_failed_is_not_done_to_the_resumed_one(house: House) -> None:
-    async with house.manager(script=never, pace=QUIET) as (manager, runner):
-        await begun(house, manager, "a")
-        await stored(house, 1)
-        request_cancel(house)
-        runner.of("a").answer(raised("a"))
+async def test_requests_before_a_failure_are_withdrawn(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, runner):
+        await start_run(fixture, manager, "a")
+        await segments_stored(fixture, 1)
+        request_cancel(fixture)
+        runner.last_attempt("a").answer(raised("a"))
         await eventually(lambda: manager.live == 0)
-    assert house.keys("notifications/") == []
+    assert fixture.keys("notifications/") == []
 
 
-async def test_no_hint_of_an_end_is_left_of_a_run_that_was_deleted_meanwhile(house: House) -> None:
-    async with house.manager(pace=QUIET) as (manager, _):
-        created = await begun(house, manager, "a")
+async def test_late_finish_of_a_deleted_run_writes_no_index_entry(fixture: ManagerFixture) -> None:
+    async with fixture.manager(intervals=QUIET) as (manager, _):
+        created = await start_run(fixture, manager, "a")
         await eventually(lambda: manager.live == 0)
-    late = log_of(house, created)
+    late = log_of(fixture, created)
     ended = late.replay()
-    requests.delete_run(house.inner, "w", run_number=1, requester=requests.Requester("", 0, "delete"))
+    requests.delete_run(fixture.inner, "w", run_number=1, requester=requests.Requester("", 0, "delete"))
     with pytest.raises(Exception, match="was deleted or replaced"):
-        takeover.settle(late, ended)
-    assert house.keys("index/SUCCESSFUL") == []
+        takeover.finish_run(late, ended)
+    assert fixture.keys("index/SUCCESSFUL") == []
 
 
-async def test_nobody_says_goodbye_for_a_run_that_was_deleted(house: House) -> None:
-    async with house.manager(script=never, pace=QUIET) as (manager, _):
-        created = await begun(house, manager, "a")
-        await stored(house, 1)
-        late = log_of(house, created)
-        delete(house)
-        before = house.keys("workflows/")
+async def test_deleted_run_is_not_released(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, _):
+        created = await start_run(fixture, manager, "a")
+        await segments_stored(fixture, 1)
+        late = log_of(fixture, created)
+        delete(fixture)
+        before = fixture.keys("workflows/")
         with pytest.raises(SupersededError, match="was deleted or replaced"):
-            takeover.release(late, manager.me, 1.0, "Bug")
-        assert house.keys("workflows/") == before
+            takeover.release(late, manager.identity, 1.0, "Bug")
+        assert fixture.keys("workflows/") == before
 
 
 @pytest.mark.parametrize(
-    ("end", "left"),
+    ("status", "index_keys"),
     [
         (WorkflowStatus.FAILED, ["index/RUNNING/w"]),
         (WorkflowStatus.CANCELED, ["index/CANCELED/w", "index/RUNNING/w"]),
     ],
 )
-async def test_a_claimant_that_comes_late_leaves_the_run_in_the_index(
-    house: House, end: WorkflowStatus, left: list[str]
+async def test_late_claimant_leaves_the_run_in_the_index(
+    fixture: ManagerFixture, status: WorkflowStatus, index_keys: list[str]
 ) -> None:
-    async with house.manager(script=lambda task: raised("a"), pace=QUIET) as (manager, _):
-        created = await begun(house, manager, "a")
+    async with fixture.manager(script=lambda task: raised("a"), intervals=QUIET) as (manager, _):
+        created = await start_run(fixture, manager, "a")
         await eventually(lambda: manager.live == 0)
 
-    def another_ends_it() -> None:
-        log = log_of(house, created)
+    def another_process_ends_it() -> None:
+        log = log_of(fixture, created)
         state = log.replay()
-        log.append(state.seq + 1, [StatusChanged(end, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
-        index.set_status(house.inner, "w", end, replaces=(WorkflowStatus.RUNNING,))
+        log.append(state.seq + 1, [StatusChanged(status, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
+        index.set_status(fixture.inner, "w", status, replaces=(WorkflowStatus.RUNNING,))
 
-    house.store.behind("create", "index/RUNNING/w", another_ends_it)
-    named = log_of(house, created).created
-    takeover.take(RunLog(house.store, named), Claimant(Owner("m2", "i1", "late"), 1.0, retry_failed=True))
-    assert house.keys("index/") == left, "nobody believes RUNNING without a look at the log"
+    fixture.store.behind("create", "index/RUNNING/w", another_process_ends_it)
+    named = log_of(fixture, created).created
+    takeover.claim_run(RunLog(fixture.store, named), Claimant(Owner("m2", "i1", "late"), 1.0, retry_failed=True))
+    assert fixture.keys("index/") == index_keys, "readers check RUNNING against the log"
 
 
-async def test_a_run_that_is_deleted_while_its_last_owner_lets_go_of_it_is_let_go_of(house: House) -> None:
-    store = house.store
-    async with house.manager(script=never, pace=QUIET) as (manager, runner):
-        created = await begun(house, manager, "a")
-        await stored(house, 1)
-        house.store = FailingStore(house.inner)
-        async with house.manager("m2", script=never, pace=QUIET) as (second, _):
-            await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
-            store.behind("list", "/registry/", lambda: delete(house))
-            runner.of("a").answer(returned())
+async def test_owned_key_of_a_run_deleted_meanwhile_is_removed(fixture: ManagerFixture) -> None:
+    store = fixture.store
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, runner):
+        created = await start_run(fixture, manager, "a")
+        await segments_stored(fixture, 1)
+        fixture.store = FailingStore(fixture.inner)
+        async with fixture.manager("m2", script=never_returns, intervals=QUIET) as (second, _):
+            await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+            store.behind("list", "/registry/", lambda: delete(fixture))
+            runner.last_attempt("a").answer(returned())
             with pytest.raises((FencedError, SupersededError)):
-                await soon(manager.wait(house.address(created)))
-            await eventually(lambda: not house.keys("owned/m1/"))
+                await with_timeout(manager.wait(fixture.address(created)))
+            await eventually(lambda: not fixture.keys("owned/m1/"))
 
 
-# --- a run that is given up ---
+# --- a run that is released after an error ---
 
 
-async def given_up(house: House, runner: Any) -> None:
-    """The store refuses the next segment of the run."""
-    await stored(house, 1)
-    house.store.fail("create", key="/log/", error=StoreRefusedError("access denied"))
-    runner.of("a").answer(returned())
+async def refuse_next_segment(fixture: ManagerFixture, runner: Any) -> None:
+    """Let the step return, and let the store refuse the segment with its outcome."""
+    await segments_stored(fixture, 1)
+    fixture.store.fail("create", key="/log/", error=StoreRefusedError("access denied"))
+    runner.last_attempt("a").answer(returned())
 
 
-async def test_a_request_to_a_run_that_was_given_up_takes_effect_once_it_is_claimed_again(house: House) -> None:
-    async with house.manager(script=never) as (manager, _):
-        created = await begun(house, manager, "a")
-        await stored(house, 1)
-        house.store.fail("create", key="/log/", error=StoreRefusedError("access denied"))
-        request_cancel(house)  # what it does to the run is the segment that is refused
-        await eventually(lambda: view(house).status is WorkflowStatus.RESUMABLE)
-        await soon(manager.claim(ClaimRequest("w", 1)))
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.CANCELED
+async def test_request_to_a_released_run_takes_effect_after_claim(
+    fixture: ManagerFixture,
+) -> None:
+    async with fixture.manager(script=never_returns) as (manager, _):
+        created = await start_run(fixture, manager, "a")
+        await segments_stored(fixture, 1)
+        fixture.store.fail("create", key="/log/", error=StoreRefusedError("access denied"))
+        request_cancel(fixture)  # the segment that cancels the run is refused
+        await eventually(lambda: view(fixture).status is WorkflowStatus.RESUMABLE)
+        await with_timeout(manager.claim(ClaimRequest("w", 1)))
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.CANCELED
 
 
-async def test_who_waits_again_is_told_how_the_run_ended_elsewhere(house: House) -> None:
-    async with house.manager(script=never) as (manager, runner):
-        created = await begun(house, manager, "a")
-        await given_up(house, runner)
+async def test_second_wait_returns_the_result_of_another_manager(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns) as (manager, runner):
+        created = await start_run(fixture, manager, "a")
+        await refuse_next_segment(fixture, runner)
         with pytest.raises(StoreRefusedError):
-            await soon(manager.wait(house.address(created)))
-        await eventually(lambda: view(house).status is WorkflowStatus.RESUMABLE)
-        async with house.manager("m2") as (second, _):
-            await soon(second.claim(ClaimRequest("w", 1)))
-            await soon(second.wait(house.address(created)))
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+            await with_timeout(manager.wait(fixture.address(created)))
+        await eventually(lambda: view(fixture).status is WorkflowStatus.RESUMABLE)
+        async with fixture.manager("m2") as (second, _):
+            await with_timeout(second.claim(ClaimRequest("w", 1)))
+            await with_timeout(second.wait(fixture.address(created)))
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
-async def test_a_goodbye_that_is_late_does_not_end_the_epoch_behind_it(
-    house: House, monkeypatch: pytest.MonkeyPatch
+async def test_late_release_does_not_end_the_next_epoch(
+    fixture: ManagerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
-    def late(*arguments: Any) -> None:
+    def delayed_release(*arguments: Any) -> None:
         reached.set()
         assert go_on.wait(10.0)
-        say_goodbye(*arguments)
+        release(*arguments)
 
-    say_goodbye = takeover.release
-    monkeypatch.setattr(takeover, "release", late)
-    async with house.manager(script=never, pace=QUIET) as (manager, runner):
-        created = await begun(house, manager, "a")
-        await given_up(house, runner)
+    release = takeover.release
+    monkeypatch.setattr(takeover, "release", delayed_release)
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, runner):
+        created = await start_run(fixture, manager, "a")
+        await refuse_next_segment(fixture, runner)
         await eventually(reached.is_set)
         claim = asyncio.ensure_future(manager.claim(ClaimRequest("w", 1)))
         await asyncio.sleep(0)
         go_on.set()
-        await soon(claim)
+        await with_timeout(claim)
         await eventually(lambda: len(runner.started) == 2)
-        runner.of("a").answer(returned())
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+        runner.last_attempt("a").answer(returned())
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
-async def test_a_store_that_refuses_a_snapshot_ends_no_run(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refused_snapshot_does_not_end_the_run(fixture: ManagerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workflow.engine.owner.run_loop.SNAPSHOT_EVERY", 1)
-    house.store.fail("create", key="/snapshot/", error=StoreRefusedError("entity too large"), times=10)
-    async with house.manager() as (manager, runner):
-        created = await begun(house, manager, "a b:a c:b d:c")
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+    fixture.store.fail("create", key="/snapshot/", error=StoreRefusedError("entity too large"), times=10)
+    async with fixture.manager() as (manager, runner):
+        created = await start_run(fixture, manager, "a b:a c:b d:c")
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
         assert runner.started == ["a", "b", "c", "d"]
 
 
-# --- keys that say whose run it may be ---
+# --- owned/ keys ---
 
 
-async def test_a_key_that_could_not_be_removed_is_removed_later(house: House) -> None:
-    async with house.manager(pace=QUIET) as (manager, _):
-        created = await begun(house, manager, "a")
-        await eventually(lambda: not house.keys("owned/"))
-    owned.add(house.inner, "m1", OwnedRun("w", 1, created.run_uuid))  # it died behind the end
-    house.store.fail("delete", key="owned/", times=3)
-    async with house.manager(incarnation="i2"):
-        await eventually(lambda: not house.keys("owned/"))
+async def test_owned_key_is_removed_after_an_outage(fixture: ManagerFixture) -> None:
+    async with fixture.manager(intervals=QUIET) as (manager, _):
+        created = await start_run(fixture, manager, "a")
+        await eventually(lambda: not fixture.keys("owned/"))
+    owned.add(
+        fixture.inner, "m1", OwnedRun("w", 1, created.run_uuid)
+    )  # as if the manager had failed after the run finished
+    fixture.store.fail("delete", key="owned/", times=3)
+    async with fixture.manager(incarnation="i2"):
+        await eventually(lambda: not fixture.keys("owned/"))
 
 
 @pytest.mark.parametrize(
@@ -342,54 +362,53 @@ async def test_a_key_that_could_not_be_removed_is_removed_later(house: House) ->
     ],
     ids=["start", "claim"],
 )
-async def test_a_key_that_was_written_although_no_answer_came_is_found_again(
-    house: House, act: Callable[[Manager], Awaitable[object]]
+async def test_owned_key_with_lost_reply_is_removed(
+    fixture: ManagerFixture, act: Callable[[Manager], Awaitable[object]]
 ) -> None:
-    async with house.manager(script=never) as (manager, _), house.manager("m2") as (second, _):
-        await begun(house, manager, "a")
-        house.store.fail("create", key="owned/m2/", after=True)
+    async with fixture.manager(script=never_returns) as (manager, _), fixture.manager("m2") as (second, _):
+        await start_run(fixture, manager, "a")
+        fixture.store.fail("create", key="owned/m2/", after=True)
         with pytest.raises(StoreUnavailableError):
-            await soon(act(second))
-        await eventually(lambda: not house.keys("owned/m2/"))
+            await with_timeout(act(second))
+        await eventually(lambda: not fixture.keys("owned/m2/"))
 
 
-# --- whose run it is ---
+# --- which object owns a run ---
 
 
-async def test_a_claim_that_is_refused_leaves_the_manager_its_own_run(house: House) -> None:
-    async with house.manager(script=never) as (manager, _):
-        created = await begun(house, manager, "a", uid="object-1", attempt=1)
-        await house.abandon(manager)
-    house.store.fail("head", key="names", times=0)
-    house.store.fail("list", key="names", times=1)  # it is not taken up when the next incarnation begins
-    async with house.manager(incarnation="i2", pace=replace(FAST, fence=0.3)) as (manager, _):
+async def test_refused_claim_keeps_the_managers_own_run(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns) as (manager, _):
+        created = await start_run(fixture, manager, "a", uid="object-1", attempt=1)
+        await fixture.abandon(manager)
+    fixture.store.fail("list", key="registry/", times=1)  # the recovery of the next incarnation fails at first
+    async with fixture.manager(incarnation="i2", intervals=replace(FAST, fence=0.3)) as (manager, _):
         with pytest.raises(WorkflowInUseError):
-            await soon(manager.claim(ClaimRequest("w", 1, uid="object-2", attempt=1)))
-        assert house.keys("owned/m1/") == [f"owned/m1/{created.run_uuid}"]
-        assert (await soon(manager.wait(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+            await with_timeout(manager.claim(ClaimRequest("w", 1, uid="object-2", attempt=1)))
+        assert fixture.keys("owned/m1/") == [f"owned/m1/{created.run_uuid}"]
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
 
-@pytest.mark.parametrize(("uid", "ends"), [("object-1", True), ("", True), ("object-2", False)])
-async def test_an_object_cancels_its_own_run_only(house: House, uid: str, ends: bool) -> None:
-    async with house.manager(script=never) as (manager, runner):
-        created = await begun(house, manager, "a", uid="object-1", attempt=1)
+@pytest.mark.parametrize(("uid", "accepted"), [("object-1", True), ("", True), ("object-2", False)])
+async def test_object_cancels_only_its_own_run(fixture: ManagerFixture, uid: str, accepted: bool) -> None:
+    async with fixture.manager(script=never_returns) as (manager, runner):
+        created = await start_run(fixture, manager, "a", uid="object-1", attempt=1)
         await eventually(lambda: runner.started == ["a"])
-        request = request_cancel(house, uid)
-        log = log_of(house, created)
+        request = request_cancel(fixture, uid)
+        log = log_of(fixture, created)
         await eventually(lambda: request in log.replay().handled_requests)
-        assert log.replay().is_finished is ends
-        if not ends:
-            runner.of("a").answer(returned())
-        status = WorkflowStatus.CANCELED if ends else WorkflowStatus.SUCCESSFUL
-        assert (await soon(manager.wait(house.address(created)))).status is status
-        await eventually(lambda: not house.keys("notifications/"))
+        assert log.replay().is_finished is accepted
+        if not accepted:
+            runner.last_attempt("a").answer(returned())
+        status = WorkflowStatus.CANCELED if accepted else WorkflowStatus.SUCCESSFUL
+        assert (await with_timeout(manager.wait(fixture.address(created)))).status is status
+        await eventually(lambda: not fixture.keys("notifications/"))
 
 
-async def test_who_sees_a_run_through_bears_a_store_that_is_away_at_the_claim(house: House) -> None:
-    async with house.manager(script=never) as (manager, _):
-        created = await begun(house, manager, "a")
-        await house.abandon(manager)
-    house.clock.now += SILENT
-    house.store.fail("create", key="/log/", error=StoreUnavailableError("away"), times=2)
-    async with house.manager("m2") as (second, _):
-        assert (await soon(second.wait_or_resume(house.address(created)))).status is WorkflowStatus.SUCCESSFUL
+async def test_wait_or_resume_tolerates_an_outage_at_the_claim(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns) as (manager, _):
+        created = await start_run(fixture, manager, "a")
+        await fixture.abandon(manager)
+    fixture.clock.now += AFTER_HEARTBEAT_TIMEOUT
+    fixture.store.fail("create", key="/log/", error=StoreUnavailableError("away"), times=2)
+    async with fixture.manager("m2") as (second, _):
+        assert (await with_timeout(second.wait_or_resume(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL

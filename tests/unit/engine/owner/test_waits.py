@@ -1,4 +1,4 @@
-"""What waits are in the log: which functions they bring, what of them is stored."""
+"""Sleeps and events as steps of a DAG: their functions, their options, and their place in the schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import workflow
 from tests.support import runs
 from tests.support.fake_runner import returned
-from tests.support.managers import House, begun, never
+from tests.support.managers import ManagerFixture, never_returns, start_run
 from tests.support.waiting import eventually
 from workflow.engine.owner import planning
 from workflow.engine.worker import functions
@@ -24,8 +24,8 @@ from workflow.store.memory import MemoryStore
 
 
 @workflow.step
-def together(*parts: Any) -> None:
-    """Takes whatever it is given."""
+def join(*parts: Any) -> None:
+    """Accept any arguments."""
 
 
 def encoded(root: StepNode) -> Graph:
@@ -33,7 +33,7 @@ def encoded(root: StepNode) -> Graph:
     return Encoder(log.blobs, log.paths.folder).encode(root, "")
 
 
-def test_a_sleep_brings_no_function_which_a_later_epoch_could_look_for() -> None:
+def test_sleep_has_no_function() -> None:
     dag = encoded(workflow.sleep(5))
     (slept,) = dag.steps
     assert (slept.kind, slept.seconds, slept.function, slept.module, slept.args) == (
@@ -45,44 +45,44 @@ def test_a_sleep_brings_no_function_which_a_later_epoch_could_look_for() -> None
     )
     assert slept.name == "workflow.waits.sleep"
     state = fold.begin(runs.created(dag), dag)
-    assert functions.present(state, lambda function: pytest.fail(f"{function} is stored")) == {}
+    assert functions.present(state, lambda function: pytest.fail(f"{function} would be stored")) == {}
 
 
-def test_a_wait_is_two_steps_and_listeners_of_one_class_share_their_functions() -> None:
-    dag = encoded(together.step(*(workflow.wait_for_event(TimerListener, float(when)) for when in range(3))))
+def test_listeners_of_one_class_share_two_functions() -> None:
+    dag = encoded(join.step(*(workflow.wait_for_event(TimerListener, float(when)) for when in range(3))))
     *waits, _ = dag.steps
     assert [step.kind for step in waits] == [StepKind.EVENT] * 6
     assert {step.name.rpartition("TimerListener.")[2] for step in waits} == {"poll_for_event", "event_checkpointed"}
     assert len({step.function for step in waits}) == 2
-    assert all(step.options.checkpoint for step in waits), "also below a step with checkpoint=False"
+    assert all(step.options.checkpoint for step in waits), "events are stored even inside a step with checkpoint=False"
 
 
-def test_options_of_a_wait_are_added_up() -> None:
+def test_options_of_a_wait_are_combined() -> None:
     given = workflow.wait_for_event(TimerListener, 0.0).options(name="alarm").options(max_retries=3, metadata={"k": 1})
-    poll, told = encoded(given).steps
-    assert (told.name, told.options.metadata) == ("alarm", '{"k": 1}')
-    assert (poll.options.max_retries, told.options.max_retries) == (3, 3)
+    poll, checkpointed = encoded(given).steps
+    assert (checkpointed.name, checkpointed.options.metadata) == ("alarm", '{"k": 1}')
+    assert (poll.options.max_retries, checkpointed.options.max_retries) == (3, 3)
     assert poll.options.metadata == "{}"
 
 
-def test_waits_take_no_places_from_steps_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "MOST_IN_FLIGHT", 1)
+def test_waits_do_not_use_places_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MAX_RUNNING_TASKS", 1)
     *steps, last = runs.graph("e1 t1 e2 t2 e3 z:e1,t1,e2,t2,e3").steps
     waits = [replace(step, kind=StepKind.EVENT) if step.step_id.startswith("e") else step for step in steps]
     dag = Graph((*waits, last), "z")
 
-    async def play() -> None:
-        house = House()
-        async with house.manager(script=never) as (manager, runner):
-            await begun(house, manager, dag)
-            await eventually(lambda: len(runner.tries) == 4)
+    async def scenario() -> None:
+        fixture = ManagerFixture()
+        async with fixture.manager(script=never_returns) as (manager, runner):
+            await start_run(fixture, manager, dag)
+            await eventually(lambda: len(runner.attempts) == 4)
             assert runner.started == ["e1", "e2", "e3", "t1"]
-            runner.of("e2").answer(returned())
-            runner.of("t1").answer(returned())
+            runner.last_attempt("e2").answer(returned())
+            runner.last_attempt("t1").answer(returned())
             await eventually(lambda: runner.started[4:] == ["t2"])
 
-    asyncio.run(play())
+    asyncio.run(scenario())
 
 
-def test_a_negative_sleep_is_none() -> None:
+def test_negative_sleep_lasts_zero_seconds() -> None:
     assert encoded(workflow.sleep(-1)).steps[0].seconds == 0.0
