@@ -100,7 +100,7 @@ class LinkServer:
             exchange.cancel()
             return _BY_RAY
         tasks = exchange.result()
-        return _BY_RAY if any(task.only_by_ray for task in tasks) else _TASKS + pickle.dumps(tasks, protocol=5)
+        return _BY_RAY if any(task.has_ray_refs for task in tasks) else _TASKS + pickle.dumps(tasks, protocol=5)
 
 
 class Link:
@@ -132,7 +132,7 @@ class Link:
         Raises:
             OSError: the connection is broken or silent; whether the exchange took place is open.
         """
-        if any(finished.only_by_ray for finished in done):
+        if any(finished.has_ray_refs for finished in done):
             return None
         frame = pickle.dumps((number, turn, done), protocol=5)
         self._socket.sendall(_LENGTH.pack(len(frame)) + frame)

@@ -23,13 +23,13 @@ from ray.exceptions import (
 )
 
 from workflow.engine import link, strategies
+from workflow.engine.dispatch.event_hosts import EventHosts
 from workflow.engine.dispatch.events import EventDispatcher
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.dispatch.pool import Cause
 from workflow.engine.link import LinkAddress, LinkServer
 from workflow.engine.messages import Raised, StepTask
 from workflow.engine.owner.run_loop import RunLoop
-from workflow.engine.worker.event_host import EventHosts
 from workflow.engine.worker.worker_loop import serve
 from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo

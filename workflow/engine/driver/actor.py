@@ -20,7 +20,7 @@ from workflow.engine.dispatch.ray_runner import RayRunner
 from workflow.engine.driver.results import ResultEnvelope
 from workflow.engine.messages import FinishedAttempt, RunAddress, RunResult, StepTask, TaskKey
 from workflow.engine.owner.manager import ClaimRequest, Manager
-from workflow.engine.worker.execution import store_at
+from workflow.engine.worker.run_values import shared_store
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
 
@@ -47,7 +47,7 @@ class ManagerActor:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
         self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor)
-        self._manager = Manager(store_at(store_url), self._me, self._runner)
+        self._manager = Manager(shared_store(store_url), self._me, self._runner)
         asyncio.run_coroutine_threadsafe(self._runner.begin(), self._loop).result()
         # Not waited for, since the store may be away: Ray restarts no actor whose constructor raised (ray#46746).
         asyncio.run_coroutine_threadsafe(self._manager.begin(), self._loop)

@@ -15,6 +15,7 @@ from workflow.engine.messages import RunAddress, RunResult
 from workflow.engine.owner.manager import ClaimRequest
 from workflow.engine.worker import functions
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
+from workflow.engine.worker.run_values import RunValues
 from workflow.errors import (
     StoreUnavailableError,
     SupersededError,
@@ -26,7 +27,6 @@ from workflow.errors import (
     WorkflowNotResumableError,
 )
 from workflow.log import registry
-from workflow.log.blobs import Blobs
 from workflow.log.claim import heartbeat_expired
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
@@ -199,7 +199,7 @@ class Client:
         self, log: RunLog, state: RunState, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
     ) -> RunHandle:
         named = log.created
-        encoder = Encoder(log.blobs, log.paths.folder)
+        run_values = RunValues(self._store, log.paths)
         request = ClaimRequest(
             named.workflow_id,
             named.run_number,
@@ -207,7 +207,9 @@ class Client:
             options.attempt,
             take_over=take_over,
             retry_failed=retry_failed,
-            functions=functions.present(state, lambda function: encoder.function(function, function.__qualname__)),
+            functions=functions.present(
+                state, lambda function: run_values.store_function(function, function.__qualname__)
+            ),
         )
         manager, _ = self._of_a_manager(options, "claim", request)
         return RunHandle(manager, self._address(named))
@@ -240,9 +242,9 @@ class Client:
         run_number = options.run_number or run_number
         run_uuid = options.run_uuid or uuid.uuid4().hex
         paths = RunPaths(workflow_id, run_number, run_uuid)
-        blobs = Blobs(self._store, paths)
-        graph = Encoder(blobs, paths.folder).encode(root)
-        inline, blob = blobs.keep_graph(graph)
+        run_values = RunValues(self._store, paths)
+        graph = Encoder(run_values).encode(root)
+        inline, blob = run_values.store_graph(graph)
         return Created(
             workflow_id=workflow_id,
             run_number=run_number,

@@ -133,7 +133,7 @@ class Planner:
             render=step.is_run_output,
             written_by=self.state.created.versions,
             checkpoint=step.checkpointed or step.spec.step_id in self._to_store,
-            held=held,
+            ephemeral_inputs=held,
             manager="" if "runtime_env" in step.spec.options.ray else self.state.owner.address,
         )
 
@@ -166,7 +166,7 @@ class Planner:
         elif isinstance(result, ReturnedEphemeral):
             self._record(plan, r.StepReturnedEphemeral(message.step_id, epoch, **times))  # type: ignore[arg-type]
             if self.state.ephemeral[message.step_id]:
-                self._held[message.step_id] = result.held
+                self._held[message.step_id] = result.ephemeral
         elif isinstance(result, InputsLost):
             self._void(step, result, plan)
         elif isinstance(result, Expanded):

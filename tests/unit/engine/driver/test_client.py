@@ -13,11 +13,12 @@ from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle
 from workflow.engine.messages import RunAddress
 from workflow.engine.worker import refs
+from workflow.engine.worker.caches import SharedCache
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
+from workflow.engine.worker.run_values import RunValues
 from workflow.entrypoint import _Printer
 from workflow.errors import SupersededError, UnavailableError
 from workflow.log import registry
-from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
@@ -45,7 +46,7 @@ def node(*args: Any, **fields: Any) -> StepNode:
 def test_a_shape_is_that_of_the_stored_dag_whatever_the_values() -> None:
     first, asleep = node(1, name="first"), node(kind=StepKind.SLEEP, seconds=3.0)
     root = node([first, {"nested": node(first)}], b"x" * 100_000, (asleep, first))
-    stored = Encoder(Blobs(MemoryStore(), PATHS), PATHS.folder).encode(root)
+    stored = Encoder(RunValues(MemoryStore(), PATHS)).encode(root)
     assert ShapeEncoder().encode(root).shape() == stored.shape()
     assert ShapeEncoder().encode(node(root)).shape() != stored.shape()
 
@@ -58,12 +59,12 @@ def test_a_shape_is_found_without_looking_behind_a_reference(monkeypatch: pytest
             raise AssertionError("not for a shape")
 
     Dataset.__module__ = "ray.data.dataset"
-    remembered = dict(refs._blob_of)
+    monkeypatch.setattr(refs, "_blob_of", SharedCache(10))
     monkeypatch.setattr(ray, "get", lambda ref: pytest.fail("not for a shape"))
     ref = ray.ObjectRef(b"\0" * 28)
     graph = ShapeEncoder().encode(node([ref, Dataset()], node(ref, name="first"), name="second"))
     assert [(step.step_id, step.parents) for step in graph.steps] == [("first", ()), ("second", ("first",))]
-    assert refs._blob_of == remembered
+    assert len(refs._blob_of) == 0
 
 
 def test_who_waits_for_a_run_gets_no_value_of_another_under_its_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,9 +45,9 @@ async def test_a_value_that_is_not_stored_reaches_who_takes_it_and_is_in_no_reco
     async with house.manager(script=obeys) as (manager, runner):
         ended = await finish(house, manager, new_run(dag))
     assert ended.status is WorkflowStatus.SUCCESSFUL
-    (taken,) = runner.of("c").task.held.values()
+    (taken,) = runner.of("c").task.ephemeral_inputs.values()
     assert taken.value == runs.value("a")
-    assert runner.of("d").task.held.keys() == {"b"}
+    assert runner.of("d").task.ephemeral_inputs.keys() == {"b"}
     assert [parent.held for parent in runner.of("d").task.parents] == ["b", ""]
     assert kinds(house, r.StepCommitted, r.StepReturnedEphemeral) == [
         ("StepReturnedEphemeral", "a"), ("StepReturnedEphemeral", "b"), ("StepCommitted", "c"), ("StepCommitted", "d"),
@@ -127,7 +127,7 @@ async def test_a_lost_value_is_made_again_and_then_stored_and_no_outcome_comes_t
     assert runner.stopped == ["d"]
     assert kinds(house, r.StepEphemeralLost) == [("StepEphemeralLost", "b"), ("StepEphemeralLost", "a")]
     assert kinds(house, r.StepCommitted)[:2] == [("StepCommitted", "a"), ("StepCommitted", "b")]
-    assert not runner.of("c").task.held
+    assert not runner.of("c").task.ephemeral_inputs
     invariants.check(house.inner, "w")
 
 

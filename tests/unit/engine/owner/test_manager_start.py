@@ -123,7 +123,7 @@ async def end(made: ManagerActor) -> None:
 def test_an_actor_is_made_while_its_store_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray restarts no actor whose constructor raised, and kills one that does not answer for long."""
     store = Blocking()
-    monkeypatch.setattr(actor, "store_at", lambda url: store)
+    monkeypatch.setattr(actor, "shared_store", lambda url: store)
     monkeypatch.setattr(actor, "RayRunner", RunnerWithoutRay)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor=None))
     made = ManagerActor("memory://blocking", "m1", "manager-m1")
