@@ -50,11 +50,11 @@ class ProfiledManager(ManagerActor):
         me = self
 
         async def watched_exchange(
-            leases: Leases, number: str, turn: int, done: Sequence[FinishedAttempt]
+            leases: Leases, lease_id: str, sequence: int, finished: Sequence[FinishedAttempt]
         ) -> tuple[StepTask, ...]:
             me._note("handed in")
-            me._executed += [each.result.ended - each.result.started for each in done]
-            tasks = await exchange(leases, number, turn, done)
+            me._executed += [each.result.ended - each.result.started for each in finished]
+            tasks = await exchange(leases, lease_id, sequence, finished)
             me._note("handed out")
             return tasks
 
