@@ -1,7 +1,7 @@
-"""`make large`: 1 GiB from one step to the next, on a folder and on MinIO: rates, and the memory that it takes.
+"""`make large`: pass 1 GiB from one step to another, on a folder and on MinIO. Prints transfer rates and memory.
 
-Memory is each process's own, as the kernel counts it: the most it held (VmHWM, reset before) beyond what it held
-before, over the value's size; for the manager in MiB.
+Memory is the increase of a process's peak (VmHWM, which is reset before) over its memory before. For the producer and
+the consumer it is a multiple of the value's size, and for the manager it is in MiB.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 from minio import Minio
-from run import say
+from run import log
 
 from dev.minio_server import MinioServer
 from tests.support.large import Figures, through_steps
@@ -31,16 +31,16 @@ def main() -> None:
         client = Minio(host, server.access_key, server.secret_key, secure=False, region="us-east-1")
         client.make_bucket("large")
         url = f"s3://large/runs?endpoint={server.endpoint}&region=us-east-1"
-        say("on a folder")
+        log("on a folder")
         rows = [("folder", each) for each in through_steps(folder, size)]
-        say("on MinIO")
+        log("on MinIO")
         keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
         rows += [("MinIO", each) for each in through_steps(url, size, **keys)]
     report(rows, size)
 
 
 def report(rows: list[tuple[str, Figures]], size: int) -> None:
-    """The table."""
+    """Print the table."""
     heads = ("store s", "MiB/s", "load s", "MiB/s", "producer x", "consumer x", "manager MiB")
     print(f"\n{size // MIB} MiB{'':<18}" + "".join(f"{head:>13}" for head in heads))
     for place, each in rows:

@@ -1,4 +1,4 @@
-"""`make profile`: where the time of a step that does nothing goes, on a folder and on MinIO; what parts cost alone."""
+"""`make profile`: where the time of an empty step is spent, on a folder and on MinIO, and what its parts cost alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 import ray
 from minio import Minio
 from profiled import ProfiledManager
@@ -26,21 +26,23 @@ from workflow.engine.driver.actor import NAMESPACE
 from workflow.store import open_store
 
 CHAIN = 300
-TIMES = 300
+"""Steps of the profiled run."""
+CALLS = 300
+"""Calls of which `microseconds` returns the median."""
 
 
-def micros(call: Callable[[int], Any]) -> float:
-    """Of one call, median."""
+def microseconds(call: Callable[[int], Any]) -> float:
+    """Return the median duration of a call."""
     spans = []
-    for number in range(TIMES):
-        begun = time.perf_counter()
+    for number in range(CALLS):
+        started = time.perf_counter()
         call(number)
-        spans.append(time.perf_counter() - begun)
+        spans.append(time.perf_counter() - started)
     return 1e6 * statistics.median(spans)
 
 
-def profiled(storage: str) -> Any:
-    """The manager that this process's runs on that store will meet."""
+def create_manager(storage: str) -> Any:
+    """Create the manager that serves this process's runs on a store."""
     workflow.init(storage)
     url = open_store(storage).url
     name = f"manager-{discovery.fingerprint(url)}"
@@ -49,37 +51,38 @@ def profiled(storage: str) -> Any:
     return remote.options(**options).remote(url, uuid.uuid4().hex, name)
 
 
-def chain() -> None:
+def run_chain() -> None:
     composed = inc.step(0)
     for _ in range(CHAIN - 1):
         composed = inc.step(composed)
     assert composed.run() == CHAIN
 
 
-def show(where: str, storage: str) -> None:
-    manager = profiled(storage)
-    chain()
+def profile(place: str, storage: str) -> None:
+    """Print the profile of a chain on a store."""
+    manager = create_manager(storage)
+    run_chain()  # warm up
     ray.get(manager.parts.remote())
-    begun = time.perf_counter()
-    chain()
-    seconds = time.perf_counter() - begun
-    print(f"\nchain on {where}: {CHAIN / seconds:.0f} steps/s, {1e6 * seconds / CHAIN:.0f} us a step, start included")
+    started = time.perf_counter()
+    run_chain()
+    seconds = time.perf_counter() - started
+    print(f"\nchain on {place}: {CHAIN / seconds:.0f} steps/s, {1e6 * seconds / CHAIN:.0f} us per step with the start")
     for name, span in ray.get(manager.parts.remote()).items():
         print(f"  {name:<58}{span:>8.0f} us")
     store = open_store(storage)
-    floor = micros(lambda number: store.create(f"floor/{number:06d}", b"x" * 700, "0" * 32))
-    print(f"  {'floor: create one object of that size, nothing else':<58}{floor:>8.0f} us")
+    minimum = microseconds(lambda number: store.create(f"floor/{number:06d}", b"x" * 700, "0" * 32))
+    print(f"  {'for comparison: create one object of that size':<58}{minimum:>8.0f} us")
     ray.kill(manager, no_restart=True)
 
 
 @ray.remote
-def nothing(x: int) -> int:
+def empty_task(x: int) -> int:
     return x
 
 
 @ray.remote(num_cpus=0)
-class Nobody:
-    async def nothing(self, x: int) -> int:
+class EmptyActor:
+    async def empty_call(self, x: int) -> int:
         return x
 
 
@@ -90,12 +93,14 @@ def main() -> None:
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
         host = server.endpoint.removeprefix("http://")
         Minio(host, server.access_key, server.secret_key, secure=False, region="us-east-1").make_bucket("profile")
-        show("a folder", folder)
-        show("MinIO", f"s3://profile/runs?endpoint={server.endpoint}&region=us-east-1")
-        nobody = Nobody.remote()
-        print("\nfloors of Ray, one at a time")
-        print(f"  {'a task and its result':<58}{micros(lambda x: ray.get(nothing.remote(x))):>8.0f} us")
-        print(f"  {'a call of an async actor':<58}{micros(lambda x: ray.get(nobody.nothing.remote(x))):>8.0f} us")
+        profile("a folder", folder)
+        profile("MinIO", f"s3://profile/runs?endpoint={server.endpoint}&region=us-east-1")
+        actor = EmptyActor.remote()
+        print("\nRay alone, one call at a time")
+        print(f"  {'a task and its result':<58}{microseconds(lambda x: ray.get(empty_task.remote(x))):>8.0f} us")
+        print(
+            f"  {'a call of an async actor':<58}{microseconds(lambda x: ray.get(actor.empty_call.remote(x))):>8.0f} us"
+        )
         ray.shutdown()
 
 

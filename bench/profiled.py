@@ -1,4 +1,4 @@
-"""A manager that notes when each part of a chain's step begins and ends. Only for `profile.py`."""
+"""A manager that records when each part of a step starts and ends. Only `profile_step.py` uses it."""
 
 from __future__ import annotations
 
@@ -13,61 +13,62 @@ from workflow.engine.messages import FinishedAttempt, StepTask
 from workflow.log.run_log import RunLog, Segment
 
 PARTS = {
-    ("handed in", "sealed"): "engine: fold, next step, encode the segment",
-    ("sealed", "storing"): "engine: to the thread that stores",
+    ("received", "sealed"): "engine: fold, plan the next step, encode the segment",
+    ("sealed", "storing"): "engine: pass the segment to a thread",
     ("storing", "stored"): "store: create the segment",
-    ("stored", "handed out"): "engine: back, and hand the next step over",
-    ("handed out", "handed in"): "to the worker and back, with its own time",
+    ("stored", "dispatched"): "engine: return from the thread, dispatch the next step",
+    ("dispatched", "received"): "worker: both ways and the execution",
 }
+"""(event, next event) -> name of the part between them."""
 
 
 class ProfiledManager(ManagerActor):
-    """Notes times; `parts` tells their medians."""
+    """A manager that records the times of events."""
 
     def __init__(self, *arguments: str) -> None:
-        self._times: list[tuple[str, float]] = []
+        self._events: list[tuple[str, float]] = []
         self._executed: list[float] = []
-        self._watch()
+        self._instrument()
         super().__init__(*arguments)
 
     async def parts(self) -> dict[str, float]:
-        """Microseconds of each part of a step, median; asked after a chain."""
+        """Return the median duration of each part of a step, in microseconds, and forget all events."""
         spans: dict[str, list[float]] = {name: [] for name in PARTS.values()}
-        for (one, begun), (other, ended) in zip(self._times, self._times[1:], strict=False):
-            if (one, other) in PARTS:
-                spans[PARTS[one, other]].append(ended - begun)
-        told = {name: 1e6 * statistics.median(each) for name, each in spans.items()}
-        told["of that in the worker: arguments, function, result"] = 1e6 * statistics.median(self._executed)
-        self._times.clear()
+        for (event, started), (next_event, ended) in zip(self._events, self._events[1:], strict=False):
+            if (event, next_event) in PARTS:
+                spans[PARTS[event, next_event]].append(ended - started)
+        medians = {name: 1e6 * statistics.median(each) for name, each in spans.items()}
+        medians["of that the execution: inputs, function, result"] = 1e6 * statistics.median(self._executed)
+        self._events.clear()
         self._executed.clear()
-        return told
+        return medians
 
-    def _note(self, what: str) -> None:
-        self._times.append((what, time.perf_counter()))
+    def _record(self, event: str) -> None:
+        self._events.append((event, time.perf_counter()))
 
-    def _watch(self) -> None:
-        exchange, seal, store = Leases.exchange, RunLog.seal, RunLog.store_segment
-        me = self
+    def _instrument(self) -> None:
+        exchange, seal, store_segment = Leases.exchange, RunLog.seal, RunLog.store_segment
+        manager = self
 
-        async def watched_exchange(
-            leases: Leases, number: str, turn: int, done: Sequence[FinishedAttempt]
+        async def recorded_exchange(
+            leases: Leases, lease_id: str, sequence: int, finished: Sequence[FinishedAttempt]
         ) -> tuple[StepTask, ...]:
-            me._note("handed in")
-            me._executed += [each.result.ended - each.result.started for each in done]
-            tasks = await exchange(leases, number, turn, done)
-            me._note("handed out")
+            manager._record("received")
+            manager._executed += [each.result.ended - each.result.started for each in finished]
+            tasks = await exchange(leases, lease_id, sequence, finished)
+            manager._record("dispatched")
             return tasks
 
-        def watched_seal(log: RunLog, seq: int, records: Sequence[Any]) -> Segment:
+        def recorded_seal(log: RunLog, seq: int, records: Sequence[Any]) -> Segment:
             segment = seal(log, seq, records)
-            me._note("sealed")
+            manager._record("sealed")
             return segment
 
-        def watched_store(log: RunLog, segment: Segment) -> None:
-            me._note("storing")
-            store(log, segment)
-            me._note("stored")
+        def recorded_store_segment(log: RunLog, segment: Segment) -> None:
+            manager._record("storing")
+            store_segment(log, segment)
+            manager._record("stored")
 
-        Leases.exchange = watched_exchange  # type: ignore[method-assign]
-        RunLog.seal = watched_seal  # type: ignore[method-assign]
-        RunLog.store_segment = watched_store  # type: ignore[method-assign]
+        Leases.exchange = recorded_exchange  # type: ignore[method-assign]
+        RunLog.seal = recorded_seal  # type: ignore[method-assign]
+        RunLog.store_segment = recorded_store_segment  # type: ignore[method-assign]

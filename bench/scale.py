@@ -1,7 +1,7 @@
-"""`make scale`: one run of many steps, and many runs at once: rates, the manager's memory, replay, storage requests.
+"""`make scale`: one run of many steps, and many concurrent runs: rates, the manager's memory, replay, requests.
 
-Prints tables; asserts only that every run gave its value. The manager's memory is its own process's, as the kernel
-counts it: the most it held during the run (VmHWM, reset before) beyond what it held before.
+Prints tables, and asserts only the values of the runs. The manager's memory is the increase of its peak during the run
+(VmHWM, which is reset before) over its memory before.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 import psutil
 import ray
 from minio import Minio
-from run import COUNTED_EVERY, requests_served, say
+from run import METRICS_REFRESH, log, requests_served
 from subject_ours import gather, inc
 
 import workflow
@@ -33,58 +33,58 @@ from workflow.store import open_store
 
 SIZES = (10_000, 20_000, 40_000, 100_000)
 RUNS = 1_000
-SHAPES = {"a chain of 10": (1, 10), "100 abreast": (100, 1)}
-"""What each of them is: how many chains, and of how many steps."""
-ASLEEP = 60.0
-"""Seconds from the first run's beginning to the end of everybody's sleep."""
+SHAPES = {"a chain of 10": (1, 10), "100 in parallel": (100, 1)}
+"""Shape of the concurrent runs -> number of chains, and number of steps in each chain."""
+SLEEP = 60.0
+"""Seconds from the start of the first run to the end of the sleep of all runs."""
 
 
 def fan_out(size: int, workflow_id: str) -> None:
     total = gather.step([inc.step(i) for i in range(size)]).run(workflow_id)
-    assert total == size * (size + 1) // 2, f"{workflow_id} gave {total}"
+    assert total == size * (size + 1) // 2, f"{workflow_id} returned {total}"
 
 
 def replay_seconds(storage: str, workflow_id: str) -> float:
-    """In a process of its own, as a claimant would."""
+    """Measure the replay of a run in a new process, as a claimant replays it."""
     code = (
         "import sys, time\n"
-        "from workflow.log import naming\n"
+        "from workflow.log import registry\n"
         "from workflow.log.run_log import RunLog\n"
         "from workflow.store import open_store\n"
         "store = open_store(sys.argv[1])\n"
-        "begun = time.perf_counter()\n"
-        "state = RunLog(store, naming.current(store, sys.argv[2])).replay()\n"
-        "print(time.perf_counter() - begun)\n"
+        "started = time.perf_counter()\n"
+        "state = RunLog(store, registry.current_entry(store, sys.argv[2])).replay()\n"
+        "print(time.perf_counter() - started)\n"
         "assert state.output.outcome is not None\n"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, storage, workflow_id],
         capture_output=True,
         text=True,
         check=True,
-        cwd=HERE.parents[1],
+        cwd=HERE.parent,
     )
-    return float(done.stdout)
+    return float(completed.stdout)
 
 
 def grow(storage: str, sizes: Sequence[int]) -> None:
-    """One run of more and more steps."""
+    """Measure runs of increasing size."""
     fan_out(1_000, "warm")
     pid = manager_pid()
-    heads = ("one fan-out of", "seconds", "steps/s", "KiB a step", "replay s", "us a step")
+    heads = ("one fan-out of", "seconds", "steps/s", "KiB per step", "replay s", "us per step")
     print("\n" + "".join(f"{head:>16}" for head in heads))
     for size in sizes:
         before = memory(pid, "VmRSS")
         reset_peak(pid)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         fan_out(size, f"fan-{size}")
-        seconds = time.perf_counter() - begun
-        held = (memory(pid, "VmHWM") - before) / size / KIB
+        seconds = time.perf_counter() - started
+        used = (memory(pid, "VmHWM") - before) / size / KIB
         replay = replay_seconds(storage, f"fan-{size}")
         figures = (
             f"{seconds:.1f}",
             f"{size / seconds:.0f}",
-            f"{held:.2f}",
+            f"{used:.2f}",
             f"{replay:.2f}",
             f"{1e6 * replay / size:.0f}",
         )
@@ -96,79 +96,79 @@ def begin(number: int, slept: None) -> int:
     return number
 
 
-def most_at_once(storage: str) -> int:
-    """Runs that the manager said it owns, in a heartbeat."""
+def owned_runs(storage: str) -> int:
+    """Return the number of runs that the manager owns, from its heartbeat."""
     store = open_store(storage)
-    told = [store.get(info.key) for info in store.list(MANAGERS)]
-    return max(json.loads(each)["runs"] for each in told if each is not None)
+    heartbeats = [store.get(info.key) for info in store.list(MANAGERS)]
+    return max(json.loads(each)["runs"] for each in heartbeats if each is not None)
 
 
 def end_manager(storage: str) -> None:
-    """What it has freed for itself would not count where it is used again."""
+    """End the manager, because a new process has no freed memory that it could use again without growing."""
     process = psutil.Process(manager_pid())
     ray.kill(discovery.find(f"manager-{discovery.fingerprint(storage)}"), no_restart=True)
     process.wait(30)
 
 
 def crowd(storage: str, shape: str) -> None:
-    """Many runs at once in one new manager: each sleeps first, so that all are there together."""
+    """Measure concurrent runs in a new manager. Each run sleeps first, so that all of them exist together."""
     chains, long = SHAPES[shape]
     end_manager(storage)
     fan_out(100, f"warm-{chains}")
     pid = manager_pid()
     before = memory(pid, "VmRSS")
     reset_peak(pid)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     pending = []
     for number in range(RUNS):
-        first = begin.step(number, workflow.sleep(ASLEEP - (time.perf_counter() - begun)))
+        first = begin.step(number, workflow.sleep(SLEEP - (time.perf_counter() - started)))
         ends = [first] * chains
         for _ in range(long):
             ends = [inc.step(each) for each in ends]
         pending.append(gather.step(ends).run_async(f"crowd-{chains}-{number}"))
-    started = time.perf_counter() - begun
+    start_seconds = time.perf_counter() - started
     ray.wait(pending, num_returns=1)
-    together = most_at_once(storage)
+    concurrent = owned_runs(storage)
     values = ray.get(pending)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     assert values == [chains * (number + long) for number in range(RUNS)]
-    held = (memory(pid, "VmHWM") - before) / RUNS / KIB
+    used = (memory(pid, "VmHWM") - before) / RUNS / KIB
     steps = chains * long + 3
     print(
-        f"\n{RUNS} runs of {steps} steps, {shape}, in one manager, {together} of them at once: asked for in "
-        f"{started:.1f} s, which is {RUNS / started:.0f} runs/s; behind their sleep done in {seconds - ASLEEP:.1f} s, "
-        f"which is {RUNS * (steps - 1) / (seconds - ASLEEP):.0f} steps/s; {held:.1f} KiB a run in the manager, "
-        f"{held / steps:.2f} a step",
+        f"\n{RUNS} runs of {steps} steps, {shape}, in one manager, {concurrent} concurrent: started in "
+        f"{start_seconds:.1f} s ({RUNS / start_seconds:.0f} runs/s), finished {seconds - SLEEP:.1f} s after their sleep "
+        f"({RUNS * (steps - 1) / (seconds - SLEEP):.0f} steps/s), {used:.1f} KiB per run in the manager "
+        f"({used / steps:.2f} per step)",
         flush=True,
     )
 
 
 def callers(storage: str) -> None:
-    """Many who wait for one run: what Ray itself holds in the manager for each call that is under way."""
+    """Measure the memory that Ray needs in the manager for each pending call, with many callers of one run."""
     end_manager(storage)
     fan_out(100, "warm-callers")
-    begin.step(7, workflow.sleep(ASLEEP)).run_async("awaited")
+    begin.step(7, workflow.sleep(SLEEP)).run_async("awaited")
     pid = manager_pid()
     before = memory(pid, "VmRSS")
     reset_peak(pid)
     assert ray.get([workflow.get_output_async("awaited") for _ in range(RUNS)]) == [7] * RUNS
-    held = (memory(pid, "VmHWM") - before) / RUNS / KIB
-    print(f"\n{RUNS} who wait for one run: {held:.1f} KiB each in the manager, which is Ray's own", flush=True)
+    used = (memory(pid, "VmHWM") - before) / RUNS / KIB
+    print(f"\n{RUNS} callers that wait for one run: {used:.1f} KiB each in the manager, used by Ray", flush=True)
 
 
 def count_requests(server: MinioServer, size: int) -> None:
-    """What one large fan-out asks of the store."""
+    """Count the storage requests of one large fan-out."""
     fan_out(100, "warm-minio")
-    time.sleep(COUNTED_EVERY)
+    time.sleep(METRICS_REFRESH)
     before = requests_served(server)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     fan_out(size, f"fan-{size}-minio")
-    seconds = time.perf_counter() - begun
-    time.sleep(COUNTED_EVERY)
-    asked = requests_served(server) - before
+    seconds = time.perf_counter() - started
+    time.sleep(METRICS_REFRESH)
+    requests = requests_served(server) - before
     print(
-        f"\nfan-out of {size} on MinIO: {seconds:.1f} s, {size / seconds:.0f} steps/s, {asked:.0f} requests in all, "
-        f"{asked / size:.4f} a step",
+        f"\nfan-out of {size} on MinIO: {seconds:.1f} s, {size / seconds:.0f} steps/s, {requests:.0f} requests, "
+        f"{requests / size:.4f} per step",
         flush=True,
     )
 
@@ -181,15 +181,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, MinioServer() as server:
         os.environ.update(AWS_ACCESS_KEY_ID=server.access_key, AWS_SECRET_ACCESS_KEY=server.secret_key)
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-        say("one run of many steps, on a folder")
+        log("one run of many steps, on a folder")
         workflow.init(folder)
         grow(folder, sizes)
-        say("many runs at once, on a folder")
+        log("many concurrent runs, on a folder")
         for shape in SHAPES:
             crowd(folder, shape)
         callers(folder)
         end_manager(folder)
-        say("requests, on MinIO")
+        log("requests, on MinIO")
         host = server.endpoint.removeprefix("http://")
         client = Minio(host, server.access_key, server.secret_key, secure=False, region="us-east-1")
         client.make_bucket("scale")

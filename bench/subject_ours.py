@@ -1,4 +1,4 @@
-"""Timed: this library. Argument: the store's address."""
+"""Subject of `run.py`: this library. The argument is the address of the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 import shapes
 
 import workflow

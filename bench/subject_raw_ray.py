@@ -1,4 +1,4 @@
-"""Timed: plain Ray tasks, nothing durable: the floor of what a step on Ray costs."""
+"""Subject of `run.py`: plain Ray tasks without durability, the minimum that a step on Ray costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Timed: `ray.workflow` of Ray 2.47, the last that had it, in a Python environment of its own. Argument: a folder."""
+"""Subject of `run.py`: `ray.workflow` of Ray 2.47, the last version that has it. The argument is a folder.
+
+It runs in a Python environment of its own.
+"""
 
 from __future__ import annotations
 

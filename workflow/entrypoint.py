@@ -19,7 +19,7 @@ import ray
 from workflow import reading, requests, session
 from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle, RunOptions
-from workflow.engine.worker.execution import store_at
+from workflow.engine.worker.run_values import shared_store
 from workflow.errors import (
     EntrypointError,
     InvalidInputError,
@@ -143,7 +143,7 @@ def _exit(code: int, error: WorkflowError) -> int:
 
 def _submit(submission: Submission) -> int:
     ray.init()
-    store = store_at(submission.store)
+    store = shared_store(submission.store)
     session.init(store.url)
     client = Client(store)
     try:

@@ -11,10 +11,10 @@ import ray
 
 from workflow import reading
 from workflow.engine.driver.client import Client, RunHandle
-from workflow.engine.driver.results import value_of, whole_resolver
+from workflow.engine.driver.results import value_of
 from workflow.engine.messages import RunAddress
 from workflow.engine.owner.run_loop import result_of
-from workflow.engine.worker.execution import blobs_of, materialize, store_at
+from workflow.engine.worker.run_values import RunValues, shared_store
 from workflow.errors import CorruptLogError, InvalidInputError, WorkflowConflictError, WorkflowNotFoundError
 from workflow.log import index
 from workflow.log.run_log import RunLog
@@ -166,9 +166,7 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
         if step is not None and step.outcome is not None:
             if step.outcome.ephemeral_step:
                 raise _not_stored(log.created.workflow_id, step.outcome.ephemeral_step)
-            blobs, folder = blobs_of(run)
-            resolve = whole_resolver(blobs, folder, log.created.versions)
-            return materialize(step.outcome, blobs, resolve, log.created.versions)
+            return RunValues.at(run, log.created.versions).load_outcome(step.outcome)
         if state.is_finished:
             return _no_step_output(state, run, name)
         if waiting is None:
@@ -215,7 +213,7 @@ def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
 
 @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
 def _get_output(store_url: str, workflow_id: str, name: str) -> Any:
-    return _output(store_at(store_url), workflow_id, name)
+    return _output(shared_store(store_url), workflow_id, name)
 
 
 def output_of(handle: RunHandle) -> Any:

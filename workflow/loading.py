@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from workflow.engine.worker.execution import describe
+from workflow.engine.worker.exceptions import describe
 from workflow.errors import EntrypointError
 from workflow.model.graph import StepNode
 from workflow.steps import StepFunction

@@ -11,7 +11,7 @@ from ray.experimental import internal_kv
 
 from workflow.engine.driver.client import Client
 from workflow.engine.worker import context
-from workflow.engine.worker.execution import store_at
+from workflow.engine.worker.run_values import shared_store
 from workflow.errors import WrongTypeError
 from workflow.store.port import Store
 from workflow.store.probe import probe
@@ -37,8 +37,8 @@ def init(storage: str | os.PathLike[str] | None = None) -> None:
         ray.init()
     if storage is None:
         storage = _known() or os.environ.get("RAYWORKFLOW_STORAGE") or _default_folder()
-    url = store_at(_absolute(storage)).url
-    probe(store_at(url))
+    url = shared_store(_absolute(storage)).url
+    probe(shared_store(url))
     context.set_store(url)
     internal_kv._internal_kv_put(_kv_key(), url.encode(), namespace=_KV_NAMESPACE)
     logger.info("workflows are kept at %s", url)
@@ -58,7 +58,7 @@ def store_in_use() -> Store:
     if not url:
         init()
         url = context.store_url()
-    return store_at(url)
+    return shared_store(url)
 
 
 def _known() -> str:

@@ -166,7 +166,7 @@ class NotingRunner(FakeRunner):
             self.before = len(run.state.journal)
         self._only = self._only or task.step_id
         # Of what was lent to a step no record tells before the step began.
-        if not task.held and (not self._one or task.step_id == self._only):
+        if not task.ephemeral_inputs and (not self._one or task.step_id == self._only):
             os.write(self._notes, f"{run.state.epoch} {task.step_id}\n".encode())
         super().start(run, step, task)
 

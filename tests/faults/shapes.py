@@ -95,7 +95,7 @@ class Shape:
 
 
 def _read(task: StepTask, kept: Blobs, parent: Outcome) -> bytes:
-    value = task.held[parent.ephemeral_step].value if parent.ephemeral_step else parent.value
+    value = task.ephemeral_inputs[parent.ephemeral_step].value if parent.ephemeral_step else parent.value
     assert value is not None, "nothing is lent by reference here"
     return kept.get(value.blob) if value.blob else value.inline or b""
 

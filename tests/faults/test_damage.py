@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import pickle
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from workflow import requests
 from workflow.engine.driver.results import failure_of, value_of
 from workflow.engine.messages import Raised, Returned, RunAddress, RunResult, StepTask
 from workflow.engine.owner.manager import ClaimRequest, Manager
-from workflow.engine.worker import execution, refs
+from workflow.engine.worker import execution, refs, run_values
+from workflow.engine.worker.caches import SharedCache
 from workflow.errors import CorruptLogError, StepFailed
 from workflow.log import registry, values
 from workflow.log.blobs import Blobs
@@ -182,9 +182,9 @@ class _Ref(str):
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
     """An empty one, which a worker and a driver in this process use; they know nothing of it yet."""
     store = FolderStore(str(tmp_path))
-    monkeypatch.setattr(execution, "store_at", lambda url: store)
-    monkeypatch.setattr(execution, "_functions", OrderedDict())
-    monkeypatch.setattr(refs, "_blob_of", OrderedDict())
+    monkeypatch.setattr(run_values, "shared_store", lambda url: store)
+    monkeypatch.setattr(run_values, "_loaded_functions", SharedCache(256))
+    monkeypatch.setattr(refs, "_blob_of", SharedCache(256))
     monkeypatch.setattr("ray.put", _Ref)
     return store
 
@@ -221,12 +221,12 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
         unpickled.clear()
         result = execution.execute(task)
         assert isinstance(result, Raised), name
-        assert result.error.kind == "workflow.errors.Corrupt", name
+        assert result.error.kind == "workflow.errors.CorruptLogError", name
         assert key in result.error.message, name
         *read, error = unpickled  # the last is the error itself, which is tried before it is handed on
         assert set(read) <= set(pickles.values()) - {pickles[place]}, name
         assert isinstance(pickle.loads(error), CorruptLogError), name
-        execution._functions.clear()
+        run_values._loaded_functions.clear()
     (tmp_path / key).write_bytes(whole)
     result = execution.execute(task)
     assert isinstance(result, Returned)

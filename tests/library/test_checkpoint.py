@@ -112,7 +112,7 @@ def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks,
         os.kill(value[0], signal.SIGKILL)
         task = context.current_step()
         assert task is not None
-        (lent,) = task.held.values()
+        (lent,) = task.ephemeral_inputs.values()
         until(lambda: is_lost(lent.ref), timeout=30)  # Ray needs a moment to learn it
         return "killed"
 

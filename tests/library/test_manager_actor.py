@@ -16,7 +16,7 @@ from tests.support.waiting import until
 from workflow.engine.driver import actor, discovery
 from workflow.engine.driver.actor import ManagerActor
 from workflow.engine.owner.manager import ClaimRequest
-from workflow.engine.worker import execution
+from workflow.engine.worker import execution, run_values
 from workflow.errors import StoreUnavailableError, UnavailableError
 from workflow.log.blobs import INLINE
 from workflow.store import Store
@@ -40,9 +40,9 @@ class ImpatientManager(ManagerActor):
 
 def fail_heartbeats(store_url: str, method: str, times: int) -> None:
     """In a process of one manager: its store fails so often where its heartbeat is concerned."""
-    shaky = FailingStore(actor.store_at(store_url))
+    shaky = FailingStore(actor.shared_store(store_url))
     shaky.fail(method, key="managers/", times=times)
-    actor.store_at = lambda url: shaky  # type: ignore[assignment]
+    actor.shared_store = lambda url: shaky  # type: ignore[assignment]
 
 
 class StuckManager(ImpatientManager):
@@ -109,11 +109,11 @@ def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_late
     @workflow.step
     def unlucky(marks: Marks) -> str:
         marks.started("unlucky")
-        whole = execution.store_at
+        whole = run_values.shared_store
         shaky = FailingStore(whole(url))
         shaky.fail("create", key="/blobs/", times=6)
         # In this very worker, from now on.
-        execution.store_at = lambda asked: shaky if asked == url else whole(asked)  # type: ignore[assignment]
+        run_values.shared_store = lambda asked: shaky if asked == url else whole(asked)  # type: ignore[assignment]
         execution.STORE_PAUSE = 0.01
         return "x" * 2 * INLINE
 

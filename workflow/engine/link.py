@@ -1,8 +1,8 @@
-"""A direct connection between a leased worker and its manager: an exchange by it takes a tenth of an actor call's time.
+"""A direct connection between a leased worker and its manager. It takes a tenth of the time of an actor call.
 
-Only a shortcut: what cannot pass here (no route, a manager that is busy or gone, a reply that holds Ray objects) passes
-by the actor call instead, and repeating an exchange is harmless. Both sides prove first that they know the secret that
-Ray carried to the worker, since frames are pickles. Server and client stand side by side, so that the frames agree.
+It is only a shortcut. A worker uses the actor call instead if there is no route, if it would have to wait, or if a
+message contains Ray objects. An exchange may be repeated without harm. Messages are pickles, so both sides first prove
+that they know a secret that Ray carried to the worker. Client and server share one module, so their frames agree.
 """
 
 from __future__ import annotations
@@ -15,34 +15,39 @@ import pickle
 import secrets
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from workflow.engine.dispatch.leases import Leases
 from workflow.engine.messages import FinishedAttempt, StepTask
 
-PATIENCE = 0.02
-"""Seconds that a worker waits here for work. Behind them it asks by an actor call, since Ray frees the CPUs of whoever
-waits for one, and of nobody else."""
+Exchange = Callable[[str, int, Sequence[FinishedAttempt]], Awaitable[tuple[StepTask, ...]]]
+"""Takes (lease id, sequence number, finished attempts), and returns the tasks to execute next."""
 
-TIMEOUT = 2.0
-"""Seconds without an answer after which a worker asks by an actor call."""
+MAX_WAIT = 0.02
+"""Seconds that a worker waits for work on this connection. After that it uses an actor call, because Ray frees the CPUs
+of a worker that waits in a Ray call, and of no other."""
 
-KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""Seconds, and probes: a machine that vanished hangs up nothing, and its workers' connections would stay for ever."""
+RESPONSE_TIMEOUT = 2.0
+"""Seconds without a reply after which a worker uses an actor call."""
 
-LARGEST = 1 << 30
-_LENGTH = struct.Struct("!I")
-_NONCE = 32
-_TASKS, _BY_RAY = b"T", b"R"
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""TCP options in seconds and probes. They close the connections of a machine that disappeared without closing them."""
+
+MAX_FRAME: Final = 1 << 30
+"""Bytes of the largest frame that the server accepts."""
+
+_LENGTH: Final = struct.Struct("!I")
+_NONCE_SIZE: Final = 32
+_TASKS: Final = b"T"
+_USE_ACTOR_CALL: Final = b"R"
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkAddress:
-    """Where a manager listens, and what proves that one may speak to it."""
+    """The address of a manager's server, and the secret that authenticates both sides."""
 
     host: str
     port: int
@@ -50,123 +55,134 @@ class LinkAddress:
 
 
 class LinkServer:
-    """The manager's side; lives on the engine's loop.
+    """The manager's side. It runs on the engine's event loop.
 
     Args:
-        leases: what workers exchange with.
+        exchange: answers the requests of workers; see `Leases.exchange`.
     """
 
-    def __init__(self, leases: Leases) -> None:
-        self._leases = leases
-        self._secret = secrets.token_bytes(_NONCE)
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._secret = secrets.token_bytes(_NONCE_SIZE)
         self._server: asyncio.Server | None = None
 
     async def open(self, host: str) -> LinkAddress:
-        """Listen on a free port of this host's address; raises OSError."""
+        """Listen on a free port of this host's address.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
         self._server = await asyncio.start_server(self._serve, host, 0)
         return LinkAddress(host, self._server.sockets[0].getsockname()[1], self._secret)
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            _keep_alive(writer.get_extra_info("socket"))
-            if await self._proved(reader, writer):
+            _enable_keepalive(writer.get_extra_info("socket"))
+            if await self._authenticate(reader, writer):
                 while True:
-                    _write(writer, await self._answer(await _read(reader)))
-        except (OSError, EOFError, _FrameTooLargeError) as error:  # the worker has ended, or is none of ours
-            logger.debug("a link is closed: %r", error)
+                    _write_frame(writer, await self._reply(await _read_frame(reader)))
+        except (OSError, EOFError, _FrameTooLargeError) as error:  # the worker ended, or the client is no worker
+            logger.debug("connection closed: %r", error)
         finally:
             writer.close()
 
-    async def _proved(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        ours = secrets.token_bytes(_NONCE)
-        writer.write(ours)
-        theirs, proof = await reader.readexactly(_NONCE), await reader.readexactly(_NONCE)
-        if not hmac.compare_digest(proof, _proof(self._secret, b"worker", ours)):
-            logger.warning("%s knocked without the secret", writer.get_extra_info("peername"))
+    async def _authenticate(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        server_nonce = secrets.token_bytes(_NONCE_SIZE)
+        writer.write(server_nonce)
+        client_nonce, proof = await reader.readexactly(_NONCE_SIZE), await reader.readexactly(_NONCE_SIZE)
+        if not hmac.compare_digest(proof, _proof(self._secret, b"worker", server_nonce)):
+            logger.warning("refused a connection from %s: wrong secret", writer.get_extra_info("peername"))
             return False
-        writer.write(_proof(self._secret, b"manager", theirs))
+        writer.write(_proof(self._secret, b"manager", client_nonce))
         return True
 
-    async def _answer(self, frame: bytes) -> bytes:
-        number, turn, done = pickle.loads(frame)
-        exchange = asyncio.ensure_future(self._leases.exchange(number, turn, done))
-        await asyncio.wait((exchange,), timeout=PATIENCE)
+    async def _reply(self, frame: bytes) -> bytes:
+        lease_id, sequence, finished = pickle.loads(frame)
+        exchange = asyncio.ensure_future(self._exchange(lease_id, sequence, finished))
+        await asyncio.wait((exchange,), timeout=MAX_WAIT)
         if not exchange.done():
             exchange.cancel()
-            return _BY_RAY
+            return _USE_ACTOR_CALL
         tasks = exchange.result()
-        return _BY_RAY if any(task.only_by_ray for task in tasks) else _TASKS + pickle.dumps(tasks, protocol=5)
+        if any(task.has_ray_refs for task in tasks):
+            return _USE_ACTOR_CALL
+        return _TASKS + pickle.dumps(tasks, protocol=5)
 
 
 class Link:
-    """The worker's side; blocks.
+    """The worker's side. Every method blocks.
 
     Args:
-        address: told by the manager.
+        address: the address of the manager's server.
 
     Raises:
-        OSError: it cannot be reached, or is not who it should be.
+        OSError: the manager cannot be reached, or does not know the secret.
     """
 
     def __init__(self, address: LinkAddress) -> None:
-        self._socket = socket.create_connection((address.host, address.port), TIMEOUT)
+        self._socket = socket.create_connection((address.host, address.port), RESPONSE_TIMEOUT)
         self._file = self._socket.makefile("rb")
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            nonce = secrets.token_bytes(_NONCE)
-            self._socket.sendall(nonce + _proof(address.secret, b"worker", self._exactly(_NONCE)))
-            if not hmac.compare_digest(self._exactly(_NONCE), _proof(address.secret, b"manager", nonce)):
+            nonce = secrets.token_bytes(_NONCE_SIZE)
+            self._socket.sendall(nonce + _proof(address.secret, b"worker", self._read_exactly(_NONCE_SIZE)))
+            if not hmac.compare_digest(self._read_exactly(_NONCE_SIZE), _proof(address.secret, b"manager", nonce)):
                 raise ConnectionError(f"{address.host}:{address.port} does not know this manager's secret")
         except OSError:
             self.close()
             raise
 
-    def exchange(self, number: str, turn: int, done: Sequence[FinishedAttempt]) -> tuple[StepTask, ...] | None:
-        """See Leases.exchange; None: ask by an actor call.
+    def exchange(
+        self, lease_id: str, sequence: int, finished: Sequence[FinishedAttempt]
+    ) -> tuple[StepTask, ...] | None:
+        """Return the finished attempts, and receive the next tasks; see `Leases.exchange`.
+
+        Returns:
+            The tasks; None if the worker must repeat the exchange as an actor call.
 
         Raises:
-            OSError: the connection is broken or silent; whether the exchange took place is open.
+            OSError: the connection is broken or timed out. The manager may have received the request.
         """
-        if any(finished.only_by_ray for finished in done):
+        if any(attempt.has_ray_refs for attempt in finished):
             return None
-        frame = pickle.dumps((number, turn, done), protocol=5)
+        frame = pickle.dumps((lease_id, sequence, finished), protocol=5)
         self._socket.sendall(_LENGTH.pack(len(frame)) + frame)
-        answer = self._exactly(_LENGTH.unpack(self._exactly(_LENGTH.size))[0])
-        if answer[:1] == _BY_RAY:
+        reply = self._read_exactly(_LENGTH.unpack(self._read_exactly(_LENGTH.size))[0])
+        if reply[:1] == _USE_ACTOR_CALL:
             return None
-        tasks: tuple[StepTask, ...] = pickle.loads(memoryview(answer)[1:])
+        tasks: tuple[StepTask, ...] = pickle.loads(memoryview(reply)[1:])
         return tasks
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._file.close()
         self._socket.close()
 
-    def _exactly(self, size: int) -> bytes:
+    def _read_exactly(self, size: int) -> bytes:
         data = self._file.read(size)
         if len(data) < size:
-            raise ConnectionError("the manager hung up")
+            raise ConnectionError("the manager closed the connection")
         return data
 
 
 class _FrameTooLargeError(Exception):
-    """Longer than anything that is ever sent."""
+    """A frame is larger than every message of this protocol."""
 
 
-def allowed() -> bool:
-    """Whether workers may speak to the manager past Ray: not where Ray's own traffic is encrypted."""
+def is_allowed() -> bool:
+    """Whether workers may connect directly. Not if Ray encrypts its own connections, because this one is plain."""
     return os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true")
 
 
-def _keep_alive(connection: Any) -> None:
+def _enable_keepalive(connection: Any) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE.items():
-        if hasattr(socket, name):  # not everywhere
+        if hasattr(socket, name):  # some platforms lack these options
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
@@ -174,12 +190,12 @@ def _proof(secret: bytes, side: bytes, nonce: bytes) -> bytes:
     return hmac.digest(secret, side + nonce, "sha256")
 
 
-async def _read(reader: asyncio.StreamReader) -> bytes:
+async def _read_frame(reader: asyncio.StreamReader) -> bytes:
     (size,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-    if size > LARGEST:
+    if size > MAX_FRAME:
         raise _FrameTooLargeError(f"a frame of {size} bytes")
     return await reader.readexactly(size)
 
 
-def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+def _write_frame(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(_LENGTH.pack(len(data)) + data)

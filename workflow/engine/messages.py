@@ -1,4 +1,4 @@
-"""What the engine's parts tell each other: plain frozen values, carried by Ray or by a test."""
+"""Messages between the parts of the engine: plain frozen values that Ray, a direct connection or a test carries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workflow.model.status import WorkflowStatus
 
 @dataclass(frozen=True, slots=True)
 class RunAddress:
-    """Which run, where."""
+    """Identifies a run and the store that contains it."""
 
     store_url: str
     workflow_id: str
@@ -24,11 +24,14 @@ class RunAddress:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """Take a run over.
+    """Asks a manager to claim a run and to continue it.
 
     Attributes:
-        uid, attempt: of the Workflow object it is done for; empty and 0 without the operator.
-        functions: see Claimed.
+        uid: uid of the Workflow object that asks; empty without the operator.
+        attempt: number of the submission attempt that asks; 0 without the operator.
+        take_over: claim the run even if its owner is alive.
+        retry_failed: claim the run even if it FAILED, and run its failed steps again.
+        functions: new code of the run's steps; see `Claimed`.
     """
 
     workflow_id: str
@@ -42,28 +45,35 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class EphemeralValue:
-    """A value that is not stored: its pickle, or the Ray object that holds it, which nobody but a worker looks into."""
+    """A value that is not stored. Only workers read it.
+
+    Attributes:
+        value: its pickle, if that is small.
+        ref: the Ray object that contains its pickle, if that is large.
+    """
 
     value: Value | None = None
     ref: Any = None
 
 
 TaskKey = tuple[str, str]
-"""(run uuid, step id): steps of two runs often have one id."""
+"""(run uuid, step id). The run uuid is needed because steps of two runs often have the same id."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTask:
-    """One try of one step, for a worker.
+    """One attempt of one step, as a worker receives it.
 
     Attributes:
-        parents: outcomes that stand for the marks in args, in the order of the step's parents.
-        attempt: which try of this epoch, from 1.
-        render: make a text of the value: it is the run's.
-        written_by: versions that pickled the DAG.
-        checkpoint: store the value; else it is lent to those who take it.
-        held: what was lent to this step, by the steps that made it.
-        manager: name of the one that serves the workflows that the step starts; empty: that of its own environment.
+        function: name of the blob that contains the pickled function.
+        args: the pickled arguments. Marks in them refer to outcomes of parents.
+        parents: outcomes of the parents, in the order of the step's parents.
+        attempt: number of this attempt in the epoch, from 1.
+        render: whether to render the value as text, because it is the output of the run.
+        written_by: versions of Python and of the libraries that pickled the DAG.
+        checkpoint: whether to store the value. If not, it is published as an ephemeral value.
+        ephemeral_inputs: the ephemeral values that the arguments refer to, by the id of the step that returned them.
+        manager: name of the manager for workflows that the step starts; empty for that of the step's environment.
     """
 
     run: RunAddress
@@ -76,23 +86,23 @@ class StepTask:
     render: bool
     written_by: str
     checkpoint: bool = True
-    held: Mapping[str, EphemeralValue] = field(default_factory=dict)
+    ephemeral_inputs: Mapping[str, EphemeralValue] = field(default_factory=dict)
     manager: str = ""
 
     @property
     def key(self) -> TaskKey:
-        """Tells it from the tasks of all runs that one worker may have at once."""
+        """Identifies the task among all tasks of a manager."""
         return self.run.run_uuid, self.step_id
 
     @property
-    def only_by_ray(self) -> bool:
-        """Whether it refers to Ray objects, whose references only Ray itself may carry."""
-        return any(held.ref is not None for held in self.held.values())
+    def has_ray_refs(self) -> bool:
+        """Whether the task contains references to Ray objects, which only a Ray call may carry."""
+        return any(ephemeral.ref is not None for ephemeral in self.ephemeral_inputs.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The step returned a value, which is stored where it is large."""
+    """The step returned a value. A large value is stored as a blob."""
 
     value: Value
     text: str
@@ -102,16 +112,20 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class ReturnedEphemeral:
-    """The step returned a value, which is not stored."""
+    """The step returned a value that is not stored."""
 
-    held: EphemeralValue
+    ephemeral: EphemeralValue
     started: float
     ended: float
 
 
 @dataclass(frozen=True, slots=True)
 class InputsLost:
-    """The step was not executed: values that were lent to it are lost."""
+    """The step was not executed, because ephemeral values in its arguments are lost.
+
+    Attributes:
+        step_ids: the steps that returned the lost values.
+    """
 
     step_ids: tuple[str, ...]
     started: float
@@ -120,7 +134,12 @@ class InputsLost:
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """The step returned a DAG; either itself or the blob that holds it."""
+    """The step returned a DAG.
+
+    Attributes:
+        graph: the DAG.
+        blob: name of the blob that contains the DAG; empty if the DAG is small.
+    """
 
     graph: Graph
     blob: str
@@ -130,11 +149,12 @@ class Expanded:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The step raised.
+    """The step raised an exception, or could not be executed.
 
     Attributes:
-        value: its exception, pickled, or a stand-in that tells the same.
-        system: it was not the user's code that failed but what executes it, after all of Ray's own tries.
+        error: the exception as text.
+        value: the pickled exception, or a pickled RuntimeError with the same text.
+        system: whether Ray failed to execute the step, after all retries. The user's code is not at fault.
     """
 
     error: ErrorInfo
@@ -149,26 +169,32 @@ StepResult = Returned | ReturnedEphemeral | InputsLost | Expanded | Raised
 
 @dataclass(frozen=True, slots=True)
 class FinishedAttempt:
-    """A try that a worker has ended; `key` is the task's."""
+    """An attempt that a worker has finished.
+
+    Attributes:
+        key: key of the task.
+    """
 
     key: TaskKey
     attempt: int
     result: StepResult
 
     @property
-    def only_by_ray(self) -> bool:
-        """Whether it refers to a Ray object, whose reference only Ray itself may carry."""
-        return isinstance(self.result, ReturnedEphemeral) and self.result.held.ref is not None
+    def has_ray_refs(self) -> bool:
+        """Whether the result contains a reference to a Ray object, which only a Ray call may carry."""
+        return isinstance(self.result, ReturnedEphemeral) and self.result.ephemeral.ref is not None
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended, for whoever waited.
+    """How a run ended.
 
     Attributes:
-        outcome: where it SUCCESSFUL.
-        error, error_value: where it FAILED.
-        written_by: versions that pickled.
+        outcome: outcome of the output step, if the status is SUCCESSFUL.
+        error: the error, if the status is FAILED.
+        error_value: the pickled exception, if the status is FAILED and a step raised it.
+        reason: short reason for the status.
+        written_by: versions of Python and of the libraries that pickled the DAG.
     """
 
     run: RunAddress

@@ -1,7 +1,7 @@
-"""Ray's scheduling strategies as JSON and back: the log must be readable without Ray, and a view never unpickles.
+"""Encodes Ray's scheduling strategies as JSON and decodes them, so that the log is readable without Ray.
 
-`options` writes them when a step is decorated, `ray_runner` reads them when it asks Ray for a worker. What a strategy
-names may be gone by then: a run may be resumed on another cluster.
+`options` encodes a strategy when a step is decorated. `ray_runner` decodes it when it requests a worker. A run may be
+resumed on another cluster, in which the node or placement group of a strategy does not exist.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _PRIVATE = ("_spill_on_unavailable", "_fail_on_unavailable")
 
 
 def encode(strategy: Any) -> Any:
-    """A strategy as a JSON value.
+    """Return a strategy as a JSON value.
 
     Args:
         strategy: "DEFAULT", "SPREAD", or one of Ray's strategies for nodes, labels and placement groups.
 
     Raises:
-        Invalid: it is none of these.
+        InvalidInputError: it is none of these.
     """
     if isinstance(strategy, str) and strategy in _NAMES:
         return strategy
@@ -48,10 +48,10 @@ def encode(strategy: Any) -> Any:
 
 
 def decode(data: Any) -> Any:
-    """The strategy that `encode` made JSON of.
+    """Return the strategy that `encode` returned as JSON.
 
     Raises:
-        Invalid: it names a placement group that this cluster does not have.
+        InvalidInputError: the strategy names a placement group that this cluster does not have.
     """
     if isinstance(data, str):
         return data
@@ -66,19 +66,20 @@ def decode(data: Any) -> Any:
 
 def _group(group_id: str) -> PlacementGroup:
     group = PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id)))
-    # Ray would have a task for a group that is unknown to it wait for ever.
+    # Without this check, a task for an unknown group would stay pending in Ray.
     if placement_group_table(group).get("state", "REMOVED") == "REMOVED":
         raise InvalidInputError(
-            f"this cluster has no placement group {group_id}; a placement group ends with its cluster and with the job "
-            "that made it, unless it is detached: start the workflow under another id with options that fit, or ask "
-            "for resources or labels instead"
+            f"this cluster has no placement group {group_id}: a placement group ends with its cluster, and with the "
+            "job that created it unless it is detached; run the workflow under another id with options that fit, or "
+            "request resources or labels instead"
         )
     return group
 
 
 def _terms(expressions: Any) -> dict[str, list[Any]]:
     return {
-        each.key: [type(each.operator).__name__, *getattr(each.operator, "values", [])] for each in expressions or []
+        expression.key: [type(expression.operator).__name__, *getattr(expression.operator, "values", [])]
+        for expression in expressions or []
     }
 
 

@@ -69,13 +69,13 @@ def die_behind_its_dag(marks: Marks) -> None:
 
 def die_before_asking(marks: Marks, where: str) -> None:
     """Have this driver die where all of its run is stored, and no manager knows of it."""
-    ask = Client._of_a_manager
+    ask = Client._call_manager
 
     def die_and_ask(client: Client, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
         die_once(marks, where)
         return ask(client, options, method, argument)
 
-    Client._of_a_manager = die_and_ask  # type: ignore[method-assign]
+    Client._call_manager = die_and_ask  # type: ignore[method-assign]
 
 
 @workflow.step(name="before")

@@ -19,7 +19,7 @@ from workflow.engine.dispatch.pool import Cause
 from workflow.engine.messages import FinishedAttempt, StepTask, TaskKey
 from workflow.engine.owner.run_loop import RunLoop
 from workflow.engine.worker.execution import STORE_PAUSE
-from workflow.engine.worker.worker_loop import HELD
+from workflow.engine.worker.worker_loop import RETURN_UNSTARTED_AFTER
 from workflow.errors import StoreUnavailableError
 from workflow.model.graph import StepKind
 from workflow.model.state import StepState
@@ -84,7 +84,7 @@ class LeasedRunner(SimulatedRunner):
             await self._serve(number)
         except (_Died, asyncio.CancelledError) as ended:
             error = ended
-        self._later(self._manager, self._leases.lost, number, error)
+        self._later(self._manager, self._leases.lease_ended, number, error)
 
     async def _serve(self, number: str) -> None:
         labour = self._labour
@@ -142,7 +142,7 @@ class LeasedRunner(SimulatedRunner):
                 waiting.clear()
                 self._later(self._manager, self._leases.return_unstarted, number, turn, rest)
 
-        alarm = loop.call_later(HELD, return_unstarted)
+        alarm = loop.call_later(RETURN_UNSTARTED_AFTER, return_unstarted)
         done = []
         while waiting:
             done.append(await self._execute_one(waiting.popleft()))

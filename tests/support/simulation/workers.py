@@ -55,7 +55,7 @@ class Labour:
     def begun(self, task: StepTask, epoch: int, step: StepState) -> None:
         """A try is handed to a worker."""
         self.disk.count("tries")
-        self.watch.begun(task.run.run_uuid, epoch, task.step_id, step.spec.parents, lent=bool(task.held))
+        self.watch.begun(task.run.run_uuid, epoch, task.step_id, step.spec.parents, lent=bool(task.ephemeral_inputs))
 
 
 class SimulatedRunner:
@@ -117,9 +117,9 @@ class SimulatedRunner:
         blobs = Blobs(self._store, RunPaths(task.run.workflow_id, task.run.run_number, task.run.run_uuid))
         blobs.get(task.function)
         does = behaviour_of(_read(blobs, task.args))
-        if task.held and self._labour.chance.random() < LOSSES:
+        if task.ephemeral_inputs and self._labour.chance.random() < LOSSES:
             self._labour.disk.count("values lost")
-            return InputsLost(tuple(task.held)[:1], 0.0, 0.0)
+            return InputsLost(tuple(task.ephemeral_inputs)[:1], 0.0, 0.0)
         inputs = [
             Seen(
                 _read(blobs, _lent(task, each.ephemeral_step) if each.ephemeral_step else each.value),
@@ -142,7 +142,7 @@ class SimulatedRunner:
 
 
 def _lent(task: StepTask, maker: str) -> Value:
-    value = task.held[maker].value
+    value = task.ephemeral_inputs[maker].value
     assert value is not None, "all are small here"
     return value
 

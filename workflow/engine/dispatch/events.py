@@ -1,7 +1,8 @@
-"""Has event listeners wait: hands the tries of EVENT steps to a host, and to the next one where that one is lost.
+"""Dispatches attempts of EVENT steps to an event host, and to a new host if that one is lost.
 
-A wait has nothing to do with the death of its host, which others' listeners share: it is begun anew, as often as that
-happens, more slowly each time. Pure of Ray: `listener_host` makes hosts. All on the engine's loop, nothing blocks.
+Many listeners share a host, so the loss of a host is no listener's fault. Their waits are started again after each such
+loss, with a backoff. This module does not import Ray: `event_hosts` creates the hosts. Everything runs on the engine's
+event loop, and nothing blocks.
 """
 
 from __future__ import annotations
@@ -11,30 +12,35 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from workflow.engine.messages import StepResult, StepTask, TaskKey
 from workflow.engine.owner.run_loop import RunLoop
+from workflow.engine.retry import Backoff
 
-FIRST_PAUSE: Final = 0.5
-"""Seconds before waits are handed to the next host; doubled with each host that is lost and has answered nothing."""
-
-DOUBLINGS: Final = 6
+HOST_BACKOFF = Backoff(initial=0.5, maximum=32.0)
+"""Delay before waits are started on the next host. It grows with each host that is lost before it returned a result."""
 
 logger = logging.getLogger(__name__)
 
 
 class Hosts(Protocol):
-    """Makes hosts of listeners and talks to them; a host is whatever `open` returns."""
+    """Creates event hosts and calls them. A host is the object that `open` returns."""
 
     def open(self) -> Any:
-        """A new host."""
+        """Create a host."""
 
     def listen(self, host: Any, task: StepTask, answer: Callable[[StepResult | None], None]) -> None:
-        """Have it wait; `answer` is called on the engine's loop: with None where the host was lost."""
+        """Start a wait on a host.
+
+        Args:
+            host: the host.
+            task: an attempt of an EVENT step.
+            answer: called on the engine's loop with the result, or with None if the host was lost.
+        """
 
     def stop(self, host: Any, waits: Sequence[TaskKey]) -> None:
-        """Have these waits stopped; what is still answered for them means nothing."""
+        """Stop waits on a host. A result that still arrives for them is ignored."""
 
 
 @dataclass(eq=False, slots=True)
@@ -47,46 +53,49 @@ class EventDispatcher:
     """All waits of one manager.
 
     Args:
-        hosts: makes hosts, the first when it is needed.
+        hosts: creates hosts. The first one is created when it is needed.
     """
 
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
         self._host: Any = None
-        self._lost = 0
+        self._lost_hosts = 0
         self._waits: dict[TaskKey, _Wait] = {}
 
     def start(self, run: RunLoop, task: StepTask) -> None:
-        """Begin one try: see Runner."""
+        """Start one attempt; see `Runner`."""
         wait = _Wait(run, task)
         self._waits[wait.task.key] = wait
-        self._hand(wait)
+        self._dispatch(wait)
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
-        """Stop these tries: see Runner."""
+        """Cancel attempts; see `Runner`."""
         keys = [(run.address.run_uuid, step_id) for step_id in step_ids]
         stopped = [key for key in keys if self._waits.pop(key, None) is not None]
         if stopped and self._host is not None:
             self._hosts.stop(self._host, stopped)
 
-    def _hand(self, wait: _Wait) -> None:
-        if self._waits.get(wait.task.key) is wait:
+    def _dispatch(self, wait: _Wait) -> None:
+        if self._is_current(wait):
             if self._host is None:
                 self._host = self._hosts.open()
             self._hosts.listen(self._host, wait.task, functools.partial(self._answered, self._host, wait))
 
     def _answered(self, host: Any, wait: _Wait, result: StepResult | None) -> None:
-        key = wait.task.key
-        if self._waits.get(key) is not wait:  # it was stopped, which says nothing of its host
+        if not self._is_current(wait):  # the wait was stopped, so a missing result does not mean that its host is lost
             return
         if result is not None:
-            self._lost = 0
-            del self._waits[key]
+            self._lost_hosts = 0
+            del self._waits[wait.task.key]
             wait.run.step_done(wait.task.step_id, wait.task.attempt, result)
             return
         if host is self._host:
             self._host = None
-            self._lost += 1
-            logger.warning("the host of event listeners is lost; %d waits begin anew", len(self._waits))
-        pause = FIRST_PAUSE * 2 ** min(max(self._lost - 1, 0), DOUBLINGS)
-        asyncio.get_running_loop().call_later(pause, self._hand, wait)
+            self._lost_hosts += 1
+            logger.warning("an event host is lost; %d waits are started again on another host", len(self._waits))
+        delay = HOST_BACKOFF.delay(max(self._lost_hosts, 1))
+        asyncio.get_running_loop().call_later(delay, self._dispatch, wait)
+
+    def _is_current(self, wait: _Wait) -> bool:
+        """Whether a wait was neither stopped nor replaced by a later attempt of its step."""
+        return self._waits.get(wait.task.key) is wait

@@ -1,8 +1,9 @@
-"""Hands tries of steps to leased workers: a Ray task holds its place in the cluster and executes one try after another.
+"""Dispatches attempts of steps to leased workers. A lease is a Ray task that executes one attempt after another.
 
-Starting a Ray task costs more than a short step does, so a worker that has finished asks for more before it gives its
-place back; while it waits it gives its CPUs back at once. Steps that are measured short are handed over several at a
-time. Pure of Ray: `ray_runner` opens and ends leases through two callables. All on the engine's loop, nothing blocks.
+Starting a Ray task takes longer than a short step. So a worker that finished its attempts asks for more before it ends,
+and it frees its CPUs while it waits. Attempts of steps that were measured as short are dispatched in batches. This
+module does not import Ray: `ray_runner` starts and ends workers. Everything runs on the engine's event loop, and
+nothing blocks.
 """
 
 from __future__ import annotations
@@ -11,63 +12,63 @@ import asyncio
 import json
 import logging
 import uuid
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from cachetools import LRUCache
+
 from workflow.engine.dispatch.pool import Cause, Lease, Pool, StepAttempt
 from workflow.engine.messages import Expanded, FinishedAttempt, Raised, StepTask, TaskKey
 from workflow.engine.owner.run_loop import RunLoop
+from workflow.engine.retry import Backoff
 from workflow.model.state import StepState
 
-LINGER = 0.5
-"""Seconds a worker without work keeps its place, without its CPUs."""
+IDLE_TIMEOUT = 0.5
+"""Seconds that a worker without work keeps its lease. Its CPUs are free meanwhile."""
 
 BATCH_SECONDS = 0.005
-"""Steps are handed over together up to this time in all, by what steps of their function took lately."""
+"""Expected duration of a batch, from the recent durations of its steps' functions."""
 
-MOST_AT_ONCE = 64
-SHORT = 0.1
-"""Seconds; steps below it are executed by as many workers as fit; for longer ones more places are asked for, so that a
-cluster that grows with demand does."""
+MAX_BATCH_SIZE = 64
 
-STUCK = 0.5
-"""Seconds behind which more places are asked for than fit, where nothing was handed over: whoever holds the places may
-wait for what is in the queue, and Ray frees the CPUs of whoever waits."""
+SHORT_STEP = 0.1
+"""Seconds. For steps that take longer, more workers are requested than fit, so that an autoscaled cluster grows."""
 
-FIRST_REST = 0.2
-LONGEST_REST = 30.0
-"""Seconds without more workers behind one that died before it asked for work; they double until one does."""
+STALL_TIMEOUT = 0.5
+"""Seconds without a dispatch after which more workers are requested than fit. The running steps may wait for steps in
+the queue, and Ray frees the CPUs of steps that wait in a Ray call."""
 
-LOOKS_WITHOUT_NEED = 20
-"""Looks, at STUCK's distance, at an empty queue, behind which places that were asked for and not given are given up: a
-cluster that grows with demand would bring up a node for nobody."""
+INITIAL_BACKOFF = 0.2
+MAX_BACKOFF = 30.0
+"""Seconds without new workers after one died before it asked for work. The delay doubles with each such death."""
 
-FUNCTIONS_MEASURED = 10_000
-HOMES_REMEMBERED = 10_000
-POOLS_REMEMBERED = 100
+MAX_IDLE_CHECKS = 20
+"""Consecutive checks, one per STALL_TIMEOUT, that found an empty queue. After that, workers that were requested and
+have not started are canceled, because an autoscaled cluster would add a node for them."""
+
+MAX_MEASURED_FUNCTIONS = 10_000
+MAX_AFFINITIES = 10_000
+MAX_POOLS = 100
 
 SYSTEM_RETRIES = 3
-"""How often a try is handed over again after its worker died; Ray's own default for tasks. A step that kills its
-worker, by its memory say, must not do so for ever. Where the node died it was not the step, and is not counted."""
+"""How often an attempt is dispatched again after its worker died, like Ray's default for tasks. It is limited because
+some steps kill their worker, for example by using too much memory. Node failures are not counted."""
 
 logger = logging.getLogger(__name__)
 
 
-def _smoothed(mean: float, took: float) -> float:
-    return 0.8 * mean + 0.2 * took if mean else took
-
-
 class Leases:
-    """All pools of one manager.
+    """All leases of one manager.
 
     Args:
-        open_lease: asks the cluster for a worker: (number, name, options) -> handle.
-        end_lease: ends the worker's process.
-        slots: how many workers of these options fit into the cluster now.
-        failure: a Raised that says why a step could not be executed.
-        cause: why a worker ended, by the error of its Ray task.
+        open_lease: requests a worker from the cluster. It takes (lease id, name of the Ray task, Ray options) and
+            returns a handle.
+        end_lease: ends the process of a worker, given its handle.
+        slots: returns how many workers with these Ray options fit into the cluster now.
+        failure: returns the result for a step that could not be executed, from the step's id and the error.
+        cause: returns why a worker ended, from the error of its Ray task.
     """
 
     def __init__(
@@ -78,287 +79,318 @@ class Leases:
         failure: Callable[[str, BaseException], Raised],
         cause: Callable[[BaseException], Cause],
     ) -> None:
-        self._open = open_lease
-        self._end = end_lease
+        self._start_worker = open_lease
+        self._end_worker = end_lease
         self._slots = slots
         self._failure = failure
         self._cause = cause
         self._pools: dict[str, Pool] = {}
         self._leases: dict[str, Lease] = {}
-        self._tries: dict[TaskKey, StepAttempt] = {}
-        self._took: OrderedDict[str, float] = OrderedDict()
-        # (run, step that returned a DAG) -> the worker it did so in, for the steps that may be executed in place.
-        self._homes: OrderedDict[TaskKey, Lease] = OrderedDict()
-        # Other numbers than those of an earlier incarnation, whose workers may still ask for work.
-        self._numbers = (f"{uuid.uuid4().hex[:12]}-{number}" for number in count(1))
+        self._attempts: dict[TaskKey, StepAttempt] = {}
+        # Qualified name of a function -> recent mean duration of its steps.
+        self._mean_seconds: LRUCache[str, float] = LRUCache(MAX_MEASURED_FUNCTIONS)
+        # Dynamic step -> the worker that returned its DAG, for the steps of that DAG with `allow_inplace`.
+        self._affinity: LRUCache[TaskKey, Lease] = LRUCache(MAX_AFFINITIES)
+        # Workers of an earlier incarnation of the manager may still ask for work, so ids are never reused.
+        self._lease_ids = (f"{uuid.uuid4().hex[:12]}-{number}" for number in count(1))
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
-        """Begin one try: see Runner."""
+        """Queue one attempt; see `Runner`."""
         pool = self._pool(step.spec.options.ray)
         attempt = StepAttempt(run, task, pool)
-        self._tries[task.key] = attempt
-        home = self._home_of(step, task) if step.spec.options.allow_inplace else None
-        if home is None:
+        self._attempts[task.key] = attempt
+        lease = self._affine_lease(step, task) if step.spec.options.allow_inplace else None
+        if lease is None:
             pool.queue.append(attempt)
-            self._pump_soon(pool)
+            self._schedule_dispatch(pool)
             return
-        home.own.append(attempt)
-        self._wake(home, self._hand_own)
+        lease.pinned.append(attempt)
+        self._wake(lease, self._dispatch_pinned)
 
     def _pool(self, options: Mapping[str, Any]) -> Pool:
         key = json.dumps(dict(options), sort_keys=True) if options else ""
         pool = self._pools.get(key)
         if pool is None:
-            if len(self._pools) >= POOLS_REMEMBERED:
-                self._pools = {other: each for other, each in self._pools.items() if not each.unused}
+            if len(self._pools) >= MAX_POOLS:
+                self._pools = {other: each for other, each in self._pools.items() if not each.is_unused}
             pool = self._pools[key] = Pool(options)
         return pool
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
-        """Stop these tries: see Runner. Whatever else their workers were about is handed to others."""
-        found = (self._tries.pop((run.address.run_uuid, step_id), None) for step_id in step_ids)
-        wanted = {attempt for attempt in found if attempt is not None}
-        for attempt in wanted:
-            attempt.stopped = True
-        for pool in {attempt.pool for attempt in wanted}:
-            pool.queue = deque(attempt for attempt in pool.queue if not attempt.stopped)
-        for lease in self._leases.values() if wanted else ():
-            if not wanted.isdisjoint(lease.batch):
-                lease.stopped = True
-                self._end(lease.handle)
+        """Cancel attempts; see `Runner`. Their workers are ended, and other attempts of these are dispatched again."""
+        found = (self._attempts.pop((run.address.run_uuid, step_id), None) for step_id in step_ids)
+        canceled = {attempt for attempt in found if attempt is not None}
+        for attempt in canceled:
+            attempt.canceled = True
+        for pool in {attempt.pool for attempt in canceled}:
+            pool.queue = deque(attempt for attempt in pool.queue if not attempt.canceled)
+        for lease in self._leases.values() if canceled else ():
+            if not canceled.isdisjoint(lease.batch):
+                self._stop(lease)
 
-    async def exchange(self, number: str, turn: int, done: Sequence[FinishedAttempt]) -> tuple[StepTask, ...]:
-        """A worker hands in what it finished and gets what to do next; nothing means: give the place back.
+    async def exchange(self, lease_id: str, sequence: int, finished: Sequence[FinishedAttempt]) -> tuple[StepTask, ...]:
+        """Receive the finished attempts of a worker, and return the tasks that it executes next.
+
+        Waits until there is a task, but not longer than IDLE_TIMEOUT.
 
         Args:
-            number: of the lease.
-            turn: how many exchanges it made before this one.
-            done: results, in the order of the tries.
+            lease_id: the worker's lease.
+            sequence: number of exchanges that the worker completed before this one.
+            finished: the finished attempts, in the order in which they were executed.
+
+        Returns:
+            The tasks. If there are none, the worker ends.
         """
-        lease = self._leases.get(number)
+        lease = self._leases.get(lease_id)
         if lease is None:
             return ()
-        if turn < lease.turn:  # this very exchange is repeated: its answer was lost, or took too long
-            if lease.parked is not None:
-                return await asyncio.shield(lease.parked)
+        if sequence < lease.sequence:  # a repeated exchange: its reply was lost, or took too long
+            if lease.waiter is not None:
+                return await asyncio.shield(lease.waiter)
             return tuple(attempt.task for attempt in lease.batch)
-        lease.turn += 1
+        lease.sequence += 1
         pool = lease.pool
-        pool.pause = 0.0
-        self._take(lease, done)
-        if lease.own:
-            return self._hand_own(lease)
-        if done and not pool.reusable and not lease.kept:
-            self._forget(lease)
-            self._pump_soon(pool)
+        pool.failed_starts = 0
+        self._report_finished(lease, finished)
+        if lease.pinned:
+            return self._dispatch_pinned(lease)
+        if finished and not pool.is_reusable and not lease.reserved:
+            self._remove(lease)
+            self._schedule_dispatch(pool)
             return ()
-        if pool.queue and not lease.kept:
-            return self._hand(lease)
-        lease.parked = asyncio.get_running_loop().create_future()
-        self._park(lease)
-        return await asyncio.shield(lease.parked)
+        if pool.queue and not lease.reserved:
+            return self._dispatch_batch(lease)
+        lease.waiter = asyncio.get_running_loop().create_future()
+        self._wait_for_work(lease)
+        return await asyncio.shield(lease.waiter)
 
-    def return_unstarted(self, number: str, turn: int, keys: Collection[TaskKey]) -> None:
-        """A worker has not begun these tries, because one before them takes long; they are handed to others.
+    def return_unstarted(self, lease_id: str, sequence: int, keys: Collection[TaskKey]) -> None:
+        """Take back attempts that a worker has not started, because an earlier one of its batch takes long.
 
         Args:
-            number: of the lease.
-            turn: how many exchanges the worker had made. An older one tells of tries that were handed on already.
-            keys: theirs.
+            lease_id: the worker's lease.
+            sequence: number of exchanges that the worker completed. A call with an older number is ignored: its
+                attempts were dispatched again already.
+            keys: keys of the attempts.
         """
-        lease = self._leases.get(number)
-        if lease is None or turn != lease.turn:
+        lease = self._leases.get(lease_id)
+        if lease is None or sequence != lease.sequence:
             return
         for attempt in lease.batch:
-            if attempt.task.key not in keys:  # it runs, and takes longer than was thought
+            if attempt.task.key not in keys:  # it is running, and takes longer than expected
                 self._measure(attempt, BATCH_SECONDS)
         self._requeue([each for each in lease.batch if each.task.key in keys])
         lease.batch = [each for each in lease.batch if each.task.key not in keys]
 
-    def lost(self, number: str, error: BaseException | None) -> None:
-        """The Ray task of a lease has ended; what it had not finished is handed to others."""
-        lease = self._leases.get(number)
+    def lease_ended(self, lease_id: str, error: BaseException | None) -> None:
+        """Handle the end of a worker's Ray task. Attempts that it had not finished are dispatched again.
+
+        Args:
+            lease_id: the worker's lease.
+            error: the error of the Ray task; None if it returned.
+        """
+        lease = self._leases.get(lease_id)
         if lease is None:
             return
-        pool = lease.pool
-        self._forget(lease)
+        self._remove(lease)
         cause = self._cause(error) if error is not None else Cause.WORKER
-        unfinished = [attempt for attempt in lease.batch if not attempt.stopped]
-        for attempt in unfinished:
-            attempt.deaths += cause is not Cause.NODE and not lease.stopped
-        doomed = [attempt for attempt in unfinished if attempt.deaths > SYSTEM_RETRIES and error is not None]
-        for attempt in doomed:
-            assert error is not None, "only then is a try doomed"
+        unfinished = [attempt for attempt in lease.batch if not attempt.canceled]
+        if cause is not Cause.NODE and not lease.stopped:
+            for attempt in unfinished:
+                attempt.deaths += 1
+        failed = [attempt for attempt in unfinished if error is not None and attempt.deaths > SYSTEM_RETRIES]
+        for attempt in failed:
+            assert error is not None, "attempts fail only with an error"
             self._fail(attempt, error)
-        self._requeue([attempt for attempt in (*unfinished, *lease.own) if attempt not in doomed])
-        if not lease.turn and error is not None and not lease.stopped:
+        self._requeue([attempt for attempt in (*unfinished, *lease.pinned) if attempt not in failed])
+        if lease.is_starting and error is not None and not lease.stopped:
             if cause is Cause.OPTIONS:
-                self._give_up(pool, error)
+                self._fail_queued(lease.pool, error)
             else:
-                self._rest(pool, error)
-        self._pump_soon(pool)
+                self._back_off(lease.pool, error)
+        self._schedule_dispatch(lease.pool)
 
-    def _take(self, lease: Lease, done: Sequence[FinishedAttempt]) -> None:
+    def _report_finished(self, lease: Lease, finished: Sequence[FinishedAttempt]) -> None:
         batch, lease.batch = {attempt.task.key: attempt for attempt in lease.batch}, []
-        for finished in done:
-            attempt = batch.pop(finished.key, None)
-            if attempt is None or attempt.stopped:
+        for each in finished:
+            attempt = batch.pop(each.key, None)
+            if attempt is None or attempt.canceled:
                 continue
-            self._tries.pop(finished.key, None)
-            result = finished.result
+            self._attempts.pop(each.key, None)
+            result = each.result
             self._measure(attempt, max(result.ended - result.started, 0.0))
             if isinstance(result, Expanded) and any(spec.options.allow_inplace for spec in result.graph.steps):
-                self._keep(lease, attempt)
-            attempt.run.step_done(attempt.task.step_id, finished.attempt, result)
-        self._requeue(list(batch.values()))  # its word that they were given back is still on its way
+                self._reserve(lease, attempt)
+            attempt.run.step_done(attempt.task.step_id, each.attempt, result)
+        self._requeue(list(batch.values()))  # the worker's call of return_unstarted has not arrived yet
 
-    def _requeue(self, tries: Sequence[StepAttempt]) -> None:
-        """Whoever comes next gets them, before all others."""
-        for attempt in reversed(tries):
+    def _requeue(self, attempts: Sequence[StepAttempt]) -> None:
+        """Put attempts at the front of their queues."""
+        for attempt in reversed(attempts):
             attempt.pool.queue.appendleft(attempt)
-            self._pump_soon(attempt.pool)
+            self._schedule_dispatch(attempt.pool)
 
-    def _measure(self, attempt: StepAttempt, took: float) -> None:
+    def _measure(self, attempt: StepAttempt, seconds: float) -> None:
         pool, function = attempt.pool, attempt.task.qualname
-        pool.mean = _smoothed(pool.mean, took)
-        self._took[function] = _smoothed(self._took.pop(function, 0.0), took)
-        if len(self._took) > FUNCTIONS_MEASURED:
-            self._took.popitem(last=False)
+        pool.mean_seconds = _moving_mean(pool.mean_seconds, seconds)
+        self._mean_seconds[function] = _moving_mean(self._mean_seconds.get(function, 0.0), seconds)
 
-    def _keep(self, lease: Lease, attempt: StepAttempt) -> None:
-        """Steps of the DAG that this try returned are to be executed in its worker, as soon as that DAG is stored."""
-        lease.kept = True
-        self._homes[attempt.task.key] = lease
-        if len(self._homes) > HOMES_REMEMBERED:
-            self._homes.popitem(last=False)
+    # --- worker affinity ---
 
-    def _home_of(self, step: StepState, task: StepTask) -> Lease | None:
-        """The worker that returned the DAG with this step, where it still waits for such steps."""
+    def _reserve(self, lease: Lease, attempt: StepAttempt) -> None:
+        """Let a worker wait for the steps of the DAG that it returned. They start as soon as the DAG is stored."""
+        lease.reserved = True
+        self._affinity[attempt.task.key] = lease
+
+    def _affine_lease(self, step: StepState, task: StepTask) -> Lease | None:
+        """Return the worker that returned the DAG of a step, if it still waits for steps of that DAG."""
         if step.scope is None:
             return None
-        home = self._homes.get((task.run.run_uuid, step.scope.spec.step_id))
-        return home if home is not None and home.kept and home.number in self._leases and not home.stopped else None
+        lease = self._affinity.get((task.run.run_uuid, step.scope.spec.step_id))
+        if lease is None or not lease.reserved or lease.stopped or lease.lease_id not in self._leases:
+            return None
+        return lease
 
-    def _hand_own(self, lease: Lease) -> tuple[StepTask, ...]:
-        while lease.own and not lease.batch:
-            attempt = lease.own.popleft()
-            if not attempt.stopped:
+    # --- dispatching ---
+
+    def _dispatch_pinned(self, lease: Lease) -> tuple[StepTask, ...]:
+        while lease.pinned and not lease.batch:
+            attempt = lease.pinned.popleft()
+            if not attempt.canceled:
                 lease.batch.append(attempt)
         return tuple(attempt.task for attempt in lease.batch)
 
-    def _hand(self, lease: Lease) -> tuple[StepTask, ...]:
+    def _dispatch_batch(self, lease: Lease) -> tuple[StepTask, ...]:
         pool = lease.pool
-        share = min(MOST_AT_ONCE, -(-len(pool.queue) // max(len(pool.leases), 1))) if pool.reusable else 1
-        room = BATCH_SECONDS
-        while pool.queue and (not lease.batch or len(lease.batch) < share):
+        fair_share = -(-len(pool.queue) // max(len(pool.leases), 1))  # rounded up
+        max_size = min(MAX_BATCH_SIZE, fair_share) if pool.is_reusable else 1
+        remaining = BATCH_SECONDS
+        while pool.queue and (not lease.batch or len(lease.batch) < max_size):
             attempt = pool.queue[0]
-            # What was not measured yet, and whose worker died, is handed over alone.
-            room -= BATCH_SECONDS if attempt.deaths else self._took.get(attempt.task.qualname, BATCH_SECONDS)
-            if lease.batch and room < 0 and not attempt.stopped:
+            # A function that was not measured, and an attempt whose worker died, get a batch of their own.
+            expected = self._mean_seconds.get(attempt.task.qualname, BATCH_SECONDS)
+            remaining -= BATCH_SECONDS if attempt.deaths else expected
+            if lease.batch and remaining < 0 and not attempt.canceled:
                 break
             pool.queue.popleft()
-            if not attempt.stopped:
+            if not attempt.canceled:
                 lease.batch.append(attempt)
-        pool.handed += len(lease.batch)
+        pool.dispatched += len(lease.batch)
         return tuple(attempt.task for attempt in lease.batch)
 
-    def _pump_soon(self, pool: Pool) -> None:
-        if not pool.pumping:
-            pool.pumping = True
-            asyncio.get_running_loop().call_soon(self._pump, pool)
+    def _schedule_dispatch(self, pool: Pool) -> None:
+        if not pool.dispatch_scheduled:
+            pool.dispatch_scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch, pool)
 
-    def _pump(self, pool: Pool) -> None:
-        pool.pumping = False
+    def _dispatch(self, pool: Pool) -> None:
+        """Give work to waiting workers, and request as many more workers as the queue needs."""
+        pool.dispatch_scheduled = False
         while pool.queue and pool.idle:
-            self._wake(pool.idle.pop(), self._hand)
-        places = self._slots(pool.options)
-        if pool.mean > SHORT or not pool.mean:
-            places = 2 * places + 8
-        places += pool.beyond
-        for _ in range(min(len(pool.queue) - pool.starting(), places - len(pool.leases))):
-            if pool.queue and pool.rest is None:
-                self._open_one(pool)
-        if (pool.queue or pool.starting()) and pool.alarm is None:
-            pool.alarm = asyncio.get_running_loop().call_later(STUCK, self._look_stuck, pool, pool.handed)
+            self._wake(pool.idle.pop(), self._dispatch_batch)
+        max_leases = self._slots(pool.options)
+        if pool.mean_seconds > SHORT_STEP or not pool.mean_seconds:
+            max_leases = 2 * max_leases + 8
+        max_leases += pool.oversubscription
+        for _ in range(min(len(pool.queue) - pool.starting(), max_leases - len(pool.leases))):
+            if pool.queue and pool.backoff_timer is None:
+                self._open_lease(pool)
+        if (pool.queue or pool.starting()) and pool.stall_timer is None:
+            loop = asyncio.get_running_loop()
+            pool.stall_timer = loop.call_later(STALL_TIMEOUT, self._check_stalled, pool, pool.dispatched)
 
-    def _look_stuck(self, pool: Pool, handed: int) -> None:
-        pool.alarm = None
-        stuck = pool.handed == handed and pool.rest is None
-        more = 2 * pool.beyond + 8 if stuck else pool.beyond
-        # No more than a place for each that waits, beside those who hold one.
-        pool.beyond = min(more, len(pool.leases) + len(pool.queue)) if pool.queue else 0
-        pool.needless = 0 if pool.queue else pool.needless + 1
-        if pool.needless > LOOKS_WITHOUT_NEED:
-            self._give_up_places(pool)
+    def _check_stalled(self, pool: Pool, dispatched_before: int) -> None:
+        pool.stall_timer = None
+        stalled = pool.dispatched == dispatched_before and pool.backoff_timer is None
+        wanted = 2 * pool.oversubscription + 8 if stalled else pool.oversubscription
+        # Each queued attempt needs at most one worker more than there are.
+        pool.oversubscription = min(wanted, len(pool.leases) + len(pool.queue)) if pool.queue else 0
+        pool.idle_checks = 0 if pool.queue else pool.idle_checks + 1
+        if pool.idle_checks > MAX_IDLE_CHECKS:
+            self._cancel_starting(pool)
         else:
-            self._pump(pool)
+            self._dispatch(pool)
 
-    def _give_up_places(self, pool: Pool) -> None:
-        pool.needless = 0
+    def _cancel_starting(self, pool: Pool) -> None:
+        pool.idle_checks = 0
         for lease in pool.leases.values():
-            if not lease.turn and not lease.stopped:
-                lease.stopped = True
-                self._end(lease.handle)
+            if lease.is_starting and not lease.stopped:
+                self._stop(lease)
 
-    def _rest(self, pool: Pool, error: BaseException) -> None:
-        """Ask for no more workers for a while: what killed one that came up may kill the next. No step is to blame."""
-        if pool.rest is None:  # else those that came up together died together
-            pool.pause = min(2 * pool.pause or FIRST_REST, LONGEST_REST)
-            logger.warning("a worker died before its first step, the next come in %.1f s: %r", pool.pause, error)
-            pool.rest = asyncio.get_running_loop().call_later(pool.pause, self._go_on, pool)
+    def _back_off(self, pool: Pool, error: BaseException) -> None:
+        """Request no workers for a while. The cause may kill the next worker too, and no step is at fault."""
+        if pool.backoff_timer is None:  # workers that died during a backoff started before it
+            pool.failed_starts += 1
+            delay = Backoff(INITIAL_BACKOFF, MAX_BACKOFF).delay(pool.failed_starts)
+            logger.warning(
+                "a worker died before its first step; no new workers are started for %.1f s: %r", delay, error
+            )
+            pool.backoff_timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, pool)
 
-    def _go_on(self, pool: Pool) -> None:
-        pool.rest = None
-        self._pump_soon(pool)
+    def _end_backoff(self, pool: Pool) -> None:
+        pool.backoff_timer = None
+        self._schedule_dispatch(pool)
 
-    def _open_one(self, pool: Pool) -> None:
-        lease = Lease(next(self._numbers), pool)
-        pool.leases[lease.number] = self._leases[lease.number] = lease
+    # --- leases ---
+
+    def _open_lease(self, pool: Pool) -> None:
+        lease = Lease(next(self._lease_ids), pool)
+        pool.leases[lease.lease_id] = self._leases[lease.lease_id] = lease
         try:
-            lease.handle = self._open(lease.number, pool.queue[0].task.qualname, pool.options)
-        except Exception as error:  # noqa: BLE001 - Ray refuses options in many ways; each is the steps' failure
-            self._forget(lease)
-            self._give_up(pool, error)
+            lease.handle = self._start_worker(lease.lease_id, pool.queue[0].task.qualname, pool.options)
+        except Exception as error:  # noqa: BLE001 - Ray refuses options with many kinds of exceptions
+            self._remove(lease)
+            self._fail_queued(pool, error)
 
-    def _give_up(self, pool: Pool, error: BaseException) -> None:
-        """No worker can be had with these options: that is how all its steps failed."""
+    def _wait_for_work(self, lease: Lease) -> None:
+        if not lease.reserved:
+            lease.pool.idle.append(lease)
+        lease.idle_timer = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._idle_timeout, lease)
+
+    def _idle_timeout(self, lease: Lease) -> None:
+        if lease.reserved and lease.pool.is_reusable:  # from now on it waits for all attempts of its pool
+            lease.reserved = False
+            self._wait_for_work(lease)
+            self._schedule_dispatch(lease.pool)
+        elif lease.waiter is not None and not lease.waiter.done():
+            self._remove(lease)
+
+    def _wake(self, lease: Lease, dispatch: Callable[[Lease], tuple[StepTask, ...]]) -> None:
+        """If a worker waits for work, let it have the tasks that a function takes from a queue."""
+        waiter, lease.waiter = lease.waiter, None
+        if waiter is not None and not waiter.done():
+            if lease.idle_timer is not None:
+                lease.idle_timer.cancel()
+            waiter.set_result(dispatch(lease))
+
+    def _stop(self, lease: Lease) -> None:
+        lease.stopped = True
+        self._end_worker(lease.handle)
+
+    def _remove(self, lease: Lease) -> None:
+        """Remove a lease. If its worker waits, it gets no work and ends."""
+        self._leases.pop(lease.lease_id, None)
+        lease.pool.leases.pop(lease.lease_id, None)
+        if lease in lease.pool.idle:
+            lease.pool.idle.remove(lease)
+        if lease.idle_timer is not None:
+            lease.idle_timer.cancel()
+        if lease.waiter is not None and not lease.waiter.done():
+            lease.waiter.set_result(())
+
+    # --- failures ---
+
+    def _fail_queued(self, pool: Pool, error: BaseException) -> None:
+        """Let all queued attempts fail, because no worker can be started with these options."""
         while pool.queue:
             self._fail(pool.queue.popleft(), error)
 
-    def _park(self, lease: Lease) -> None:
-        """Have a worker wait for work, but not for long."""
-        if not lease.kept:
-            lease.pool.idle.append(lease)
-        lease.alarm = asyncio.get_running_loop().call_later(LINGER, self._waited_enough, lease)
-
-    def _waited_enough(self, lease: Lease) -> None:
-        if lease.kept and lease.pool.reusable:  # now it waits for whatever comes
-            lease.kept = False
-            self._park(lease)
-            self._pump_soon(lease.pool)
-        elif lease.parked is not None and not lease.parked.done():
-            self._forget(lease)
-
-    def _wake(self, lease: Lease, hand: Callable[[Lease], tuple[StepTask, ...]]) -> None:
-        """Hand work to a worker that waits, if it does."""
-        parked, lease.parked = lease.parked, None
-        if parked is not None and not parked.done():
-            if lease.alarm is not None:
-                lease.alarm.cancel()
-            parked.set_result(hand(lease))
-
-    def _forget(self, lease: Lease) -> None:
-        self._leases.pop(lease.number, None)
-        lease.pool.leases.pop(lease.number, None)
-        if lease in lease.pool.idle:
-            lease.pool.idle.remove(lease)
-        if lease.alarm is not None:
-            lease.alarm.cancel()
-        if lease.parked is not None and not lease.parked.done():  # nobody waits in it for ever, be its worker dead
-            lease.parked.set_result(())
-
     def _fail(self, attempt: StepAttempt, error: BaseException) -> None:
-        if not attempt.stopped:
+        if not attempt.canceled:
             task = attempt.task
-            self._tries.pop(task.key, None)
+            self._attempts.pop(task.key, None)
             attempt.run.step_done(task.step_id, task.attempt, self._failure(task.step_id, error))
+
+
+def _moving_mean(mean: float, seconds: float) -> float:
+    return 0.8 * mean + 0.2 * seconds if mean else seconds

@@ -1,4 +1,4 @@
-"""What `leases` keeps of tries, workers and queues: plain data, changed there."""
+"""The data of `leases`: attempts, workers and queues. Only `leases` changes it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from workflow.engine.messages import StepTask
 from workflow.engine.owner.run_loop import RunLoop
 
 FREED_WHILE_WAITING: Final = frozenset({"num_cpus", "runtime_env", "scheduling_strategy", "label_selector"})
-"""Options under which a worker that waits holds nothing that others may need: Ray frees the CPUs of whoever blocks, and
-nothing else."""
+"""Options with which a waiting worker reserves nothing that others need. Ray frees the CPUs of a worker that waits in a
+Ray call, and no other resource."""
 
 
 class Cause(enum.Enum):
-    """Why a worker ended before its time.
+    """Why the Ray task of a worker failed.
 
     Attributes:
-        OPTIONS: no worker can be had with these options, however often one is asked for.
-        NODE: what it ran on was lost, which is no fault of what it executed.
-        WORKER: it died, perhaps of what it executed.
+        OPTIONS: no worker can be started with these options, however often one is requested.
+        NODE: the node was lost, which is not the fault of the step.
+        WORKER: the worker process died, perhaps because of the step.
     """
 
     OPTIONS = enum.auto()
@@ -33,84 +33,92 @@ class Cause(enum.Enum):
 
 @dataclass(eq=False, slots=True)
 class StepAttempt:
-    """One try of a step, on its way.
+    """One attempt of a step that is queued or running.
 
     Attributes:
-        pool: that of its own options, wherever it is executed.
-        deaths: how many workers died that executed it, perhaps of it.
+        pool: the pool of the step's own options, even if a worker of another pool executes the attempt.
+        deaths: number of workers that died while they executed the attempt, perhaps because of it.
+        canceled: whether the run no longer needs the result.
     """
 
     run: RunLoop
     task: StepTask
     pool: Pool
     deaths: int = 0
-    stopped: bool = False
+    canceled: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """One worker's place.
+    """The place of one worker in the cluster.
 
     Attributes:
-        handle: what ends it.
-        batch: the tries it executes now.
-        own: tries that are to be executed in this very worker.
-        kept: it waits for such tries, and for nothing else.
-        turn: exchanges so far; a repeated one (its answer was lost) is told by it.
-        parked: set while it waits for work.
-        alarm: ends the wait.
-        stopped: it was ended on purpose: that is no death of the tries it had.
+        handle: handle of the Ray task; it is needed to end the worker.
+        batch: the attempts that the worker executes now.
+        pinned: attempts that only this worker may execute next.
+        reserved: whether the worker waits for pinned attempts only.
+        sequence: number of completed exchanges. A repeated exchange has a smaller number.
+        waiter: future of the exchange in which the worker waits for work.
+        idle_timer: ends the wait.
+        stopped: whether the worker was ended on purpose, which is not the fault of its attempts.
     """
 
-    number: str
+    lease_id: str
     pool: Pool
     handle: Any = None
     batch: list[StepAttempt] = field(default_factory=list)
-    own: deque[StepAttempt] = field(default_factory=deque)
-    kept: bool = False
-    turn: int = 0
-    parked: asyncio.Future[tuple[StepTask, ...]] | None = None
-    alarm: asyncio.TimerHandle | None = None
+    pinned: deque[StepAttempt] = field(default_factory=deque)
+    reserved: bool = False
+    sequence: int = 0
+    waiter: asyncio.Future[tuple[StepTask, ...]] | None = None
+    idle_timer: asyncio.TimerHandle | None = None
     stopped: bool = False
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the worker has not asked for work yet."""
+        return self.sequence == 0
 
 
 @dataclass(eq=False, slots=True)
 class Pool:
-    """The workers and the queue of one kind of demand: one set of Ray options.
+    """The workers and the queue of one set of Ray options.
 
     Attributes:
-        mean: seconds that a step took lately; 0 where none was executed.
-        pause: seconds of the last rest; 0 once a worker has asked for work.
-        rest: set while no more workers are asked for, because one died before it asked for work.
-        handed: tries handed over so far.
-        beyond: places asked for beyond those that fit, because nothing moved.
-        needless: looks in a row at which nothing waited for a place.
-        alarm: looks whether anything moves.
+        idle: leases whose workers wait for work.
+        mean_seconds: recent mean duration of a step; 0 if none was executed.
+        failed_starts: workers that died in succession before they asked for work. Simultaneous deaths count once.
+        backoff_timer: set while no workers are requested, because one died before it asked for work.
+        dispatched: number of attempts dispatched so far.
+        oversubscription: number of workers to request beyond those that fit, because the pool stalled.
+        idle_checks: number of consecutive checks that found an empty queue.
+        dispatch_scheduled: whether a dispatch is scheduled on the event loop.
+        stall_timer: checks whether the pool stalled.
     """
 
     options: Mapping[str, Any]
     queue: deque[StepAttempt] = field(default_factory=deque)
     leases: dict[str, Lease] = field(default_factory=dict)
     idle: list[Lease] = field(default_factory=list)
-    mean: float = 0.0
-    pause: float = 0.0
-    rest: asyncio.TimerHandle | None = None
-    handed: int = 0
-    beyond: int = 0
-    needless: int = 0
-    pumping: bool = False
-    alarm: asyncio.TimerHandle | None = None
+    mean_seconds: float = 0.0
+    failed_starts: int = 0
+    backoff_timer: asyncio.TimerHandle | None = None
+    dispatched: int = 0
+    oversubscription: int = 0
+    idle_checks: int = 0
+    dispatch_scheduled: bool = False
+    stall_timer: asyncio.TimerHandle | None = None
 
     @property
-    def reusable(self) -> bool:
-        """Whether a worker executes more than one step. Not where it would hold a GPU, say, while it waits."""
+    def is_reusable(self) -> bool:
+        """Whether a worker executes more than one step. Not if it would reserve, for example, a GPU while it waits."""
         return set(self.options) <= FREED_WHILE_WAITING
 
     @property
-    def unused(self) -> bool:
-        """Whether nobody needs it: what it knows is only what was measured."""
-        return not (self.queue or self.leases or self.alarm or self.rest or self.pumping)
+    def is_unused(self) -> bool:
+        """Whether the pool can be dropped. Only its measurements are lost."""
+        return not (self.queue or self.leases or self.stall_timer or self.backoff_timer or self.dispatch_scheduled)
 
     def starting(self) -> int:
-        """Leases that have not asked for work yet."""
-        return sum(1 for lease in self.leases.values() if not lease.turn)
+        """Return the number of workers that have not asked for work yet."""
+        return sum(1 for lease in self.leases.values() if lease.is_starting)

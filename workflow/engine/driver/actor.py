@@ -1,7 +1,8 @@
-"""The Ray actor around a manager: a thread with an event loop of the manager's own, and calls that pass through to it.
+"""The Ray actor that contains a manager. It runs the manager's event loop in a thread, and passes calls to it.
 
-The loop is not Ray's, so that waiting callers, who may be thousands, sit in a concurrency group that never keeps a
-commit waiting. Ray restarts the actor with the arguments it was made with: `manager_id` stays, the incarnation changes.
+The manager does not use Ray's event loop. So thousands of waiting callers, who are in a concurrency group of their own,
+never delay the manager's commits. If Ray restarts the actor, the arguments of the constructor are the same: the
+`manager_id` stays, and the incarnation changes.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import ray
 
 from workflow.engine.dispatch.ray_runner import RayRunner
 from workflow.engine.driver.results import ResultEnvelope
-from workflow.engine.messages import FinishedAttempt, RunAddress, RunResult, StepTask, TaskKey
-from workflow.engine.owner.manager import ClaimRequest, Manager
-from workflow.engine.worker.execution import store_at
+from workflow.engine.messages import ClaimRequest, FinishedAttempt, RunAddress, RunResult, StepTask, TaskKey
+from workflow.engine.owner.manager import Manager
+from workflow.engine.worker.run_values import shared_store
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
 
@@ -28,18 +29,18 @@ T = TypeVar("T")
 
 NAMESPACE = "workflow"
 IDLE_EXIT = 300.0
-"""Seconds without a live run after which a manager leaves."""
+"""Seconds without a live run after which a manager ends."""
 
 logger = logging.getLogger(__name__)
 
 
 class ManagerActor:
-    """One manager: one environment, one store, any number of runs.
+    """One manager, for one environment and one store. It owns any number of runs.
 
     Args:
-        store_url: where its runs lie.
-        manager_id: unique among all clusters, kept over restarts.
-        address: this actor's name.
+        store_url: address of the store.
+        manager_id: id of the manager, unique among all clusters. A restarted actor has the same id.
+        address: name of this actor.
     """
 
     def __init__(self, store_url: str, manager_id: str, address: str) -> None:
@@ -47,66 +48,72 @@ class ManagerActor:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
         self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor)
-        self._manager = Manager(store_at(store_url), self._me, self._runner)
+        self._manager = Manager(shared_store(store_url), self._me, self._runner)
         asyncio.run_coroutine_threadsafe(self._runner.begin(), self._loop).result()
-        # Not waited for, since the store may be away: Ray restarts no actor whose constructor raised (ray#46746).
+        # Not awaited, because the store may be unavailable. Ray never restarts an actor whose constructor raised
+        # (ray#46746).
         asyncio.run_coroutine_threadsafe(self._manager.begin(), self._loop)
         asyncio.run_coroutine_threadsafe(self._leave_when_idle(), self._loop)
         asyncio.run_coroutine_threadsafe(self._end_when_replaced(), self._loop)
 
     async def ping(self) -> Owner:
-        """Who answers."""
+        """Return the identity of the manager."""
         return self._me
 
     async def start(self, created: Created) -> Created | Tombstone:
-        """See Manager.start."""
-        return await self._pass(self._manager.start(created))
+        """Create a run; see `Manager.start`."""
+        return await self._on_loop(self._manager.start(created))
 
     async def claim(self, request: ClaimRequest) -> None:
-        """See Manager.claim."""
-        await self._pass(self._manager.claim(request))
+        """Claim a run; see `Manager.claim`."""
+        await self._on_loop(self._manager.claim(request))
 
     async def notify(self, run_uuid: str) -> None:
-        """See Manager.ring."""
-        await self._pass(self._manager.notify(run_uuid))
+        """Let the manager read the inbox of a run now; see `Manager.notify`."""
+        await self._on_loop(self._manager.notify(run_uuid))
 
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]  # ray ships no types for it
-    async def exchange(self, number: str, turn: int, done: tuple[FinishedAttempt, ...]) -> tuple[StepTask, ...]:
-        """See Leases.exchange."""
-        return await self._pass(self._runner.leases.exchange(number, turn, done))
+    async def exchange(
+        self, lease_id: str, sequence: int, finished: tuple[FinishedAttempt, ...]
+    ) -> tuple[StepTask, ...]:
+        """Receive finished attempts from a worker, and return its next tasks; see `Leases.exchange`."""
+        return await self._on_loop(self._runner.leases.exchange(lease_id, sequence, finished))
 
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]
-    async def return_unstarted(self, number: str, turn: int, keys: tuple[TaskKey, ...]) -> None:
-        """See Leases.give_back."""
-        self._loop.call_soon_threadsafe(self._runner.leases.return_unstarted, number, turn, keys)
+    async def return_unstarted(self, lease_id: str, sequence: int, keys: tuple[TaskKey, ...]) -> None:
+        """Take back attempts that a worker has not started; see `Leases.return_unstarted`."""
+        self._loop.call_soon_threadsafe(self._runner.leases.return_unstarted, lease_id, sequence, keys)
 
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
     async def wait(self, run: RunAddress) -> RunResult:
-        """See Manager.wait."""
-        return await self._pass(self._manager.wait(run))
+        """Wait until a run is finished; see `Manager.wait`."""
+        return await self._on_loop(self._manager.wait(run))
 
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
     async def output(self, run: RunAddress) -> ResultEnvelope:
-        """A run's value, or what it failed with, for `ray.get`; unpickled only where it arrives."""
-        return ResultEnvelope(await self._pass(self._manager.wait_or_resume(run)))
+        """Wait until a run is finished, and return its value or exception in an envelope.
 
-    async def _pass(self, work: Coroutine[Any, Any, T]) -> T:
+        The envelope is opened where Ray unpickles it, in the process that calls `ray.get`.
+        """
+        return ResultEnvelope(await self._on_loop(self._manager.wait_or_resume(run)))
+
+    async def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     async def _end_when_replaced(self) -> None:
         await self._manager.replaced.wait()
-        logger.warning("manager %s: a later incarnation is at work; this one ends", self._me.address)
-        os._exit(1)  # Ray has given this process up; where it has not, it makes another
+        logger.warning("manager %s: a later incarnation of it is running; this process ends", self._me.address)
+        os._exit(1)  # Ray considers this process dead already; if it does not, it restarts the actor
 
     async def _leave_when_idle(self) -> None:
         await self._manager.idle(IDLE_EXIT)
-        logger.info("manager %s owned no run for %d s and leaves", self._me.address, IDLE_EXIT)
+        logger.info("manager %s owned no run for %d s and ends", self._me.address, IDLE_EXIT)
         try:
             await self._manager.leave()
-        except Exception:  # it refuses everything by now: to stay would keep its name from the next one
+        except Exception:  # the manager refuses all calls by now, so it must end to free its name
             logger.exception("manager %s", self._me.address)
         try:
-            # Ray would restart an actor whose process just ends; this says that it is meant.
+            # Ray restarts an actor whose process only exits. `ray.kill` declares that the end is intended.
             ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
         finally:
             os._exit(0)

@@ -1,4 +1,7 @@
-"""The driver's side: makes runs, attaches to them, resumes them, waits for them. Called by `api` and `entrypoint`."""
+"""What a driver does with runs: create them, attach to them, resume them and wait for them.
+
+`api` and `entrypoint` call this module.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from typing import Any
 import ray
 
 from workflow.engine.driver import discovery
-from workflow.engine.messages import RunAddress, RunResult
-from workflow.engine.owner.manager import ClaimRequest
+from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.engine.worker import functions
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
+from workflow.engine.worker.run_values import RunValues
 from workflow.errors import (
     StoreUnavailableError,
     SupersededError,
@@ -26,7 +29,6 @@ from workflow.errors import (
     WorkflowNotResumableError,
 )
 from workflow.log import registry
-from workflow.log.blobs import Blobs
 from workflow.log.claim import heartbeat_expired
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
@@ -38,21 +40,23 @@ from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
 
-LEAVING_PAUSE = 0.2
-"""Seconds between looks whether a manager that leaves is gone."""
+MANAGER_RETRY_PAUSE = 0.2
+"""Seconds between two calls of a manager that is ending."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run is made.
+    """How a run is created.
 
     Attributes:
-        metadata: the user's, as JSON text.
-        max_resumes: claims in a row without progress before the run is given up; -1 without end.
-        uid, attempt: of the Workflow object that asks; empty and 0 without the operator.
-        n, run_uuid: told by the operator; 0 and empty: the next one, a new one.
-        code: sha256 of the user's code kept with the run.
-        retry_failed: a run that the id names and that FAILED is tried again, as `resume` does.
+        metadata: the user's metadata, as JSON text.
+        max_resumes: consecutive claims without progress after which the run FAILED; -1 for no limit.
+        uid: uid of the Workflow object that asks; empty without the operator.
+        attempt: number of the submission attempt that asks; 0 without the operator.
+        run_number: number of the run, chosen by the operator; 0 for the next one.
+        run_uuid: uuid of the run, chosen by the operator; empty for a new one.
+        code: sha256 of the user's code that is stored with the run.
+        retry_failed: whether to resume a run that FAILED, as `resume` does.
         unresponsive: seconds after which a manager that does not answer is restarted.
     """
 
@@ -76,173 +80,187 @@ class RunHandle:
 
 
 class Client:
-    """Starts and finds runs of one store.
+    """Creates and finds runs in one store.
 
     Args:
-        store: where they lie.
+        store: the store that contains the runs.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def start(self, root: StepNode, workflow_id: str, options: RunOptions = RunOptions()) -> RunHandle:
-        """Make a run, or attach to the one that the id names.
+        """Create a run, or attach to the run that the id refers to.
 
         Returns:
-            The run, owned by a manager of this cluster or followed by one.
+            The run. A manager of this cluster owns it or follows it.
 
         Raises:
-            WorkflowConflict: the id names a run of another DAG.
-            InUse, Superseded: it may not be attached to (under the operator).
-            Invalid: something in the DAG cannot be stored.
+            WorkflowConflictError: the id refers to a run of another DAG.
+            WorkflowInUseError: another Workflow object owns the run.
+            SupersededError: a later run or a later submission attempt replaced this one.
+            InvalidInputError: something in the DAG cannot be stored.
         """
         while True:
-            named = self._named(workflow_id, options)
-            if isinstance(named, Created):
-                self._check_shape(root, named)
-                return self.attach(named, options)
-            if isinstance(named, Tombstone):
-                if named.reason not in FREES_ID:
-                    raise _tombstone_error(named)
+            entry = self._registry_entry(workflow_id, options)
+            if isinstance(entry, Created):
+                self._check_shape(root, entry)
+                return self.attach(entry, options)
+            if isinstance(entry, Tombstone):
+                if entry.reason not in FREES_ID:
+                    raise _tombstone_error(entry)
                 if options.run_number:
                     raise SupersededError(
-                        f"workflow {workflow_id!r}: registry/{named.run_number} was {named.reason.lower()}, and this submission "
-                        "may make no other run"
+                        f"cannot create run {options.run_number} of workflow {workflow_id!r}: registry/"
+                        f"{entry.run_number} was {entry.reason.lower()}, and this submission may create no other run"
                     )
-            created = self._created(root, workflow_id, options, named.run_number + 1 if named is not None else 1)
-            manager, there = self._of_a_manager(options, "start", created)
-            if isinstance(there, Created) and there.run_uuid == created.run_uuid:
-                return RunHandle(manager, self._address(there))
+            created = self._created(root, workflow_id, options, entry.run_number + 1 if entry is not None else 1)
+            manager, registered = self._call_manager(options, "start", created)
+            if isinstance(registered, Created) and registered.run_uuid == created.run_uuid:
+                return RunHandle(manager, self._address(registered))
 
-    def attach(self, named: Created, options: RunOptions = RunOptions(), *, take_over: bool = False) -> RunHandle:
-        """Wait on a run through the manager that owns it, or claim it where nobody does, or follow it.
+    def attach(self, created: Created, options: RunOptions = RunOptions(), *, take_over: bool = False) -> RunHandle:
+        """Find a manager that waits for a run: its owner, or one that claims the run, or one that follows it.
 
         Raises:
-            InUse: under the operator, another object's run lives. Superseded: a later attempt owns it.
+            WorkflowInUseError: under the operator, another Workflow object owns the run.
+            SupersededError: a later submission attempt owns the run.
         """
-        log = RunLog(self._store, named)
+        log = RunLog(self._store, created)
         state = log.replay()
         if not state.is_finished and not state.released and not take_over:
             manager = discovery.find(state.owner.address)
-            there = discovery.answers(manager, options.unresponsive) if manager is not None else None
-            if there is not None and there.manager == state.owner.manager and _same_object(state.owner, options):
-                return RunHandle(manager, self._address(named))
-        again = options.retry_failed and state.status is WorkflowStatus.FAILED
-        alone = not state.is_finished and (options.uid or take_over or state.released or self._is_silent(state.owner))
-        if again or alone:
+            answered = discovery.answers(manager, options.unresponsive) if manager is not None else None
+            if answered is not None and answered.manager == state.owner.manager and _same_object(state.owner, options):
+                return RunHandle(manager, self._address(created))
+        retry = options.retry_failed and state.status is WorkflowStatus.FAILED
+        if retry or self._may_claim(state, options, take_over):
             try:
-                return self._claim(log, state, options, take_over=take_over, retry_failed=again)
+                return self._claim(log, state, options, take_over=take_over, retry_failed=retry)
             except (WorkflowInUseError, WorkflowConflictError):
                 if options.uid:
                     raise
-                # Somebody else claimed it, or it ended, since it was read: it is followed.
-        return RunHandle(discovery.find_or_make(self._store.url, options.unresponsive), self._address(named))
+                # Another manager claimed the run after it was read, or the run finished: follow it.
+        return RunHandle(discovery.find_or_create(self._store.url, options.unresponsive), self._address(created))
 
     def resume(self, workflow_id: str, *, take_over: bool = False, options: RunOptions = RunOptions()) -> RunHandle:
-        """Go on with a RESUMABLE or FAILED run. One that SUCCESSFUL is only waited for.
+        """Continue a run that is RESUMABLE or FAILED. Only wait for a run that is SUCCESSFUL.
 
         Raises:
-            WorkflowNotFoundError: nothing under this id; nothing was written.
-            InUse: its owner lives.
-            WorkflowNotResumableError: it was canceled.
+            WorkflowNotFoundError: there is no such workflow. Nothing was written.
+            WorkflowInUseError: the owner of the run is alive.
+            WorkflowNotResumableError: the run was canceled.
         """
-        named = self.find(workflow_id)
-        log = RunLog(self._store, named)
+        created = self.find(workflow_id)
+        log = RunLog(self._store, created)
         state = log.replay()
         status = state.terminal[1].status if state.terminal is not None else WorkflowStatus.RUNNING
         if status is WorkflowStatus.CANCELED:
             raise WorkflowNotResumableError(
-                f"workflow {workflow_id!r} was canceled; a canceled run cannot be resumed", workflow_id=workflow_id
+                f"cannot resume workflow {workflow_id!r}: a canceled run cannot be resumed; delete it and run it again",
+                workflow_id=workflow_id,
             )
         if status is not WorkflowStatus.SUCCESSFUL:
             failed = status is WorkflowStatus.FAILED
             return self._claim(log, state, options, take_over=take_over, retry_failed=failed)
-        return RunHandle(discovery.find_or_make(self._store.url, options.unresponsive), self._address(named))
+        return RunHandle(discovery.find_or_create(self._store.url, options.unresponsive), self._address(created))
 
     def find(self, workflow_id: str) -> Created:
-        """The run that the id names.
+        """Return the run that the id refers to.
 
         Raises:
-            WorkflowNotFoundError: none.
+            WorkflowNotFoundError: there is none.
+            WorkflowExecutionError: the run was ended before it was created.
         """
-        named = registry.current_entry(self._store, workflow_id)
-        if named is None or (isinstance(named, Tombstone) and named.reason in FREES_ID):
+        entry = registry.current_entry(self._store, workflow_id)
+        if entry is None or (isinstance(entry, Tombstone) and entry.reason in FREES_ID):
             raise WorkflowNotFoundError(
-                f"no workflow {workflow_id!r} is stored at {self._store.url}; list_all() shows what is",
+                f"no workflow {workflow_id!r} is stored at {self._store.url}; list_all() shows those that are",
                 workflow_id=workflow_id,
             )
-        if isinstance(named, Tombstone):
-            raise _tombstone_error(named)
-        return named
+        if isinstance(entry, Tombstone):
+            raise _tombstone_error(entry)
+        return entry
 
     def wait(self, handle: RunHandle) -> RunResult:
-        """How a run ended; goes on with it by itself where its owner is lost meanwhile.
+        """Wait until a run is finished. If its owner is lost meanwhile, attach to the run again.
 
         Raises:
-            Superseded, WorkflowNotFoundError: it was deleted meanwhile.
+            SupersededError: the run was deleted, and its id refers to another run.
+            WorkflowNotFoundError: the run was deleted.
         """
         while True:
             try:
-                ended: RunResult = discovery.ask(handle.manager.wait.remote(handle.run))
-                return ended
+                result: RunResult = discovery.ask(handle.manager.wait.remote(handle.run))
+                return result
             except (UnavailableError, ray.exceptions.RayActorError):
-                named = self.find(handle.run.workflow_id)
-                if named.run_uuid != handle.run.run_uuid:
+                created = self.find(handle.run.workflow_id)
+                if created.run_uuid != handle.run.run_uuid:
                     raise SupersededError(
-                        f"workflow {named.workflow_id!r}: the run that was waited for was deleted, and another one was "
-                        "made under its id; get_output gives that one's value",
-                        workflow_id=named.workflow_id,
+                        f"workflow {created.workflow_id!r}: the run that was waited for was deleted, and another run "
+                        "was created under its id; call get_output for the value of that run",
+                        workflow_id=created.workflow_id,
                     ) from None
-                handle = self.attach(named)
+                handle = self.attach(created)
 
     def _claim(
         self, log: RunLog, state: RunState, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
     ) -> RunHandle:
-        named = log.created
-        encoder = Encoder(log.blobs, log.paths.folder)
+        created = log.created
+        run_values = RunValues(self._store, log.paths)
         request = ClaimRequest(
-            named.workflow_id,
-            named.run_number,
+            created.workflow_id,
+            created.run_number,
             options.uid,
             options.attempt,
             take_over=take_over,
             retry_failed=retry_failed,
-            functions=functions.present(state, lambda function: encoder.function(function, function.__qualname__)),
+            functions=functions.present(
+                state, lambda function: run_values.store_function(function, function.__qualname__)
+            ),
         )
-        manager, _ = self._of_a_manager(options, "claim", request)
-        return RunHandle(manager, self._address(named))
+        manager, _ = self._call_manager(options, "claim", request)
+        return RunHandle(manager, self._address(created))
 
-    def _of_a_manager(self, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
-        """Ask this environment's manager; one that is just leaving is waited for to be gone, and made anew.
+    def _may_claim(self, state: RunState, options: RunOptions, take_over: bool) -> bool:
+        """Whether to claim a run: it is not finished, and its owner is gone or is to be replaced."""
+        if state.is_finished:
+            return False
+        if options.uid or take_over or state.released:
+            return True
+        return heartbeat_expired(self._store, state.owner.manager)
+
+    def _call_manager(self, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
+        """Call a method of this environment's manager. If the manager is ending, wait for the end and create another.
 
         Returns:
-            The manager that answered, and its answer.
+            The manager that answered, and the result of the method.
         """
         deadline = time.monotonic() + options.unresponsive
         while True:
             try:
-                manager = discovery.find_or_make(self._store.url, options.unresponsive)
+                manager = discovery.find_or_create(self._store.url, options.unresponsive)
                 return manager, discovery.ask(getattr(manager, method).remote(argument))
             except (UnavailableError, ray.exceptions.RayActorError) as error:
                 if isinstance(error, StoreUnavailableError) or time.monotonic() > deadline:
                     raise
-            time.sleep(LEAVING_PAUSE)
+            time.sleep(MANAGER_RETRY_PAUSE)
 
-    def _named(self, workflow_id: str, options: RunOptions) -> Created | Tombstone | None:
+    def _registry_entry(self, workflow_id: str, options: RunOptions) -> Created | Tombstone | None:
         if not options.run_number:
             return registry.current_entry(self._store, workflow_id)
-        highest = registry.latest_run_number(self._store, workflow_id)
-        if highest > options.run_number:
-            raise SupersededError(f"workflow {workflow_id!r}: run {options.run_number} was replaced by run {highest}")
+        latest = registry.latest_run_number(self._store, workflow_id)
+        if latest > options.run_number:
+            raise SupersededError(f"workflow {workflow_id!r}: run {options.run_number} was replaced by run {latest}")
         return registry.read_entry(self._store, workflow_id, options.run_number)
 
-    def _created(self, root: StepNode, workflow_id: str, options: RunOptions, run_number: int) -> Created:
-        run_number = options.run_number or run_number
+    def _created(self, root: StepNode, workflow_id: str, options: RunOptions, next_run_number: int) -> Created:
+        """Store the DAG of a new run, and return the run's first record."""
+        run_number = options.run_number or next_run_number
         run_uuid = options.run_uuid or uuid.uuid4().hex
-        paths = RunPaths(workflow_id, run_number, run_uuid)
-        blobs = Blobs(self._store, paths)
-        graph = Encoder(blobs, paths.folder).encode(root)
-        inline, blob = blobs.keep_graph(graph)
+        run_values = RunValues(self._store, RunPaths(workflow_id, run_number, run_uuid))
+        graph = Encoder(run_values).encode(root)
+        inline, blob = run_values.store_graph(graph)
         return Created(
             workflow_id=workflow_id,
             run_number=run_number,
@@ -259,19 +277,16 @@ class Client:
             versions=versions(),
         )
 
-    def _check_shape(self, root: StepNode, named: Created) -> None:
-        if _digest(ShapeEncoder().encode(root)) != named.shape:
+    def _check_shape(self, root: StepNode, created: Created) -> None:
+        if _digest(ShapeEncoder().encode(root)) != created.shape:
             raise WorkflowConflictError(
-                f"workflow id {named.workflow_id!r} is used by another DAG (other step ids, functions or edges); give "
-                "another workflow_id, or delete the old one",
-                workflow_id=named.workflow_id,
+                f"workflow id {created.workflow_id!r} is used by another DAG (other step ids, functions or edges); "
+                "give another workflow_id, or delete the existing workflow",
+                workflow_id=created.workflow_id,
             )
 
     def _address(self, created: Created) -> RunAddress:
         return RunAddress(self._store.url, created.workflow_id, created.run_number, created.run_uuid)
-
-    def _is_silent(self, owner: Owner) -> bool:
-        return heartbeat_expired(self._store, owner.manager)
 
 
 def _same_object(owner: Owner, options: RunOptions) -> bool:
@@ -285,5 +300,5 @@ def _digest(graph: Graph) -> str:
 def _tombstone_error(tombstone: Tombstone) -> WorkflowExecutionError:
     text = tombstone.error.message if tombstone.error is not None else tombstone.reason
     return WorkflowExecutionError(
-        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it began: {text}"
+        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it started: {text}"
     )

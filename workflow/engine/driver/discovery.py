@@ -1,9 +1,10 @@
-"""Finds the manager for this process's environment, or makes it. One manager serves one environment and one store.
+"""Finds the manager for this process's environment, or creates it. A manager serves one environment and one store.
 
-The environment is what decides which code a step runs: Ray's effective runtime_env, path and content of the user's
-modules that are loaded, this library, the store and its credentials. Each is hashed into the actor's name, so runs with
-other code or credentials have another manager, and nothing leaks between them. What a step starts is served by the
-manager that serves the step: a worker has loaded whatever its steps needed, and would be found another each time.
+The environment decides which code a step runs. It consists of Ray's effective runtime_env, the paths and content of the
+user's loaded modules, this library, the store and its credentials. Their hash is part of the actor's name. So runs with
+other code or credentials have another manager, and no code or credentials leak between them. Workflows that a step
+starts are served by the manager of that step. The modules that a worker has loaded depend on the steps it executed, so
+its environment has no stable hash.
 """
 
 from __future__ import annotations
@@ -28,41 +29,47 @@ from workflow.log.values import versions
 from workflow.model.run_view import Owner
 
 GROUPS = {"waiting": 100_000, "leases": 100_000}
-"""Calls at once in each concurrency group of the actor: waiting callers never keep a worker's exchange waiting."""
+"""Concurrent calls in each concurrency group of the actor. Waiting callers never delay the exchanges of workers."""
 
 CALLS = 1_000
+"""Concurrent calls of all other methods."""
+
 UNRESPONSIVE = 30.0
+"""Seconds after which a manager that does not answer is restarted."""
+
 HEAD = "node:__internal_head__"
+"""Ray's resource that only the head node has."""
 
 
-def find_or_make(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
-    """The manager of this process's environment, or of the step whose code calls.
+def find_or_create(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
+    """Return the manager of the step whose code calls, or that of this process's environment.
 
     Args:
-        store_url: where its runs lie.
+        store_url: address of the store.
         unresponsive: seconds after which a manager that does not answer is restarted.
 
     Returns:
         A handle of a ManagerActor that answered.
 
     Raises:
-        Unavailable: it answers neither before nor after a restart.
-        WorkflowError: it could not be made, for the reason given.
+        UnavailableError: the manager does not answer, not even after a restart.
+        WorkflowError: the manager could not be created.
     """
     task = context.current_step()
     name = (task.manager if task is not None else "") or f"manager-{fingerprint(store_url)}"
     manager = find(name)
     if manager is None or not answers(manager, unresponsive):
-        manager = _make(name, store_url)
+        manager = _create(name, store_url)
         if not answers(manager, unresponsive):
             raise UnavailableError(
-                f"manager {name} does not answer within {unresponsive:.0f} s, nor after a restart of it"
+                f"manager {name} did not answer within {unresponsive:.0f} s, also after a restart; try again later, "
+                "or read the actor's log on the head node"
             )
     return manager
 
 
 def find(name: str) -> Any:
-    """The manager of that name in this cluster, or None."""
+    """Return the manager with this name in the cluster, or None."""
     try:
         return ray.get_actor(name, namespace=NAMESPACE)
     except ValueError:
@@ -70,7 +77,11 @@ def find(name: str) -> Any:
 
 
 def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
-    """Who a manager is; None where it does not answer. One that does not within the time is restarted by Ray."""
+    """Ping a manager. If it does not answer in time, Ray restarts it.
+
+    Returns:
+        The identity of the manager; None if it did not answer.
+    """
     try:
         owner: Owner = ray.get(manager.ping.remote(), timeout=unresponsive)
         return owner
@@ -85,14 +96,14 @@ def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
 
 
 def ask(ref: Any) -> Any:
-    """`ray.get` for an answer of a manager: what it raised arrives as it was raised, not wrapped by Ray."""
+    """Return the result of a manager's method. An exception is raised as the manager raised it, not wrapped by Ray."""
     try:
         return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
 
 
-def _make(name: str, store_url: str) -> Any:
+def _create(name: str, store_url: str) -> Any:
     on_head = {HEAD: 0.001} if HEAD in ray.cluster_resources() else {}
     remote = ray.remote(num_cpus=0, concurrency_groups=GROUPS)(ManagerActor)
     return remote.options(
@@ -108,25 +119,25 @@ def _make(name: str, store_url: str) -> Any:
 
 
 def fingerprint(store_url: str) -> str:
-    """A hash of all that decides which code and which store a manager's steps meet."""
-    told = [
+    """Return a hash of everything that decides which code the steps of a manager run and which store they use."""
+    parts = [
         versions(),
-        _library(),
+        _library_hash(),
         store_url,
         os.environ.get("AWS_ACCESS_KEY_ID", ""),
         os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
         json.dumps(ray.get_runtime_context().runtime_env, sort_keys=True, default=str),
-        *_users_code(),
+        *_user_code(),
     ]
     digest = hashlib.sha256()
-    for word in told:
-        digest.update(word.encode("utf-8", "surrogateescape") + b"\0")
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()[:20]
 
 
 @cache
-def _library() -> str:
-    """A hash of this library's own source."""
+def _library_hash() -> str:
+    """Return a hash of this library's source."""
     digest = hashlib.sha256()
     root = Path(next(iter(workflow.__path__)))
     for path in sorted(root.rglob("*.py")):
@@ -134,35 +145,35 @@ def _library() -> str:
     return digest.hexdigest()
 
 
-def _users_code() -> list[str]:
-    """Paths and content of the user's modules: those loaded from neither Python's own folders nor site-packages."""
+def _user_code() -> list[str]:
+    """Return paths and hashes of the user's modules: those from neither Python's own folders nor site-packages."""
     sources = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    paths = {_users_path(source) for source in sources if source and source.endswith(".py")}
-    return [f"{path} {_content(path)}" for path in sorted(paths - {""})]
+    paths = {_user_path(source) for source in sources if source and source.endswith(".py")}
+    return [f"{path} {_content_hash(path)}" for path in sorted(paths - {""})]
 
 
 @lru_cache(100_000)
-def _users_path(source: str) -> str:
-    """Where a user's module really lies; empty for another's."""
+def _user_path(source: str) -> str:
+    """Return the resolved path of a user's module; empty if the module is not the user's."""
     path = Path(source).resolve()
-    return "" if any(path.is_relative_to(place) for place in _others()) else str(path)
+    return "" if any(path.is_relative_to(folder) for folder in _installed_folders()) else str(path)
 
 
 @cache
-def _others() -> list[Path]:
-    places = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, next(iter(workflow.__path__))}
-    return [Path(place).resolve() for place in places]
+def _installed_folders() -> list[Path]:
+    folders = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, next(iter(workflow.__path__))}
+    return [Path(folder).resolve() for folder in folders]
 
 
-def _content(path: str) -> str:
+def _content_hash(path: str) -> str:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return "gone"
-    return _digest(path, found.st_mtime_ns, found.st_size)
+    return _hash_of_file(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(10_000)
-def _digest(path: str, changed: int, size: int) -> str:
-    """Of a file, read again once its time or its size has changed."""
+def _hash_of_file(path: str, modified: int, size: int) -> str:
+    """Return a hash of a file. The file is read again if its modification time or its size has changed."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,7 +1,8 @@
-"""Turns the end of a run into the user's value or exception, where the user is: wherever `ray.get` runs.
+"""Turns the result of a run into the user's value or exception, in the process that calls `ray.get`.
 
-The manager never unpickles a value, so what it returns for `ray.get` is an envelope that opens itself on arrival. There
-Ray would replace whatever is raised by an error of its own; so nothing is raised there.
+A manager never unpickles a value. It returns an envelope that is replaced by the value when Ray unpickles it in the
+user's process. If that raised, Ray would replace the exception by an error of its own. So nothing is raised there: the
+envelope becomes a RayTaskError, whose cause `ray.get` raises.
 """
 
 from __future__ import annotations
@@ -12,53 +13,42 @@ from typing import Any
 from ray.exceptions import RayTaskError
 
 from workflow.engine.messages import RunResult
-from workflow.engine.worker.execution import blobs_of, materialize
-from workflow.engine.worker.refs import resolver
-from workflow.errors import InternalError, StepFailed, WorkflowCancellationError, WorkflowExecutionError
-from workflow.log import values
-from workflow.log.blobs import Blobs
+from workflow.engine.worker.run_values import RunValues
+from workflow.errors import StepFailed, WorkflowCancellationError, WorkflowExecutionError
 from workflow.model.status import WorkflowStatus
 
 
-def _no_parent(index: int) -> Any:
-    raise InternalError(f"a value refers to the outcome of a parent ({index}); only arguments may")
+def value_of(result: RunResult) -> Any:
+    """Return the value of a run, or raise the exception that it failed with."""
+    if result.status is not WorkflowStatus.SUCCESSFUL or result.outcome is None:
+        raise failure_of(result)
+    return RunValues.at(result.run, result.written_by).load_outcome(result.outcome)
 
 
-def whole_resolver(blobs: Blobs, folder: str, written_by: str) -> values.Resolve:
-    """What the marks in a whole value, an outcome, stand for: objects only."""
-    return resolver(blobs, folder, written_by, _no_parent)
+def failure_of(result: RunResult) -> BaseException:
+    """Return the exception of a run that has no value.
 
-
-def value_of(ended: RunResult) -> Any:
-    """The run's value; raises what it failed with."""
-    if ended.status is not WorkflowStatus.SUCCESSFUL or ended.outcome is None:
-        raise failure_of(ended)
-    blobs, folder = blobs_of(ended.run)
-    resolve = whole_resolver(blobs, folder, ended.written_by)
-    return materialize(ended.outcome, blobs, resolve, ended.written_by)
-
-
-def failure_of(ended: RunResult) -> BaseException:
-    """The exception of a run that ended without a value: the user's own, with a StepFailed as its cause, or ours."""
-    workflow_id = ended.run.workflow_id
-    if ended.status is WorkflowStatus.CANCELED:
+    Returns:
+        The exception that the user's code raised, with a StepFailed as its cause. If no step raised one: an exception
+        of this library.
+    """
+    workflow_id = result.run.workflow_id
+    if result.status is WorkflowStatus.CANCELED:
         return WorkflowCancellationError(
-            f"workflow {workflow_id!r} was canceled ({ended.reason})", workflow_id=workflow_id
+            f"workflow {workflow_id!r} was canceled ({result.reason})", workflow_id=workflow_id
         )
-    error = ended.error
+    error = result.error
     if error is None or not error.step_id:
-        text = error.message if error is not None else ended.reason
+        text = error.message if error is not None else result.reason
         return WorkflowExecutionError(f"workflow {workflow_id!r} FAILED: {text}", workflow_id=workflow_id)
     cause = StepFailed(
         f"step {error.step_id!r} of workflow {workflow_id!r} failed: {error.kind}: {error.message}\n{error.traceback}",
         workflow_id=workflow_id,
         step_id=error.step_id,
     )
-    if ended.error_value is None:
+    if result.error_value is None:
         return cause
-    blobs, folder = blobs_of(ended.run)
-    resolve = whole_resolver(blobs, folder, ended.written_by)
-    raised = values.loads(blobs.load(ended.error_value), resolve, ended.written_by)
+    raised = RunValues.at(result.run, result.written_by).load_value(result.error_value)
     if not isinstance(raised, BaseException):
         return cause
     raised.__cause__ = cause
@@ -66,23 +56,23 @@ def failure_of(ended: RunResult) -> BaseException:
 
 
 class ResultEnvelope:
-    """An envelope: pickled by the manager, it unpickles into the run's value, or into what `ray.get` is to raise."""
+    """Is pickled by the manager, and unpickles into the run's value or into the error that `ray.get` raises."""
 
-    def __init__(self, ended: RunResult) -> None:
-        self._ended = ended
+    def __init__(self, result: RunResult) -> None:
+        self._result = result
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, (self._ended,)
+        return _open_envelope, (self._result,)
 
 
-def _opened(ended: RunResult) -> Any:
-    """The value; where there is none, or it cannot be had, what Ray takes for an error of the task.
+def _open_envelope(result: RunResult) -> Any:
+    """Return the run's value; if there is none or it cannot be loaded, an error that Ray takes for a task's error.
 
-    `ray.get`, and a task that is given the reference, raise that as it was raised here.
+    `ray.get`, and a task that receives the reference as an argument, raise the cause of that error.
     """
     try:
-        return value_of(ended)
-    except Exception as error:  # noqa: BLE001 - raised where the user is
-        told = error.__cause__ if isinstance(error.__cause__, StepFailed) else error
-        text = "".join(traceback.format_exception_only(told))
-        return RayTaskError(ended.run.workflow_id, text, error, proctitle=f"workflow {ended.run.workflow_id}")
+        return value_of(result)
+    except Exception as error:  # noqa: BLE001 - raised by `ray.get` in the user's code
+        shown = error.__cause__ if isinstance(error.__cause__, StepFailed) else error
+        text = "".join(traceback.format_exception_only(shown))
+        return RayTaskError(result.run.workflow_id, text, error, proctitle=f"workflow {result.run.workflow_id}")

@@ -139,7 +139,7 @@ class Planner:
             render=step.is_run_output,
             written_by=self.state.created.versions,
             checkpoint=step.checkpointed or step.spec.step_id in self._lost_before,
-            held=inputs or NO_EPHEMERAL_INPUTS,
+            ephemeral_inputs=inputs or NO_EPHEMERAL_INPUTS,
             manager="" if has_own_environment else self.state.owner.address,
         )
 
@@ -174,7 +174,7 @@ class Planner:
             self._record(plan, r.StepReturnedEphemeral(message.step_id, epoch, **times))  # type: ignore[arg-type]
             has_consumers = self.state.ephemeral[message.step_id] > 0
             if has_consumers:
-                self._ephemeral_values[message.step_id] = result.held
+                self._ephemeral_values[message.step_id] = result.ephemeral
         elif isinstance(result, InputsLost):
             self._plan_loss(step, result, plan)
         elif isinstance(result, Expanded):

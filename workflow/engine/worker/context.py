@@ -1,4 +1,4 @@
-"""What the process knows of where it is: the store it was given, and the step it executes, if any."""
+"""What a process knows about itself: the store that `init` received, and the step whose code is running."""
 
 from __future__ import annotations
 
@@ -18,52 +18,52 @@ class _Process:
 
 
 @dataclass(frozen=True, slots=True)
-class _Execution:
-    """One try of a step, as it is executed; `calls` counts the workflows that it starts without an id."""
+class _RunningStep:
+    """An attempt whose code is running. `ordinals` numbers the workflows that it starts without an id."""
 
     task: StepTask
-    calls: Iterator[int] = field(default_factory=lambda: count(1))
+    ordinals: Iterator[int] = field(default_factory=lambda: count(1))
 
 
 _process = _Process()
-# Carried into the coroutines of an async step and by asyncio.to_thread, unlike a thread's own variables.
-_execution: ContextVar[_Execution | None] = ContextVar("execution", default=None)
+# Unlike a thread-local variable, it is visible in the coroutines of an async step and in asyncio.to_thread.
+_running_step: ContextVar[_RunningStep | None] = ContextVar("running_step", default=None)
 
 
 def set_store(url: str) -> None:
-    """Remember the store that `init` was given."""
+    """Remember the address of the store that `init` received."""
     _process.store_url = url
 
 
 def store_url() -> str:
-    """The store this process was given, or that of the step it executes; empty where neither is."""
+    """Return the store of the step whose code calls, or else the store that `init` received; empty if there is none."""
     task = current_step()
     return task.run.store_url if task is not None else _process.store_url
 
 
 def current_step() -> StepTask | None:
-    """The step whose code calls, or None."""
-    execution = _execution.get()
-    return execution.task if execution is not None else None
+    """Return the step whose code calls, or None outside of steps."""
+    running = _running_step.get()
+    return running.task if running is not None else None
 
 
 def next_nested_id() -> str:
-    """Id of the next workflow that the step whose code calls starts without one; empty outside of steps.
+    """Return the id of the next workflow that the calling step starts without an id; empty outside of steps.
 
-    Each execution of the step counts from 1 again, so the same call has the same id.
+    Each attempt of the step counts from 1, so that the same call has the same id in each attempt.
     """
-    execution = _execution.get()
-    if execution is None:
+    running = _running_step.get()
+    if running is None:
         return ""
-    run = execution.task.run
-    return ids.nested(run.workflow_id, run.run_number, execution.task.step_id, next(execution.calls))
+    run = running.task.run
+    return ids.nested(run.workflow_id, run.run_number, running.task.step_id, next(running.ordinals))
 
 
 @contextlib.contextmanager
 def of_step(task: StepTask) -> Iterator[None]:
-    """While a step's code runs."""
-    before = _execution.set(_Execution(task))
+    """Mark the code in the `with` block as the code of a step."""
+    token = _running_step.set(_RunningStep(task))
     try:
         yield
     finally:
-        _execution.reset(before)
+        _running_step.reset(token)

@@ -1,49 +1,46 @@
-"""Composed steps to a DAG for the log: pickles functions and arguments, gives ids, finds edges. Iterative at any depth.
+"""Encodes composed steps as a DAG for the log: pickles functions and arguments, assigns step ids, finds edges.
 
-Called by the driver for a run's own DAG, and by a worker for what a dynamic step returned.
+A driver encodes the DAG of a run, and a worker encodes the DAG that a dynamic step returned. The encoder is iterative,
+so that a DAG may have any depth.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from workflow.engine.worker.functions import module_of
-from workflow.engine.worker.refs import OnNode, Packer, Skimmer
-from workflow.errors import InvalidInputError
+from workflow.engine.worker.refs import StepFinder, StepReducer
+from workflow.engine.worker.run_values import RunValues
 from workflow.log import values
-from workflow.log.blobs import Blobs
 from workflow.model import ids
 from workflow.model.graph import Graph, StepKind, StepNode, StepSpec, Value
 
-FUNCTIONS_REMEMBERED = 1_000
-
-_stored: OrderedDict[tuple[str, int], tuple[Any, str]] = OrderedDict()
-"""(run folder, id of a function) -> the function, which keeps its id taken, and the blob that this process stored."""
-
 
 class Encoder:
-    """Encodes DAGs of one run; a function that this process has stored for the run it does not store again."""
+    """Encodes DAGs of one run.
 
-    def __init__(self, blobs: Blobs, folder: str) -> None:
-        self._blobs = blobs
-        self._folder = folder
-        self._kept: dict[bytes, Value] = {}
+    Args:
+        run_values: stores functions and arguments.
+    """
+
+    def __init__(self, run_values: RunValues) -> None:
+        self._values = run_values
+        self._inline: dict[bytes, Value] = {}
 
     def encode(self, root: StepNode, parent: str = "") -> Graph:
-        """The DAG that ends in root.
+        """Return the DAG that ends in a step.
 
         Args:
-            root: the step whose outcome is the DAG's.
-            parent: id of the dynamic step that returned it; empty for a run's own.
+            root: the step whose outcome is the output of the DAG.
+            parent: id of the dynamic step that returned the DAG; empty for the DAG of a run.
 
         Raises:
-            Invalid: an argument or a function cannot be stored; the text names the step.
+            InvalidInputError: an argument or a function cannot be stored. The message names the step.
         """
-        ordered = self._pack(root)
-        # Equal names and equal arguments are one object each: a manager keeps the steps of all its runs in memory.
+        ordered = self._parents_first(root)
+        # Equal names and equal arguments share one object: a manager keeps the steps of all its runs in memory.
         names = [sys.intern(str(node.title)) for node, _, _ in ordered]
         step_ids = ids.place(parent, names)
         id_of = {id(node): step_id for (node, _, _), step_id in zip(ordered, step_ids, strict=True)}
@@ -51,7 +48,7 @@ class Encoder:
             StepSpec(
                 step_id=step_id,
                 name=name,
-                function="" if node.kind is StepKind.SLEEP else self.function(node.function, node.qualname),
+                function="" if node.kind is StepKind.SLEEP else self._store_function(node.function, node.qualname),
                 qualname=sys.intern(node.qualname),
                 args=args,
                 parents=tuple(id_of[id(each)] for each in parents),
@@ -64,9 +61,9 @@ class Encoder:
         )
         return Graph(steps, id_of[id(root)])
 
-    def _pack(self, root: StepNode) -> list[tuple[StepNode, Value, list[StepNode]]]:
-        """Each node once, parents first, with its packed arguments and its parents."""
-        packed: dict[int, tuple[StepNode, Value, list[StepNode]]] = {}
+    def _parents_first(self, root: StepNode) -> list[tuple[StepNode, Value, list[StepNode]]]:
+        """Return each step once, after its parents, with its stored arguments and its parents."""
+        encoded: dict[int, tuple[StepNode, Value, list[StepNode]]] = {}
         ordered: list[tuple[StepNode, Value, list[StepNode]]] = []
         done: set[int] = set()
         stack = [root]
@@ -75,72 +72,52 @@ class Encoder:
             if id(node) in done:
                 stack.pop()
                 continue
-            if id(node) not in packed:
-                packed[id(node)] = (node, *self._arguments(node))
-                waiting = [each for each in reversed(packed[id(node)][2]) if id(each) not in done]
-                if waiting:
-                    stack += waiting
+            if id(node) not in encoded:
+                encoded[id(node)] = (node, *self._encode_arguments(node))
+                pending = [each for each in reversed(encoded[id(node)][2]) if id(each) not in done]
+                if pending:
+                    stack += pending
                     continue
             stack.pop()
             done.add(id(node))
-            ordered.append(packed[id(node)])
+            ordered.append(encoded[id(node)])
         return ordered
 
-    def _arguments(self, node: StepNode) -> tuple[Value, list[StepNode]]:
+    def _encode_arguments(self, node: StepNode) -> tuple[Value, list[StepNode]]:
+        """Return the stored arguments of a step, and its parents in the order of their marks."""
         if node.kind is StepKind.SLEEP:
             return Value(), []
         parents: list[StepNode] = []
-        place: dict[int, int] = {}
+        index_of: dict[int, int] = {}
 
-        def on_node(obj: Any) -> tuple[Any, ...] | None:
+        def reduce_step(obj: Any) -> tuple[Any, ...] | None:
             if not isinstance(obj, StepNode):
                 return None
-            if id(obj) not in place:
-                place[id(obj)] = len(parents)
+            if id(obj) not in index_of:
+                index_of[id(obj)] = len(parents)
                 parents.append(obj)
-            return values.mark("parent", str(place[id(obj)]))
+            return values.mark("parent", str(index_of[id(obj)]))
 
-        what = f"arguments of step {node.title!r}"
-        return self._keep((node.args, dict(node.kwargs)), what, on_node), parents
+        return self._store_arguments(node, reduce_step), parents
 
-    def _keep(self, arguments: Any, what: str, on_node: OnNode) -> Value:
-        value = self._blobs.keep(Packer(self._blobs, self._folder, what, on_node).dumps(arguments))
-        return value if value.inline is None else self._kept.setdefault(value.inline, value)
+    def _store_arguments(self, node: StepNode, reduce_step: StepReducer) -> Value:
+        value = self._values.store_arguments((node.args, dict(node.kwargs)), node.title, reduce_step)
+        return value if value.inline is None else self._inline.setdefault(value.inline, value)
 
-    def function(self, function: Callable[..., Any], qualname: str) -> str:
-        """Store a step's function.
-
-        Returns:
-            The name of its blob.
-
-        Raises:
-            Invalid: it cannot be pickled.
-        """
-        key = (self._folder, id(function))
-        known = _stored.get(key)
-        if known is None:
-            packer = Packer(self._blobs, self._folder, f"function of step {qualname!r}", _refuse_node)
-            known = _stored[key] = (function, self._blobs.put(packer.dumps(function)))
-            while len(_stored) > FUNCTIONS_REMEMBERED:
-                _stored.popitem(last=False)
-        return known[1]
+    def _store_function(self, function: Callable[..., Any], qualname: str) -> str:
+        return self._values.store_function(function, qualname)
 
 
 class ShapeEncoder(Encoder):
-    """Encodes only what makes a DAG's shape, see `Graph.shape`: nothing is stored, no reference is looked behind."""
+    """Encodes only the shape of a DAG; see `Graph.shape`. Stores nothing, and fetches no content of references."""
 
     def __init__(self) -> None:
-        """It is of no run."""
+        """A shape belongs to no run, so there is no place to store values."""
 
-    def _keep(self, arguments: Any, what: str, on_node: OnNode) -> Value:
-        Skimmer(what, on_node).dumps(arguments)
+    def _store_arguments(self, node: StepNode, reduce_step: StepReducer) -> Value:
+        StepFinder(f"arguments of step {node.title!r}", reduce_step).dumps((node.args, dict(node.kwargs)))
         return Value()
 
-    def function(self, function: Callable[..., Any], qualname: str) -> str:
-        """Its name says all."""
+    def _store_function(self, function: Callable[..., Any], qualname: str) -> str:
+        """A shape contains the qualified name of a function, and not its code."""
         return ""
-
-
-def _refuse_node(obj: Any) -> None:
-    if isinstance(obj, StepNode):
-        raise InvalidInputError(f"it holds the step {obj.qualname!r} itself; pass the step as an argument instead")

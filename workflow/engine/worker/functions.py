@@ -1,8 +1,8 @@
-"""Which code a run goes on with: functions are stored with the run, and a later epoch brings the ones it has now.
+"""Finds the current code of stored functions, so that a later epoch of a run executes fixed code.
 
-That is how a bug is fixed in a run that goes on: outcomes stay, other steps execute the function as it is now, where
-it can be found again by module and name. Lambdas, closures, methods of objects and partials stay as they were stored.
-Called by the client, in the user's process.
+Functions are stored with the run. When a run is resumed, outcomes stay, and steps without an outcome execute the
+current code of their function. That needs a function that its module and name identify. Lambdas, closures, methods of
+objects and partials stay as they were stored. A driver calls this module in the user's process.
 """
 
 from __future__ import annotations
@@ -19,50 +19,54 @@ from workflow.model.state import RunState
 
 
 def main_file() -> str:
-    """File name of the script that this process executes; empty where it executes none."""
+    """Return the file name of the script that this process executes; empty if there is none."""
     return Path(str(getattr(sys.modules["__main__"], "__file__", None) or "")).name
 
 
 def module_of(function: Callable[..., Any]) -> str:
-    """Where a later process may find a step's function by its name; empty where a name does not tell which it is."""
-    plain = isinstance(function, types.FunctionType) and "<" not in function.__qualname__
-    return function.__module__ if plain else ""
+    """Return the module of a function, or an empty text if no later process can find the function by its name."""
+    is_plain = isinstance(function, types.FunctionType) and "<" not in function.__qualname__
+    return function.__module__ if is_plain else ""
 
 
 def present(state: RunState, store: Callable[[Callable[..., Any]], str]) -> dict[str, str]:
-    """The functions of the steps without an outcome, as this process has them now.
+    """Store the current functions of the steps without an outcome.
 
     Args:
-        state: of the run that is about to be claimed.
-        store: keeps a function in the run's blobs, and returns the blob's name.
+        state: the state of the run that is about to be claimed.
+        store: stores a function in the run's blobs, and returns the blob's name.
 
     Returns:
-        What was stored with the run -> what is to be executed from now on; only where that is another than before.
+        The original blob of each changed function -> the blob of its current code.
     """
-    found: dict[str, str | None] = {}
+    current: dict[str, str | None] = {}
     for step in state.steps.values():
         spec = step.spec
-        if spec.module and step.outcome is None and spec.function not in found:
+        if spec.module and step.outcome is None and spec.function not in current:
             function = _function_of(spec, state.created.main_script)
-            found[spec.function] = store(function) if function is not None else None
-    # Compared with what the last epoch executed: code that was set back to what is stored is brought, too.
-    return {old: new for old, new in found.items() if new is not None and new != state.functions.get(old, old)}
+            current[spec.function] = store(function) if function is not None else None
+    # Compared with the code of the last epoch, so that code that was changed back to the original is used as well.
+    return {
+        original: blob
+        for original, blob in current.items()
+        if blob is not None and blob != state.functions.get(original, original)
+    }
 
 
-def _function_of(spec: StepSpec, main: str) -> Callable[..., Any] | None:
-    if spec.module == "__main__" and main_file() != main:
-        return None  # another script, whose steps may have the same names
+def _function_of(spec: StepSpec, main_script: str) -> Callable[..., Any] | None:
+    if spec.module == "__main__" and main_file() != main_script:
+        return None  # this process executes another script, whose steps may have the same names
     try:
         module = importlib.import_module(spec.module)
     except ImportError:
         return None
-    return _function_at(module, spec.qualname.removeprefix(f"{spec.module}."))
+    return _function_named(module, spec.qualname.removeprefix(f"{spec.module}."))
 
 
-def _function_at(module: types.ModuleType, qualname: str) -> Callable[..., Any] | None:
-    """The function of the step that stands under a name in a module."""
-    at: Any = module
+def _function_named(module: types.ModuleType, qualname: str) -> Callable[..., Any] | None:
+    """Return the function of the step with this name in a module, or None."""
+    found: Any = module
     for part in qualname.split("."):
-        at = getattr(at, part, None)
-    function = getattr(at, "function", None)
+        found = getattr(found, part, None)
+    function = getattr(found, "function", None)
     return function if isinstance(function, types.FunctionType) and function.__qualname__ == qualname else None

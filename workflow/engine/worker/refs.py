@@ -1,67 +1,68 @@
-"""Ray objects inside values: references and datasets become blobs and come back as references; actors are refused.
+"""Ray objects inside values: the content of references and datasets is stored as blobs; actor handles are refused.
 
-A reference is known by its ObjectID, and one loaded from a blob by that blob, before anything is hashed: an object that
-goes to many steps is stored once.
+A blob that is loaded becomes a Ray object again. The process remembers which blob contains the content of which
+reference, so the content of a reference that many steps take is pickled and stored once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import ray
 
+from workflow.engine.worker.caches import SharedCache
 from workflow.errors import CorruptLogError, InvalidInputError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.log.pickled import Pickled
 
-REMEMBERED = 10_000
+MAX_REMEMBERED_BLOBS: Final = 10_000
+MAX_SEARCH_DEPTH: Final = 20
 
-_blob_of: OrderedDict[tuple[str, str], str] = OrderedDict()
-"""(run folder, ObjectID) -> blob, for the references this process stored or loaded last."""
+_blob_of: SharedCache[tuple[str, str], str] = SharedCache(MAX_REMEMBERED_BLOBS)
+"""(run folder, ObjectID) -> name of the blob that contains the content of the reference."""
 
 _blocks: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
-"""Dataset -> references of its materialized blocks, so that one object is materialized once."""
+"""Dataset -> references to its materialized blocks, so that each Dataset is materialized once."""
 
 
-OnNode = Callable[[Any], "tuple[Any, ...] | None"]
-"""Replaces a step that is not executed yet by a mark; None for anything else."""
+StepReducer = Callable[[Any], "tuple[Any, ...] | None"]
+"""Returns what pickle writes for a composed step, for example a mark; None for any other object."""
 
 
-class Packer:
-    """Pickles values of one run: the reducer behind `values.dumps`.
+class ValuePickler:
+    """Pickles values of one run, and stores the content of the Ray references in them.
 
     Args:
-        blobs: of the run.
-        folder: of the run; tells whose blobs are remembered.
-        what: names the step and the place (`arguments of step 'x'`), for the text of an error.
-        on_node: see there; None where no step may occur.
+        blobs: the run's blobs.
+        folder: the run's folder in the store.
+        what: what is pickled, for error messages, for example `arguments of step 'x'`.
+        reduce_step: replaces composed steps; None if the value cannot contain any.
     """
 
-    def __init__(self, blobs: Blobs, folder: str, what: str, on_node: OnNode | None = None) -> None:
+    def __init__(self, blobs: Blobs, folder: str, what: str, reduce_step: StepReducer | None = None) -> None:
         self._blobs = blobs
         self._folder = folder
         self._what = what
-        self._on_node = on_node
+        self._reduce_step = reduce_step
 
     def dumps(self, value: Any) -> bytes | Pickled:
-        """Pickle a value; stores the content of every reference in it first.
+        """Pickle a value. The content of every reference in it is stored first.
 
         Raises:
-            Invalid: it holds an actor handle or something that cannot be pickled; the text says where.
+            InvalidInputError: the value contains an actor handle or something that cannot be pickled. The message
+                contains the place in the value.
         """
         try:
             return values.dumps(value, self._reduce)
         except _ActorHandleError:
             path = next(_paths_to(value, _is_actor), None)
             raise InvalidInputError(
-                f"{self._what}: a Ray actor handle{f' at {path}' if path else ''}. An actor does not survive its "
-                "cluster, so it cannot be passed between steps; pass what is needed to make or find the actor "
-                "(its name, say) instead"
+                f"{self._what}: cannot store a Ray actor handle{f' at {path}' if path else ''}: an actor does not "
+                "survive its cluster; pass what is needed to create or find the actor instead, for example its name"
             ) from None
         except InvalidInputError as error:
             raise InvalidInputError(f"{self._what}: {error}") from error
@@ -69,8 +70,8 @@ class Packer:
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, ray.ObjectRef):
             return values.mark("object", self._store(obj))
-        if self._on_node is not None:
-            reduced = self._on_node(obj)
+        if self._reduce_step is not None:
+            reduced = self._reduce_step(obj)
             if reduced is not None:
                 return reduced
         if _is_actor(obj):
@@ -83,82 +84,86 @@ class Packer:
 
     def _store(self, ref: Any) -> str:
         key = (self._folder, ref.hex())
-        if key not in _blob_of:
-            # What lies behind a reference is the same for whoever takes it: no step can stand in it.
-            content = Packer(self._blobs, self._folder, f"{self._what}: the content of {ref}")
-            _remember(key, self._blobs.put(content.dumps(ray.get(ref))))
-        return _blob_of[key]
+        blob = _blob_of.get(key)
+        if blob is None:
+            # No reducer: every step that takes the reference gets the same content, so it may not contain a step.
+            content = ValuePickler(self._blobs, self._folder, f"{self._what}: the content of {ref}")
+            blob = self._blobs.put(content.dumps(ray.get(ref)))
+            _blob_of.put(key, blob)
+        return blob
 
 
-class Skimmer(Packer):
-    """Pickles values only to meet the steps in them: stores nothing, and fetches nothing of what lies outside.
+class StepFinder(ValuePickler):
+    """Pickles values only to find the composed steps in them. Stores nothing, and fetches no content of references.
 
     Args:
-        what, on_node: see Packer.
+        what: what is pickled, for error messages.
+        reduce_step: called with every object; it records the steps.
     """
 
-    def __init__(self, what: str, on_node: OnNode) -> None:
+    def __init__(self, what: str, reduce_step: StepReducer) -> None:
         self._what = what
-        self._on_node = on_node
+        self._reduce_step = reduce_step
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, ray.ObjectRef) or _is_dataset(obj):
-            return values.mark("object", "")  # no step can stand in it
+            return values.mark("object", "")  # its content cannot contain a step
         return super()._reduce(obj)
 
 
 class _ActorHandleError(InvalidInputError):
-    """Carries nothing: the packer looks for the place itself."""
+    """The value contains an actor handle; `ValuePickler.dumps` finds the place."""
 
 
-def as_argument(value: Any) -> Any:
-    """What a Ray task would get: the value behind a reference; anything else, with the references in it, as it is."""
+def dereference_argument(value: Any) -> Any:
+    """Return what a Ray task would receive for an argument: the content of a reference, or any other value unchanged.
+
+    References inside other values stay references.
+    """
     return ray.get(value) if isinstance(value, ray.ObjectRef) else value
 
 
-def as_result(value: Any) -> Any:
-    """What a step's consumers get: the value at the end of a chain of references; anything else as it is."""
+def dereference_result(value: Any) -> Any:
+    """Return the value at the end of a chain of references, or any other value unchanged."""
     while isinstance(value, ray.ObjectRef):
         value = ray.get(value)
     return value
 
 
-def resolver(blobs: Blobs, folder: str, written_by: str, parents: Callable[[int], Any]) -> values.Resolve:
-    """What marks stand for in a worker or a driver.
+def mark_resolver(blobs: Blobs, folder: str, written_by: str, parent: Callable[[int], Any]) -> values.Resolve:
+    """Return the function that replaces the marks in a stored value.
 
     Args:
-        blobs, folder: of the run.
-        written_by: versions that pickled.
-        parents: the outcome of a step's i-th parent.
+        blobs: the run's blobs.
+        folder: the run's folder in the store.
+        written_by: versions that pickled the value, for error messages.
+        parent: returns the outcome of a step's parent with this index.
     """
 
     def resolve(kind: str, name: str) -> Any:
         if kind == "parent":
-            return parents(int(name))
+            return parent(int(name))
         if kind != "object":
-            raise CorruptLogError(f"a stored value refers to an unknown kind of thing: {kind} {name}")
+            raise CorruptLogError(
+                f"cannot load a stored value: it contains a mark of unknown kind {kind!r} ({name}); read it with the "
+                "version of rayworkflow that wrote it"
+            )
         ref = _put(values.loads(blobs.fetch(name), resolve, written_by))
-        _remember((folder, ref.hex()), name)
+        _blob_of.put((folder, ref.hex()), name)
         return ref
 
     return resolve
 
 
 def _put(value: Any) -> Any:
-    if isinstance(value, ray.ObjectRef):  # a reference to a reference, which `ray.put` refuses to make
-        return _hand_on.remote([value])
+    if isinstance(value, ray.ObjectRef):  # `ray.put` refuses to store a reference
+        return _first_of.remote([value])
     return ray.put(value)
 
 
 @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
-def _hand_on(wrapped: list[Any]) -> Any:
+def _first_of(wrapped: list[Any]) -> Any:
     return wrapped[0]
-
-
-def _remember(key: tuple[str, str], blob: str) -> None:
-    _blob_of[key] = blob
-    while len(_blob_of) > REMEMBERED:
-        _blob_of.popitem(last=False)
 
 
 def _dataset_of(blocks: list[Any]) -> Any:
@@ -168,7 +173,7 @@ def _dataset_of(blocks: list[Any]) -> Any:
 
 
 def _is_dataset(obj: Any) -> bool:
-    """Without importing ray.data, which is heavy: who holds a Dataset has imported it."""
+    """Whether an object is a Dataset, without importing ray.data, which is slow."""
     return any(base.__name__ == "Dataset" and base.__module__.startswith("ray.data") for base in type(obj).__mro__)
 
 
@@ -177,12 +182,12 @@ def _is_actor(obj: Any) -> bool:
 
 
 def _paths_to(value: Any, wanted: Callable[[Any], bool], path: str = "value", depth: int = 0) -> Iterator[str]:
-    """Where in nested containers something stands, as an expression."""
+    """Yield the places of wanted objects in nested containers, as Python expressions."""
     if wanted(value):
         yield path
-    elif depth < 20:
-        for step, item in _items(value):
-            yield from _paths_to(item, wanted, path + step, depth + 1)
+    elif depth < MAX_SEARCH_DEPTH:
+        for suffix, item in _items(value):
+            yield from _paths_to(item, wanted, path + suffix, depth + 1)
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:

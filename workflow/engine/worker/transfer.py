@@ -1,8 +1,9 @@
-"""Values that are not stored, on their way from the worker that made them to those that take them.
+"""Publishes and fetches ephemeral values: values that are not stored, but passed from one worker to others.
 
-A small pickle travels through the manager, a large one lies in Ray's object store and only its reference travels: the
-manager never sees what it cannot keep in memory. Such an object lives as long as the worker process that made it and
-its node; whoever finds it gone says so, and the step that made it is executed again. Called by `worker`.
+A small pickle passes through the manager. A large pickle stays in Ray's object store, and only its reference passes
+through the manager, so the manager's memory stays small. Such an object lives as long as the worker process that
+created it and its node. If a worker finds it lost, the step that returned it runs again. `run_values` calls this
+module.
 """
 
 from __future__ import annotations
@@ -19,42 +20,42 @@ from workflow.model.graph import Value
 
 
 class EphemeralValuesLost(Exception):
-    """Values that a step takes are lost.
+    """Ephemeral values that a step takes are lost.
 
     Attributes:
-        step_ids: the steps that made them.
+        step_ids: the steps that returned them.
     """
 
     def __init__(self, step_ids: tuple[str, ...]) -> None:
-        super().__init__(f"the values of {', '.join(step_ids)} are lost")
+        super().__init__(f"the ephemeral values of {', '.join(step_ids)} are lost")
         self.step_ids = step_ids
 
 
-def lend(data: bytes | Pickled) -> EphemeralValue:
-    """A pickle, made ready to travel."""
+def publish(data: bytes | Pickled) -> EphemeralValue:
+    """Make a pickle available to other workers."""
     whole = data if isinstance(data, bytes) else b"".join(data)
     if len(whole) <= INLINE:
         return EphemeralValue(value=Value(inline=whole, size=len(whole)))
     return EphemeralValue(ref=ray.put(whole))
 
 
-def borrow(held: Mapping[str, EphemeralValue]) -> dict[str, bytes | Pickled]:
-    """The pickles that were lent, by the steps that made them.
+def fetch(ephemeral_values: Mapping[str, EphemeralValue]) -> dict[str, bytes | Pickled]:
+    """Return the pickles of ephemeral values, by the id of the step that returned each.
 
     Raises:
-        Gone: some are lost; it names all of these.
+        EphemeralValuesLost: some are lost. It names all of them.
     """
-    found: dict[str, bytes | Pickled] = {}
-    for step_id, each in held.items():
-        if each.value is not None:
-            found[step_id] = each.value.inline or b""
+    pickles: dict[str, bytes | Pickled] = {}
+    for step_id, ephemeral in ephemeral_values.items():
+        if ephemeral.value is not None:
+            pickles[step_id] = ephemeral.value.inline or b""
         else:
             try:
-                data = ray.get(each.ref)
+                data = ray.get(ephemeral.ref)
             except ObjectLostError:
                 continue
-            found[step_id] = Pickled([data])
-    gone = tuple(step_id for step_id in held if step_id not in found)
-    if gone:
-        raise EphemeralValuesLost(gone)
-    return found
+            pickles[step_id] = Pickled([data])
+    lost = tuple(step_id for step_id in ephemeral_values if step_id not in pickles)
+    if lost:
+        raise EphemeralValuesLost(lost)
+    return pickles

@@ -1,4 +1,7 @@
-"""A leased worker: executes the tries that the manager hands over until it has nothing more. Runs as a Ray task."""
+"""The loop of a leased worker: executes the attempts that its manager dispatches to it, until there are none.
+
+`serve` runs as a Ray task.
+"""
 
 from __future__ import annotations
 
@@ -15,60 +18,62 @@ from workflow.engine.link import Link, LinkAddress
 from workflow.engine.messages import FinishedAttempt, StepResult, StepTask
 from workflow.engine.worker.execution import execute
 
-HELD = 0.02
-"""Seconds after which tries that wait here behind another are given back. Several are handed over together where steps
-of their function were short; one that is not must not hold up the others, who may be what it waits for."""
+RETURN_UNSTARTED_AFTER = 0.02
+"""Seconds after which a worker returns the attempts of its batch that it has not started. A batch contains steps that
+were short before. If one takes long, the others must not wait for it, because it may wait for one of them."""
 
 logger = logging.getLogger(__name__)
 
 
-def serve(manager: Any, number: str, address: LinkAddress | None) -> None:
-    """Be a leased worker.
+def serve(manager: Any, lease_id: str, address: LinkAddress | None) -> None:
+    """Execute attempts until the manager has none.
 
     Args:
-        manager: handle of the manager's actor.
-        number: of the lease.
-        address: where the manager listens; None: ask it by actor calls only.
+        manager: handle of the manager actor.
+        lease_id: id of this worker's lease.
+        address: address of the manager's server for direct connections; None to use actor calls only.
     """
-    line = _Line(manager, number, address)
-    done: tuple[FinishedAttempt, ...] = ()
-    turn = 0
+    connection = _ManagerConnection(manager, lease_id, address)
+    finished: tuple[FinishedAttempt, ...] = ()
+    sequence = 0
     try:
-        while batch := line.exchange(turn, done):
-            turn += 1
-            done = execute_all(batch, execute, functools.partial(line.return_unstarted, turn))
+        while batch := connection.exchange(sequence, finished):
+            sequence += 1
+            finished = execute_all(batch, execute, functools.partial(connection.return_unstarted, sequence))
     finally:
-        line.hang_up()
+        connection.close()
 
 
-class _Line:
-    """To the manager: the direct connection as long as it holds, actor calls otherwise."""
+class _ManagerConnection:
+    """Calls the manager: over a direct connection while that works, and by actor calls otherwise."""
 
-    def __init__(self, manager: Any, number: str, address: LinkAddress | None) -> None:
+    def __init__(self, manager: Any, lease_id: str, address: LinkAddress | None) -> None:
         self._manager = manager
-        self._number = number
+        self._lease_id = lease_id
         self._link: Link | None = None
         try:
             self._link = Link(address) if address is not None else None
         except OSError as error:
-            logger.info("lease %s: no direct connection to the manager: %s", number, error)
+            logger.info("lease %s: no direct connection to the manager, only actor calls: %s", lease_id, error)
 
-    def exchange(self, turn: int, done: tuple[FinishedAttempt, ...]) -> tuple[StepTask, ...]:
+    def exchange(self, sequence: int, finished: tuple[FinishedAttempt, ...]) -> tuple[StepTask, ...]:
         batch = None
         if self._link is not None:
             try:
-                batch = self._link.exchange(self._number, turn, done)
+                batch = self._link.exchange(self._lease_id, sequence, finished)
             except OSError as error:
-                logger.info("lease %s goes on by actor calls: %s", self._number, error)
-                self.hang_up()
+                logger.info(
+                    "lease %s: lost the direct connection, continuing by actor calls: %s", self._lease_id, error
+                )
+                self.close()
         if batch is None:
-            batch = ray.get(self._manager.exchange.remote(self._number, turn, done))
+            batch = ray.get(self._manager.exchange.remote(self._lease_id, sequence, finished))
         return batch
 
-    def return_unstarted(self, turn: int, rest: list[StepTask]) -> None:
-        self._manager.return_unstarted.remote(self._number, turn, tuple(task.key for task in rest))
+    def return_unstarted(self, sequence: int, tasks: list[StepTask]) -> None:
+        self._manager.return_unstarted.remote(self._lease_id, sequence, tuple(task.key for task in tasks))
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         if self._link is not None:
             self._link.close()
             self._link = None
@@ -78,41 +83,41 @@ def execute_all(
     batch: Sequence[StepTask],
     run: Callable[[StepTask], StepResult],
     return_unstarted: Callable[[list[StepTask]], None],
-    held: float = HELD,
+    return_after: float = RETURN_UNSTARTED_AFTER,
 ) -> tuple[FinishedAttempt, ...]:
-    """Execute tries one after another; those that wait too long are given back, and not begun here.
+    """Execute attempts one after another, and return those to the manager that would wait too long.
 
     Args:
-        batch: the tries, in order.
-        run: executes one.
-        give_back: told, on a thread of its own, which ones are not begun here.
-        held: seconds after which what still waits is given back.
+        batch: the attempts, in order.
+        run: executes one attempt.
+        return_unstarted: called in another thread with the attempts that this worker will not start.
+        return_after: seconds after which attempts that have not started are returned.
 
     Returns:
-        What was executed, in order.
+        The finished attempts, in order.
     """
-    waiting = deque(batch)
-    # Both sides take from the deque, whose pops are atomic: each try is either begun here or given back.
-    alarm = threading.Timer(held, lambda: return_unstarted(_take_all(waiting)) if waiting else None)
-    alarm.daemon = True
+    pending = deque(batch)
+    # Two threads take from the deque, whose pops are atomic. So each attempt is either started here or returned.
+    timer = threading.Timer(return_after, lambda: return_unstarted(_take_all(pending)) if pending else None)
+    timer.daemon = True
     if len(batch) > 1:
-        alarm.start()
-    done = []
-    while waiting:
+        timer.start()
+    finished = []
+    while pending:
         try:
-            task = waiting.popleft()
-        except IndexError:
+            task = pending.popleft()
+        except IndexError:  # the timer took the last one
             break
-        done.append(FinishedAttempt(task.key, task.attempt, run(task)))
-    alarm.cancel()
-    return tuple(done)
+        finished.append(FinishedAttempt(task.key, task.attempt, run(task)))
+    timer.cancel()
+    return tuple(finished)
 
 
-def _take_all(waiting: deque[StepTask]) -> list[StepTask]:
+def _take_all(pending: deque[StepTask]) -> list[StepTask]:
     taken = []
-    while waiting:
+    while pending:
         try:
-            taken.append(waiting.popleft())
-        except IndexError:
+            taken.append(pending.popleft())
+        except IndexError:  # the worker started the last one
             break
     return taken

@@ -1,4 +1,4 @@
-"""Leases whose workers a test plays itself."""
+"""Leases with workers that a test plays itself."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from workflow.model.graph import Graph, Value
 
 ADDRESS = RunAddress("memory://", "w", 1, "run")
 SHORT, LONG = 0.0001, 1.0
+"""Durations of steps in seconds."""
 
 
 @dataclass
-class House:
-    """Leases with workers that the test plays itself.
+class LeaseFixture:
+    """Leases, and the run and the cluster around them.
 
     Attributes:
-        slots: workers that fit.
-        opened: leases asked for: number and options, in order.
-        ended: numbers of the leases whose worker was ended.
-        results: what the run was told, in order.
-        refuses: what asking for a worker raises.
-        function: that of the steps that are started next.
+        slots: number of workers that fit into the cluster.
+        opened: id and Ray options of each requested lease, in order.
+        ended: ids of the leases whose worker was ended.
+        results: step id and result of each finished attempt, in order.
+        refuses: exception that a request for a worker raises.
+        function: qualified name of the function of the next steps.
     """
 
     slots: int = 2
@@ -41,36 +42,38 @@ class House:
     def __post_init__(self) -> None:
         self.leases = Leases(self._open, self.ended.append, lambda options: self.slots, system_failure, cause_of)
 
-    def _open(self, number: str, name: str, options: Mapping[str, Any]) -> str:
+    def _open(self, lease_id: str, name: str, options: Mapping[str, Any]) -> str:
         if self.refuses is not None:
             raise self.refuses
-        self.opened.append((number, options))
-        return number
+        self.opened.append((lease_id, options))
+        return lease_id
 
-    def step_done(self, step_id: str, number: int, result: Any) -> None:
-        """What a run loop is told."""
+    def step_done(self, step_id: str, attempt: int, result: Any) -> None:
+        """Record a result, as the run loop of these steps."""
         self.results.append((step_id, result))
 
     async def start(self, *step_ids: str, **options: Any) -> None:
-        """Have steps executed."""
+        """Start attempts of steps with these Ray options."""
         for step_id in step_ids:
             step = SimpleNamespace(spec=SimpleNamespace(options=SimpleNamespace(ray=options, allow_inplace=False)))
-            task = StepTask(self.address, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
-            self.leases.start(self, step, task)  # type: ignore[arg-type]  # a run loop and a step, as far as they are asked
+            self.leases.start(self, step, self._task(step_id))  # type: ignore[arg-type]  # doubles with what is used
         await settle()
 
     async def start_in_place(self, step_id: str, of: str, **options: Any) -> None:
-        """Have a step executed in the worker of the one that returned it."""
+        """Start an attempt of a step with `allow_inplace`, which the dynamic step `of` returned."""
         scope = SimpleNamespace(spec=SimpleNamespace(step_id=of))
         step = SimpleNamespace(
             spec=SimpleNamespace(options=SimpleNamespace(ray=options, allow_inplace=True)), scope=scope
         )
-        task = StepTask(self.address, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
-        self.leases.start(self, step, task)  # type: ignore[arg-type]
+        self.leases.start(self, step, self._task(step_id))  # type: ignore[arg-type]
         await settle()
 
-    async def handed(self, *step_ids: str) -> tuple[Worker, list[str]]:
-        """A worker that has shown by a step that they are short, and what it is handed of more of them."""
+    async def start_batch(self, *step_ids: str) -> tuple[Worker, list[str]]:
+        """Start attempts after one was measured as short.
+
+        Returns:
+            The worker of the first one, and the ids of the steps that it receives next.
+        """
         await self.start("measured")
         worker = self.worker()
         assert await worker.ask() == ["measured"]
@@ -80,54 +83,62 @@ class House:
         return worker, await waiting
 
     def worker(self, index: int = -1) -> Worker:
-        """The worker of the lease that was opened so."""
+        """Return the worker of a lease, by the order in which leases were requested."""
         return Worker(self, self.opened[index][0])
 
-    def told(self) -> list[str]:
-        """Steps whose results the run was told."""
+    def finished(self) -> list[str]:
+        """Return the ids of the finished steps, in order."""
         return [step_id for step_id, _ in self.results]
+
+    def _task(self, step_id: str) -> StepTask:
+        return StepTask(self.address, step_id, self.function, "", Value(b""), (), 1, render=False, written_by="")
 
 
 def key(step_id: str) -> TaskKey:
-    """What tells a try of the usual run from others."""
+    """Return the key of a step of the run at ADDRESS."""
     return ADDRESS.run_uuid, step_id
+
+
+def returned(step_id: str, seconds: float) -> FinishedAttempt:
+    """Return a finished attempt of a step that took so long."""
+    return FinishedAttempt(key(step_id), 1, Returned(Value(b"1"), "", 0.0, seconds))
 
 
 @dataclass
 class Worker:
-    """What `serve` does, by hand."""
+    """Calls the leases as `worker_loop.serve` does, when the test lets it."""
 
-    house: House
-    number: str
-    turn: int = 0
+    fixture: LeaseFixture
+    lease_id: str
+    sequence: int = 0
     batch: tuple[StepTask, ...] = ()
 
-    def ask(self, took: float = SHORT) -> asyncio.Task[list[str]]:
-        """Hand in what was done, and ask for more."""
-        done = tuple(
-            FinishedAttempt(each.key, each.attempt, Returned(Value(b"1"), "", 0.0, took)) for each in self.batch
+    def ask(self, seconds: float = SHORT) -> asyncio.Task[list[str]]:
+        """Finish the batch, each step after so many seconds, and ask for the next one."""
+        finished = tuple(
+            FinishedAttempt(each.key, each.attempt, Returned(Value(b"1"), "", 0.0, seconds)) for each in self.batch
         )
-        self.turn += bool(self.batch)
-        return asyncio.ensure_future(self._exchange(done))
+        self.sequence += bool(self.batch)
+        return asyncio.ensure_future(self._exchange(finished))
 
-    def returns(self, dag: Graph) -> asyncio.Task[list[str]]:
-        """Its one try returned a DAG."""
+    def return_dag(self, dag: Graph) -> asyncio.Task[list[str]]:
+        """Finish the only step of the batch with a DAG as its result, and ask for the next batch."""
         (task,) = self.batch
-        self.turn += 1
+        self.sequence += 1
         return asyncio.ensure_future(
             self._exchange([FinishedAttempt(task.key, task.attempt, Expanded(dag, "", 0.0, LONG))])
         )
 
-    async def _exchange(self, done: Sequence[FinishedAttempt]) -> list[str]:
-        self.batch = await self.house.leases.exchange(self.number, self.turn, done)
+    async def _exchange(self, finished: Sequence[FinishedAttempt]) -> list[str]:
+        self.batch = await self.fixture.leases.exchange(self.lease_id, self.sequence, finished)
         return [each.step_id for each in self.batch]
 
-    def dies(self, error: Exception | None = None) -> None:
-        """Its process ends."""
-        self.house.leases.lost(self.number, error or RuntimeError("worker died"))
+    def die(self, error: Exception | None = None) -> None:
+        """Let the Ray task of the worker fail."""
+        self.fixture.leases.lease_ended(self.lease_id, error or RuntimeError("worker died"))
 
 
 async def settle() -> None:
-    """Let everything happen that can happen now."""
+    """Let everything run that can run without waiting."""
     for _ in range(10):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Waits are handed to a host, and to the next one where it is lost; what was stopped is answered to nobody."""
+"""Waits of event listeners are started on a host, and on a new host if it is lost. Stopped waits report no result."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.support.waiting import eventually
 from workflow.engine.dispatch import events
 from workflow.engine.dispatch.events import EventDispatcher
 from workflow.engine.messages import RunAddress, StepResult, StepTask, TaskKey
+from workflow.engine.retry import Backoff
 from workflow.model.graph import Value
 
 Answer = Callable[[StepResult | None], None]
@@ -21,15 +22,16 @@ Answer = Callable[[StepResult | None], None]
 
 @dataclass
 class FakeHosts:
-    """Hosts are numbers.
+    """Hosts that are numbers.
 
     Attributes:
-        handed: host, step and how to answer, of all that was handed out.
-        stopped: host and what was stopped there.
+        opened: number of hosts created.
+        started: host, step id and answer function of each wait that was started.
+        stopped: host and waits of each call of `stop`.
     """
 
     opened: int = 0
-    handed: list[tuple[int, str, Answer]] = field(default_factory=list)
+    started: list[tuple[int, str, Answer]] = field(default_factory=list)
     stopped: list[tuple[int, Sequence[TaskKey]]] = field(default_factory=list)
 
     def open(self) -> int:
@@ -37,102 +39,107 @@ class FakeHosts:
         return self.opened
 
     def listen(self, host: int, task: Any, answer: Answer) -> None:
-        self.handed.append((host, task.step_id, answer))
+        self.started.append((host, task.step_id, answer))
 
     def stop(self, host: int, waits: Sequence[TaskKey]) -> None:
         self.stopped.append((host, waits))
 
+    def answer(self, index: int, result: StepResult | None) -> None:
+        """Answer the wait that was started as number `index`."""
+        self.started[index][2](result)
+
     def lose(self, host: int) -> None:
-        """All that wait there are answered with nothing."""
-        for at, _, answer in list(self.handed):
+        """Answer every wait on a host with None."""
+        for index, (at, _, _) in enumerate(list(self.started)):
             if at == host:
-                answer(None)
+                self.answer(index, None)
 
     @property
-    def where(self) -> list[tuple[int, str]]:
-        """Host and step of all that was handed out."""
-        return [(host, step_id) for host, step_id, _ in self.handed]
+    def waits(self) -> list[tuple[int, str]]:
+        """Host and step id of each wait that was started."""
+        return [(host, step_id) for host, step_id, _ in self.started]
 
 
 class FakeRun:
-    """Takes answers."""
+    """A run loop that records results."""
 
     def __init__(self, run_uuid: str = "run") -> None:
         self.address = RunAddress("memory://", "w", 1, run_uuid)
-        self.done: list[tuple[str, int, StepResult]] = []
+        self.results: list[tuple[str, int, StepResult]] = []
 
-    def step_done(self, step_id: str, number: int, result: StepResult) -> None:
-        self.done.append((step_id, number, result))
+    def step_done(self, step_id: str, attempt: int, result: StepResult) -> None:
+        self.results.append((step_id, attempt, result))
 
-    def task(self, step_id: str, number: int = 1) -> StepTask:
-        return StepTask(self.address, step_id, "m.f", "", Value(b""), (), number, render=False, written_by="")
+    def task(self, step_id: str, attempt: int = 1) -> StepTask:
+        return StepTask(self.address, step_id, "m.f", "", Value(b""), (), attempt, render=False, written_by="")
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "FIRST_PAUSE", 0.0)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "HOST_BACKOFF", Backoff(0.0, 0.0))
 
 
-def begun(*step_ids: str) -> tuple[Any, FakeHosts, EventDispatcher]:
+def started(*step_ids: str) -> tuple[Any, FakeHosts, EventDispatcher]:
+    """Return a run, its hosts and a dispatcher that started attempts of these steps."""
     run, hosts = FakeRun(), FakeHosts()
-    waits = EventDispatcher(hosts)
+    dispatcher = EventDispatcher(hosts)
     for step_id in step_ids:
-        waits.start(run, run.task(step_id))  # type: ignore[arg-type]
-    return run, hosts, waits
+        dispatcher.start(run, run.task(step_id))  # type: ignore[arg-type]
+    return run, hosts, dispatcher
 
 
-def test_one_host_serves_all_and_its_answers_reach_the_run() -> None:
-    run, hosts, _ = begun("a", "b")
-    assert hosts.where == [(1, "a"), (1, "b")]
-    hosts.handed[1][2](returned("event"))
-    assert run.done == [("b", 1, returned("event"))]
+def test_one_host_serves_all_waits_and_the_run_gets_results() -> None:
+    run, hosts, _ = started("a", "b")
+    assert hosts.waits == [(1, "a"), (1, "b")]
+    hosts.answer(1, returned("event"))
+    assert run.results == [("b", 1, returned("event"))]
 
 
-def test_no_host_is_made_before_it_is_needed() -> None:
-    run, hosts, waits = begun()
-    waits.cancel(run, ["a"])
+def test_no_host_is_created_before_it_is_needed() -> None:
+    run, hosts, dispatcher = started()
+    dispatcher.cancel(run, ["a"])
     assert (hosts.opened, hosts.stopped) == (0, [])
 
 
-def test_waits_of_a_lost_host_begin_anew_together_on_the_next_one() -> None:
+def test_waits_of_a_lost_host_are_started_on_the_next_one() -> None:
     async def play() -> None:
-        run, hosts, _ = begun("a", "b")
+        run, hosts, _ = started("a", "b")
         hosts.lose(1)
-        await eventually(lambda: hosts.where[2:] == [(2, "a"), (2, "b")])
-        assert run.done == []
-        hosts.handed[2][2](returned())
-        assert [step_id for step_id, _, _ in run.done] == ["a"]
+        await eventually(lambda: hosts.waits[2:] == [(2, "a"), (2, "b")])
+        assert run.results == []
+        hosts.answer(2, returned())
+        assert [step_id for step_id, _, _ in run.results] == ["a"]
 
     asyncio.run(play())
 
 
-def test_a_stopped_wait_neither_answers_nor_begins_anew() -> None:
+def test_stopped_wait_has_no_result_and_is_not_started_again() -> None:
     async def play() -> None:
-        run, hosts, waits = begun("a", "b")
-        waits.cancel(run, ["a", "unknown"])
+        run, hosts, dispatcher = started("a", "b")
+        dispatcher.cancel(run, ["a", "unknown"])
         assert hosts.stopped == [(1, [("run", "a")])]
-        hosts.handed[0][2](returned())
-        assert run.done == []
-        hosts.handed[1][2](None)
-        await eventually(lambda: hosts.where[2:] == [(2, "b")])
+        hosts.answer(0, returned())
+        assert run.results == []
+        hosts.answer(1, None)
+        await eventually(lambda: hosts.waits[2:] == [(2, "b")])
 
     asyncio.run(play())
 
 
-def test_the_host_of_a_stopped_wait_goes_on_with_the_others() -> None:
-    """It answers with nothing for what was stopped, too."""
-    run, hosts, waits = begun("a", "b")
-    waits.cancel(run, ["a"])
-    hosts.handed[0][2](None)
-    waits.start(run, run.task("c"))
-    assert hosts.where == [(1, "a"), (1, "b"), (1, "c")]
+def test_host_of_a_stopped_wait_keeps_the_other_waits() -> None:
+    """A host answers a stopped wait with None, like a lost host."""
+    run, hosts, dispatcher = started("a", "b")
+    dispatcher.cancel(run, ["a"])
+    hosts.answer(0, None)
+    dispatcher.start(run, run.task("c"))
+    assert hosts.waits == [(1, "a"), (1, "b"), (1, "c")]
 
 
-def test_the_answer_of_an_earlier_try_is_not_that_of_the_next_one() -> None:
-    run, hosts, waits = begun("a")
-    waits.cancel(run, ["a"])
-    waits.start(run, run.task("a", number=2))
-    hosts.handed[0][2](returned("old"))
-    assert run.done == []
-    hosts.handed[1][2](returned("new"))
-    assert run.done == [("a", 2, returned("new"))]
+def test_result_of_an_earlier_attempt_is_ignored() -> None:
+    run, hosts, dispatcher = started("a")
+    dispatcher.cancel(run, ["a"])
+    dispatcher.start(run, run.task("a", attempt=2))
+    hosts.answer(0, returned("old"))
+    assert run.results == []
+    hosts.answer(1, returned("new"))
+    assert run.results == [("a", 2, returned("new"))]

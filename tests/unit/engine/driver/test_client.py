@@ -1,4 +1,4 @@
-"""What a driver makes of a run that is there: is it the same DAG, is it still that run, did anything move."""
+"""A driver compares the DAG of an existing run, notices that a run was replaced, and prints only what changed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle
 from workflow.engine.messages import RunAddress
 from workflow.engine.worker import refs
+from workflow.engine.worker.caches import SharedCache
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
+from workflow.engine.worker.run_values import RunValues
 from workflow.entrypoint import _Printer
 from workflow.errors import SupersededError, UnavailableError
 from workflow.log import registry
-from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
@@ -29,44 +30,44 @@ from workflow.store.memory import MemoryStore
 PATHS = RunPaths("w", 1, "run-1")
 
 
-class Enough(Exception):
-    """Ends a wait."""
+class StopWaiting(Exception):
+    """Ends a wait in a test."""
 
 
 def joined(*values: Any) -> Any:
-    """A step's function."""
+    """The function of each step."""
 
 
 def node(*args: Any, **fields: Any) -> StepNode:
-    """A step."""
+    """Compose a step."""
     return StepNode(joined, args, {}, StepOptions(), **fields)
 
 
-def test_a_shape_is_that_of_the_stored_dag_whatever_the_values() -> None:
+def test_shape_of_a_composed_dag_equals_that_of_the_stored_dag() -> None:
     first, asleep = node(1, name="first"), node(kind=StepKind.SLEEP, seconds=3.0)
     root = node([first, {"nested": node(first)}], b"x" * 100_000, (asleep, first))
-    stored = Encoder(Blobs(MemoryStore(), PATHS), PATHS.folder).encode(root)
+    stored = Encoder(RunValues(MemoryStore(), PATHS)).encode(root)
     assert ShapeEncoder().encode(root).shape() == stored.shape()
     assert ShapeEncoder().encode(node(root)).shape() != stored.shape()
 
 
-def test_a_shape_is_found_without_looking_behind_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shape_is_found_without_fetching_references(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dataset:
-        """Stands for Ray's."""
+        """A double of Ray's Dataset."""
 
         def materialize(self) -> None:
-            raise AssertionError("not for a shape")
+            raise AssertionError("a shape needs no content")
 
     Dataset.__module__ = "ray.data.dataset"
-    remembered = dict(refs._blob_of)
-    monkeypatch.setattr(ray, "get", lambda ref: pytest.fail("not for a shape"))
+    monkeypatch.setattr(refs, "_blob_of", SharedCache(10))
+    monkeypatch.setattr(ray, "get", lambda ref: pytest.fail("a shape needs no content"))
     ref = ray.ObjectRef(b"\0" * 28)
     graph = ShapeEncoder().encode(node([ref, Dataset()], node(ref, name="first"), name="second"))
     assert [(step.step_id, step.parents) for step in graph.steps] == [("first", ()), ("second", ("first",))]
-    assert refs._blob_of == remembered
+    assert len(refs._blob_of) == 0
 
 
-def test_who_waits_for_a_run_gets_no_value_of_another_under_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_replaced_run_raises_superseded(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore("waited")
     dag = runs.graph("a")
     registry.register(store, runs.created(dag))
@@ -76,18 +77,18 @@ def test_who_waits_for_a_run_gets_no_value_of_another_under_its_id(monkeypatch: 
     client = Client(store)
     attached: list[str] = []
 
-    def attach(named: r.Created) -> RunHandle:
-        attached.append(named.run_uuid)
+    def attach(created: r.Created) -> RunHandle:
+        attached.append(created.run_uuid)
         return waited
 
     def lost(_: object) -> None:
         if attached:
-            raise Enough  # it waits on, for the same run
-        raise UnavailableError("its manager left")
+            raise StopWaiting  # it still waits for the same run
+        raise UnavailableError("the manager ended")
 
     monkeypatch.setattr(discovery, "ask", lost)
     monkeypatch.setattr(client, "attach", attach)
-    with pytest.raises(Enough):
+    with pytest.raises(StopWaiting):
         client.wait(waited)
     assert attached == ["run-1"]
 
@@ -99,20 +100,20 @@ def test_who_waits_for_a_run_gets_no_value_of_another_under_its_id(monkeypatch: 
     assert attached == []
 
 
-def test_a_look_at_a_run_in_which_nothing_moved_goes_through_no_steps(capsys: pytest.CaptureFixture[str]) -> None:
+def test_printer_skips_the_steps_of_an_unchanged_run(capsys: pytest.CaptureFixture[str]) -> None:
     store = MemoryStore("followed")
     created = runs.created(runs.graph("a b:a"))
     registry.register(store, created)
     follower, printer = Follower(store, "w"), _Printer()
 
-    def look() -> list[str]:
+    def printed_phases() -> list[str]:
         view = follower.poll()
         assert view is not None
         printer.show(view)
-        return [line.split()[-2:][0] for line in capsys.readouterr().out.splitlines()]
+        return [line.split()[-2] for line in capsys.readouterr().out.splitlines()]
 
-    assert look() == ["READY", "WAITING"]
-    printer._seen.clear()  # whoever went through the steps would print them once more
-    assert look() == []
+    assert printed_phases() == ["READY", "WAITING"]
+    printer._seen.clear()  # a printer that went through the steps would print them again
+    assert printed_phases() == []
     RunLog(store, created).append(1, [runs.started("a")])
-    assert look() == ["RUNNING", "WAITING"]
+    assert printed_phases() == ["RUNNING", "WAITING"]

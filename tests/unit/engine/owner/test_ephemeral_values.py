@@ -45,9 +45,9 @@ async def test_ephemeral_value_reaches_consumers_but_no_record(fixture: ManagerF
     async with fixture.manager(script=by_checkpoint) as (manager, runner):
         ended = await run_to_result(fixture, manager, new_run(dag))
     assert ended.status is WorkflowStatus.SUCCESSFUL
-    (received,) = runner.last_attempt("c").task.held.values()
+    (received,) = runner.last_attempt("c").task.ephemeral_inputs.values()
     assert received.value == runs.value("a")
-    assert runner.last_attempt("d").task.held.keys() == {"b"}
+    assert runner.last_attempt("d").task.ephemeral_inputs.keys() == {"b"}
     assert [parent.ephemeral_step for parent in runner.last_attempt("d").task.parents] == ["b", ""]
     assert kinds(fixture, r.StepCommitted, r.StepReturnedEphemeral) == [
         ("StepReturnedEphemeral", "a"), ("StepReturnedEphemeral", "b"), ("StepCommitted", "c"), ("StepCommitted", "d"),
@@ -127,7 +127,7 @@ async def test_lost_value_is_computed_again_and_stored(fixture: ManagerFixture) 
     assert runner.stopped == ["d"]
     assert kinds(fixture, r.StepEphemeralLost) == [("StepEphemeralLost", "b"), ("StepEphemeralLost", "a")]
     assert kinds(fixture, r.StepCommitted)[:2] == [("StepCommitted", "a"), ("StepCommitted", "b")]
-    assert not runner.last_attempt("c").task.held
+    assert not runner.last_attempt("c").task.ephemeral_inputs
     invariants.check(fixture.inner, "w")
 
 

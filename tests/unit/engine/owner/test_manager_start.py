@@ -123,7 +123,7 @@ async def stop(actor_object: ManagerActor) -> None:
 def test_actor_is_created_while_the_store_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray does not restart an actor whose constructor raised, and kills an actor that does not answer."""
     store = HeartbeatBlockingStore()
-    monkeypatch.setattr(actor, "store_at", lambda url: store)
+    monkeypatch.setattr(actor, "shared_store", lambda url: store)
     monkeypatch.setattr(actor, "RayRunner", RunnerWithoutRay)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor=None))
     made = ManagerActor("memory://blocking", "m1", "manager-m1")

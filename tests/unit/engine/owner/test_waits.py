@@ -16,6 +16,7 @@ from tests.support.waiting import eventually
 from workflow.engine.owner import planning
 from workflow.engine.worker import functions
 from workflow.engine.worker.encoding import Encoder
+from workflow.engine.worker.run_values import RunValues
 from workflow.event_listener import TimerListener
 from workflow.log.run_log import RunLog
 from workflow.model import fold
@@ -30,7 +31,7 @@ def join(*parts: Any) -> None:
 
 def encoded(root: StepNode) -> Graph:
     log = RunLog(MemoryStore("waits"), runs.created(runs.graph("a")))
-    return Encoder(log.blobs, log.paths.folder).encode(root, "")
+    return Encoder(RunValues(log.store, log.paths)).encode(root, "")
 
 
 def test_sleep_has_no_function() -> None:

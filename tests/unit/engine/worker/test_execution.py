@@ -1,4 +1,4 @@
-"""One try in its worker: the user's code is executed once, however long the store is away; what it raises is told."""
+"""One attempt in its worker: user code runs once whatever the store does, and what it raises is a result."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from workflow.engine.messages import Raised, Returned, RunAddress, StepResult, StepTask
-from workflow.engine.worker import event_host, execution
+from workflow.engine.worker import execution, run_values
 from workflow.engine.worker.event_host import EventHost
+from workflow.engine.worker.run_values import RunValues
 from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.log.blobs import INLINE
 from workflow.model.graph import Value
@@ -20,7 +21,7 @@ from workflow.testing.failing import FailingStore
 
 TASK = StepTask(RunAddress("memory://", "w", 1, "run"), "a", "m.f", "", Value(b""), (), 1, render=False, written_by="")
 LARGE = "x" * 2 * INLINE
-AWAY = 7
+FAILED_CALLS = 7
 
 Execute = Callable[[Callable[[], Any]], StepResult]
 
@@ -28,72 +29,77 @@ Execute = Callable[[Callable[[], Any]], StepResult]
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FailingStore:
     failing = FailingStore(MemoryStore())
-    monkeypatch.setattr(execution, "store_at", lambda url: failing)
+    monkeypatch.setattr(run_values, "shared_store", lambda url: failing)
     monkeypatch.setattr(execution, "STORE_PAUSE", 0.0)
     return failing
 
 
+def use_function(monkeypatch: pytest.MonkeyPatch, function: Callable[[], Any]) -> None:
+    """Let every task have this function and no arguments."""
+    monkeypatch.setattr(RunValues, "load_inputs", lambda self, task: (function, (), {}))
+
+
 @pytest.fixture(params=["step", "listener"])
 def execute(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, store: FailingStore) -> Execute:
-    """Executes a function as a step's, or awaits it as a listener's."""
+    """Executes a function as the function of a step, or awaits it as that of an event listener."""
 
     def as_step(function: Callable[[], Any]) -> StepResult:
-        monkeypatch.setattr(execution, "inputs", lambda task: (function, (), {}))
+        use_function(monkeypatch, function)
         return execution.execute(TASK)
 
     def as_listener(function: Callable[[], Any]) -> StepResult:
-        async def listens() -> Any:
+        async def listen() -> Any:
             return function()
 
-        monkeypatch.setattr(event_host, "inputs", lambda task: (listens, (), {}))
+        use_function(monkeypatch, listen)
         result = asyncio.run(EventHost().listen(TASK))
-        assert result is not None, "nobody stopped it"
+        assert result is not None, "nothing stopped it"
         return result
 
     return as_step if request.param == "step" else as_listener
 
 
-def test_a_result_that_cannot_be_stored_yet_is_no_reason_to_execute_again(
-    store: FailingStore, execute: Execute
-) -> None:
+def test_function_runs_once_while_its_result_cannot_be_stored(store: FailingStore, execute: Execute) -> None:
     calls: list[str] = []
 
     def function() -> str:
         calls.append("called")
         return LARGE
 
-    store.fail("create", key="/blobs/", times=AWAY)
+    store.fail("create", key="/blobs/", times=FAILED_CALLS)
     result = execute(function)
     assert isinstance(result, Returned)
     assert result.value.blob
     assert calls == ["called"]
 
 
-def test_an_error_that_cannot_be_stored_yet_is_none_either(store: FailingStore, execute: Execute) -> None:
+def test_function_runs_once_while_its_error_cannot_be_stored(store: FailingStore, execute: Execute) -> None:
     calls: list[str] = []
 
     def function() -> None:
         calls.append("called")
         raise ValueError(LARGE)
 
-    store.fail("create", key="/blobs/", times=AWAY)
+    store.fail("create", key="/blobs/", times=FAILED_CALLS)
     result = execute(function)
     assert isinstance(result, Raised)
     assert result.value.blob
     assert calls == ["called"]
 
 
-def test_an_error_that_the_store_refuses_is_told_by_its_text(store: FailingStore, execute: Execute) -> None:
+def test_error_that_the_store_refuses_is_kept_as_its_message(store: FailingStore, execute: Execute) -> None:
     def function() -> None:
         raise ValueError("ä" * 20_000, LARGE)
 
-    store.fail("create", key="/blobs/", error=StoreRefusedError("entity too large"), times=AWAY)
+    store.fail("create", key="/blobs/", error=StoreRefusedError("entity too large"), times=FAILED_CALLS)
     result = execute(function)
     assert isinstance(result, Raised)
     assert result.error.kind == "ValueError"
-    assert len(result.error.traceback) < INLINE, "it stands in a record"
+    assert len(result.error.traceback) < INLINE, "it is stored in a record"
     assert result.value.inline is not None
-    with pytest.raises(RuntimeError, match=r"ValueError: \('ä+ \(not carried itself: entity too large\)"):
+    with pytest.raises(
+        RuntimeError, match=r"ValueError: \('ä+ \(the exception itself is not stored: entity too large\)"
+    ):
         raise pickle.loads(result.value.inline)
 
 
@@ -102,7 +108,7 @@ def test_an_error_that_the_store_refuses_is_told_by_its_text(store: FailingStore
     [StoreUnavailableError("a store of the user's own"), asyncio.CancelledError(), KeyboardInterrupt()],
     ids=repr,
 )
-def test_whatever_the_users_code_raises_is_its_result(execute: Execute, error: BaseException) -> None:
+def test_everything_that_user_code_raises_is_its_result(execute: Execute, error: BaseException) -> None:
     def function() -> None:
         raise error
 
@@ -111,50 +117,49 @@ def test_whatever_the_users_code_raises_is_its_result(execute: Execute, error: B
     assert not result.system
     assert result.error.kind.endswith(type(error).__name__)
     assert result.value.inline is not None
-    carried = pickle.loads(result.value.inline)
-    assert isinstance(carried, type(error) if isinstance(error, Exception) else RuntimeError), "it cancels no reader"
+    stored = pickle.loads(result.value.inline)
+    expected = type(error) if isinstance(error, Exception) else RuntimeError
+    assert isinstance(stored, expected), "it does not cancel or end a process that reads it"
 
 
-def test_a_step_that_awaits_a_task_that_was_canceled_has_raised(
-    store: FailingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_step_that_awaits_a_canceled_task_has_raised(store: FailingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     async def function() -> None:
         task = asyncio.ensure_future(asyncio.sleep(60))
         task.cancel()
         await task
 
-    monkeypatch.setattr(execution, "inputs", lambda task: (function, (), {}))
+    use_function(monkeypatch, function)
     result = execution.execute(TASK)
     assert isinstance(result, Raised)
     assert result.error.kind == "asyncio.exceptions.CancelledError"
 
 
-def test_arguments_that_cannot_be_read_yet_are_read_later(store: FailingStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads: list[str] = []
-
-    def inputs(task: StepTask) -> tuple[Any, ...]:
-        reads.append("read")
-        if len(reads) < AWAY:
-            raise StoreUnavailableError("away")
-        return (lambda: "v"), (), {}
-
-    monkeypatch.setattr(execution, "inputs", inputs)
-    assert isinstance(execution.execute(TASK), Returned)
-    assert len(reads) == AWAY
-
-
-async def test_a_listener_that_was_stopped_answers_nothing(
+def test_inputs_are_read_again_while_the_store_is_unavailable(
     store: FailingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = asyncio.Event()
+    reads: list[str] = []
 
-    async def listens() -> None:
-        begun.set()
+    def load_inputs(self: RunValues, task: StepTask) -> run_values.Inputs:
+        reads.append("read")
+        if len(reads) < FAILED_CALLS:
+            raise StoreUnavailableError("unavailable")
+        return (lambda: "v"), (), {}
+
+    monkeypatch.setattr(RunValues, "load_inputs", load_inputs)
+    assert isinstance(execution.execute(TASK), Returned)
+    assert len(reads) == FAILED_CALLS
+
+
+async def test_stopped_listener_has_no_result(store: FailingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = asyncio.Event()
+
+    async def listen() -> None:
+        started.set()
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(event_host, "inputs", lambda task: (listens, (), {}))
+    use_function(monkeypatch, listen)
     host = EventHost()
     listening = asyncio.ensure_future(host.listen(TASK))
-    await begun.wait()
+    await started.wait()
     await host.stop([TASK.key])
     assert await listening is None

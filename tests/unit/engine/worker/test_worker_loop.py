@@ -1,4 +1,4 @@
-"""A worker's batch: executed in order, and what waits behind a long step is given back, each try on one side only."""
+"""A worker executes its batch in order. Each attempt is either executed once or returned to the manager."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ RESULT = Returned(Value(b"1"), "", 0.0, 1.0)
 
 
 def batch(*step_ids: str) -> list[StepTask]:
-    """Tries of these steps."""
+    """Return attempts of these steps."""
     run = RunAddress("memory://", "w", 1, "run")
     return [StepTask(run, each, "m.f", "", Value(b""), (), 1, render=False, written_by="") for each in step_ids]
 
 
-def test_a_batch_is_executed_in_order() -> None:
+def test_batch_is_executed_in_order() -> None:
     ran: list[str] = []
 
     def run(task: StepTask) -> StepResult:
         ran.append(task.step_id)
         return RESULT
 
-    done = execute_all(batch("a", "b", "c"), run, lambda rest: None, held=60.0)
-    assert [each.key[1] for each in done] == ran == ["a", "b", "c"]
+    finished = execute_all(batch("a", "b", "c"), run, lambda tasks: None, return_after=60.0)
+    assert [each.key[1] for each in finished] == ran == ["a", "b", "c"]
 
 
-def test_what_waits_behind_a_long_step_is_given_back_and_not_begun() -> None:
-    given: list[str] = []
-    gave = threading.Event()
+def test_attempts_after_a_long_step_are_returned_unstarted() -> None:
+    returned: list[str] = []
+    were_returned = threading.Event()
     ran: list[str] = []
 
     def run(task: StepTask) -> StepResult:
         ran.append(task.step_id)
         if task.step_id == "b":
-            assert gave.wait(10), "b waits for c, which waits behind it"
+            assert were_returned.wait(10), "b waits for c, which is after b in the batch"
         return RESULT
 
-    def return_unstarted(rest: list[StepTask]) -> None:
-        given.extend(task.step_id for task in rest)
-        gave.set()
+    def return_unstarted(tasks: list[StepTask]) -> None:
+        returned.extend(task.step_id for task in tasks)
+        were_returned.set()
 
-    done = execute_all(batch("a", "b", "c", "d"), run, return_unstarted, held=0.001)
-    assert ran == [each.key[1] for each in done]
-    assert sorted(ran + given) == ["a", "b", "c", "d"]
-    assert "c" in given
+    finished = execute_all(batch("a", "b", "c", "d"), run, return_unstarted, return_after=0.001)
+    assert ran == [each.key[1] for each in finished]
+    assert sorted(ran + returned) == ["a", "b", "c", "d"]
+    assert "c" in returned
 
 
-def test_nothing_is_given_back_of_a_batch_of_one() -> None:
-    given: list[StepTask] = []
+def test_nothing_is_returned_of_a_batch_of_one() -> None:
+    returned: list[StepTask] = []
     started = threading.active_count()
 
     def run(task: StepTask) -> StepResult:
-        assert threading.active_count() == started, "no alarm is armed where nothing can wait"
+        assert threading.active_count() == started, "no timer is started, because no attempt can wait"
         return RESULT
 
-    assert len(execute_all(batch("a"), run, given.extend, held=0.0)) == 1
-    assert given == []
+    assert len(execute_all(batch("a"), run, returned.extend, return_after=0.0)) == 1
+    assert returned == []

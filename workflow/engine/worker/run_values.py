@@ -1,0 +1,217 @@
+"""Loads and stores the values of one run: functions, arguments, outcomes, exceptions and DAGs.
+
+Small values are stored in records and large ones as blobs. Each process that handles user values calls this module: a
+worker, an event host, and a driver. A manager never does, because it never unpickles a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Final
+
+from workflow.engine.messages import EphemeralValue, RunAddress, StepTask
+from workflow.engine.worker import transfer
+from workflow.engine.worker.caches import SharedCache
+from workflow.engine.worker.exceptions import message_of
+from workflow.engine.worker.refs import StepReducer, ValuePickler, dereference_argument, mark_resolver
+from workflow.errors import InternalError, InvalidInputError
+from workflow.log import values
+from workflow.log.blobs import Blobs
+from workflow.log.keys import RunPaths
+from workflow.log.pickled import Pickled
+from workflow.model.graph import Graph, StepNode, Value
+from workflow.model.state import Outcome
+from workflow.store import Store, open_store
+
+MAX_LOADED_FUNCTIONS: Final = 256
+MAX_STORED_FUNCTIONS: Final = 1_000
+
+Inputs = tuple[Any, tuple[Any, ...], dict[str, Any]]
+"""A step's function, its positional arguments and its keyword arguments."""
+
+_loaded_functions: SharedCache[tuple[str, str], Any] = SharedCache(MAX_LOADED_FUNCTIONS)
+"""(run folder, blob) -> the unpickled function."""
+
+_stored_functions: SharedCache[tuple[str, int], tuple[Any, str]] = SharedCache(MAX_STORED_FUNCTIONS)
+"""(run folder, id of a function) -> the function and its blob. The reference keeps the id from being reused."""
+
+
+@cache
+def shared_store(url: str) -> Store:
+    """Return this process's store at an address, opened once. Credentials come from the environment."""
+    return open_store(url)
+
+
+class RunValues:
+    """Loads and stores the values of one run. Every method blocks.
+
+    Args:
+        store: the store that contains the run.
+        paths: the run's keys in the store.
+        written_by: versions that pickled the run's values, for error messages.
+    """
+
+    def __init__(self, store: Store, paths: RunPaths, written_by: str = "") -> None:
+        self._blobs = Blobs(store, paths)
+        self._folder = paths.folder
+        self._written_by = written_by
+        self._resolve_whole = mark_resolver(self._blobs, self._folder, written_by, _refuse_parent)
+
+    @classmethod
+    def at(cls, run: RunAddress, written_by: str = "") -> RunValues:
+        """Return the values of a run, read from this process's store at the run's address."""
+        paths = RunPaths(run.workflow_id, run.run_number, run.run_uuid)
+        return cls(shared_store(run.store_url), paths, written_by)
+
+    # --- loading ---
+
+    def load_inputs(self, task: StepTask) -> Inputs:
+        """Load the function of a step and its arguments, which contain the outcomes of its parents.
+
+        Raises:
+            EphemeralValuesLost: ephemeral values in the arguments are lost.
+            InvalidInputError: something cannot be unpickled here.
+            StoreUnavailableError: the store did not answer.
+            CorruptLogError: a blob is missing or damaged.
+        """
+        ephemeral = transfer.fetch(task.ephemeral_inputs)
+        function = self._load_function(task.function)
+
+        def parent(index: int) -> Any:
+            return self.load_outcome(task.parents[index], ephemeral)
+
+        resolve = mark_resolver(self._blobs, self._folder, self._written_by, parent)
+        args, kwargs = values.loads(self._blobs.load(task.args), resolve, self._written_by)
+        return (
+            function,
+            tuple(map(dereference_argument, args)),
+            {name: dereference_argument(value) for name, value in kwargs.items()},
+        )
+
+    def _load_function(self, blob: str) -> Any:
+        key = (self._folder, blob)
+        function = _loaded_functions.get(key)
+        if function is None:
+            function = values.loads(self._blobs.fetch(blob), self._resolve_whole, self._written_by)
+            _loaded_functions.put(key, function)
+        return function
+
+    def load_outcome(self, outcome: Outcome, ephemeral: Mapping[str, bytes | Pickled] | None = None) -> Any:
+        """Load an outcome: a value, or the tuple that `catch_exceptions` makes of a value or an exception.
+
+        Args:
+            outcome: the outcome.
+            ephemeral: pickles of ephemeral values, by the id of the step that returned each.
+        """
+        if outcome.ephemeral_step and ephemeral is not None:
+            value = values.loads(ephemeral[outcome.ephemeral_step], self._resolve_whole, self._written_by)
+        else:
+            value = self.load_value(outcome.value)
+        if outcome.caught:
+            value = (None, value)
+        for _ in range(outcome.wraps):
+            value = (value, None)
+        return value
+
+    def load_value(self, value: Value) -> Any:
+        """Load a value or an exception that contains no steps."""
+        return values.loads(self._blobs.load(value), self._resolve_whole, self._written_by)
+
+    # --- storing ---
+
+    def store_value(self, value: Any, step_id: str) -> Value:
+        """Store what a step returned.
+
+        Raises:
+            InvalidInputError: it contains something that cannot be stored.
+            StoreUnavailableError: the store did not answer.
+        """
+        return self._blobs.keep(self._pickle_returned(value, step_id))
+
+    def publish_ephemeral(self, value: Any, step_id: str) -> EphemeralValue:
+        """Publish what a step returned, without storing it; raises as `store_value` does."""
+        return transfer.publish(self._pickle_returned(value, step_id))
+
+    def _pickle_returned(self, value: Any, step_id: str) -> bytes | Pickled:
+        return self._pickler(f"value returned by step {step_id!r}", _refuse_nested_step).dumps(value)
+
+    def store_exception(self, error: BaseException, step_id: str) -> Value:
+        """Store an exception.
+
+        If it cannot be pickled and unpickled, or if the store refuses it as too large, a RuntimeError with its message
+        is stored instead.
+        """
+        pickler = self._pickler(f"exception of step {step_id!r}")
+        try:
+            data = pickler.dumps(error)
+            copy = values.loads(data, mark_resolver(self._blobs, self._folder, "", _refuse_parent))
+            if type(copy) is not type(error):
+                raise InvalidInputError("it is unpickled as another type")
+            if not isinstance(error, Exception):
+                raise InvalidInputError("it would end or cancel the process that reads it")
+            return self._blobs.keep(data)
+        except InvalidInputError as why:
+            message = message_of(error)[: values.LONGEST_TEXT // 2]  # short enough that it never becomes a blob
+            substitute = RuntimeError(
+                f"{type(error).__qualname__}: {message} (the exception itself is not stored: {why})"
+            )
+            return self._blobs.keep(pickler.dumps(substitute))
+
+    def store_arguments(self, arguments: Any, step_name: str, reduce_step: StepReducer) -> Value:
+        """Store the arguments of a step.
+
+        Args:
+            arguments: the positional and the keyword arguments.
+            step_name: name of the step, for error messages.
+            reduce_step: replaces the composed steps in the arguments by marks.
+        """
+        return self._blobs.keep(self._pickler(f"arguments of step {step_name!r}", reduce_step).dumps(arguments))
+
+    def store_function(self, function: Callable[..., Any], qualname: str) -> str:
+        """Store a step's function, unless this process has stored it for this run before.
+
+        Returns:
+            The name of its blob.
+
+        Raises:
+            InvalidInputError: it cannot be pickled.
+        """
+        key = (self._folder, id(function))
+        known = _stored_functions.get(key)
+        if known is None:
+            pickler = self._pickler(f"function of step {qualname!r}", _refuse_captured_step)
+            known = (function, self._blobs.put(pickler.dumps(function)))
+            _stored_functions.put(key, known)
+        return known[1]
+
+    def store_graph(self, graph: Graph) -> tuple[Graph | None, str]:
+        """Store a DAG.
+
+        Returns:
+            The DAG and an empty name if the DAG is small; None and the name of its blob if it is large.
+        """
+        return self._blobs.keep_graph(graph)
+
+    def _pickler(self, what: str, reduce_step: StepReducer | None = None) -> ValuePickler:
+        return ValuePickler(self._blobs, self._folder, what, reduce_step)
+
+
+def _refuse_parent(index: int) -> Any:
+    raise InternalError(
+        f"cannot load a stored value: it refers to the outcome of parent {index}, which only arguments may do; please "
+        "report this error"
+    )
+
+
+def _refuse_nested_step(obj: Any) -> None:
+    if isinstance(obj, StepNode):
+        raise InvalidInputError(
+            f"it holds the step {obj.qualname!r} inside another value; return the step itself, or a step that takes "
+            "it as an argument"
+        )
+
+
+def _refuse_captured_step(obj: Any) -> None:
+    if isinstance(obj, StepNode):
+        raise InvalidInputError(f"it holds the step {obj.qualname!r} itself; pass the step as an argument instead")
