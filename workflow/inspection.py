@@ -15,7 +15,13 @@ from workflow.engine.driver.results import value_of, whole_resolver
 from workflow.engine.messages import RunAddress
 from workflow.engine.owner.run_loop import result_of
 from workflow.engine.worker.execution import blobs_of, materialize, store_at
-from workflow.errors import CorruptLogError, InvalidInputError, WorkflowConflictError, WorkflowNotFoundError
+from workflow.errors import (
+    CorruptLogError,
+    InvalidInputError,
+    NewerFormatError,
+    WorkflowConflictError,
+    WorkflowNotFoundError,
+)
 from workflow.log import index
 from workflow.log.run_log import RunLog
 from workflow.model.records import FREES_ID
@@ -234,7 +240,7 @@ def _in_log(workflow_id: str) -> WorkflowStatus | None:
         return get_status(workflow_id)
     except WorkflowNotFoundError:
         return None
-    except CorruptLogError as error:
+    except (CorruptLogError, NewerFormatError) as error:
         logger.error("workflow %r is left out of the list: %s", workflow_id, error)
         return None
 

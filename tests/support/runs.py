@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from workflow.log.run_log import RunLog
 from workflow.model import codec, fold
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
@@ -92,9 +93,9 @@ def committed(step_id: str, epoch: int = 1, text: str = "v", **fields: Any) -> r
     return r.StepCommitted(step_id, epoch, value(text), started=2.0, ended=3.0, **fields)
 
 
-def passed(step_id: str, epoch: int = 1, number: int = 1) -> r.StepReturnedEphemeral:
+def passed(step_id: str, epoch: int = 1, attempt: int = 1) -> r.StepReturnedEphemeral:
     """A step whose value is only handed on."""
-    return r.StepReturnedEphemeral(step_id, epoch, number, started=2.0, ended=3.0)
+    return r.StepReturnedEphemeral(step_id, epoch, attempt, started=2.0, ended=3.0)
 
 
 def expanded(step_id: str, dag: Graph, epoch: int = 1) -> r.StepExpanded:
@@ -112,6 +113,12 @@ def claimed(epoch: int, owner: Owner | None = None, retry_failed: int = -1, **fu
     """A new epoch; `functions`: stored with the run -> to be executed now."""
     owner = owner or Owner(manager=f"m{epoch}", incarnation=f"i{epoch}")
     return r.Claimed(epoch, owner, 4.0, retry_failed=retry_failed, functions=functions)
+
+
+def append(log: RunLog, *segments: Sequence[r.Record]) -> None:
+    """Append segments to a log, each with its totals."""
+    for records in segments:
+        log.append(log.replay(), records)
 
 
 def through_json(record: r.Record) -> r.Record:

@@ -90,7 +90,7 @@ def _retry(draw: Any, run: SimulatedRun) -> None:
     running = list(run.state.running.values())
     if running and not run.state.is_finished:
         step = draw(st.sampled_from(running))
-        run.write([runs.started(step.spec.step_id, run.state.epoch, step.tries + 1)])
+        run.write([runs.started(step.spec.step_id, run.state.epoch, step.attempt + 1)])
 
 
 def _commit(draw: Any, run: SimulatedRun) -> None:
@@ -99,7 +99,7 @@ def _commit(draw: Any, run: SimulatedRun) -> None:
         return
     step = draw(st.sampled_from(begun))
     how = runs.committed if step.checkpointed or not step.needs_worker else runs.passed
-    run.write([how(step.spec.step_id, run.state.epoch, number=step.tries)])
+    run.write([how(step.spec.step_id, run.state.epoch, attempt=step.attempt)])
     assert run.state.output is not None
     if run.state.output.outcome is not None:
         run.write([r.StatusChanged(WorkflowStatus.SUCCESSFUL, run.state.epoch, 5.0)])
@@ -125,7 +125,7 @@ def _fail(draw: Any, run: SimulatedRun) -> None:
     if not running or run.state.is_finished:
         return
     step = draw(st.sampled_from(running))
-    record = runs.failed(step.spec.step_id, run.state.epoch, step.tries)
+    record = runs.failed(step.spec.step_id, run.state.epoch, step.attempt)
     records = failure.consequences(run.state, step, record, runs.value("error"))
     run.write(records)
     assert run.state.output is not None

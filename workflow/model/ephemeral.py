@@ -69,15 +69,15 @@ def void(state: RunState, step: StepState) -> None:
     state.journal.append(EphemeralLoss(step))
     del state.ephemeral[step.spec.step_id]
     for each in risen(step):
-        each.outcome, each.phase = None, P.EXPANDED
-        state.succeeded -= 1
+        each.outcome = None
+        state.set_phase(each, P.EXPANDED)
         for taker in each.dependants:
             taker.pending_parents += 1
             if taker.phase in (P.READY, P.RUNNING):
-                taker.phase = P.WAITING
+                state.set_phase(taker, P.WAITING)
                 state.deactivate(taker)
     step.attempt = step.failed_attempts = 0
-    step.phase = P.WAITING
+    state.set_phase(step, P.WAITING)
     if not step.pending_parents:
         state.make_ready(step)
     for held in held_parents(state, step):

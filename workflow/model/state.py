@@ -151,6 +151,7 @@ class RunState:
         running: the steps started in this epoch without an outcome.
         flying: how many of them take a place in the cluster.
         sleeping: the steps whose timers are set.
+        phases: how many steps are in each phase.
     """
 
     created: Created
@@ -174,8 +175,7 @@ class RunState:
     running: dict[str, StepState] = field(default_factory=dict)
     running_tasks: int = 0
     sleeping: dict[str, StepState] = field(default_factory=dict)
-    succeeded: int = 0
-    failed: int = 0
+    phases: dict[StepPhase, int] = field(default_factory=lambda: dict.fromkeys(StepPhase, 0))
 
     @property
     def is_finished(self) -> bool:
@@ -187,13 +187,35 @@ class RunState:
         """Whether nothing goes on but waits: sleeps, and events that are listened for."""
         return not self.running_tasks and not self.ready and bool(self.sleeping or self.running or self.waits)
 
+    @property
+    def succeeded(self) -> int:
+        """How many steps have an outcome."""
+        return self.phases[StepPhase.COMMITTED]
+
+    @property
+    def failed(self) -> int:
+        """How many steps failed without being caught."""
+        return self.phases[StepPhase.FAILED]
+
     def active_steps(self) -> list[StepState]:
         """The steps that may be started, or were, and have no outcome; in order."""
         return [*self.running.values(), *self.ready.values(), *self.waits.values(), *self.sleeping.values()]
 
+    def add_step(self, step: StepState) -> None:
+        """Add a step that was just created, in its first phase."""
+        self.steps[step.spec.step_id] = step
+        self.phases[step.phase] += 1
+
+    def set_phase(self, step: StepState, phase: StepPhase) -> None:
+        """Change the phase of a step. All changes go through here, so that `phases` is always right."""
+        phases = self.phases
+        phases[step.phase] -= 1
+        phases[phase] += 1
+        step.phase = phase
+
     def make_ready(self, step: StepState) -> None:
         """The step may be started from now on. For `fold` alone, as what follows."""
-        step.phase = StepPhase.READY
+        self.set_phase(step, StepPhase.READY)
         (self.ready if step.needs_worker else self.waits)[step.spec.step_id] = step
 
     def make_running(self, step: StepState) -> None:
@@ -202,7 +224,7 @@ class RunState:
             self.deactivate(step)
             self.running[step.spec.step_id] = step
             self.running_tasks += step.needs_worker
-            step.phase = StepPhase.RUNNING
+            self.set_phase(step, StepPhase.RUNNING)
 
     def deactivate(self, step: StepState) -> None:
         """The step is neither ready nor running nor sleeping any more."""

@@ -17,6 +17,7 @@ from typing import TypeVar
 from workflow import reading, requests
 from workflow.errors import (
     CorruptLogError,
+    NewerFormatError,
     OwnershipError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -56,6 +57,7 @@ ASK_AGAIN_SECONDS = 10.0
 TROUBLES: tuple[tuple[type[WorkflowError], StoreFailure], ...] = (
     (StoreUnavailableError, StoreFailure.UNAVAILABLE),
     (CorruptLogError, StoreFailure.CORRUPT),
+    (NewerFormatError, StoreFailure.NEWER),
     (StoreRefusedError, StoreFailure.REFUSED),
 )
 

@@ -216,6 +216,7 @@ class StoreFailure(str, Enum):
     UNAVAILABLE = "StoreUnavailable"  # try again
     REFUSED = "StoreRefused"  # settings are wrong, the message says which
     CORRUPT = "StoreCorrupt"  # a stored object is damaged
+    NEWER = "WrittenByNewerVersion"  # a newer library wrote a stored object; the operator must be upgraded
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,13 @@ PENDING = {
         says="bucket 'checkpoints' does not exist (credentials from Secret store)",
         condition="Stalled",
     ),
+    "log written by a newer version": Case(
+        pending(RunReadFailure(StoreFailure.NEWER, "it was written by a newer version (rayworkflow 9)")),
+        Phase.PENDING,
+        "WrittenByNewerVersion",
+        says="it was written by a newer version (rayworkflow 9)",
+        condition="Stalled",
+    ),
     "config map missing": Case(
         pending(spec_=CODED, config_map=NO_CODE),
         Phase.PENDING,

@@ -242,7 +242,7 @@ class Client:
         paths = RunPaths(workflow_id, run_number, run_uuid)
         blobs = Blobs(self._store, paths)
         graph = Encoder(blobs, paths.folder).encode(root)
-        inline, blob = blobs.keep_graph(graph)
+        inline, blob = blobs.store_graph(graph)
         return Created(
             workflow_id=workflow_id,
             run_number=run_number,

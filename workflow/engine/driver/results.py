@@ -58,7 +58,7 @@ def failure_of(ended: RunResult) -> BaseException:
         return cause
     blobs, folder = blobs_of(ended.run)
     resolve = whole_resolver(blobs, folder, ended.written_by)
-    raised = values.loads(blobs.load(ended.error_value), resolve, ended.written_by)
+    raised = values.loads(blobs.load_value(ended.error_value), resolve, ended.written_by)
     if not isinstance(raised, BaseException):
         return cause
     raised.__cause__ = cause

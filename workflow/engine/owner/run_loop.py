@@ -18,6 +18,7 @@ from workflow.errors import StoreUnavailableError, WorkflowError
 from workflow.log.run_log import RunLog, Segment
 from workflow.model import snapshot
 from workflow.model.state import RunState, StepState
+from workflow.model.totals import totals_of
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class RunLoop:
         plan = self._planner.plan([message for message in messages if not isinstance(message, _Look)])
         if plan.records:
             self._stops = plan.stops
-            segment = self.log.seal(plan.seq, plan.records)
+            segment = self.log.seal(plan.seq, plan.records, totals_of(self.state))
             if plan.only_starts and not self.state.epochs_without_progress:
                 # Nobody's stored outcome is in it, so the steps may start at once. After an epoch without progress the
                 # record is awaited, so that the culprit of the next death is named.

@@ -104,7 +104,7 @@ class Encoder:
         return self._keep((node.args, dict(node.kwargs)), what, on_node), parents
 
     def _keep(self, arguments: Any, what: str, on_node: OnNode) -> Value:
-        value = self._blobs.keep(Packer(self._blobs, self._folder, what, on_node).dumps(arguments))
+        value = self._blobs.store_value(Packer(self._blobs, self._folder, what, on_node).dumps(arguments))
         return value if value.inline is None else self._kept.setdefault(value.inline, value)
 
     def function(self, function: Callable[..., Any], qualname: str) -> str:

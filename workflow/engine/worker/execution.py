@@ -120,13 +120,13 @@ def as_returned(task: StepTask, started: float, result: Any) -> StepResult:
         with context.of_step(task):
             if isinstance(result, StepNode):
                 graph = Encoder(blobs, folder).encode(result, task.step_id)
-                inline, blob = blobs.keep_graph(graph)
+                inline, blob = blobs.store_graph(graph)
                 return Expanded(graph if inline is None else inline, blob, started, time.time())
             packer = Packer(blobs, folder, f"value returned by step {task.step_id!r}", _refuse_nested)
             data = packer.dumps(result)
             if not task.checkpoint:
                 return ReturnedEphemeral(lend(data), started, time.time())
-            value = blobs.keep(data)
+            value = blobs.store_value(data)
             text = values.render(result, value.size) if task.render else ""
             return Returned(value, text, started, time.time())
     except StoreUnavailableError:
@@ -163,7 +163,7 @@ def inputs(task: StepTask) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         _functions[key] = function
         while len(_functions) > FUNCTIONS_KEPT:
             _functions.popitem(last=False)
-    args, kwargs = values.loads(blobs.load(task.args), resolve, task.written_by)
+    args, kwargs = values.loads(blobs.load_value(task.args), resolve, task.written_by)
     return function, tuple(map(as_argument, args)), {name: as_argument(value) for name, value in kwargs.items()}
 
 
@@ -173,7 +173,7 @@ def _no_parent(index: int) -> Any:
 
 def materialize(outcome: Outcome, blobs: Blobs, resolve: values.Resolve, written_by: str = "") -> Any:
     """The Python value of an outcome: itself, or the tuple that catch_exceptions made."""
-    return _caught(outcome, values.loads(blobs.load(outcome.value), resolve, written_by))
+    return _caught(outcome, values.loads(blobs.load_value(outcome.value), resolve, written_by))
 
 
 def _caught(outcome: Outcome, value: Any) -> Any:
@@ -232,7 +232,9 @@ def _pickled(error: BaseException, blobs: Blobs, folder: str, task: StepTask) ->
             raise InvalidInputError("it comes back as another type")
         if not isinstance(error, Exception):
             raise InvalidInputError("it would end or cancel whoever reads it")
-        return blobs.keep(data)
+        return blobs.store_value(data)
     except InvalidInputError as why:
         text = _text_of(error)[: values.LONGEST_TEXT // 2]  # so short that it is no blob, whatever its letters are
-        return blobs.keep(packer.dumps(RuntimeError(f"{type(error).__qualname__}: {text} (not carried itself: {why})")))
+        return blobs.store_value(
+            packer.dumps(RuntimeError(f"{type(error).__qualname__}: {text} (not carried itself: {why})"))
+        )

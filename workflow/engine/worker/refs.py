@@ -14,8 +14,8 @@ from typing import Any
 
 import ray
 
-from workflow.errors import CorruptLogError, InvalidInputError
-from workflow.log import values
+from workflow.errors import InvalidInputError, NewerFormatError
+from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
 from workflow.log.pickled import Pickled
 
@@ -78,7 +78,7 @@ class Packer:
         if _is_dataset(obj):
             if obj not in _blocks:
                 _blocks[obj] = obj.materialize().to_arrow_refs()
-            return _dataset_of, (_blocks[obj],)
+            return stored_names.dataset, (_blocks[obj],)
         return None
 
     def _store(self, ref: Any) -> str:
@@ -136,7 +136,12 @@ def resolver(blobs: Blobs, folder: str, written_by: str, parents: Callable[[int]
         if kind == "parent":
             return parents(int(name))
         if kind != "object":
-            raise CorruptLogError(f"a stored value refers to an unknown kind of thing: {kind} {name}")
+            raise NewerFormatError(
+                f"cannot read a stored value: it was written by a newer version ({written_by or 'not recorded'}), and "
+                f"its mark {kind!r} is unknown to this version; upgrade rayworkflow here",
+                unknown=f"mark {kind!r}",
+                written_by=written_by,
+            )
         ref = _put(values.loads(blobs.fetch(name), resolve, written_by))
         _remember((folder, ref.hex()), name)
         return ref
@@ -159,12 +164,6 @@ def _remember(key: tuple[str, str], blob: str) -> None:
     _blob_of[key] = blob
     while len(_blob_of) > REMEMBERED:
         _blob_of.popitem(last=False)
-
-
-def _dataset_of(blocks: list[Any]) -> Any:
-    import ray.data
-
-    return ray.data.from_arrow_refs(blocks)
 
 
 def _is_dataset(obj: Any) -> bool:

@@ -114,5 +114,5 @@ def test_a_look_at_a_run_in_which_nothing_moved_goes_through_no_steps(capsys: py
     assert look() == ["READY", "WAITING"]
     printer._seen.clear()  # whoever went through the steps would print them once more
     assert look() == []
-    RunLog(store, created).append(1, [runs.started("a")])
+    runs.append(RunLog(store, created), [runs.started("a")])
     assert look() == ["RUNNING", "WAITING"]

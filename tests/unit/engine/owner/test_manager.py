@@ -331,7 +331,7 @@ async def test_a_run_that_lives_here_is_given_to_its_own_object_only(
 async def test_an_ended_run_is_not_claimed(house: House) -> None:
     async with house.manager() as (manager, _), house.manager("m2") as (second, _):
         await finish(house, manager, new_run("a"))
-        with pytest.raises(WorkflowConflictError, match="has ended SUCCESSFUL"):
+        with pytest.raises(WorkflowConflictError, match="already ended with status SUCCESSFUL"):
             await soon(second.claim(ClaimRequest("w", 1, take_over=True, retry_failed=True)))
 
 

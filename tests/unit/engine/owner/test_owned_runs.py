@@ -229,7 +229,7 @@ async def test_a_claimant_that_comes_late_leaves_the_run_in_the_index(
     def another_ends_it() -> None:
         log = log_of(house, created)
         state = log.replay()
-        log.append(state.seq + 1, [StatusChanged(end, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
+        log.append(state, [StatusChanged(end, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
         index.set_status(house.inner, "w", end, replaces=(WorkflowStatus.RUNNING,))
 
     house.store.behind("create", "index/RUNNING/w", another_ends_it)

@@ -13,13 +13,13 @@ from workflow.engine.messages import Raised, Returned, RunAddress, StepResult, S
 from workflow.engine.worker import event_host, execution
 from workflow.engine.worker.event_host import EventHost
 from workflow.errors import StoreRefusedError, StoreUnavailableError
-from workflow.log.blobs import INLINE
+from workflow.log.blobs import INLINE_LIMIT
 from workflow.model.graph import Value
 from workflow.store.memory import MemoryStore
 from workflow.testing.failing import FailingStore
 
 TASK = StepTask(RunAddress("memory://", "w", 1, "run"), "a", "m.f", "", Value(b""), (), 1, render=False, written_by="")
-LARGE = "x" * 2 * INLINE
+LARGE = "x" * 2 * INLINE_LIMIT
 AWAY = 7
 
 Execute = Callable[[Callable[[], Any]], StepResult]
@@ -91,7 +91,7 @@ def test_an_error_that_the_store_refuses_is_told_by_its_text(store: FailingStore
     result = execute(function)
     assert isinstance(result, Raised)
     assert result.error.kind == "ValueError"
-    assert len(result.error.traceback) < INLINE, "it stands in a record"
+    assert len(result.error.traceback) < INLINE_LIMIT, "it stands in a record"
     assert result.value.inline is not None
     with pytest.raises(RuntimeError, match=r"ValueError: \('ä+ \(not carried itself: entity too large\)"):
         raise pickle.loads(result.value.inline)
