@@ -16,6 +16,7 @@
     │   ├── Superseded              this submission was replaced by a later attempt, or its run was ended or deleted
     │   └── InUse                   another owner, which still lives, runs this workflow id
     ├── Corrupt                     repair: a stored object is damaged; its key is in the text
+    ├── NewerFormatError            upgrade: a newer version wrote a stored object; its key is in the text
     ├── WorkflowExecutionError      the workflow ended without a value
     │   ├── StepFailed              a step raised, after all its tries: the cause of the user's own exception
     │   └── WorkflowCancellationError  it was canceled
@@ -43,13 +44,6 @@ class WorkflowError(Exception):
         self.fields = dict(fields)
         for name, value in fields.items():
             setattr(self, name, value)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.fields)
-
-
-def _rebuild(kind: type[WorkflowError], args: tuple[str], fields: dict[str, Any]) -> WorkflowError:
-    return kind(*args, **fields)
 
 
 class InvalidInputError(WorkflowError, ValueError):
@@ -110,6 +104,13 @@ class WorkflowInUseError(OwnershipError):
 
 class CorruptLogError(WorkflowError):
     """A stored object is damaged; its key is in the text."""
+
+
+class NewerFormatError(WorkflowError):
+    """A newer version of the library wrote a stored object, and this version cannot read it: upgrade.
+
+    The object is not damaged. The text names its key, what is unknown, and the version that wrote it.
+    """
 
 
 class WorkflowExecutionError(WorkflowError):

@@ -10,6 +10,8 @@ import asyncio
 import time
 from typing import Any
 
+from workflow.log import stored_names
+
 
 class EventListener:
     """Knows how to wait for one kind of event. Subclass it; it is made without arguments, anew for each call."""
@@ -55,6 +57,9 @@ class Poll(_Call):
     def __init__(self, listener: type[EventListener]) -> None:
         super().__init__(listener, "poll_for_event")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stored_names.poll, (self.listener,)
+
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Wait for the event."""
         return await self.listener().poll_for_event(*args, **kwargs)
@@ -71,6 +76,9 @@ class Checkpointed(_Call):
     def __init__(self, listener: type[EventListener], caught: bool) -> None:
         super().__init__(listener, "event_checkpointed")
         self.caught = caught
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stored_names.checkpointed, (self.listener, self.caught)
 
     async def __call__(self, polled: Any) -> Any:
         """Say so to the listener, and hand the event on."""

@@ -17,7 +17,7 @@ from enum import Enum
 from itertools import groupby
 from typing import Final
 
-from workflow.errors import CorruptLogError, InvalidInputError, SupersededError
+from workflow.errors import CorruptLogError, InvalidInputError, NewerFormatError, SupersededError
 from workflow.log import index, keys, owned, registry
 from workflow.log.claim import HEARTBEAT_TIMEOUT
 from workflow.log.keys import RunPaths
@@ -264,7 +264,7 @@ class _Collection:
     def _leaving_what_is_damaged(self) -> Iterator[None]:
         try:
             yield
-        except CorruptLogError as error:
+        except (CorruptLogError, NewerFormatError) as error:
             self._leave(str(error))
         except SupersededError as error:  # deleted just now, by somebody who removes its keys himself
             logger.info("%s", error)

@@ -15,7 +15,13 @@ from workflow.engine.driver.results import value_of
 from workflow.engine.messages import RunAddress
 from workflow.engine.owner.run_loop import result_of
 from workflow.engine.worker.run_values import RunValues, shared_store
-from workflow.errors import CorruptLogError, InvalidInputError, WorkflowConflictError, WorkflowNotFoundError
+from workflow.errors import (
+    CorruptLogError,
+    InvalidInputError,
+    NewerFormatError,
+    WorkflowConflictError,
+    WorkflowNotFoundError,
+)
 from workflow.log import index
 from workflow.log.run_log import RunLog
 from workflow.model.records import FREES_ID
@@ -232,7 +238,7 @@ def _in_log(workflow_id: str) -> WorkflowStatus | None:
         return get_status(workflow_id)
     except WorkflowNotFoundError:
         return None
-    except CorruptLogError as error:
+    except (CorruptLogError, NewerFormatError) as error:
         logger.error("workflow %r is left out of the list: %s", workflow_id, error)
         return None
 

@@ -10,17 +10,20 @@ from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView, StepCounts, StepView
 from workflow.model.state import RunState, StepState
 from workflow.model.status import StepPhase, WorkflowStatus
+from workflow.model.totals import RunTotals, totals_of
 from workflow.store.port import Store
 
 __all__ = [
     "ErrorInfo",
     "Follower",
     "Owner",
+    "RunTotals",
     "RunView",
     "StepCounts",
     "StepView",
     "WorkflowStatus",
     "read_run",
+    "read_totals",
     "status_of",
     "view_of",
 ]
@@ -42,6 +45,38 @@ def read_run(store: Store, workflow_id: str, run_number: int | None = None) -> R
         StoreUnavailable, StoreRefused: the store could not be read.
     """
     return Follower(store, workflow_id, run_number).poll()
+
+
+def read_totals(store: Store, workflow_id: str, run_number: int | None = None) -> RunTotals | None:
+    """Read how many steps of a run are in each phase, its owner, and how it ended, without folding its log.
+
+    Costs one LIST and one GET of the registry, one LIST of the segments and one GET of the newest one. To poll one run,
+    call `RunLog.newest_totals` with the seq of its last result: then the LIST and the GET of the segments remain.
+
+    Args:
+        store: the store of the run.
+        workflow_id: the user's id.
+        run_number: the number of the run under that id; the newest run if None.
+
+    Returns:
+        The totals, or None if there is no run, or a tombstone in its place.
+
+    Raises:
+        CorruptLogError, NewerFormatError: an object that was read is damaged, or a newer version wrote it.
+        StoreUnavailableError, StoreRefusedError: the store could not be read.
+    """
+    if run_number is None:
+        entry = registry.current_entry(store, workflow_id)
+    else:
+        entry = registry.read_entry(store, workflow_id, run_number)
+    if not isinstance(entry, Created):
+        return None
+    log = RunLog(store, entry)
+    try:
+        newest = log.newest_totals()
+        return newest[1] if newest is not None else totals_of(log.begin())
+    except SupersededError:  # deleted during the call
+        return None
 
 
 class Follower:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from workflow.errors import CorruptLogError, SupersededError, WorkflowConflictError
 from workflow.log import index, keys, registry
 from workflow.log.blobs import Blobs
-from workflow.log.claim import Claimant, Ending, claim
+from workflow.log.claim import Claimant, FollowingRecords, claim
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
@@ -244,7 +244,7 @@ def read_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, sh
     return Blobs(store, RunPaths(workflow_id, run_number, run_uuid)).get(sha256)
 
 
-def _claim_for(log: RunLog, state: RunState, requester: Requester, reason: str, ending: Ending) -> None:
+def _claim_for(log: RunLog, state: RunState, requester: Requester, reason: str, ending: FollowingRecords) -> None:
     registry.check_current(log.store, log.created)
     owner = state.owner
     if requester.uid and owner.uid and owner.uid != requester.uid and not state.released:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from workflow import api
 from workflow.errors import InvalidInputError, WrongTypeError
+from workflow.log import stored_names
 from workflow.model.graph import StepNode, StepOptions, underlying
 from workflow.options import merged, name_of
 
@@ -56,8 +57,25 @@ class StepFunction(Generic[T]):
         self.function = function
         self._options = options
         self._name = name
-        self._signature = _signature(function)
         functools.update_wrapper(self, underlying(function))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The function may refer to this very step, so that it is part of the state and not of the arguments.
+        own = {"function", "_options", "_name", "_signature"}
+        attributes = {name: value for name, value in vars(self).items() if name not in own}
+        options = {each.name: getattr(self._options, each.name) for each in dataclasses.fields(StepOptions)}
+        state = {"function": self.function, "options": options, "name": self._name, "attributes": attributes}
+        return stored_names.step_function, (), state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state["attributes"])
+        self.function = state["function"]
+        self._options = StepOptions(**state["options"])
+        self._name = state["name"]
+
+    @functools.cached_property
+    def _signature(self) -> inspect.Signature | None:
+        return _signature(self.function)
 
     def step(self, *args: Any, **kwargs: Any) -> Workflow[T]:
         """Compose: this step with these arguments. Nothing is executed.

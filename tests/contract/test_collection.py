@@ -39,7 +39,7 @@ def test_it_removes_what_no_name_counts_for_and_nothing_else(store: Store) -> No
         created = runs.created(runs.graph("a"), workflow_id)
         index.set_status(store, workflow_id, index.LIVE, replaces=())
         registry.register(store, created)
-        RunLog(store, created).append(1, [runs.started("a")])
+        runs.append(RunLog(store, created), [runs.started("a")])
     kept = [info.key for info in store.list("")]
     for workflow_id in ("a-b", "é/ü"):  # whose entries come back; the folder of the first lies before that of "a"
         store.delete(keys.index(index.LIVE, workflow_id))

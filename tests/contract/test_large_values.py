@@ -52,11 +52,11 @@ def no_mark(kind: str, name: str) -> object:
 
 def kept(blobs: Blobs) -> tuple[Value, weakref.ref[object]]:
     array = np.arange(500_000)
-    return blobs.keep(values.dumps(array, plain)), weakref.ref(array)
+    return blobs.store_value(values.dumps(array, plain)), weakref.ref(array)
 
 
 def loaded(blobs: Blobs, value: Value) -> tuple[weakref.ref[object], weakref.ref[object]]:
-    fetched = blobs.load(value)
+    fetched = blobs.load_value(value)
     array = values.loads(fetched, no_mark)
     assert array[-1] == 499_999
     return weakref.ref(array), weakref.ref(fetched)

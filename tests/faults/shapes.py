@@ -13,7 +13,7 @@ from tests.support import runs
 from tests.support.fake_runner import raised, returned
 from workflow.engine.messages import EphemeralValue, Expanded, Returned, ReturnedEphemeral, StepResult, StepTask
 from workflow.errors import CorruptLogError
-from workflow.log.blobs import INLINE, Blobs
+from workflow.log.blobs import INLINE_LIMIT, Blobs
 from workflow.model.graph import Graph, StepOptions, Value
 from workflow.model.state import Outcome
 
@@ -44,7 +44,7 @@ class Shape:
     def value(self, step_id: str, inputs: Sequence[bytes]) -> bytes:
         """What a step makes of its inputs."""
         digest = hashlib.sha256(b"\n".join([step_id.encode(), *inputs])).hexdigest().encode()
-        return digest * (1 + INLINE // len(digest)) if step_id in self.large else digest
+        return digest * (1 + INLINE_LIMIT // len(digest)) if step_id in self.large else digest
 
     def oracle(self) -> bytes:
         """The run's value."""
@@ -77,7 +77,7 @@ class Shape:
         def run(task: StepTask) -> StepResult:
             step_id, kept = task.step_id, blobs(task)
             if step_id in self.expands:
-                inline, blob = kept.keep_graph(self.expands[step_id])
+                inline, blob = kept.store_graph(self.expands[step_id])
                 return Expanded(self.expands[step_id] if inline is None else inline, blob, 2.0, 3.0)
             if task.attempt <= self.raises.get(step_id, 0):
                 return raised(step_id)
@@ -88,7 +88,7 @@ class Shape:
             data = self.value(step_id, inputs)
             if not task.checkpoint:
                 return ReturnedEphemeral(EphemeralValue(Value(inline=data, size=len(data))), 2.0, 3.0)
-            value = kept.keep(data)
+            value = kept.store_value(data)
             return Returned(value, returned(step_id).text if task.render else "", 2.0, 3.0)
 
         return run

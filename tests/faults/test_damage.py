@@ -26,7 +26,7 @@ from workflow.log import registry, values
 from workflow.log.blobs import Blobs
 from workflow.log.failpoints import AFTER_SNAPSHOT
 from workflow.log.keys import RunPaths
-from workflow.log.pickled import BESIDE, Pickled
+from workflow.log.pickled import OUT_OF_BAND_LIMIT, Pickled
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Value
 from workflow.model.records import Created
@@ -309,7 +309,7 @@ def the_code(store: FolderStore) -> Asked:
 
 ASKED: dict[str, Callable[[FolderStore], Asked]] = {
     "value": a_value,
-    "large value": lambda store: a_value(store, "world" * BESIDE),
+    "large value": lambda store: a_value(store, "world" * OUT_OF_BAND_LIMIT),
     "failure": a_failure,
     "failure that is raised": a_failure_that_is_raised,
     "object": an_object,

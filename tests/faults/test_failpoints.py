@@ -13,16 +13,23 @@ import pytest
 from tests.faults.lives import ENDED, KILLED, At, BehindOutcomes, Story
 from tests.faults.shapes import SHAPES
 from workflow.log import failpoints
-from workflow.log.failpoints import AFTER_COMMIT, BEFORE_BLOB, BEFORE_CLAIM, BEFORE_COMMIT, BEFORE_NAME, BEFORE_SNAPSHOT
+from workflow.log.failpoints import (
+    AFTER_COMMIT,
+    BEFORE_BLOB,
+    BEFORE_CLAIM,
+    BEFORE_COMMIT,
+    BEFORE_REGISTER,
+    BEFORE_SNAPSHOT,
+)
 
 OF_CLAIMS = {failpoints.BEFORE_CLAIM, failpoints.AFTER_CLAIM}
-OF_NAMES = {failpoints.BEFORE_NAME, failpoints.AFTER_NAME}
+OF_NAMES = {failpoints.BEFORE_REGISTER, failpoints.AFTER_REGISTER}
 PLACES = {
     **{point: At(point) for point in failpoints.ALL},
     "torn blob": At(BEFORE_BLOB, torn=True),
     "torn segment": At(BEFORE_COMMIT, torn=True),
     "torn claim": At(BEFORE_CLAIM, torn=True),
-    "torn name": At(BEFORE_NAME, torn=True),
+    "torn name": At(BEFORE_REGISTER, torn=True),
     "torn snapshot": At(BEFORE_SNAPSHOT, torn=True),
 }
 

@@ -78,10 +78,10 @@ def _client(url: str, secret: dict[str, str], name: str, diary: str) -> None:
         os.write(pages, f"try {member}\n".encode())
         while True:
             try:
-                log.append(state.seq + 1, [RequestHandled(member, 1, "appended")])
+                log.append(state, [RequestHandled(member, 1, "appended")])
                 break
             except FencedError:
-                log.catch_up(state)
+                state = log.replay()
         os.write(pages, f"told {member}\n".encode())
         log.catch_up(state)
         mine |= {member}

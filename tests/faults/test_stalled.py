@@ -89,7 +89,7 @@ def test_it_goes_on_behind_the_end_of_its_run_elsewhere(tmp_path: Path, point: s
     assert [key for key in in_folder(told.store) if key.startswith("index/")] == ["index/SUCCESSFUL/w"]
 
 
-@pytest.mark.parametrize("point", [point for point in failpoints.ALL if point != failpoints.BEFORE_NAME])
+@pytest.mark.parametrize("point", [point for point in failpoints.ALL if point != failpoints.BEFORE_REGISTER])
 def test_it_goes_on_behind_a_collection_that_left_its_run(tmp_path: Path, point: str) -> None:
     """Blobs that no record names yet, above all."""
     told, life = story(tmp_path, point)
@@ -137,7 +137,7 @@ def test_it_goes_on_behind_a_delete_and_a_new_run(tmp_path: Path, place: str) ->
     assert {key: data for key, data in behind.items() if not key.startswith(DELETED)} == collected
 
 
-@pytest.mark.parametrize("point", [failpoints.AFTER_BLOB, failpoints.BEFORE_NAME])
+@pytest.mark.parametrize("point", [failpoints.AFTER_BLOB, failpoints.BEFORE_REGISTER])
 def test_it_goes_on_behind_a_collection_that_forbade_its_run(tmp_path: Path, point: str) -> None:
     url = str(tmp_path / "store")
     old = Life(url, "mixed", "old", str(tmp_path / "old"), At(point, 1, SIGSTOP))

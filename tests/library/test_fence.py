@@ -55,4 +55,4 @@ def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path, ray_outside
     begun = [(1 if number < seen else 2, STEP_IDS[name]) for number, name in enumerate(marks.order())]
     history = invariants.check(store, "w", told=Told(str(EXPECTED), begun))
     assert len(says) == 1
-    assert f"segment {history.claims[2]} of run {view.run_uuid} was written by another owner" in says[0]
+    assert f"another owner wrote segment {history.claims[2]} of run {view.run_uuid}" in says[0]

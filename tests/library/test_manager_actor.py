@@ -18,7 +18,7 @@ from workflow.engine.driver.actor import ManagerActor
 from workflow.engine.owner.manager import ClaimRequest
 from workflow.engine.worker import execution, run_values
 from workflow.errors import StoreUnavailableError, UnavailableError
-from workflow.log.blobs import INLINE
+from workflow.log.blobs import INLINE_LIMIT
 from workflow.store import Store
 from workflow.testing.failing import FailingStore
 
@@ -115,9 +115,9 @@ def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_late
         # In this very worker, from now on.
         run_values.shared_store = lambda asked: shaky if asked == url else whole(asked)  # type: ignore[assignment]
         execution.STORE_PAUSE = 0.01
-        return "x" * 2 * INLINE
+        return "x" * 2 * INLINE_LIMIT
 
-    assert unlucky.step(marks).run(wid) == "x" * 2 * INLINE
+    assert unlucky.step(marks).run(wid) == "x" * 2 * INLINE_LIMIT
     assert marks.starts() == {"unlucky": 1}
 
 

@@ -22,7 +22,7 @@ from workflow.engine.driver import actor, discovery
 from workflow.engine.driver.actor import ManagerActor
 from workflow.engine.owner.manager import Manager
 from workflow.log import keys
-from workflow.log.failpoints import AFTER_CLAIM, AFTER_COMMIT, AFTER_NAME, BEFORE_COMMIT
+from workflow.log.failpoints import AFTER_CLAIM, AFTER_COMMIT, AFTER_REGISTER, BEFORE_COMMIT
 from workflow.model import records as r
 from workflow.store import Store, open_store
 
@@ -143,7 +143,7 @@ BEHIND_AN_OUTCOME = Death(AFTER_COMMIT, 2, stored=2, done=frozenset({"first"}))
 @pytest.mark.parametrize(
     "deaths",
     [
-        pytest.param([Death(AFTER_NAME, 1, stored=0)], id="behind the name"),
+        pytest.param([Death(AFTER_REGISTER, 1, stored=0)], id="behind the name"),
         pytest.param([Death(AFTER_COMMIT, 1, stored=1, again="first")], id="behind the first start"),
         pytest.param([Death(BEFORE_COMMIT, 2, stored=1, again="first")], id="before the first outcome"),
         pytest.param([BEHIND_AN_OUTCOME], id="behind the first outcome"),

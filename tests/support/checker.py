@@ -16,6 +16,7 @@ number, key and record:
     format  every object is whole and says what it is; no kind of record is unknown
     steps   a record tells of a step that exists, once, and only where its sub-DAG is open
     snapshot  a snapshot tells the outcomes that the log tells
+    totals  the header of each segment has the totals of the run after it
 
 A kind of record that is added to the library gets a method here and a line in `KINDS`.
 """
@@ -30,6 +31,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from tests.support.phases import Phases
 from tests.support.stored import Broken, Fields, Objects, escaped, parsed
 
 _REFERENCE = re.compile(rb"\x8c@([0-9a-f]{64})\x94?\x86\x94?R")
@@ -97,6 +99,7 @@ def check(objects: Objects, workflow_id: str, n: int = 1, told: Told = NOTHING_T
             raise Broken("gap", segment, f"segment {seq} is missing")
         for record in run.records(segment, seq):
             run.take(segment, seq, record)
+        run.check_totals(segment)
     for snapshot in run.keys("snapshot"):
         run.snapshot(snapshot)
     run.compare(told)
@@ -140,6 +143,10 @@ class _Run:
         self._passed: set[str] = set()  # visible in this epoch only: their values are not stored
         self._over: set[str] = set()  # failed or canceled, until a retry
         self._timers: set[str] = set()
+        self._phases = Phases()
+        self._header: Fields = {}  # of the object that was read last
+        self._owner: Fields | None = None
+        self._terminal: Fields = {}
         self._whole: set[str] = set()
         self._puts: dict[str, str] = {}
 
@@ -155,6 +162,7 @@ class _Run:
     def records(self, key: str, seq: int) -> list[Fields]:
         """Those of a segment or a snapshot, which must say where it belongs."""
         header, records = parsed(key, self._objects[key])
+        self._header = header
         if (header["run"], header["seq"]) != (self._uuid, seq):
             raise Broken("format", key, f"belongs to another place than {self._uuid}, {seq}", header)
         if not records:
@@ -171,6 +179,7 @@ class _Run:
         """What the run is made of."""
         graph = self._graph(key, created)
         self._insert(key, graph, "")
+        self._owner = created.get("owner")
         self._output = graph["output"]
         if created.get("code"):
             self._blob(key, created["code"], created)
@@ -187,6 +196,25 @@ class _Run:
         if step_id is not None and step_id not in self._specs:
             raise Broken("steps", key, "no such step came into being", record)
         KINDS[kind](self, key, seq, record)
+        if kind != "StepExpanded":  # that one is folded with its DAG
+            self._phases.fold(record)
+
+    def check_totals(self, key: str) -> None:
+        """Compare the totals in the header of a segment with the records up to its end."""
+        status = self.history.end or ("RESUMABLE" if self._goodbye else "RUNNING")
+        found: dict[str, Any] = {
+            "epoch": self._epoch,
+            "owner": self._owner,
+            "status": status,
+            "steps": self._phases.totals(),
+        }
+        if self.history.end:
+            found["ended"] = self._terminal.get("at")
+            if self._terminal.get("reason"):
+                found["reason"] = self._terminal["reason"]
+        stored = self._header.get("totals")
+        if stored != {name: value for name, value in found.items() if value is not None}:
+            raise Broken("totals", key, f"the header has the totals {stored}, but the log gives {found}", self._header)
 
     def claimed(self, key: str, seq: int, record: Fields) -> None:
         """A new epoch; a retry voids failures, and an end FAILED."""
@@ -205,7 +233,7 @@ class _Run:
         for step_id in self._passed:
             del self._visible[step_id]
         self._passed.clear()
-        self._epoch, self._goodbye = record["epoch"], False
+        self._epoch, self._goodbye, self._owner = record["epoch"], False, record.get("owner")
         self.history.claims[self._epoch] = seq
 
     def started(self, key: str, seq: int, record: Fields) -> None:
@@ -273,6 +301,7 @@ class _Run:
         self._inputs(key, record)
         graph = self._graph(key, record)
         self._insert(key, graph, step_id)
+        self._phases.fold(record, graph)
         self._gives[graph["output"]] = step_id
         self._expanded[step_id] = seq
         self.history.executed.append(step_id)
@@ -303,7 +332,7 @@ class _Run:
         elif status in ("SUCCESSFUL", "FAILED", "CANCELED"):
             if status == "SUCCESSFUL" and self._output not in self._visible:
                 raise Broken("I2", key, f"it succeeded, but {self._output!r} has no outcome", record)
-            self.history.end, self._end_seq = status, seq
+            self.history.end, self._end_seq, self._terminal = status, seq, record
         else:
             raise Broken("format", key, "no status that a record may tell", record)
 
@@ -395,6 +424,8 @@ class _Run:
                 self._value(key, spec["args"], spec)
         if graph["output"] not in members:
             raise Broken("steps", key, "the output of a DAG is none of its steps", graph["output"])
+        if not parent:
+            self._phases.insert(graph, "")
 
     def _may_run(self, key: str, record: Fields, number: str) -> None:
         step_id = record["step_id"]

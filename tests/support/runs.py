@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from workflow.log.run_log import RunLog
 from workflow.model import codec, fold
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
@@ -112,6 +113,12 @@ def claimed(epoch: int, owner: Owner | None = None, retry_failed: int = -1, **fu
     """Return the record of a claim. `functions` maps stored functions to those that this epoch executes instead."""
     owner = owner or Owner(manager=f"m{epoch}", incarnation=f"i{epoch}")
     return r.Claimed(epoch, owner, 4.0, retry_failed=retry_failed, functions=functions)
+
+
+def append(log: RunLog, *segments: Sequence[r.Record]) -> None:
+    """Append segments to a log, each with its totals."""
+    for records in segments:
+        log.append(log.replay(), records)
 
 
 def through_json(record: r.Record) -> r.Record:

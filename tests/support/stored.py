@@ -1,7 +1,7 @@
-"""What lies in a store, as keys and bytes, and the format of the log's objects: both read from how they are written.
+"""The content of a store as keys and bytes, and the format of the objects of a log. Both are read without the library.
 
-For `checker`, and for tests that damage what lies there. Imports nothing of the library: a folder is read file by file,
-a bucket with a plain client.
+For `checker`, and for tests that damage objects. Imports nothing of the library: a folder is read file by file, a
+bucket with a plain client.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from minio import Minio
 FORMAT = "rayworkflow-log-1"
 LONGEST_PART, KEPT_OF_LONG = 180, 110
 TRAILER = 24
-"""Bytes behind each file's own in a folder: a digest of the put id, and a mark."""
+"""Bytes at the end of each file of a folder store: a digest of the put id, and a mark."""
 
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 
 Fields = Mapping[str, Any]
 Objects = Mapping[str, bytes]
@@ -29,7 +29,7 @@ class Broken(AssertionError):
     """A promise is broken.
 
     Attributes:
-        number: which one.
+        number: the promise.
         key: of the object that shows it.
     """
 
@@ -51,16 +51,16 @@ class _Listed(Protocol):
 
 
 def in_folder(root: str | os.PathLike[str], below: str = "") -> dict[str, bytes]:
-    """The objects of a folder store.
+    """Return the objects of a folder store.
 
     Args:
-        root: the store's.
-        below: keys that begin so, whole parts.
+        root: the folder of the store.
+        below: only keys in this folder, in whole parts.
     """
     found = {}
     for folder, _, files in os.walk(os.path.join(root, below)):
         for name in files:
-            if name.startswith("#"):  # the store's own: a clock, and what is being written
+            if name.startswith("#"):  # a file of the store itself: a clock, or an unfinished write
                 continue
             path = os.path.join(folder, name)
             with open(path, "rb") as file:
@@ -73,12 +73,12 @@ def in_folder(root: str | os.PathLike[str], below: str = "") -> dict[str, bytes]
 
 
 def in_memory(store: _Listed, below: str = "") -> dict[str, bytes]:
-    """The objects of a store in this process."""
+    """Return the objects of a store in this process."""
     return {info.key: store.get(info.key) or b"" for info in store.list(below)}
 
 
 def in_bucket(client: Minio, bucket: str, prefix: str) -> dict[str, bytes]:
-    """The objects below a prefix of a bucket, which must not change meanwhile."""
+    """Return the objects below a prefix of a bucket, which must not change during the call."""
     found = {}
     for entry in client.list_objects(bucket, prefix=f"{prefix}/", recursive=True):
         response = client.get_object(bucket, str(entry.object_name))
@@ -91,22 +91,22 @@ def in_bucket(client: Minio, bucket: str, prefix: str) -> dict[str, bytes]:
 
 
 def escaped(workflow_id: str) -> str:
-    """An id as one part of a key: percent-encoded UTF-8; where that is long, its beginning and the sha256 of the id."""
+    """Return an id as one part of a key: percent-encoded UTF-8. A long one is shortened and ends with its SHA-256."""
     raw = workflow_id.encode("utf-8", "surrogatepass")
-    part = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
+    part = "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in raw)
     return part if len(part) <= LONGEST_PART else f"{part[:KEPT_OF_LONG]}={hashlib.sha256(raw).hexdigest()}"
 
 
 def parsed(key: str, data: bytes) -> tuple[Fields, list[Fields]]:
-    """Header and records of a name, a segment or a snapshot.
+    """Return the header and the records of a registry entry, a segment or a snapshot.
 
     Raises:
-        Broken: it is torn or altered.
+        Broken: the object is truncated or altered.
     """
     first, _, body = data.partition(b"\n")
-    digest = hashlib.sha256(body).hexdigest()
+    digest = _checksum(body)
     if first != f"{FORMAT} {digest}".encode():
-        raise Broken("format", key, f"begins with {first[:100]!r}, but {len(body)} bytes have the sha256 {digest}")
+        raise Broken("format", key, f"begins with {first[:100]!r}, but {len(body)} bytes have the checksum {digest}")
     header, *records = [json.loads(line) for line in body.decode("ascii").split("\n")[:-1]]
     if header["records"] != len(records) or not header["put_id"]:
         raise Broken("format", key, f"holds {len(records)} records", header)
@@ -114,8 +114,12 @@ def parsed(key: str, data: bytes) -> tuple[Fields, list[Fields]]:
 
 
 def sealed(header: Fields, records: Iterable[Fields]) -> bytes:
-    """An object of the log, made by hand; `parsed` reads it back."""
+    """Return an object of the log that `parsed` reads back; for tests that write a log by hand."""
     kept = list(records)
     lines = [json.dumps({"records": len(kept), **header}), *(json.dumps(record) for record in kept)]
     body = "".join(f"{line}\n" for line in lines).encode("ascii")
-    return f"{FORMAT} {hashlib.sha256(body).hexdigest()}\n".encode() + body
+    return f"{FORMAT} {_checksum(body)}\n".encode() + body
+
+
+def _checksum(body: bytes) -> str:
+    return hashlib.sha256(f"{FORMAT}\n".encode() + body).hexdigest()

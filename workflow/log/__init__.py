@@ -1,1 +1,1 @@
-"""The durable log of a run: keys, segments, claim and fence, snapshots, blobs, names. Needs no Ray."""
+"""The durable log of a run: keys, segments, claims, snapshots, blobs, registry and index. Does not need Ray."""

@@ -1,8 +1,8 @@
-"""Claim and fence: who may take a run over, and the one append that does it.
+"""Claims: who may take over a run, and the append that does it.
 
-`refusal` is the rule, a pure function. `claim` acts on it, checks it again at the seq it claims, and never waits:
-of two claimants at one seq exactly one wins, and the other reads what the winner wrote. Clocks (the age of a
-heartbeat) only decide whether to try.
+`refusal` is the rule, as a pure function. `claim` applies it again for the log slot that it writes to, and never waits:
+of two claimants of one slot exactly one wins, and the other reads what the winner wrote. Clocks, for example the age of
+a heartbeat, only decide whether a claim is tried.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from workflow.model.records import Claimed, Record, StatusChanged
 from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
+from workflow.model.totals import totals_of
 from workflow.store.port import Store
 
 HEARTBEAT_TIMEOUT = 30.0
-"""Seconds without a heartbeat, by the store's clock, after which a manager counts as gone."""
+"""Seconds without a heartbeat, by the store's clock, after which a manager is considered dead."""
 
 
 def heartbeat_expired(store: Store, manager: str) -> bool:
@@ -32,16 +33,16 @@ def heartbeat_expired(store: Store, manager: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who wants a run, and what allows it.
+    """A process that wants to own a run.
 
     Attributes:
         owner: the next owner.
-        take_over: claim although the present owner may live (the caller knows better).
-        retry_failed: void a FAILED end.
-        at: seconds since 1970.
-        reason: for people.
-        versions: of Python and the libraries that unpickle and pickle.
-        functions: see Claimed.
+        at: time of the claim, in seconds since 1970.
+        take_over: claim the run even if its present owner may be alive.
+        retry_failed: claim the run if it is FAILED; its failure is undone.
+        reason: why, for users.
+        versions: of Python and of the libraries that unpickle and pickle, as `name version` words.
+        functions: the functions that this epoch replaces; see `Claimed.functions`.
     """
 
     owner: Owner
@@ -53,71 +54,74 @@ class Claimant:
     functions: Mapping[str, str] = field(default_factory=dict)
 
 
-def refusal(state: RunState, claimant: Claimant, silent: bool) -> WorkflowError | None:
-    """Why the claimant may not claim the run, or None.
+def refusal(state: RunState, claimant: Claimant, owner_expired: bool) -> WorkflowError | None:
+    """Return the error that a claim must raise, or None if the claimant may claim the run.
 
     Args:
-        state: of the run.
-        claimant: who wants it.
-        silent: whether the present owner's heartbeat is missing or stale.
+        state: the state of the run.
+        claimant: the process that wants to own it.
+        owner_expired: whether the heartbeat of the present owner has expired.
     """
-    return _ended(state, claimant) if state.terminal is not None else _held(state, claimant, silent)
+    if state.terminal is not None:
+        return _refuse_finished(state, state.terminal[1].status, claimant)
+    return _refuse_owned(state, claimant, owner_expired)
 
 
-def _ended(state: RunState, claimant: Claimant) -> WorkflowError | None:
-    assert state.terminal is not None, "asked only of a run that has ended"
-    status = state.terminal[1].status
+def _refuse_finished(state: RunState, status: WorkflowStatus, claimant: Claimant) -> WorkflowError | None:
     if status is WorkflowStatus.FAILED and claimant.retry_failed:
         return None
     return WorkflowConflictError(
-        f"workflow {state.created.workflow_id!r} has ended {status}; only a FAILED one can be resumed", status=status
+        f"cannot claim workflow {state.created.workflow_id!r}: it already ended with status {status}; only a FAILED "
+        "workflow can be resumed",
+        status=status,
     )
 
 
-def _held(state: RunState, claimant: Claimant, silent: bool) -> OwnershipError | None:
-    owner, me = state.owner, claimant.owner
-    if me.uid and owner.uid == me.uid and owner.attempt > me.attempt:
+def _refuse_owned(state: RunState, claimant: Claimant, owner_expired: bool) -> OwnershipError | None:
+    present, wanted = state.owner, claimant.owner
+    same_object = bool(wanted.uid) and present.uid == wanted.uid
+    if same_object and present.attempt > wanted.attempt:
         return SupersededError(
-            f"workflow {state.created.workflow_id!r} is owned by attempt {owner.attempt} of the same Workflow object; "
-            f"attempt {me.attempt} is over"
+            f"attempt {wanted.attempt} cannot claim workflow {state.created.workflow_id!r}: attempt {present.attempt} "
+            "of the same Workflow object owns it"
         )
-    # A manager asks only for runs that it does not drive: an earlier incarnation's, or its own before an outage.
-    own = owner.manager == me.manager and owner.uid == me.uid
-    earlier = bool(me.uid) and owner.uid == me.uid and owner.attempt < me.attempt
-    if claimant.take_over or own or earlier or state.released or silent:
+    # A manager claims only runs that it does not drive now: runs of its earlier incarnation or from before an outage.
+    same_manager = present.manager == wanted.manager and present.uid == wanted.uid
+    earlier_attempt = same_object and present.attempt < wanted.attempt
+    if claimant.take_over or same_manager or earlier_attempt or state.released or owner_expired:
         return None
-    acting = f", object {owner.uid}, attempt {owner.attempt}" if owner.uid else ""
+    acting = f", object {present.uid}, attempt {present.attempt}" if present.uid else ""
     return WorkflowInUseError(
-        f"workflow {state.created.workflow_id!r} is run by manager {owner.address or owner.manager} "
-        f"(epoch {state.epoch}{acting}), which lives; wait for it, or resume with take_over=True where you know that "
-        "its cluster is gone",
-        owner=owner,
+        f"cannot claim workflow {state.created.workflow_id!r}: manager {present.address or present.manager} "
+        f"(epoch {state.epoch}{acting}) is alive and runs it; wait for it, or resume with take_over=True if you know "
+        "that its cluster is gone",
+        owner=present,
     )
 
 
-Ending = Callable[[RunState], Sequence[Record]]
-"""The records to store right behind a claim, in its segment, made from the state as it is after the claim."""
+FollowingRecords = Callable[[RunState], Sequence[Record]]
+"""Returns the records to store after a claim in the same segment. Its argument is the state after the claim."""
 
 
 def claim(
     log: RunLog,
     state: RunState,
     claimant: Claimant,
-    ending: Ending = lambda state: (),
+    following: FollowingRecords = lambda state: (),
 ) -> int:
-    """Take a run over: append `Claimed(epoch + 1)`, with more records in the same segment where wanted.
+    """Claim a run: write `Claimed(epoch + 1)` to the next free log slot, with more records in the same segment.
 
     Args:
-        log: of the run.
-        state: folded up to some point; caught up here, and folded up to the claim on return.
-        claimant: who claims.
-        ending: the records behind the claim, made from the state as it is after the claim.
+        log: the log of the run.
+        state: the state, folded up to any segment. On return it includes the segment of the claim.
+        claimant: the process that wants to own the run.
+        following: returns the records that follow the claim.
 
     Returns:
-        The seq of the claim's segment.
+        The seq of the segment.
 
     Raises:
-        InUse, Superseded, WorkflowConflict: see `refusal`. Nothing was written.
+        WorkflowInUseError, SupersededError, WorkflowConflictError: see `refusal`. Nothing was written.
     """
     while True:
         log.catch_up(state)
@@ -125,37 +129,40 @@ def claim(
         if refused is not None:
             raise refused
         seq = state.seq + 1
-        first = Claimed(
-            epoch=state.epoch + 1,
-            owner=claimant.owner,
-            at=claimant.at,
-            reason=claimant.reason,
-            retry_failed=state.terminal[0] if state.terminal is not None else -1,
-            versions=claimant.versions,
-            functions=claimant.functions,
-        )
-        log.fold(state, seq, [first])
-        behind = list(ending(state)) or _given_up(state, claimant)
+        records: list[Record] = [
+            Claimed(
+                epoch=state.epoch + 1,
+                owner=claimant.owner,
+                at=claimant.at,
+                reason=claimant.reason,
+                retry_failed=state.terminal[0] if state.terminal is not None else -1,
+                versions=claimant.versions,
+                functions=claimant.functions,
+            )
+        ]
+        log.fold(state, seq, records)
+        after_claim = list(following(state)) or _resumes_exhausted(state, claimant)
+        log.fold(state, seq, after_claim)
         log.failpoints.reach(BEFORE_CLAIM)
-        won = log.try_store(log.seal(seq, [first, *behind]))
+        won = log.try_store(log.seal(seq, [*records, *after_claim], totals_of(state)))
         log.failpoints.reach(AFTER_CLAIM)
         if won:
-            log.fold(state, seq, behind)
             return seq
-        # Somebody wrote there first: an owner that still lives, or another claimant. The state went too far; replay.
+        # Another process wrote this segment: a living owner or another claimant. The state includes a claim that was
+        # not stored, so it is folded again from the log.
         _reset(state, log.replay())
 
 
-def _given_up(state: RunState, claimant: Claimant) -> list[Record]:
-    """The end of a run that has died too often without progress."""
+def _resumes_exhausted(state: RunState, claimant: Claimant) -> list[Record]:
+    """Return the terminal record of a run whose owners failed too often without progress; empty for other runs."""
     allowed = state.created.max_resumes
     if allowed < 0 or state.epochs_without_progress <= allowed:
         return []
-    ran = ", ".join(state.suspect_steps) or "none had started"
+    suspects = ", ".join(state.suspect_steps) or "none"
     error = ErrorInfo(
         kind="ResumesExhausted",
-        message=f"{state.epochs_without_progress} owners in a row died without a newly committed step (max_resumes={allowed}); "
-        f"steps that ran at each death: {ran}",
+        message=f"{state.epochs_without_progress} consecutive owners failed without committing a step "
+        f"(max_resumes={allowed}); steps running at those times: {suspects}",
     )
     return [StatusChanged(WorkflowStatus.FAILED, state.epoch, claimant.at, "ResumesExhausted", error)]
 

@@ -1,8 +1,8 @@
-"""The index of workflow ids by status: what lists are answered from. Entries are hints; the log decides.
+"""The index of workflow ids by status. Lists are read from it. An entry can be wrong; the log decides.
 
-An entry is an empty object `index/<status>/<id>`. It is written after the log and removed after the log, so a delayed
-call of a process that has died since can leave a wrong entry, or remove a right one. `repair` corrects both; it is
-called by `workflow.garbage`. Everything else that reads or writes index entries is here as well.
+An entry is an empty object `index/<status>/<id>`. It is written and removed after the log is written. A delayed call of
+a process that died since can therefore leave a wrong entry, or remove a right one. `repair` corrects both;
+`workflow.garbage` calls it. All code that reads or writes index entries is in this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from workflow.errors import CorruptLogError
 from workflow.log import keys, registry, segments
 from workflow.log.run_log import RunLog
-from workflow.model.records import FREES_ID, Created, StatusChanged, Tombstone
+from workflow.model.records import FREES_ID, Created, Tombstone
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
@@ -91,7 +91,7 @@ def workflow_id_of(store: Store, part: str) -> str | None:
     """Return the workflow id whose keys are below `workflows/<part>/`, or None if no object records it.
 
     Raises:
-        CorruptLogError: the object that records it is damaged.
+        CorruptLogError, NewerFormatError: the object that records it is damaged, or a newer version wrote it.
     """
     found = keys.unescape(part)
     if found is None:  # a shortened id: each registry entry holds the whole id, and so does the index entry
@@ -155,8 +155,8 @@ class Repair:
 def repair(store: Store, workflow_id: str, entry: WorkflowStatus | None) -> Repair:
     """Make the entry of a workflow agree with its log.
 
-    Whoever changes a run writes the log before the entry. The log is therefore read again after each correction, until
-    both agree.
+    A process that changes a run writes the log before the entry. The log is therefore read again after each correction,
+    until both agree.
 
     Args:
         store: the store of the workflow.
@@ -164,7 +164,7 @@ def repair(store: Store, workflow_id: str, entry: WorkflowStatus | None) -> Repa
         entry: the status of the entry that was found; None if it has none.
 
     Raises:
-        CorruptLogError: the log is damaged.
+        CorruptLogError, NewerFormatError: the log is damaged, or a newer version wrote it.
         SupersededError: the workflow was deleted during the call.
     """
     corrections = 0
@@ -180,32 +180,27 @@ def repair(store: Store, workflow_id: str, entry: WorkflowStatus | None) -> Repa
 
 def expected_status(store: Store, workflow_id: str) -> WorkflowStatus | None:
     """Return the status that the entry of a workflow must have by its log; None if it must have none."""
-    named = registry.current_entry(store, workflow_id)
-    if isinstance(named, Created):
-        log = RunLog(store, named)
-        found = _last_terminal_status(log) or log.replay().status
-        return found if found.is_terminal else LIVE
-    if named is not None and named.reason not in FREES_ID:
-        return named.status
+    entry = registry.current_entry(store, workflow_id)
+    if isinstance(entry, Created):
+        log = RunLog(store, entry)
+        newest = log.newest_totals()
+        if newest is not None and newest[1].status.is_terminal:
+            return newest[1].status
+        log.replay()  # an entry is changed only if the log can be read
+        return LIVE
+    if entry is not None and entry.reason not in FREES_ID:
+        return entry.status
     # A run that is being created has its functions stored first, then its index entry, then its registry entry.
     being_created = next(store.list(keys.runs(workflow_id)), None)
     return LIVE if being_created is not None else None
 
 
-def _last_terminal_status(log: RunLog) -> WorkflowStatus | None:
-    """The terminal status that the last segment records, without reading earlier ones; None if it records none."""
-    last = max((info.key for info in log.store.list(log.paths.segments)), default=None)
-    records = log.read(int(keys.last_part(last))) if last is not None else None
-    final = records[-1] if records else None
-    return final.status if isinstance(final, StatusChanged) and final.status.is_terminal else None
-
-
 def _whole_id(key: str, content: bytes) -> str:
-    """The id that an entry holds if its key has room for a part of the id only."""
+    """Return the id that an entry contains because its key has room for a part of the id only."""
     try:
-        found: str = json.loads(content)
-        return found
-    except ValueError as error:
-        raise CorruptLogError(
-            f"index entry {key} is damaged: it holds no workflow id: {content[:40]!r}", key=key
-        ) from error
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if not isinstance(found, str):
+        raise CorruptLogError(f"index entry {key} is damaged: it holds no workflow id: {content[:40]!r}", key=key)
+    return found

@@ -1,4 +1,4 @@
-"""Every key of the store, built in this one place. No key is a prefix folder of another (MinIO cannot hold both)."""
+"""All keys of the store are built here. No key is a folder of another key, because MinIO cannot store both."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from urllib.parse import quote, unquote
 from workflow.errors import InvalidInputError, WrongTypeError
 
 LONGEST_PART = 180
+"""Bytes of an escaped workflow id; a longer one is shortened."""
+
 KEPT_OF_LONG = 110
-CUT = "="  # quoting never yields it, so a shortened id is told from a whole one
+"""Bytes of an escaped workflow id that its shortened form begins with."""
+
+CUT = "="
+"""Separates the beginning of a shortened id from its hash. Quoting never yields it, so that a whole id has none."""
 
 NOTIFICATIONS = "notifications/"
 MANAGERS = "managers/"
@@ -20,11 +25,11 @@ WORKFLOWS = "workflows/"
 
 
 def escape(workflow_id: str) -> str:
-    """The id as one path part of at most 180 bytes.
+    """Return a workflow id as one part of a key, at most 180 bytes long.
 
     Raises:
-        WrongType: it is no text.
-        Invalid: it is empty, `.` or `..`.
+        WrongTypeError: the id is not a text.
+        InvalidInputError: the id is empty, `.` or `..`.
     """
     if not isinstance(workflow_id, str) or workflow_id in ("", ".", ".."):
         kind = InvalidInputError if isinstance(workflow_id, str) else WrongTypeError
@@ -37,48 +42,48 @@ def escape(workflow_id: str) -> str:
 
 
 def unescape(part: str) -> str | None:
-    """The id that `escape` made the part from; None where it was shortened and only the log knows the whole."""
+    """Return the workflow id of an escaped part; None if it was shortened, so that only the log has the whole id."""
     return None if CUT in part else unquote(part, errors="surrogatepass")
 
 
 def registry(workflow_id: str) -> str:
-    """Prefix of the runs' names under one id."""
+    """Return the prefix of all registry entries of a workflow id."""
     return f"{WORKFLOWS}{escape(workflow_id)}/registry/"
 
 
 def registry_entry(workflow_id: str, run_number: int) -> str:
-    """The key whose creation makes the n-th run, or forbids it."""
+    """Return the key whose creation makes a run, or forbids it with a tombstone."""
     return f"{registry(workflow_id)}{run_number:010d}"
 
 
 def runs(workflow_id: str) -> str:
-    """Prefix of all run folders under one id."""
+    """Return the prefix of the folders of all runs of a workflow id."""
     return f"{WORKFLOWS}{escape(workflow_id)}/runs/"
 
 
 def notification(run_uuid: str, request: str) -> str:
-    """0 bytes: "look into this run's inbox"."""
+    """Return the key of an empty object that asks the owner of a run to read its inbox."""
     return f"{NOTIFICATIONS}{run_uuid}.{request}"
 
 
 def owned(manager: str, run_uuid: str = "") -> str:
-    """A run that the manager may have claimed; without a run, the prefix of all of them."""
+    """Return the key that records that a manager may own a run; without a run, the prefix of all of them."""
     return f"{OWNED}{manager}/{run_uuid}"
 
 
 def heartbeat(manager: str) -> str:
-    """The one key that is overwritten."""
+    """Return the key of a manager's heartbeat, the only key that is overwritten."""
     return f"{MANAGERS}{manager}"
 
 
 def index(status: str, workflow_id: str | None = None) -> str:
-    """0 bytes: a hint that the workflow has this status; without an id, the prefix of all of that status."""
+    """Return the key of an index entry; without a workflow id, the prefix of all entries of the status."""
     return f"index/{status}/{escape(workflow_id) if workflow_id is not None else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunPaths:
-    """The keys below one run's folder."""
+    """The keys below the folder of one run."""
 
     workflow_id: str
     run_number: int
@@ -86,52 +91,55 @@ class RunPaths:
 
     @property
     def folder(self) -> str:
-        """Prefix of all of the run's keys."""
+        """The prefix of all keys of the run."""
         return f"{runs(self.workflow_id)}{self.run_number}-{self.run_uuid}/"
 
     @property
     def segments(self) -> str:
-        """Prefix of the log."""
+        """The prefix of the segments."""
         return f"{self.folder}log/"
 
     def segment(self, seq: int) -> str:
-        """The log's seq-th segment, from 1."""
+        """Return the key of a segment; the first has seq 1."""
         return f"{self.segments}{seq:020d}"
 
     @property
     def snapshots(self) -> str:
-        """Prefix of the snapshots."""
+        """The prefix of the snapshots."""
         return f"{self.folder}snapshot/"
 
     def snapshot(self, seq: int) -> str:
-        """The state folded up to seq."""
+        """Return the key of the snapshot of the state up to segment `seq`."""
         return f"{self.snapshots}{seq:020d}"
 
     def blob(self, sha256: str) -> str:
-        """A large value, a function, an object's content, the run's code."""
+        """Return the key of a blob: a large value, a function, the content of a Ray object, or the user's code."""
         return f"{self.folder}blobs/{sha256}"
 
     @property
     def inbox(self) -> str:
-        """Prefix of the requests."""
+        """The prefix of the requests."""
         return f"{self.folder}inbox/"
 
     def request(self, request: str) -> str:
-        """One request."""
+        """Return the key of a request."""
         return f"{self.inbox}{request}"
 
 
-_RUN_KEY = re.compile(r"workflows/[^/]+/runs/(?P<n>[0-9]+)-(?P<uuid>[^/]+)/(?P<kind>[^/]+)/(?P<last>[^/]+)")
+_RUN_KEY = re.compile(
+    r"workflows/[^/]+/runs/(?P<run_number>[0-9]+)-(?P<run_uuid>[^/]+)/(?P<kind>[^/]+)/(?P<last>[^/]+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """What a key below a run's folder says.
+    """The parts of a key below the folder of a run.
 
     Attributes:
-        n, run_uuid: of the run.
+        run_number: the number of the run under its workflow id.
+        run_uuid: the uuid of the run.
         kind: log, snapshot, blobs or inbox.
-        last: the part behind it.
+        last: the last part of the key.
     """
 
     run_number: int
@@ -141,11 +149,13 @@ class RunKey:
 
 
 def run_key(key: str) -> RunKey | None:
-    """What the key of a run's object says; None where it is no such key."""
+    """Split the key of an object of a run; None if it is another key."""
     found = _RUN_KEY.fullmatch(key)
-    return RunKey(int(found["n"]), found["uuid"], found["kind"], found["last"]) if found is not None else None
+    if found is None:
+        return None
+    return RunKey(int(found["run_number"]), found["run_uuid"], found["kind"], found["last"])
 
 
 def last_part(key: str) -> str:
-    """What stands behind the last `/`."""
+    """Return the part of a key after its last `/`."""
     return key.rpartition("/")[2]

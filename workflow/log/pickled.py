@@ -1,8 +1,8 @@
-"""Large pickles without copies: in pieces where they lie on the way out, in memory of their own on the way in.
+"""Large pickles without copies in memory. Used by `values` and `blobs`.
 
-Called by `values` and `blobs`. A blob is a plain pickle, or, where the value has large buffers (arrays, tables), a
-head, the pickle, and the buffers beside it. A value stands in memory once: what is sent is read from where it lies, and
-what was fetched goes back to the system block by block as it is read, or is what the value's own buffers point into.
+A blob is a plain pickle, or, if the value has large buffers (arrays, tables), a header, the pickle and its out-of-band
+buffers. A value is in memory once: what is sent is read from the memory of the value. What was fetched is returned to
+the system block by block while it is unpickled, except for the memory that the buffers of the value refer to.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from typing import Any, Final
 
 from workflow.errors import InvalidInputError
 
-BESIDE: Final = 1 << 20
-"""Bytes from which a buffer stands beside its pickle, and a pickle in pieces."""
+OUT_OF_BAND_LIMIT: Final = 1 << 20
+"""Size in bytes from which a buffer is stored outside its pickle, and a pickle is kept in pieces."""
 
 _BLOCK: Final = 1 << 20
-_GIVEN_BACK: Final = 4 << 20
-"""Bytes that are given back to the system at once: whole pages, huge ones too."""
+_RELEASE_SIZE: Final = 4 << 20
+"""Bytes that are returned to the system at once: whole pages, including huge ones."""
 
 _MAGIC: Final = b"rwf-buf\n"
 _NUMBER: Final = struct.Struct("<Q")
-_ALIGNED: Final = 64
+_ALIGNMENT: Final = 64
 
 
 class Pickled:
-    """The bytes of a large pickle, in pieces: see `workflow.store.port.Pieces`.
-
-    Attributes:
-        sha256: of all of them, when it was first asked for. Who iterates gets just those bytes, or an Invalid before
-            the last of them: a thread of the user's may still write into an array that is being stored.
-    """
+    """The bytes of a large pickle, in pieces; see `workflow.store.port.Pieces`."""
 
     def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
         self._parts = parts
         self._size = sum(len(part) for part in parts)
-        self._fixed = all(isinstance(part, bytes) for part in parts)
+        self._immutable = all(isinstance(part, bytes) for part in parts)
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        if self._fixed:
+        """Yield the bytes whose SHA-256 is `sha256`.
+
+        Raises:
+            InvalidInputError: another thread changed an array since `sha256` was computed; the last piece is missing.
+        """
+        if self._immutable:
             yield from self._parts
             return
         sent = hashlib.sha256()
@@ -59,19 +59,20 @@ class Pickled:
             last = block
         if sent.hexdigest() != self.sha256:
             raise InvalidInputError(
-                "the value was changed while it was stored; return what no other thread writes into"
+                "the value was changed while it was stored; return a value that no other thread writes to"
             )
         yield last
 
     @functools.cached_property
     def sha256(self) -> str:
+        """The SHA-256 of all bytes, as they were when this was first read."""
         digest = hashlib.sha256()
         for block in self._blocks():
             digest.update(block)
         return digest.hexdigest()
 
     def _blocks(self) -> Iterator[bytes | memoryview]:
-        """What may change is copied block by block, so that what is hashed is what is sent."""
+        """Yield the bytes in blocks. Memory that may change is copied, so that the same bytes are hashed and sent."""
         for part in self._parts:
             view = memoryview(part)
             for start in range(0, len(view), _BLOCK):
@@ -79,33 +80,33 @@ class Pickled:
                 yield block if isinstance(part, bytes) else bytes(block)
 
 
-class Sink:
-    """Takes what a pickler writes, and the buffers beside it, without copying what is large."""
+class PickleWriter:
+    """Collects the output of a pickler and its out-of-band buffers, without copying large objects."""
 
     def __init__(self) -> None:
         self._parts: list[bytes | memoryview] = []
-        self._beside: list[memoryview] = []
+        self._buffers: list[memoryview] = []
 
     def write(self, data: bytes | bytearray | pickle.PickleBuffer) -> int:
-        """A pickler's file: it hands over large objects themselves."""
+        """Take output of the pickler, which passes large objects themselves; this makes it usable as its file."""
         part = data if isinstance(data, bytes) else pickle.PickleBuffer(data).raw()
         self._parts.append(part)
         return len(part)
 
-    def take(self, buffer: pickle.PickleBuffer) -> bool:
-        """A pickler's buffer_callback: true where the buffer belongs into the pickle."""
+    def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        """Take a buffer; this is the pickler's `buffer_callback`. Returns True if the buffer must be in the pickle."""
         view = buffer.raw()
-        if len(view) < BESIDE:
+        if len(view) < OUT_OF_BAND_LIMIT:
             return True
-        self._beside.append(view)
+        self._buffers.append(view)
         return False
 
     def result(self) -> bytes | Pickled:
-        """What was written; plain bytes where they are few."""
-        if self._beside:
-            return Pickled(_laid_out(self._parts, self._beside))
+        """Return the bytes of the blob; as plain bytes if they are fewer than `OUT_OF_BAND_LIMIT`."""
+        if self._buffers:
+            return Pickled(_with_buffers(self._parts, self._buffers))
         whole = Pickled(self._parts)
-        return whole if len(whole) >= BESIDE else b"".join(self._parts)
+        return whole if len(whole) >= OUT_OF_BAND_LIMIT else b"".join(self._parts)
 
 
 class Fetched:
@@ -113,11 +114,11 @@ class Fetched:
 
     def __init__(self) -> None:
         self._size = 0
-        self._memory = _room(0)
+        self._memory = _allocate(0)
 
     @classmethod
-    def of(cls, pieces: Pickled) -> Fetched:
-        """A copy of what is not stored."""
+    def copy_of(cls, pieces: Pickled) -> Fetched:
+        """Return a copy of a pickle that is not stored."""
         made = cls()
         view = made.allocate(len(pieces))
         at = 0
@@ -127,21 +128,28 @@ class Fetched:
         return made
 
     def allocate(self, size: int) -> memoryview:
-        """Room for the blob; the same once more where reading begins anew. Raises MemoryError."""
+        """Return writable memory for the blob. A repeated call with the same size returns the same memory.
+
+        Raises:
+            MemoryError: the system has not enough memory.
+        """
         if size != self._size:
-            self._memory = _room(size)
+            self._memory = _allocate(size)
             self._size = size
         return self.view
 
     @property
     def view(self) -> memoryview:
-        """The blob's bytes."""
+        """The bytes of the blob."""
         return memoryview(self._memory)[: self._size]
 
     def load(self) -> Any:
-        """Unpickle it, once: what was read is gone. Its buffers live as long as anything that points into them."""
+        """Unpickle the blob. This works once, because the memory of the pickle is returned to the system.
+
+        The memory of out-of-band buffers is kept as long as an object refers to it.
+        """
         view = self.view
-        if len(view) < BESIDE:
+        if len(view) < OUT_OF_BAND_LIMIT:
             return pickle.loads(view)
         if bytes(view[: len(_MAGIC)]) != _MAGIC:
             return self._load(0, len(view), [])
@@ -151,56 +159,56 @@ class Fetched:
         at += count * _NUMBER.size
         places = []
         for size in sizes:
-            at += -at % _ALIGNED
+            at += -at % _ALIGNMENT
             places.append((at, at + size))
             at += size
         return self._load(*places[0], [view[start:end] for start, end in places[1:]])
 
     def _load(self, start: int, end: int, buffers: list[memoryview]) -> Any:
-        with io.BufferedReader(_Draining(self._memory, start, end), _BLOCK) as file:
+        with io.BufferedReader(_ReleasingReader(self._memory, start, end), _BLOCK) as file:
             return pickle.load(file, buffers=buffers)
 
 
-def _room(size: int) -> mmap.mmap:
+def _allocate(size: int) -> mmap.mmap:
     try:
         return mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:  # which a store would take for its own
+    except OSError as error:  # a store would treat an OSError as its own failure
         raise MemoryError(f"no memory for a value of {size} bytes: {error}") from error
 
 
-class _Draining(io.RawIOBase):
-    """A file over memory that is given back to the system as it is read."""
+class _ReleasingReader(io.RawIOBase):
+    """Reads a part of a memory map as a file, and returns the pages that were read to the system."""
 
     def __init__(self, memory: mmap.mmap, start: int, end: int) -> None:
         self._memory = memory
         self._view = memoryview(memory)
         self._at = start
         self._end = end
-        self._gone = 0
+        self._released = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, target: Any) -> int:
-        size = min(len(target), self._end - self._at, _GIVEN_BACK)
+        size = min(len(target), self._end - self._at, _RELEASE_SIZE)
         target[:size] = self._view[self._at : self._at + size]
         self._at += size
-        gone = self._at - self._at % _GIVEN_BACK
-        if gone > self._gone:
-            self._memory.madvise(mmap.MADV_DONTNEED, self._gone, gone - self._gone)
-            self._gone = gone
+        read = self._at - self._at % _RELEASE_SIZE
+        if read > self._released:
+            self._memory.madvise(mmap.MADV_DONTNEED, self._released, read - self._released)
+            self._released = read
         return size
 
 
-def _laid_out(parts: Sequence[bytes | memoryview], beside: Sequence[memoryview]) -> list[bytes | memoryview]:
-    """Magic, how many sizes, the sizes of pickle and buffers; then each of these, aligned as arrays want it."""
-    sizes = [sum(len(part) for part in parts), *(len(buffer) for buffer in beside)]
-    head = _MAGIC + b"".join(_NUMBER.pack(number) for number in (len(sizes), *sizes))
-    laid = [head, _padding(len(head)), *parts, _padding(sizes[0])]
-    for buffer in beside:
-        laid += [buffer, _padding(len(buffer))]
-    return laid
+def _with_buffers(parts: Sequence[bytes | memoryview], buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
+    """Return a header (magic, number of sizes, sizes), the pickle and the buffers, each aligned for arrays."""
+    sizes = [sum(len(part) for part in parts), *(len(buffer) for buffer in buffers)]
+    header = _MAGIC + b"".join(_NUMBER.pack(number) for number in (len(sizes), *sizes))
+    pieces = [header, _padding(len(header)), *parts, _padding(sizes[0])]
+    for buffer in buffers:
+        pieces += [buffer, _padding(len(buffer))]
+    return pieces
 
 
 def _padding(size: int) -> bytes:
-    return bytes(-size % _ALIGNED)
+    return bytes(-size % _ALIGNMENT)

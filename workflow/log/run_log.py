@@ -1,6 +1,6 @@
-"""One run's log in the store: append, replay, catch up, snapshot. Append is the fence: it never overwrites.
+"""The log of one run in the store: append, replay, catch up, snapshot. An append never overwrites: it is the fence.
 
-Used by the engine (which owns runs), by `reading` and by `requests`. All calls block.
+Used by the engine, which owns runs, and by `reading` and `requests`. All calls block.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from workflow.log.keys import RunPaths
 from workflow.model import fold
 from workflow.model.records import Created, Record, StepExpanded
 from workflow.model.state import RunState
+from workflow.model.totals import RunTotals, totals_of
 from workflow.store.port import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment ready to be stored."""
+    """A segment that is ready to be stored."""
 
     seq: int
     put_id: str
@@ -41,8 +42,9 @@ class RunLog:
     """The log of one run.
 
     Attributes:
-        created: the record that made the run.
-        points: told of the named points; for tests.
+        store: the store of the run.
+        created: the record that created the run.
+        failpoints: receives the failpoints that are reached; for tests.
     """
 
     store: Store
@@ -52,33 +54,42 @@ class RunLog:
     blobs: Blobs = field(init=False)
 
     def __post_init__(self) -> None:
-        where = RunPaths(self.created.workflow_id, self.created.run_number, self.created.run_uuid)
-        object.__setattr__(self, "paths", where)
-        object.__setattr__(self, "blobs", Blobs(self.store, where, self.failpoints))
+        paths = RunPaths(self.created.workflow_id, self.created.run_number, self.created.run_uuid)
+        object.__setattr__(self, "paths", paths)
+        object.__setattr__(self, "blobs", Blobs(self.store, paths, self.failpoints))
 
     def begin(self) -> RunState:
-        """The state of the run before its first segment."""
+        """Return the state of the run before its first segment."""
         return fold.begin(self.created, self.blobs.load_graph(self.created.graph, self.created.graph_blob))
 
-    def append(self, seq: int, records: Sequence[Record]) -> None:
-        """Store a segment at exactly this place; see `store_segment`."""
-        self.store_segment(self.seal(seq, records))
+    def append(self, state: RunState, records: Sequence[Record]) -> None:
+        """Fold records into a state, then store them as the segment after it.
 
-    def seal(self, seq: int, records: Sequence[Record]) -> Segment:
-        """The bytes of a segment, with the mark by which this writer knows its own write again.
-
-        Args:
-            seq: one more than the last segment folded.
-            records: at least one, in order.
-        """
-        put_id = uuid.uuid4().hex
-        return Segment(seq, put_id, segments.encode(self.created.run_uuid, seq, put_id, records))
-
-    def store_segment(self, segment: Segment) -> None:
-        """Store a sealed segment; the same one may be tried again after StoreUnavailable.
+        If this raises, the state includes records that are perhaps not stored: discard it.
 
         Raises:
-            Fenced: another segment stands there, so somebody else owns the run or is taking it over.
+            FencedError: another process wrote that segment.
+        """
+        seq = state.seq + 1
+        self.fold(state, seq, records)
+        self.store_segment(self.seal(seq, records, totals_of(state)))
+
+    def seal(self, seq: int, records: Sequence[Record], totals: RunTotals) -> Segment:
+        """Make a segment, with a new put id by which this writer recognizes its own write.
+
+        Args:
+            seq: one more than the last segment that was folded.
+            records: at least one, in order.
+            totals: the totals of the run after these records.
+        """
+        put_id = uuid.uuid4().hex
+        return Segment(seq, put_id, segments.encode(self.created.run_uuid, seq, put_id, records, totals))
+
+    def store_segment(self, segment: Segment) -> None:
+        """Store a segment. After StoreUnavailableError the same segment may be stored again.
+
+        Raises:
+            FencedError: another process wrote a segment with this seq: it owns the run, or is claiming it.
         """
         self.failpoints.reach(BEFORE_COMMIT)
         if not self.try_store(segment):
@@ -86,25 +97,25 @@ class RunLog:
         self.failpoints.reach(AFTER_COMMIT)
 
     def try_store(self, segment: Segment) -> bool:
-        """Like store_segment, but tells by its result whether the place was free."""
+        """Store a segment; return False instead of raising if another segment has its seq."""
         return self.store.create(self.paths.segment(segment.seq), segment.data, segment.put_id)
 
     def check_fence(self, seq: int) -> None:
-        """For an owner that only waits.
+        """Check that the caller still owns the run. Used by an owner that only waits.
 
         Args:
-            seq: the last segment it knows of.
+            seq: the last segment that the caller knows.
 
         Raises:
-            Fenced: the segment behind it was written, which only another owner can have done.
-            Superseded: the id names another run, or none, by now.
+            FencedError: the next segment exists. Only another owner can have written it.
+            SupersededError: the run was deleted, or the workflow id has a newer run.
         """
         if self.store.head(self.paths.segment(seq + 1)) is not None:
             raise self._fenced(seq + 1)
         registry.check_current(self.store, self.created)
 
     def has_advanced(self, state: RunState) -> bool:
-        """Whether there is more in the log than was folded, or the run was deleted. Two requests."""
+        """Whether the log has a segment after the state, or the run was deleted. Costs two requests."""
         try:
             self.check_fence(state.seq)
         except (FencedError, SupersededError):
@@ -113,23 +124,55 @@ class RunLog:
 
     def _fenced(self, seq: int) -> FencedError:
         return FencedError(
-            f"workflow {self.created.workflow_id!r}: segment {seq} of run {self.created.run_uuid} was written by "
-            "another owner; this one commits nothing more",
+            f"cannot write to workflow {self.created.workflow_id!r}: another owner wrote segment {seq} of run "
+            f"{self.created.run_uuid}; this owner commits nothing more",
             workflow_id=self.created.workflow_id,
         )
 
     def read(self, seq: int) -> list[Record] | None:
-        """The records of one segment, or None where it is not written yet."""
+        """Return the records of one segment, or None if it is not written yet."""
         key = self.paths.segment(seq)
         data = self.store.get(key)
         return None if data is None else segments.decode(key, data, (self.created.run_uuid, seq))
 
-    def replay(self) -> RunState:
-        """The run's state now: the newest snapshot and the segments behind it.
+    def newest_totals(self, after_seq: int = 0) -> tuple[int, RunTotals] | None:
+        """Read the totals of the run from its newest segment, without reading any other segment.
+
+        Costs one GET and a LIST that begins after `after_seq`: one request for each 1000 segments since then. Pass the
+        seq of the last result to make it cheap.
+
+        Args:
+            after_seq: only segments after this one are considered.
+
+        Returns:
+            The seq of the newest segment and its totals, or None if there is no segment after `after_seq`.
 
         Raises:
-            Superseded: the run was deleted; perhaps just now, while it was read.
-            Corrupt: something is missing or damaged; the text names its key.
+            SupersededError: the run was deleted during the call.
+            CorruptLogError: the segment is damaged.
+            NewerFormatError: a newer version of the library wrote it.
+        """
+        start = self.paths.segment(after_seq) if after_seq else ""
+        newest = max((info.key for info in self.store.list(self.paths.segments, start)), default=None)
+        if newest is None:
+            return None
+        data = self.store.get(newest)
+        if data is None:
+            registry.check_current(self.store, self.created)
+            raise _missing(newest)
+        seq = int(keys.last_part(newest))
+        totals = segments.decode_header(newest, data, (self.created.run_uuid, seq)).totals
+        if totals is None:
+            raise CorruptLogError(f"{newest} is damaged: its header has no totals", key=newest)
+        return seq, totals
+
+    def replay(self) -> RunState:
+        """Return the present state of the run: the newest snapshot, and the segments after it.
+
+        Raises:
+            SupersededError: the run was deleted, perhaps during the call.
+            CorruptLogError: an object is missing or damaged; the message names its key.
+            NewerFormatError: a newer version of the library wrote an object of the run.
         """
         try:
             return self._replay()
@@ -143,28 +186,28 @@ class RunLog:
         if newest is not None:
             data = self.store.get(newest)
             if data is None:
-                raise CorruptLogError(f"{newest}: listed, but missing", key=newest)
+                raise _missing(newest)
             fold.restore(state, segments.decode(newest, data))
         self.catch_up(state)
         return state
 
     def now(self, known: RunState | None) -> RunState:
-        """The run's state now, going on from what is known of it; see `replay` and `catch_up`."""
+        """Return the present state of the run. An older state, if there is one, is caught up instead of a replay."""
         if known is None:
             return self.replay()
         self.catch_up(known)
         return known
 
     def catch_up(self, state: RunState) -> bool:
-        """Fold in the segments written since; returns whether there were any. One GET where there are none."""
-        moved = False
+        """Fold in the segments after the state; return whether there were any. Costs one GET if there are none."""
+        advanced = False
         while (records := self.read(state.seq + 1)) is not None:
             self.fold(state, state.seq + 1, records)
-            moved = True
-        return moved
+            advanced = True
+        return advanced
 
     def fold(self, state: RunState, seq: int, records: Sequence[Record]) -> None:
-        """Fold one segment's records in: all of them, or none where a DAG that lies in a blob cannot be read."""
+        """Fold in the records of one segment. If the blob of a DAG cannot be read, none of them is folded."""
         graphs = [
             self.blobs.load_graph(record.graph, record.graph_blob) if isinstance(record, StepExpanded) else None
             for record in records
@@ -173,12 +216,17 @@ class RunLog:
             fold.apply(state, seq, record, graph)
 
     def write_snapshot(self, seq: int, records: Sequence[Record]) -> None:
-        """Store a snapshot of the state up to seq. One that is there already says the same."""
+        """Store a snapshot of the state up to `seq`. An existing snapshot of this seq stays; it means the same."""
         self.failpoints.reach(BEFORE_SNAPSHOT)
-        sealed = self.seal(seq, records)
-        self.store.create(self.paths.snapshot(seq), sealed.data, sealed.put_id)
+        put_id = uuid.uuid4().hex
+        data = segments.encode(self.created.run_uuid, seq, put_id, records)
+        self.store.create(self.paths.snapshot(seq), data, put_id)
         self.failpoints.reach(AFTER_SNAPSHOT)
 
     def inbox(self) -> list[str]:
-        """Ids of the requests that wait, oldest key first."""
+        """Return the ids of the pending requests, in the order of their keys."""
         return [keys.last_part(info.key) for info in self.store.list(self.paths.inbox)]
+
+
+def _missing(key: str) -> CorruptLogError:
+    return CorruptLogError(f"{key} is missing, but the store lists it; restore it from a copy", key=key)

@@ -1,7 +1,7 @@
-"""Pickles of the user's values, with marks for what lies outside them: parents' outcomes, object references.
+"""Pickles of the user's values, with marks for what is stored elsewhere: outcomes of parents, contents of Ray objects.
 
-The engine says, by a `Reducer`, what to replace while pickling, and by an environment what the marks stand for while
-unpickling. cloudpickle does the rest. Needs no Ray.
+While a value is pickled, a `Reducer` of the engine replaces such objects with marks. While it is unpickled, a `Resolve`
+of the engine returns what each mark stands for. cloudpickle does the rest. Does not need Ray.
 """
 
 from __future__ import annotations
@@ -10,35 +10,40 @@ import contextlib
 import json
 import pickle
 import platform
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache
-from importlib import metadata
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
 
 from workflow.errors import CorruptLogError, InvalidInputError, WorkflowError
-from workflow.log.pickled import Fetched, Pickled, Sink
+from workflow.log import stored_names
+from workflow.log.pickled import Fetched, Pickled, PickleWriter
+from workflow.log.version import library_version
 
 LONGEST_TEXT = 16 * 1024
+"""Characters of a rendered value; the rest is cut off."""
 
 LARGEST_RENDERED = 16 * 1024 * 1024
-"""Bytes of a pickle from which a value's text is not made: it would take several times the value's memory."""
+"""Bytes of a pickle from which its value is not rendered: that would take several times the memory of the value."""
 
 Reducer = Callable[[Any], "tuple[Any, ...] | None"]
-"""Asked of each object that pickle does not know by itself: `(Mark resolver, arguments)` to replace it, or None."""
+"""Called for each object that pickle cannot store by itself; returns the result of `mark`, or None to keep it."""
+
+Resolve = Callable[[str, str], Any]
+"""Called for each mark with its kind and its name; returns the object that it stands for."""
 
 
 def dumps(value: Any, reduce: Reducer) -> bytes | Pickled:
-    """Pickle a value. Where it is large, the result points into it: nothing may change it until that is stored.
+    """Pickle a value. A large result refers to the memory of the value, which must not change until it is stored.
 
     Raises:
-        Invalid: something in it cannot be pickled; the text says what pickle said.
-        StoreUnavailable: the reducer could not store what it replaces.
+        InvalidInputError: an object in the value cannot be pickled; the message contains pickle's reason.
+        StoreUnavailableError: the reducer could not store an object that it replaces.
     """
-    out = Sink()
+    out = PickleWriter()
     pickler = _Pickler(out, reduce)
     try:
         pickler.dump(value)
@@ -47,41 +52,58 @@ def dumps(value: Any, reduce: Reducer) -> bytes | Pickled:
     except Exception as error:
         raise InvalidInputError(
             f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; pass data instead of open "
-            "files, locks, generators or connections, and make those inside the step"
+            "files, locks, generators or connections, and create those inside the step"
         ) from error
     return out.result()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no types
-    def __init__(self, out: Sink, reduce: Reducer) -> None:
-        super().__init__(out, protocol=5, buffer_callback=out.take)
+    def __init__(self, out: PickleWriter, reduce: Reducer) -> None:
+        super().__init__(out, protocol=5, buffer_callback=out.take_buffer)
         self._reduce = reduce
 
     def reducer_override(self, obj: Any) -> Any:
-        """Pickle's hook: ours first, then cloudpickle's."""
+        """Pickle's hook: calls the reducer first, then cloudpickle's own."""
         if isinstance(obj, CodeType):
             return self._with_its_file(obj)
         reduced = self._reduce(obj)
+        if reduced is None and isinstance(obj, (FunctionType, type)):
+            reduced = _public_name(obj)
         return super().reducer_override(obj) if reduced is None else reduced
 
     def _with_its_file(self, code: CodeType) -> tuple[Any, ...]:
-        """cloudpickle 3.1.3 forgets where code was written; the tracebacks of steps are to show it."""
+        """cloudpickle 3.1.3 drops the file name of code; it is kept, because tracebacks of steps show it."""
         make, args = self.dispatch_table[CodeType](code)
         return make, tuple(code.co_filename if arg == "<dynamic-code>" else arg for arg in args)
 
 
-_environment = threading.local()
+def _public_name(obj: Any) -> tuple[Any, ...] | None:
+    """Replace a public function or class of `workflow` with its public name, so that its module may change later."""
+    home = getattr(obj, "__module__", None)
+    if not isinstance(home, str) or not home.startswith("workflow."):
+        return None
+    name: str = obj.__name__
+    package: Any = sys.modules["workflow"]
+    if name in package.__all__ and home not in stored_names.PUBLIC_MODULES and getattr(package, name) is obj:
+        return stored_names.public, (name,)
+    return None
 
-Resolve = Callable[[str, str], Any]
-"""(kind of mark, its name) -> what it stands for."""
+
+_environment = threading.local()
 
 
 def mark(kind: str, name: str) -> tuple[Any, ...]:
-    """What a Reducer returns to have an object replaced by a mark."""
-    return _resolve_mark, (kind, name)
+    """Return what a Reducer must return to replace an object with a mark.
+
+    Args:
+        kind: of the object; see `stored_names.mark`.
+        name: its name among the objects of this kind.
+    """
+    return stored_names.mark, (kind, name)
 
 
-def _resolve_mark(kind: str, name: str) -> Any:
+def resolve_mark(kind: str, name: str) -> Any:
+    """Return the object that a mark stands for. Called by `stored_names.mark` while `loads` runs in this thread."""
     resolve: Resolve | None = getattr(_environment, "resolve", None)
     if resolve is None:
         raise CorruptLogError(f"a stored value refers to {kind} {name}, but is read where nothing can resolve it")
@@ -92,26 +114,26 @@ def loads(data: bytes | Pickled | Fetched, resolve: Resolve, written_by: str = "
     """Unpickle what `dumps` made.
 
     Args:
-        data: the pickle; what was fetched is used up.
-        resolve: what marks stand for.
-        written_by: versions that pickled it, for the text of an error.
+        data: the pickle; a Fetched object cannot be used again afterwards.
+        resolve: returns the object that a mark stands for.
+        written_by: versions that pickled it, for error messages.
 
     Raises:
-        Invalid: it cannot be unpickled here; the text names both sides' versions.
-        StoreUnavailable, Corrupt: what a mark stands for cannot be read.
+        InvalidInputError: it cannot be unpickled here; the message names the versions of both sides.
+        StoreUnavailableError, CorruptLogError: the object of a mark cannot be read.
     """
     with _resolving(resolve):
         try:
             if isinstance(data, bytes):
                 return pickle.loads(data)
-            return (Fetched.of(data) if isinstance(data, Pickled) else data).load()
+            return (Fetched.copy_of(data) if isinstance(data, Pickled) else data).load()
         except WorkflowError:
             raise
         except Exception as error:
             raise InvalidInputError(
                 f"a stored value cannot be unpickled: {type(error).__name__}: {error}; written by "
-                f"{written_by or 'an unknown version'}, read by {versions()}; install the module it needs, or resume "
-                "where the versions fit"
+                f"{written_by or 'an unknown version'}, read by {versions()}; install the module that it needs, or "
+                "resume the workflow with the versions that wrote it"
             ) from error
 
 
@@ -126,11 +148,11 @@ def _resolving(resolve: Resolve) -> Iterator[None]:
 
 
 def render(value: Any, size: int = 0) -> str:
-    """A value as JSON where it is JSON, else as plain text: for readers that must not unpickle. At most 16 KiB.
+    """Return a value as JSON if possible, else as plain text, for readers that must not unpickle. At most 16 KiB.
 
     Args:
-        value: of which only the type is told where it is very large.
-        size: bytes of its pickle.
+        value: the value.
+        size: size of its pickle in bytes; above `LARGEST_RENDERED` only the type of the value is rendered.
     """
     if size > LARGEST_RENDERED:
         return f"<{type(value).__name__}, {size} bytes>"
@@ -140,19 +162,10 @@ def render(value: Any, size: int = 0) -> str:
         try:
             text = str(value)
         except Exception as error:  # noqa: BLE001 - a user's __str__ may raise anything; a text must not lose the value
-            text = f"<{type(value).__name__}, whose text cannot be made: {error}>"
+            text = f"<{type(value).__name__}, which has no text: {error}>"
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
 def versions() -> str:
-    """What decides whether a pickle made here can be read there: `name version` words."""
+    """Return the versions that decide whether a pickle can be read elsewhere, as `name version` words."""
     return f"python {platform.python_version()}, cloudpickle {cloudpickle.__version__}, rayworkflow {library_version()}"
-
-
-@cache
-def library_version() -> str:
-    """Of this package; `0+unpacked` where it was put on the path without being installed."""
-    try:
-        return metadata.version("rayworkflow")
-    except metadata.PackageNotFoundError:
-        return "0+unpacked"

@@ -1,6 +1,7 @@
-"""Records to JSON values and back. Fields at their default are left out; bytes travel as base64.
+"""Records as JSON values, and back. Fields with their default value are left out; bytes are written as base64.
 
-Used by `log.segments`. What does not fit a record's fields is `Corrupt`: nothing unknown is ever guessed at.
+Used by `log.segments` and `log.blobs`. Nothing unknown is ignored. A kind, field or enum value that this version does
+not know raises `UnknownNameError`, because only a newer version writes it. Any other mismatch raises `CorruptLogError`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from workflow.errors import CorruptLogError
 from workflow.model import records
@@ -23,50 +24,76 @@ KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(r
 
 Coder = Callable[[Any], Any]
 
+T = TypeVar("T")
+
 _LONGEST_SHARED = 200
+"""Characters of a text up to which equal texts are one object in memory."""
+
+
+class UnknownNameError(Exception):
+    """A record kind, a field or an enum value is unknown to this version. The text names it."""
 
 
 def encode(record: records.Record) -> dict[str, Any]:
-    """A record as a JSON object; its kind stands under `k`."""
+    """Return a record as a JSON object; the key `k` holds its kind."""
     kind: Any = type(record)
     return {"k": kind.__name__, **_writer(kind)(record)}
 
 
 def decode(data: Any) -> records.Record:
-    """The record that `encode` made.
+    """Return the record that `encode` made.
 
     Raises:
-        Corrupt: data is no such object.
+        UnknownNameError: the record has a kind, a field or an enum value that this version does not know.
+        CorruptLogError: the data is not a record.
     """
     try:
         fields = dict(data)
-        kind: Any = KINDS[fields.pop("k")]
+        name = fields.pop("k")
+        kind: Any = KINDS.get(name)
+        if kind is None:
+            raise UnknownNameError(f"record kind {name!r}") if isinstance(name, str) else TypeError(f"kind {name!r}")
         return typing.cast(records.Record, _reader(kind)(fields))
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptLogError(f"not a record this version knows: {error!r} in {str(data)[:200]}") from error
+        raise CorruptLogError(f"not a record: {error!r} in {str(data)[:200]}") from error
+
+
+def encode_value(value: Any) -> dict[str, Any]:
+    """Return a dataclass instance that is not a record, for example a DAG, as a JSON object."""
+    return typing.cast("dict[str, Any]", _writer(typing.cast("Any", type(value)))(value))
+
+
+def decode_value(kind: type[T], data: Any) -> T:
+    """Return the instance of `kind` that `encode_value` made.
+
+    Raises:
+        UnknownNameError: the data has a field or an enum value that this version does not know.
+        CorruptLogError: the data is not an instance of `kind`.
+    """
+    try:
+        return typing.cast(T, _reader(typing.cast("Any", kind))(data))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptLogError(f"not a {kind.__name__}: {error!r}") from error
 
 
 def encode_graph(graph: Graph) -> dict[str, Any]:
-    """A DAG as a JSON object."""
-    return typing.cast("dict[str, Any]", _writer(Graph)(graph))
+    """Return a DAG as a JSON object."""
+    return encode_value(graph)
 
 
 def decode_graph(data: Any) -> Graph:
-    """The DAG that `encode_graph` made; raises Corrupt."""
-    try:
-        return typing.cast(Graph, _reader(Graph)(data))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptLogError(f"not a DAG this version knows: {error!r}") from error
+    """Return the DAG that `encode_graph` made; raises as `decode_value` does."""
+    return decode_value(Graph, data)
 
 
 @cache
 def _writer(kind: Any) -> Coder:
-    """How values declared as `kind` become JSON values."""
+    """Return the function that turns values declared as `kind` into JSON values."""
     if dataclasses.is_dataclass(kind):
         return _dataclass_writer(typing.cast("type[Any]", kind))
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        inner = _writer(_present(kind))
+        inner = _writer(_without_none(kind))
         return lambda value: None if value is None else inner(value)
     if origin is tuple:
         item = _writer(typing.get_args(kind)[0])
@@ -97,12 +124,12 @@ def _dataclass_writer(kind: type[Any]) -> Coder:
 
 @cache
 def _reader(kind: Any) -> Coder:
-    """How JSON values become values declared as `kind`."""
+    """Return the function that turns JSON values into values declared as `kind`."""
     if dataclasses.is_dataclass(kind):
         return _dataclass_reader(typing.cast("type[Any]", kind))
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        inner = _reader(_present(kind))
+        inner = _reader(_without_none(kind))
         return lambda value: None if value is None else inner(value)
     if origin is tuple:
         item = _reader(typing.get_args(kind)[0])
@@ -112,9 +139,11 @@ def _reader(kind: Any) -> Coder:
     if kind is float:
         return float
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind
+        return _enum_reader(kind)
     if origin is not None and issubclass(origin, Mapping):
-        return dict
+        return _mapping_reader(*typing.get_args(kind))
+    if kind is Any:
+        return lambda value: value
     return _checked(kind)
 
 
@@ -125,7 +154,34 @@ def _dataclass_reader(kind: type[Any]) -> Coder:
     def read(data: Any) -> Any:
         if not isinstance(data, dict):
             raise TypeError(f"{data!r} is not a {kind.__name__}")
+        unknown = data.keys() - readers.keys()
+        if unknown:
+            raise UnknownNameError(f"field {min(unknown)!r} of {kind.__name__}")
         return kind(**{name: readers[name](item) for name, item in data.items()})
+
+    return read
+
+
+def _enum_reader(kind: type[Enum]) -> Coder:
+    members = {member.value: member for member in kind}
+
+    def read(value: Any) -> Enum:
+        if type(value) is not str:
+            raise TypeError(f"{value!r} is not a {kind.__name__}")
+        if value not in members:
+            raise UnknownNameError(f"{kind.__name__} {value!r}")
+        return members[value]
+
+    return read
+
+
+def _mapping_reader(key_kind: Any, item_kind: Any) -> Coder:
+    read_key, read_item = _reader(key_kind), _reader(item_kind)
+
+    def read(value: Any) -> dict[Any, Any]:
+        if type(value) is not dict:
+            raise TypeError(f"{value!r} is not an object")
+        return {read_key(key): read_item(item) for key, item in value.items()}
 
     return read
 
@@ -143,14 +199,14 @@ def _checked(kind: type[Any]) -> Coder:
 
 
 def _text(value: Any) -> str:
-    # Ids and names come again and again, and a manager keeps those of all its live steps: equal ones are one object.
+    # Ids and names occur many times, and a manager keeps those of all its unfinished steps. Equal texts share memory.
     if type(value) is not str:
         raise TypeError(f"{value!r} is not str")
     return sys.intern(value) if len(value) <= _LONGEST_SHARED else value
 
 
-def _present(kind: Any) -> Any:
-    """`X` of `X | None`."""
+def _without_none(kind: Any) -> Any:
+    """Return `X` of `X | None`."""
     (inner,) = (each for each in typing.get_args(kind) if each is not type(None))
     return inner
 

@@ -75,15 +75,15 @@ def invalidate(state: RunState, step: StepState) -> None:
     state.journal.append(EphemeralLoss(step))
     del state.ephemeral[step.spec.step_id]
     for each in with_same_outcome(step):
-        each.outcome, each.phase = None, P.EXPANDED
-        state.succeeded -= 1
+        each.outcome = None
+        state.set_phase(each, P.EXPANDED)
         for dependant in each.dependants:
             dependant.pending_parents += 1
             if dependant.phase in (P.READY, P.RUNNING):
-                dependant.phase = P.WAITING
+                state.set_phase(dependant, P.WAITING)
                 state.deactivate(dependant)
     step.attempt = step.failed_attempts = 0
-    step.phase = P.WAITING
+    state.set_phase(step, P.WAITING)
     if not step.pending_parents:
         state.make_ready(step)
     for step_id in ephemeral_inputs(state, step):

@@ -117,13 +117,11 @@ def _reset_failures(state: RunState) -> None:
         if step.scope is not None and (step.scope in excluded or step.scope.outcome is not None):
             excluded.add(step)
         elif step.phase in (P.FAILED, P.CANCELED):
-            if step.phase is P.FAILED:
-                state.failed -= 1
             step.attempt, step.failed_attempts, step.error, step.error_value = 0, 0, None, None
             if step.members:
-                step.phase = P.EXPANDED
+                state.set_phase(step, P.EXPANDED)
             elif step.pending_parents:
-                step.phase = P.WAITING
+                state.set_phase(step, P.WAITING)
             else:
                 state.make_ready(step)
 
@@ -141,7 +139,8 @@ def _timer_set(state: RunState, seq: int, record: r.TimerSet) -> None:
         raise _illegal(state, seq, record, "the step is not a sleep")
     state.deactivate(step)
     state.sleeping[record.step_id] = step
-    step.phase, step.epoch, step.attempt = P.SLEEPING, record.epoch, 1
+    state.set_phase(step, P.SLEEPING)
+    step.epoch, step.attempt = record.epoch, 1
     step.started, step.ended, step.due = record.at, 0.0, record.due
 
 
@@ -177,7 +176,7 @@ def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | 
     if graph is None:
         raise _illegal(state, seq, record, "neither the record nor a blob contains its DAG")
     _record_attempt(state, step, record)
-    step.phase = P.EXPANDED
+    state.set_phase(step, P.EXPANDED)
     state.journal.append(step)
     members = _insert(state, graph, step)
     step.members = tuple(members.values())
@@ -188,15 +187,16 @@ def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | 
 def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     _record_attempt(state, step, record, is_progress=False)
-    step.phase, step.error, step.error_value = P.FAILED, record.error, record.value
-    state.failed += 1
+    state.set_phase(step, P.FAILED)
+    step.error, step.error_value = record.error, record.value
 
 
 def _canceled(state: RunState, seq: int, record: r.StepCanceled) -> None:
     step = _step(state, seq, record, P.WAITING, P.READY, P.RUNNING, P.SLEEPING, P.EXPANDED)
     ephemeral.release_inputs(state, step)
     state.deactivate(step)
-    step.phase, step.epoch = P.CANCELED, record.epoch
+    state.set_phase(step, P.CANCELED)
+    step.epoch = record.epoch
 
 
 def _request_handled(state: RunState, seq: int, record: r.RequestHandled) -> None:
@@ -243,8 +243,8 @@ def _resolve(state: RunState, step: StepState, outcome: Outcome) -> None:
     """Give an outcome to the step and to each dynamic step whose output it is, and make their dependants ready."""
     state.journal.append(step)
     while True:
-        step.outcome, step.phase = outcome, P.COMMITTED
-        state.succeeded += 1
+        step.outcome = outcome
+        state.set_phase(step, P.COMMITTED)
         for dependant in step.dependants:
             dependant.pending_parents -= 1
             if dependant.pending_parents == 0 and dependant.phase is P.WAITING:
@@ -272,7 +272,8 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
                 )
             members[parent].dependants.append(step)
         step.pending_parents = len(spec.parents)
-        state.steps[spec.step_id] = members[spec.step_id] = step
+        members[spec.step_id] = step
+        state.add_step(step)
         if not step.pending_parents:
             state.make_ready(step)
     if graph.output not in members:

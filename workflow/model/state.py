@@ -154,8 +154,7 @@ class RunState:
         running: the steps that were started in this epoch and have no outcome.
         running_tasks: the number of running steps that use a worker.
         sleeping: the steps whose timers are set.
-        succeeded: the number of steps with an outcome.
-        failed: the number of steps that failed.
+        phases: the number of steps in each phase.
     """
 
     created: Created
@@ -179,8 +178,7 @@ class RunState:
     running: dict[str, StepState] = field(default_factory=dict)
     running_tasks: int = 0
     sleeping: dict[str, StepState] = field(default_factory=dict)
-    succeeded: int = 0
-    failed: int = 0
+    phases: dict[StepPhase, int] = field(default_factory=lambda: dict.fromkeys(StepPhase, 0))
 
     @property
     def is_finished(self) -> bool:
@@ -193,13 +191,35 @@ class RunState:
         uses_workers = self.running_tasks > 0 or bool(self.ready)
         return not uses_workers and bool(self.sleeping or self.running or self.waits)
 
+    @property
+    def succeeded(self) -> int:
+        """How many steps have an outcome."""
+        return self.phases[StepPhase.COMMITTED]
+
+    @property
+    def failed(self) -> int:
+        """How many steps failed without being caught."""
+        return self.phases[StepPhase.FAILED]
+
     def active_steps(self) -> list[StepState]:
         """Return the steps that are running, sleeping or may be started, in a fixed order."""
         return [*self.running.values(), *self.ready.values(), *self.waits.values(), *self.sleeping.values()]
 
+    def add_step(self, step: StepState) -> None:
+        """Add a step that was just created, in its first phase."""
+        self.steps[step.spec.step_id] = step
+        self.phases[step.phase] += 1
+
+    def set_phase(self, step: StepState, phase: StepPhase) -> None:
+        """Change the phase of a step. All changes go through here, so that `phases` is always right."""
+        phases = self.phases
+        phases[step.phase] -= 1
+        phases[phase] += 1
+        step.phase = phase
+
     def make_ready(self, step: StepState) -> None:
         """Record that the step may be started. Only `fold` calls this method and the following ones."""
-        step.phase = StepPhase.READY
+        self.set_phase(step, StepPhase.READY)
         (self.ready if step.needs_worker else self.waits)[step.spec.step_id] = step
 
     def make_running(self, step: StepState) -> None:
@@ -209,7 +229,7 @@ class RunState:
             self.running[step.spec.step_id] = step
             if step.needs_worker:
                 self.running_tasks += 1
-            step.phase = StepPhase.RUNNING
+            self.set_phase(step, StepPhase.RUNNING)
 
     def deactivate(self, step: StepState) -> None:
         """Record that the step is not ready, running or sleeping any more."""

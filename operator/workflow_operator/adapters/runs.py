@@ -18,6 +18,7 @@ from typing import TypeVar
 from workflow import reading, requests
 from workflow.errors import (
     CorruptLogError,
+    NewerFormatError,
     OwnershipError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -57,6 +58,7 @@ CANCEL_REPEAT_SECONDS = 10.0
 STORE_FAILURES: tuple[tuple[type[WorkflowError], StoreFailure], ...] = (
     (StoreUnavailableError, StoreFailure.UNAVAILABLE),
     (CorruptLogError, StoreFailure.CORRUPT),
+    (NewerFormatError, StoreFailure.NEWER),
     (StoreRefusedError, StoreFailure.REFUSED),
 )
 

@@ -217,6 +217,8 @@ class StoreFailure(str, Enum):
     """The store refused the request; the message names the wrong setting."""
     CORRUPT = "StoreCorrupt"
     """A stored object is damaged."""
+    NEWER = "WrittenByNewerVersion"
+    """A newer version of the library wrote a stored object; the operator must be upgraded."""
 
 
 @dataclass(frozen=True, slots=True)

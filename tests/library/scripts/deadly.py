@@ -57,14 +57,14 @@ class DiesWhenShown:
 
 def die_behind_its_dag(marks: Marks) -> None:
     """Have this worker die once it has stored a DAG: nothing of a user's is called between that and its answer."""
-    keep = Blobs.keep_graph
+    keep = Blobs.store_graph
 
     def keep_and_die(blobs: Blobs, graph: Graph) -> tuple[Graph | None, str]:
         kept = keep(blobs, graph)
         die_once(marks, "behind-a-dag")
         return kept
 
-    Blobs.keep_graph = keep_and_die  # type: ignore[method-assign]
+    Blobs.store_graph = keep_and_die  # type: ignore[method-assign]
 
 
 def die_before_asking(marks: Marks, where: str) -> None:

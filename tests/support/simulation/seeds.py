@@ -118,7 +118,7 @@ def _in_virtual_time(world: World, seed: int) -> Iterator[None]:
 
     # Small things count as large.
     replaced: dict[str, Any] = {
-        "workflow.log.blobs.INLINE": 120,
+        "workflow.log.blobs.INLINE_LIMIT": 120,
         "workflow.engine.owner.run_loop.SNAPSHOT_EVERY": chance.choice((3, 10, 2_000)),
         "workflow.engine.owner.planning.MAX_RUNNING_TASKS": chance.choice((1, 2, 2_000)),
         "workflow.engine.owner.owned_runs.versions": lambda: "simulated",

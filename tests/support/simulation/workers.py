@@ -133,12 +133,12 @@ class SimulatedRunner:
             return raised(task.step_id, "ValueError")
         below = does.sub_dag(task.step_id)
         if below is not None:
-            inline, blob = blobs.keep_graph(below)
+            inline, blob = blobs.store_graph(below)
             return Expanded(below if inline is None else inline, blob, 0.0, 0.0)
         data = value_of(task.step_id, inputs, does.size)
         if not task.checkpoint:
             return ReturnedEphemeral(EphemeralValue(Value(inline=data, size=len(data))), 0.0, 0.0)
-        return Returned(blobs.keep(data), "", 0.0, 0.0)
+        return Returned(blobs.store_value(data), "", 0.0, 0.0)
 
 
 def _lent(task: StepTask, maker: str) -> Value:

@@ -18,6 +18,7 @@ from workflow.model.run_view import Owner
 from workflow.model.snapshot import compact
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
+from workflow.model.totals import totals_of
 from workflow.store.memory import MemoryStore
 
 DAG = runs.graph("a b:a")
@@ -137,7 +138,7 @@ def test_a_rival_that_claims_at_a_point_of_ours(scene: Scene, point: str) -> Non
         mine = scene.claim("m2", rival, take_over=True)
         assert scene.epochs() == ["m2", "rival"]
         with pytest.raises(FencedError):
-            scene.log().append(mine.seq + 1, [runs.started("a", epoch=2)])
+            scene.log().append(mine, [runs.started("a", epoch=2)])
     assert rival.reached
     invariants.check(scene.store, "w")
 
@@ -152,7 +153,7 @@ def test_a_claimant_that_lost_the_seq_and_may_take_over_goes_on_behind_the_winne
 
 def test_an_owner_that_commits_while_a_claim_is_on_its_way_keeps_its_commit(scene: Scene) -> None:
     def commit() -> None:
-        scene.log().append(1, [runs.started("a"), runs.committed("a")])
+        runs.append(scene.log(), [runs.started("a"), runs.committed("a")])
 
     state = scene.claim("m2", StopAt(failpoints.BEFORE_CLAIM, commit), take_over=True)
     assert set(state.ready) == {"b"}
@@ -161,9 +162,10 @@ def test_an_owner_that_commits_while_a_claim_is_on_its_way_keeps_its_commit(scen
 
 def test_an_owner_that_ends_the_run_while_a_claim_is_on_its_way_ends_it(scene: Scene) -> None:
     def finish() -> None:
-        scene.log().append(1, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
+        end = r.StatusChanged(S.SUCCESSFUL, 1, 1.0)
+        runs.append(scene.log(), [runs.committed("a"), runs.committed("b"), end])
 
-    with pytest.raises(WorkflowConflictError, match="has ended SUCCESSFUL"):
+    with pytest.raises(WorkflowConflictError, match="already ended with status SUCCESSFUL"):
         scene.claim("m2", StopAt(failpoints.BEFORE_CLAIM, finish), take_over=True)
     invariants.check(scene.store, "w")
 
@@ -171,15 +173,16 @@ def test_an_owner_that_ends_the_run_while_a_claim_is_on_its_way_ends_it(scene: S
 @pytest.mark.parametrize("point", [failpoints.BEFORE_COMMIT, failpoints.AFTER_COMMIT])
 def test_an_owner_overtaken_at_a_point_of_its_commit(scene: Scene, point: str) -> None:
     owner = scene.log(StopAt(point, lambda: scene.claim("m2", take_over=True)))
+    state = owner.replay()
     records: list[r.Record] = [runs.started("a"), runs.committed("a")]
     if point == failpoints.BEFORE_COMMIT:
-        with pytest.raises(FencedError, match="written by another owner"):
-            owner.append(1, records)
+        with pytest.raises(FencedError, match="another owner wrote segment 1"):
+            owner.append(state, records)
         assert invariants.committed(scene.store, "w") == []
     else:
-        owner.append(1, records)
+        owner.append(state, records)
         with pytest.raises(FencedError):
-            owner.append(2, [runs.started("b")])
+            owner.append(state, [runs.started("b")])
         assert invariants.committed(scene.store, "w") == ["a"]
     invariants.check(scene.store, "w")
 
@@ -194,11 +197,11 @@ def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) ->
 
     def whole_life() -> None:
         log.blobs.put(b"a function")
-        inline, blob = log.blobs.keep_graph(dag)
+        inline, blob = log.blobs.store_graph(dag)
         mine = runs.created(dag, graph=inline) if inline else runs.created(dag, graph=None, graph_blob=blob)
         registry.register(store, mine, dies)
         owned = RunLog(store, mine, dies)
-        owned.append(1, [runs.started("a"), runs.committed("a")])
+        runs.append(owned, [runs.started("a"), runs.committed("a")])
         owned.write_snapshot(1, compact(owned.replay()))
         claim(owned, owned.replay(), Claimant(Owner("m2", "i"), 1.0, take_over=True))
 
@@ -206,7 +209,7 @@ def test_who_dies_at_a_point_leaves_a_run_that_the_next_can_claim(point: str) ->
         whole_life()
     named = registry.current_entry(store, "w")
     if named is None:
-        assert point in (failpoints.BEFORE_BLOB, failpoints.AFTER_BLOB, failpoints.BEFORE_NAME)
+        assert point in (failpoints.BEFORE_BLOB, failpoints.AFTER_BLOB, failpoints.BEFORE_REGISTER)
         return
     assert isinstance(named, r.Created)
     after = RunLog(store, named)
@@ -225,10 +228,10 @@ def test_a_waiting_owner_looks_ahead(scene: Scene) -> None:
 
 def test_a_lost_answer_to_a_claim_is_known_as_ones_own(scene: Scene) -> None:
     log = scene.log()
-    segment = log.seal(1, [runs.claimed(2)])
+    segment, rival = (log.seal(1, [runs.claimed(2)], totals_of(log.replay())) for _ in range(2))
     assert log.try_store(segment)
     assert log.try_store(segment)
-    assert not log.try_store(log.seal(1, [runs.claimed(2)]))
+    assert not log.try_store(rival)
 
 
 ROUNDS = 50
@@ -269,7 +272,7 @@ def test_a_zombie_held_at_its_commit_for_the_life_of_the_next_owner_writes_nothi
 
     def zombie() -> None:
         try:
-            scene.log(hold).append(1, [runs.committed("a", text="zombie")])
+            runs.append(scene.log(hold), [runs.committed("a", text="zombie")])
         except BaseException as error:  # noqa: BLE001 - looked at below
             raised.append(error)
 
@@ -278,7 +281,7 @@ def test_a_zombie_held_at_its_commit_for_the_life_of_the_next_owner_writes_nothi
     assert hold.here.wait(10)
     state = scene.claim("m2", take_over=True)
     end: list[r.Record] = [runs.committed("a", 2), runs.committed("b", 2), r.StatusChanged(S.SUCCESSFUL, 2, 1.0)]
-    scene.log().append(state.seq + 1, end)
+    scene.log().append(state, end)
     before = invariants.log_bytes(scene.store, "w")
     hold.let_go()
     thread.join(10)

@@ -21,6 +21,7 @@ from workflow.log.registry import RegistryEntry
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.status import WorkflowStatus
+from workflow.model.totals import totals_of
 from workflow.reading import read_run
 from workflow.requests import Requester
 from workflow.store.memory import MemoryStore
@@ -85,8 +86,8 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", run_nu
     assert registry.register(store, created).entry == created
     log = RunLog(store, created)
     log.blobs.put(b"a function")
-    for seq, records in enumerate(segments, 1):
-        log.append(seq, records)
+    for records in segments:
+        runs.append(log, records)
         if isinstance(records[-1], r.StatusChanged):
             index.set_status(store, workflow_id, records[-1].status, replaces=(S.RUNNING,))
     return log
@@ -131,7 +132,7 @@ def test_a_run_that_is_named_loses_nothing_however_old(store: MemoryStore, clock
 def test_what_a_late_writer_left_of_a_deleted_run_goes(store: MemoryStore, clock: Clock) -> None:
     late = make(store, LIVE)
     requests.delete_run(store, "w", run_number=1, requester=PERSON)
-    late.append(3, [runs.committed("a")])
+    late.store_segment(late.seal(3, [runs.committed("a")], totals_of(late.begin())))
     late.blobs.put(b"a value")
     make(store, DONE, run_number=3)
     left = set(keys_of(store, late.paths.folder))
@@ -312,7 +313,7 @@ def test_a_request_stays_while_its_run_can_take_it(
     view = read_run(store, "w")
     assert view is not None
     request = requests.request_cancel(store, view, uid="", reason="")
-    log.append(1, records)  # where this is the end: its manager died behind it, before it looked into the inbox
+    runs.append(log, records)  # where this is the end: its manager died behind it, before it looked into the inbox
     clock.now += DAY + 1
     assert collect(store).requests == (0 if stays else 1)
     assert log.inbox() == ([request] if stays else [])

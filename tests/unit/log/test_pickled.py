@@ -18,13 +18,13 @@ from workflow.errors import CorruptLogError, InvalidInputError, StoreUnavailable
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
-from workflow.log.pickled import BESIDE, Fetched, Pickled
+from workflow.log.pickled import OUT_OF_BAND_LIMIT, Fetched, Pickled
 from workflow.store.folder import FolderStore
 from workflow.store.retrying import RetryingStore
 from workflow.testing import FailingStore, MemoryStore
 
 PATHS = RunPaths("w", 1, "u" * 32)
-MANY = 3 * BESIDE
+MANY = 3 * OUT_OF_BAND_LIMIT
 LARGE: dict[str, Callable[[], Any]] = {
     "bytes": lambda: b"x" * MANY,
     "bytes larger than what is given back at once": lambda: bytes(range(256)) * 40_000,
@@ -52,7 +52,7 @@ SMALL: dict[str, Callable[[], Any]] = {
     "number": lambda: 1,
     "empty array": lambda: np.zeros(0),
     "small array": lambda: np.arange(1_000),
-    "array just below the size": lambda: np.zeros(BESIDE - 200_000, dtype=np.uint8),
+    "array just below the size": lambda: np.zeros(OUT_OF_BAND_LIMIT - 200_000, dtype=np.uint8),
 }
 
 
@@ -93,9 +93,9 @@ def blobs(store: MemoryStore) -> Blobs:
 def test_a_large_value_comes_back_equal(blobs: Blobs, make: Callable[[], Any]) -> None:
     data = values.dumps(make(), plain)
     assert isinstance(data, Pickled)
-    kept = blobs.keep(data)
+    kept = blobs.store_value(data)
     assert (kept.inline, kept.size) == (None, len(data))
-    assert same(values.loads(blobs.load(kept), no_mark), make())
+    assert same(values.loads(blobs.load_value(kept), no_mark), make())
     assert same(values.loads(data, no_mark), make())
 
 
@@ -104,19 +104,21 @@ def test_a_small_value_is_a_plain_pickle(blobs: Blobs, make: Callable[[], Any]) 
     data = values.dumps(make(), plain)
     assert isinstance(data, bytes)
     assert same(pickle.loads(data), make())
-    assert same(values.loads(blobs.load(blobs.keep(data)), no_mark), make())
+    assert same(values.loads(blobs.load_value(blobs.store_value(data)), no_mark), make())
 
 
 @pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
 def test_what_earlier_versions_stored_is_read(blobs: Blobs, make: Callable[[], Any]) -> None:
     data = cloudpickle.dumps(make(), protocol=5)
-    assert same(values.loads(blobs.load(blobs.keep(data)), no_mark), make())
+    assert same(values.loads(blobs.load_value(blobs.store_value(data)), no_mark), make())
 
 
 def test_arrays_keep_whether_they_may_be_written(blobs: Blobs) -> None:
     frozen = np.arange(MANY)
     frozen.flags.writeable = False
-    free, still_frozen = values.loads(blobs.load(blobs.keep(values.dumps([np.arange(MANY), frozen], plain))), no_mark)
+    free, still_frozen = values.loads(
+        blobs.load_value(blobs.store_value(values.dumps([np.arange(MANY), frozen], plain))), no_mark
+    )
     free[0] = 7
     assert free[0] == 7
     assert not still_frozen.flags.writeable
@@ -124,8 +126,8 @@ def test_arrays_keep_whether_they_may_be_written(blobs: Blobs) -> None:
 
 
 def test_each_reader_has_a_value_of_its_own(blobs: Blobs) -> None:
-    kept = blobs.keep(values.dumps(np.zeros(MANY), plain))
-    one, other = (values.loads(blobs.load(kept), no_mark) for _ in range(2))
+    kept = blobs.store_value(values.dumps(np.zeros(MANY), plain))
+    one, other = (values.loads(blobs.load_value(kept), no_mark) for _ in range(2))
     one[:] = 1
     assert not other.any()
 
@@ -136,14 +138,17 @@ def test_marks_work_in_large_values(blobs: Blobs) -> None:
 
     value = [np.arange(MANY), Marked(), b"x" * MANY]
     data = values.dumps(value, lambda obj: values.mark("thing", "x") if isinstance(obj, Marked) else None)
-    assert values.loads(blobs.load(blobs.keep(data)), lambda kind, name: f"{kind} {name}")[1] == "thing x"
+    assert values.loads(blobs.load_value(blobs.store_value(data)), lambda kind, name: f"{kind} {name}")[1] == "thing x"
 
 
 COPYLESS: dict[str, Callable[[], Any]] = {
-    "bytes": lambda: bytes(32 * BESIDE),
-    "bytearray": lambda: bytearray(32 * BESIDE),
-    "array": lambda: np.zeros(32 * BESIDE, dtype=np.uint8),
-    "both, nested": lambda: {"a": [np.zeros(16 * BESIDE, dtype=np.uint8)], "b": (bytes(16 * BESIDE),)},
+    "bytes": lambda: bytes(32 * OUT_OF_BAND_LIMIT),
+    "bytearray": lambda: bytearray(32 * OUT_OF_BAND_LIMIT),
+    "array": lambda: np.zeros(32 * OUT_OF_BAND_LIMIT, dtype=np.uint8),
+    "both, nested": lambda: {
+        "a": [np.zeros(16 * OUT_OF_BAND_LIMIT, dtype=np.uint8)],
+        "b": (bytes(16 * OUT_OF_BAND_LIMIT),),
+    },
 }
 
 
@@ -153,11 +158,11 @@ def test_pickling_and_storing_takes_no_second_copy(tmp_path: Any, make: Callable
     value = make()
     tracemalloc.start()
     try:
-        blobs.keep(values.dumps(value, plain))
+        blobs.store_value(values.dumps(value, plain))
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 4 * BESIDE
+    assert most < 4 * OUT_OF_BAND_LIMIT
 
 
 def test_fetching_begun_anew_takes_the_same_memory() -> None:
@@ -204,17 +209,17 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_blob_is_named_and_never_unpickled(
     blobs: Blobs, store: MemoryStore, damage: Callable[[bytes], bytes]
 ) -> None:
-    kept = blobs.keep(values.dumps([Explosive(), np.arange(MANY)], plain))
+    kept = blobs.store_value(values.dumps([Explosive(), np.arange(MANY)], plain))
     key = PATHS.blob(kept.blob)
     whole = blobs.get(kept.blob)
     store.overwrite(key, damage(whole))
     before = Explosive.went_off
     with pytest.raises(CorruptLogError, match=key) as caught:
-        values.loads(blobs.load(kept), no_mark)
+        values.loads(blobs.load_value(kept), no_mark)
     assert caught.value.key == key  # type: ignore[attr-defined]
     assert Explosive.went_off == before
     store.overwrite(key, whole)
-    values.loads(blobs.load(kept), no_mark)
+    values.loads(blobs.load_value(kept), no_mark)
     assert Explosive.went_off == before + 1
 
 
@@ -249,7 +254,7 @@ def test_a_store_that_is_away_while_a_large_value_is_unpickled_is_no_fault_of_th
 
     data = values.dumps([b"x" * MANY, io.StringIO], lambda obj: values.mark("a", "b") if obj is io.StringIO else None)
     with pytest.raises(StoreUnavailableError):
-        values.loads(blobs.load(blobs.keep(data)), away)
+        values.loads(blobs.load_value(blobs.store_value(data)), away)
 
 
 def test_pieces_may_be_read_again_and_again() -> None:

@@ -51,7 +51,7 @@ def test_ids_that_begin_alike_are_apart(store: MemoryStore) -> None:
 
 @pytest.mark.parametrize("rival", [runs.created(DAG, run_uuid="rival"), stone(1)], ids=["a run", "a tombstone"])
 def test_who_comes_second_reads_what_the_first_wrote(store: MemoryStore, rival: Created | Tombstone) -> None:
-    first = StopAt(failpoints.BEFORE_NAME, lambda: registry.register(store, rival))
+    first = StopAt(failpoints.BEFORE_REGISTER, lambda: registry.register(store, rival))
     assert registry.register(store, runs.created(DAG), first) == registry.Registration(rival, created=False)
 
 
@@ -97,7 +97,7 @@ def test_an_owner_whose_run_is_not_the_one_named_is_told(store: MemoryStore) -> 
     registry.register(store, created)
     registry.check_current(store, created)
     registry.register(store, stone(2))
-    with pytest.raises(SupersededError, match="run 1 was deleted or replaced; registry/2"):
+    with pytest.raises(SupersededError, match=r"run 1 of workflow 'w' was deleted or replaced.* counts now is 2"):
         registry.check_current(store, created)
 
 

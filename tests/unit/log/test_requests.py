@@ -48,8 +48,7 @@ def make(store: MemoryStore, *segments: list[r.Record], uid: str = "", attempt: 
     registry.register(store, created)
     log = RunLog(store, created)
     log.blobs.put(b"a function")
-    for seq, records in enumerate(segments, 1):
-        log.append(seq, records)
+    runs.append(log, *segments)
     if alive:
         store.overwrite(keys.heartbeat("m1"), b"")
     return log
@@ -104,7 +103,7 @@ def test_an_object_does_not_end_another_objects_run(store: MemoryStore) -> None:
 
 def test_an_earlier_attempt_ends_nothing(store: MemoryStore) -> None:
     make(store, uid="u", attempt=2, alive=False)
-    with pytest.raises(SupersededError, match="attempt 1 is over"):
+    with pytest.raises(SupersededError, match="attempt 1 cannot claim workflow 'w'"):
         end(store, Requester("u", 1, "ns/w"))
 
 
@@ -190,7 +189,7 @@ def test_a_deletion_that_was_interrupted_is_finished(store: MemoryStore, left: s
     if left == "half of the keys":
         log.store.create(log.paths.segment(2), b"torn", "1")
     elif left == "the segments only":
-        log.append(1, [runs.started("a")])
+        runs.append(log, [runs.started("a")])
     requests.delete_run(store, "w", run_number=1, requester=PERSON)
     assert all_keys(store) == [keys.registry_entry("w", 1), keys.registry_entry("w", 2)]
 
@@ -253,7 +252,7 @@ def test_a_cancel_of_a_run_that_ended_meanwhile_leaves_nothing(store: MemoryStor
     log = make(store)
     view = read_run(store, "w")
     assert view is not None
-    log.append(1, [r.StatusChanged(S.CANCELED, 1, 1.0)])
+    runs.append(log, [r.StatusChanged(S.CANCELED, 1, 1.0)])
     requests.request_cancel(store, view, uid="", reason="Enough")
     assert log.inbox() == []
     assert not list(store.list("notifications/"))

@@ -10,7 +10,7 @@ from tests.support import runs
 from tests.support.runs import committed, expanded, started
 from workflow.errors import CorruptLogError, StoreUnavailableError, SupersededError
 from workflow.log import registry
-from workflow.log.blobs import INLINE
+from workflow.log.blobs import INLINE_LIMIT
 from workflow.log.run_log import RunLog
 from workflow.model import snapshot
 from workflow.model.records import Tombstone
@@ -36,11 +36,11 @@ def test_a_run_without_segments_is_at_its_beginning(log: RunLog) -> None:
 
 
 def test_replay_reads_the_newest_snapshot_and_the_tail(log: RunLog) -> None:
-    log.append(1, [committed("a")])
+    runs.append(log, [committed("a")])
     log.write_snapshot(1, snapshot.compact(log.replay()))
-    log.append(2, [committed("b")])
+    runs.append(log, [committed("b")])
     log.write_snapshot(2, snapshot.compact(log.replay()))
-    log.append(3, [started("c")])
+    runs.append(log, [started("c")])
     whole = runs.picture(log.replay())
     for seq in (1, 2):  # what a snapshot holds is not read again
         log.store.overwrite(log.paths.segment(seq), b"not read")
@@ -49,7 +49,7 @@ def test_replay_reads_the_newest_snapshot_and_the_tail(log: RunLog) -> None:
 
 
 def test_who_reads_a_run_while_it_is_deleted_learns_that(log: RunLog) -> None:
-    log.append(1, [committed("a")])
+    runs.append(log, [committed("a")])
     log.write_snapshot(1, snapshot.compact(log.replay()))
     reading = RunLog(FailingStore(log.store), log.created)
     assert isinstance(reading.store, FailingStore)
@@ -65,9 +65,9 @@ def test_who_reads_a_run_while_it_is_deleted_learns_that(log: RunLog) -> None:
 
 @pytest.mark.parametrize("what", ["segment", "snapshot"])
 def test_damage_is_named_by_its_key(log: RunLog, what: str) -> None:
-    log.append(1, [committed("a")])
+    runs.append(log, [committed("a")])
     log.write_snapshot(1, snapshot.compact(log.replay()))
-    log.append(2, [committed("b")])
+    runs.append(log, [committed("b")])
     key = log.paths.segment(2) if what == "segment" else log.paths.snapshot(1)
     data = log.store.get(key)
     assert data is not None
@@ -81,28 +81,30 @@ def test_damage_is_named_by_its_key(log: RunLog, what: str) -> None:
 def test_catching_up_costs_one_look_where_there_is_nothing(log: RunLog) -> None:
     state = log.replay()
     assert not log.catch_up(state)
-    log.append(1, [committed("a")])
-    log.append(2, [committed("b")])
+    runs.append(log, [committed("a")])
+    runs.append(log, [committed("b")])
     assert log.catch_up(state)
     assert state.seq == 2
 
 
-@pytest.mark.parametrize(("size", "inline"), [(0, True), (INLINE, True), (INLINE + 1, False), (3_000_000, False)])
+@pytest.mark.parametrize(
+    ("size", "inline"), [(0, True), (INLINE_LIMIT, True), (INLINE_LIMIT + 1, False), (3_000_000, False)]
+)
 def test_large_values_lie_in_blobs(log: RunLog, size: int, inline: bool) -> None:
-    kept = log.blobs.keep(b"x" * size)
+    kept = log.blobs.store_value(b"x" * size)
     assert (kept.inline is not None) == inline
     assert kept.size == size
-    loaded = log.blobs.load(kept)
+    loaded = log.blobs.load_value(kept)
     assert (loaded if isinstance(loaded, bytes) else loaded.view) == b"x" * size
 
 
 def test_the_same_bytes_are_one_blob(log: RunLog) -> None:
-    assert log.blobs.keep(b"y" * 2_000_000) == log.blobs.keep(b"y" * 2_000_000)
+    assert log.blobs.store_value(b"y" * 2_000_000) == log.blobs.store_value(b"y" * 2_000_000)
     assert len([info for info in log.store.list("workflows/") if "/blobs/" in info.key]) == 1
 
 
 def test_a_missing_or_altered_blob_is_named(log: RunLog) -> None:
-    value = log.blobs.keep(b"z" * 100_000)
+    value = log.blobs.store_value(b"z" * 100_000)
     reads: tuple[Callable[[str], object], ...] = (log.blobs.get, log.blobs.fetch)
     for read in reads:
         log.store.overwrite(log.paths.blob(value.blob), b"altered")
@@ -110,22 +112,22 @@ def test_a_missing_or_altered_blob_is_named(log: RunLog) -> None:
             read(value.blob)
         assert caught.value.key == log.paths.blob(value.blob)  # type: ignore[attr-defined]
         log.store.delete(log.paths.blob(value.blob))
-        with pytest.raises(CorruptLogError, match="named by the log and missing"):
+        with pytest.raises(CorruptLogError, match="missing, but the log names it"):
             read(value.blob)
 
 
 def test_a_large_dag_lies_in_a_blob_and_folds_from_there(log: RunLog) -> None:
     wide = runs.graph(" ".join(f"a/{i}" for i in range(2_000)))
-    inline, blob = log.blobs.keep_graph(wide)
+    inline, blob = log.blobs.store_graph(wide)
     assert inline is None
     record = expanded("a", wide)
-    log.append(1, [type(record)(record.step_id, 1, None, blob)])
+    runs.append(log, [type(record)(record.step_id, 1, None, blob)])
     assert len(log.replay().steps) == 2_003
 
 
 def test_an_outage_while_a_segment_is_folded_leaves_nothing_half_folded(log: RunLog) -> None:
-    _, blob = log.blobs.keep_graph(runs.graph(" ".join(f"a/{i}" for i in range(2_000))))
-    log.append(1, [started("a"), type(expanded("a", DAG))("a", 1, None, blob)])
+    _, blob = log.blobs.store_graph(runs.graph(" ".join(f"a/{i}" for i in range(2_000))))
+    runs.append(log, [started("a"), type(expanded("a", DAG))("a", 1, None, blob)])
     store = FailingStore(log.store)
     shaky = RunLog(store, log.created)
     state = shaky.begin()
@@ -140,7 +142,7 @@ def test_a_follower_gives_the_same_object_until_something_changes(log: RunLog) -
     follower = Follower(log.store, "w")
     first = follower.poll()
     assert follower.poll() is first
-    log.append(1, [committed("a")])
+    runs.append(log, [committed("a")])
     second = follower.poll()
     assert second is not first
     assert second is not None

@@ -87,7 +87,7 @@ class Mute:
         pytest.param("é", '"é"', id="text"),
         pytest.param({1, }, "{1}", id="no JSON"),
         pytest.param(float("nan"), "nan", id="no JSON number"),
-        pytest.param(Mute(), "<Mute, whose text cannot be made: no text>", id="no text"),
+        pytest.param(Mute(), "<Mute, which has no text: no text>", id="no text"),
     ],
 )  # fmt: skip
 def test_a_value_as_text(value: Any, text: str) -> None:

@@ -71,6 +71,13 @@ PENDING = {
         message="bucket 'checkpoints' does not exist (credentials from Secret store)",
         condition="Stalled",
     ),
+    "log written by a newer version": Case(
+        pending(RunReadFailure(StoreFailure.NEWER, "it was written by a newer version (rayworkflow 9)")),
+        Phase.PENDING,
+        "WrittenByNewerVersion",
+        message="it was written by a newer version (rayworkflow 9)",
+        condition="Stalled",
+    ),
     "config map missing": Case(
         pending(spec_=CODED, config_map=NO_CODE),
         Phase.PENDING,

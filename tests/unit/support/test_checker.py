@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import checker, stored
+from tests.support import checker, phases, stored
 from tests.support.checker import Told, check
+from tests.support.phases import Phases
 from tests.support.stored import Broken, sealed
 
 NAME = "workflows/w%2F1/registry/0000000001"
@@ -73,7 +74,7 @@ def canceled(step_id: str, epoch: int) -> Record:
 
 
 def status(word: str, epoch: int) -> Record:
-    return {"k": "StatusChanged", "status": word, "epoch": epoch}
+    return {"k": "StatusChanged", "status": word, "epoch": epoch, "at": 9.0}
 
 
 def segments() -> list[list[Record]]:
@@ -91,6 +92,43 @@ def segments() -> list[list[Record]]:
         [{**committed("b/2", 3), "value": {"blob": sha(LARGE), "size": len(LARGE)}}, started("c", 3)],
         [committed("c", 3, b"end", text='"end"'), status("SUCCESSFUL", 3)],
     ]
+
+
+def totals(epoch: int, status_: str = "RUNNING", **steps: int) -> Record:
+    ended = {} if status_ == "RUNNING" else {"ended": 9.0}
+    return {"epoch": epoch, "status": status_, "steps": steps, **ended}
+
+
+def totals_by_hand() -> list[Record]:
+    """The totals after each of `segments()`."""
+    return [
+        totals(1, RUNNING=2, WAITING=1),
+        totals(1, COMMITTED=1, RUNNING=1, WAITING=1),
+        totals(2, COMMITTED=1, READY=1, WAITING=1),
+        totals(2, COMMITTED=1, RUNNING=1, WAITING=1),
+        totals(2, COMMITTED=1, EXPANDED=1, RUNNING=1, WAITING=2),
+        totals(2, "FAILED", COMMITTED=1, CANCELED=1, FAILED=1, WAITING=2),
+        totals(3, COMMITTED=1, EXPANDED=1, READY=1, WAITING=2),
+        totals(3, COMMITTED=1, EXPANDED=1, RUNNING=1, WAITING=2),
+        totals(3, COMMITTED=2, EXPANDED=1, RUNNING=1, WAITING=1),
+        totals(3, COMMITTED=4, RUNNING=1),
+        totals(3, "SUCCESSFUL", COMMITTED=5),
+    ]
+
+
+def totals_of(graph: Record, log: list[list[Record]]) -> list[Record]:
+    """The totals of a log that a test has changed."""
+    folded, found, now = Phases(), [], totals(1)
+    folded.insert(graph, "")
+    for records in log:
+        for record in records:
+            folded.fold(record, record.get("graph"))
+            if record["k"] == "Claimed":
+                now = totals(record["epoch"])
+            elif record["k"] == "StatusChanged":
+                now = totals(record["epoch"], record["status"])
+        found.append({**now, "steps": folded.totals()})
+    return found
 
 
 @dataclass
@@ -117,6 +155,7 @@ class Stored:
         ]
     )
     after: dict[str, bytes | None] = field(default_factory=dict)
+    totals: Any = field(default_factory=lambda: totals_by_hand())
 
     def put(self, seq: int, *records: Record, at: int | None = None) -> None:
         """Insert records into a segment, at its end or where it is said."""
@@ -124,10 +163,12 @@ class Stored:
         self.log[seq - 1][place:place] = records
 
     def objects(self) -> dict[str, bytes]:
-        """As they lie in the store."""
+        """As they are in the store."""
+        totals = self.totals if self.totals is not None else totals_of(self.created["graph"], self.log)
         found = {NAME: sealed({"run": "uuid", "seq": 0, "put_id": "p0"}, [self.created])}
         for seq, records in enumerate(self.log, 1):
-            found[segment(seq)] = sealed({"run": "uuid", "seq": seq, "put_id": f"p{seq}"}, records)
+            header = {"run": "uuid", "seq": seq, "put_id": f"p{seq}", "totals": totals[seq - 1]}
+            found[segment(seq)] = sealed(header, records)
         found[f"{FOLDER}/snapshot/{9:020d}"] = sealed({"run": "uuid", "seq": 9, "put_id": "ps"}, self.snapshot)
         found.update({f"{FOLDER}/blobs/{name}": data for name, data in self.blobs.items()})
         for key, data in self.after.items():
@@ -182,7 +223,7 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
         lambda it: it.put(11, {"k": "RequestHandled", "request": "q", "epoch": 3, "did": "d"}),
     ),
     "a success claimed": ("end", lambda it: it.put(11, claimed(4, retry_failed=11))),
-    "a cancellation claimed": ("end", lambda it: it.log[5][2].update(status="CANCELED")),
+    "a cancellation claimed": ("end", lambda it: _cancel_instead_of_failing(it)),
     "a failure claimed by none who retries": ("end", lambda it: it.log[6][0].pop("retry_failed")),
     "a retry of another end": ("end", lambda it: it.log[6][0].update(retry_failed=5)),
     "a retry of what did not fail": ("end", lambda it: it.log[2][0].update(retry_failed=2)),
@@ -216,13 +257,33 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     ),
     "a snapshot without an expansion": ("snapshot", lambda it: it.snapshot.pop(1)),
     "a snapshot of a segment that is not stored yet": ("snapshot", lambda it: _snapshot_too_early(it)),
+    "totals are missing": ("totals", lambda it: it.totals and it.totals.__setitem__(3, None)),
+    "totals with another count": ("totals", lambda it: it.totals and it.totals[4]["steps"].update(EXPANDED=2)),
+    "totals with a phase that has no step": ("totals", lambda it: it.totals and it.totals[4]["steps"].update(READY=1)),
+    "totals without a phase": ("totals", lambda it: it.totals and it.totals[9]["steps"].pop("RUNNING")),
+    "totals of the segment before": ("totals", lambda it: it.totals and it.totals.insert(0, it.totals[0])),
+    "totals of another epoch": ("totals", lambda it: it.totals and it.totals[3].update(epoch=1)),
+    "totals of another owner": ("totals", lambda it: it.totals and it.totals[3].update(owner={"manager": "m"})),
+    "totals of an unfinished run in its last segment": (
+        "totals",
+        lambda it: it.totals and it.totals.__setitem__(10, totals(3, COMMITTED=5)),
+    ),
+    "totals with another status": ("totals", lambda it: it.totals and it.totals[10].update(status="FAILED")),
+    "totals with another end": ("totals", lambda it: it.totals and it.totals[10].update(ended=8.0)),
+    "totals with a reason that no record has": ("totals", lambda it: it.totals and it.totals[10].update(reason="Why")),
     "a snapshot without its head": ("snapshot", lambda it: it.snapshot.pop(0)),
 }
 
 
 def _start_in_a_closed_sub_dag(it: Stored) -> None:
     it.log[4][0]["graph"]["steps"].append(spec("b/3"))
+    it.totals = None
     it.put(10, started("b/3", 3))
+
+
+def _cancel_instead_of_failing(it: Stored) -> None:
+    it.log[5][2]["status"] = "CANCELED"
+    it.totals = None
 
 
 def _snapshot_too_early(it: Stored) -> None:
@@ -233,6 +294,7 @@ def _snapshot_too_early(it: Stored) -> None:
 def _asleep(it: Stored, *records: Record) -> None:
     sleeper = {"step_id": "s", "function": "", "args": {}, "parents": [], "kind": "SLEEP", "seconds": 10.0}
     it.created["graph"]["steps"].insert(0, sleeper)
+    it.totals = None
     it.put(1, *records)
 
 
@@ -254,6 +316,7 @@ def test_what_is_right_passes_and_its_history_is_told() -> None:
 
 def test_a_dynamic_step_catches_the_failure_of_its_sub_dag() -> None:
     it = Stored()
+    it.totals = None
     it.log[5:] = [[failed("b/1", 2), canceled("b/2", 2), committed("b", 2, caught=True), started("c", 2)]]
     it.snapshot[0]["seq"] = 5
     del it.snapshot[3]
@@ -305,7 +368,7 @@ def test_a_run_that_has_no_value_is_not_the_oracles() -> None:
         check(it.objects(), "w/1", told=Told(b"end"))
 
 
-@pytest.mark.parametrize("module", [checker, stored], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [checker, phases, stored], ids=lambda module: module.__name__)
 def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
     tree = ast.parse(Path(module.__file__).read_text())
     imported = {
@@ -315,4 +378,4 @@ def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
     }
     ours = {name for name in imported if name.split(".")[0] in ("workflow", "workflow_operator", "tests", "dev")}
-    assert ours <= {"tests.support.stored"}
+    assert ours <= {"tests.support.phases", "tests.support.stored"}, "these are checked here, too"

@@ -20,6 +20,7 @@ from workflow.errors import StoreUnavailableError, WorkflowError
 from workflow.log.run_log import RunLog, Segment
 from workflow.model import snapshot
 from workflow.model.state import RunState, StepState
+from workflow.model.totals import totals_of
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class RunLoop:
         plan = self._planner.plan([message for message in messages if not isinstance(message, _CheckFence)])
         if plan.records:
             self._pending_stops = plan.to_stop
-            segment = self.log.seal(plan.seq, plan.records)
+            segment = self.log.seal(plan.seq, plan.records, totals_of(self.state))
             if plan.has_no_stored_outcome and not self.state.epochs_without_progress:
                 # The new attempts consume no outcome of this segment, so they may start before it is stored.
                 # After an epoch without progress the segment is stored first, so that it names the suspect steps if

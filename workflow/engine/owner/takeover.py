@@ -71,7 +71,7 @@ def release(log: RunLog, manager: Owner, at: float, reason: str) -> None:
     state = log.replay()
     if not state.is_finished and not state.released and state.owner.incarnation == manager.incarnation:
         try:
-            log.append(state.seq + 1, [StatusChanged(WorkflowStatus.RESUMABLE, state.epoch, at, reason)])
+            log.append(state, [StatusChanged(WorkflowStatus.RESUMABLE, state.epoch, at, reason)])
         except FencedError as error:
             logger.info("run %s needs no release: %s", log.created.run_uuid, error)
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import ray
 
 from workflow.engine.worker.caches import SharedCache
-from workflow.errors import CorruptLogError, InvalidInputError
-from workflow.log import values
+from workflow.errors import InvalidInputError, NewerFormatError
+from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
 from workflow.log.pickled import Pickled
 
@@ -79,7 +79,7 @@ class ValuePickler:
         if _is_dataset(obj):
             if obj not in _blocks:
                 _blocks[obj] = obj.materialize().to_arrow_refs()
-            return _dataset_of, (_blocks[obj],)
+            return stored_names.dataset, (_blocks[obj],)
         return None
 
     def _store(self, ref: Any) -> str:
@@ -144,9 +144,11 @@ def mark_resolver(blobs: Blobs, folder: str, written_by: str, parent: Callable[[
         if kind == "parent":
             return parent(int(name))
         if kind != "object":
-            raise CorruptLogError(
-                f"cannot load a stored value: it contains a mark of unknown kind {kind!r} ({name}); read it with the "
-                "version of rayworkflow that wrote it"
+            raise NewerFormatError(
+                f"cannot load a stored value: a newer version ({written_by or 'not recorded'}) wrote it, and its mark "
+                f"{kind!r} is unknown to this version; upgrade rayworkflow",
+                unknown=f"mark {kind!r}",
+                written_by=written_by,
             )
         ref = _put(values.loads(blobs.fetch(name), resolve, written_by))
         _blob_of.put((folder, ref.hex()), name)
@@ -164,12 +166,6 @@ def _put(value: Any) -> Any:
 @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
 def _first_of(wrapped: list[Any]) -> Any:
     return wrapped[0]
-
-
-def _dataset_of(blocks: list[Any]) -> Any:
-    import ray.data
-
-    return ray.data.from_arrow_refs(blocks)
 
 
 def _is_dataset(obj: Any) -> bool:

@@ -82,7 +82,7 @@ class RunValues:
             return self.load_outcome(task.parents[index], ephemeral)
 
         resolve = mark_resolver(self._blobs, self._folder, self._written_by, parent)
-        args, kwargs = values.loads(self._blobs.load(task.args), resolve, self._written_by)
+        args, kwargs = values.loads(self._blobs.load_value(task.args), resolve, self._written_by)
         return (
             function,
             tuple(map(dereference_argument, args)),
@@ -116,7 +116,7 @@ class RunValues:
 
     def load_value(self, value: Value) -> Any:
         """Load a value or an exception that contains no steps."""
-        return values.loads(self._blobs.load(value), self._resolve_whole, self._written_by)
+        return values.loads(self._blobs.load_value(value), self._resolve_whole, self._written_by)
 
     # --- storing ---
 
@@ -127,7 +127,7 @@ class RunValues:
             InvalidInputError: it contains something that cannot be stored.
             StoreUnavailableError: the store did not answer.
         """
-        return self._blobs.keep(self._pickle_returned(value, step_id))
+        return self._blobs.store_value(self._pickle_returned(value, step_id))
 
     def publish_ephemeral(self, value: Any, step_id: str) -> EphemeralValue:
         """Publish what a step returned, without storing it; raises as `store_value` does."""
@@ -150,13 +150,13 @@ class RunValues:
                 raise InvalidInputError("it is unpickled as another type")
             if not isinstance(error, Exception):
                 raise InvalidInputError("it would end or cancel the process that reads it")
-            return self._blobs.keep(data)
+            return self._blobs.store_value(data)
         except InvalidInputError as why:
             message = message_of(error)[: values.LONGEST_TEXT // 2]  # short enough that it never becomes a blob
             substitute = RuntimeError(
                 f"{type(error).__qualname__}: {message} (the exception itself is not stored: {why})"
             )
-            return self._blobs.keep(pickler.dumps(substitute))
+            return self._blobs.store_value(pickler.dumps(substitute))
 
     def store_arguments(self, arguments: Any, step_name: str, reduce_step: StepReducer) -> Value:
         """Store the arguments of a step.
@@ -166,7 +166,7 @@ class RunValues:
             step_name: name of the step, for error messages.
             reduce_step: replaces the composed steps in the arguments by marks.
         """
-        return self._blobs.keep(self._pickler(f"arguments of step {step_name!r}", reduce_step).dumps(arguments))
+        return self._blobs.store_value(self._pickler(f"arguments of step {step_name!r}", reduce_step).dumps(arguments))
 
     def store_function(self, function: Callable[..., Any], qualname: str) -> str:
         """Store a step's function, unless this process has stored it for this run before.
@@ -191,7 +191,7 @@ class RunValues:
         Returns:
             The DAG and an empty name if the DAG is small; None and the name of its blob if it is large.
         """
-        return self._blobs.keep_graph(graph)
+        return self._blobs.store_graph(graph)
 
     def _pickler(self, what: str, reduce_step: StepReducer | None = None) -> ValuePickler:
         return ValuePickler(self._blobs, self._folder, what, reduce_step)

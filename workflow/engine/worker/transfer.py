@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import ObjectLostError
 
 from workflow.engine.messages import EphemeralValue
-from workflow.log.blobs import INLINE
+from workflow.log.blobs import INLINE_LIMIT
 from workflow.log.pickled import Pickled
 from workflow.model.graph import Value
 
@@ -34,7 +34,7 @@ class EphemeralValuesLost(Exception):
 def publish(data: bytes | Pickled) -> EphemeralValue:
     """Make a pickle available to other workers."""
     whole = data if isinstance(data, bytes) else b"".join(data)
-    if len(whole) <= INLINE:
+    if len(whole) <= INLINE_LIMIT:
         return EphemeralValue(value=Value(inline=whole, size=len(whole)))
     return EphemeralValue(ref=ray.put(whole))
 

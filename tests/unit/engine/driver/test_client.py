@@ -115,5 +115,5 @@ def test_printer_skips_the_steps_of_an_unchanged_run(capsys: pytest.CaptureFixtu
     assert printed_phases() == ["READY", "WAITING"]
     printer._seen.clear()  # a printer that went through the steps would print them again
     assert printed_phases() == []
-    RunLog(store, created).append(1, [runs.started("a")])
+    runs.append(RunLog(store, created), [runs.started("a")])
     assert printed_phases() == ["RUNNING", "WAITING"]

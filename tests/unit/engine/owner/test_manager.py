@@ -340,7 +340,7 @@ async def test_live_run_accepts_claims_of_its_own_object_only(
 async def test_successful_run_is_not_claimed(fixture: ManagerFixture) -> None:
     async with fixture.manager() as (manager, _), fixture.manager("m2") as (second, _):
         await run_to_result(fixture, manager, new_run("a"))
-        with pytest.raises(WorkflowConflictError, match="has ended SUCCESSFUL"):
+        with pytest.raises(WorkflowConflictError, match="already ended with status SUCCESSFUL"):
             await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True, retry_failed=True)))
 
 

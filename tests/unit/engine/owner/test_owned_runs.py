@@ -245,7 +245,7 @@ async def test_late_claimant_leaves_the_run_in_the_index(
     def another_process_ends_it() -> None:
         log = log_of(fixture, created)
         state = log.replay()
-        log.append(state.seq + 1, [StatusChanged(status, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
+        log.append(state, [StatusChanged(status, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
         index.set_status(fixture.inner, "w", status, replaces=(WorkflowStatus.RUNNING,))
 
     fixture.store.behind("create", "index/RUNNING/w", another_process_ends_it)

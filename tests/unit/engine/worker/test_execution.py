@@ -14,13 +14,13 @@ from workflow.engine.worker import execution, run_values
 from workflow.engine.worker.event_host import EventHost
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import StoreRefusedError, StoreUnavailableError
-from workflow.log.blobs import INLINE
+from workflow.log.blobs import INLINE_LIMIT
 from workflow.model.graph import Value
 from workflow.store.memory import MemoryStore
 from workflow.testing.failing import FailingStore
 
 TASK = StepTask(RunAddress("memory://", "w", 1, "run"), "a", "m.f", "", Value(b""), (), 1, render=False, written_by="")
-LARGE = "x" * 2 * INLINE
+LARGE = "x" * 2 * INLINE_LIMIT
 FAILED_CALLS = 7
 
 Execute = Callable[[Callable[[], Any]], StepResult]
@@ -95,7 +95,7 @@ def test_error_that_the_store_refuses_is_kept_as_its_message(store: FailingStore
     result = execute(function)
     assert isinstance(result, Raised)
     assert result.error.kind == "ValueError"
-    assert len(result.error.traceback) < INLINE, "it is stored in a record"
+    assert len(result.error.traceback) < INLINE_LIMIT, "it is stored in a record"
     assert result.value.inline is not None
     with pytest.raises(
         RuntimeError, match=r"ValueError: \('ä+ \(the exception itself is not stored: entity too large\)"

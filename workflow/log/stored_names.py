@@ -1,0 +1,71 @@
+"""The names that stored pickles refer to. NEVER rename, move or remove anything that is defined here.
+
+A pickle stores the module and the name of each function that it calls to rebuild an object. Functions, arguments,
+and values of every run contain such names. `workflow.log.stored_names.<name>` and the meaning of the arguments are
+therefore part of the format on disk. Objects of this library that can occur in a user's pickle refer to this module,
+or to a public name of one of `PUBLIC_MODULES`.
+
+Modules above this one, and those that need Ray, are imported by name when a pickle needs them. Readers of the log that
+unpickle nothing do not load them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+PUBLIC_MODULES: Final = frozenset({"workflow", "workflow.errors", "workflow.event_listener", "workflow.model.status"})
+"""Modules whose public classes pickles refer to directly: users import from there, so that the names cannot change."""
+
+
+def mark(kind: str, name: str) -> Any:
+    """Return the object that a mark in a pickle stands for; see `workflow.log.values.mark`.
+
+    Args:
+        kind: `parent` (the outcome of a parent step) or `object` (the content of a Ray object).
+        name: the index of the parent, or the name of the blob.
+    """
+    return import_module("workflow.log.values").resolve_mark(kind, name)
+
+
+def dataset(blocks: list[Any]) -> Any:
+    """Return a Ray Dataset.
+
+    Args:
+        blocks: references to its blocks, which are Arrow tables.
+    """
+    return import_module("ray.data").from_arrow_refs(blocks)
+
+
+def step_function() -> Any:
+    """Return a step without its function; pickle sets its state next, because the function may refer to the step.
+
+    The state is a dict: `function`, `options` (the fields of StepOptions), `name`, and `attributes` (what else the step
+    has, for example `__name__` and `__doc__`).
+    """
+    kind = import_module("workflow.steps").StepFunction
+    return kind.__new__(kind)
+
+
+def poll(listener: Any) -> Any:
+    """Return the function of the step that waits for an event.
+
+    Args:
+        listener: the class of the event listener.
+    """
+    return import_module("workflow.event_listener").Poll(listener)
+
+
+def checkpointed(listener: Any, caught: bool) -> Any:
+    """Return the function of the step that runs after the event is stored.
+
+    Args:
+        listener: the class of the event listener.
+        caught: whether the step before it catches exceptions.
+    """
+    return import_module("workflow.event_listener").Checkpointed(listener, caught)
+
+
+def public(name: str) -> Any:
+    """Return a public function or class of `workflow`, for example `sleep`, wherever it is defined now."""
+    return getattr(import_module("workflow"), name)
