@@ -28,7 +28,7 @@ def template(change: dict[str, Any], image: str = "rayproject/ray:2.60.0") -> di
     ("spec", "message"),
     [
         pytest.param({"entrypoint": "trip"}, "spec.entrypoint", id="no attribute"),
-        pytest.param({"entrypoint": "workflow:run"}, "rename the module", id="the library's own module"),
+        pytest.param({"entrypoint": "workflow:run"}, "reserved for the library", id="the library's own module"),
         pytest.param({"cluster": {}}, "exactly one", id="no cluster"),
         pytest.param(
             {"cluster": {"template": TEMPLATE, "selector": {"matchLabels": {"a": "b"}}}},
