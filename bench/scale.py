@@ -1,7 +1,7 @@
-"""`make scale`: one run of many steps, and many concurrent runs: rates, the manager's memory, replay, requests.
+"""`make scale`: measure one run of many steps, and many concurrent runs.
 
-Prints tables, and asserts only the values of the runs. The manager's memory is the increase of its peak during the run
-(VmHWM, which is reset before) over its memory before.
+Prints rates, the manager's memory, the time of a replay and storage requests. Asserts only the values of the runs. The
+manager's memory is the increase of its peak during the run (VmHWM, which is reset before) over its memory before.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def crowd(storage: str, shape: str) -> None:
     used = (memory(pid, "VmHWM") - before) / RUNS / KIB
     steps = chains * long + 3
     print(
-        f"\n{RUNS} runs of {steps} steps, {shape}, in one manager, {concurrent} concurrent: started in "
-        f"{start_seconds:.1f} s ({RUNS / start_seconds:.0f} runs/s), finished {seconds - SLEEP:.1f} s after their sleep "
+        f"\n{RUNS} runs of {steps} steps, {shape}, in one manager, {concurrent} at once: started in "
+        f"{start_seconds:.1f} s ({RUNS / start_seconds:.0f} runs/s), finished {seconds - SLEEP:.1f} s after the sleep "
         f"({RUNS * (steps - 1) / (seconds - SLEEP):.0f} steps/s), {used:.1f} KiB per run in the manager "
         f"({used / steps:.2f} per step)",
         flush=True,

@@ -216,6 +216,6 @@ def test_a_step_that_returns_1000_steps_at_once(wid: str, store: Store) -> None:
 
 
 def _state(store: Store, workflow_id: str) -> Any:
-    named = registry.current(store, workflow_id)
+    named = registry.current_entry(store, workflow_id)
     assert isinstance(named, Created)
     return RunLog(store, named).replay()

@@ -33,7 +33,7 @@ def returning(wrapped: list[Any]) -> Any:
 
 def blobs(store: Store, workflow_id: str) -> int:
     """Blobs of a run besides its functions."""
-    named = registry.current(store, workflow_id)
+    named = registry.current_entry(store, workflow_id)
     assert isinstance(named, Created)
     log = RunLog(store, named)
     functions = {step.spec.function for step in log.replay().steps.values()}

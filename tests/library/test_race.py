@@ -46,7 +46,7 @@ class RivalManager(ManagerActor):
     """Leaves when it is told to: its runs are nobody's then."""
 
     async def leave(self) -> None:
-        await self._pass(self._manager.leave())
+        await self._on_loop(self._manager.leave())
 
 
 def manager(storage: str) -> Any:

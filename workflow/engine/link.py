@@ -86,7 +86,7 @@ class LinkServer:
             if await self._authenticate(reader, writer):
                 while True:
                     _write_frame(writer, await self._reply(await _read_frame(reader)))
-        except (OSError, EOFError, _FrameTooLargeError) as error:  # the worker ended, or the client is no worker
+        except (OSError, EOFError, _FrameTooLargeError) as error:  # the worker ended, or the client is not a worker
             logger.debug("connection closed: %r", error)
         finally:
             writer.close()

@@ -1,4 +1,4 @@
-"""The direct connection carries exchanges, refuses strangers, and sends a worker that would wait to the actor call."""
+"""The direct connection carries exchanges, and refuses clients without the secret. Waiting workers use actor calls."""
 
 from __future__ import annotations
 

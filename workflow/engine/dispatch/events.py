@@ -1,8 +1,8 @@
 """Dispatches attempts of EVENT steps to an event host, and to a new host if that one is lost.
 
-Many listeners share a host, so the loss of a host is no listener's fault. Their waits are started again after each such
-loss, with a backoff. This module does not import Ray: `event_hosts` creates the hosts. Everything runs on the engine's
-event loop, and nothing blocks.
+Many listeners share a host, so the loss of a host is not the fault of a listener. Their waits are started again after
+each such loss, with a backoff. This module does not import Ray: `event_hosts` creates the hosts. Everything runs on the
+engine's event loop, and nothing blocks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class Hosts(Protocol):
         """Start a wait on a host.
 
         Args:
-            host: the host.
             task: an attempt of an EVENT step.
             answer: called on the engine's loop with the result, or with None if the host was lost.
         """

@@ -1,7 +1,7 @@
-"""Ray objects inside values: the content of references and datasets is stored as blobs; actor handles are refused.
+"""Ray objects inside values: the content of references and datasets is stored as blobs, and actor handles are refused.
 
-A blob that is loaded becomes a Ray object again. The process remembers which blob contains the content of which
-reference, so the content of a reference that many steps take is pickled and stored once.
+A blob that is loaded becomes a Ray object again. The process remembers the blob of each reference. So the content of a
+reference that many steps take is pickled and stored once.
 """
 
 from __future__ import annotations

@@ -101,7 +101,6 @@ class RunValues:
         """Load an outcome: a value, or the tuple that `catch_exceptions` makes of a value or an exception.
 
         Args:
-            outcome: the outcome.
             ephemeral: pickles of ephemeral values, by the id of the step that returned each.
         """
         if outcome.ephemeral_step and ephemeral is not None:
