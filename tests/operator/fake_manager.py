@@ -7,11 +7,9 @@ and folded by the library's own code.
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import time
 from collections import defaultdict
-from typing import Any
 
 from tests.operator.fake_ray import FakeJob
 from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
@@ -25,8 +23,8 @@ from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import RunState
 from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.store import Store, open_store
+from workflow.submission import PROGRAM, ExitCode, Refusal, Submission
 
-SUPERSEDED, IN_USE = 3, 4
 NOTHING = Value(inline=b"", size=0)
 PAUSE = 0.02
 
@@ -36,13 +34,13 @@ class FakeManager:
 
     Attributes:
         steps: how many a run has; they are a chain, and an entrypoint named `trip:empty` has one.
-        payloads: what each submission was told, in order.
+        payloads: the submissions so far, in order.
         started: (run, step) -> how often it was started, over all epochs.
     """
 
     def __init__(self, steps: int = 3) -> None:
         self.steps = steps
-        self.payloads: list[dict[str, Any]] = []
+        self.payloads: list[Submission] = []
         self.started: dict[tuple[str, str], int] = defaultdict(int)
         self._allowed = 0
 
@@ -54,62 +52,62 @@ class FakeManager:
         """Let runs go to their ends."""
         self.allow(self.steps + 1)
 
-    async def play(self, job: FakeJob) -> int:
+    async def play(self, job: FakeJob) -> ExitCode:
         """The behaviour of a submission: returns the entrypoint's exit code."""
         words = shlex.split(job.body["entrypoint"])
-        assert words[:3] == ["python", "-m", "workflow.entrypoint"], words
-        told = json.loads(words[3])
+        assert tuple(words[:3]) == PROGRAM, words
+        told = Submission.parse(words[3])
         self.payloads.append(told)
-        store = open_store(told["store"])
-        owner = Owner(
-            manager=f"fake-{told['uid']}-{told['attempt']}", incarnation="1", uid=told["uid"], attempt=told["attempt"]
-        )
+        store = open_store(told.store)
+        owner = Owner(manager=f"fake-{told.uid}-{told.attempt}", incarnation="1", uid=told.uid, attempt=told.attempt)
         try:
             return await self._own(store, told, owner)
         except (SupersededError, FencedError):
-            return SUPERSEDED
+            return ExitCode.SUPERSEDED
         except WorkflowInUseError:
-            return IN_USE
+            return ExitCode.IN_USE
         except WorkflowConflictError:
-            return 0
+            return ExitCode.FINISHED
 
-    async def _own(self, store: Store, told: dict[str, Any], owner: Owner) -> int:
+    async def _own(self, store: Store, told: Submission, owner: Owner) -> ExitCode:
         store.overwrite(keys.heartbeat(owner.manager), b"{}")
-        if told["entrypoint"].startswith("missing:"):
-            error = ErrorInfo("EntrypointInvalid", "there is no module 'missing'; spec.entrypoint names it")
+        if told.entrypoint.startswith("missing:"):
+            error = ErrorInfo(
+                Refusal.ENTRYPOINT_INVALID.value, "there is no module 'missing'; spec.entrypoint names it"
+            )
             named = Tombstone(
-                told["workflowId"],
-                told["runNumber"],
+                told.workflow_id,
+                told.run_number,
                 WorkflowStatus.FAILED,
-                "EntrypointInvalid",
+                Refusal.ENTRYPOINT_INVALID.value,
                 time.time(),
                 owner.uid,
                 error,
             )
             registry.register(store, named)
-            return 0
+            return ExitCode.FINISHED
         graph = _chain(self.steps)
         made = Created(
-            told["workflowId"],
-            told["runNumber"],
-            told["runUuid"],
+            told.workflow_id,
+            told.run_number,
+            told.run_uuid,
             owner,
             graph.shape(),
             time.time(),
             graph,
-            max_resumes=told["maxResumes"],
-            code=told["code"],
+            max_resumes=told.max_resumes,
+            code=told.code,
         )
         there = registry.register(store, made)
         if isinstance(there, Tombstone):
-            return 0 if there.uid == owner.uid else SUPERSEDED
+            return ExitCode.FINISHED if there.uid == owner.uid else ExitCode.SUPERSEDED
         log = RunLog(store, there)
         state = log.replay()
         if there is not made and state.owner != owner:
             claim(log, state, Claimant(owner, time.time()))
         return await self._run(log, state)
 
-    async def _run(self, log: RunLog, state: RunState) -> int:
+    async def _run(self, log: RunLog, state: RunState) -> ExitCode:
         while not state.is_finished:
             await self._turn(log, state)
             if log.inbox():
@@ -124,7 +122,7 @@ class FakeManager:
                 now = time.time()
                 self._append(log, state, StepStarted(name, state.epoch, 1, now))
                 self._append(log, state, StepCommitted(name, state.epoch, NOTHING, text='"done"'))
-        return 0
+        return ExitCode.FINISHED
 
     async def _turn(self, log: RunLog, state: RunState) -> None:
         """Wait until a test allows the next step, or something lies in the inbox."""

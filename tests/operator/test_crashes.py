@@ -32,8 +32,8 @@ async def head_dies(harness: Harness) -> None:
     state = await harness.until_phase(Phase.SUCCEEDED)
     await harness.until_clusters()
     assert (state.attempt, state.epoch, state.resumes.total) == (2, 2, 1)
-    assert [told["attempt"] for told in harness.manager.payloads] == [1, 2], "one submission for each attempt"
-    assert {told["runUuid"] for told in harness.manager.payloads} == {run_uuid(made.uid, 1)}
+    assert [told.attempt for told in harness.manager.payloads] == [1, 2], "one submission for each attempt"
+    assert {told.run_uuid for told in harness.manager.payloads} == {run_uuid(made.uid, 1)}
     assert set(harness.manager.started.values()) == {1}, "no committed step ran again"
 
 
@@ -145,7 +145,7 @@ async def test_a_stale_replica_cannot_bring_a_lost_cluster_back(harness: Harness
             harness.manager.allow_all()
             await harness.until_phase(Phase.SUCCEEDED)
             await harness.until_clusters()
-    assert [told["attempt"] for told in harness.manager.payloads] == [1, 2]
+    assert [told.attempt for told in harness.manager.payloads] == [1, 2]
     assert submission_id(made.uid, 1) != submission_id(made.uid, 2)
 
 

@@ -21,7 +21,7 @@ async def test_a_workflow_runs_to_its_end(harness: Harness) -> None:
     assert (state.attempt, state.epoch, state.steps.succeeded, state.resumes.total) == (1, 1, 3, 0)
     assert state.result == "done"
     told = harness.manager.payloads[0]
-    assert (told["entrypoint"], told["args"], told["uid"], told["attempt"]) == (
+    assert (told.entrypoint, told.args, told.uid, told.attempt) == (
         "trip:book",
         {"origin": "OAK"},
         made.uid,
@@ -93,7 +93,7 @@ async def test_code_is_kept_with_the_run_and_used_by_every_resume(harness: Harne
         harness.manager.allow_all()
         await harness.until_phase(Phase.SUCCEEDED)
     assert before.code is not None
-    assert [told["code"] for told in harness.manager.payloads] == [before.code.sha256] * 2
+    assert [told.code for told in harness.manager.payloads] == [before.code.sha256] * 2
 
 
 async def test_a_missing_config_map_is_waited_for_and_named(harness: Harness) -> None:

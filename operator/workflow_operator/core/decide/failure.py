@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workflow.submission import ExitCode
 from workflow_operator.api.spec import RecoveryPolicy
 from workflow_operator.api.status import ClusterStatus, Ending, Failure, Resumes
 from workflow_operator.core import backoff
@@ -17,7 +18,6 @@ from workflow_operator.core.log_facts import Ownership, is_mine
 from workflow_operator.core.names import UID_LABEL
 from workflow_operator.core.observation import ClusterView, HeadView, JobState, SubmissionView
 from workflow_operator.core.state import Event
-from workflow_operator.core.submission import Exit
 
 _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 _SHOWN_STEPS = 5
@@ -70,16 +70,16 @@ def submission_failure(context: ReconcileContext) -> Found | None:
     if context.facts.ownership is Ownership.FREE and context.facts.run_number > context.state.run_number:
         text = f"the name of run {context.state.run_number} was taken away before the run began"
         return Found("RunSwept", text, head_lives=True)
-    if job.state not in _ENDED or job.exit_code == Exit.IN_USE:
+    if job.state not in _ENDED or job.exit_code == ExitCode.IN_USE:
         return None
     words = f": {job.message}" if job.message else ""
     if job.state is JobState.STOPPED:
         return Found("SubmissionStopped", f"the submission was stopped{words}", head_lives=True)
     if job.state is JobState.SUCCEEDED:
         return Found("SubmissionEndedEarly", "the submission ended, but the log has no end", head_lives=True)
-    if job.exit_code == Exit.MANAGER_UNRESPONSIVE:
+    if job.exit_code == ExitCode.MANAGER_UNRESPONSIVE:
         return Found("ManagerUnresponsive", f"the run's manager does not answer{words}", head_lives=True)
-    if job.exit_code == Exit.SUPERSEDED:
+    if job.exit_code == ExitCode.SUPERSEDED:
         return Found("SubmissionSuperseded", f"the submission found a later attempt{words}", head_lives=True)
     code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
     return Found("SubmissionFailed", f"the submission failed{code}{words}", head_lives=True)
@@ -88,14 +88,14 @@ def submission_failure(context: ReconcileContext) -> Found | None:
 def in_use(context: ReconcileContext) -> bool:
     """The submission said that another owner has the run, and the log does not say otherwise."""
     job = context.seen.submission
-    said = isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == Exit.IN_USE
+    said = isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == ExitCode.IN_USE
     return said and context.facts.ownership in (Ownership.IN_USE, Ownership.FREE)
 
 
 def bad_input(context: ReconcileContext) -> Found | None:
     """The submission could not even read what it was given; no later attempt can."""
     job = context.seen.submission
-    if isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == Exit.BAD_INPUT:
+    if isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == ExitCode.BAD_INPUT:
         return Found("EntrypointInvalid", job.message or "the entrypoint refused its input", head_lives=True)
     return None
 

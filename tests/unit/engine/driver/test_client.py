@@ -112,7 +112,7 @@ def test_a_look_at_a_run_in_which_nothing_moved_goes_through_no_steps(capsys: py
         return [line.split()[-2:][0] for line in capsys.readouterr().out.splitlines()]
 
     assert look() == ["READY", "WAITING"]
-    printer._seen.clear()  # whoever went through the steps would print them once more
+    printer._printed_phases.clear()  # whoever went through the steps would print them once more
     assert look() == []
     RunLog(store, created).append(1, [runs.started("a")])
     assert look() == ["RUNNING", "WAITING"]
