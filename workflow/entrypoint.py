@@ -1,7 +1,7 @@
 """The program of a Ray job that the operator submits: `python -m workflow.entrypoint '<json>'`.
 
 It loads the workflow that the Workflow resource names, creates its run or attaches to it, prints its progress, and
-exits. The log records how the run ended. The exit code tells the operator why this submission exited. Both the
+exits. The log records how the run ended, and the exit code only shows why this submission exited. Both the
 command line and the exit codes are defined in `workflow.submission`.
 """
 

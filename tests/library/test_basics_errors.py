@@ -12,7 +12,7 @@ import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
 from workflow import WorkflowStatus
-from workflow.errors import InvalidInputError, StepFailed
+from workflow.errors import InvalidInputError, StepFailedError
 from workflow.store import Store
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -56,7 +56,7 @@ def test_a_step_that_raises_aborts_the_workflow_which_enters_failed(marks: Marks
     with pytest.raises(Oops, match="oops 1") as caught:
         after.step(marks, faulty.step(marks)).run(wid)
     assert caught.value.code == 1
-    assert isinstance(caught.value.__cause__, StepFailed)
+    assert isinstance(caught.value.__cause__, StepFailedError)
     assert "faulty" in caught.value.__cause__.step_id  # type: ignore[attr-defined]
     assert "raise Oops" in str(caught.value.__cause__)
     assert workflow.get_status(wid) is WorkflowStatus.FAILED

@@ -63,7 +63,7 @@ def test_init_takes_a_folder_and_says_where_it_is(
 ) -> None:
     caplog.set_level(logging.INFO, "workflow")
     workflow.init(kind(given))
-    assert f"workflows are kept at {open_store(str(given)).url}" in caplog.text
+    assert f"workflows are stored at {open_store(str(given)).url}" in caplog.text
     assert workflow.list_all() == []
     one.step().run(wid)
     assert kept(given) == {wid}
@@ -77,7 +77,7 @@ def test_init_refuses_an_address_that_is_none(storage_url: str) -> None:
 
 @pytest.mark.parametrize("bad", [7, b"/tmp/store", ["/tmp/store"]], ids=["number", "bytes", "list"])
 def test_init_refuses_what_is_neither_a_text_nor_a_path(bad: Any) -> None:
-    with pytest.raises(TypeError, match="storage is an address or a folder, as a text or a path, not ") as told:
+    with pytest.raises(TypeError, match="storage must be an address or a folder, as a text or a path, not ") as told:
         workflow.init(bad)
     assert isinstance(told.value, WrongTypeError)
 

@@ -42,7 +42,7 @@ REFUSALS = [
     ("trip_code:raises", {}, "raised KeyError: 'missing'"),
     ("trip_code:forgets", {}, "returned a NoneType"),
     ("builtins:abs", {"x": 1}, "spec.args ['x'] do not fit builtins:abs"),
-    ("builtins:dict", {}, "does not say which arguments it takes"),
+    ("builtins:dict", {}, "has no signature that Python can read"),
     ("trip_broken:one", {}, "syntax error in trip_broken.py, line 1"),
     ("trip_needy:one", {}, "needs the module 'not_installed', which is not installed; add it to spec.runtimeEnv.pip"),
     ("trip_angry:one", {}, "importing 'trip_angry' raised RuntimeError: no luck"),

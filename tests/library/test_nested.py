@@ -16,7 +16,7 @@ from tests.support.marks import Marks
 from workflow import WorkflowStatus
 from workflow.engine.driver import discovery
 from workflow.engine.driver.actor import NAMESPACE
-from workflow.errors import StepFailed, WorkflowCancellationError, WorkflowConflictError
+from workflow.errors import StepFailedError, WorkflowCancellationError, WorkflowConflictError
 from workflow.model import ids
 from workflow.reading import read_run
 from workflow.store import Store
@@ -128,7 +128,7 @@ def test_resume_of_the_outer_workflow_keeps_what_its_nested_ones_have_done(marks
 def test_the_error_of_a_nested_workflow_is_raised_as_itself(marks: Marks, wid: str) -> None:
     with pytest.raises(ValueError, match="no luck") as raised:
         outer.step(marks, fails).run(wid)
-    assert isinstance(raised.value.__cause__, StepFailed)
+    assert isinstance(raised.value.__cause__, StepFailedError)
     assert marks.starts() == {"outer": 1, "fails": 1}
     assert workflow.get_status(ids.nested(wid, 1, "outer", 1)) is WorkflowStatus.FAILED
 

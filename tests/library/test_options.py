@@ -44,7 +44,7 @@ def test_options_are_added_to_those_of_before(marks: Marks, wid: str) -> None:
     assert workflow.get_metadata(f"{wid}-old", "old")["step_options"]["ray_options"] == {"num_cpus": 0.5}
 
 
-@pytest.mark.parametrize("name", options.OURS)
+@pytest.mark.parametrize("name", options.LIBRARY_OPTIONS)
 def test_none_means_as_before(name: str) -> None:
     base = StepOptions(3, True, False, True, {"num_cpus": 2}, '{"a": 1}')
     assert options.merged({name: None}, base) == base
@@ -58,7 +58,7 @@ def test_every_option_that_this_ray_has_for_tasks_is_known() -> None:
         ray.remote(lambda: None).options(nonsense=1)
     valid = set(re.findall(r"'(\w+)'", str(told.value).split("Valid ones are")[1]))
     assert {"num_cpus", "max_calls"} <= valid
-    assert valid <= {*options.OURS, *options.RAYS, *options.REFUSED}
+    assert valid <= {*options.LIBRARY_OPTIONS, *options.RAY_OPTIONS, *options.REFUSED}
 
 
 @pytest.mark.parametrize("name", sorted(options.REFUSED))
@@ -72,8 +72,8 @@ def test_an_option_that_a_step_cannot_have_is_refused_with_what_to_do_instead(na
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        pytest.param({"nonsense": 1}, "unknown step option nonsense; known are allow_inplace", id="unknown"),
-        pytest.param({"resources": {"x": object()}}, "option resources must be of JSON values", id="no JSON"),
+        pytest.param({"nonsense": 1}, "unknown step option nonsense; known options: allow_inplace", id="unknown"),
+        pytest.param({"resources": {"x": object()}}, "option resources must consist of JSON values", id="no JSON"),
         pytest.param({"scheduling_strategy": "NEAR"}, 'must be "DEFAULT", "SPREAD" or one of', id="strategy"),
         pytest.param({"allow_inplace": "yes"}, "allow_inplace must be True or False", id="inplace"),
         pytest.param({"catch_exceptions": 1}, "catch_exceptions must be True or False", id="catch"),
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused_where_it_is_written(given: dict[str, Any],
 )
 def test_what_ray_does_not_take_is_refused_where_it_is_written(given: dict[str, Any]) -> None:
     ((name, value),) = given.items()
-    text = re.escape(f"Ray does not take {name}={value!r}: ")
+    text = re.escape(f"Ray does not accept {name}={value!r}: ")
     with pytest.raises(InvalidInputError, match=text):
         plain.options(**given)
     with pytest.raises(InvalidInputError, match=text):

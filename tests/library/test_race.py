@@ -186,7 +186,7 @@ def test_the_output_of_a_run_that_nobody_owns_is_a_conflict_and_executes_nothing
     marks.open("gated")
     before = invariants.log_bytes(store, wid)
     for ask in ASK.values():
-        with pytest.raises(WorkflowConflictError, match=f"workflow '{wid}' is RESUMABLE: nobody owns it.*; resume it"):
+        with pytest.raises(WorkflowConflictError, match=f"'{wid}' is RESUMABLE: no manager owns it.*call workflow.resume"):
             ask(wid)
     assert invariants.log_bytes(store, wid) == before
     assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE

@@ -114,19 +114,19 @@ class Yields:
 
 
 def test_a_generator_function_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"lines is a generator function.*return a list"):
+    with pytest.raises(InvalidInputError, match=r"lines cannot be a step: it is a generator function.*return a list"):
 
         @workflow.step
         def lines() -> Any:
             yield "a"
 
-    with pytest.raises(InvalidInputError, match="rows is a generator function"):
+    with pytest.raises(InvalidInputError, match="rows cannot be a step: it is a generator function"):
 
         @workflow.step
         async def rows() -> Any:
             yield "a"
 
-    with pytest.raises(InvalidInputError, match=r"Yields\.__call__ is a generator function"):
+    with pytest.raises(InvalidInputError, match=r"Yields\.__call__ cannot be a step: it is a generator function"):
         workflow.step(Yields())
 
 
@@ -141,7 +141,7 @@ def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
     ids=["text", "object", "object of C"],
 )
 def test_what_cannot_be_called_is_refused(bad: Any, kind: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"is for functions, not for a {kind}; wrap it in a function"):
+    with pytest.raises(InvalidInputError, match=f"takes a function, not a {kind}; wrap it in a function"):
         workflow.step(bad)
 
 

@@ -126,6 +126,6 @@ def test_operator_handles_every_exit_code(code: ExitCode) -> None:
     check(AFTER_EXIT[code])
 
 
-def test_operator_resumes_if_submission_exits_before_the_run_is_finished() -> None:
+def test_operator_resumes_a_run_that_is_unfinished_after_exit_0() -> None:
     seen = running(submission=job(J.SUCCEEDED, ExitCode.FINISHED))
     check(Case(seen, Phase.RESUMABLE, "SubmissionEndedEarly", expect={"cluster": build.state(Phase.RUNNING).cluster}))

@@ -14,7 +14,7 @@ from ray.exceptions import RayTaskError
 from workflow.engine.messages import RunResult
 from workflow.engine.worker.execution import blobs_of, materialize
 from workflow.engine.worker.refs import resolver
-from workflow.errors import InternalError, StepFailed, WorkflowCancellationError, WorkflowExecutionError
+from workflow.errors import InternalError, StepFailedError, WorkflowCancellationError, WorkflowExecutionError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.model.status import WorkflowStatus
@@ -39,7 +39,7 @@ def value_of(ended: RunResult) -> Any:
 
 
 def failure_of(ended: RunResult) -> BaseException:
-    """The exception of a run that ended without a value: the user's own, with a StepFailed as its cause, or ours."""
+    """The exception of a run that ended without a value: the user's own, caused by a StepFailedError, or ours."""
     workflow_id = ended.run.workflow_id
     if ended.status is WorkflowStatus.CANCELED:
         return WorkflowCancellationError(
@@ -49,7 +49,7 @@ def failure_of(ended: RunResult) -> BaseException:
     if error is None or not error.step_id:
         text = error.message if error is not None else ended.reason
         return WorkflowExecutionError(f"workflow {workflow_id!r} FAILED: {text}", workflow_id=workflow_id)
-    cause = StepFailed(
+    cause = StepFailedError(
         f"step {error.step_id!r} of workflow {workflow_id!r} failed: {error.kind}: {error.message}\n{error.traceback}",
         workflow_id=workflow_id,
         step_id=error.step_id,
@@ -83,6 +83,6 @@ def _opened(ended: RunResult) -> Any:
     try:
         return value_of(ended)
     except Exception as error:  # noqa: BLE001 - raised where the user is
-        told = error.__cause__ if isinstance(error.__cause__, StepFailed) else error
+        told = error.__cause__ if isinstance(error.__cause__, StepFailedError) else error
         text = "".join(traceback.format_exception_only(told))
         return RayTaskError(ended.run.workflow_id, text, error, proctitle=f"workflow {ended.run.workflow_id}")
