@@ -62,8 +62,8 @@ def resume_async(workflow_id: str, *, take_over: bool = False) -> Any:
 def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
     """Continue every workflow that is RESUMABLE, in the background.
 
-    A workflow that cannot be resumed does not affect the others: it is logged and left out of the result. This happens,
-    for example, if another process resumed it first.
+    If a workflow cannot be resumed, an error is logged and the workflow is left out of the result. This happens, for
+    example, if another process resumed it first. The others are resumed.
 
     Args:
         include_failed: continue workflows that are FAILED, too.

@@ -61,7 +61,7 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
 def merged(given: Mapping[str, Any], base: StepOptions) -> StepOptions:
     """Return the options of a step, changed by the given ones.
 
-    An option of this library that is None keeps its value. An option of Ray that is None returns to Ray's default.
+    With None, an option of this library keeps its value, and an option of Ray returns to Ray's default.
 
     Args:
         given: the options that the user wrote. `name` is ignored.

@@ -108,16 +108,16 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     Args:
         function: the function, if the decorator is used without options.
         **options: options of this library and of Ray.
-            `max_retries`: the maximum number of attempts (default 1; -1 means no limit).
-            `catch_exceptions`: True makes the outcome `(value, None)` or `(None, exception)`.
-            `name`: a name for the step.
-            `metadata`: a dict of JSON values that is stored with the step.
-            `checkpoint`: False means that the value is not stored. The step is executed again if a resumed run still
-            needs its value. None means the value of the dynamic step that returned this step, or True.
-            `allow_inplace`: True means that the step is executed in the worker process, and with the resources, of the
+            `max_retries` is the maximum number of attempts. The default is 1, and -1 means no limit.
+            `catch_exceptions=True` makes the outcome `(value, None)` or `(None, exception)`.
+            `name` is a name for the step.
+            `metadata` is a dict of JSON values that is stored with the step.
+            `checkpoint=False` means that the value is not stored. The step is executed again if a resumed run still
+            needs its value. With None, the option of the dynamic step that returned this step applies, or else True.
+            `allow_inplace=True` means that the step is executed in the worker process, and with the resources, of the
             dynamic step that returned it.
-            Options of Ray tasks: num_cpus, num_gpus, resources, memory, accelerator_type, label_selector,
-            fallback_strategy, runtime_env, scheduling_strategy, enable_task_events.
+            The options of Ray tasks are num_cpus, num_gpus, resources, memory, accelerator_type, label_selector,
+            fallback_strategy, runtime_env, scheduling_strategy and enable_task_events.
 
     Raises:
         InvalidInputError: an option is unknown, or its value is invalid.
