@@ -89,7 +89,7 @@ def book_flight_idempotent(service: Service, marks: Marks, request_id: str) -> F
     return ticket
 
 
-def test_a_step_that_is_not_idempotent_may_book_more_than_once(
+def test_non_idempotent_step_may_book_more_than_once(
     service: Service, marks: Marks, wid: str, store: Store
 ) -> None:
     """Text: "we could book multiple flight tickets"."""
@@ -98,7 +98,7 @@ def test_a_step_that_is_not_idempotent_may_book_more_than_once(
     invariants.check(store, wid)
 
 
-def test_an_idempotent_step_books_once_with_the_id_that_is_stored(
+def test_idempotent_step_books_once_with_the_stored_id(
     service: Service, marks: Marks, wid: str, store: Store
 ) -> None:
     """Text: "SAFE: book_flight is written to be idempotent", for "the step could always fail prior to its result"."""

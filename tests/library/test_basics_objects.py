@@ -33,7 +33,7 @@ def returning(wrapped: list[Any]) -> Any:
 
 def blobs(store: Store, workflow_id: str) -> int:
     """Blobs of a run besides its functions."""
-    named = registry.current(store, workflow_id)
+    named = registry.current_entry(store, workflow_id)
     assert isinstance(named, Created)
     log = RunLog(store, named)
     functions = {step.spec.function for step in log.replay().steps.values()}
@@ -58,7 +58,7 @@ def test_object_references_are_passed_into_steps() -> None:
         pytest.param(lambda ref: [returning.remote([returning.remote([ref])])], id="whose content is a reference"),
     ],
 )
-def test_references_in_structures_are_passed_into_and_returned_from_steps(wrap: Any) -> None:
+def test_references_in_structures_pass_through_steps(wrap: Any) -> None:
     """Text: "Ray object references and data structures composed of them can be passed into and returned from"."""
 
     def find(value: Any) -> Any:
@@ -80,7 +80,7 @@ def test_references_in_structures_are_passed_into_and_returned_from_steps(wrap: 
     assert find(back).sum() == 1_000
 
 
-def test_a_reference_is_returned_from_a_step_and_read_by_the_next_and_by_the_driver() -> None:
+def test_returned_reference_is_read_by_next_step_and_driver() -> None:
     @workflow.step
     def make() -> Any:
         return {"ref": ray.put("content")}
@@ -94,7 +94,7 @@ def test_a_reference_is_returned_from_a_step_and_read_by_the_next_and_by_the_dri
     assert ray.get(make.step().run()["ref"]) == "content"
 
 
-def test_an_object_is_not_stored_more_than_once_even_if_many_steps_get_it(wid: str, store: Store) -> None:
+def test_object_passed_to_many_steps_is_stored_once(wid: str, store: Store) -> None:
     """Text: "an object will not be checkpointed more than once, even if it is passed to many different steps"."""
 
     @workflow.step
@@ -111,7 +111,7 @@ def test_an_object_is_not_stored_more_than_once_even_if_many_steps_get_it(wid: s
     invariants.check(store, wid)
 
 
-def test_an_object_that_goes_through_several_steps_is_stored_once(wid: str, store: Store) -> None:
+def test_object_passed_along_several_steps_is_stored_once(wid: str, store: Store) -> None:
     @workflow.step
     def make() -> Any:
         return [ray.put(b"y" * 300_000)]
@@ -121,7 +121,7 @@ def test_an_object_that_goes_through_several_steps_is_stored_once(wid: str, stor
     assert blobs(store, wid) == 1
 
 
-def test_contents_are_stored_before_run_async_returns(wid: str, store: Store) -> None:
+def test_objects_are_stored_before_run_async_returns(wid: str, store: Store) -> None:
     """The driver may exit at once, and its objects with it."""
     reference = same.step([ray.put(b"z" * 100_000)]).run_async(wid)
     assert blobs(store, wid) == 1
@@ -143,7 +143,7 @@ class Telling:
 
 
 @pytest.mark.parametrize("steps", [2, 12])
-def test_an_object_is_pickled_for_storage_once_however_many_steps_take_and_return_it(
+def test_object_is_pickled_for_storage_only_once(
     steps: int, marks: Marks, wid: str, store: Store
 ) -> None:
     """Text: "an object will not be checkpointed more than once, even if it is passed to many different steps"."""
@@ -164,7 +164,7 @@ def test_an_object_is_pickled_for_storage_once_however_many_steps_take_and_retur
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # it sets its own deprecated options
-def test_a_dataset_is_passed_into_and_returned_from_steps(wid: str) -> None:
+def test_dataset_is_passed_into_and_returned_from_steps(wid: str) -> None:
     """Text: "data structures composed of them (e.g., `ray.Dataset`)"."""
     import ray.data
 

@@ -65,7 +65,7 @@ def is_lost(ref: Any) -> bool:
 
 @pytest.mark.parametrize("size", [10, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("options", [{}, {"num_gpus": 1}], ids=["shared process", "process of its own"])
-def test_a_value_reaches_who_takes_it_and_lies_nowhere_in_the_store(
+def test_ephemeral_value_reaches_consumers_and_is_not_stored(
     marks: Marks, wid: str, store: Store, size: int, options: dict[str, Any]
 ) -> None:
     first = make.options(name="first", checkpoint=False, **options).step(marks, size)
@@ -81,7 +81,7 @@ def test_a_value_reaches_who_takes_it_and_lies_nowhere_in_the_store(
     invariants.check(store, wid)
 
 
-def test_what_a_resumed_run_needs_is_made_again_and_nothing_else(marks: Marks, wid: str, store: Store) -> None:
+def test_resume_repeats_only_ephemeral_steps_it_needs(marks: Marks, wid: str, store: Store) -> None:
     made = make.options(checkpoint=False).step(marks, 10)
     with pytest.raises(ValueError, match="no luck"):
         total_of_the_second_time.step(marks, doubled.options(checkpoint=False).step(marks, made)).run(wid)
@@ -90,7 +90,7 @@ def test_what_a_resumed_run_needs_is_made_again_and_nothing_else(marks: Marks, w
     invariants.check(store, wid)
 
 
-def test_what_only_stored_steps_took_is_not_made_again(marks: Marks, wid: str, store: Store) -> None:
+def test_resume_skips_ephemeral_step_with_stored_consumers(marks: Marks, wid: str, store: Store) -> None:
     made = make.options(checkpoint=False).step(marks, 10)
     with pytest.raises(ValueError, match="no luck"):
         total_of_the_second_time.step(marks, doubled.step(marks, made)).run(wid)
@@ -99,7 +99,7 @@ def test_what_only_stored_steps_took_is_not_made_again(marks: Marks, wid: str, s
     invariants.check(store, wid)
 
 
-def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks, wid: str, store: Store) -> None:
+def test_ephemeral_value_of_a_dead_worker_is_produced_again(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step(checkpoint=False)
     def held(marks: Marks) -> Any:
         marks.started("held")
@@ -127,13 +127,13 @@ def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks,
     invariants.check(store, wid)
 
 
-def test_the_value_of_the_workflow_itself_is_stored(marks: Marks, wid: str) -> None:
+def test_value_of_the_workflow_is_stored_without_checkpoint(marks: Marks, wid: str) -> None:
     make.options(checkpoint=False).step(marks, 3).run(wid)
     assert list(workflow.get_output(wid)) == [0, 1, 2]
     assert marks.starts() == {"make": 1}
 
 
-def test_steps_that_a_step_returns_are_as_it_is_unless_they_say_otherwise(marks: Marks, wid: str, store: Store) -> None:
+def test_returned_steps_inherit_checkpoint_unless_given(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step
     def outer(marks: Marks) -> Any:
         inherits = make.options(name="inherits").step(marks, 3)
@@ -148,7 +148,7 @@ def test_steps_that_a_step_returns_are_as_it_is_unless_they_say_otherwise(marks:
     invariants.check(store, wid)
 
 
-def test_what_is_not_stored_can_be_caught_and_is_told_of(marks: Marks, wid: str) -> None:
+def test_get_output_of_an_ephemeral_step_is_refused(marks: Marks, wid: str) -> None:
     @workflow.step
     def first_of(pair: Any) -> Any:
         return pair[0]
@@ -163,6 +163,6 @@ def test_what_is_not_stored_can_be_caught_and_is_told_of(marks: Marks, wid: str)
 
 
 @pytest.mark.parametrize("bad", ["no", 0, 1])
-def test_what_is_neither_yes_nor_no_is_refused(bad: Any) -> None:
+def test_checkpoint_option_that_is_not_a_bool_is_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match="checkpoint must be True, False or None"):
         make.options(checkpoint=bad)

@@ -73,7 +73,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
 
 
 @pytest.mark.usefixtures("storage")
-def test_a_failed_run_goes_on_with_the_fixed_function(
+def test_resume_runs_the_fixed_function(
     module: tuple[Path, ModuleType], marks: Marks, store: Store, wid: str
 ) -> None:
     path, users_flow = module
@@ -88,7 +88,7 @@ def test_a_failed_run_goes_on_with_the_fixed_function(
 
 
 @pytest.mark.usefixtures("storage")
-def test_a_function_that_a_name_does_not_tell_stays_as_it_was(marks: Marks, wid: str) -> None:
+def test_resume_keeps_a_function_that_no_module_contains(marks: Marks, wid: str) -> None:
     def stepped(by: int) -> workflow.Workflow[float]:
         def divide(value: int) -> float:
             marks.started("divide")
@@ -103,7 +103,7 @@ def test_a_function_that_a_name_does_not_tell_stays_as_it_was(marks: Marks, wid:
     assert marks.starts() == {"divide": 2}
 
 
-def test_a_script_is_fixed_and_resumes(ray_outside: tuple[Tree, str], marks: Marks, folder: Path) -> None:
+def test_resume_by_a_fixed_script(ray_outside: tuple[Tree, str], marks: Marks, folder: Path) -> None:
     script = folder.parent / "script.py"
     script.write_text(SOURCE + MAIN)
     _, address = ray_outside

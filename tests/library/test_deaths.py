@@ -37,7 +37,7 @@ def blobs_at(marks: Marks, folder: Path, place: str) -> set[str]:
     return {name for name, keys in which.items() if keys & noted}
 
 
-def test_workers_die_before_and_behind_each_kind_of_blob(
+def test_worker_deaths_around_each_kind_of_blob_lose_nothing(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
     """Each is executed again, in the same epoch; what was committed before is not."""
@@ -72,7 +72,7 @@ def test_workers_die_before_and_behind_each_kind_of_blob(
         pytest.param("driver-before-asking", 5, id="before it asks a manager"),
     ],
 )
-def test_a_driver_dies_before_its_run_is_made(
+def test_driver_death_before_run_creation_leaves_only_garbage(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str], place: str, stored: int
 ) -> None:
     """Nothing was made; the same script makes it. What the first one stored is garbage.
@@ -103,7 +103,7 @@ def test_a_driver_dies_before_its_run_is_made(
     invariants.check(store, "w", told=told)
 
 
-def test_a_map_of_a_thousand_dies_with_all_of_ray_in_its_first_fifth_and_last_tenth(marks: Marks, folder: Path) -> None:
+def test_map_of_1000_steps_survives_three_deaths_of_ray(marks: Marks, folder: Path) -> None:
     """Gates hold all elements from the 100th, the 500th and the 990th on: each death is before they open."""
     store = open_store(str(folder))
     before: list[str] = []

@@ -27,7 +27,7 @@ def logged(ray_folder: Path) -> list[str]:
     return [line for file in files for line in file.read_text(errors="replace").splitlines()]
 
 
-def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path) -> None:
+def test_stopped_owner_writes_nothing_after_a_takeover(marks: Marks, folder: Path) -> None:
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as old:
         marks.wait_started("work3", timeout=180)

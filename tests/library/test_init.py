@@ -58,7 +58,7 @@ def kept(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", [str, Path], ids=["text", "path"])
-def test_init_takes_a_folder_and_says_where_it_is(
+def test_init_accepts_a_folder_and_logs_its_address(
     kind: Callable[[Path], Any], given: Path, wid: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "workflow")
@@ -70,19 +70,19 @@ def test_init_takes_a_folder_and_says_where_it_is(
 
 
 @pytest.mark.parametrize("storage_url", ["ftp://host/x", "s3://", ""], ids=["ftp", "no bucket", "empty"])
-def test_init_refuses_an_address_that_is_none(storage_url: str) -> None:
+def test_init_refuses_an_invalid_address(storage_url: str) -> None:
     with pytest.raises(InvalidInputError):
         workflow.init(storage_url)
 
 
 @pytest.mark.parametrize("bad", [7, b"/tmp/store", ["/tmp/store"]], ids=["number", "bytes", "list"])
-def test_init_refuses_what_is_neither_a_text_nor_a_path(bad: Any) -> None:
+def test_init_refuses_other_types_than_text_and_path(bad: Any) -> None:
     with pytest.raises(TypeError, match="storage must be an address or a folder, as a text or a path, not ") as told:
         workflow.init(bad)
     assert isinstance(told.value, WrongTypeError)
 
 
-def test_init_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_init_refuses_a_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((InvalidInputError, StoreRefusedError)):
         workflow.init(str(tmp_path / "file"))
@@ -98,7 +98,7 @@ def another_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ELSEWHERE
 
 
-def test_init_without_an_argument_keeps_what_the_job_was_given(given: Path, another_default: Path, wid: str) -> None:
+def test_init_without_argument_keeps_the_storage_of_the_job(given: Path, another_default: Path, wid: str) -> None:
     workflow.init(str(given))
     workflow.init()
     one.step().run(wid)
@@ -106,7 +106,7 @@ def test_init_without_an_argument_keeps_what_the_job_was_given(given: Path, anot
     assert not another_default.exists()
 
 
-def test_init_without_an_argument_in_a_ray_task_keeps_what_the_job_was_given(
+def test_init_without_argument_in_a_task_keeps_the_storage(
     given: Path, another_default: Path, wid: str
 ) -> None:
     workflow.init(str(given))
@@ -118,7 +118,7 @@ def test_init_without_an_argument_in_a_ray_task_keeps_what_the_job_was_given(
     assert not another_default.exists()
 
 
-def test_init_without_an_argument_in_a_step_keeps_where_the_workflow_of_the_step_lies(
+def test_init_without_argument_in_a_step_keeps_the_storage(
     given: Path, another_default: Path, wid: str
 ) -> None:
     workflow.init(str(given))
@@ -151,7 +151,7 @@ print("kept", workflow.step(lambda: 1).step().run("w"))
         ),
     ],
 )
-def test_init_of_a_job_that_was_given_nothing(
+def test_init_without_any_storage_uses_environment_or_default(
     said: Callable[[Path], dict[str, str]], folder_of_it: str, tmp_path: Path, ray_outside: tuple[Tree, str]
 ) -> None:
     script = tmp_path / "script.py"
@@ -166,12 +166,12 @@ def test_init_of_a_job_that_was_given_nothing(
 # --- who knows it ---
 
 
-def test_tasks_and_actors_know_the_storage_of_their_job(wid: str) -> None:
+def test_ray_tasks_use_the_storage_of_their_job(wid: str) -> None:
     assert ray.get(runs.remote(wid)) == 1
     assert workflow.get_status(wid) is WorkflowStatus.SUCCESSFUL
 
 
-def test_a_task_knows_what_its_job_was_given_last(wid: str, given: Path, storage: str) -> None:
+def test_actor_uses_the_storage_of_the_last_init(wid: str, given: Path, storage: str) -> None:
     @ray.remote
     class Asked:
         def statuses(self) -> list[str]:

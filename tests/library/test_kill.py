@@ -50,7 +50,7 @@ def status(store: Store, workflow_id: str) -> WorkflowStatus:
     return status_of(store, view)
 
 
-def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, folder: Path) -> None:
+def test_run_survives_two_kills_of_all_of_ray(marks: Marks, folder: Path) -> None:
     """Text: "the workflows can be resumed on another cluster"; "the step will never be re-executed"."""
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as first:
@@ -73,7 +73,7 @@ def test_sigkill_of_all_of_ray_twice_then_resume_on_a_new_ray(marks: Marks, fold
     assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 3)
 
 
-def test_all_of_ray_fails_and_its_workflows_are_resumable_and_go_on_with_a_plain_resume(
+def test_workflows_are_resumable_after_ray_was_killed(
     tmp_path: Path, folder: Path
 ) -> None:
     """Text: "any workflows running on the cluster enter RESUMABLE state"; "can be resumed on another cluster"."""
@@ -100,7 +100,7 @@ def test_all_of_ray_fails_and_its_workflows_are_resumable_and_go_on_with_a_plain
         invariants.check(store, wid)
 
 
-def test_the_same_script_started_again_after_a_kill_goes_on_by_itself(marks: Marks, folder: Path) -> None:
+def test_same_script_continues_the_run_after_a_kill(marks: Marks, folder: Path) -> None:
     """Without `resume`: it waits until the old owner counts as gone, by the store's clock."""
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as first:
@@ -112,7 +112,7 @@ def test_the_same_script_started_again_after_a_kill_goes_on_by_itself(marks: Mar
     check_starts(marks, store, committed)
 
 
-def test_the_driver_is_killed_and_the_workflow_goes_on(
+def test_workflow_continues_after_its_driver_was_killed(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
     """Text: "If the driver exits, the workflow will continue running in the background of the cluster."""
@@ -130,7 +130,7 @@ def test_the_driver_is_killed_and_the_workflow_goes_on(
     check_starts(marks, store, committed | {"work3"})
 
 
-def test_a_driver_that_starts_and_exits_leaves_its_workflow_running(
+def test_workflow_continues_after_its_driver_exits(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
     store = open_store(str(folder))
@@ -151,7 +151,7 @@ def _finish_in_the_background(marks: Marks, store: Store) -> None:
     until(look)
 
 
-def test_a_manager_that_is_killed_is_restarted_by_ray_and_takes_its_runs_up(
+def test_restarted_manager_recovers_its_runs(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
     store = open_store(str(folder))

@@ -24,7 +24,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
     return f"s3://{request.getfixturevalue('bucket')}/runs?endpoint={server.endpoint}", credentials
 
 
-def test_a_large_value_is_copied_nowhere(place: tuple[str, dict[str, str]]) -> None:
+def test_large_value_is_not_copied(place: tuple[str, dict[str, str]]) -> None:
     url, credentials = place
     figures = through_steps(url, SIZE, **credentials)
     assert [each.kind for each in figures] == ["bytes", "array"]

@@ -64,18 +64,18 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("entrypoint", "args"), [("trip_code:one", {}), ("trip_code:make", {"city": "SAN"})])
-def test_a_step_and_a_function_take_the_args(entrypoint: str, args: dict[str, str]) -> None:
+def test_step_and_function_receive_the_args(entrypoint: str, args: dict[str, str]) -> None:
     assert load(entrypoint, args).qualname == "trip_code.one"
 
 
-def test_a_composed_workflow_is_taken_as_it_is() -> None:
+def test_composed_workflow_is_loaded_unchanged() -> None:
     assert load("trip_code:composed", {}).qualname == "trip_code.one"
 
 
 @pytest.mark.parametrize(
     ("entrypoint", "args", "words"), REFUSALS, ids=[f"{entrypoint} {args}" for entrypoint, args, _ in REFUSALS]
 )
-def test_a_refusal_says_what_to_change(entrypoint: str, args: dict[str, object], words: str) -> None:
+def test_error_names_what_to_change(entrypoint: str, args: dict[str, object], words: str) -> None:
     with pytest.raises(EntrypointError) as refusal:
         load(entrypoint, args)
     assert words in str(refusal.value)

@@ -54,7 +54,7 @@ def fails() -> None:
 # --- used ids ---
 
 
-def test_a_finished_workflow_gives_its_stored_result_and_runs_nothing(marks: Marks, wid: str, store: Store) -> None:
+def test_run_of_a_finished_workflow_returns_the_stored_value(marks: Marks, wid: str, store: Store) -> None:
     marks.open("held")
     assert held.step(marks).run(wid) == "held"
     before = {info.key for info in store.list("")}
@@ -64,7 +64,7 @@ def test_a_finished_workflow_gives_its_stored_result_and_runs_nothing(marks: Mar
     assert {info.key for info in store.list("workflows/")} <= before
 
 
-def test_a_running_workflow_is_attached_to(marks: Marks, wid: str) -> None:
+def test_run_of_a_running_workflow_waits_for_it(marks: Marks, wid: str) -> None:
     first = held.step(marks).run_async(wid)
     marks.wait_started("held")
     second = held.step(marks).run_async(wid)
@@ -74,7 +74,7 @@ def test_a_running_workflow_is_attached_to(marks: Marks, wid: str) -> None:
     assert marks.starts() == {"held": 1}
 
 
-def test_another_dag_under_a_used_id_is_a_clear_error(wid: str) -> None:
+def test_another_dag_under_a_used_id_is_refused(wid: str) -> None:
     plus.step(one.step()).run(wid)
     with pytest.raises(
         WorkflowConflictError, match=f"{wid}.*is used by another DAG.*give another workflow_id, or delete"
@@ -82,12 +82,12 @@ def test_another_dag_under_a_used_id_is_a_clear_error(wid: str) -> None:
         one.step().run(wid)
 
 
-def test_other_arguments_and_other_code_are_the_same_dag(wid: str) -> None:
+def test_other_arguments_count_as_the_same_dag(wid: str) -> None:
     assert plus.step(one.step(), more=1).run(wid) == 2
     assert plus.step(one.step(), more=5).run(wid) == 2
 
 
-def test_resume_of_a_workflow_whose_owner_lives_names_the_owner(marks: Marks, wid: str) -> None:
+def test_resume_of_a_run_of_this_manager_waits_for_it(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
     assert workflow.resume_async(wid) is not None  # this very manager owns it: it is waited for
     marks.open("held")
@@ -99,7 +99,7 @@ def test_resume_of_a_workflow_whose_owner_lives_names_the_owner(marks: Marks, wi
     ["with space", "a/b/../c", "Ünïcode 日本", "x" * 400, "ns.name.uid", "%2F", "#1"],
     ids=lambda t: t[:12],
 )
-def test_any_id_works(workflow_id: str) -> None:
+def test_any_text_can_be_a_workflow_id(workflow_id: str) -> None:
     assert one.step().run(workflow_id) == 1
     assert workflow.get_status(workflow_id) is S.SUCCESSFUL
     assert (workflow_id, S.SUCCESSFUL) in workflow.list_all()
@@ -107,7 +107,7 @@ def test_any_id_works(workflow_id: str) -> None:
 
 
 @pytest.mark.parametrize("workflow_id", ["", ".", ".."])
-def test_an_id_that_is_none_is_refused(workflow_id: str) -> None:
+def test_invalid_workflow_id_is_refused(workflow_id: str) -> None:
     with pytest.raises(InvalidInputError, match="cannot be a workflow id"):
         one.step().run(workflow_id)
 
@@ -115,7 +115,7 @@ def test_an_id_that_is_none_is_refused(workflow_id: str) -> None:
 # --- looking ---
 
 
-def test_list_all_tells_each_with_its_status(marks: Marks, wid: str) -> None:
+def test_list_all_returns_each_workflow_with_its_status(marks: Marks, wid: str) -> None:
     one.step().run(f"{wid}-done")
     with pytest.raises(ValueError, match="no luck"):
         fails.step().run(f"{wid}-failed")
@@ -131,7 +131,7 @@ def test_list_all_tells_each_with_its_status(marks: Marks, wid: str) -> None:
     assert dict(workflow.list_all())[f"{wid}-live"] is S.SUCCESSFUL
 
 
-def test_get_output_gives_the_value_of_the_workflow_or_of_a_step(wid: str) -> None:
+def test_get_output_returns_value_of_workflow_or_step(wid: str) -> None:
     plus.options(name="total").step(one.options(name="first").step(), 41).run(wid)
     assert workflow.get_output(wid) == 42
     assert workflow.get_output(wid, name="first") == 1
@@ -140,7 +140,7 @@ def test_get_output_gives_the_value_of_the_workflow_or_of_a_step(wid: str) -> No
         workflow.get_output(wid, name="nobody")
 
 
-def test_get_output_of_a_step_that_is_done_does_not_wait_for_the_others(marks: Marks, wid: str) -> None:
+def test_get_output_of_a_committed_step_returns_at_once(marks: Marks, wid: str) -> None:
     @workflow.step
     def join(values: list[Any]) -> Any:
         return values
@@ -179,7 +179,7 @@ def test_get_output_of_a_step_waits_for_that_step_only(marks: Marks, wid: str) -
     assert ray.get(reference) == ["a", "b"]
 
 
-def test_get_output_of_a_step_of_a_failed_workflow_raises_its_error(wid: str) -> None:
+def test_get_output_of_a_step_raises_the_workflows_error(wid: str) -> None:
     @workflow.step
     def after(value: Any) -> Any:
         return value
@@ -197,7 +197,7 @@ def _store() -> Store:
 @pytest.mark.parametrize(
     "call", [workflow.get_status, workflow.get_output, workflow.resume, workflow.cancel, workflow.delete]
 )
-def test_an_unknown_id_is_not_found_and_leaves_no_junk(call: Any, store: Store) -> None:
+def test_unknown_id_is_not_found_and_writes_nothing(call: Any, store: Store) -> None:
     before = [info.key for info in store.list("workflows/")]
     with pytest.raises(WorkflowNotFoundError, match="no workflow 'nobody' is stored at"):
         call("nobody")
@@ -216,7 +216,7 @@ def test_metadata_must_be_json(wid: str) -> None:
 # --- cancel ---
 
 
-def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) -> None:
+def test_cancel_stops_running_steps_and_is_final(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step
     def ticks(marks: Marks) -> None:
         marks.started(f"pid {os.getpid()}")
@@ -239,7 +239,7 @@ def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) 
     invariants.check(store, wid)
 
 
-def test_cancel_of_what_has_ended_is_a_conflict(wid: str) -> None:
+def test_cancel_of_a_finished_workflow_is_refused(wid: str) -> None:
     one.step().run(wid)
     with pytest.raises(WorkflowConflictError, match="cannot cancel .* ended with status SUCCESSFUL"):
         workflow.cancel(wid)
@@ -248,27 +248,27 @@ def test_cancel_of_what_has_ended_is_a_conflict(wid: str) -> None:
 # --- delete ---
 
 
-def test_delete_frees_the_id_and_leaves_only_names(wid: str, store: Store) -> None:
+def test_delete_frees_the_id_and_keeps_registry_entries(wid: str, store: Store) -> None:
     one.step().run(wid)
     workflow.delete(wid)
     with pytest.raises(WorkflowNotFoundError):
         workflow.get_status(wid)
-    assert [info.key.split("/")[2] for info in store.list(f"workflows/{wid}/")] == ["names", "names"]
+    assert [info.key.split("/")[2] for info in store.list(f"workflows/{wid}/")] == ["registry", "registry"]
     assert wid not in dict(workflow.list_all())
     assert plus.step(one.step()).run(wid) == 2
     assert workflow.get_output(wid) == 2
 
 
-def test_a_workflow_that_runs_is_not_deleted(marks: Marks, wid: str) -> None:
+def test_delete_of_a_running_workflow_is_refused(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
     marks.wait_started("held")
-    with pytest.raises((WorkflowConflictError, WorkflowInUseError), match="cancel it before you delete it"):
+    with pytest.raises((WorkflowConflictError, WorkflowInUseError), match=r"cannot delete .* call workflow.cancel"):
         workflow.delete(wid)
     marks.open("held")
     assert ray.get(reference) == "held"
 
 
-def test_the_public_names_are_a_list() -> None:
+def test_public_names_are_sorted_and_available() -> None:
     assert sorted(workflow.__all__) == workflow.__all__
     assert dir(workflow) == workflow.__all__
     for name in workflow.__all__:

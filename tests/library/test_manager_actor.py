@@ -65,7 +65,7 @@ def make(store: Store, name: str, kind: type[ManagerActor] = ImpatientManager) -
     return manager_actors.make(kind, store.url, name, max_restarts=-1)
 
 
-def test_an_idle_manager_leaves_for_good_and_takes_its_heartbeat_along(store: Store) -> None:
+def test_idle_manager_exits_and_removes_its_heartbeat(store: Store) -> None:
     name = f"manager-impatient-{uuid.uuid4().hex[:6]}"
     impatient = make(store, name)
     me = ray.get(impatient.ping.remote())
@@ -75,14 +75,14 @@ def test_an_idle_manager_leaves_for_good_and_takes_its_heartbeat_along(store: St
         ray.get(impatient.claim.remote(ClaimRequest("nobody", 1)))
 
 
-def test_an_idle_manager_that_cannot_remove_its_heartbeat_leaves_all_the_same(store: Store) -> None:
+def test_idle_manager_exits_even_if_its_heartbeat_remains(store: Store) -> None:
     name = f"manager-stuck-{uuid.uuid4().hex[:6]}"
     me = ray.get(make(store, name, StuckManager).ping.remote())
     until(lambda: discovery.find(name) is None)
     assert store.get(f"managers/{me.manager}") is not None
 
 
-def test_a_manager_that_comes_up_in_an_outage_is_there_behind_it(store: Store) -> None:
+def test_manager_started_during_an_outage_works_after_it(store: Store) -> None:
     name = f"manager-unlucky-{uuid.uuid4().hex[:6]}"
     unlucky = make(store, name, UnluckyManager)
     me = ray.get(unlucky.ping.remote())
@@ -90,7 +90,7 @@ def test_a_manager_that_comes_up_in_an_outage_is_there_behind_it(store: Store) -
     ray.kill(unlucky, no_restart=True)
 
 
-def test_a_workflow_under_the_name_of_a_manager_that_is_leaving_runs_on_the_next_one(store: Store) -> None:
+def test_run_started_while_the_manager_exits_uses_the_next_one(store: Store) -> None:
     name = f"manager-{discovery.fingerprint(store.url)}"
     manager_actors.end(name)
     make(store, name)
@@ -100,7 +100,7 @@ def test_a_workflow_under_the_name_of_a_manager_that_is_leaving_runs_on_the_next
     assert one.step().run() == 1
 
 
-def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_later(
+def test_step_retries_storing_its_value_without_running_again(
     marks: Marks, wid: str, store: Store
 ) -> None:
     """Ray's own tries are used up after four; a store that is away for longer is still nobody's failure."""
@@ -121,7 +121,7 @@ def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_late
     assert marks.starts() == {"unlucky": 1}
 
 
-def test_a_step_that_raises_unavailable_itself_has_failed(marks: Marks, wid: str) -> None:
+def test_step_that_raises_store_unavailable_fails(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=1)
     def unlucky(marks: Marks) -> str:
         marks.started("unlucky")
@@ -132,7 +132,7 @@ def test_a_step_that_raises_unavailable_itself_has_failed(marks: Marks, wid: str
     assert marks.starts() == {"unlucky": 1}
 
 
-def test_a_step_that_awaits_what_was_canceled_has_failed_as_any_other(marks: Marks, wid: str) -> None:
+def test_step_that_raises_cancelled_error_fails(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=1)
     async def unlucky(marks: Marks) -> str:
         marks.started("unlucky")

@@ -159,7 +159,7 @@ BEHIND_AN_OUTCOME = Death(AFTER_COMMIT, 2, stored=2, done=frozenset({"first"}))
         ),
     ],
 )
-def test_a_manager_is_killed_and_made_anew_and_no_committed_step_runs_again(
+def test_no_committed_step_runs_again_after_manager_deaths(
     marks: Marks, wid: str, store: Store, deaths: list[Death]
 ) -> None:
     make(store, marks, wid, deaths)

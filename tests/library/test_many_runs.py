@@ -24,7 +24,7 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
-def test_runs_whose_steps_have_the_same_ids_keep_their_values_apart(wid: str, store: Store) -> None:
+def test_parallel_runs_with_equal_step_ids_keep_their_values(wid: str, store: Store) -> None:
     pending = []
     for number in range(RUNS):
         first = double.step(number, workflow.sleep(1.0))  # so that all of them are there together

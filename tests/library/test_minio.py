@@ -33,7 +33,7 @@ def committed(store: Store) -> int:
     return view.counts.succeeded if view is not None else 0
 
 
-def test_kill_and_resume_with_the_store_restarted_in_the_middle(
+def test_run_survives_kill_and_restart_of_the_store(
     marks: Marks, bucket: str, minio_server: MinioServer, credentials: dict[str, str]
 ) -> None:
     url = f"s3://{bucket}/runs?endpoint={minio_server.endpoint}"
@@ -58,7 +58,7 @@ def test_kill_and_resume_with_the_store_restarted_in_the_middle(
     checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", told=Told(str(EXPECTED)))
 
 
-def test_a_workflow_in_bad_weather(
+def test_run_survives_network_faults(
     marks: Marks, bucket: str, minio_server: MinioServer, credentials: dict[str, str]
 ) -> None:
     """Lost, refused and slow answers, and outages, for driver, manager and workers alike."""

@@ -78,7 +78,7 @@ def _owned_by_nobody(created: Created) -> Created:
     return dataclasses.replace(created, owner=Owner(manager="gone", incarnation="gone"))
 
 
-def test_of_two_managers_that_claim_at_once_one_wins(storage: str, store: Store, tmp_path: Path) -> None:
+def test_one_of_two_concurrent_claims_wins(storage: str, store: Store, tmp_path: Path) -> None:
     url = store.url
     rivals = [manager(url), manager(url)]
     ray.get([rival.ping.remote() for rival in rivals])
@@ -107,7 +107,7 @@ def _answer(asked: Any) -> str:
     return "claimed"
 
 
-def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its_value(
+def test_concurrent_starts_under_one_id_share_one_run(
     marks: Marks, wid: str, store: Store
 ) -> None:
     @ray.remote
@@ -120,7 +120,7 @@ def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its
     invariants.check(store, wid)
 
 
-def test_a_run_of_a_manager_that_lives_is_taken_over_only_by_who_says_so(store: Store, marks: Marks, wid: str) -> None:
+def test_run_with_a_live_owner_needs_take_over_to_be_resumed(store: Store, marks: Marks, wid: str) -> None:
     owner = manager(store.url)
     made = Client(store)._created(gated.step(marks), wid, RunOptions(), 1)
     ray.get(owner.start.remote(made))
@@ -142,7 +142,7 @@ def test_a_run_of_a_manager_that_lives_is_taken_over_only_by_who_says_so(store: 
     ray.kill(owner, no_restart=True)
 
 
-def test_a_run_that_nobody_owns_is_resumable_and_goes_on_with_run_or_resume(store: Store, tmp_path: Path) -> None:
+def test_resumable_run_continues_with_run_or_resume(store: Store, tmp_path: Path) -> None:
     for how in ("run", "resume", "async"):
         (tmp_path / how).mkdir()
         marks, wid = Marks(str(tmp_path / how)), f"orphan-{how}"
@@ -159,7 +159,7 @@ def test_a_run_that_nobody_owns_is_resumable_and_goes_on_with_run_or_resume(stor
         assert marks.starts() == {"counted": 1}
 
 
-def test_a_run_that_nobody_owns_is_canceled_without_running_a_step(store: Store, marks: Marks, wid: str) -> None:
+def test_cancel_of_a_resumable_run_executes_no_step(store: Store, marks: Marks, wid: str) -> None:
     abandoned(store, wid, marks)
     workflow.cancel(wid)
     assert workflow.get_status(wid) is WorkflowStatus.CANCELED
@@ -179,7 +179,7 @@ ASK = {
 }
 
 
-def test_the_output_of_a_run_that_nobody_owns_is_a_conflict_and_executes_nothing(
+def test_get_output_of_a_resumable_run_is_refused(
     store: Store, marks: Marks, wid: str
 ) -> None:
     left_alone(store, wid, marks)
@@ -198,7 +198,7 @@ def test_the_output_of_a_run_that_nobody_owns_is_a_conflict_and_executes_nothing
     invariants.check(store, wid)
 
 
-def test_a_step_that_is_done_has_its_value_also_in_a_run_that_nobody_owns(store: Store, marks: Marks, wid: str) -> None:
+def test_get_output_of_a_committed_step_works_if_resumable(store: Store, marks: Marks, wid: str) -> None:
     left_alone(store, wid, marks)
     assert workflow.get_output(wid, name="first") == "done"
     assert ray.get(workflow.get_output_async(wid, name="first")) == "done"

@@ -47,7 +47,7 @@ def divides() -> int:
         pytest.param(lambda wid: ray.get(workflow.get_output_async(wid)), id="get_output_async"),
     ],
 )
-def test_the_users_own_exception_arrives_and_shows_the_users_code(ask: Callable[[str], Any], wid: str) -> None:
+def test_users_exception_is_raised_with_the_users_traceback(ask: Callable[[str], Any], wid: str) -> None:
     with pytest.raises(ZeroDivisionError):
         divides.step().run(wid)
     with pytest.raises(ZeroDivisionError, match="by zero") as caught:
@@ -68,7 +68,7 @@ def test_the_users_own_exception_arrives_and_shows_the_users_code(ask: Callable[
         ("WorkflowNotResumableError", [ValueError]),
     ],
 )
-def test_errors_have_the_names_that_ray_gave_them(kind: str, bases: list[type]) -> None:
+def test_errors_have_the_names_of_ray(kind: str, bases: list[type]) -> None:
     for base in bases:
         assert issubclass(getattr(errors, kind), base)
     assert workflow.WorkflowExecutionError is errors.WorkflowExecutionError
@@ -84,7 +84,7 @@ def test_errors_have_the_names_that_ray_gave_them(kind: str, bases: list[type]) 
         ("WorkflowStatus", workflow.WorkflowStatus),
     ],
 )
-def test_what_code_for_ray_finds_in_workflow_common_is_the_librarys_own(name: str, its_own: type) -> None:
+def test_workflow_common_exports_the_names_of_ray(name: str, its_own: type) -> None:
     assert getattr(workflow.common, name) is its_own
 
 
@@ -103,7 +103,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_on_an_unknown_workflow_leaves_no_key(name: str, wid: str, store: Store) -> None:
+def test_call_on_an_unknown_workflow_writes_nothing(name: str, wid: str, store: Store) -> None:
     def keys() -> set[str]:
         return {info.key for info in store.list("") if not info.key.startswith("managers/")}
 
@@ -125,7 +125,7 @@ def large(fails: bool) -> bytes:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["value", "exception"])
-def test_who_gets_what_is_damaged_is_told_the_key(wid: str, store: Store, fails: bool) -> None:
+def test_error_for_a_damaged_value_names_its_key(wid: str, store: Store, fails: bool) -> None:
     reference = large.step(fails).run_async(wid)
     ray.wait([reference])
     (key,) = (info.key for info in store.list(f"workflows/{wid}/runs/") if "/blobs/" in info.key and info.size > LARGE)
@@ -137,13 +137,13 @@ def test_who_gets_what_is_damaged_is_told_the_key(wid: str, store: Store, fails:
 
 @pytest.mark.parametrize("call", [*CALLS.values(), lambda wid: divides.step().run(wid)], ids=[*CALLS, "run"])
 @pytest.mark.parametrize("bad", [7, b"w", ["w"]], ids=["number", "bytes", "list"])
-def test_an_id_that_is_no_text_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:
+def test_workflow_id_of_another_type_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:
     with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any text") as told:
         call(bad)
     assert isinstance(told.value, errors.WrongTypeError)
 
 
-def test_a_workflow_that_runs_is_not_deleted_and_goes_on(marks: Marks, wid: str) -> None:
+def test_refused_delete_leaves_the_workflow_running(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
     marks.wait_started("held")
     with pytest.raises(errors.WorkflowRunningError, match=r"cannot delete .* it is RUNNING; call workflow.cancel\(.*\) first"):
@@ -152,7 +152,7 @@ def test_a_workflow_that_runs_is_not_deleted_and_goes_on(marks: Marks, wid: str)
     assert ray.get(reference) == "held"
 
 
-def test_cancel_comes_twice_and_is_one_and_delete_comes_after_it(marks: Marks, wid: str, store: Store) -> None:
+def test_second_cancel_is_no_op_and_delete_follows(marks: Marks, wid: str, store: Store) -> None:
     held.step(marks, "never").run_async(wid)
     marks.wait_started("never")
     workflow.cancel(wid)
@@ -182,7 +182,7 @@ def test_cancel_comes_twice_and_is_one_and_delete_comes_after_it(marks: Marks, w
         pytest.param(None, id="all"),
     ],
 )
-def test_list_all_takes_one_status_several_or_none(asked: Any, marks: Marks, wid: str) -> None:
+def test_list_all_accepts_one_status_several_or_none(asked: Any, marks: Marks, wid: str) -> None:
     marks.open("held")
     held.step(marks).run(wid)
     assert (wid, workflow.SUCCESSFUL) in workflow.list_all(asked)
@@ -191,6 +191,6 @@ def test_list_all_takes_one_status_several_or_none(asked: Any, marks: Marks, wid
 
 
 @pytest.mark.parametrize("bad", ["DONE", 7, {"RUNNING", "DONE"}, [None]], ids=str)
-def test_list_all_refuses_what_is_no_status(bad: Any) -> None:
+def test_list_all_refuses_invalid_statuses(bad: Any) -> None:
     with pytest.raises(ValueError, match="a status is one of RUNNING, RESUMABLE"):
         workflow.list_all(bad)

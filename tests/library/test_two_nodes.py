@@ -29,7 +29,7 @@ def passed(folder: Path) -> set[str]:
     return {each.record.step_id for each in written if isinstance(each.record, r.StepReturnedEphemeral)}
 
 
-def test_values_are_lent_to_the_other_node_and_back(marks: Marks, folder: Path, address: str) -> None:
+def test_ephemeral_values_move_between_nodes(marks: Marks, folder: Path, address: str) -> None:
     marks.open("hold")
     with (
         joined(address, {"crossed": 4}),
@@ -43,7 +43,7 @@ def test_values_are_lent_to_the_other_node_and_back(marks: Marks, folder: Path, 
     invariants.check(open_store(str(folder)), "w")
 
 
-def test_a_value_that_died_with_its_node_is_made_again(marks: Marks, folder: Path, address: str) -> None:
+def test_ephemeral_value_of_a_dead_node_is_produced_again(marks: Marks, folder: Path, address: str) -> None:
     with (
         joined(address, {"lost": 4}) as node,
         driver("nodes.py", str(folder), marks.folder, "w", "lost", "lost", address=address) as script,
@@ -61,7 +61,7 @@ def test_a_value_that_died_with_its_node_is_made_again(marks: Marks, folder: Pat
     invariants.check(open_store(str(folder)), "w")
 
 
-def test_steps_of_a_node_that_died_go_on_at_another_and_no_committed_one_runs_again(
+def test_only_unfinished_steps_of_a_dead_node_run_again(
     marks: Marks, folder: Path, address: str
 ) -> None:
     store = open_store(str(folder))

@@ -69,7 +69,7 @@ def version(folder: Path, name: str, working_dir: bool) -> Path:
 
 
 @pytest.mark.parametrize("working_dir", [False, True], ids=["two folders", "two runtime_env working_dirs"])
-def test_each_run_executes_its_own_version(
+def test_each_run_executes_its_own_module_version(
     tmp_path: Path, folder: Path, marks: Marks, ray_outside: tuple[Tree, str], working_dir: bool
 ) -> None:
     """ "Two runs with different versions of one user module on one cluster each execute their own code"."""
