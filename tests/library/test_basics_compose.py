@@ -1,4 +1,4 @@
-"""workflow-basics, "Workflow Basics", "Composing workflow steps", "Passing nested arguments": what they say."""
+"""The sections "Workflow Basics", "Composing workflow steps" and "Passing nested arguments" of the specification."""
 
 from __future__ import annotations
 
@@ -165,18 +165,18 @@ def test_error_of_a_direct_call_names_the_step_method() -> None:
         pytest.param(lambda: add.step(1), r"add\(left.*missing a required argument: 'right'", id="too few"),
         pytest.param(lambda: add.step(1, 2, 3), r"add\(left.*too many positional arguments", id="too many"),
         pytest.param(lambda: add.step(1, 2, middle=3), "unexpected keyword argument 'middle'", id="unknown"),
+        pytest.param(lambda: wait_for_event(TimerListener), r"poll_for_event: missing .* 'timestamp'", id="event, few"),
         pytest.param(
-            lambda: wait_for_event(TimerListener), r"poll_for_event: missing .* 'timestamp'", id="of an event"
-        ),
-        pytest.param(
-            lambda: wait_for_event(TimerListener, 1, 2), r"TimerListener\.poll_for_event: too many", id="more"
+            lambda: wait_for_event(TimerListener, 1, 2),
+            r"TimerListener\.poll_for_event: too many",
+            id="event, many",
         ),
     ],
 )
 def test_wrong_arguments_are_refused_when_composing(compose: Any, text: str) -> None:
-    with pytest.raises(TypeError, match=text) as told:
+    with pytest.raises(TypeError, match=text) as refused:
         compose()
-    assert isinstance(told.value, InvalidInputError)
+    assert isinstance(refused.value, InvalidInputError)
 
 
 @ray.remote
@@ -202,11 +202,11 @@ def returns() -> Any:
     ],
 )
 def test_ray_refuses_to_carry_a_composed_workflow(carry: Any) -> None:
-    """Text: "are not executed until `.run()` is called": before, there is no value that Ray could carry."""
-    what_to_do = "give it to another step as an argument, return it from a step, or run it first"
-    with pytest.raises(ValueError, match=rf"is not executed yet, so it is no value .*{what_to_do}") as told:
+    """Text: "are not executed until `.run()` is called". Until then there is no value that Ray could carry."""
+    advice = "give it to another step as an argument, return it from a step, or run it first"
+    with pytest.raises(ValueError, match=rf"is not executed yet, so it is no value .*{advice}") as refused:
         carry()
-    assert isinstance(told.value, InvalidInputError)
+    assert isinstance(refused.value, InvalidInputError)
 
 
 @pytest.mark.parametrize(

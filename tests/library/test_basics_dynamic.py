@@ -1,4 +1,4 @@
-"""workflow-basics, "Dynamic workflows": recursion, the trip, the order of execution, depth and width."""
+"""The section "Dynamic workflows" of the specification: recursion, the trip, order of execution, depth and width."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Receipt:
 @workflow.step
 def book_flight(marks: Marks, origin: str, dest: str, date: str) -> Flight:
     marks.started("book")
-    marks.wait_started("book", 3)  # all three run at once, or this never ends
+    marks.wait_started("book", 3)  # all three must run at the same time
     return Flight(origin, dest, date)
 
 
@@ -94,7 +94,7 @@ def book_trip(marks: Marks, origin: str, dest: str, dates: list[str]) -> Workflo
 
 
 def test_trip_steps_run_in_the_documented_order(marks: Marks, wid: str, store: Store) -> None:
-    """`book_trip`; the two `book_flight` and the `book_hotel` in parallel; then `finalize_or_cancel`."""
+    """First `book_trip`, then both `book_flight` and `book_hotel` in parallel, then `finalize_or_cancel`."""
     fut = book_trip.step(marks, "OAK", "SAN", ["6/12", "7/5"])
     assert fut.run(wid) == Receipt([Flight("OAK", "SAN", "6/12"), Flight("SAN", "OAK", "7/5")], [Hotel("SAN")])
     assert marks.order() == ["trip", "book", "book", "book", "finalize"]
@@ -216,6 +216,6 @@ def test_step_that_returns_1000_steps_at_once(wid: str, store: Store) -> None:
 
 
 def _state(store: Store, workflow_id: str) -> Any:
-    named = registry.current_entry(store, workflow_id)
-    assert isinstance(named, Created)
-    return RunLog(store, named).replay()
+    entry = registry.current_entry(store, workflow_id)
+    assert isinstance(entry, Created)
+    return RunLog(store, entry).replay()

@@ -1,4 +1,4 @@
-"""workflow-basics, "Error handling": FAILED, `max_retries`, `catch_exceptions`, both ways to give them."""
+"""The section "Error handling" of the specification: FAILED, `max_retries` and `catch_exceptions`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("storage")
 
 
 class Oops(RuntimeError):
-    """A user's own error, with an argument of its own."""
+    """An exception of the user, with an argument that it keeps when it is pickled."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"oops {code}")
@@ -270,7 +270,7 @@ def test_invalid_max_retries_is_refused(bad: Any) -> None:
 
 
 def test_broken_runtime_env_fails_only_the_step(marks: Marks, wid: str) -> None:
-    """Ray says so only when it executes the step; what it refuses at once is refused where it is written."""
+    """Ray reports this error only when it executes the step. Other invalid options are refused when composing."""
     nowhere = {"working_dir": f"file://{marks.folder}/nowhere.zip"}
     failing = faulty.options(name="failing", runtime_env=nowhere, max_retries=2).step(marks, until=1)
     with pytest.raises(RuntimeError, match="step 'failing' could not be executed by Ray: RuntimeEnvSetupError"):

@@ -1,4 +1,4 @@
-"""workflow-basics, "Ray Integration": tasks and actors, actor handles, resources."""
+"""The section "Ray Integration" of the specification: tasks and actors, actor handles, resources."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_retried_step_repeats_its_ray_tasks_and_actors(marks: Marks) -> None:
         total = ray.get(Adder.remote(marks).add.remote(square.remote(marks, 3)))
         marks.started("step")
         if marks.starts()["step"] == 1:
-            raise RuntimeError("the first try fails behind them")
+            raise RuntimeError("the first attempt fails after its tasks")
         return total
 
     assert train.step(marks).run() == 9

@@ -1,4 +1,4 @@
-"""Code that changes between the epochs of a run: outcomes stay, other steps execute the code that is there now."""
+"""Code that changes between the epochs of a run: outcomes are kept, and other steps execute the present code."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, ModuleType]]:
-    """A module of the user's with a bug, and its file."""
+    """A module of the user with a bug, and its file."""
     path = tmp_path / "code" / "users_flow.py"
     path.parent.mkdir()
     path.write_text(SOURCE)
@@ -73,9 +73,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
 
 
 @pytest.mark.usefixtures("storage")
-def test_resume_runs_the_fixed_function(
-    module: tuple[Path, ModuleType], marks: Marks, store: Store, wid: str
-) -> None:
+def test_resume_runs_the_fixed_function(module: tuple[Path, ModuleType], marks: Marks, store: Store, wid: str) -> None:
     path, users_flow = module
     with pytest.raises(ZeroDivisionError):
         users_flow.flow(marks).run(wid)

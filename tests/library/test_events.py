@@ -1,4 +1,4 @@
-"""`sleep` and `wait_for_event` on a real Ray: what arrives, what a kill repeats and what it does not, what it costs."""
+"""`sleep` and `wait_for_event` on a real Ray: values, errors, kills, and the resources that waits use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAITS = 50
 
 
 class Gate(EventListener):
-    """Its event is there once a gate is open."""
+    """Waits until a gate is open."""
 
     async def poll_for_event(self, marks: Marks, name: str) -> tuple[Marks, str]:
         marks.started(f"poll {name}")
@@ -47,7 +47,7 @@ class Gate(EventListener):
 
 
 class Deadly(EventListener):
-    """Takes its process along, once the other listener waits there, too."""
+    """Kills its process once, after the other listener has started to wait in it."""
 
     async def poll_for_event(self, marks: Marks) -> str:
         await eventually(lambda: marks.starts()["poll paid"])
@@ -58,7 +58,7 @@ class Deadly(EventListener):
 
 
 class Flaky(EventListener):
-    """Raises in its first tries."""
+    """Raises in its first attempts."""
 
     async def poll_for_event(self, marks: Marks, failures: int) -> str:
         marks.started("poll")
@@ -104,7 +104,7 @@ def epochs(store: Store, wid: str) -> int:
 
 
 def test_event_is_stored_before_event_checkpointed_is_called(opened: Marks, wid: str, store: Store) -> None:
-    """The arguments are other steps' outcomes, as any step's."""
+    """The arguments of a wait may be outcomes of other steps."""
     waiting = name_of.step(workflow.wait_for_event(Gate, opened, name=made.step("paid"))).run_async(wid)
     opened.wait_started("poll paid")
     assert opened.starts()["checkpointed paid"] == 0
@@ -121,7 +121,7 @@ def test_timer_listener_returns_none(wid: str) -> None:
 @pytest.mark.parametrize(
     ("failures", "options", "expected"),
     [
-        pytest.param(2, {"max_retries": 3}, "at last", id="tried again"),
+        pytest.param(2, {"max_retries": 3}, "at last", id="retried"),
         pytest.param(0, {"catch_exceptions": True}, ("at last", None), id="nothing to catch"),
     ],
 )
@@ -144,9 +144,7 @@ def test_exception_of_a_listener_fails_the_run(marks: Marks, wid: str) -> None:
     assert workflow.get_status(wid) == WorkflowStatus.FAILED
 
 
-def test_stored_event_is_not_polled_again_after_manager_death(
-    marks: Marks, wid: str, store: Store
-) -> None:
+def test_stored_event_is_not_polled_again_after_manager_death(marks: Marks, wid: str, store: Store) -> None:
     waiting = name_of.step(workflow.wait_for_event(Gate, marks, "paid")).run_async(wid)
     marks.wait_started("poll paid")
     kill_the_manager(store)
@@ -154,20 +152,20 @@ def test_stored_event_is_not_polled_again_after_manager_death(
 
     marks.open("paid")
     marks.wait_started("checkpointed paid")
-    assert len(invariants.committed(store, wid)) == 1, "the event is stored before its listener hears of that"
+    assert len(invariants.committed(store, wid)) == 1, "the event is stored before event_checkpointed is called"
     kill_the_manager(store)
     marks.wait_started("checkpointed paid", times=2)
 
     marks.open("checkpoint")
     assert workflow.get_output(wid) == "paid"
     assert marks.starts()["poll paid"] == 2
-    del waiting
+    del waiting  # it keeps the reference to the value until here
     invariants.check(store, wid)
 
 
 def test_death_of_the_event_host_fails_no_wait(opened: Marks, wid: str, store: Store) -> None:
-    beside = name_of.step(workflow.wait_for_event(Gate, opened, "paid"))
-    waiting = joined.step(beside, workflow.wait_for_event(Deadly, opened)).run_async(wid)
+    other = name_of.step(workflow.wait_for_event(Gate, opened, "paid"))
+    waiting = joined.step(other, workflow.wait_for_event(Deadly, opened)).run_async(wid)
     opened.wait_started("poll paid", times=2)
     opened.open("paid")
     assert ray.get(waiting) == ["paid", "survived"]
@@ -181,7 +179,7 @@ def test_many_waits_use_no_cpu_and_block_no_step(opened: Marks, wid: str) -> Non
     run = joined.step(*[name_of.step(each) for each in waits], workflow.sleep(0.1)).run_async(wid)
     for number in range(WAITS):
         opened.wait_started(f"poll e{number}")
-    assert made.step("beside them").run() == "beside them"
+    assert made.step("meanwhile").run() == "meanwhile"
     until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
     for number in range(WAITS):
         opened.open(f"e{number}")
@@ -215,7 +213,7 @@ def test_sleep_continues_after_manager_death(wid: str, store: Store) -> None:
     slept = written(store, wid, r.StepCommitted)[0]
     assert slept.started == timer.at
     assert slept.ended >= timer.due
-    del waiting
+    del waiting  # it keeps the reference to the value until here
     invariants.check(store, wid)
 
 
@@ -261,7 +259,7 @@ def test_waits_refuse_invalid_arguments_and_options() -> None:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """The page's example as a script."""
+    """The example of docs/events.md as a script."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "events.md").read_text(), flags=re.DOTALL)
     path = tmp_path / "order.py"
     path.write_text(code)
@@ -271,5 +269,5 @@ def example(tmp_path: Path) -> Path:
 def test_example_of_events_page_runs(example: Path, folder: Path, ray_outside: tuple[Tree, str]) -> None:
     where = {"RAYWORKFLOW_STORAGE": str(folder), "RAY_ADDRESS": ray_outside[1]}
     with driver(example, **where) as script:
-        assert "shipped, paid 7" in script.printed("shipped")
+        assert "shipped after the payment of order 7" in script.printed("shipped")
         assert script.ended() == 0

@@ -1,4 +1,4 @@
-"""What a Workflow resource may name, and what each refusal says to change. Needs Ray installed, not running."""
+"""Entrypoints of Workflow resources, and what each error names to change. Ray must be installed, but does not run."""
 
 from __future__ import annotations
 

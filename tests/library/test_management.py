@@ -1,4 +1,4 @@
-"""Calls around a run: list_all, get_status, get_output, cancel, delete, used ids, odd ids."""
+"""Management calls: list_all, get_status, get_output, cancel, delete, used ids and unusual ids."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_other_arguments_count_as_the_same_dag(wid: str) -> None:
 
 def test_resume_of_a_run_of_this_manager_waits_for_it(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
-    assert workflow.resume_async(wid) is not None  # this very manager owns it: it is waited for
+    assert workflow.resume_async(wid) is not None  # the same manager owns the run, so the call only waits
     marks.open("held")
     assert ray.get(reference) == "held"
 
@@ -112,23 +112,23 @@ def test_invalid_workflow_id_is_refused(workflow_id: str) -> None:
         one.step().run(workflow_id)
 
 
-# --- looking ---
+# --- reading ---
 
 
 def test_list_all_returns_each_workflow_with_its_status(marks: Marks, wid: str) -> None:
-    one.step().run(f"{wid}-done")
+    one.step().run(f"{wid}-successful")
     with pytest.raises(ValueError, match="no luck"):
         fails.step().run(f"{wid}-failed")
-    reference = held.step(marks).run_async(f"{wid}-live")
+    reference = held.step(marks).run_async(f"{wid}-running")
     mine = {each: status for each, status in workflow.list_all() if each.startswith(wid)}
-    assert mine == {f"{wid}-done": S.SUCCESSFUL, f"{wid}-failed": S.FAILED, f"{wid}-live": S.RUNNING}
-    assert (f"{wid}-live", S.RUNNING) in workflow.list_all("RUNNING")
-    assert f"{wid}-done" not in dict(workflow.list_all([S.RUNNING, S.FAILED]))
+    assert mine == {f"{wid}-successful": S.SUCCESSFUL, f"{wid}-failed": S.FAILED, f"{wid}-running": S.RUNNING}
+    assert (f"{wid}-running", S.RUNNING) in workflow.list_all("RUNNING")
+    assert f"{wid}-successful" not in dict(workflow.list_all([S.RUNNING, S.FAILED]))
     with pytest.raises(InvalidInputError, match="a status is one of RUNNING, RESUMABLE"):
         workflow.list_all("DONE")
     marks.open("held")
     ray.get(reference)
-    assert dict(workflow.list_all())[f"{wid}-live"] is S.SUCCESSFUL
+    assert dict(workflow.list_all())[f"{wid}-running"] is S.SUCCESSFUL
 
 
 def test_get_output_returns_value_of_workflow_or_step(wid: str) -> None:
@@ -136,8 +136,8 @@ def test_get_output_returns_value_of_workflow_or_step(wid: str) -> None:
     assert workflow.get_output(wid) == 42
     assert workflow.get_output(wid, name="first") == 1
     assert workflow.get_output(wid, name="total") == 42
-    with pytest.raises(WorkflowNotFoundError, match=r"has no step 'nobody'; it has first, total"):
-        workflow.get_output(wid, name="nobody")
+    with pytest.raises(WorkflowNotFoundError, match=r"has no step 'unknown'; it has first, total"):
+        workflow.get_output(wid, name="unknown")
 
 
 def test_get_output_of_a_committed_step_returns_at_once(marks: Marks, wid: str) -> None:
@@ -164,16 +164,16 @@ def test_get_output_of_a_step_waits_for_that_step_only(marks: Marks, wid: str) -
 
     @ray.remote
     def get() -> Any:
-        marks.started("asks")
+        marks.started("reading")
         return workflow.get_output(wid, name="second")
 
     second = opens.options(name="second").step(marks, held.step(marks, "a"))
     reference = join.step([second, held.step(marks, "b")]).run_async(wid)
     marks.wait_started("b")
-    asked = get.remote()
-    marks.wait_started("asks")
+    output = get.remote()
+    marks.wait_started("reading")
     marks.open("a")
-    assert ray.get(asked) == "a"
+    assert ray.get(output) == "a"
     assert workflow.get_status(wid) is S.RUNNING
     marks.open("b")
     assert ray.get(reference) == ["a", "b"]
@@ -199,8 +199,8 @@ def _store() -> Store:
 )
 def test_unknown_id_is_not_found_and_writes_nothing(call: Any, store: Store) -> None:
     before = [info.key for info in store.list("workflows/")]
-    with pytest.raises(WorkflowNotFoundError, match="no workflow 'nobody' is stored at"):
-        call("nobody")
+    with pytest.raises(WorkflowNotFoundError, match="no workflow 'unknown' is stored at"):
+        call("unknown")
     assert [info.key for info in store.list("workflows/")] == before
 
 
@@ -241,7 +241,7 @@ def test_cancel_stops_running_steps_and_is_final(marks: Marks, wid: str, store: 
 
 def test_cancel_of_a_finished_workflow_is_refused(wid: str) -> None:
     one.step().run(wid)
-    with pytest.raises(WorkflowConflictError, match="cannot cancel .* ended with status SUCCESSFUL"):
+    with pytest.raises(WorkflowConflictError, match=r"cannot cancel .* ended with status SUCCESSFUL"):
         workflow.cancel(wid)
 
 

@@ -1,4 +1,4 @@
-"""Workflows that a step starts: each runs once, whatever happens to the step that started it."""
+"""Workflows that a step starts: each runs once, even if the step is executed more than once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workflow.store import Store
 pytestmark = pytest.mark.usefixtures("storage")
 
 AT_ONCE = 6
-"""Steps that start workflows at once; more than Ray here has CPUs."""
+"""How many steps start workflows at the same time; more than this Ray has CPUs."""
 
 
 @workflow.step(name="inner")
@@ -112,7 +112,7 @@ def test_next_attempt_attaches_to_the_running_nested_workflow(marks: Marks, wid:
 
 def test_resume_keeps_outcomes_of_nested_workflows(marks: Marks, wid: str) -> None:
     @workflow.step
-    def fails_behind(marks: Marks) -> Any:
+    def fails_afterwards(marks: Marks) -> Any:
         values = [inner.step(marks, n).run() for n in (1, 5)]
         marks.started("outer")
         if marks.starts()["outer"] == 1:
@@ -120,7 +120,7 @@ def test_resume_keeps_outcomes_of_nested_workflows(marks: Marks, wid: str) -> No
         return values
 
     with pytest.raises(ValueError, match="no luck"):
-        fails_behind.step(marks).run(wid)
+        fails_afterwards.step(marks).run(wid)
     assert workflow.resume(wid) == [2, 6]
     assert marks.starts() == {"outer": 2, "inner 1": 1, "inner 5": 1}
 
@@ -135,13 +135,13 @@ def test_error_of_a_nested_workflow_is_raised_unchanged(marks: Marks, wid: str) 
 
 def test_next_attempt_repeats_only_failed_nested_steps(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step(max_retries=2)
-    def tries(marks: Marks) -> int:
+    def retried(marks: Marks) -> int:
         marks.started("outer")
         return fails.step(marks, inner.step(marks, 1)).run()
 
-    assert tries.options(name="tries").step(marks).run(wid) == 2
+    assert retried.options(name="retried").step(marks).run(wid) == 2
     assert marks.starts() == {"outer": 2, "inner 1": 1, "fails": 2}
-    invariants.check(store, ids.nested(wid, 1, "tries", 1))
+    invariants.check(store, ids.nested(wid, 1, "retried", 1))
 
 
 def test_given_id_names_one_workflow_for_all_steps(marks: Marks, wid: str) -> None:
@@ -188,7 +188,7 @@ def test_more_waiting_steps_than_cpus_do_not_deadlock(marks: Marks, wid: str) ->
 
     running = all_of.step(*(outer.step(marks, held) for _ in range(AT_ONCE))).run_async(wid)
     marks.wait_started("outer", AT_ONCE)
-    marks.wait_started("held")  # while all of them wait
+    marks.wait_started("held")  # a nested workflow runs while all outer steps wait
     marks.open("held")
     assert ray.get(running) == [1] * AT_ONCE
     assert marks.starts() == {"outer": AT_ONCE, "held": AT_ONCE}
@@ -218,7 +218,7 @@ def test_canceled_nested_workflow_is_not_repeated(marks: Marks, wid: str) -> Non
 
 def test_step_reads_other_workflows(marks: Marks, wid: str) -> None:
     @workflow.step
-    def looks(other: str) -> list[Any]:
+    def reads(other: str) -> list[Any]:
         later = [workflow.get_output_async(other), workflow.get_output_async(other, name="inner")]
         return [
             workflow.get_status(other).name,
@@ -229,7 +229,7 @@ def test_step_reads_other_workflows(marks: Marks, wid: str) -> None:
         ]
 
     inner.step(marks, 1).run(f"{wid}-other", metadata={"k": 1})
-    assert looks.step(f"{wid}-other").run(wid) == ["SUCCESSFUL", 2, 2, {"k": 1}, 2, 2]
+    assert reads.step(f"{wid}-other").run(wid) == ["SUCCESSFUL", 2, 2, {"k": 1}, 2, 2]
 
 
 def test_async_step_starts_workflows(marks: Marks, wid: str) -> None:
@@ -244,14 +244,14 @@ def test_async_step_starts_workflows(marks: Marks, wid: str) -> None:
 
 def test_nested_workflow_inherits_the_runtime_env(wid: str, store: Store) -> None:
     @workflow.step
-    def told() -> str:
-        return os.environ.get("TOLD", "")
+    def flavor() -> str:
+        return os.environ.get("FLAVOR", "")
 
-    @workflow.step(runtime_env={"env_vars": {"TOLD": "yes"}})
-    def tells() -> str:
-        return told.step().run()
+    @workflow.step(runtime_env={"env_vars": {"FLAVOR": "sweet"}})
+    def tastes() -> str:
+        return flavor.step().run()
 
-    assert tells.options(name="tells").step().run(wid) == "yes"
-    nested = owner_of(store, ids.nested(wid, 1, "tells", 1))
+    assert tastes.options(name="tastes").step().run(wid) == "sweet"
+    nested = owner_of(store, ids.nested(wid, 1, "tastes", 1))
     assert nested != owner_of(store, wid)
     assert discovery.find(nested) is not None

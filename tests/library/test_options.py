@@ -1,4 +1,4 @@
-"""Options of steps: what adds up, what goes on to Ray, what is refused and what the text says to do instead."""
+"""Options of steps: merging, options that are passed to Ray, and refused options with their alternatives."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def plain(marks: Marks) -> str:
     return ray.get_runtime_context().get_node_id()
 
 
-# --- what adds up ---
+# --- merging ---
 
 
 def test_options_are_merged_with_earlier_ones(marks: Marks, wid: str) -> None:
     first = plain.options(name="new", metadata={"one": 1}, num_cpus=None)
     first.options(metadata={"two": 2}, memory=1000, num_returns=1).step(marks).run(wid)
-    told = workflow.get_metadata(wid, "new")
-    assert told["user_metadata"] == {"k": "v", "one": 1, "two": 2}
-    assert told["step_options"]["max_retries"] == 2
-    assert told["step_options"]["ray_options"] == {"memory": 1000}
+    metadata = workflow.get_metadata(wid, "new")
+    assert metadata["user_metadata"] == {"k": "v", "one": 1, "two": 2}
+    assert metadata["step_options"]["max_retries"] == 2
+    assert metadata["step_options"]["ray_options"] == {"memory": 1000}
     plain.step(marks).run(f"{wid}-old")
     assert workflow.get_metadata(f"{wid}-old", "old")["step_options"]["ray_options"] == {"num_cpus": 0.5}
 
@@ -50,30 +50,30 @@ def test_library_option_none_keeps_the_value(name: str) -> None:
     assert options.merged({name: None}, base) == base
 
 
-# --- what is refused ---
+# --- refused options ---
 
 
 def test_every_task_option_of_ray_is_known() -> None:
-    with pytest.raises(ValueError, match="Invalid option keyword nonsense") as told:
+    with pytest.raises(ValueError, match="Invalid option keyword nonsense") as refused:
         ray.remote(lambda: None).options(nonsense=1)
-    valid = set(re.findall(r"'(\w+)'", str(told.value).split("Valid ones are")[1]))
+    valid = set(re.findall(r"'(\w+)'", str(refused.value).split("Valid ones are")[1]))
     assert {"num_cpus", "max_calls"} <= valid
     assert valid <= {*options.LIBRARY_OPTIONS, *options.RAY_OPTIONS, *options.REFUSED}
 
 
 @pytest.mark.parametrize("name", sorted(options.REFUSED))
 def test_refused_option_is_reported_with_the_alternative(name: str) -> None:
-    nothing, instead = options.REFUSED[name]
-    with pytest.raises(InvalidInputError, match=re.escape(f"a step cannot have {name}=7: {instead}")):
+    default, alternative = options.REFUSED[name]
+    with pytest.raises(InvalidInputError, match=re.escape(f"a step cannot have {name}=7: {alternative}")):
         plain.options(**{name: 7})
-    plain.options(**{name: nothing})
+    plain.options(**{name: default})
 
 
 @pytest.mark.parametrize(
     ("given", "text"),
     [
         pytest.param({"nonsense": 1}, "unknown step option nonsense; known options: allow_inplace", id="unknown"),
-        pytest.param({"resources": {"x": object()}}, "option resources must consist of JSON values", id="no JSON"),
+        pytest.param({"resources": {"x": object()}}, "option resources must consist of JSON values", id="not JSON"),
         pytest.param({"scheduling_strategy": "NEAR"}, 'must be "DEFAULT", "SPREAD" or one of', id="strategy"),
         pytest.param({"allow_inplace": "yes"}, "allow_inplace must be True or False", id="inplace"),
         pytest.param({"catch_exceptions": 1}, "catch_exceptions must be True or False", id="catch"),
@@ -112,7 +112,7 @@ def test_option_that_ray_refuses_is_refused_when_composing(given: dict[str, Any]
         workflow.step(max_retries=2, **given)
 
 
-# --- what goes on to Ray ---
+# --- options for Ray ---
 
 
 LABELS = strategies.NodeLabelSchedulingStrategy(
@@ -134,10 +134,10 @@ LABELS = strategies.NodeLabelSchedulingStrategy(
     ],
 )
 def test_scheduling_strategy_survives_json(strategy: Any) -> None:
-    kept = json.loads(json.dumps(encode(strategy)))
-    back = decode(kept)
-    assert type(back) is type(strategy)
-    assert encode(back) == kept
+    stored = json.loads(json.dumps(encode(strategy)))
+    decoded = decode(stored)
+    assert type(decoded) is type(strategy)
+    assert encode(decoded) == stored
 
 
 def test_step_runs_on_the_requested_node(marks: Marks) -> None:
@@ -168,11 +168,11 @@ def test_step_fails_if_its_placement_group_is_gone(marks: Marks) -> None:
 
     group = placement_group([{"CPU": 1}])
     ray.get(group.ready())
-    asked = group_of.options(scheduling_strategy=strategies.PlacementGroupSchedulingStrategy(group, 0, True))
-    assert asked.step().run() == group.id.hex()
+    grouped = group_of.options(scheduling_strategy=strategies.PlacementGroupSchedulingStrategy(group, 0, True))
+    assert grouped.step().run() == group.id.hex()
     remove_placement_group(group)
     with pytest.raises(RuntimeError, match=f"no placement group {group.id.hex()}"):
-        asked.step().run()
+        grouped.step().run()
     other = ray.PlacementGroupID.from_random()
     unknown = strategies.PlacementGroupSchedulingStrategy(PlacementGroup(other))
     with pytest.raises(RuntimeError, match=f"no placement group {other.hex()}"):
@@ -181,12 +181,12 @@ def test_step_fails_if_its_placement_group_is_gone(marks: Marks) -> None:
 
 def test_worker_has_the_requested_resources(marks: Marks) -> None:
     @workflow.step(num_cpus=2, memory=10_000_000, resources={"special": 0.25}, runtime_env={"env_vars": {"A": "1"}})
-    def asked() -> Any:
+    def inspects() -> Any:
         import os
 
         return ray.get_runtime_context().get_assigned_resources(), os.environ["A"]
 
-    resources, variable = asked.step().run()
+    resources, variable = inspects.step().run()
     assert resources == {"CPU": 2.0, "memory": 10_000_000.0, "special": 0.25}
     assert variable == "1"
 
@@ -211,11 +211,11 @@ def test_inplace_steps_run_in_the_process_of_the_dynamic_step(
         return deeper.step([os.getpid()])
 
     @workflow.step(**options)
-    def asks() -> Any:
+    def returns_inplace() -> Any:
         return gpus.options(allow_inplace=True, num_cpus=2).step()
 
     assert len(set(outer.step().run())) == 1
-    assert asks.step().run() == options.get("num_gpus", 0)
+    assert returns_inplace.step().run() == options.get("num_gpus", 0)
 
 
 def zone(*names: str) -> strategies.NodeLabelSchedulingStrategy:
@@ -240,7 +240,7 @@ def zone(*names: str) -> strategies.NodeLabelSchedulingStrategy:
 def test_step_waits_until_a_matching_node_exists(
     here: dict[str, Any], elsewhere: dict[str, Any], marks: Marks, wid: str
 ) -> None:
-    """Ray's one node is in zone `a` and has an accelerator V100."""
+    """The only node of this Ray is in zone `a` and has an accelerator V100."""
 
     @workflow.step
     def placed(marks: Marks, place: str) -> dict[str, float]:
@@ -257,7 +257,7 @@ def test_step_waits_until_a_matching_node_exists(
 
 
 def tasks_known_to_ray() -> set[str]:
-    """Names of the tasks whose events Ray keeps."""
+    """Names of the tasks for which Ray has recorded events."""
     return {event.task_info.name for event in state.state._get_all_task_events()}
 
 
@@ -278,5 +278,5 @@ def test_disabled_task_events_are_not_recorded() -> None:
 def test_labels_are_passed_to_ray(marks: Marks) -> None:
     assert ray.get(plain.options(_labels={"a": "b"}).step(marks).run_async())
     with pytest.raises(RuntimeError, match="could not be executed by Ray: "):
-        plain.options(_labels={"a": 7}).step(marks).run()  # only texts are carried: it is Ray that says so
+        plain.options(_labels={"a": 7}).step(marks).run()  # Ray itself refuses labels that are not texts
     assert marks.starts() == {"plain": 1}

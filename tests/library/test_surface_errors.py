@@ -1,4 +1,4 @@
-"""Errors as a user meets them: whose they are, what they show, what a call leaves behind that could not be done."""
+"""Errors as a user sees them: their classes, their texts and tracebacks, and that a refused call writes nothing."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def divides() -> int:
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         pytest.param(lambda wid: divides.step().run(wid), id="run"),
         pytest.param(lambda wid: ray.get(divides.step().run_async(wid)), id="run_async"),
         pytest.param(lambda wid: workflow.resume(wid), id="resume"),
         pytest.param(lambda wid: ray.get(workflow.resume_async(wid)), id="resume_async"),
         pytest.param(lambda wid: workflow.get_output(wid), id="get_output"),
-        pytest.param(lambda wid: workflow.get_output(wid, name="divides"), id="of the step"),
+        pytest.param(lambda wid: workflow.get_output(wid, name="divides"), id="get_output of the step"),
         pytest.param(lambda wid: ray.get(workflow.get_output_async(wid)), id="get_output_async"),
     ],
 )
-def test_users_exception_is_raised_with_the_users_traceback(ask: Callable[[str], Any], wid: str) -> None:
+def test_users_exception_is_raised_with_the_users_traceback(call: Callable[[str], Any], wid: str) -> None:
     with pytest.raises(ZeroDivisionError):
         divides.step().run(wid)
     with pytest.raises(ZeroDivisionError, match="by zero") as caught:
-        ask(wid)
+        call(wid)
     shown = "".join(traceback.format_exception(caught.value))
     assert "in divides" in shown
     assert "in deep_in_the_users_code" in shown
@@ -75,7 +75,7 @@ def test_errors_have_the_names_of_ray(kind: str, bases: list[type]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "its_own"),
+    ("name", "expected"),
     [
         ("WorkflowNotFoundError", errors.WorkflowNotFoundError),
         ("WorkflowRunningError", errors.WorkflowRunningError),
@@ -84,8 +84,8 @@ def test_errors_have_the_names_of_ray(kind: str, bases: list[type]) -> None:
         ("WorkflowStatus", workflow.WorkflowStatus),
     ],
 )
-def test_workflow_common_exports_the_names_of_ray(name: str, its_own: type) -> None:
-    assert getattr(workflow.common, name) is its_own
+def test_workflow_common_exports_the_names_of_ray(name: str, expected: type) -> None:
+    assert getattr(workflow.common, name) is expected
 
 
 CALLS: dict[str, Callable[[str], Any]] = {
@@ -96,7 +96,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "get_metadata": workflow.get_metadata,
     "resume": workflow.resume,
     "resume_async": workflow.resume_async,
-    "resume by force": lambda wid: workflow.resume(wid, take_over=True),
+    "resume with take_over": lambda wid: workflow.resume(wid, take_over=True),
     "cancel": workflow.cancel,
     "delete": workflow.delete,
 }
@@ -138,15 +138,15 @@ def test_error_for_a_damaged_value_names_its_key(wid: str, store: Store, fails: 
 @pytest.mark.parametrize("call", [*CALLS.values(), lambda wid: divides.step().run(wid)], ids=[*CALLS, "run"])
 @pytest.mark.parametrize("bad", [7, b"w", ["w"]], ids=["number", "bytes", "list"])
 def test_workflow_id_of_another_type_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:
-    with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any text") as told:
+    with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any text") as refused:
         call(bad)
-    assert isinstance(told.value, errors.WrongTypeError)
+    assert isinstance(refused.value, errors.WrongTypeError)
 
 
 def test_refused_delete_leaves_the_workflow_running(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
     marks.wait_started("held")
-    with pytest.raises(errors.WorkflowRunningError, match=r"cannot delete .* it is RUNNING; call workflow.cancel\(.*\) first"):
+    with pytest.raises(errors.WorkflowRunningError, match=r"cannot delete .* it is RUNNING; call workflow\.cancel\("):
         workflow.delete(wid)
     marks.open("held")
     assert ray.get(reference) == "held"
@@ -164,7 +164,7 @@ def test_second_cancel_is_no_op_and_delete_follows(marks: Marks, wid: str, store
     with pytest.raises(errors.WorkflowCancellationError):
         workflow.get_output(wid)
     assert (wid, workflow.CANCELED) in workflow.list_all(workflow.CANCELED)
-    marks.open("never")  # a step that still ran would overwrite it now
+    marks.open("never")  # a step that was still running would commit now
     assert invariants.log_bytes(store, wid) == log
     workflow.delete(wid)
     with pytest.raises(errors.WorkflowNotFoundError):
@@ -172,7 +172,7 @@ def test_second_cancel_is_no_op_and_delete_follows(marks: Marks, wid: str, store
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "status_filter",
     [
         pytest.param("SUCCESSFUL", id="a text"),
         pytest.param(workflow.WorkflowStatus.SUCCESSFUL, id="a status"),
@@ -182,10 +182,10 @@ def test_second_cancel_is_no_op_and_delete_follows(marks: Marks, wid: str, store
         pytest.param(None, id="all"),
     ],
 )
-def test_list_all_accepts_one_status_several_or_none(asked: Any, marks: Marks, wid: str) -> None:
+def test_list_all_accepts_one_status_several_or_none(status_filter: Any, marks: Marks, wid: str) -> None:
     marks.open("held")
     held.step(marks).run(wid)
-    assert (wid, workflow.SUCCESSFUL) in workflow.list_all(asked)
+    assert (wid, workflow.SUCCESSFUL) in workflow.list_all(status_filter)
     assert wid not in dict(workflow.list_all({"RUNNING", "FAILED"}))
     assert workflow.list_all([]) == []
 

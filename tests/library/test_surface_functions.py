@@ -1,4 +1,4 @@
-"""What may be a step, and where a step may stand in the arguments of another."""
+"""Which callables can be steps, and where the arguments of a step may contain other steps."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def same(value: Any) -> Any:
     return value
 
 
-# --- what may be a step ---
+# --- callables ---
 
 
 class Till:
-    """Takes money."""
+    """A till with a fee."""
 
     def __init__(self, fee: int) -> None:
         self.fee = fee
@@ -78,7 +78,7 @@ def test_async_function_is_awaited(marks: Marks) -> None:
 
 
 class Adds:
-    """Can be called, as a function that remembers something."""
+    """A callable object with a state."""
 
     def __init__(self, more: int) -> None:
         self.more = more
@@ -138,18 +138,18 @@ def test_generator_as_value_is_refused() -> None:
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [("number", "str"), (Till(3), "Till"), (operator.itemgetter(1), "itemgetter")],
-    ids=["text", "object", "object of C"],
+    ids=["text", "object", "object written in C"],
 )
 def test_object_that_is_not_callable_is_refused(bad: Any, kind: str) -> None:
     with pytest.raises(InvalidInputError, match=f"takes a function, not a {kind}; wrap it in a function"):
         workflow.step(bad)
 
 
-# --- what it is called ---
+# --- names ---
 
 
 def test_local_function_has_the_step_name_of_ray(wid: str) -> None:
-    """`module.outer.locals.inner`: the brackets of its qualified name are left out."""
+    """The name is `module.outer.locals.inner`, without the brackets of the qualified name."""
 
     @workflow.step
     def inner(value: int) -> int:
@@ -163,7 +163,7 @@ def test_local_function_has_the_step_name_of_ray(wid: str) -> None:
     assert workflow.get_metadata(wid, f"{here}.inner")["workflows"] == [f"{here}.lambda"]
 
 
-# --- where a step may stand ---
+# --- steps inside arguments ---
 
 
 @dataclass(frozen=True)

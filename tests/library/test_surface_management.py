@@ -1,4 +1,4 @@
-"""Management calls beside those of `test_management`: metadata, outputs in the background, list_all, resume_all."""
+"""More management calls: get_metadata, get_output_async, list_all and resume_all."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_metadata_of_an_unknown_workflow_or_step_is_not_found(wid: str) -> None:
         workflow.get_metadata(wid, "thrice")
 
 
-# --- outputs in the background ---
+# --- get_output_async ---
 
 
 def test_get_output_async_returns_a_reference_at_once(wid: str, marks: Marks) -> None:
@@ -167,15 +167,15 @@ def test_get_output_async_raises_the_workflows_error(wid: str, marks: Marks) -> 
 
 
 def listed(wid: str, *statuses: str) -> dict[str, str]:
-    """What the list shows of a test's workflows."""
+    """The entries of `list_all` for the workflows of one test."""
     found = [(each, str(status)) for each, status in workflow.list_all(statuses or None) if each.startswith(wid)]
-    assert len(dict(found)) == len(found), "each is listed once"
+    assert len(dict(found)) == len(found), "each workflow is listed once"
     return dict(found)
 
 
 @pytest.fixture
 def damaged(wid: str, store: Store) -> Iterator[str]:
-    """The id of a workflow whose log is torn; its index calls it live."""
+    """The id of a workflow with a damaged log and an index entry for RUNNING."""
     created = runs.created(runs.graph("a"), f"{wid}-damaged")
     index.set_status(store, created.workflow_id, WorkflowStatus.RUNNING, replaces=())
     registry.register(store, created)
@@ -190,26 +190,26 @@ def test_damaged_workflow_is_left_out_of_list_and_resume_all(
     with pytest.raises(ValueError, match="no luck"):
         fails_once.step(marks, "a").run(wid)
     assert listed(wid) == {wid: "FAILED"}
-    (told,) = (record for record in caplog.records if damaged in record.getMessage())
-    assert (told.levelname, "log/00000000000000000001" in told.getMessage()) == ("ERROR", True)
+    (logged,) = (record for record in caplog.records if damaged in record.getMessage())
+    assert (logged.levelname, "log/00000000000000000001" in logged.getMessage()) == ("ERROR", True)
     with pytest.raises(CorruptLogError, match="log/00000000000000000001"):
         workflow.get_status(damaged)
     assert ray.get(dict(workflow.resume_all(include_failed=True))[wid]) == "a"
 
 
 def test_conflicting_index_entries_are_resolved_from_the_log(wid: str, marks: Marks, store: Store) -> None:
-    twice.step("a").run(f"{wid}-done")
-    held.step(marks, "held").run_async(f"{wid}-runs")
+    twice.step("a").run(f"{wid}-successful")
+    held.step(marks, "held").run_async(f"{wid}-running")
     marks.wait_started("held")
     twice.step("a").run(f"{wid}-deleted")
     workflow.delete(f"{wid}-deleted")
-    for late in ("done", "runs", "deleted"):
-        index.set_status(store, f"{wid}-{late}", WorkflowStatus.FAILED, replaces=())
+    for name in ("successful", "running", "deleted"):
+        index.set_status(store, f"{wid}-{name}", WorkflowStatus.FAILED, replaces=())
     index.set_status(store, f"{wid}-deleted", WorkflowStatus.CANCELED, replaces=())
-    assert listed(wid) == {f"{wid}-done": "SUCCESSFUL", f"{wid}-runs": "RUNNING"}
+    assert listed(wid) == {f"{wid}-successful": "SUCCESSFUL", f"{wid}-running": "RUNNING"}
     assert listed(wid, "FAILED", "CANCELED") == {}
-    assert listed(wid, "SUCCESSFUL") == {f"{wid}-done": "SUCCESSFUL"}
-    assert listed(wid, "RUNNING") == {f"{wid}-runs": "RUNNING"}
+    assert listed(wid, "SUCCESSFUL") == {f"{wid}-successful": "SUCCESSFUL"}
+    assert listed(wid, "RUNNING") == {f"{wid}-running": "RUNNING"}
     marks.open("held")
 
 
