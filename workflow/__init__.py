@@ -1,13 +1,13 @@
 """Durable workflows on Ray: `import workflow` in place of `from ray import workflow`, or `from workflow import step`.
 
-What needs Ray is imported when it is first asked for, so that the operator and other readers of the log need none.
+Names that need Ray are imported at their first use, so that the operator and other readers of the log need no Ray.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workflow import common as common  # found without their own imports, as in Ray 1.12
+from workflow import common as common  # available as attributes without an import of their own, as in Ray 1.12
 from workflow import event_listener as event_listener
 from workflow import packaging
 
@@ -48,7 +48,7 @@ __all__ = [
 
 
 STATUSES = ("CANCELED", "FAILED", "RESUMABLE", "RUNNING", "SUCCESSFUL")
-"""Names of `WorkflowStatus` that are found here as well, as in Ray 1.x: `workflow.RUNNING`."""
+"""Members of `WorkflowStatus` that are attributes of this module, too, as in Ray 1.x: `workflow.RUNNING`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a user calls to change something: run, resume, cancel and delete workflows."""
+"""Functions for users that change workflows: run, resume, cancel and delete."""
 
 from __future__ import annotations
 
@@ -30,41 +30,46 @@ def run(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, A
 
 
 def run_async(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
-    """Run a workflow in the background; see `Workflow.run_async`."""
+    """Run a workflow in the background and return an ObjectRef of its value; see `Workflow.run_async`."""
     return output_of(_start(root, workflow_id, metadata)[1])
 
 
 def resume(workflow_id: str, *, take_over: bool = False) -> Any:
-    """Go on with a workflow that is RESUMABLE or FAILED, and return its value.
+    """Continue a workflow that is RESUMABLE or FAILED, wait for it, and return its value.
+
+    If the workflow is SUCCESSFUL, its stored value is returned.
 
     Args:
-        workflow_id: which.
-        take_over: claim it although its owner may live: you know that its cluster is gone. The old owner is fenced.
+        workflow_id: the workflow to continue.
+        take_over: claim the run even if its owner's heartbeat has not expired. Use it if you know that the owner's
+            cluster is gone. If the old owner is still running, it is fenced.
 
     Raises:
         WorkflowNotFoundError: nothing is stored under this id.
-        WorkflowNotResumableError: it was canceled.
-        InUse: its owner lives; the text names it.
-        Whatever the workflow fails with.
+        WorkflowNotResumableError: the workflow was canceled.
+        WorkflowInUseError: another owner runs the workflow; the text names it.
+        Exception: the error that the workflow fails with.
     """
     client = here()
     return value_of(client.wait(client.resume(workflow_id, take_over=take_over)))
 
 
 def resume_async(workflow_id: str, *, take_over: bool = False) -> Any:
-    """Like `resume`, but returns an ObjectRef of the value at once."""
+    """Continue a workflow like `resume`, but return an ObjectRef of its value at once."""
     return output_of(here().resume(workflow_id, take_over=take_over))
 
 
 def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
-    """Go on with every workflow that is RESUMABLE, in the background.
+    """Continue every workflow that is RESUMABLE, in the background.
+
+    If a workflow cannot be resumed, an error is logged and the workflow is left out of the result. This happens, for
+    example, if another process resumed it first. The others are resumed.
 
     Args:
-        include_failed: try those that FAILED again, too.
+        include_failed: continue workflows that are FAILED, too.
 
     Returns:
-        `(workflow id, ObjectRef of its value)` of each that goes on. One that cannot, because somebody else took it
-        up meanwhile, say, keeps no other from it: that is logged and left out.
+        `(workflow id, ObjectRef of its value)` of each workflow that was resumed.
     """
     wanted = {WorkflowStatus.RESUMABLE, *([WorkflowStatus.FAILED] if include_failed else [])}
     resumed = []
@@ -72,21 +77,21 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
         try:
             resumed.append((workflow_id, resume_async(workflow_id)))
         except WorkflowError as error:
-            logger.error("workflow %r is not resumed: %s", workflow_id, error)
+            logger.error("cannot resume workflow %r: %s", workflow_id, error)
     return resumed
 
 
 def cancel(workflow_id: str) -> None:
-    """End a workflow CANCELED: its running steps are stopped. Returns once the log says so.
+    """Cancel a workflow and stop its running steps. Return after its log records the status CANCELED.
 
     Raises:
         WorkflowNotFoundError: nothing is stored under this id.
-        WorkflowConflict: it has ended otherwise already.
+        WorkflowConflictError: the workflow already ended with another status.
     """
     store, client = store_in_use(), here()
     created = client.find(workflow_id)
     view = reading.read_run(store, workflow_id, created.run_number)
-    assert view is not None, "it was just found"
+    assert view is not None, "find returned its registry entry, which is never removed"
     if view.ended is None and reading.status_of(store, view) is WorkflowStatus.RESUMABLE:
         requester = requests.Requester(uid="", attempt=0, name="cancel")
         view = requests.end_run(
@@ -105,21 +110,21 @@ def cancel(workflow_id: str) -> None:
         client.wait(handle)
         view = reading.read_run(store, workflow_id, created.run_number)
     if view is None or view.status is not WorkflowStatus.CANCELED:
-        raise WorkflowConflictError(
-            f"workflow {workflow_id!r} ended {view.status if view else 'and was deleted'} before"
-        )
+        why = f"it already ended with status {view.status}" if view is not None else "it was deleted"
+        raise WorkflowConflictError(f"cannot cancel workflow {workflow_id!r}: {why}", workflow_id=workflow_id)
 
 
 def delete(workflow_id: str) -> None:
-    """Remove a workflow that does not run, with all it stored.
+    """Delete a workflow that is not running, with everything that is stored for it.
 
     Raises:
         WorkflowNotFoundError: nothing is stored under this id.
-        WorkflowRunningError: it runs; cancel it first.
+        WorkflowRunningError: the workflow is running; cancel it first.
     """
     if get_status(workflow_id) is WorkflowStatus.RUNNING:
         raise WorkflowRunningError(
-            f"workflow {workflow_id!r} is RUNNING; cancel it before you delete it", workflow_id=workflow_id
+            f"cannot delete workflow {workflow_id!r}: it is RUNNING; call workflow.cancel({workflow_id!r}) first",
+            workflow_id=workflow_id,
         )
     store = store_in_use()
     run_number = registry.latest_run_number(store, workflow_id)
@@ -131,7 +136,7 @@ def delete(workflow_id: str) -> None:
 def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, RunHandle]:
     options = RunOptions(metadata=metadata_text(metadata))
     if workflow_id is None and (nested := context.next_nested_id()):
-        # This execution of the step has not started it yet: one that FAILED did so in an earlier one.
+        # Each execution of a step starts its nested workflow once. One that is FAILED failed in an earlier execution.
         workflow_id, options = nested, dataclasses.replace(options, retry_failed=True)
     if workflow_id is None:
         name = root.name or underlying(root.function).__name__

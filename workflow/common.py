@@ -1,4 +1,4 @@
-"""What code for Ray 1.x looks for in `ray.workflow.common`; for its sake only. Needs no Ray."""
+"""Names that code for Ray 1.x imports from `ray.workflow.common`. This module needs no Ray."""
 
 from __future__ import annotations
 

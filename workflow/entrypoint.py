@@ -1,18 +1,17 @@
-"""What a Ray job of the operator executes: `python -m workflow.entrypoint '<json>'`.
+"""The program of a Ray job that the operator submits: `python -m workflow.entrypoint '<json>'`.
 
-Loads what the Workflow resource names, makes its run or attaches to it, prints its progress, and exits. The log says
-how the run ended; the exit codes tell the operator why this submission did.
+It loads the workflow that the Workflow resource names, creates its run or attaches to it, prints its progress, and
+exits. The log records how the run ended, and the exit code only shows why this submission exited. Both the
+command line and the exit codes are defined in `workflow.submission`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import Final
 
 import ray
 
@@ -38,201 +37,160 @@ from workflow.model.records import Created
 from workflow.model.run_view import ErrorInfo, RunView
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
+from workflow.submission import ExitCode, Refusal, Submission
 
-ENDED, SUPERSEDED, IN_USE, UNRESPONSIVE, BAD_INPUT, CRASHED = 0, 3, 4, 5, 6, 1
-"""Exit codes. ENDED: the log has an end. The others leave the run as it is."""
+FOLLOW_INTERVAL: Final = 0.5
+"""Seconds between two looks into the log while the run is followed."""
 
-FOLLOW_EVERY = 0.5
+EXIT_CODES: Final[tuple[tuple[type[WorkflowError], ExitCode], ...]] = (
+    (SupersededError, ExitCode.SUPERSEDED),
+    (WorkflowInUseError, ExitCode.IN_USE),
+    (UnavailableError, ExitCode.MANAGER_UNRESPONSIVE),
+    # The credentials or rights may be corrected later, so the run is left as it is.
+    (StoreRefusedError, ExitCode.CRASHED),
+    (InvalidInputError, ExitCode.BAD_INPUT),
+)
+"""Errors that leave the run as it is, with their exit codes. The first class that matches counts."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Submission:
-    """What the operator tells an attempt.
+def main(arguments: list[str]) -> ExitCode:
+    """Execute one submission and return the exit code of the process.
 
-    Attributes:
-        entrypoint: `module:attribute`.
-        args: keyword arguments.
-        workflow_id, n, run_uuid: the run to make or attach to, and no other.
-        uid, attempt: of the Workflow object.
-        store: address without credentials.
-        code: sha256 of the user's code kept with the run, or empty.
-        max_resumes: see `RunOptions`.
-        unresponsive: seconds after which a manager that does not answer is given up.
-        metadata: the user's.
+    Args:
+        arguments: the command line without the program: one JSON text.
     """
-
-    entrypoint: str
-    args: Mapping[str, Any]
-    workflow_id: str
-    run_number: int
-    run_uuid: str
-    uid: str
-    attempt: int
-    store: str
-    code: str
-    max_resumes: int
-    unresponsive: float
-    metadata: Mapping[str, Any]
-
-    @classmethod
-    def parse(cls, text: str) -> Submission:
-        """From the command line's JSON.
-
-        Raises:
-            Invalid: it is no such JSON.
-        """
-        try:
-            told = json.loads(text)
-            return cls(
-                entrypoint=told["entrypoint"],
-                args=told["args"],
-                workflow_id=told["workflowId"],
-                run_number=told["runNumber"],
-                run_uuid=told["runUuid"],
-                uid=told["uid"],
-                attempt=told["attempt"],
-                store=told["store"],
-                code=told["code"],
-                max_resumes=told["maxResumes"],
-                unresponsive=float(told["managerUnresponsiveSeconds"]),
-                metadata=told["metadata"],
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInputError(
-                f"the submission is not what the operator writes: {error!r} in {text[:500]}"
-            ) from error
-
-    def options(self) -> RunOptions:
-        """For the client."""
-        return RunOptions(
-            metadata=json.dumps(dict(self.metadata)),
-            max_resumes=self.max_resumes,
-            uid=self.uid,
-            attempt=self.attempt,
-            run_number=self.run_number,
-            run_uuid=self.run_uuid,
-            code=self.code,
-            unresponsive=self.unresponsive,
-        )
-
-
-def main(arguments: list[str]) -> int:
-    """Run one submission; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         if len(arguments) != 1:
             raise InvalidInputError("usage: python -m workflow.entrypoint '<json>'")
-        submission = Submission.parse(arguments[0])
-        return _submit(submission)
-    except SupersededError as error:
-        return _exit(SUPERSEDED, error)
-    except WorkflowInUseError as error:
-        return _exit(IN_USE, error)
-    except UnavailableError as error:
-        return _exit(UNRESPONSIVE, error)
-    except StoreRefusedError as error:  # credentials or rights may be set right again: no reason to end a run
-        return _exit(CRASHED, error)
-    except InvalidInputError as error:
-        return _exit(BAD_INPUT, error)
+        return _execute(Submission.parse(arguments[0]))
+    except WorkflowError as error:
+        for kind, code in EXIT_CODES:
+            if isinstance(error, kind):
+                return _exit(code, error)
+        raise
 
 
-def _exit(code: int, error: WorkflowError) -> int:
+def _exit(code: ExitCode, error: WorkflowError) -> ExitCode:
     print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     return code
 
 
-def _submit(submission: Submission) -> int:
+def _execute(submission: Submission) -> ExitCode:
     ray.init()
     store = shared_store(submission.store)
     session.init(store.url)
     client = Client(store)
     try:
-        handle = _begin(client, store, submission)
+        handle = _attach_or_create(client, store, submission)
     except (EntrypointError, WorkflowConflictError) as error:
         return _refuse(store, submission, error)
-    except WorkflowExecutionError as error:  # a tombstone stands where the run would be: it was ended before it began
-        return _exit(ENDED, error)
+    except WorkflowExecutionError as error:  # a tombstone has the run's number: the run was ended before its creation
+        return _exit(ExitCode.FINISHED, error)
     return _follow(store, handle, submission)
 
 
-def _begin(client: Client, store: Store, submission: Submission) -> RunHandle:
-    """Take up this object's run with the DAG it began with; make it where there is none."""
-    options = submission.options()
-    named = registry.read_entry(store, submission.workflow_id, submission.run_number)
-    if isinstance(named, Created) and named.owner.uid == submission.uid:
-        return client.attach(named, options)
+def _attach_or_create(client: Client, store: Store, submission: Submission) -> RunHandle:
+    """Attach to the run of this Workflow object, with the DAG that it was created with; create it if there is none."""
+    options = _run_options(submission)
+    entry = registry.read_entry(store, submission.workflow_id, submission.run_number)
+    if isinstance(entry, Created) and entry.owner.uid == submission.uid:
+        return client.attach(entry, options)
     root = load(submission.entrypoint, submission.args)
     return client.start(root, submission.workflow_id, options)
 
 
-def _refuse(store: Store, submission: Submission, error: WorkflowError) -> int:
-    """Say in the log why there is no run; a run that is there already is ended."""
-    requester = requests.Requester(submission.uid, submission.attempt, f"submission {submission.attempt}")
+def _run_options(submission: Submission) -> RunOptions:
+    return RunOptions(
+        metadata=json.dumps(dict(submission.metadata)),
+        max_resumes=submission.max_resumes,
+        uid=submission.uid,
+        attempt=submission.attempt,
+        run_number=submission.run_number,
+        run_uuid=submission.run_uuid,
+        code=submission.code,
+        unresponsive=submission.manager_unresponsive_seconds,
+    )
+
+
+def _refuse(store: Store, submission: Submission, error: WorkflowError) -> ExitCode:
+    """Record in the log why the submission cannot be executed. A run that exists already is ended."""
+    invalid_entrypoint = isinstance(error, EntrypointError)
+    reason = Refusal.ENTRYPOINT_INVALID if invalid_entrypoint else Refusal.WORKFLOW_CONFLICT
     requests.end_run(
         store,
         submission.workflow_id,
         run_number=submission.run_number,
         status=WorkflowStatus.FAILED,
-        reason=type(error).__name__,
+        reason=reason.value,
         message=str(error),
-        requester=requester,
+        requester=requests.Requester(submission.uid, submission.attempt, f"submission {submission.attempt}"),
     )
-    return _exit(ENDED, error)
+    return _exit(ExitCode.FINISHED, error)
 
 
-def _follow(store: Store, handle: RunHandle, submission: Submission) -> int:
-    """Print the run's progress until it ends; watch that its manager answers."""
+def _follow(store: Store, handle: RunHandle, submission: Submission) -> ExitCode:
+    """Print the run's progress until the run is finished; check regularly that its manager responds."""
     follower = reading.Follower(store, submission.workflow_id, submission.run_number)
     printer = _Printer()
     waiting = handle.manager.wait.remote(handle.run)
-    asked = time.monotonic()
+    last_check = time.monotonic()
     while True:
-        ready, _ = ray.wait([waiting], timeout=FOLLOW_EVERY)
+        ready, _ = ray.wait([waiting], timeout=FOLLOW_INTERVAL)
         try:
             view = follower.poll()
-        except StoreUnavailableError as error:  # the manager waits for the store too, and goes on then
+        except StoreUnavailableError as error:  # the manager waits for the store, too, and then continues
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             continue
         if view is not None:
             printer.show(view)
             if view.ended is not None:
-                return ENDED
+                return ExitCode.FINISHED
             if view.owner is not None and view.owner.uid != submission.uid:
                 raise SupersededError(
-                    f"workflow {view.workflow_id!r} is owned by object {view.owner.uid or 'none'} by now"
+                    f"workflow {view.workflow_id!r} is no longer owned by this submission's Workflow object: "
+                    f"its owner is now {_object(view.owner.uid)}"
                 )
         if ready:
-            discovery.ask(waiting)  # an answer without an end in the log: it raises why
-            raise SupersededError(f"workflow {submission.workflow_id!r} left this manager without an end")
-        if time.monotonic() - asked >= submission.unresponsive / 2:
-            asked = time.monotonic()
-            if not discovery.answers(handle.manager, submission.unresponsive):
+            discovery.ask(waiting)  # raises the manager's own error, if it replied with one
+            raise SupersededError(
+                f"the manager reported that workflow {submission.workflow_id!r} is finished, but its log continues: "
+                "another process resumed it"
+            )
+        if time.monotonic() - last_check >= submission.manager_unresponsive_seconds / 2:
+            last_check = time.monotonic()
+            if not discovery.answers(handle.manager, submission.manager_unresponsive_seconds):
                 raise UnavailableError(
-                    f"the manager did not answer for {submission.unresponsive:.0f} s; Ray restarts it"
+                    f"the manager of workflow {submission.workflow_id!r} did not respond for "
+                    f"{submission.manager_unresponsive_seconds:.0f} s; Ray restarts it"
                 )
+
+
+def _object(uid: str) -> str:
+    return f"object {uid}" if uid else "not a Workflow object"
 
 
 class _Printer:
-    """Prints what changed, a line a step."""
+    """Prints a line for each change: one for each step that has a new phase, and one for the end of the run."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, str] = {}
-        self._shown: RunView | None = None
+        self._printed_phases: dict[str, str] = {}
+        self._last_view: RunView | None = None
 
     def show(self, view: RunView) -> None:
-        if view is self._shown:  # nothing moved since
+        if view is self._last_view:  # a follower returns the same object as long as nothing changes
             return
-        self._shown = view
+        self._last_view = view
         for step in view.steps:
-            if self._seen.get(step.step_id) == step.phase:
+            if self._printed_phases.get(step.step_id) == step.phase:
                 continue
-            self._seen[step.step_id] = step.phase
-            print(f"epoch {view.epoch}  {step.phase:<9}  {step.step_id}{_of(step.error)}", flush=True)
+            self._printed_phases[step.step_id] = step.phase
+            print(f"epoch {view.epoch}  {step.phase:<9}  {step.step_id}{_text_of(step.error)}", flush=True)
         if view.ended is not None:
-            print(f"workflow {view.workflow_id} {view.status} {view.reason}{_of(view.error)}", flush=True)
+            print(f"workflow {view.workflow_id} {view.status} {view.reason}{_text_of(view.error)}", flush=True)
 
 
-def _of(error: ErrorInfo | None) -> str:
+def _text_of(error: ErrorInfo | None) -> str:
     return f"  {error.kind}: {error.message}" if error is not None else ""
 
 

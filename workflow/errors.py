@@ -1,29 +1,29 @@
-"""The errors of the library, by what their reader must do. Imports nothing; every room raises from here.
+"""The errors of the library, grouped by what the reader has to do. All other modules raise them; this one imports none.
 
     WorkflowError
-    ├── Invalid                     fix the call, the code or the settings, then try again
-    │   ├── WrongType               an argument is of another kind than asked for: also a TypeError
-    │   ├── EntrypointInvalid       what a Workflow resource names cannot be loaded or called
-    │   ├── StoreRefused            the store said no: bucket, credentials, address, or a property it lacks
-    │   └── WorkflowConflict        the id is used by another DAG, or the run is in a state that forbids the call
-    │       ├── WorkflowNotFoundError      nothing is stored under this id
-    │       ├── WorkflowRunningError       it runs; cancel it first
-    │       └── WorkflowNotResumableError  it was canceled, so it cannot go on
-    ├── Unavailable                 nothing is wrong with the call; try again later
-    │   └── StoreUnavailable        the store did not answer, or answered that it cannot now
-    ├── Ownership                   stop: somebody else owns the run
-    │   ├── Fenced                  a later epoch owns it; nothing this side does will be committed
-    │   ├── Superseded              this submission was replaced by a later attempt, or its run was ended or deleted
-    │   └── InUse                   another owner, which still lives, runs this workflow id
-    ├── Corrupt                     repair: a stored object is damaged; its key is in the text
-    ├── NewerFormatError            upgrade: a newer version wrote a stored object; its key is in the text
-    ├── WorkflowExecutionError      the workflow ended without a value
-    │   ├── StepFailed              a step raised, after all its tries: the cause of the user's own exception
-    │   └── WorkflowCancellationError  it was canceled
-    └── Bug                         a broken invariant of this library: please report it
+    ├── InvalidInputError               correct the call, the code or the settings
+    │   ├── WrongTypeError              an argument has the wrong type; it is a TypeError, too
+    │   ├── EntrypointError             what a Workflow resource names cannot be loaded or called
+    │   ├── StoreRefusedError           the store refused: bucket, credentials, address, or a missing property
+    │   └── WorkflowConflictError       the id is used by another DAG, or the run's state does not allow the call
+    │       ├── WorkflowNotFoundError       nothing is stored under this id
+    │       ├── WorkflowRunningError        the workflow is running; cancel it first
+    │       └── WorkflowNotResumableError   the workflow was canceled, so it cannot be resumed
+    ├── UnavailableError                the call is correct; try again later
+    │   └── StoreUnavailableError       the store did not respond, or responded that it is unavailable
+    ├── OwnershipError                  stop: another manager or Workflow object owns the run
+    │   ├── FencedError                 a later epoch owns the run; this process can commit nothing more
+    │   ├── SupersededError             a later attempt replaced this one, or the run was deleted
+    │   └── WorkflowInUseError          another owner, whose heartbeat has not expired, runs this workflow id
+    ├── CorruptLogError                 a stored object is damaged; the text names its key
+    ├── NewerFormatError                a newer version of the library wrote a stored object; upgrade
+    ├── WorkflowExecutionError          the workflow finished without a value
+    │   ├── StepFailedError             a step raised in its last attempt; the cause of the user's own exception
+    │   └── WorkflowCancellationError   the workflow was canceled
+    └── InternalError                   a bug in this library: please report it
 
-What Ray's workflow library 1.x has a name for is called so here. Every error survives pickling with its fields,
-because Ray carries them between processes.
+Classes that exist in the workflow library of Ray 1.x have the same names here. Every error keeps its fields when it is
+pickled, because Ray passes errors between processes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from typing import Any
 
 
 class WorkflowError(Exception):
-    """Base of all errors of this library.
+    """Base class of all errors of this library.
 
     Args:
-        message: what was wrong, where, and what to do. Ids belong in this text.
-        **fields: the same facts for programs; each becomes an attribute.
+        message: what failed, why, and what the reader can do. It contains the ids that matter.
+        **fields: the same facts for programs; each becomes an attribute of the error.
     """
 
     def __init__(self, message: str, **fields: Any) -> None:
@@ -47,63 +47,63 @@ class WorkflowError(Exception):
 
 
 class InvalidInputError(WorkflowError, ValueError):
-    """Fix the call, the code or the settings, then try again."""
+    """The call, the code or the settings are wrong. Correct what the text names."""
 
 
 class WrongTypeError(InvalidInputError, TypeError):
-    """An argument is of another kind than asked for."""
+    """An argument has the wrong type."""
 
 
 class EntrypointError(InvalidInputError):
-    """What a Workflow resource names cannot be loaded or called."""
+    """The entrypoint or the arguments that a Workflow resource names cannot be loaded or called."""
 
 
 class StoreRefusedError(InvalidInputError):
-    """The store said no: bucket, credentials or address are wrong, or it lacks a property the log needs."""
+    """The store refused: bucket, credentials or address are wrong, or it lacks a property that the log needs."""
 
 
 class WorkflowConflictError(InvalidInputError):
-    """The id is used by another DAG, or the run is in a state that forbids the call."""
+    """The workflow id is used by another DAG, or the state of the run does not allow the call."""
 
 
 class WorkflowNotFoundError(WorkflowConflictError):
-    """Nothing is stored under this workflow id."""
+    """Nothing is stored under this workflow id, or the run has no such step."""
 
 
 class WorkflowRunningError(WorkflowConflictError):
-    """The workflow runs, which forbids the call; cancel it first."""
+    """The workflow is running, and the call is not allowed for a running workflow. Cancel it first."""
 
 
 class WorkflowNotResumableError(WorkflowConflictError):
-    """The workflow was canceled, so that it cannot go on."""
+    """The workflow was canceled, so it cannot be resumed."""
 
 
 class UnavailableError(WorkflowError):
-    """Nothing is wrong with the call; try again later."""
+    """A process or service did not respond, but the call is correct. Try again later."""
 
 
 class StoreUnavailableError(UnavailableError):
-    """The store did not answer, or answered that it cannot now."""
+    """The store did not respond, or responded that it is unavailable at the moment."""
 
 
 class OwnershipError(WorkflowError):
-    """Stop: somebody else owns the run."""
+    """Another manager or Workflow object owns the run. Stop working on it."""
 
 
 class FencedError(OwnershipError):
-    """A later epoch owns the run; nothing this side does will be committed."""
+    """A later epoch owns the run, so this process can commit nothing more to it."""
 
 
 class SupersededError(OwnershipError):
-    """This submission was replaced by a later attempt, or its run was ended or deleted."""
+    """A later submission attempt replaced this one, or the run was deleted or replaced."""
 
 
 class WorkflowInUseError(OwnershipError):
-    """Another owner, which still lives, runs this workflow id."""
+    """Another owner, whose heartbeat has not expired, runs this workflow id."""
 
 
 class CorruptLogError(WorkflowError):
-    """A stored object is damaged; its key is in the text."""
+    """A stored object is damaged. The text names its key."""
 
 
 class NewerFormatError(WorkflowError):
@@ -114,13 +114,13 @@ class NewerFormatError(WorkflowError):
 
 
 class WorkflowExecutionError(WorkflowError):
-    """The workflow ended without a value."""
+    """The workflow finished without a value."""
 
 
-class StepFailed(WorkflowExecutionError):
-    """A step raised, after all its tries.
+class StepFailedError(WorkflowExecutionError):
+    """A step raised in its last attempt.
 
-    It is the `__cause__` of the user's exception, and is raised itself where that one could not be carried.
+    It is the `__cause__` of the user's exception. It is raised itself if that exception could not be stored.
     """
 
 
@@ -129,4 +129,4 @@ class WorkflowCancellationError(WorkflowExecutionError):
 
 
 class InternalError(WorkflowError):
-    """A broken invariant of this library: please report it with the text."""
+    """An invariant of this library is broken. Please report it with its text."""

@@ -1,7 +1,7 @@
-"""What a user writes to have a workflow wait for something outside: event listeners. Needs no Ray.
+"""Event listeners: classes with which a user's workflow waits for something outside. This module needs no Ray.
 
-Named as in Ray 1.12, where `workflow.event_listener.TimerListener` is found, too. `waits` composes them into workflows;
-`engine.listener_host` awaits them.
+Names follow Ray 1.12, where `workflow.event_listener.TimerListener` exists, too. `workflow.waits` composes listeners
+into workflows, and `workflow.engine.worker.event_host` awaits them.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from workflow.log import stored_names
 
 
 class EventListener:
-    """Knows how to wait for one kind of event. Subclass it; it is made without arguments, anew for each call."""
+    """Waits for one kind of event. Subclass it. A new instance is created, without arguments, for each call."""
 
     async def poll_for_event(self, *args: Any, **kwargs: Any) -> Any:
-        """Return once the event is there.
+        """Wait for the event and return it. The returned event is stored.
 
-        Many listeners share one process and one asyncio loop: await, and never block.
+        Many listeners share one process and one asyncio loop. Await everything, and never block.
 
         Args:
-            *args, **kwargs: as given to `wait_for_event`.
-
-        Returns:
-            The event; it is stored.
+            *args, **kwargs: the arguments that were passed to `wait_for_event`.
         """
-        raise NotImplementedError(f"{type(self).__qualname__} has no poll_for_event")
+        raise NotImplementedError(f"{type(self).__qualname__} has no poll_for_event; define it as `async def`")
 
     async def event_checkpointed(self, event: Any) -> None:
-        """The event is stored and can be freed where it came from. Called at least once, also after a failure."""
+        """Handle that the event is stored: its source may now free it.
+
+        After a failure this method is called again with the same event.
+        """
 
 
 class TimerListener(EventListener):
-    """Its event comes at a given time, and is None."""
+    """Waits until a given time. Its event is None."""
 
     async def poll_for_event(self, timestamp: float) -> None:
-        """Return at that time, in seconds since 1970."""
+        """Return at the given time, in seconds since 1970."""
         await asyncio.sleep(timestamp - time.time())
 
 
 class _Call:
-    """A method of a listener as a step's function; named like the method, as it stands in the log."""
+    """A method of a listener as the function of a step, with the method's name, which the log records."""
 
     def __init__(self, listener: type[EventListener], method: str) -> None:
         self.listener = listener
@@ -52,7 +52,7 @@ class _Call:
 
 
 class Poll(_Call):
-    """The step that waits."""
+    """The function of the first step of a wait: it waits for the event."""
 
     def __init__(self, listener: type[EventListener]) -> None:
         super().__init__(listener, "poll_for_event")
@@ -61,16 +61,16 @@ class Poll(_Call):
         return stored_names.poll, (self.listener,)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Wait for the event."""
+        """Wait for the event and return it."""
         return await self.listener().poll_for_event(*args, **kwargs)
 
 
 class Checkpointed(_Call):
-    """The step behind it, once the event is stored.
+    """The function of the second step of a wait. It runs after the event is stored.
 
     Args:
-        listener: the class.
-        caught: what comes is `(event, None)` or `(None, exception)`.
+        listener: the listener class.
+        caught: whether the outcome of the first step is `(event, None)` or `(None, exception)`.
     """
 
     def __init__(self, listener: type[EventListener], caught: bool) -> None:
@@ -81,7 +81,7 @@ class Checkpointed(_Call):
         return stored_names.checkpointed, (self.listener, self.caught)
 
     async def __call__(self, polled: Any) -> Any:
-        """Say so to the listener, and hand the event on."""
+        """Notify the listener that the event is stored, and return the event."""
         event, error = polled if self.caught else (polled, None)
         if error is not None:
             raise error

@@ -1,9 +1,12 @@
-"""Collect garbage: remove what no run needs any more. Without Ray: for a CronJob, the operator, or a person.
+"""Collect garbage: remove stored objects that no run needs any more.
 
-Safe at any moment and beside anybody, whatever the grace time. A run's folder is removed only where its name can never
-count again: a higher one counts, or another run or a tombstone stands in its place. Where its name is free, a tombstone
-is put there first, and whoever meant to make that run finds it. The index, from which lists are answered, is made to
-say what the logs say. Clocks only decide when to try.
+It needs no Ray. Nothing in the library calls it: call `collect` from a script of your own, for example in a CronJob.
+
+A collection may run at any time and next to any other process, with any grace time. A run's folder is removed only if
+no registry entry can ever make it valid. That is so if a later run number exists, or if another run or a tombstone has
+its number. If the number is free, the collection first writes a tombstone under it. A driver that still wants to create
+that run finds the tombstone. The index, from which lists are read, is corrected to agree with the logs. Clocks and ages
+only decide when a collection looks at an object, never whether removing it is safe.
 """
 
 from __future__ import annotations
@@ -33,103 +36,105 @@ logger = logging.getLogger(__name__)
 
 DAY: Final = 86_400.0
 
-_OVER: Final = frozenset({WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED})
-"""The ends behind which nobody can claim a run any more."""
+_UNCLAIMABLE: Final = frozenset({WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED})
+"""Statuses in which a run can never be claimed again."""
 
 
 @dataclass(slots=True)
 class Collected:
-    """What a collection removed, and what it could not judge.
+    """What a collection did. All numbers count objects or runs.
 
     Attributes:
-        runs: folders of runs that no name counts for.
-        objects: what lay in them.
-        forbidden: of these runs, those that had been begun and never made; each has a tombstone now.
-        requests: what was asked of runs that had ended.
-        bells: rung for requests that are gone.
-        owned: notes that a manager may own a run that nobody can own any more.
-        managers: heartbeats of managers that are gone and own nothing.
-        index: entries of the index that told of no run, or of another status than its log; those that were put in their
-            place are not counted.
-        unlisted: runs that had no entry in the index; each has one now.
-        left: why something was left that looks like garbage; one text for each.
+        runs: removed folders of runs that no registry entry makes valid.
+        objects: removed objects in these folders.
+        abandoned: runs among them that were begun but never created. Each has a tombstone now.
+        requests: removed requests to finished runs.
+        notifications: removed notifications whose requests no longer exist.
+        owned: removed `owned/` objects of runs that no manager can own any more.
+        managers: removed heartbeats of managers that are gone and own no run.
+        index_corrected: removed index entries that had no run, or another status than the log.
+        index_added: written index entries of runs that had none.
+        skipped: objects that look like garbage but could not be judged, with the reason; one text for each.
     """
 
     runs: int = 0
     objects: int = 0
-    forbidden: int = 0
+    abandoned: int = 0
     requests: int = 0
-    bells: int = 0
+    notifications: int = 0
     owned: int = 0
     managers: int = 0
-    index: int = 0
-    unlisted: int = 0
-    left: list[str] = field(default_factory=list)
+    index_corrected: int = 0
+    index_added: int = 0
+    skipped: list[str] = field(default_factory=list)
 
 
 def collect(store: Store, *, grace: float = DAY) -> Collected:
-    """Remove what deleted runs, drivers that died and managers that left have left behind.
+    """Remove the remains of deleted runs, of drivers that died, and of managers that are gone.
 
     Args:
-        store: which.
-        grace: seconds, by the store's own clock, for which something must lie unchanged before it is looked at. A
-            driver that takes longer than this between storing its first argument and making its run begins anew.
+        store: the store to collect in.
+        grace: an object is looked at only if it did not change for this many seconds, by the clock of the store. If a
+            driver needs longer than this from its first stored argument to the creation of its run, it starts again.
 
     Returns:
-        What was removed. What is damaged is left, and told there.
+        What was removed, and what was skipped because it is damaged.
 
     Raises:
-        Invalid: the grace is negative.
-        StoreUnavailable, StoreRefused: the store does not answer; what is left is the next collection's.
+        InvalidInputError: `grace` is negative.
+        StoreUnavailableError, StoreRefusedError: the store failed. The next collection continues.
     """
     if grace < 0:
-        raise InvalidInputError(f"a grace time of {grace} seconds is in the future; give 0 or more")
+        raise InvalidInputError(f"cannot collect with a grace time of {grace} seconds: give 0 or more")
     collection = _Collection(store, grace)
-    collection.bells_and_runs()
-    collection.managers()
-    collection.index()
+    collection.remove_runs_and_requests()
+    collection.remove_owned_and_heartbeats()
+    collection.correct_index()
     return collection.collected
 
 
-class Fate(Enum):
-    """What becomes of a run's folder."""
+class FolderDecision(Enum):
+    """What happens to the folder of a run."""
 
     KEEP = "keep"
     REMOVE = "remove"
-    FORBID = "forbid"
-    """No such run was made; where a tombstone wins its name, the folder goes."""
+    ABANDON = "abandon"
+    """The run was never created: write a tombstone under its number, then remove the folder."""
 
 
-def fate(run_number: int, run_uuid: str, highest: int, named: RegistryEntry | None) -> Fate:
-    """What to do with a run's folder; what it says stays true whatever others do meanwhile.
+def decide_folder(run_number: int, run_uuid: str, latest: int, entry: RegistryEntry | None) -> FolderDecision:
+    """Decide about the folder of a run. The decision stays right whatever other processes do in the meantime.
 
     Args:
-        n, run_uuid: the run's.
-        highest: the highest n that is named under the workflow id; 0 where none is.
-        named: what stands there.
+        run_number: the number of the run.
+        run_uuid: the uuid of the run.
+        latest: the latest run number under the workflow id; 0 if there is none.
+        entry: the registry entry of the latest number.
     """
-    if run_number < highest:
-        return Fate.REMOVE
-    if run_number == highest:
-        mine = isinstance(named, Created) and named.run_uuid == run_uuid
-        return Fate.KEEP if mine else Fate.REMOVE
-    # A tombstone above what people still read (a run, or why there is none) would hide it: that folder waits.
-    free = named is None or (isinstance(named, Tombstone) and named.reason in FREES_ID)
-    return Fate.FORBID if free and run_number == highest + 1 else Fate.KEEP
+    if run_number < latest:
+        return FolderDecision.REMOVE
+    if run_number == latest:
+        is_this_run = isinstance(entry, Created) and entry.run_uuid == run_uuid
+        return FolderDecision.KEEP if is_this_run else FolderDecision.REMOVE
+    # A tombstone hides the entry below it, which users still read: a run, or the reason why there is none. Such a
+    # folder is kept until that entry is deleted.
+    id_is_free = entry is None or (isinstance(entry, Tombstone) and entry.reason in FREES_ID)
+    return FolderDecision.ABANDON if id_is_free and run_number == latest + 1 else FolderDecision.KEEP
 
 
 @dataclass(slots=True)
 class _Folder:
-    """A run's folder, as a list shows it.
+    """The folder of a run, as the list of its objects shows it.
 
     Attributes:
-        youngest, oldest: seconds since something was written there, last and first.
-        asked: whether a request has lain there for the grace time.
+        youngest: age of the newest object, in seconds.
+        oldest: age of the oldest object, in seconds.
+        has_old_request: whether it contains a request that is older than the grace time.
     """
 
     youngest: float
     oldest: float = 0.0
-    asked: bool = False
+    has_old_request: bool = False
 
 
 class _Collection:
@@ -138,137 +143,147 @@ class _Collection:
         self._grace = grace
         self.collected = Collected()
 
-    def bells_and_runs(self) -> None:
-        """One pass over all keys below `workflows/`. It holds the keys of one id's folders, and the old bells."""
-        # A bell is rung behind its request, so that one whose request is not seen below has none any more.
-        bells = {info.key for info in self._store.list(keys.NOTIFICATIONS) if info.age >= self._grace}
-        listed = index.IndexedIds([self._parts(keys.index(status)) for status in WorkflowStatus])
-        for part, infos in groupby(self._store.list(keys.WORKFLOWS), lambda info: info.key.split("/")[1]):
-            folders = self._folders(infos, bells)
-            with self._leaving_what_is_damaged():
-                self._judge(part, folders)
-                old = any(folder.oldest >= self._grace for folder in folders.values())
-                if old and not listed.contains(part):
-                    self._list(part)
-        for bell in sorted(bells):
-            self._store.delete(bell)
-        self.collected.bells += len(bells)
+    def remove_runs_and_requests(self) -> None:
+        """Look at all keys below `workflows/` in one pass.
 
-    def managers(self) -> None:
-        """What says that a manager may own a run, and that a manager lives."""
-        busy = set()
+        In memory are the folders of one workflow id, and all old notifications.
+        """
+        # A request is written before its notification, and notifications are listed before requests. So a listed
+        # notification belongs to a listed request, or its request was withdrawn.
+        notifications = {info.key for info in self._store.list(keys.NOTIFICATIONS) if info.age >= self._grace}
+        indexed = index.IndexedIds([self._last_parts(keys.index(status)) for status in WorkflowStatus])
+        for part, infos in groupby(self._store.list(keys.WORKFLOWS), lambda info: info.key.split("/")[1]):
+            folders = self._folders(infos, notifications)
+            with self._skipping_damage():
+                self._judge(part, folders)
+                has_old_folder = any(folder.oldest >= self._grace for folder in folders.values())
+                if has_old_folder and not indexed.contains(part):
+                    self._add_to_index(part)
+        for notification in sorted(notifications):
+            self._store.delete(notification)
+        self.collected.notifications += len(notifications)
+
+    def remove_owned_and_heartbeats(self) -> None:
+        """Remove `owned/` objects of runs that cannot be owned, then heartbeats of managers that are gone."""
+        owners = set()
         for info in self._store.list(keys.OWNED):
-            if info.age < self._grace or not self._forgets(info.key):
-                busy.add(info.key.split("/")[1])
+            if info.age < self._grace or not self._remove_owned(info.key):
+                owners.add(info.key.split("/")[1])
         for info in self._store.list(keys.MANAGERS):
-            silent = info.age > HEARTBEAT_TIMEOUT and info.age >= self._grace
-            if silent and keys.last_part(info.key) not in busy:
+            is_gone = info.age > HEARTBEAT_TIMEOUT and info.age >= self._grace
+            if is_gone and keys.last_part(info.key) not in owners:
                 self._store.delete(info.key)
                 self.collected.managers += 1
 
-    def index(self) -> None:
-        """What lists are answered from: entries that are wrong are replaced, or removed where the id names nothing."""
+    def correct_index(self) -> None:
+        """Replace index entries with a wrong status, and remove entries whose id has no run."""
         for status in WorkflowStatus:
             for info in self._store.list(keys.index(status)):
                 if info.age >= self._grace:
-                    with self._leaving_what_is_damaged():
+                    with self._skipping_damage():
                         workflow_id = index.workflow_id_of(self._store, keys.last_part(info.key))
                         if workflow_id is None:
-                            self._leave(f"{info.key}: no workflow id is known for it")
+                            self._skip(f"{info.key}: no object records its workflow id")
                         else:
-                            self.collected.index += index.repair(self._store, workflow_id, status).corrections
+                            repair = index.repair(self._store, workflow_id, status)
+                            self.collected.index_corrected += repair.corrections
 
-    def _list(self, part: str) -> None:
-        """Put an entry where a run has none: a call of somebody dead, that came late, may have taken it."""
+    def _add_to_index(self, part: str) -> None:
+        """Write the index entry of a run that has none. A delayed delete of a dead process may have removed it."""
         workflow_id = index.workflow_id_of(self._store, part)
         if workflow_id is not None and registry.latest_run_number(self._store, workflow_id):
-            self.collected.unlisted += index.repair(self._store, workflow_id, None).entry is not None
+            repair = index.repair(self._store, workflow_id, None)
+            if repair.entry is not None:
+                self.collected.index_added += 1
 
-    def _parts(self, prefix: str) -> Iterator[str]:
+    def _last_parts(self, prefix: str) -> Iterator[str]:
         return (keys.last_part(info.key) for info in self._store.list(prefix))
 
-    def _folders(self, infos: Iterable[ObjectInfo], bells: set[str]) -> dict[tuple[int, str], _Folder]:
-        """One id's run folders; the bells of the requests in them are taken out of `bells`."""
+    def _folders(self, infos: Iterable[ObjectInfo], notifications: set[str]) -> dict[tuple[int, str], _Folder]:
+        """The run folders of one workflow id. Notifications of their requests are removed from `notifications`."""
         folders: dict[tuple[int, str], _Folder] = {}
         for info in infos:
             found = keys.run_key(info.key)
-            if found is None:  # a name, or nothing of ours
+            if found is None:  # a registry entry, or an object that this library did not write
                 continue
             folder = folders.setdefault((found.run_number, found.run_uuid), _Folder(info.age))
             folder.youngest = min(folder.youngest, info.age)
             folder.oldest = max(folder.oldest, info.age)
             if found.kind == "inbox":
-                folder.asked |= info.age >= self._grace
-                bells.discard(keys.notification(found.run_uuid, found.last))
+                folder.has_old_request |= info.age >= self._grace
+                notifications.discard(keys.notification(found.run_uuid, found.last))
         return folders
 
     def _judge(self, part: str, folders: dict[tuple[int, str], _Folder]) -> None:
+        """Remove the folders of one workflow id that are garbage, and old requests in the others."""
         due = [
-            (run, folder) for run, folder in sorted(folders.items()) if folder.asked or folder.youngest >= self._grace
+            (run, folder)
+            for run, folder in sorted(folders.items())
+            if folder.has_old_request or folder.youngest >= self._grace
         ]
         if not due:
             return
         workflow_id = index.workflow_id_of(self._store, part)
         if workflow_id is None:
-            self._leave(f"{keys.WORKFLOWS}{part}/: no workflow id is known for it")
+            self._skip(f"{keys.WORKFLOWS}{part}/: no object records its workflow id")
             return
         for (run_number, run_uuid), folder in due:
             run = OwnedRun(workflow_id, run_number, run_uuid)
-            if folder.youngest >= self._grace and not self._is_named(run):
+            if folder.youngest >= self._grace and not self._may_be_valid(run):
                 paths = RunPaths(workflow_id, run_number, run_uuid)
                 self.collected.runs += 1
                 self.collected.objects += remove_below(self._store, workflow_id, paths.folder)
-            elif folder.asked:
-                self._is_over(run)
+            elif folder.has_old_request:
+                self._is_unclaimable(run)
 
-    def _forgets(self, key: str) -> bool:
-        """Whether an `owned/` key is gone, here or elsewhere."""
-        with self._leaving_what_is_damaged():
+    def _remove_owned(self, key: str) -> bool:
+        """Remove an `owned/` object if its run can never be owned again; returns whether the object is gone now."""
+        with self._skipping_damage():
             run = owned.read(self._store, key)
             if run is None:
                 return True
-            if self._is_over(run):
+            if self._is_unclaimable(run):
                 self._store.delete(key)
                 self.collected.owned += 1
                 return True
         return False
 
-    def _is_named(self, run: OwnedRun) -> bool:
-        """Whether the run's name counts, or may yet; forbids a run that was begun and never made."""
-        highest = registry.latest_run_number(self._store, run.workflow_id)
-        named = registry.read_entry(self._store, run.workflow_id, highest) if highest else None
-        found = fate(run.run_number, run.run_uuid, highest, named)
-        if found is not Fate.FORBID:
-            return found is Fate.KEEP
-        swept = Tombstone(run.workflow_id, run.run_number, WorkflowStatus.CANCELED, "Abandoned", time.time())
-        there = registry.register(self._store, swept).entry
-        if isinstance(there, Created):
-            return there.run_uuid == run.run_uuid
-        self.collected.forbidden += 1
+    def _may_be_valid(self, run: OwnedRun) -> bool:
+        """Whether the registry names the run, or may do so later. A run that was never created gets a tombstone."""
+        latest = registry.latest_run_number(self._store, run.workflow_id)
+        entry = registry.read_entry(self._store, run.workflow_id, latest) if latest else None
+        decision = decide_folder(run.run_number, run.run_uuid, latest, entry)
+        if decision is not FolderDecision.ABANDON:
+            return decision is FolderDecision.KEEP
+        tombstone = Tombstone(run.workflow_id, run.run_number, WorkflowStatus.CANCELED, "Abandoned", time.time())
+        registered = registry.register(self._store, tombstone).entry
+        if isinstance(registered, Created):  # a driver created a run under this number first
+            return registered.run_uuid == run.run_uuid
+        self.collected.abandoned += 1
         return False
 
-    def _is_over(self, run: OwnedRun) -> bool:
-        """Whether nobody can ever own the run; withdraws what was asked of one that has ended."""
-        if not self._is_named(run):
+    def _is_unclaimable(self, run: OwnedRun) -> bool:
+        """Whether the run can never be owned again. If it is finished, its requests are withdrawn."""
+        if not self._may_be_valid(run):
             return True
-        named = registry.read_entry(self._store, run.workflow_id, run.run_number)
-        if not isinstance(named, Created):
+        entry = registry.read_entry(self._store, run.workflow_id, run.run_number)
+        if not isinstance(entry, Created):
             return False
-        log = RunLog(self._store, named)
+        log = RunLog(self._store, entry)
         state = log.replay()
         if state.is_finished:
             self.collected.requests += withdraw_all(log, state)
-        return state.status in _OVER
+        return state.status in _UNCLAIMABLE
 
     @contextlib.contextmanager
-    def _leaving_what_is_damaged(self) -> Iterator[None]:
+    def _skipping_damage(self) -> Iterator[None]:
         try:
             yield
         except (CorruptLogError, NewerFormatError) as error:
-            self._leave(str(error))
-        except SupersededError as error:  # deleted just now, by somebody who removes its keys himself
+            self._skip(str(error))
+        except SupersededError as error:  # the run was deleted just now; the deletion removes its keys itself
             logger.info("%s", error)
 
-    def _leave(self, why: str) -> None:
-        logger.warning("left as it is: %s", why)
-        self.collected.left.append(why)
+    def _skip(self, why: str) -> None:
+        logger.warning("garbage collection skips %s", why)
+        self.collected.skipped.append(why)

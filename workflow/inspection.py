@@ -1,4 +1,4 @@
-"""What a user looks at: status, outputs and metadata of workflows, and the list of all."""
+"""Functions for users that read workflows: status, outputs, metadata, and the list of all workflows."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ from workflow.store.port import Store
 logger = logging.getLogger(__name__)
 
 STEP_POLL = 0.2
-"""Seconds between looks into the log while a step's outcome is waited for."""
+"""Seconds between two reads of the log while a call waits for the outcome of a step."""
+
+STEPS_SHOWN = 20
+"""How many step ids an error shows at most."""
 
 
 def get_status(workflow_id: str) -> WorkflowStatus:
-    """Where a workflow stands.
+    """Return the status of a workflow.
 
     Raises:
         WorkflowNotFoundError: nothing is stored under this id.
@@ -46,23 +49,24 @@ def get_status(workflow_id: str) -> WorkflowStatus:
     view = reading.read_run(store, workflow_id)
     if view is None or (view.tombstone and view.reason in FREES_ID):
         raise WorkflowNotFoundError(
-            f"no workflow {workflow_id!r} is stored at {store.url}; list_all() shows what is", workflow_id=workflow_id
+            f"no workflow {workflow_id!r} is stored at {store.url}; list_all() returns the ids that exist",
+            workflow_id=workflow_id,
         )
     return reading.status_of(store, view)
 
 
 def get_output(workflow_id: str, *, name: str | None = None) -> Any:
-    """The value of a workflow, or of one of its steps; waits for it where the workflow runs.
+    """Return the value of a workflow, or of one of its steps. If the workflow is running, wait for the value.
 
     Args:
-        workflow_id: which.
-        name: a step's id or name; the workflow's own output where None.
+        workflow_id: the workflow.
+        name: the id or name of a step; the value of the whole workflow if None.
 
     Raises:
-        WorkflowNotFoundError: no such workflow, or no such step in it.
-        WorkflowConflict: the workflow is RESUMABLE: nobody is at work on its output.
-        Invalid: the step's value is not stored, since it has checkpoint=False.
-        Whatever the workflow failed with.
+        WorkflowNotFoundError: there is no such workflow, or it has no such step.
+        WorkflowConflictError: the workflow is RESUMABLE, so its value will not be produced until it is resumed.
+        InvalidInputError: the value of the step is not stored, because the step has checkpoint=False.
+        Exception: the error that the workflow failed with.
     """
     return _output(store_in_use(), workflow_id, name)
 
@@ -79,10 +83,13 @@ def _output(store: Store, workflow_id: str, name: str | None) -> Any:
 
 
 def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
-    """Like `get_output`, but returns an ObjectRef of the value at once.
+    """Return an ObjectRef of the value that `get_output` returns, without waiting for it.
 
     Raises:
-        WorkflowNotFoundError, WorkflowConflict: see `get_output`. The rest `ray.get` of the reference raises.
+        WorkflowNotFoundError: there is no such workflow.
+        WorkflowConflictError: `name` is None and the workflow is RESUMABLE.
+
+    `ray.get` of the reference raises all other errors of `get_output`.
     """
     client, store = here(), store_in_use()
     log = RunLog(store, client.find(workflow_id))
@@ -92,20 +99,20 @@ def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
 
 
 def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
-    """What is known of a workflow, or of one of its steps, beside its value.
+    """Return metadata of a workflow, or of one of its steps. The keys are those of Ray 1.12.
 
     Args:
-        workflow_id: which.
-        name: a step's id or name.
+        workflow_id: the workflow.
+        name: the id or name of a step; the whole workflow if None.
 
     Returns:
-        For a workflow: `status`, `user_metadata` and `stats` with `start_time` (of the last `run` or `resume` of it)
-        and, where it has succeeded or failed, `end_time`. For a step: `name`, `step_options`, `user_metadata`,
-        `workflows` (the ids of the steps whose outcomes it takes) and the `stats` of its last try, also where that
-        failed. Times are seconds since 1970. These are keys of Ray 1.12.
+        For a workflow: `status`, `user_metadata` and `stats`. The stats contain `start_time`, the start of the present
+        epoch, and `end_time` if the workflow succeeded or failed. For a step: `name`, `step_options`, `user_metadata`,
+        `workflows` (the ids of the steps whose outcomes it takes) and the `stats` of its last attempt, even if that
+        attempt failed. Times are seconds since 1970.
 
     Raises:
-        WorkflowNotFoundError: no such workflow, or no such step in it (yet).
+        WorkflowNotFoundError: there is no such workflow, or the run has no such step (yet).
     """
     created = here().find(workflow_id)
     state = RunLog(store_in_use(), created).replay()
@@ -140,32 +147,32 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
 def list_all(
     status_filter: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None = None,
 ) -> list[tuple[str, WorkflowStatus]]:
-    """All workflows with their status.
+    """Return the ids of all workflows with their statuses, sorted by id.
 
-    One whose log is damaged keeps no other from the list: it is left out, since nobody can say how it stands, and an
-    error that names it is logged; `get_status` of it raises why. An end is read from the store's index, and may be an
-    old one for a moment where the workflow is resumed or deleted just now.
+    Terminal statuses come from the store's index. They may be outdated for a moment if a workflow is resumed or deleted
+    at the same time. A workflow with a damaged log is left out, and an error that names it is logged. `get_status` of
+    that workflow raises the reason.
 
     Args:
-        status_filter: one status, several, or None for all.
+        status_filter: one status, several statuses, or None for all.
 
     Raises:
-        Invalid: something in it is no status.
+        InvalidInputError: the filter contains something other than a status.
     """
     wanted = _statuses(status_filter)
     found: dict[str, WorkflowStatus | None] = {}
-    for hint in WorkflowStatus:
-        if hint.is_terminal and not any(status.is_terminal for status in wanted):
+    for status in WorkflowStatus:
+        if status.is_terminal and not any(each.is_terminal for each in wanted):
             continue
-        for workflow_id in index.list_ids(store_in_use(), hint):
-            # An end of which nothing else is told is taken as it is; what two hints, or a live one, mean the log says.
-            found[workflow_id] = hint if hint.is_terminal and workflow_id not in found else None
-    statuses = ((workflow_id, hint or _in_log(workflow_id)) for workflow_id, hint in found.items())
+        for workflow_id in index.list_ids(store_in_use(), status):
+            # A single entry with a terminal status is trusted. With any other entry, the log decides.
+            found[workflow_id] = status if status.is_terminal and workflow_id not in found else None
+    statuses = ((workflow_id, status or _status_in_log(workflow_id)) for workflow_id, status in found.items())
     return sorted((workflow_id, status) for workflow_id, status in statuses if status in wanted)
 
 
 def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, name: str) -> Any:
-    """The value of a step, as soon as it has its outcome; the other steps are not waited for."""
+    """Wait for the outcome of one step, not for the whole run, and return its value."""
     waiting = None
     while True:
         step = _step_named(state, name)
@@ -179,41 +186,42 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
             handle = _attached(client, log, state)
             waiting = handle.manager.wait.remote(handle.run)
         if ray.wait([waiting], timeout=STEP_POLL)[0]:
-            waiting = None  # it ended, or its owner was lost
+            waiting = None  # the run is finished, or the manager no longer follows it
         log.catch_up(state)
 
 
 def _attached(client: Client, log: RunLog, state: RunState) -> RunHandle:
-    """To wait for a run's end, and to begin nothing; raises WorkflowConflict where nobody is at work on it."""
+    """Attach to a run to wait for it, without starting anything; raises WorkflowConflictError if it is RESUMABLE."""
     if reading.status_of(log.store, reading.view_of(state)) is WorkflowStatus.RESUMABLE:
+        workflow_id = log.created.workflow_id
         raise WorkflowConflictError(
-            f"workflow {log.created.workflow_id!r} is RESUMABLE: nobody owns it now, so nobody makes its output; "
-            "resume it"
+            f"workflow {workflow_id!r} is RESUMABLE: no manager owns it, so its output will not be produced; "
+            f"call workflow.resume({workflow_id!r})"
         )
     return client.attach(log.created)
 
 
 def _not_stored(workflow_id: str, step_id: str) -> InvalidInputError:
     return InvalidInputError(
-        f"the value of step {step_id!r} of workflow {workflow_id!r} is not stored: the step has checkpoint=False, and "
-        "its value goes only to the steps that take it; leave that option out for a step whose value is asked for"
+        f"the value of step {step_id!r} of workflow {workflow_id!r} is not stored: the step has checkpoint=False, so "
+        "only the steps that take its value get it; remove that option to read the value with get_output"
     )
 
 
 def _no_step_output(state: RunState, run: RunAddress, name: str) -> Any:
-    """Raises why a run that has ended has no outcome of a step."""
+    """Raise the reason why a finished run has no outcome of a step."""
     if state.status is not WorkflowStatus.SUCCESSFUL:
         value_of(result_of(state, run))
     raise _no_such_step(state, name)
 
 
 def _step_named(state: RunState, name: str) -> StepState | None:
-    """A step by its id, else the first of that name."""
+    """The step with this id, or else the first step with this name."""
     return state.steps.get(name) or next((each for each in state.steps.values() if each.spec.name == name), None)
 
 
 def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
-    known = ", ".join(sorted(state.steps)[:20])
+    known = ", ".join(sorted(state.steps)[:STEPS_SHOWN])
     return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has no step {name!r}; it has {known}")
 
 
@@ -223,7 +231,7 @@ def _get_output(store_url: str, workflow_id: str, name: str) -> Any:
 
 
 def output_of(handle: RunHandle) -> Any:
-    """An ObjectRef of a run's value."""
+    """Return an ObjectRef of a run's value."""
     return handle.manager.output.remote(handle.run)
 
 
@@ -232,14 +240,14 @@ def _stats(started: float, ended: float) -> dict[str, float]:
     return {name: at for name, at in times.items() if at}
 
 
-def _in_log(workflow_id: str) -> WorkflowStatus | None:
-    """What the log says of an id; None where no run is there (it was never made, or deleted), or it is damaged."""
+def _status_in_log(workflow_id: str) -> WorkflowStatus | None:
+    """The status by the log; None if there is no run (it was not created yet, or was deleted) or the log is damaged."""
     try:
         return get_status(workflow_id)
     except WorkflowNotFoundError:
         return None
     except (CorruptLogError, NewerFormatError) as error:
-        logger.error("workflow %r is left out of the list: %s", workflow_id, error)
+        logger.error("list_all leaves out workflow %r: %s", workflow_id, error)
         return None
 
 

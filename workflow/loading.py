@@ -1,4 +1,4 @@
-"""Loads what a Workflow resource names: `module:attribute` and arguments. Each refusal says what to change."""
+"""Loads the workflow that a Workflow resource names: `module:attribute` with arguments. Errors name what to change."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ import inspect
 import os
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from workflow.engine.worker.exceptions import describe
 from workflow.errors import EntrypointError
 from workflow.model.graph import StepNode
 from workflow.steps import StepFunction
 
+_NAMES_SHOWN: Final = 30
+_TRACEBACK_LINES_SHOWN: Final = 6
+
 
 def load(entrypoint: str, args: Mapping[str, Any]) -> StepNode:
-    """The workflow that an entrypoint stands for.
+    """Return the workflow that an entrypoint names.
 
     Args:
-        entrypoint: `module:attribute`: a step, a function that returns a Workflow, or a Workflow.
-        args: keyword arguments for a step or a function.
+        entrypoint: `module:attribute` of a step, a function that returns a Workflow, or a Workflow.
+        args: keyword arguments for the step or the function.
 
     Raises:
-        EntrypointInvalid: with what to change.
+        EntrypointError: the entrypoint cannot be loaded or called; the text names what to change.
     """
     module_name, _, attribute = entrypoint.partition(":")
     target: Any = _import(module_name, entrypoint)
     for part in attribute.split("."):
         if not hasattr(target, part):
-            known = ", ".join(sorted(name for name in vars(target) if not name.startswith("_"))[:30])
+            known = ", ".join(sorted(name for name in vars(target) if not name.startswith("_"))[:_NAMES_SHOWN])
             raise EntrypointError(
                 f"spec.entrypoint {entrypoint!r}: {target.__name__!r} has no {part!r}; it has: {known or 'nothing'}. "
                 "Name one of these, or add it to the code"
@@ -39,7 +42,7 @@ def load(entrypoint: str, args: Mapping[str, Any]) -> StepNode:
         if args:
             raise EntrypointError(
                 f"spec.args are given, but spec.entrypoint {entrypoint!r} is a composed Workflow, which takes none; "
-                "leave spec.args out, or name the step itself"
+                "remove spec.args, or name the step itself"
             )
         return target
     if not isinstance(target, StepFunction) and not callable(target):
@@ -69,7 +72,7 @@ def _import(module_name: str, entrypoint: str) -> Any:
             f"{error.lineno}: {error.msg}: {(error.text or '').strip()}"
         ) from error
     except Exception as error:
-        last = traceback.format_exc().rstrip().splitlines()[-6:]
+        last = traceback.format_exc().rstrip().splitlines()[-_TRACEBACK_LINES_SHOWN:]
         raise EntrypointError(
             f"spec.entrypoint {entrypoint!r}: importing {module_name!r} raised {type(error).__name__}: {error}\n"
             + "\n".join(last)
@@ -82,13 +85,13 @@ def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
         signature = inspect.signature(function)
     except ValueError as error:
         raise EntrypointError(
-            f"spec.entrypoint {entrypoint!r} does not say which arguments it takes; name a step or a function of Python"
+            f"spec.entrypoint {entrypoint!r} has no signature that Python can read; name a step or a Python function"
         ) from error
     try:
         signature.bind(**args)
     except TypeError as error:
         raise EntrypointError(
-            f"spec.args {sorted(args)} do not fit {entrypoint}{_names(signature)}: {error}"
+            f"spec.args {sorted(args)} do not fit {entrypoint}{_without_annotations(signature)}: {error}"
         ) from error
     if isinstance(target, StepFunction):
         return target.step(**args)
@@ -101,13 +104,13 @@ def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
         ) from error
     if not isinstance(root, StepNode):
         raise EntrypointError(
-            f"spec.entrypoint {entrypoint!r} returned a {type(root).__name__}; a function named there must return a "
-            "Workflow (what .step(...) returns), or be a step itself"
+            f"spec.entrypoint {entrypoint!r} returned a {type(root).__name__}; it must be a step, or a function that "
+            "returns a Workflow (what .step(...) returns)"
         )
     return root
 
 
-def _names(signature: inspect.Signature) -> inspect.Signature:
-    """The parameters without annotations, which may be texts and then come with quotes."""
+def _without_annotations(signature: inspect.Signature) -> inspect.Signature:
+    """The signature with parameter names and defaults only. Annotations may be quoted texts, which distract."""
     bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
     return signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)

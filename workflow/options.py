@@ -1,6 +1,6 @@
-"""The options of a step, as a user gives them: which are ours, which go on to Ray, which are refused and why.
+"""The options of a step as a user gives them: those of this library, those of Ray, and refused ones with reasons.
 
-Called by `steps` for the decorator and for `.options()`. What goes on to Ray is kept in the log as JSON.
+Called by `steps`, for the decorator and for `.options()`. Options for Ray are stored in the log as JSON.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from workflow.engine import strategies
 from workflow.errors import InvalidInputError
 from workflow.model.graph import StepOptions, metadata_text
 
-OURS: Final = ("allow_inplace", "catch_exceptions", "checkpoint", "max_retries", "metadata", "name")
+LIBRARY_OPTIONS: Final = ("allow_inplace", "catch_exceptions", "checkpoint", "max_retries", "metadata", "name")
 
-RAYS: Final = (
+RAY_OPTIONS: Final = (
     "_labels",
     "accelerator_type",
     "enable_task_events",
@@ -31,9 +31,9 @@ RAYS: Final = (
     "runtime_env",
     "scheduling_strategy",
 )
-"""Options of `ray.remote` that a step's worker is asked for with."""
+"""Options of `ray.remote` that are passed on when a worker is requested for the step."""
 
-_BY_STRATEGY: Final = "give scheduling_strategy=PlacementGroupSchedulingStrategy(...) instead"
+_USE_STRATEGY: Final = "give scheduling_strategy=PlacementGroupSchedulingStrategy(...) instead"
 _ONE_VALUE: Final = "a step has one value; return a tuple or a list, or give each part a step of its own"
 
 REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
@@ -41,40 +41,46 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
     "_num_objects_per_yield": (1, _ONE_VALUE),
     "max_calls": (
         0,
-        "steps share worker processes, which end when there is nothing to do; where a process has to end after a call, "
-        "call a Ray task with max_calls from within the step",
+        "steps share worker processes, which exit when they are idle; if a process must exit after a call, call a Ray "
+        "task with max_calls from within the step",
     ),
     "num_returns": (1, _ONE_VALUE),
-    "object_store_memory": (None, "Ray has it for actors only; give memory instead"),
-    "placement_group": ("default", _BY_STRATEGY),
-    "placement_group_bundle_index": (-1, _BY_STRATEGY),
-    "placement_group_capture_child_tasks": (None, _BY_STRATEGY),
+    "object_store_memory": (None, "Ray has this option for actors only; give memory instead"),
+    "placement_group": ("default", _USE_STRATEGY),
+    "placement_group_bundle_index": (-1, _USE_STRATEGY),
+    "placement_group_capture_child_tasks": (None, _USE_STRATEGY),
     "retry_exceptions": (
         False,
-        "max_retries says how often a step is tried whatever it raises; catch_exceptions=True hands the exception to "
-        "the next step, which may decide by its kind",
+        "max_retries limits the attempts for every exception; with catch_exceptions=True, the next step gets the "
+        "exception and can decide by its class",
     ),
 }
-"""Options of `ray.remote` for tasks that a step cannot have: the value that means nothing, and what to do instead."""
+"""Options of Ray tasks that a step cannot have: Ray's default, which is accepted, and what to do instead."""
 
 
 def merged(given: Mapping[str, Any], base: StepOptions) -> StepOptions:
-    """The options of a step, changed by those that are given. None means: as before.
+    """Return the options of a step, changed by the given ones.
+
+    With None, an option of this library keeps its value, and an option of Ray returns to Ray's default.
 
     Args:
-        given: what a user wrote; `name` is not looked at.
-        base: what was before; `metadata` and Ray's options are added to it, the others replaced.
+        given: the options that the user wrote. `name` is ignored.
+        base: the present options. The given metadata is merged with the present one key by key.
 
     Raises:
-        Invalid: an option is unknown, is refused, or its value does not fit.
+        InvalidInputError: an option is unknown or refused, or its value is invalid.
     """
-    own = {key: given[key] for key in OURS if given.get(key) is not None and key not in ("metadata", "name")}
+    own = {key: given[key] for key in LIBRARY_OPTIONS if given.get(key) is not None and key not in ("metadata", "name")}
     metadata = metadata_text({**json.loads(base.metadata), **json.loads(metadata_text(given.get("metadata")))})
     return dataclasses.replace(base, ray=_for_ray(given, base.ray), metadata=metadata, **own)
 
 
 def name_of(given: Mapping[str, Any]) -> str:
-    """The name that was given, or empty; raises Invalid."""
+    """Return the name among the given options, or an empty text.
+
+    Raises:
+        InvalidInputError: the name is not a text.
+    """
     name = given.get("name")
     if name is not None and not isinstance(name, str):
         raise InvalidInputError(f"name must be a text, got {name!r}")
@@ -85,27 +91,29 @@ def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any
     options = dict(base)
     for key, value in given.items():
         if key in REFUSED:
-            nothing, instead = REFUSED[key]
-            if value is not None and value != nothing:
-                raise InvalidInputError(f"a step cannot have {key}={value!r}: {instead}")
-        elif key in RAYS:
+            default, alternative = REFUSED[key]
+            if value is not None and value != default:
+                raise InvalidInputError(f"a step cannot have {key}={value!r}: {alternative}")
+        elif key in RAY_OPTIONS:
             options.pop(key, None)
             if value is not None:
                 options[key] = _as_json(key, value)
-        elif key not in OURS:
-            raise InvalidInputError(f"unknown step option {key}; known are {', '.join((*OURS, *RAYS))}")
-    _ask_ray({key: value for key, value in given.items() if key in RAYS and value is not None})
+        elif key not in LIBRARY_OPTIONS:
+            raise InvalidInputError(
+                f"unknown step option {key}; known options: {', '.join((*LIBRARY_OPTIONS, *RAY_OPTIONS))}"
+            )
+    _validate_with_ray({key: value for key, value in given.items() if key in RAY_OPTIONS and value is not None})
     return options
 
 
-def _ask_ray(options: Mapping[str, Any]) -> None:
-    """What Ray would refuse when the step is executed it refuses here, where it is written."""
+def _validate_with_ray(options: Mapping[str, Any]) -> None:
+    """Let Ray check the options where the user writes them, not only when the step is executed."""
     if options:
         try:
-            ray.remote(**options)(_ask_ray)
+            ray.remote(**options)(_validate_with_ray)
         except (TypeError, ValueError) as error:
-            told = ", ".join(f"{key}={value!r}" for key, value in options.items())
-            raise InvalidInputError(f"Ray does not take {told}: {error}") from error
+            written = ", ".join(f"{key}={value!r}" for key, value in options.items())
+            raise InvalidInputError(f"Ray does not accept {written}: {error}") from error
 
 
 def _as_json(key: str, value: Any) -> Any:
@@ -115,5 +123,5 @@ def _as_json(key: str, value: Any) -> Any:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(
-            f"option {key} must be of JSON values, since it is kept with the workflow: {error}"
+            f"option {key} must consist of JSON values, because it is stored with the workflow: {error}"
         ) from error

@@ -1,16 +1,17 @@
-"""How the library is found and loaded: bundled dependencies, and public names loaded when first asked for."""
+"""Finds and loads the library's parts: bundled dependencies, and public names at their first use."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-BUNDLE = "rayworkflow_deps"
-"""Beside the package, where it was uploaded to a cluster as a zip: the third-party packages that the log needs."""
+BUNDLE: Final = "rayworkflow_deps"
+"""Folder next to the package, if the library was uploaded to a cluster as a zip. It contains the third-party packages
+that reading and writing the log needs."""
 
-_HOME = {
+_NAMES_BY_MODULE: Final = {
     "workflow.errors": ("WorkflowExecutionError",),
     "workflow.event_listener": ("EventListener",),
     "workflow.inspection": ("get_metadata", "get_output", "get_output_async", "get_status", "list_all"),
@@ -19,24 +20,24 @@ _HOME = {
     "workflow.steps": ("Workflow", "step"),
     "workflow.waits": ("sleep", "wait_for_event"),
 }
-_HOME_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF: Final = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 
 def use_bundled_dependencies() -> None:
-    """Put the bundled dependencies on the path: last, so that they never shadow what the user's image holds."""
+    """Add the bundled dependencies to the end of the path, so that packages of the user's image come first."""
     bundle = Path(__file__).resolve().parent.parent / BUNDLE
     if bundle.is_dir() and str(bundle) not in sys.path:
         sys.path.append(str(bundle))
 
 
 def load(name: str) -> Any:
-    """A public name of `workflow`.
+    """Return a public name of `workflow`. Names that are not in the table are in `workflow.api`.
 
     Raises:
-        ImportError: Ray is not installed; the text says how to install it.
+        ImportError: the name needs Ray, which is not installed; the text contains the command that installs it.
     """
     try:
-        return getattr(importlib.import_module(_HOME_OF.get(name, "workflow.api")), name)
+        return getattr(importlib.import_module(_MODULE_OF.get(name, "workflow.api")), name)
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise

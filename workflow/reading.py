@@ -1,4 +1,4 @@
-"""Read a run without Ray: the one door of the operator, the CLI and the views into the log. Unpickles nothing."""
+"""Read a run without Ray: the operator, the views and other outside readers use this module. It unpickles nothing."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ __all__ = [
 
 
 def read_run(store: Store, workflow_id: str, run_number: int | None = None) -> RunView | None:
-    """A run as its log tells it now.
+    """Read a run from its log.
 
     Args:
-        store: where it lies.
+        store: the store of the run.
         workflow_id: the user's id.
-        n: which run under that id; the newest where None.
+        run_number: the number of the run under that id; the newest run if None.
 
     Returns:
-        The run, or the tombstone that stands in its place; None where nothing is.
+        The run, or the tombstone that replaces it; None if neither exists.
 
     Raises:
-        Corrupt: something of it is damaged; the text names the key.
-        StoreUnavailable, StoreRefused: the store could not be read.
+        CorruptLogError: an object of the run is damaged; the text names its key.
+        StoreUnavailableError, StoreRefusedError: the store could not be read.
     """
     return Follower(store, workflow_id, run_number).poll()
 
@@ -80,24 +80,24 @@ def read_totals(store: Store, workflow_id: str, run_number: int | None = None) -
 
 
 class Follower:
-    """Follows one run; each poll without news costs one small GET.
+    """Reads one run repeatedly. A poll without changes costs one small GET.
 
     Args:
-        store: where the run lies.
+        store: the store of the run.
         workflow_id: the user's id.
-        n: which run under that id; where None, the newest at the first poll that finds one.
+        run_number: the number of the run under that id; if None, the newest run at the first poll that finds one.
     """
 
     def __init__(self, store: Store, workflow_id: str, run_number: int | None = None) -> None:
         self._store = store
         self._workflow_id = workflow_id
-        self._n = run_number
+        self._run_number = run_number
         self._log: RunLog | None = None
         self._state: RunState | None = None
         self._view: RunView | None = None
 
     def poll(self) -> RunView | None:
-        """The run as it is now; the very same object as last time where nothing changed. Raises like `read_run`."""
+        """Return the run as it is now, or the same object as before if nothing changed. Raises like `read_run`."""
         if self._state is None or self._log is None:
             return self._first()
         if self._log.catch_up(self._state):
@@ -107,32 +107,32 @@ class Follower:
     def _first(self) -> RunView | None:
         if self._view is not None:
             return self._view
-        if self._n is None:
-            named = registry.current_entry(self._store, self._workflow_id)
+        if self._run_number is None:
+            entry = registry.current_entry(self._store, self._workflow_id)
         else:
-            named = registry.read_entry(self._store, self._workflow_id, self._n)
-        if named is None:
+            entry = registry.read_entry(self._store, self._workflow_id, self._run_number)
+        if entry is None:
             return None
-        if isinstance(named, Tombstone):
-            self._view = _tombstone_view(named)
+        if isinstance(entry, Tombstone):
+            self._view = _tombstone_view(entry)
             return self._view
-        log = RunLog(self._store, named)
-        deleted = registry.deletion_of(self._store, named)
-        if deleted is None:
+        log = RunLog(self._store, entry)
+        deletion = registry.deletion_of(self._store, entry)
+        if deletion is None:
             try:
                 self._state = log.replay()
-            except SupersededError:  # deleted just now
-                deleted = registry.deletion_of(self._store, named)
-        if deleted is not None:
-            self._view = _tombstone_view(deleted)
+            except SupersededError:  # the run was deleted during the replay
+                deletion = registry.deletion_of(self._store, entry)
+        if deletion is not None:
+            self._view = _tombstone_view(deletion)
             return self._view
-        assert self._state is not None, "a replay that was superseded says so"
+        assert self._state is not None, "a replay raises SupersededError only if the run was deleted"
         self._log, self._view = log, view_of(self._state)
         return self._view
 
 
 def status_of(store: Store, view: RunView) -> WorkflowStatus:
-    """A run's status for people: RUNNING and RESUMABLE told apart by goodbye and heartbeat."""
+    """Return a run's status for users. It is RESUMABLE, not RUNNING, if the owner's heartbeat has expired."""
     if (
         view.status is WorkflowStatus.RUNNING
         and view.owner is not None
@@ -143,7 +143,7 @@ def status_of(store: Store, view: RunView) -> WorkflowStatus:
 
 
 def view_of(state: RunState) -> RunView:
-    """A fold's state as a view."""
+    """Return the view of a run's folded state."""
     created: Created = state.created
     end = state.terminal[1] if state.terminal is not None else None
     output = state.output
@@ -170,7 +170,7 @@ def view_of(state: RunState) -> RunView:
 
 
 def _result_text(output: StepState) -> str:
-    while output.members:
+    while output.members:  # a dynamic step has its value from the output step of the DAG that it returned
         output = next(step for step in output.members if step.resolves is output)
     return output.text
 

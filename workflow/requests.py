@@ -1,7 +1,7 @@
-"""Ask something of a run without Ray: cancel it, end one that nobody owns, say goodbye for it, delete it.
+"""Act on a run from outside, without Ray: cancel it, end a run without a live owner, release it, or delete it.
 
-Used by the operator, the CLI and `api`. What acts on a run is checked against its log, and again at the seq it
-claims: an object may only act on a run that its uid owns, or that it may claim.
+Used by the operator and by `workflow.api`. A process that ends or releases a run claims it first, by the same rules as
+a manager. So a Workflow object can act only on a run that its uid owns or that may be claimed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from workflow.store.port import Store
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who acts on a run from outside.
+    """The sender of a request to a run.
 
     Attributes:
-        uid: of the Workflow object, or empty for a person.
-        attempt: the object's, or 0.
-        name: for people: `namespace/name`, or a user.
+        uid: uid of the Workflow object; empty for a user without the operator.
+        attempt: the submission attempt of the object; 0 without the operator.
+        name: a name for logs and messages, such as `namespace/name`.
     """
 
     uid: str
@@ -44,16 +44,16 @@ class Requester:
 
 
 def request_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str:
-    """Ask the run's owner to end it CANCELED; it does so as soon as it looks into its inbox.
+    """Request that the owner of a run ends it as CANCELED. The owner does so when it next reads its inbox.
 
     Args:
-        store: where the run lies.
+        store: the store of the run.
         view: the run.
-        uid: of the object that asks, or empty.
-        reason: for people.
+        uid: uid of the Workflow object that requests it; empty without the operator.
+        reason: one CamelCase word for the log.
 
     Returns:
-        The request's id.
+        The id of the request.
     """
     request = uuid.uuid4().hex
     paths = RunPaths(view.workflow_id, view.run_number, view.run_uuid)
@@ -61,34 +61,38 @@ def request_cancel(store: Store, view: RunView, *, uid: str, reason: str) -> str
     store.create(paths.request(request), content, request)
     store.create(keys.notification(view.run_uuid, request), b"", request)
     again = read_run(store, view.workflow_id, view.run_number)
-    if again is not None and again.ended is not None:  # a run that was deleted has its tombstone's end
+    if again is not None and again.ended is not None:  # finished, or deleted and replaced by a tombstone
         withdraw(store, paths, request)
     return request
 
 
 def withdraw(store: Store, paths: RunPaths, request: str) -> None:
-    """Remove a request and its bell: it took effect, or its run has ended. The key last, by which both are found."""
+    """Remove a request that took effect, or whose run is finished, together with its notification.
+
+    The request is removed last, because the notification is found through it.
+    """
     store.delete(keys.notification(paths.run_uuid, request))
     store.delete(paths.request(request))
 
 
 def withdraw_all(log: RunLog, state: RunState) -> int:
-    """Remove what was asked of a run until it ended.
+    """Remove all requests to a finished run.
 
     Args:
-        log: of the run.
-        state: folded up to its end. Where the run was resumed since, nothing is removed: what is asked of the epoch
-            that goes on now must reach its owner.
+        log: the log of the run.
+        state: the state of the run, folded up to its terminal state. If the run was resumed later, nothing is removed:
+            the requests may be for the new epoch.
 
     Returns:
-        How many requests.
+        How many requests were removed.
     """
-    found = log.inbox()
-    if found and log.has_advanced(state):  # looked at behind the list: what stands in it was asked before
+    requests = log.inbox()
+    # Checked after the list was read: if the run had not advanced by then, all listed requests are older than that.
+    if requests and log.has_advanced(state):
         return 0
-    for request in found:
+    for request in requests:
         withdraw(log.store, log.paths, request)
-    return len(found)
+    return len(requests)
 
 
 def end_run(
@@ -101,102 +105,119 @@ def end_run(
     message: str,
     requester: Requester,
 ) -> RunView:
-    """End a run from outside: claim and end in one segment; a tombstone where no run exists yet.
+    """End a run from outside. If no such run exists yet, write a tombstone that prevents its creation.
+
+    The claim and the terminal state are written in one segment.
 
     Args:
-        store: where the run lies, or would.
+        store: the store of the run.
         workflow_id: the user's id.
-        n: which run under it.
+        run_number: the number of the run under that id.
         status: FAILED or CANCELED.
         reason: one CamelCase word.
-        message: what happened and what to do, for people.
-        actor: who ends it; its own uid's run is claimed whether or not its owner lives.
+        message: what happened and what the user can do; used if the status is FAILED.
+        requester: the sender. A run that its uid owns is claimed even if the owner's heartbeat has not expired.
 
     Returns:
-        What the log says then; another end where one was first.
+        The run after the call. If the run was finished before, its status may be another one.
 
     Raises:
-        Superseded, InUse: the run is not this actor's. Nothing was written.
+        SupersededError, WorkflowInUseError: the requester may not act on the run. Nothing was written.
     """
     error = ErrorInfo(kind=reason, message=message) if status is WorkflowStatus.FAILED else None
-    named = registry.read_entry(store, workflow_id, run_number)
-    if named is None:
-        named = registry.register(
+    entry = registry.read_entry(store, workflow_id, run_number)
+    if entry is None:
+        entry = registry.register(
             store, Tombstone(workflow_id, run_number, status, reason, time.time(), requester.uid, error)
         ).entry
-    if not isinstance(named, Tombstone):
-        log = RunLog(store, named)
+    if not isinstance(entry, Tombstone):
+        log = RunLog(store, entry)
         state = log.replay()
         if not state.is_finished:
 
             def ending(claimed: RunState) -> Sequence[Record]:
-                stopped = cancellations(claimed, claimed.active_steps(), reason)
-                return [*stopped, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
+                canceled = cancellations(claimed, claimed.active_steps(), reason)
+                return [*canceled, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
 
             _claim_for(log, state, requester, reason, ending)
             index.update(log, state, state.status, replaces=index.CLAIMABLE)
             withdraw_all(log, state)
-    return _must_read(store, workflow_id, run_number)
+    return _read_existing(store, workflow_id, run_number)
 
 
 def release_run(store: Store, workflow_id: str, *, run_number: int, requester: Requester, reason: str) -> RunView:
-    """Leave a run RESUMABLE for a later object: claim and goodbye in one segment. A run that has ended stays so.
+    """Release a run on behalf of its owner, so that it is RESUMABLE at once. A finished run stays as it is.
+
+    The claim and the release are written in one segment.
+
+    Args:
+        store: the store of the run.
+        workflow_id: the user's id.
+        run_number: the number of the run under that id.
+        requester: the sender.
+        reason: one CamelCase word.
 
     Raises:
-        Superseded, InUse: the run is not this actor's.
-        WorkflowConflict: there is no such run.
+        SupersededError, WorkflowInUseError: the requester may not act on the run.
+        WorkflowConflictError: there is no such run.
     """
-    named = registry.read_entry(store, workflow_id, run_number)
-    if named is None:
-        raise WorkflowConflictError(f"workflow {workflow_id!r} has no run {run_number} to say goodbye for")
-    if not isinstance(named, Tombstone):
-        log = RunLog(store, named)
+    entry = registry.read_entry(store, workflow_id, run_number)
+    if entry is None:
+        raise WorkflowConflictError(
+            f"cannot release run {run_number} of workflow {workflow_id!r}: there is no such run",
+            workflow_id=workflow_id,
+        )
+    if not isinstance(entry, Tombstone):
+        log = RunLog(store, entry)
         state = log.replay()
-        if not state.is_finished and not (state.released and state.owner.uid == requester.uid):
+        released_by_requester = state.released and state.owner.uid == requester.uid
+        if not state.is_finished and not released_by_requester:
 
             def released(claimed: RunState) -> Sequence[Record]:
                 return [StatusChanged(WorkflowStatus.RESUMABLE, claimed.epoch, time.time(), reason)]
 
             _claim_for(log, state, requester, reason, released)
-    return _must_read(store, workflow_id, run_number)
+    return _read_existing(store, workflow_id, run_number)
 
 
 def delete_run(store: Store, workflow_id: str, *, run_number: int, requester: Requester) -> None:
-    """End a run where it has no end, put a tombstone behind it and remove its keys.
+    """End a run if it is not finished, write a tombstone under the next run number, and remove the keys of the run.
+
+    A deletion that was interrupted is finished by the next call.
 
     Raises:
-        Superseded, InUse: the run is not this actor's, and lives.
+        SupersededError, WorkflowInUseError: the requester may not act on the run, which is not finished.
     """
-    highest = registry.latest_run_number(store, workflow_id)
-    if highest < run_number:
+    latest = registry.latest_run_number(store, workflow_id)
+    if latest < run_number:
         return
-    if highest == run_number:  # else it was deleted before, and perhaps only half of its keys are left
-        named = registry.read_entry(store, workflow_id, run_number)
-        if isinstance(named, Created):
-            _end_deleted(store, named, requester)
-        # Before the tombstone: behind it the id is free, and a new run's entry must stay.
+    if latest == run_number:  # otherwise the run was deleted before, and some of its keys may be left
+        entry = registry.read_entry(store, workflow_id, run_number)
+        if isinstance(entry, Created):
+            _cancel_for_deletion(store, entry, requester)
+        # Before the tombstone, which frees the id: after it, a new run may have written its own entry.
         index.remove(store, workflow_id)
-        if not (isinstance(named, Tombstone) and named.reason in FREES_ID):
-            gone = Tombstone(
+        if not (isinstance(entry, Tombstone) and entry.reason in FREES_ID):
+            tombstone = Tombstone(
                 workflow_id, run_number + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), requester.uid
             )
-            registry.register(store, gone)
+            registry.register(store, tombstone)
     remove_below(store, workflow_id, f"{keys.runs(workflow_id)}{run_number}-")
 
 
-def remove_below(store: Store, workflow_id: str, folder: str) -> int:
-    """Remove all keys of runs that no name counts for any more, with the bells of what was asked of them.
+def remove_below(store: Store, workflow_id: str, prefix: str) -> int:
+    """Remove all keys of runs with a prefix, together with the notifications of their requests.
 
     Args:
-        store: where they lie.
-        workflow_id: whose runs they are.
-        folder: how their keys begin.
+        store: the store of the runs.
+        workflow_id: the workflow id of the runs. None of them may be a run that the id names now.
+        prefix: the common prefix of the keys.
 
     Returns:
-        How many keys.
+        How many keys were removed, without notifications.
     """
     removed = 0
-    for info in store.list(folder):
+    for info in store.list(prefix):
         found = keys.run_key(info.key)
         if found is not None and found.kind == "inbox":
             withdraw(store, RunPaths(workflow_id, found.run_number, found.run_uuid), found.last)
@@ -206,13 +227,13 @@ def remove_below(store: Store, workflow_id: str, folder: str) -> int:
     return removed
 
 
-def _end_deleted(store: Store, named: Created, requester: Requester) -> None:
-    view = read_run(store, named.workflow_id, named.run_number)
+def _cancel_for_deletion(store: Store, created: Created, requester: Requester) -> None:
+    view = read_run(store, created.workflow_id, created.run_number)
     if view is not None and view.ended is None:
         end_run(
             store,
-            named.workflow_id,
-            run_number=named.run_number,
+            created.workflow_id,
+            run_number=created.run_number,
             status=WorkflowStatus.CANCELED,
             reason="Deleted",
             message="deleted",
@@ -221,12 +242,12 @@ def _end_deleted(store: Store, named: Created, requester: Requester) -> None:
 
 
 def stage_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, data: bytes) -> str:
-    """Keep the user's code with the run that is about to be made, so that each resume uses this very copy.
+    """Store the user's code with a run that is about to be created, so that every resume uses this copy.
 
-    A copy that is damaged gives way to this one.
+    A damaged copy is replaced.
 
     Returns:
-        Its sha256.
+        The sha256 of the code.
     """
     paths = RunPaths(workflow_id, run_number, run_uuid)
     blobs = Blobs(store, paths)
@@ -240,30 +261,41 @@ def stage_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, d
 
 
 def read_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, sha256: str) -> bytes:
-    """The code kept by `stage_code`; raises Corrupt where it is missing or damaged."""
+    """Return the code that `stage_code` stored.
+
+    Raises:
+        CorruptLogError: the code is missing or damaged.
+    """
     return Blobs(store, RunPaths(workflow_id, run_number, run_uuid)).get(sha256)
 
 
 def _claim_for(log: RunLog, state: RunState, requester: Requester, reason: str, ending: FollowingRecords) -> None:
     registry.check_current(log.store, log.created)
     owner = state.owner
+    workflow_id = state.created.workflow_id
     if requester.uid and owner.uid and owner.uid != requester.uid and not state.released:
         raise SupersededError(
-            f"workflow {state.created.workflow_id!r} is owned by object {owner.uid}, not by {requester.name} ({requester.uid})"
+            f"{requester.name} cannot act on workflow {workflow_id!r}: its run is owned by object {owner.uid}, not by "
+            f"{requester.uid}",
+            workflow_id=workflow_id,
         )
-    me = Owner(
-        manager=f"outside-{uuid.uuid4().hex}", address=requester.name, uid=requester.uid, attempt=requester.attempt
+    claimant = Claimant(
+        owner=Owner(
+            manager=f"outside-{uuid.uuid4().hex}", address=requester.name, uid=requester.uid, attempt=requester.attempt
+        ),
+        at=time.time(),
+        take_over=bool(requester.uid) and owner.uid == requester.uid,
+        reason=reason,
+        versions=versions(),
     )
-    own = bool(requester.uid) and owner.uid == requester.uid
-    who = Claimant(owner=me, at=time.time(), take_over=own, reason=reason, versions=versions())
     try:
-        claim(log, state, who, ending)
+        claim(log, state, claimant, ending)
     except WorkflowConflictError:
-        # It ended meanwhile: what the log says is what holds.
+        # The run was finished in the meantime. Its log decides.
         log.catch_up(state)
 
 
-def _must_read(store: Store, workflow_id: str, run_number: int) -> RunView:
+def _read_existing(store: Store, workflow_id: str, run_number: int) -> RunView:
     view = read_run(store, workflow_id, run_number)
-    assert view is not None, "a name, once written, is never removed"
+    assert view is not None, "a registry entry is never removed"
     return view

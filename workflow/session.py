@@ -1,4 +1,4 @@
-"""Where this process keeps its workflows: what `init` was given, found again in tasks of the same job."""
+"""The store that this process uses: given to `init` once, and found again in the Ray tasks of the same job."""
 
 from __future__ import annotations
 
@@ -22,47 +22,49 @@ _KV_NAMESPACE = b"rayworkflow"
 
 
 def init(storage: str | os.PathLike[str] | None = None) -> None:
-    """Say where workflows are kept, and connect to Ray where that was not done.
+    """Choose the store for workflows, and connect to Ray if this process is not connected.
 
     Args:
-        storage: `s3://bucket/prefix?endpoint=https://host` (credentials from the environment), or a folder. None: what
-            this job was given before, the environment's RAYWORKFLOW_STORAGE, or a folder under the user's state
-            directory (`$XDG_STATE_HOME/rayworkflow`).
+        storage: `s3://bucket/prefix?endpoint=https://host` (credentials come from the environment), or a folder. If
+            None, the first of these that exists: the store that this job used before, the environment variable
+            RAYWORKFLOW_STORAGE, the folder `$XDG_STATE_HOME/rayworkflow` or `~/.local/state/rayworkflow`.
 
     Raises:
-        StoreRefused: the store cannot keep a log; the text says which property it lacks.
-        WrongType: it is neither a text nor a path. Invalid: no such kind of address.
+        StoreRefusedError: the store cannot hold a log; the text names the property that it lacks.
+        WrongTypeError: `storage` is neither a text nor a path.
+        InvalidInputError: `storage` is an address of an unknown kind.
     """
     if not ray.is_initialized():
         ray.init()
     if storage is None:
-        storage = _known() or os.environ.get("RAYWORKFLOW_STORAGE") or _default_folder()
+        storage = _known_url() or os.environ.get("RAYWORKFLOW_STORAGE") or _default_folder()
     url = shared_store(_absolute(storage)).url
     probe(shared_store(url))
     context.set_store(url)
     internal_kv._internal_kv_put(_kv_key(), url.encode(), namespace=_KV_NAMESPACE)
-    logger.info("workflows are kept at %s", url)
+    logger.info("workflows are stored at %s", url)
 
 
 def here() -> Client:
-    """A client of the store in use."""
+    """Return a client of the store in use."""
     return Client(store_in_use())
 
 
 def store_in_use() -> Store:
-    """Of the step that this thread executes; else what this job was given last; else what this process was; else made.
+    """Return the store of the step that this thread executes, else of the job, else of the process.
 
-    A task looks at its job each time: its worker process may have served a task from before another `init`.
+    If none is known, `init` chooses one. The job's store is read at each call, because a worker process may have served
+    a task from before a later `init`.
     """
-    url = _known()
+    url = _known_url()
     if not url:
         init()
         url = context.store_url()
     return shared_store(url)
 
 
-def _known() -> str:
-    """Where this job, this process, or the step that this thread executes keeps workflows; empty: not said yet."""
+def _known_url() -> str:
+    """The address of the store of this thread's step, else of the job, else of the process; empty if none is known."""
     if context.current_step() is None and ray.is_initialized():
         known = internal_kv._internal_kv_get(_kv_key(), namespace=_KV_NAMESPACE)
         if known is not None:
@@ -82,7 +84,7 @@ def _default_folder() -> str:
 
 def _absolute(storage: str | os.PathLike[str]) -> str:
     if not isinstance(storage, (str, os.PathLike)):
-        raise WrongTypeError(f"storage is an address or a folder, as a text or a path, not {storage!r}")
+        raise WrongTypeError(f"storage must be an address or a folder, as a text or a path, not {storage!r}")
     if not storage or "://" in str(storage):
         return str(storage)
     return str(Path(storage).expanduser().resolve())

@@ -1,4 +1,4 @@
-"""What a user writes: `@workflow.step`, `.options()`, `.step()`, and the lazy `Workflow` that they compose."""
+"""What a user writes: `@workflow.step`, `.options()` and `.step()`, and the lazy `Workflow` that they compose."""
 
 from __future__ import annotations
 
@@ -20,38 +20,42 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Workflow(StepNode, Generic[T]):
-    """A workflow that was composed and not run: a step with its arguments, which may be other workflows."""
+    """A composed workflow that was not run: a step with its arguments, which may be other workflows."""
 
     def run(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> T:
-        """Run it, and wait for its value.
+        """Run the workflow, wait for it, and return its value.
+
+        A used id is not run again. If the workflow under this id is SUCCESSFUL, its stored value is returned. If it is
+        FAILED, its stored error is raised. If it is RUNNING, this call waits for it, and if it is RESUMABLE, this call
+        resumes it.
 
         Args:
-            workflow_id: its name in the store; a new one is made where None; within a step, one that is the same each
-                time the step is executed. One that is used already is not run again: a finished workflow gives its
-                stored value, a running one is waited for, a RESUMABLE one goes on.
-            metadata: JSON values to keep with the run.
+            workflow_id: the id of the workflow in the store. If None, a new id is generated. Within a step, the
+                generated id is the same each time the step is executed.
+            metadata: JSON values to store with the run.
 
         Returns:
-            The value of this step, all steps before it executed exactly once.
+            The value of this step. The outcome of every step is stored at most once.
 
         Raises:
-            WorkflowConflict: the id is used by another DAG.
-            Whatever a step raised, after its tries, where nothing catches it; its cause, a StepFailed, names the step.
+            WorkflowConflictError: the id is used by another DAG.
+            Exception: what a step raised in its last attempt, if no step catches it. Its cause is a StepFailedError,
+                which names the step.
         """
         result: T = api.run(self, workflow_id, metadata)
         return result
 
     def run_async(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
-        """Run it in the background; the run goes on when this driver exits.
+        """Run the workflow in the background. The run continues after this driver exits.
 
         Returns:
-            An ObjectRef for `ray.get`, of the value.
+            An ObjectRef of the value, for `ray.get`.
         """
         return api.run_async(self, workflow_id, metadata)
 
 
 class StepFunction(Generic[T]):
-    """A function made a step; `.step(...)` composes, `.options(...)` changes how it is executed."""
+    """A function that was made a step. `.step(...)` composes it, and `.options(...)` changes how it is executed."""
 
     def __init__(self, function: Callable[..., T], options: StepOptions, name: str = "") -> None:
         self.function = function
@@ -78,10 +82,10 @@ class StepFunction(Generic[T]):
         return _signature(self.function)
 
     def step(self, *args: Any, **kwargs: Any) -> Workflow[T]:
-        """Compose: this step with these arguments. Nothing is executed.
+        """Compose this step with arguments. Nothing is executed.
 
         Raises:
-            WrongType: the arguments do not fit the function's signature.
+            WrongTypeError: the arguments do not match the signature of the function.
         """
         if self._signature is not None:
             try:
@@ -91,15 +95,15 @@ class StepFunction(Generic[T]):
         return Workflow(self.function, args, kwargs, self._options, self._name)
 
     def options(self, **options: Any) -> StepFunction[T]:
-        """The same step, executed otherwise.
+        """Return a copy of this step with other options.
 
-        Takes what the decorator takes. What is not given, or None, stays; `metadata` and Ray's options are added to
-        those of before, option by option.
+        Takes the options of the decorator. An option that is left out keeps its value. None also keeps the value of an
+        option of this library, but returns an option of Ray to its default. New `metadata` is merged with the old.
         """
         return StepFunction(self.function, merged(options, self._options), name_of(options) or self._name)
 
     def __get__(self, instance: object, owner: type | None = None) -> StepFunction[T]:
-        """A step that is a method: `thing.method.step(...)` is executed with a copy of `thing` as its self."""
+        """Make methods work as steps: `thing.method.step(...)` is executed with a copy of `thing` as `self`."""
         if instance is None:
             return self
         return StepFunction(types.MethodType(self.function, instance), self._options, self._name)
@@ -107,8 +111,8 @@ class StepFunction(Generic[T]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         function = underlying(self.function)
         raise TypeError(
-            f"step {function.__qualname__} is not called directly; use "
-            f"{function.__name__}.step(...), and .run() on what that returns"
+            f"cannot call step {function.__qualname__} directly: call {function.__name__}.step(...), then .run() on "
+            "the result"
         )
 
 
@@ -117,20 +121,24 @@ def step(function: Callable[..., T]) -> StepFunction[T]: ...
 @overload
 def step(**options: Any) -> Callable[[Callable[..., T]], StepFunction[T]]: ...
 def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Make a function a workflow step.
+    """Make a function a workflow step. Use it as `@step` or `@step(option=...)`.
 
     Args:
-        function: where used as plain `@step`.
-        **options: `max_retries` (tries in all; -1 without end; 1 by default); `catch_exceptions` (the outcome is
-            `(value, None)` or `(None, exception)`); `name`; `metadata` (a dict of JSON values); `checkpoint` (False:
-            the value is not stored, and the step is executed again where a resumed run still needs it; None: as the
-            dynamic step that returned this one, or else True); `allow_inplace` (execute it in the process, and with
-            the resources, of the dynamic step that returned it, after that step's expansion is stored); and of Ray's
-            own for tasks: num_cpus, num_gpus, resources, memory, accelerator_type, label_selector, fallback_strategy,
-            runtime_env, scheduling_strategy, enable_task_events.
+        function: the function, if the decorator is used without options.
+        **options: options of this library and of Ray.
+            `max_retries` is the maximum number of attempts. The default is 1, and -1 means no limit.
+            `catch_exceptions=True` makes the outcome `(value, None)` or `(None, exception)`.
+            `name` is a name for the step.
+            `metadata` is a dict of JSON values that is stored with the step.
+            `checkpoint=False` means that the value is not stored. The step is executed again if a resumed run still
+            needs its value. With None, the option of the dynamic step that returned this step applies, or else True.
+            `allow_inplace=True` means that the step is executed in the worker process, and with the resources, of the
+            dynamic step that returned it.
+            The options of Ray tasks are num_cpus, num_gpus, resources, memory, accelerator_type, label_selector,
+            fallback_strategy, runtime_env, scheduling_strategy and enable_task_events.
 
     Raises:
-        Invalid: an option is unknown or its value does not fit.
+        InvalidInputError: an option is unknown, or its value is invalid.
     """
     given, name = merged(options, StepOptions()), name_of(options)
     if function is None:
@@ -141,22 +149,22 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, StepFunction):
         name = underlying(function.function).__qualname__
-        raise InvalidInputError(f"{name} is a step already; change it with .options(...)")
+        raise InvalidInputError(f"{name} is a step already; change its options with .options(...)")
     called = underlying(function) if callable(function) else function
-    if not callable(called) or not hasattr(called, "__module__"):  # the calls of C's objects belong to no module
+    if not callable(called) or not hasattr(called, "__module__"):  # methods of objects written in C have no module
         raise InvalidInputError(
-            f"@workflow.step is for functions, not for a {type(function).__name__}; wrap it in a function"
+            f"@workflow.step takes a function, not a {type(function).__name__}; wrap it in a function"
         )
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise InvalidInputError(
-            f"step {called.__qualname__} is a generator function, and what a step yields bit by bit cannot be stored "
-            "as its one value; return a list, or give each part a step of its own"
+            f"{called.__qualname__} cannot be a step: it is a generator function, and a step has one value; return a "
+            "list, or give each part a step of its own"
         )
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """None where a function, of C say, tells nothing of its arguments."""
+    """The signature of a function; None if it has none, as some functions written in C."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):

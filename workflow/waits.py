@@ -1,4 +1,4 @@
-"""Workflows that only wait: `sleep` and `wait_for_event`. They take no place in the cluster while they do."""
+"""Workflows that only wait: `sleep` and `wait_for_event`. They use no CPU and no worker while they wait."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import Checkpointed, EventListener, Poll
@@ -16,48 +16,50 @@ from workflow.steps import StepFunction, Workflow
 
 T = TypeVar("T")
 
-OPTIONS = ("catch_exceptions", "max_retries", "metadata", "name")
-LISTENERS_KEPT = 1_000
+OPTIONS: Final = ("catch_exceptions", "max_retries", "metadata", "name")
+"""The options that a wait accepts."""
 
-_STORED = StepOptions(checkpoint=True)
+_LISTENERS_CACHED: Final = 1_000
+_ALWAYS_STORED: Final = StepOptions(checkpoint=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Wait(Workflow[T]):
-    """A wait that was composed.
+    """A composed sleep or wait for an event.
 
     Attributes:
-        given: its options, as the user gave them.
-        compose: makes the same wait with other options.
+        given: the options that the user gave.
+        compose: creates the same wait with other options.
     """
 
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     compose: Callable[[Mapping[str, Any]], Wait[T]] | None = None
 
     def options(self, **options: Any) -> Wait[T]:
-        """The same wait with `name`, `metadata`, `max_retries` or `catch_exceptions`, as steps have them.
+        """Return the same wait with another `name`, `metadata`, `max_retries` or `catch_exceptions`.
 
         Raises:
-            Invalid: it is another option: a wait takes no place in the cluster, and what it gives is always stored.
+            InvalidInputError: another option is given. A wait needs no resources, and its outcome is always stored.
         """
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise InvalidInputError(f"a wait has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
-        assert self.compose is not None, "both makers of waits give it"
+        assert self.compose is not None, "sleep and wait_for_event always pass it"
         return self.compose({**self.given, **options})
 
 
 def sleep(duration: float) -> Wait[None]:
-    """A workflow that ends after some time, with None.
+    """Return a workflow that finishes with None after some time.
 
-    The time begins when the workflow that it is part of comes to it, and goes on while no cluster runs. Neither a
-    restart nor a set clock makes it begin anew; see docs/events.md.
+    The time starts when the run reaches the sleep, and continues while no cluster is running. A restart of the run does
+    not start it again; see docs/events.md for changes of the clock.
 
     Args:
-        duration: seconds; none where negative.
+        duration: seconds. A negative duration counts as 0.
 
     Raises:
-        WrongType, Invalid: it is no number, or not finite.
+        WrongTypeError: the duration is not a number.
+        InvalidInputError: the duration is not finite.
     """
     if not isinstance(duration, (int, float)) or isinstance(duration, bool):
         raise WrongTypeError(f"sleep takes a number of seconds, not {duration!r}")
@@ -66,23 +68,25 @@ def sleep(duration: float) -> Wait[None]:
     seconds = max(float(duration), 0.0)
 
     def compose(given: Mapping[str, Any]) -> Wait[None]:
-        return _waiting(StepFunction(sleep, _STORED).options(**given).step(seconds), given, compose, seconds)
+        step = StepFunction(sleep, _ALWAYS_STORED).options(**given).step(seconds)
+        return _wait(step, StepKind.SLEEP, given, compose, seconds)
 
     return compose({})
 
 
 def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwargs: Any) -> Wait[Any]:
-    """A workflow that waits until an event listener returns, and gives its event.
+    """Return a workflow that waits until an event listener returns an event. Its value is the event.
 
-    Two steps: `poll_for_event` is awaited until the event is there; once that is stored, `event_checkpointed` is
-    awaited. Both on the asyncio loop of one process for all listeners, which holds no CPU of the cluster.
+    The wait consists of two steps. The first awaits `poll_for_event`. After the event is stored, the second awaits
+    `event_checkpointed`. All listeners of a manager share the asyncio loop of one process, which holds no CPU.
 
     Args:
-        event_listener_type: a subclass of EventListener that can be made without arguments.
-        *args, **kwargs: for its `poll_for_event`; may be or hold other workflows, like a step's.
+        event_listener_type: a subclass of EventListener that can be created without arguments.
+        *args, **kwargs: arguments for its `poll_for_event`. Like arguments of steps, they may be or contain workflows.
 
     Raises:
-        WrongType: it is no such class, its methods are not `async def`, or the arguments do not fit `poll_for_event`.
+        WrongTypeError: the class is not such a subclass, its methods are not `async def`, or the arguments do not match
+            the signature of `poll_for_event`.
     """
     listener = _checked(event_listener_type)
     try:
@@ -91,22 +95,23 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
         raise WrongTypeError(f"{listener.__qualname__}.poll_for_event: {error}") from None
 
     def compose(given: Mapping[str, Any]) -> Wait[Any]:
-        tries = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}
-        poll = StepFunction(_poll(listener), _STORED).options(**tries).step(*args, **kwargs)
+        poll_options = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}
+        poll_step = StepFunction(_poll(listener), _ALWAYS_STORED).options(**poll_options).step(*args, **kwargs)
+        poll = _wait(poll_step, StepKind.EVENT, poll_options)
         checkpointed = _checkpointed(listener, bool(given.get("catch_exceptions")))
-        last = StepFunction(checkpointed, _STORED).options(**given).step(_waiting(poll, tries))
-        return _waiting(last, given, compose)
+        last = StepFunction(checkpointed, _ALWAYS_STORED).options(**given).step(poll)
+        return _wait(last, StepKind.EVENT, given, compose)
 
     return compose({})
 
 
-def _waiting(
+def _wait(
     step: Workflow[Any],
+    kind: StepKind,
     given: Mapping[str, Any],
     compose: Callable[[Mapping[str, Any]], Wait[Any]] | None = None,
-    seconds: float | None = None,
+    seconds: float = 0.0,
 ) -> Wait[Any]:
-    kind = StepKind.EVENT if seconds is None else StepKind.SLEEP
     return Wait(
         step.function,
         step.args,
@@ -114,7 +119,7 @@ def _waiting(
         step.step_options,
         step.name,
         kind,
-        seconds or 0.0,
+        seconds,
         given=given,
         compose=compose,
     )
@@ -125,16 +130,16 @@ def _checked(given: Any) -> Any:
         raise WrongTypeError(f"wait_for_event takes a subclass of workflow.EventListener, not {given!r}")
     for method in ("poll_for_event", "event_checkpointed"):
         if not inspect.iscoroutinefunction(getattr(given, method)):
-            raise WrongTypeError(f"{given.__qualname__}.{method} must be an `async def`: what it waits for, it awaits")
+            raise WrongTypeError(f"{given.__qualname__}.{method} must be an `async def`, because it is awaited")
     return given
 
 
-# One object for each listener, so that its pickle is stored once a run, however many waits there are.
-@functools.lru_cache(LISTENERS_KEPT)
+# The same object for the same listener, so that a run stores its pickle once, however many waits it has.
+@functools.lru_cache(_LISTENERS_CACHED)
 def _poll(listener: Any) -> Poll:
     return Poll(listener)
 
 
-@functools.lru_cache(LISTENERS_KEPT)
+@functools.lru_cache(_LISTENERS_CACHED)
 def _checkpointed(listener: Any, caught: bool) -> Checkpointed:
     return Checkpointed(listener, caught)

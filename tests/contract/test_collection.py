@@ -1,4 +1,4 @@
-"""A collection on every kind of store: it removes what it lists, over more than one page, and nothing beside it."""
+"""A garbage collection on a folder and on MinIO: over several list pages, it removes garbage and nothing else."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from workflow.store import Store
 from workflow.store.folder import FolderStore
 from workflow.store.s3 import S3Store
 
-LEFT = 1_200
-"""Objects in the folder of a run that lost its name: more than a page of a list."""
+OBJECTS = 1_200
+"""Objects in the folder of a run that lost its number: more than one list page."""
 
 
 @pytest.fixture(params=["folder", "minio"])
@@ -34,19 +34,19 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def test_it_removes_what_no_name_counts_for_and_nothing_else(store: Store) -> None:
+def test_collection_removes_invalid_runs_and_nothing_else(store: Store) -> None:
     for workflow_id in ("a", "a-b", "é/ü", "z"):
         created = runs.created(runs.graph("a"), workflow_id)
         index.set_status(store, workflow_id, index.LIVE, replaces=())
         registry.register(store, created)
         runs.append(RunLog(store, created), [runs.started("a")])
     kept = [info.key for info in store.list("")]
-    for workflow_id in ("a-b", "é/ü"):  # whose entries come back; the folder of the first lies before that of "a"
+    for workflow_id in ("a-b", "é/ü"):  # the collection adds their entries; the folder a-b/ is listed before a/
         store.delete(keys.index(index.LIVE, workflow_id))
     loser = RunPaths("é/ü", 1, "loser")
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda n: store.create(loser.blob(f"{n:064x}"), b"a value", f"{n}"), range(LEFT)))
-    store.create(RunPaths("never made", 1, "begun").blob("f" * 64), b"a function", "1")
+        list(threads.map(lambda n: store.create(loser.blob(f"{n:064x}"), b"a value", f"{n}"), range(OBJECTS)))
+    store.create(RunPaths("never created", 1, "begun").blob("f" * 64), b"a function", "1")
     collected = collect(store, grace=0)
-    assert collected == Collected(runs=2, objects=LEFT + 1, forbidden=1, unlisted=2)
-    assert [info.key for info in store.list("")] == sorted([*kept, "workflows/never%20made/registry/0000000001"])
+    assert collected == Collected(runs=2, objects=OBJECTS + 1, abandoned=1, index_added=2)
+    assert [info.key for info in store.list("")] == sorted([*kept, "workflows/never%20created/registry/0000000001"])

@@ -21,7 +21,7 @@ from workflow.engine.messages import Raised, Returned, RunAddress, RunResult, St
 from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.engine.worker import execution, refs, run_values
 from workflow.engine.worker.caches import SharedCache
-from workflow.errors import CorruptLogError, StepFailed
+from workflow.errors import CorruptLogError, StepFailedError
 from workflow.log import registry, values
 from workflow.log.blobs import Blobs
 from workflow.log.failpoints import AFTER_SNAPSHOT
@@ -276,7 +276,7 @@ def a_failure(store: FolderStore) -> Asked:
         raised = failure_of(failed_with(store, blob))
         return repr(raised), type(raised.__cause__)
 
-    return Asked(blob, read, ("ValueError('boom')", StepFailed))
+    return Asked(blob, read, ("ValueError('boom')", StepFailedError))
 
 
 def a_failure_that_is_raised(store: FolderStore) -> Asked:

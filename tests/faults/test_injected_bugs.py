@@ -75,12 +75,12 @@ def lent_for_ever() -> Any:
 def collected_and_not_forbidden() -> Any:
     """What a driver stored of a run that it has not made yet is removed, and it may still make the run."""
 
-    def fate(*run: Any) -> garbage.Fate:
+    def fate(*run: Any) -> garbage.FolderDecision:
         found = right(*run)
-        return garbage.Fate.REMOVE if found is garbage.Fate.FORBID else found
+        return garbage.FolderDecision.REMOVE if found is garbage.FolderDecision.ABANDON else found
 
-    right = garbage.fate
-    return mock.patch.object(garbage, "fate", fate)
+    right = garbage.decide_folder
+    return mock.patch.object(garbage, "decide_folder", fate)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ AT_LEAST = {
     "managers: kill": 200, "managers: stop": 200, "managers: zombie": 200, "managers: cut": 200, "managers: leave": 150,
     "workers died": 300, "workers died coming up": 100, "calls lost": 1_000, "answers lost": 1_000, "fences met": 30,
     "resumes of a FAILED run": 10, "ended CANCELED (Asked)": 10, "ended CANCELED (Deleted)": 3,
-    "ended CANCELED (Outside)": 1, "collections": 1_000, "collected: runs": 5, "collected: forbidden": 5,
+    "ended CANCELED (Outside)": 1, "collections": 1_000, "collected: runs": 5, "collected: abandoned": 5,
     "values lost": 20, "StepReturnedEphemeral": 100, "StepEphemeralLost": 20, "outside: died over it": 1, "drivers died": 20,
 }  # fmt: skip
 """What must happen to all of the seeds together, at the least: what does not happen finds nothing."""

@@ -97,7 +97,7 @@ def test_it_goes_on_behind_a_collection_that_left_its_run(tmp_path: Path, point:
         before = in_folder(told.store)
         assert any("/registry/" in key for key in before)
         collected = collect(open_store(told.store), grace=0)
-        assert (collected.runs, collected.objects, collected.left) == (0, 0, [])
+        assert (collected.runs, collected.objects, collected.skipped) == (0, 0, [])
         assert in_folder(told.store) == before
     assert wait(writer, life) == ENDED
     check(in_folder(told.store), "w", told=Told(SHAPES["mixed"].oracle(), told.begun()))
@@ -145,7 +145,7 @@ def test_it_goes_on_behind_a_collection_that_forbade_its_run(tmp_path: Path, poi
     with stopped(old) as writer:
         store = open_store(url)
         collected = collect(store, grace=0)
-        assert (collected.runs, collected.forbidden) == (1, 1)
+        assert (collected.runs, collected.abandoned) == (1, 1)
         assert not [key for key in in_folder(url) if key.startswith(DELETED)]
         assert wait(begin(new), new) == ENDED
         before = in_folder(url)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# Before Ray is imported: its token would be written into the home of whoever runs the tests.
+# Before Ray is imported: its token would be written into the home of the user who runs the tests.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 

@@ -1,4 +1,4 @@
-"""workflow-basics, "Workflow Basics", "Composing workflow steps", "Passing nested arguments": what they say."""
+"""The sections "Workflow Basics", "Composing workflow steps" and "Passing nested arguments" of the specification."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def composed() -> Workflow[float]:
     return aggregate.step(preprocessing.step(read_data.step(10)))
 
 
-def test_a_single_three_step_workflow() -> None:
+def test_three_step_workflow_returns_its_value() -> None:
     """`print(output.run())`"""
     data = read_data.step(10)
     preprocessed_data = preprocessing.step(data)
@@ -59,14 +59,14 @@ def test_a_single_three_step_workflow() -> None:
     assert output.run() == 285
 
 
-def test_it_can_also_be_executed_asynchronously() -> None:
+def test_run_async_returns_an_object_ref_of_the_value() -> None:
     """`ray.get(output.run_async())`"""
     reference = composed().run_async()
     assert isinstance(reference, ray.ObjectRef)
     assert ray.get(reference) == 285
 
 
-def test_steps_are_declared_by_the_annotation_under_either_name() -> None:
+def test_step_decorator_can_be_imported_by_name() -> None:
     """`@workflow.step`, or `from workflow import step`."""
 
     @step
@@ -76,13 +76,13 @@ def test_steps_are_declared_by_the_annotation_under_either_name() -> None:
     assert one.step().run() == 1
 
 
-def test_steps_take_concrete_values_or_the_output_of_another_step() -> None:
+def test_steps_take_values_or_outputs_of_other_steps() -> None:
     """Text: "can take in either concrete values or the output of another workflow step as an argument"."""
     assert add.step(1, 2).run() == 3
     assert add.step(get_val.step(), right=get_val.step()).run() == 20
 
 
-def test_steps_return_a_workflow_and_are_not_executed_until_run(marks: Marks) -> None:
+def test_steps_are_not_executed_until_run(marks: Marks) -> None:
     """Text: "workflow steps return `Workflow[T]` and are not executed until `.run()` is called"."""
     lazy = marked.step(marks, "b", marked.step(marks, "a"))
     assert isinstance(lazy, Workflow)
@@ -91,13 +91,13 @@ def test_steps_return_a_workflow_and_are_not_executed_until_run(marks: Marks) ->
     assert marks.order() == ["a", "b"]
 
 
-def test_a_step_can_take_multiple_inputs_and_sees_resolved_values() -> None:
+def test_step_with_two_inputs_receives_resolved_values() -> None:
     """Text: "the `add` function will see its resolved value"."""
     ret = add.step(get_val.step(), 20)
     assert ret.run() == 30
 
 
-def test_nested_arguments_are_fully_resolved() -> None:
+def test_steps_in_a_list_argument_are_resolved() -> None:
     """Text: "when you pass a list of `Workflow` outputs to a step, the values are fully resolved"."""
 
     @workflow.step
@@ -116,7 +116,7 @@ def test_nested_arguments_are_fully_resolved() -> None:
         pytest.param(lambda w: [[[[w]]]], lambda v: v[0][0][0][0], id="lists"),
     ],
 )
-def test_values_are_resolved_at_any_depth(wrap: Any, unwrap: Any) -> None:
+def test_steps_are_resolved_at_any_depth_of_an_argument(wrap: Any, unwrap: Any) -> None:
     @workflow.step
     def same(value: Any) -> Any:
         return value
@@ -132,7 +132,7 @@ def test_all_ancestors_are_executed_before_the_step_starts(marks: Marks) -> None
     assert sorted(marks.order()[:-1]) == sorted([f"{who}{i}" for who in ("parent", "grandparent") for i in range(3)])
 
 
-def test_a_step_that_many_take_runs_once(marks: Marks) -> None:
+def test_step_with_many_consumers_runs_once(marks: Marks) -> None:
     root = marked.step(marks, "root")
     left, right = marked.step(marks, "left", root), marked.step(marks, "right", root)
     marked.step(marks, "join", left, right, root).run()
@@ -140,7 +140,7 @@ def test_a_step_that_many_take_runs_once(marks: Marks) -> None:
     assert len(marks.starts()) == 4
 
 
-def test_a_dag_whose_paths_double_at_each_step_is_linear(marks: Marks) -> None:
+def test_dag_with_exponentially_many_paths_runs_each_step_once(marks: Marks) -> None:
     node = marked.step(marks, "0")
     for i in range(1, 25):
         node = marked.step(marks, str(i), [node, node])
@@ -148,13 +148,13 @@ def test_a_dag_whose_paths_double_at_each_step_is_linear(marks: Marks) -> None:
     assert len(marks.order()) == 25
 
 
-def test_one_workflow_object_run_twice_is_two_runs(marks: Marks) -> None:
+def test_running_a_workflow_object_twice_makes_two_runs(marks: Marks) -> None:
     ret = marked.step(marks, "a")
     assert ret.run() == ret.run() == "a"
     assert marks.starts() == {"a": 2}
 
 
-def test_calling_a_step_says_what_to_call_instead() -> None:
+def test_error_of_a_direct_call_names_the_step_method() -> None:
     with pytest.raises(TypeError, match=r"get_val\.step\(\.\.\.\)"):
         get_val()
 
@@ -165,18 +165,18 @@ def test_calling_a_step_says_what_to_call_instead() -> None:
         pytest.param(lambda: add.step(1), r"add\(left.*missing a required argument: 'right'", id="too few"),
         pytest.param(lambda: add.step(1, 2, 3), r"add\(left.*too many positional arguments", id="too many"),
         pytest.param(lambda: add.step(1, 2, middle=3), "unexpected keyword argument 'middle'", id="unknown"),
+        pytest.param(lambda: wait_for_event(TimerListener), r"poll_for_event: missing .* 'timestamp'", id="event, few"),
         pytest.param(
-            lambda: wait_for_event(TimerListener), r"poll_for_event: missing .* 'timestamp'", id="of an event"
-        ),
-        pytest.param(
-            lambda: wait_for_event(TimerListener, 1, 2), r"TimerListener\.poll_for_event: too many", id="more"
+            lambda: wait_for_event(TimerListener, 1, 2),
+            r"TimerListener\.poll_for_event: too many",
+            id="event, many",
         ),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused_where_they_are_written(compose: Any, text: str) -> None:
-    with pytest.raises(TypeError, match=text) as told:
+def test_wrong_arguments_are_refused_when_composing(compose: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text) as refused:
         compose()
-    assert isinstance(told.value, InvalidInputError)
+    assert isinstance(refused.value, InvalidInputError)
 
 
 @ray.remote
@@ -201,23 +201,23 @@ def returns() -> Any:
         pytest.param(lambda: ray.get(returns.remote()), id="value of a task"),
     ],
 )
-def test_a_composed_workflow_is_no_value_for_ray_and_the_error_says_what_to_do(carry: Any) -> None:
-    """Text: "are not executed until `.run()` is called": before, there is no value that Ray could carry."""
-    what_to_do = "give it to another step as an argument, return it from a step, or run it first"
-    with pytest.raises(ValueError, match=rf"is not executed yet, so it has no value; {what_to_do}") as told:
+def test_ray_refuses_to_carry_a_composed_workflow(carry: Any) -> None:
+    """Text: "are not executed until `.run()` is called". Until then there is no value that Ray could carry."""
+    advice = "give it to another step as an argument, return it from a step, or run it first"
+    with pytest.raises(ValueError, match=rf"is not executed yet, so it has no value; {advice}") as refused:
         carry()
-    assert isinstance(told.value, InvalidInputError)
+    assert isinstance(refused.value, InvalidInputError)
 
 
 @pytest.mark.parametrize(
     "bad", [lambda: step(7), lambda: step(get_val), lambda: step(nonsense=1)], ids=["7", "step", "option"]
 )
-def test_what_is_no_function_or_option_is_refused(bad: Any) -> None:
+def test_decorator_refuses_non_functions_and_unknown_options(bad: Any) -> None:
     with pytest.raises(InvalidInputError):
         bad()
 
 
-def test_a_large_value_goes_through(marks: Marks) -> None:
+def test_large_value_is_passed_between_steps(marks: Marks) -> None:
     import numpy as np
 
     @workflow.step
@@ -232,7 +232,7 @@ def test_a_large_value_goes_through(marks: Marks) -> None:
     assert make.step(1_000_000).run()[-1] == 999_999
 
 
-def test_a_step_of_an_unpicklable_value_fails_and_says_what_to_do() -> None:
+def test_step_with_an_unpicklable_value_fails_with_advice() -> None:
     import threading
 
     @workflow.step

@@ -1,4 +1,4 @@
-"""workflow-basics, "Durability guarantees": a booking whose worker dies behind its side effect."""
+"""The section "Durability guarantees" of the specification: a booking whose worker dies after its side effect."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class FlightTicket:
 
 @dataclass(frozen=True)
 class Service:
-    """Books flights, as files of a folder outside the library: any booking is a new one.
+    """Books flights outside the library. Each booking writes a new file.
 
     Attributes:
-        folder: where they lie.
+        folder: the folder of the files.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ def service(tmp_path: Path) -> Service:
     return Service(folder)
 
 
-def die_the_first_time(marks: Marks, step: str) -> None:
+def die_once(marks: Marks, step: str) -> None:
     marks.started(step)
     if marks.starts()[step] == 1:
         os._exit(1)
@@ -67,7 +67,7 @@ def die_the_first_time(marks: Marks, step: str) -> None:
 def book_flight_unsafe(service: Service, marks: Marks) -> FlightTicket:
     ticket = service.book_flight()
     # Uh oh, what if we failed here?
-    die_the_first_time(marks, "booked")
+    die_once(marks, "booked")
     return ticket
 
 
@@ -85,23 +85,19 @@ def book_flight_idempotent(service: Service, marks: Marks, request_id: str) -> F
         # Retrieve the previously created ticket.
         return service.get_ticket(request_id)
     ticket = service.book_flight(request_id)
-    die_the_first_time(marks, "booked")
+    die_once(marks, "booked")
     return ticket
 
 
-def test_a_step_that_is_not_idempotent_may_book_more_than_once(
-    service: Service, marks: Marks, wid: str, store: Store
-) -> None:
+def test_non_idempotent_step_may_book_more_than_once(service: Service, marks: Marks, wid: str, store: Store) -> None:
     """Text: "we could book multiple flight tickets"."""
     assert book_flight_unsafe.step(service, marks).run(wid) == FlightTicket("", 2)
     assert len(service.tickets()) == 2
     invariants.check(store, wid)
 
 
-def test_an_idempotent_step_books_once_with_the_id_that_is_stored(
-    service: Service, marks: Marks, wid: str, store: Store
-) -> None:
-    """Text: "SAFE: book_flight is written to be idempotent", for "the step could always fail prior to its result"."""
+def test_idempotent_step_books_once_with_the_stored_id(service: Service, marks: Marks, wid: str, store: Store) -> None:
+    """The safe variant of the text, which is written to be idempotent."""
     request_id = generate_id.step(marks)
     ticket = book_flight_idempotent.step(service, marks, request_id).run(wid)
     assert service.tickets() == [ticket]

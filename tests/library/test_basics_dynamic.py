@@ -1,4 +1,4 @@
-"""workflow-basics, "Dynamic workflows": recursion, the trip, the order of execution, depth and width."""
+"""The section "Dynamic workflows" of the specification: recursion, the trip, order of execution, depth and width."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tail(n: int, acc: int = 0) -> Any:
     return acc if n == 0 else tail.step(n - 1, acc + n)
 
 
-def test_the_recursive_factorial_program(wid: str, store: Store) -> None:
+def test_recursive_factorial(wid: str, store: Store) -> None:
     """The snippet `factorial.step(10)`."""
     ret = factorial.step(10)
     assert ret.run(wid) == 3628800
@@ -66,7 +66,7 @@ class Receipt:
 @workflow.step
 def book_flight(marks: Marks, origin: str, dest: str, date: str) -> Flight:
     marks.started("book")
-    marks.wait_started("book", 3)  # all three run at once, or this never ends
+    marks.wait_started("book", 3)  # all three must run at the same time
     return Flight(origin, dest, date)
 
 
@@ -93,8 +93,8 @@ def book_trip(marks: Marks, origin: str, dest: str, dates: list[str]) -> Workflo
     return finalize_or_cancel.step(marks, [f1, f2], [hotel])
 
 
-def test_booking_a_trip_runs_in_the_order_of_the_text(marks: Marks, wid: str, store: Store) -> None:
-    """`book_trip`; the two `book_flight` and the `book_hotel` in parallel; then `finalize_or_cancel`."""
+def test_trip_steps_run_in_the_documented_order(marks: Marks, wid: str, store: Store) -> None:
+    """First `book_trip`, then both `book_flight` and `book_hotel` in parallel, then `finalize_or_cancel`."""
     fut = book_trip.step(marks, "OAK", "SAN", ["6/12", "7/5"])
     assert fut.run(wid) == Receipt([Flight("OAK", "SAN", "6/12"), Flight("SAN", "OAK", "7/5")], [Hotel("SAN")])
     assert marks.order() == ["trip", "book", "book", "book", "finalize"]
@@ -105,7 +105,7 @@ def test_booking_a_trip_runs_in_the_order_of_the_text(marks: Marks, wid: str, st
     invariants.check(store, wid)
 
 
-def test_children_do_not_begin_before_the_parent_returns(marks: Marks) -> None:
+def test_child_workflows_start_after_the_parent_returns(marks: Marks) -> None:
     """Text: "the workflow engine will not begin executing child workflows until the parent step returns"."""
 
     @workflow.step
@@ -121,7 +121,7 @@ def test_children_do_not_begin_before_the_parent_returns(marks: Marks) -> None:
     assert parent.step(marks).run() == ["parent returns"]
 
 
-def test_a_workflows_output_is_substituted_for_the_steps_return(marks: Marks) -> None:
+def test_returned_workflow_provides_the_value_of_the_step(marks: Marks) -> None:
     """Text: "that workflow's output will be substituted for the step's return"."""
 
     @workflow.step
@@ -131,7 +131,7 @@ def test_a_workflows_output_is_substituted_for_the_steps_return(marks: Marks) ->
     assert plus_one.step(factorial.step(4)).run() == 25
 
 
-def test_a_step_that_returns_a_step_inside_a_list_is_told_what_to_return() -> None:
+def test_returning_a_step_inside_a_list_is_refused_with_advice() -> None:
     @workflow.step
     def bad() -> Any:
         return [factorial.step(2)]
@@ -142,7 +142,7 @@ def test_a_step_that_returns_a_step_inside_a_list_is_told_what_to_return() -> No
         bad.step().run()
 
 
-def test_a_step_may_return_a_dag_with_shared_steps(marks: Marks) -> None:
+def test_returned_dag_with_shared_steps_runs_each_once(marks: Marks) -> None:
     @workflow.step
     def one(marks: Marks, name: str, *parents: Any) -> int:
         marks.started(name)
@@ -157,7 +157,7 @@ def test_a_step_may_return_a_dag_with_shared_steps(marks: Marks) -> None:
     assert marks.starts() == {"root": 1, "left": 1, "right": 1, "join": 1}
 
 
-def test_a_step_may_return_what_it_was_given_as_a_workflow() -> None:
+def test_step_may_return_a_workflow_or_a_value() -> None:
     @workflow.step
     def branch(flag: bool) -> Any:
         return factorial.step(3) if flag else -1
@@ -170,7 +170,7 @@ def segment_sizes(store: Store, workflow_id: str) -> list[int]:
     return [len(data) for data in invariants.log_bytes(store, workflow_id).values()]
 
 
-def test_a_tail_recursion_1000_deep_costs_as_much_at_its_end_as_at_its_beginning(wid: str, store: Store) -> None:
+def test_segments_stay_small_in_a_tail_recursion_1000_deep(wid: str, store: Store) -> None:
     depth = 1_000
     assert tail.step(depth).run(wid) == depth * (depth + 1) // 2
     sizes = segment_sizes(store, wid)
@@ -181,7 +181,7 @@ def test_a_tail_recursion_1000_deep_costs_as_much_at_its_end_as_at_its_beginning
     invariants.check(store, wid)
 
 
-def test_a_recursion_1000_deep_that_is_no_tail(wid: str, store: Store) -> None:
+def test_recursion_1000_deep_without_tail_call(wid: str, store: Store) -> None:
     @workflow.step
     def count(n: int) -> Any:
         return 0 if n == 0 else plus.step(1, count.step(n - 1))
@@ -194,7 +194,7 @@ def test_a_recursion_1000_deep_that_is_no_tail(wid: str, store: Store) -> None:
     invariants.check(store, wid)
 
 
-def test_a_step_that_returns_1000_steps_at_once(wid: str, store: Store) -> None:
+def test_step_that_returns_1000_steps_at_once(wid: str, store: Store) -> None:
     @workflow.step
     def number(i: int) -> int:
         return i
@@ -216,6 +216,6 @@ def test_a_step_that_returns_1000_steps_at_once(wid: str, store: Store) -> None:
 
 
 def _state(store: Store, workflow_id: str) -> Any:
-    named = registry.current_entry(store, workflow_id)
-    assert isinstance(named, Created)
-    return RunLog(store, named).replay()
+    entry = registry.current_entry(store, workflow_id)
+    assert isinstance(entry, Created)
+    return RunLog(store, entry).replay()

@@ -1,4 +1,4 @@
-"""workflow-basics, "Error handling": FAILED, `max_retries`, `catch_exceptions`, both ways to give them."""
+"""The section "Error handling" of the specification: FAILED, `max_retries` and `catch_exceptions`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import workflow
 from tests.support import invariants
 from tests.support.marks import Marks
 from workflow import WorkflowStatus
-from workflow.errors import InvalidInputError, StepFailed
+from workflow.errors import InvalidInputError, StepFailedError
 from workflow.store import Store
 
 pytestmark = pytest.mark.usefixtures("storage")
 
 
 class Oops(RuntimeError):
-    """A user's own error, with an argument of its own."""
+    """An exception of the user, with an argument that it keeps when it is pickled."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"oops {code}")
@@ -51,12 +51,12 @@ def after(marks: Marks, value: Any) -> Any:
     return value
 
 
-def test_a_step_that_raises_aborts_the_workflow_which_enters_failed(marks: Marks, wid: str, store: Store) -> None:
+def test_step_that_raises_makes_the_workflow_failed(marks: Marks, wid: str, store: Store) -> None:
     """Text: "any step that raises an exception will cause the workflow to abort and enter FAILED state"."""
     with pytest.raises(Oops, match="oops 1") as caught:
         after.step(marks, faulty.step(marks)).run(wid)
     assert caught.value.code == 1
-    assert isinstance(caught.value.__cause__, StepFailed)
+    assert isinstance(caught.value.__cause__, StepFailedError)
     assert "faulty" in caught.value.__cause__.step_id  # type: ignore[attr-defined]
     assert "raise Oops" in str(caught.value.__cause__)
     assert workflow.get_status(wid) is WorkflowStatus.FAILED
@@ -64,7 +64,7 @@ def test_a_step_that_raises_aborts_the_workflow_which_enters_failed(marks: Marks
     invariants.check(store, wid)
 
 
-def test_a_failed_workflow_raises_its_stored_error_again_and_runs_nothing(marks: Marks, wid: str) -> None:
+def test_run_of_a_failed_workflow_raises_its_stored_error(marks: Marks, wid: str) -> None:
     dag = after.step(marks, faulty.step(marks))
     for _ in range(2):
         with pytest.raises(Oops, match="oops 1"):
@@ -74,7 +74,7 @@ def test_a_failed_workflow_raises_its_stored_error_again_and_runs_nothing(marks:
     assert marks.starts() == {"faulty": 1}
 
 
-def test_resume_retries_the_failed_step_and_runs_no_committed_one(marks: Marks, wid: str, store: Store) -> None:
+def test_resume_runs_the_failed_step_and_no_committed_one(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step
     def before(marks: Marks) -> str:
         marks.started("before")
@@ -95,13 +95,13 @@ def test_resume_retries_the_failed_step_and_runs_no_committed_one(marks: Marks, 
     invariants.check(store, wid)
 
 
-def test_an_asynchronous_run_raises_the_users_exception_too(marks: Marks) -> None:
+def test_async_run_raises_the_users_exception(marks: Marks) -> None:
     with pytest.raises(Oops, match=r"faulty' of workflow .* failed: .*Oops: oops 1") as caught:
         ray.get(faulty.step(marks).run_async())
     assert caught.value.cause.code == 1  # type: ignore[attr-defined]  # Ray's wrapper is an Oops and holds it
 
 
-def test_an_exception_that_cannot_be_carried_comes_as_its_text(marks: Marks) -> None:
+def test_unpicklable_exception_is_raised_as_text(marks: Marks) -> None:
     @workflow.step
     def bad() -> None:
         class Local(Exception):
@@ -114,19 +114,19 @@ def test_an_exception_that_cannot_be_carried_comes_as_its_text(marks: Marks) -> 
         bad.step().run()
 
 
-def test_max_retries_tries_up_to_so_often_before_giving_up(marks: Marks) -> None:
+def test_max_retries_limits_the_number_of_attempts(marks: Marks) -> None:
     """Text: "Tries up to three times before giving up."""
     with pytest.raises(Oops, match="oops 3"):
         faulty.options(max_retries=3).step(marks).run()
     assert marks.starts() == {"faulty": 3}
 
 
-def test_a_try_that_returns_ends_the_tries(marks: Marks) -> None:
+def test_successful_attempt_ends_the_retries(marks: Marks) -> None:
     assert faulty.options(max_retries=3).step(marks, until=2).run() == "OK"
     assert marks.starts() == {"faulty": 2}
 
 
-def test_only_errors_of_the_application_are_retried(marks: Marks) -> None:
+def test_worker_death_does_not_use_up_max_retries(marks: Marks) -> None:
     """Text: "It will only retry for the application level error. For system errors, it's controlled by ray."."""
 
     @workflow.step(max_retries=3)
@@ -140,7 +140,7 @@ def test_only_errors_of_the_application_are_retried(marks: Marks) -> None:
     assert marks.starts() == {"dies": 2}
 
 
-def test_a_step_whose_worker_always_dies_fails_after_rays_own_tries_whatever_max_retries_says(marks: Marks) -> None:
+def test_step_fails_after_four_worker_deaths(marks: Marks) -> None:
     @workflow.step(max_retries=50)
     def dies(marks: Marks) -> None:
         marks.started("dies")
@@ -151,7 +151,7 @@ def test_a_step_whose_worker_always_dies_fails_after_rays_own_tries_whatever_max
     assert marks.starts() == {"dies": 4}
 
 
-def test_a_step_that_calls_exit_has_failed(marks: Marks) -> None:
+def test_step_that_calls_exit_fails(marks: Marks) -> None:
     @workflow.step
     def leaves(marks: Marks) -> None:
         marks.started("leaves")
@@ -162,20 +162,20 @@ def test_a_step_that_calls_exit_has_failed(marks: Marks) -> None:
     assert marks.starts() == {"leaves": 1}
 
 
-def test_catch_exceptions_gives_a_tuple_of_result_and_exception(marks: Marks) -> None:
+def test_catch_exceptions_passes_result_and_exception_as_tuple(marks: Marks) -> None:
     """Text: "`handle_errors` receives a tuple of (result, exception)"."""
     r2 = faulty.options(catch_exceptions=True).step(marks)
     assert handle_errors.step(r2).run() == "There was an error: oops 1"
 
 
-def test_the_exception_field_is_none_on_success(marks: Marks) -> None:
+def test_caught_exception_is_none_on_success(marks: Marks) -> None:
     """Text: "The exception field will be None on success."""
     r2 = faulty.options(catch_exceptions=True).step(marks, until=1)
     assert r2.run() == ("OK", None)
     assert handle_errors.step(r2).run() == "OK"
 
 
-def test_a_caught_exception_is_the_users_own(marks: Marks) -> None:
+def test_caught_exception_is_the_users_own(marks: Marks) -> None:
     """Text: "the return value of the function will be converted to `Tuple[Optional[T], Optional[Exception]]`"."""
     result, error = faulty.options(catch_exceptions=True).step(marks).run()
     assert result is None
@@ -183,14 +183,14 @@ def test_a_caught_exception_is_the_users_own(marks: Marks) -> None:
     assert error.code == 1
 
 
-def test_catching_can_be_combined_with_retries(marks: Marks) -> None:
+def test_exception_is_caught_after_the_last_retry(marks: Marks) -> None:
     """Text: "try a given number of times before returning the result tuple"."""
     _, error = faulty.options(max_retries=3, catch_exceptions=True).step(marks).run()
     assert error.code == 3
     assert marks.starts() == {"faulty": 3}
 
 
-def test_the_parameters_can_be_passed_to_the_decorator(marks: Marks) -> None:
+def test_error_options_can_be_passed_to_the_decorator(marks: Marks) -> None:
     """`@workflow.step(max_retries=3, catch_exceptions=True)`"""
 
     @workflow.step(max_retries=3, catch_exceptions=True)
@@ -211,7 +211,7 @@ def dynamic(marks: Marks, until: int) -> Any:
 
 
 @pytest.mark.parametrize(("until", "result"), [(1, ("OK", None)), (99, (None, "oops 1"))], ids=["returns", "raises"])
-def test_a_dynamic_step_that_catches_covers_the_steps_it_makes(
+def test_dynamic_step_catches_errors_of_the_steps_it_returned(
     marks: Marks, until: int, result: Any, store: Store, wid: str
 ) -> None:
     value, error = dynamic.options(catch_exceptions=True).step(marks, until).run(wid)
@@ -220,13 +220,13 @@ def test_a_dynamic_step_that_catches_covers_the_steps_it_makes(
     invariants.check(store, wid)
 
 
-def test_retries_of_a_dynamic_step_do_not_run_it_again_for_its_steps_errors(marks: Marks) -> None:
+def test_dynamic_step_is_not_retried_for_errors_of_its_steps(marks: Marks) -> None:
     _, error = dynamic.options(catch_exceptions=True, max_retries=3).step(marks, 99).run()
     assert isinstance(error, Oops)
     assert marks.starts() == {"dynamic": 1, "faulty": 1}
 
 
-def test_the_nearest_of_nested_catching_steps_catches(marks: Marks) -> None:
+def test_nearest_catching_step_catches_the_exception(marks: Marks) -> None:
     @workflow.step
     def outer(marks: Marks) -> Any:
         return handle_errors.step(dynamic.options(catch_exceptions=True).step(marks, 99))
@@ -234,7 +234,7 @@ def test_the_nearest_of_nested_catching_steps_catches(marks: Marks) -> None:
     assert outer.options(catch_exceptions=True).step(marks).run() == ("There was an error: oops 1", None)
 
 
-def test_a_caught_error_at_each_level_is_wrapped_at_each_level(marks: Marks) -> None:
+def test_each_catching_level_wraps_the_outcome(marks: Marks) -> None:
     @workflow.step(catch_exceptions=True)
     def outer(marks: Marks) -> Any:
         return faulty.options(catch_exceptions=True).step(marks)
@@ -245,7 +245,7 @@ def test_a_caught_error_at_each_level_is_wrapped_at_each_level(marks: Marks) -> 
     assert isinstance(inner[1], Oops)
 
 
-def test_a_failure_stops_the_steps_that_run_beside_it(marks: Marks) -> None:
+def test_failure_stops_steps_that_run_in_parallel(marks: Marks) -> None:
     @workflow.step
     def slow(marks: Marks) -> None:
         marks.started("slow")
@@ -264,13 +264,13 @@ def test_a_failure_stops_the_steps_that_run_beside_it(marks: Marks) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -2, 1.5, "3", True])
-def test_a_number_of_tries_that_is_none_is_refused(bad: Any) -> None:
+def test_invalid_max_retries_is_refused(bad: Any) -> None:
     with pytest.raises(InvalidInputError, match="max_retries"):
         faulty.options(max_retries=bad)
 
 
-def test_an_environment_that_ray_cannot_make_fails_the_step_and_not_the_engine(marks: Marks, wid: str) -> None:
-    """Ray says so only when it executes the step; what it refuses at once is refused where it is written."""
+def test_broken_runtime_env_fails_only_the_step(marks: Marks, wid: str) -> None:
+    """Ray reports this error only when it executes the step. Other invalid options are refused when composing."""
     nowhere = {"working_dir": f"file://{marks.folder}/nowhere.zip"}
     failing = faulty.options(name="failing", runtime_env=nowhere, max_retries=2).step(marks, until=1)
     with pytest.raises(RuntimeError, match="step 'failing' could not be executed by Ray: RuntimeEnvSetupError"):

@@ -1,4 +1,4 @@
-"""workflow-basics, "Passing object references between steps": in structures, stored once, datasets."""
+"""The section "Passing object references between steps" of the specification: structures, storage, datasets."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def returning(wrapped: list[Any]) -> Any:
 
 
 def blobs(store: Store, workflow_id: str) -> int:
-    """Blobs of a run besides its functions."""
-    named = registry.current_entry(store, workflow_id)
-    assert isinstance(named, Created)
-    log = RunLog(store, named)
+    """The number of blobs of a run without its functions."""
+    entry = registry.current_entry(store, workflow_id)
+    assert isinstance(entry, Created)
+    log = RunLog(store, entry)
     functions = {step.spec.function for step in log.replay().steps.values()}
     return len({info.key.rpartition("/")[2] for info in store.list(f"{log.paths.folder}blobs/")} - functions)
 
@@ -55,10 +55,10 @@ def test_object_references_are_passed_into_steps() -> None:
         pytest.param(lambda ref: {"a": (1, [ref])}, id="dict, tuple, list"),
         pytest.param(lambda ref: ray.put({"inner": ref}), id="a reference to a reference"),
         pytest.param(lambda ref: [ray.put([ray.put([ref])])], id="three deep"),
-        pytest.param(lambda ref: [returning.remote([returning.remote([ref])])], id="whose content is a reference"),
+        pytest.param(lambda ref: [returning.remote([returning.remote([ref])])], id="content is a reference"),
     ],
 )
-def test_references_in_structures_are_passed_into_and_returned_from_steps(wrap: Any) -> None:
+def test_references_in_structures_pass_through_steps(wrap: Any) -> None:
     """Text: "Ray object references and data structures composed of them can be passed into and returned from"."""
 
     def find(value: Any) -> Any:
@@ -80,7 +80,7 @@ def test_references_in_structures_are_passed_into_and_returned_from_steps(wrap: 
     assert find(back).sum() == 1_000
 
 
-def test_a_reference_is_returned_from_a_step_and_read_by_the_next_and_by_the_driver() -> None:
+def test_returned_reference_is_read_by_next_step_and_driver() -> None:
     @workflow.step
     def make() -> Any:
         return {"ref": ray.put("content")}
@@ -94,7 +94,7 @@ def test_a_reference_is_returned_from_a_step_and_read_by_the_next_and_by_the_dri
     assert ray.get(make.step().run()["ref"]) == "content"
 
 
-def test_an_object_is_not_stored_more_than_once_even_if_many_steps_get_it(wid: str, store: Store) -> None:
+def test_object_passed_to_many_steps_is_stored_once(wid: str, store: Store) -> None:
     """Text: "an object will not be checkpointed more than once, even if it is passed to many different steps"."""
 
     @workflow.step
@@ -111,7 +111,7 @@ def test_an_object_is_not_stored_more_than_once_even_if_many_steps_get_it(wid: s
     invariants.check(store, wid)
 
 
-def test_an_object_that_goes_through_several_steps_is_stored_once(wid: str, store: Store) -> None:
+def test_object_passed_along_several_steps_is_stored_once(wid: str, store: Store) -> None:
     @workflow.step
     def make() -> Any:
         return [ray.put(b"y" * 300_000)]
@@ -121,15 +121,15 @@ def test_an_object_that_goes_through_several_steps_is_stored_once(wid: str, stor
     assert blobs(store, wid) == 1
 
 
-def test_contents_are_stored_before_run_async_returns(wid: str, store: Store) -> None:
-    """The driver may exit at once, and its objects with it."""
+def test_objects_are_stored_before_run_async_returns(wid: str, store: Store) -> None:
+    """The driver may exit at once, and its objects are lost then."""
     reference = same.step([ray.put(b"z" * 100_000)]).run_async(wid)
     assert blobs(store, wid) == 1
     assert len(ray.get(ray.get(reference)[0])) == 100_000
 
 
-class Telling:
-    """Leaves a mark each time it is pickled for storage, and is other bytes each time: as many blobs as pickles."""
+class MarksPickling:
+    """Leaves a mark each time it is pickled for storage. Each pickle has other bytes, so each would be another blob."""
 
     def __init__(self, marks: Marks, number: float) -> None:
         self.marks = marks
@@ -137,23 +137,25 @@ class Telling:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not any(frame.f_code is values.dumps.__code__ for frame, _ in traceback.walk_stack(None)):
-            return Telling, (self.marks, self.number)  # by Ray, for its object store
+            return MarksPickling, (self.marks, self.number)  # Ray pickles it for its object store
         self.marks.started("pickled for storage")
-        return Telling, (self.marks, random.random()), {"filling": b"x" * 100_000}  # too large for a record
+        return (
+            MarksPickling,
+            (self.marks, random.random()),
+            {"filling": b"x" * 100_000},
+        )  # too large to be inline
 
 
 @pytest.mark.parametrize("steps", [2, 12])
-def test_an_object_is_pickled_for_storage_once_however_many_steps_take_and_return_it(
-    steps: int, marks: Marks, wid: str, store: Store
-) -> None:
+def test_object_is_pickled_for_storage_only_once(steps: int, marks: Marks, wid: str, store: Store) -> None:
     """Text: "an object will not be checkpointed more than once, even if it is passed to many different steps"."""
 
     @workflow.step
-    def numbers(refs: list[Any], direct: Telling) -> Any:
+    def numbers(refs: list[Any], direct: MarksPickling) -> Any:
         refs = [refs[0], *(ref for (ref,) in refs[1:])]
         return {direct.number, *(each.number for each in ray.get(refs))}, refs
 
-    ref = ray.put(Telling(marks, 0.0))
+    ref = ray.put(MarksPickling(marks, 0.0))
     returned = [same.step(same.step([ref])) for _ in range(steps)]
     found, refs = numbers.step([ref, *returned], ref).run(wid)
     assert len(found) == 1
@@ -163,8 +165,8 @@ def test_an_object_is_pickled_for_storage_once_however_many_steps_take_and_retur
     invariants.check(store, wid)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # it sets its own deprecated options
-def test_a_dataset_is_passed_into_and_returned_from_steps(wid: str) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # ray.data sets its own deprecated options
+def test_dataset_is_passed_into_and_returned_from_steps(wid: str) -> None:
     """Text: "data structures composed of them (e.g., `ray.Dataset`)"."""
     import ray.data
 

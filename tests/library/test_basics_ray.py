@@ -1,4 +1,4 @@
-"""workflow-basics, "Ray Integration": tasks and actors, actor handles, resources."""
+"""The section "Ray Integration" of the specification: tasks and actors, actor handles, resources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def same(value: Any) -> Any:
     return value
 
 
-def test_a_workflow_is_launched_from_a_ray_task() -> None:
+def test_workflow_is_launched_from_a_ray_task() -> None:
     """Text: "Workflows can be launched from within a Ray task or actor"."""
 
     @ray.remote
@@ -34,7 +34,7 @@ def test_a_workflow_is_launched_from_a_ray_task() -> None:
     assert ray.get(task.remote()) == 42
 
 
-def test_a_workflow_is_launched_from_a_ray_actor() -> None:
+def test_workflow_is_launched_from_a_ray_actor() -> None:
     @ray.remote
     class Server:
         def handle(self, x: int) -> Any:
@@ -46,7 +46,7 @@ def test_a_workflow_is_launched_from_a_ray_actor() -> None:
     assert workflow.get_output("served-4") == 8
 
 
-def test_a_workflow_is_launched_from_a_step() -> None:
+def test_workflow_is_launched_from_a_step() -> None:
     @workflow.step
     def outer() -> int:
         return double.step(double.step(1)).run()
@@ -54,7 +54,7 @@ def test_a_workflow_is_launched_from_a_step() -> None:
     assert outer.step().run() == 4
 
 
-def test_a_step_can_use_ray_tasks_and_actors() -> None:
+def test_step_can_use_ray_tasks_and_actors() -> None:
     """Text: "Workflow steps can use Ray tasks or actors within a single step"."""
 
     @ray.remote
@@ -80,7 +80,7 @@ def test_a_step_can_use_ray_tasks_and_actors() -> None:
     assert train.step().run() == 14
 
 
-def test_what_a_step_did_with_tasks_and_actors_is_done_again_from_scratch_when_it_fails(marks: Marks) -> None:
+def test_retried_step_repeats_its_ray_tasks_and_actors(marks: Marks) -> None:
     """Text: "No durability guarantees apply to the tasks or actors used within the step"."""
 
     @ray.remote
@@ -103,7 +103,7 @@ def test_what_a_step_did_with_tasks_and_actors_is_done_again_from_scratch_when_i
         total = ray.get(Adder.remote(marks).add.remote(square.remote(marks, 3)))
         marks.started("step")
         if marks.starts()["step"] == 1:
-            raise RuntimeError("the first try fails behind them")
+            raise RuntimeError("the first attempt fails after its tasks")
         return total
 
     assert train.step(marks).run() == 9
@@ -116,7 +116,7 @@ class Counter:
         return 1
 
 
-def test_actor_handles_are_refused_as_arguments_with_step_and_place() -> None:
+def test_actor_handle_in_an_argument_is_refused_with_its_place() -> None:
     """Text: "Ray actor handles are not allowed to be passed between steps."""
     actor = Counter.remote()
     with pytest.raises(
@@ -127,7 +127,7 @@ def test_actor_handles_are_refused_as_arguments_with_step_and_place() -> None:
         same.step([ray.put(actor)]).run()
 
 
-def test_actor_handles_are_refused_as_results_with_step_and_place(wid: str) -> None:
+def test_actor_handle_in_a_result_is_refused_with_its_place(wid: str) -> None:
     @workflow.step
     def bad() -> Any:
         return {"k": Counter.remote()}
@@ -136,14 +136,14 @@ def test_actor_handles_are_refused_as_results_with_step_and_place(wid: str) -> N
         bad.step().run(wid)
 
 
-def test_a_refused_argument_leaves_no_run(wid: str) -> None:
+def test_refused_argument_creates_no_run(wid: str) -> None:
     with pytest.raises(InvalidInputError):
         same.step(Counter.remote()).run(wid)
     with pytest.raises(WorkflowNotFoundError):
         workflow.get_status(wid)
 
 
-def test_resources_are_assigned_as_for_ray_tasks() -> None:
+def test_step_gets_the_requested_resources() -> None:
     """Text: "via the same `num_cpus`, `num_gpus`, and `resources` arguments that Ray tasks take"."""
 
     @workflow.step(num_cpus=2, resources={"special": 0.5})
@@ -154,7 +154,7 @@ def test_resources_are_assigned_as_for_ray_tasks() -> None:
     assert train.options(num_cpus=1, resources={}).step().run() == {"CPU": 1.0}
 
 
-def test_a_step_is_assigned_a_gpu() -> None:
+def test_step_is_assigned_a_gpu() -> None:
     """Text: "This step is assigned a GPU by Ray."""
 
     @workflow.step(num_gpus=1)
@@ -164,7 +164,7 @@ def test_a_step_is_assigned_a_gpu() -> None:
     assert len(train_model.step().run()) == 1
 
 
-def test_a_step_has_the_environment_it_asks_for() -> None:
+def test_step_runs_in_its_runtime_env() -> None:
     @workflow.step(runtime_env={"env_vars": {"FLAVOR": "sweet"}})
     def taste() -> str | None:
         import os
@@ -174,7 +174,7 @@ def test_a_step_has_the_environment_it_asks_for() -> None:
     assert taste.step().run() == "sweet"
 
 
-def test_a_step_waits_for_a_resource_and_holds_no_other_up(marks: Marks) -> None:
+def test_steps_share_an_exclusive_resource(marks: Marks) -> None:
     @workflow.step(resources={"special": 1})
     def exclusive(marks: Marks, i: int) -> int:
         marks.started("exclusive")

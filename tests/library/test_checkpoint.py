@@ -1,4 +1,4 @@
-"""Steps with `checkpoint=False`: their values are not stored, and made again where a resumed run needs them."""
+"""Steps with `checkpoint=False`: their values are not stored, and are produced again if a resumed run needs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workflow.store import Store
 pytestmark = pytest.mark.usefixtures("storage")
 
 LARGE = 300_000
-"""Numbers that make a value of more than two megabytes."""
+"""How many numbers make a value of more than two megabytes."""
 
 
 @workflow.step
@@ -44,7 +44,7 @@ def total(values: Any, *_: Any) -> int:
 
 
 @workflow.step
-def total_of_the_second_time(marks: Marks, values: Any) -> int:
+def total_in_second_attempt(marks: Marks, values: Any) -> int:
     marks.started("total")
     if marks.starts()["total"] == 1:
         raise ValueError("no luck")
@@ -64,8 +64,8 @@ def is_lost(ref: Any) -> bool:
 
 
 @pytest.mark.parametrize("size", [10, LARGE], ids=["small", "large"])
-@pytest.mark.parametrize("options", [{}, {"num_gpus": 1}], ids=["shared process", "process of its own"])
-def test_a_value_reaches_who_takes_it_and_lies_nowhere_in_the_store(
+@pytest.mark.parametrize("options", [{}, {"num_gpus": 1}], ids=["shared process", "own process"])
+def test_ephemeral_value_reaches_consumers_and_is_not_stored(
     marks: Marks, wid: str, store: Store, size: int, options: dict[str, Any]
 ) -> None:
     first = make.options(name="first", checkpoint=False, **options).step(marks, size)
@@ -81,39 +81,39 @@ def test_a_value_reaches_who_takes_it_and_lies_nowhere_in_the_store(
     invariants.check(store, wid)
 
 
-def test_what_a_resumed_run_needs_is_made_again_and_nothing_else(marks: Marks, wid: str, store: Store) -> None:
+def test_resume_repeats_only_ephemeral_steps_it_needs(marks: Marks, wid: str, store: Store) -> None:
     made = make.options(checkpoint=False).step(marks, 10)
     with pytest.raises(ValueError, match="no luck"):
-        total_of_the_second_time.step(marks, doubled.options(checkpoint=False).step(marks, made)).run(wid)
+        total_in_second_attempt.step(marks, doubled.options(checkpoint=False).step(marks, made)).run(wid)
     assert workflow.resume(wid) == 90
     assert marks.starts() == {"make": 2, "doubled": 2, "total": 2}
     invariants.check(store, wid)
 
 
-def test_what_only_stored_steps_took_is_not_made_again(marks: Marks, wid: str, store: Store) -> None:
+def test_resume_skips_ephemeral_step_with_stored_consumers(marks: Marks, wid: str, store: Store) -> None:
     made = make.options(checkpoint=False).step(marks, 10)
     with pytest.raises(ValueError, match="no luck"):
-        total_of_the_second_time.step(marks, doubled.step(marks, made)).run(wid)
+        total_in_second_attempt.step(marks, doubled.step(marks, made)).run(wid)
     assert workflow.resume(wid) == 90
     assert marks.starts() == {"make": 1, "doubled": 1, "total": 2}
     invariants.check(store, wid)
 
 
-def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks, wid: str, store: Store) -> None:
+def test_ephemeral_value_of_a_dead_worker_is_produced_again(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step(checkpoint=False)
     def held(marks: Marks) -> Any:
         marks.started("held")
         return os.getpid(), np.ones(LARGE)
 
-    # A process of its own for certain: that of the first step is free again after a while.
+    # Another runtime_env forces another process. Without it, the step might get the process of the first step.
     @workflow.step(num_cpus=0.5, runtime_env={"env_vars": {"PROCESS": "another"}})
     def kills(marks: Marks, value: Any) -> str:
         marks.started("kills")
         os.kill(value[0], signal.SIGKILL)
         task = context.current_step()
         assert task is not None
-        (lent,) = task.ephemeral_inputs.values()
-        until(lambda: is_lost(lent.ref), timeout=30)  # Ray needs a moment to learn it
+        (published,) = task.ephemeral_inputs.values()
+        until(lambda: is_lost(published.ref), timeout=30)  # Ray notices the death after a moment
         return "killed"
 
     @workflow.step
@@ -127,28 +127,28 @@ def test_a_value_whose_process_died_is_made_again_without_a_resume(marks: Marks,
     invariants.check(store, wid)
 
 
-def test_the_value_of_the_workflow_itself_is_stored(marks: Marks, wid: str) -> None:
+def test_value_of_the_workflow_is_stored_without_checkpoint(marks: Marks, wid: str) -> None:
     make.options(checkpoint=False).step(marks, 3).run(wid)
     assert list(workflow.get_output(wid)) == [0, 1, 2]
     assert marks.starts() == {"make": 1}
 
 
-def test_steps_that_a_step_returns_are_as_it_is_unless_they_say_otherwise(marks: Marks, wid: str, store: Store) -> None:
+def test_returned_steps_inherit_checkpoint_unless_given(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step
     def outer(marks: Marks) -> Any:
         inherits = make.options(name="inherits").step(marks, 3)
         return doubled.options(name="output").step(
-            marks, doubled.options(name="says so", checkpoint=True).step(marks, inherits)
+            marks, doubled.options(name="explicit", checkpoint=True).step(marks, inherits)
         )
 
     total.options(name="last").step(outer.options(name="outer", checkpoint=False).step(marks)).run(wid)
     assert recorded(store, wid, r.StepReturnedEphemeral) == ["outer/inherits", "outer/output"]
     assert recorded(store, wid, r.StepExpanded) == ["outer"]
-    assert recorded(store, wid, r.StepCommitted) == ["outer/says so", "last"]
+    assert recorded(store, wid, r.StepCommitted) == ["outer/explicit", "last"]
     invariants.check(store, wid)
 
 
-def test_what_is_not_stored_can_be_caught_and_is_told_of(marks: Marks, wid: str) -> None:
+def test_get_output_of_an_ephemeral_step_is_refused(marks: Marks, wid: str) -> None:
     @workflow.step
     def first_of(pair: Any) -> Any:
         return pair[0]
@@ -163,6 +163,6 @@ def test_what_is_not_stored_can_be_caught_and_is_told_of(marks: Marks, wid: str)
 
 
 @pytest.mark.parametrize("bad", ["no", 0, 1])
-def test_what_is_neither_yes_nor_no_is_refused(bad: Any) -> None:
+def test_checkpoint_option_that_is_not_a_bool_is_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match="checkpoint must be True, False or None"):
         make.options(checkpoint=bad)

@@ -1,4 +1,4 @@
-"""Code that changes between the epochs of a run: outcomes stay, other steps execute the code that is there now."""
+"""Code that changes between the epochs of a run: outcomes are kept, and other steps execute the present code."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, ModuleType]]:
-    """A module of the user's with a bug, and its file."""
+    """A module of the user with a bug, and its file."""
     path = tmp_path / "code" / "users_flow.py"
     path.parent.mkdir()
     path.write_text(SOURCE)
@@ -73,9 +73,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
 
 
 @pytest.mark.usefixtures("storage")
-def test_a_failed_run_goes_on_with_the_fixed_function(
-    module: tuple[Path, ModuleType], marks: Marks, store: Store, wid: str
-) -> None:
+def test_resume_runs_the_fixed_function(module: tuple[Path, ModuleType], marks: Marks, store: Store, wid: str) -> None:
     path, users_flow = module
     with pytest.raises(ZeroDivisionError):
         users_flow.flow(marks).run(wid)
@@ -88,7 +86,7 @@ def test_a_failed_run_goes_on_with_the_fixed_function(
 
 
 @pytest.mark.usefixtures("storage")
-def test_a_function_that_a_name_does_not_tell_stays_as_it_was(marks: Marks, wid: str) -> None:
+def test_resume_keeps_a_function_that_no_module_contains(marks: Marks, wid: str) -> None:
     def stepped(by: int) -> workflow.Workflow[float]:
         def divide(value: int) -> float:
             marks.started("divide")
@@ -103,7 +101,7 @@ def test_a_function_that_a_name_does_not_tell_stays_as_it_was(marks: Marks, wid:
     assert marks.starts() == {"divide": 2}
 
 
-def test_a_script_is_fixed_and_resumes(ray_outside: tuple[Tree, str], marks: Marks, folder: Path) -> None:
+def test_resume_by_a_fixed_script(ray_outside: tuple[Tree, str], marks: Marks, folder: Path) -> None:
     script = folder.parent / "script.py"
     script.write_text(SOURCE + MAIN)
     _, address = ray_outside

@@ -1,4 +1,4 @@
-"""Workers and drivers that die before and behind what they store, and a map of a thousand that dies three times."""
+"""Workers and drivers that die before and after they store something, and a map of 1000 steps that dies three times."""
 
 from __future__ import annotations
 
@@ -15,70 +15,71 @@ from tests.support.waiting import until
 from workflow.garbage import Collected, collect
 from workflow.store import open_store
 
-DEATHS = {"before-a-blob", "behind-an-object", "in-an-expansion", "behind-a-dag", "behind-a-blob"}
+DEATHS = {"before-a-blob", "after-an-object", "in-an-expansion", "after-a-dag", "after-a-blob"}
 LARGE = 200_000
-TOLD_BY = {
+CONTENT = {
     "the driver's": b"d" * LARGE,
     "of before": b"b" * LARGE,
     "of object": b"o" * LARGE,
     "the DAG": b'"spread/part0"',
     "of last": b"l" * LARGE,
 }
-"""What a blob holds that is the value, or the argument, or the DAG."""
+"""Bytes by which the blob of a value, an argument or a DAG is recognized."""
 
 
 def blobs_at(marks: Marks, folder: Path, place: str) -> set[str]:
-    """Which of these blobs lay in the store at a death."""
+    """Which of these blobs were in the store at a death."""
     noted = set(marks.died()[place].splitlines())
     blobs = {key: data for key, data in in_folder(folder, "workflows").items() if "/blobs/" in key}
     assert noted <= set(blobs)
-    which = {name: {key for key, data in blobs.items() if content in data} for name, content in TOLD_BY.items()}
-    assert all(which.values()), "each of them is there in the end"
+    which = {name: {key for key, data in blobs.items() if content in data} for name, content in CONTENT.items()}
+    assert all(which.values()), "all of them are stored in the end"
     return {name for name, keys in which.items() if keys & noted}
 
 
-def test_workers_die_before_and_behind_each_kind_of_blob(
+def test_worker_deaths_around_each_kind_of_blob_lose_nothing(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
-    """Each is executed again, in the same epoch; what was committed before is not."""
+    """Each step is executed again in the same epoch. Committed steps are not."""
     with driver("deadly.py", str(folder), marks.folder, "w", "worker", address=ray_outside[1]) as script:
         assert "as expected" in script.printed("result")
         assert script.ended() == 0
     assert set(marks.died()) == DEATHS
     order = marks.order()
-    assert marks.starts() == {"before": 2, "object": 2, "spread": 3, "last": 2}, "once more for each of its deaths"
+    assert marks.starts() == {"before": 2, "object": 2, "spread": 3, "last": 2}, "one more start for each death"
     assert {"before", "object"}.isdisjoint(order[order.index("spread") :])
     assert "spread" not in order[order.index("last") :]
     told = Told("total 400003", [(1, step_id) for step_id in order])
     history = invariants.check(open_store(str(folder)), "w", told=told)
-    assert set(history.claims) == {1}, "a worker's death is nobody's takeover"
+    assert set(history.claims) == {1}, "the death of a worker causes no claim"
     assert {step_id for step_id in history.steps if step_id.startswith("spread/")} == {
         "spread/part0", "spread/part1", "spread/part2", "spread/deadly", "spread/total",
     }  # fmt: skip
 
-    # The two first steps know nothing of each other.
+    # The first two steps run independently of each other.
     assert blobs_at(marks, folder, "before-a-blob") - {"of object"} == {"the driver's"}
-    assert blobs_at(marks, folder, "behind-an-object") - {"of before"} == {"the driver's", "of object"}
+    assert blobs_at(marks, folder, "after-an-object") - {"of before"} == {"the driver's", "of object"}
     given = {"the driver's", "of before", "of object"}
     assert blobs_at(marks, folder, "in-an-expansion") == given
-    assert blobs_at(marks, folder, "behind-a-dag") == {*given, "the DAG"}
-    assert blobs_at(marks, folder, "behind-a-blob") == {*given, "the DAG", "of last"}
+    assert blobs_at(marks, folder, "after-a-dag") == {*given, "the DAG"}
+    assert blobs_at(marks, folder, "after-a-blob") == {*given, "the DAG", "of last"}
 
 
 @pytest.mark.parametrize(
     ("place", "stored"),
     [
-        pytest.param("driver-while-storing", 1, id="while it stores its DAG"),
-        pytest.param("driver-before-asking", 5, id="before it asks a manager"),
+        pytest.param("driver-while-storing", 1, id="while storing the DAG"),
+        pytest.param("driver-before-calling", 5, id="before calling the manager"),
     ],
 )
-def test_a_driver_dies_before_its_run_is_made(
+def test_driver_death_before_run_creation_leaves_only_garbage(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str], place: str, stored: int
 ) -> None:
-    """Nothing was made; the same script makes it. What the first one stored is garbage.
+    """The first script created no run, so the second one creates it. What the first one stored is garbage.
 
     Args:
-        stored: the arguments of the last step, or these and the functions of all four.
+        place: the place in the driver at which it dies.
+        stored: how many objects it stored: the arguments of the last step, or these and the four functions.
     """
     address, store = ray_outside[1], open_store(str(folder))
     with driver("deadly.py", str(folder), marks.folder, "w", place, address=address) as first:
@@ -87,7 +88,7 @@ def test_a_driver_dies_before_its_run_is_made(
     left = in_folder(folder)
     assert len(left) == stored
     assert all("/blobs/" in key for key in left)
-    assert any(TOLD_BY["the driver's"] in data for data in left.values())
+    assert any(CONTENT["the driver's"] in data for data in left.values())
 
     with driver("deadly.py", str(folder), marks.folder, "w", place, address=address) as again:
         assert "as expected" in again.printed("result")
@@ -103,10 +104,10 @@ def test_a_driver_dies_before_its_run_is_made(
     invariants.check(store, "w", told=told)
 
 
-def test_a_map_of_a_thousand_dies_with_all_of_ray_in_its_first_fifth_and_last_tenth(
+def test_map_of_1000_steps_survives_three_deaths_of_ray(
     marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
-    """Gates hold all elements from the 100th, the 500th and the 990th on: each death is before they open."""
+    """Gates hold the steps from the 100th, 500th and 990th on. Each death happens before its gate opens."""
     store = open_store(str(folder))
     before: list[str] = []
     how, seen = "run", 0
@@ -131,5 +132,5 @@ def test_a_map_of_a_thousand_dies_with_all_of_ray_in_its_first_fifth_and_last_te
 
 
 def check_none_again(marks: Marks, seen: int, committed: list[str]) -> None:
-    """None of the steps that were committed is among those started since."""
+    """Check that no committed step was started again after the first `seen` starts."""
     assert set(marks.order()[seen:]).isdisjoint(committed)

@@ -1,4 +1,4 @@
-"""What the exit code of a submission tells the operator. Needs Ray installed, not running."""
+"""Exit codes of a submission, by the error that ends it. Ray must be installed, but does not run."""
 
 from __future__ import annotations
 
@@ -6,43 +6,73 @@ import pytest
 
 from workflow import entrypoint
 from workflow.errors import (
+    EntrypointError,
     InvalidInputError,
     StoreRefusedError,
     StoreUnavailableError,
     SupersededError,
     UnavailableError,
+    WorkflowConflictError,
     WorkflowError,
     WorkflowInUseError,
 )
+from workflow.reading import read_run
+from workflow.store.memory import MemoryStore
+from workflow.submission import ExitCode, Submission
 
-TOLD = (
-    '{"entrypoint": "a:b", "args": {}, "workflowId": "w", "runNumber": 1, "runUuid": "r", "uid": "u", "attempt": 1,'
-    ' "store": "s3://bucket", "code": "", "maxResumes": 5, "managerUnresponsiveSeconds": 60, "metadata": {}}'
-)
+SUBMISSION = Submission("a:b", {}, "w", 1, "r", "u", 1, "s3://bucket", "", 5, 60, {})
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        pytest.param(SupersededError("a later attempt"), 3, id="superseded"),
-        pytest.param(WorkflowInUseError("another owner"), 4, id="in-use"),
-        pytest.param(UnavailableError("the manager is silent"), 5, id="manager-silent"),
-        pytest.param(StoreUnavailableError("no answer"), 5, id="store-away"),
-        pytest.param(StoreRefusedError("credentials were rotated"), 1, id="store-refused-a-run-may-go-on-later"),
-        pytest.param(InvalidInputError("bad input"), 6, id="bad-input"),
+        pytest.param(SupersededError("a later attempt"), ExitCode.SUPERSEDED, id="superseded"),
+        pytest.param(WorkflowInUseError("another owner"), ExitCode.IN_USE, id="in-use"),
+        pytest.param(UnavailableError("no response"), ExitCode.MANAGER_UNRESPONSIVE, id="manager-unresponsive"),
+        pytest.param(StoreUnavailableError("no response"), ExitCode.MANAGER_UNRESPONSIVE, id="store-unavailable"),
+        pytest.param(StoreRefusedError("key expired"), ExitCode.CRASHED, id="store-refused-may-be-corrected"),
+        pytest.param(InvalidInputError("bad input"), ExitCode.BAD_INPUT, id="bad-input"),
     ],
 )
-def test_an_error_has_its_code(
-    error: WorkflowError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_error_determines_the_exit_code(
+    error: WorkflowError, code: ExitCode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def raises(_: entrypoint.Submission) -> int:
+    def raises(_: Submission) -> ExitCode:
         raise error
 
-    monkeypatch.setattr(entrypoint, "_submit", raises)
-    assert entrypoint.main([TOLD]) == code
+    monkeypatch.setattr(entrypoint, "_execute", raises)
+    assert entrypoint.main([SUBMISSION.to_json()]) is code
     assert f"{type(error).__name__}: {error}" in capsys.readouterr().err
 
 
-def test_what_the_operator_did_not_write_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
-    assert entrypoint.main(["{}"]) == 6
-    assert "not what the operator writes" in capsys.readouterr().err
+def test_malformed_submission_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert entrypoint.main(["{}"]) is ExitCode.BAD_INPUT
+    assert "cannot read the submission" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["{}", "{}"]], ids=["none", "two"])
+def test_wrong_number_of_arguments_is_bad_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert entrypoint.main(arguments) is ExitCode.BAD_INPUT
+    assert "usage: python -m workflow.entrypoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        pytest.param(EntrypointError("no module 'a'"), "EntrypointInvalid", id="entrypoint"),
+        pytest.param(WorkflowConflictError("another DAG"), "WorkflowConflict", id="conflict"),
+    ],
+)
+def test_refusal_is_recorded_with_a_reason_that_is_no_class_name(error: WorkflowError, reason: str) -> None:
+    store = MemoryStore()
+    assert entrypoint._refuse(store, SUBMISSION, error) is ExitCode.FINISHED
+    view = read_run(store, "w", 1)
+    assert view is not None
+    assert (view.status, view.reason) == ("FAILED", reason)
+    assert view.error is not None
+    assert view.error.message == str(error)
+
+
+def test_every_exit_code_is_returned_for_some_case() -> None:
+    by_error = {code for _, code in entrypoint.EXIT_CODES}
+    assert by_error | {ExitCode.FINISHED} == set(ExitCode)

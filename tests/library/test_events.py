@@ -1,4 +1,4 @@
-"""`sleep` and `wait_for_event` on a real Ray: what arrives, what a kill repeats and what it does not, what it costs."""
+"""`sleep` and `wait_for_event` on a real Ray: values, errors, kills, and the resources that waits use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAITS = 50
 
 
 class Gate(EventListener):
-    """Its event is there once a gate is open."""
+    """Waits until a gate is open."""
 
     async def poll_for_event(self, marks: Marks, name: str) -> tuple[Marks, str]:
         marks.started(f"poll {name}")
@@ -47,7 +47,7 @@ class Gate(EventListener):
 
 
 class Deadly(EventListener):
-    """Takes its process along, once the other listener waits there, too."""
+    """Kills its process once, after the other listener has started to wait in it."""
 
     async def poll_for_event(self, marks: Marks) -> str:
         await eventually(lambda: marks.starts()["poll paid"])
@@ -58,7 +58,7 @@ class Deadly(EventListener):
 
 
 class Flaky(EventListener):
-    """Raises in its first tries."""
+    """Raises in its first attempts."""
 
     async def poll_for_event(self, marks: Marks, failures: int) -> str:
         marks.started("poll")
@@ -103,8 +103,8 @@ def epochs(store: Store, wid: str) -> int:
     return 1 + len(written(store, wid, r.Claimed))
 
 
-def test_an_event_arrives_and_is_told_to_be_stored(opened: Marks, wid: str, store: Store) -> None:
-    """The arguments are other steps' outcomes, as any step's."""
+def test_event_is_stored_before_event_checkpointed_is_called(opened: Marks, wid: str, store: Store) -> None:
+    """The arguments of a wait may be outcomes of other steps."""
     waiting = name_of.step(workflow.wait_for_event(Gate, opened, name=made.step("paid"))).run_async(wid)
     opened.wait_started("poll paid")
     assert opened.starts()["checkpointed paid"] == 0
@@ -114,39 +114,37 @@ def test_an_event_arrives_and_is_told_to_be_stored(opened: Marks, wid: str, stor
     invariants.check(store, wid)
 
 
-def test_the_timer_of_ray(wid: str) -> None:
+def test_timer_listener_returns_none(wid: str) -> None:
     assert workflow.wait_for_event(TimerListener, 0.0).run(wid) is None
 
 
 @pytest.mark.parametrize(
     ("failures", "options", "expected"),
     [
-        pytest.param(2, {"max_retries": 3}, "at last", id="tried again"),
+        pytest.param(2, {"max_retries": 3}, "at last", id="retried"),
         pytest.param(0, {"catch_exceptions": True}, ("at last", None), id="nothing to catch"),
     ],
 )
-def test_a_listener_is_tried_and_caught_as_a_step(
+def test_wait_supports_retries_and_catch_exceptions(
     marks: Marks, wid: str, failures: int, options: dict[str, Any], expected: Any
 ) -> None:
     assert workflow.wait_for_event(Flaky, marks, failures).options(**options).run(wid) == expected
     assert marks.starts()["poll"] == failures + 1
 
 
-def test_what_a_listener_raises_is_caught(marks: Marks, wid: str) -> None:
+def test_exception_of_a_listener_is_caught(marks: Marks, wid: str) -> None:
     value, error = workflow.wait_for_event(Flaky, marks, 9).options(catch_exceptions=True).run(wid)  # type: ignore[misc]
     assert value is None
     assert isinstance(error, ValueError)
 
 
-def test_what_a_listener_raises_fails_the_run(marks: Marks, wid: str) -> None:
+def test_exception_of_a_listener_fails_the_run(marks: Marks, wid: str) -> None:
     with pytest.raises(ValueError, match="not today"):
         workflow.wait_for_event(Flaky, marks, 9).run(wid)
     assert workflow.get_status(wid) == WorkflowStatus.FAILED
 
 
-def test_a_killed_manager_polls_anew_but_never_again_for_an_event_that_is_stored(
-    marks: Marks, wid: str, store: Store
-) -> None:
+def test_stored_event_is_not_polled_again_after_manager_death(marks: Marks, wid: str, store: Store) -> None:
     waiting = name_of.step(workflow.wait_for_event(Gate, marks, "paid")).run_async(wid)
     marks.wait_started("poll paid")
     kill_the_manager(store)
@@ -154,20 +152,20 @@ def test_a_killed_manager_polls_anew_but_never_again_for_an_event_that_is_stored
 
     marks.open("paid")
     marks.wait_started("checkpointed paid")
-    assert len(invariants.committed(store, wid)) == 1, "the event is stored before its listener hears of that"
+    assert len(invariants.committed(store, wid)) == 1, "the event is stored before event_checkpointed is called"
     kill_the_manager(store)
     marks.wait_started("checkpointed paid", times=2)
 
     marks.open("checkpoint")
     assert workflow.get_output(wid) == "paid"
     assert marks.starts()["poll paid"] == 2
-    del waiting
+    del waiting  # it keeps the reference to the value until here
     invariants.check(store, wid)
 
 
-def test_a_lost_host_of_listeners_is_nobodys_failure(opened: Marks, wid: str, store: Store) -> None:
-    beside = name_of.step(workflow.wait_for_event(Gate, opened, "paid"))
-    waiting = joined.step(beside, workflow.wait_for_event(Deadly, opened)).run_async(wid)
+def test_death_of_the_event_host_fails_no_wait(opened: Marks, wid: str, store: Store) -> None:
+    other = name_of.step(workflow.wait_for_event(Gate, opened, "paid"))
+    waiting = joined.step(other, workflow.wait_for_event(Deadly, opened)).run_async(wid)
     opened.wait_started("poll paid", times=2)
     opened.open("paid")
     assert ray.get(waiting) == ["paid", "survived"]
@@ -176,12 +174,12 @@ def test_a_lost_host_of_listeners_is_nobodys_failure(opened: Marks, wid: str, st
     invariants.check(store, wid)
 
 
-def test_many_waits_hold_no_cpu_and_no_place(opened: Marks, wid: str) -> None:
+def test_many_waits_use_no_cpu_and_block_no_step(opened: Marks, wid: str) -> None:
     waits = [workflow.wait_for_event(Gate, opened, f"e{number}") for number in range(WAITS)]
     run = joined.step(*[name_of.step(each) for each in waits], workflow.sleep(0.1)).run_async(wid)
     for number in range(WAITS):
         opened.wait_started(f"poll e{number}")
-    assert made.step("beside them").run() == "beside them"
+    assert made.step("meanwhile").run() == "meanwhile"
     until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
     for number in range(WAITS):
         opened.open(f"e{number}")
@@ -198,14 +196,14 @@ def test_cancel_stops_a_wait_and_a_sleep(marks: Marks, wid: str, store: Store) -
     invariants.check(store, wid)
 
 
-def test_a_sleep_gives_nothing(wid: str, store: Store) -> None:
+def test_sleep_returns_none_after_its_duration(wid: str, store: Store) -> None:
     assert workflow.sleep(0.5).run(wid) is None
     (slept,) = written(store, wid, r.StepCommitted)
     assert slept.ended - slept.started >= 0.5
     assert workflow.get_metadata(wid, "workflow.waits.sleep")["stats"]["start_time"] == slept.started
 
 
-def test_a_sleep_goes_on_over_the_death_of_its_manager(wid: str, store: Store) -> None:
+def test_sleep_continues_after_manager_death(wid: str, store: Store) -> None:
     waiting = joined.step(workflow.sleep(3.0)).run_async(wid)
     (timer,) = until(lambda: written(store, wid, r.TimerSet))
     kill_the_manager(store)
@@ -215,11 +213,11 @@ def test_a_sleep_goes_on_over_the_death_of_its_manager(wid: str, store: Store) -
     slept = written(store, wid, r.StepCommitted)[0]
     assert slept.started == timer.at
     assert slept.ended >= timer.due
-    del waiting
+    del waiting  # it keeps the reference to the value until here
     invariants.check(store, wid)
 
 
-def test_waits_in_a_dynamic_workflow(opened: Marks, wid: str, store: Store) -> None:
+def test_dynamic_step_may_return_waits(opened: Marks, wid: str, store: Store) -> None:
     opened.open("paid")
 
     @workflow.step(checkpoint=False)
@@ -243,12 +241,12 @@ class Blocking(EventListener):
         pytest.param(Blocking, "must be an `async def`", id="a plain method"),
     ],
 )
-def test_what_is_no_listener_is_refused(listener: Any, why: str) -> None:
+def test_wait_for_event_refuses_invalid_listeners(listener: Any, why: str) -> None:
     with pytest.raises(WrongTypeError, match=why):
         workflow.wait_for_event(listener)
 
 
-def test_arguments_and_options_that_do_not_fit_are_refused() -> None:
+def test_waits_refuse_invalid_arguments_and_options() -> None:
     with pytest.raises(WrongTypeError, match=r"TimerListener\.poll_for_event: too many"):
         workflow.wait_for_event(TimerListener, 1, 2)
     with pytest.raises(InvalidInputError, match="a wait has no option num_cpus"):
@@ -261,15 +259,15 @@ def test_arguments_and_options_that_do_not_fit_are_refused() -> None:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """The page's example as a script."""
+    """The example of docs/events.md as a script."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "events.md").read_text(), flags=re.DOTALL)
     path = tmp_path / "order.py"
     path.write_text(code)
     return path
 
 
-def test_the_example_of_the_page_runs(example: Path, folder: Path, ray_outside: tuple[Tree, str]) -> None:
+def test_example_of_events_page_runs(example: Path, folder: Path, ray_outside: tuple[Tree, str]) -> None:
     where = {"RAYWORKFLOW_STORAGE": str(folder), "RAY_ADDRESS": ray_outside[1]}
     with driver(example, **where) as script:
-        assert "shipped, paid 7" in script.printed("shipped")
+        assert "shipped after the payment of order 7" in script.printed("shipped")
         assert script.ended() == 0

@@ -1,4 +1,4 @@
-"""A cluster that was stopped, taken over from, and goes on as a zombie: it writes nothing and says so."""
+"""A stopped cluster that continues after another one took its run over: it writes nothing and logs the reason."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from workflow.store import open_store
 
 
 def runs_in(folder: Path) -> dict[str, bytes]:
-    """All that a run is: names, logs, snapshots, blobs and inboxes, and the hints that list answers are read from."""
+    """All objects of runs, and the index."""
     return {key: data for key, data in in_folder(folder).items() if key.startswith(("workflows/", "index/"))}
 
 
 def logged(ray_folder: Path) -> list[str]:
-    """What the workers of a Ray logged, its managers among them; all of it, however little its driver shows."""
+    """All lines that the workers of a Ray logged, its managers among them."""
     files = (ray_folder / "session_latest" / "logs").glob("worker-*.err")
     return [line for file in files for line in file.read_text(errors="replace").splitlines()]
 
 
-def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path, ray_outside: tuple[Tree, str]) -> None:
+def test_stopped_owner_writes_nothing_after_a_takeover(
+    marks: Marks, folder: Path, ray_outside: tuple[Tree, str]
+) -> None:
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as old:
         marks.wait_started("work3", timeout=180)
@@ -35,7 +37,7 @@ def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path, ray_outside
         old.freeze()
         seen = len(marks.order())
         ray_folder = Path(old.look_around()[0].cwd())
-        marks.open("work")  # the frozen step ends as soon as it goes on, with an outcome nobody wants
+        marks.open("work")  # after the thaw, the frozen step ends at once, with an outcome that must not count
         with driver("pipeline.py", str(folder), marks.folder, "w", "take-over", address=ray_outside[1]) as new:
             assert "as expected" in new.printed("result")
             assert new.ended() == 0
@@ -45,14 +47,14 @@ def test_sigstop_takeover_finish_sigcont(marks: Marks, folder: Path, ray_outside
         old.thaw()
         assert "as expected" in old.printed("result")  # its driver follows the log of the new owner
         assert old.ended() == 0
-        says = until(lambda: [line for line in logged(ray_folder) if "stops here" in line])
+        logged_stops = until(lambda: [line for line in logged(ray_folder) if "stops here" in line])
         assert runs_in(folder) == written
     assert marks.starts()["join"] == marks.starts()["last"] == 1
     view = read_run(store, "w")
     assert view is not None
     assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 2)
     assert [info.key for info in store.list("index/")] == ["index/SUCCESSFUL/w"]
-    begun = [(1 if number < seen else 2, STEP_IDS[name]) for number, name in enumerate(marks.order())]
-    history = invariants.check(store, "w", told=Told(str(EXPECTED), begun))
-    assert len(says) == 1
-    assert f"another owner wrote segment {history.claims[2]} of run {view.run_uuid}" in says[0]
+    starts = [(1 if number < seen else 2, STEP_IDS[name]) for number, name in enumerate(marks.order())]
+    history = invariants.check(store, "w", told=Told(str(EXPECTED), starts))
+    assert len(logged_stops) == 1
+    assert f"another owner wrote segment {history.claims[2]} of run {view.run_uuid}" in logged_stops[0]

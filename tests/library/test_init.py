@@ -1,4 +1,4 @@
-"""`workflow.init` in all its forms: what it takes and refuses, and who of a job knows what it was given."""
+"""`workflow.init`: arguments that it accepts and refuses, defaults, and which processes of a job use the storage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ELSEWHERE = "elsewhere"
 
 @pytest.fixture(autouse=True)
 def given(storage: str, tmp_path: Path) -> Iterator[Path]:
-    """A place of this test's own, to be given to `init`; behind it the module's is in use again."""
+    """A folder for `init` of this test alone. After the test, the storage of the module is in use again."""
     yield tmp_path / "made" / "here"
     workflow.init(storage)
 
@@ -33,7 +33,7 @@ def one() -> int:
 
 
 @workflow.step
-def begins_again() -> int:
+def calls_init() -> int:
     workflow.init()
     return one.step().run()
 
@@ -49,40 +49,40 @@ def runs_after_init(workflow_id: str) -> int:
     return one.step().run(workflow_id)
 
 
-def kept(folder: Path) -> set[str]:
-    """Ids of the workflows that lie in a folder."""
+def stored_in(folder: Path) -> set[str]:
+    """The ids of the workflows that are stored in a folder."""
     return {key.split("/")[1] for key in in_folder(folder) if key.startswith("workflows/")}
 
 
-# --- what it takes ---
+# --- arguments ---
 
 
 @pytest.mark.parametrize("kind", [str, Path], ids=["text", "path"])
-def test_init_takes_a_folder_and_says_where_it_is(
+def test_init_accepts_a_folder_and_logs_its_address(
     kind: Callable[[Path], Any], given: Path, wid: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "workflow")
     workflow.init(kind(given))
-    assert f"workflows are kept at {open_store(str(given)).url}" in caplog.text
+    assert f"workflows are stored at {open_store(str(given)).url}" in caplog.text
     assert workflow.list_all() == []
     one.step().run(wid)
-    assert kept(given) == {wid}
+    assert stored_in(given) == {wid}
 
 
 @pytest.mark.parametrize("storage_url", ["ftp://host/x", "s3://", ""], ids=["ftp", "no bucket", "empty"])
-def test_init_refuses_an_address_that_is_none(storage_url: str) -> None:
+def test_init_refuses_an_invalid_address(storage_url: str) -> None:
     with pytest.raises(InvalidInputError):
         workflow.init(storage_url)
 
 
 @pytest.mark.parametrize("bad", [7, b"/tmp/store", ["/tmp/store"]], ids=["number", "bytes", "list"])
-def test_init_refuses_what_is_neither_a_text_nor_a_path(bad: Any) -> None:
-    with pytest.raises(TypeError, match="storage is an address or a folder, as a text or a path, not ") as told:
+def test_init_refuses_other_types_than_text_and_path(bad: Any) -> None:
+    with pytest.raises(TypeError, match="storage must be an address or a folder, as a text or a path, not ") as refused:
         workflow.init(bad)
-    assert isinstance(told.value, WrongTypeError)
+    assert isinstance(refused.value, WrongTypeError)
 
 
-def test_init_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_init_refuses_a_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((InvalidInputError, StoreRefusedError)):
         workflow.init(str(tmp_path / "file"))
@@ -93,39 +93,35 @@ def test_init_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.fixture
 def another_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where `init` would keep workflows if nobody had said anything."""
+    """The storage that `init` would use if the job had none."""
     monkeypatch.setenv("RAYWORKFLOW_STORAGE", str(tmp_path / ELSEWHERE))
     return tmp_path / ELSEWHERE
 
 
-def test_init_without_an_argument_keeps_what_the_job_was_given(given: Path, another_default: Path, wid: str) -> None:
+def test_init_without_argument_keeps_the_storage_of_the_job(given: Path, another_default: Path, wid: str) -> None:
     workflow.init(str(given))
     workflow.init()
     one.step().run(wid)
-    assert kept(given) == {wid}
+    assert stored_in(given) == {wid}
     assert not another_default.exists()
 
 
-def test_init_without_an_argument_in_a_ray_task_keeps_what_the_job_was_given(
-    given: Path, another_default: Path, wid: str
-) -> None:
+def test_init_without_argument_in_a_task_keeps_the_storage(given: Path, another_default: Path, wid: str) -> None:
     workflow.init(str(given))
     where = {"env_vars": {"RAYWORKFLOW_STORAGE": str(another_default)}}
     assert ray.get(runs_after_init.options(runtime_env=where).remote(wid)) == 1
     assert workflow.get_status(wid) is WorkflowStatus.SUCCESSFUL
     one.step().run(f"{wid}-later")
-    assert kept(given) == {wid, f"{wid}-later"}
+    assert stored_in(given) == {wid, f"{wid}-later"}
     assert not another_default.exists()
 
 
-def test_init_without_an_argument_in_a_step_keeps_where_the_workflow_of_the_step_lies(
-    given: Path, another_default: Path, wid: str
-) -> None:
+def test_init_without_argument_in_a_step_keeps_the_storage(given: Path, another_default: Path, wid: str) -> None:
     workflow.init(str(given))
     where = {"env_vars": {"RAYWORKFLOW_STORAGE": str(another_default)}}
-    assert begins_again.options(runtime_env=where).step().run(wid) == 1
+    assert calls_init.options(runtime_env=where).step().run(wid) == 1
     one.step().run(f"{wid}-later")
-    assert {wid, f"{wid}-later"} < kept(given)
+    assert {wid, f"{wid}-later"} < stored_in(given)
     assert not another_default.exists()
 
 
@@ -136,51 +132,51 @@ import workflow
 
 ray.init(address=os.environ["TEST_RAY_ADDRESS"])
 workflow.init()
-print("kept", workflow.step(lambda: 1).step().run("w"))
+print("value", workflow.step(lambda: 1).step().run("w"))
 """
 
 
 @pytest.mark.parametrize(
-    ("said", "folder_of_it"),
+    ("environment", "expected"),
     [
-        pytest.param(lambda tmp: {"XDG_STATE_HOME": str(tmp)}, "rayworkflow", id="below the user's state directory"),
+        pytest.param(lambda tmp: {"XDG_STATE_HOME": str(tmp)}, "rayworkflow", id="state directory of the user"),
         pytest.param(
             lambda tmp: {"XDG_STATE_HOME": str(tmp), "RAYWORKFLOW_STORAGE": str(tmp / ELSEWHERE)},
             ELSEWHERE,
-            id="where the environment says",
+            id="environment variable",
         ),
     ],
 )
-def test_init_of_a_job_that_was_given_nothing(
-    said: Callable[[Path], dict[str, str]], folder_of_it: str, tmp_path: Path, ray_outside: tuple[Tree, str]
+def test_init_without_any_storage_uses_environment_or_default(
+    environment: Callable[[Path], dict[str, str]], expected: str, tmp_path: Path, ray_outside: tuple[Tree, str]
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    with driver(script, address=ray_outside[1], **{"RAYWORKFLOW_STORAGE": "", **said(tmp_path)}) as run:
+    with driver(script, address=ray_outside[1], **{"RAYWORKFLOW_STORAGE": "", **environment(tmp_path)}) as run:
         assert run.ended() == 0
-        assert "kept 1" in run.output()
-    assert kept(tmp_path / folder_of_it) == {"w"}
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {folder_of_it}
+        assert "value 1" in run.output()
+    assert stored_in(tmp_path / expected) == {"w"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {expected}
 
 
-# --- who knows it ---
+# --- other processes of the job ---
 
 
-def test_tasks_and_actors_know_the_storage_of_their_job(wid: str) -> None:
+def test_ray_tasks_use_the_storage_of_their_job(wid: str) -> None:
     assert ray.get(runs.remote(wid)) == 1
     assert workflow.get_status(wid) is WorkflowStatus.SUCCESSFUL
 
 
-def test_a_task_knows_what_its_job_was_given_last(wid: str, given: Path, storage: str) -> None:
+def test_actor_uses_the_storage_of_the_last_init(wid: str, given: Path, storage: str) -> None:
     @ray.remote
-    class Asked:
+    class Reader:
         def statuses(self) -> list[str]:
             return [workflow_id for workflow_id, _ in workflow.list_all()]
 
-    asked = Asked.remote()
+    reader = Reader.remote()
     one.step().run(wid)
-    assert wid in ray.get(asked.statuses.remote())
+    assert wid in ray.get(reader.statuses.remote())
     workflow.init(str(given))
-    assert ray.get(asked.statuses.remote()) == []
+    assert ray.get(reader.statuses.remote()) == []
     workflow.init(storage)
-    assert wid in ray.get(asked.statuses.remote())
+    assert wid in ray.get(reader.statuses.remote())

@@ -1,4 +1,4 @@
-"""A value of 256 MiB takes its own size in the workers that make and take it, and nothing in the manager."""
+"""A value of 256 MiB uses its own size in the workers that produce and consume it, and nothing in the manager."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dev.minio_server import MinioServer
 from tests.support.large import through_steps
 
 SIZE = 256 << 20
-MOST_OF_A_WORKER = 1.5
-MOST_OF_THE_MANAGER = 0.1
+MAX_WORKER_GROWTH = 1.5
+MAX_MANAGER_GROWTH = 0.1
 
 
 @pytest.fixture(params=["folder", "MinIO"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
-    """A store's address, and the credentials it takes."""
+    """The address of a store, and the environment variables with its credentials."""
     if request.param == "folder":
         return str(tmp_path / "store"), {}
     server: MinioServer = request.getfixturevalue("minio_server")
@@ -24,12 +24,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
     return f"s3://{request.getfixturevalue('bucket')}/runs?endpoint={server.endpoint}", credentials
 
 
-def test_a_large_value_is_copied_nowhere(place: tuple[str, dict[str, str]]) -> None:
+def test_large_value_is_not_copied(place: tuple[str, dict[str, str]]) -> None:
     url, credentials = place
     figures = through_steps(url, SIZE, **credentials)
     assert [each.kind for each in figures] == ["bytes", "array"]
     for each in figures:
         assert each.seen == SIZE, each
         for grown in (each.producer, each.consumer):
-            assert SIZE * 0.9 <= grown <= SIZE * MOST_OF_A_WORKER, each
-        assert each.manager <= SIZE * MOST_OF_THE_MANAGER, each
+            assert SIZE * 0.9 <= grown <= SIZE * MAX_WORKER_GROWTH, each
+        assert each.manager <= SIZE * MAX_MANAGER_GROWTH, each

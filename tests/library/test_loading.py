@@ -1,4 +1,4 @@
-"""What a Workflow resource may name, and what each refusal says to change. Needs Ray installed, not running."""
+"""Entrypoints of Workflow resources, and what each error names to change. Ray must be installed, but does not run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REFUSALS = [
     ("trip_code:raises", {}, "raised KeyError: 'missing'"),
     ("trip_code:forgets", {}, "returned a NoneType"),
     ("builtins:abs", {"x": 1}, "spec.args ['x'] do not fit builtins:abs"),
-    ("builtins:dict", {}, "does not say which arguments it takes"),
+    ("builtins:dict", {}, "has no signature that Python can read"),
     ("trip_broken:one", {}, "syntax error in trip_broken.py, line 1"),
     ("trip_needy:one", {}, "needs the module 'not_installed', which is not installed; add it to spec.runtimeEnv.pip"),
     ("trip_angry:one", {}, "importing 'trip_angry' raised RuntimeError: no luck"),
@@ -64,18 +64,18 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("entrypoint", "args"), [("trip_code:one", {}), ("trip_code:make", {"city": "SAN"})])
-def test_a_step_and_a_function_take_the_args(entrypoint: str, args: dict[str, str]) -> None:
+def test_step_and_function_receive_the_args(entrypoint: str, args: dict[str, str]) -> None:
     assert load(entrypoint, args).qualname == "trip_code.one"
 
 
-def test_a_composed_workflow_is_taken_as_it_is() -> None:
+def test_composed_workflow_is_loaded_unchanged() -> None:
     assert load("trip_code:composed", {}).qualname == "trip_code.one"
 
 
 @pytest.mark.parametrize(
     ("entrypoint", "args", "words"), REFUSALS, ids=[f"{entrypoint} {args}" for entrypoint, args, _ in REFUSALS]
 )
-def test_a_refusal_says_what_to_change(entrypoint: str, args: dict[str, object], words: str) -> None:
+def test_error_names_what_to_change(entrypoint: str, args: dict[str, object], words: str) -> None:
     with pytest.raises(EntrypointError) as refusal:
         load(entrypoint, args)
     assert words in str(refusal.value)

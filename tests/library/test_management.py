@@ -1,4 +1,4 @@
-"""Calls around a run: list_all, get_status, get_output, cancel, delete, used ids, odd ids."""
+"""Management calls: list_all, get_status, get_output, cancel, delete, used ids and unusual ids."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def fails() -> None:
 # --- used ids ---
 
 
-def test_a_finished_workflow_gives_its_stored_result_and_runs_nothing(marks: Marks, wid: str, store: Store) -> None:
+def test_run_of_a_finished_workflow_returns_the_stored_value(marks: Marks, wid: str, store: Store) -> None:
     marks.open("held")
     assert held.step(marks).run(wid) == "held"
     before = {info.key for info in store.list("")}
@@ -64,7 +64,7 @@ def test_a_finished_workflow_gives_its_stored_result_and_runs_nothing(marks: Mar
     assert {info.key for info in store.list("workflows/")} <= before
 
 
-def test_a_running_workflow_is_attached_to(marks: Marks, wid: str) -> None:
+def test_run_of_a_running_workflow_waits_for_it(marks: Marks, wid: str) -> None:
     first = held.step(marks).run_async(wid)
     marks.wait_started("held")
     second = held.step(marks).run_async(wid)
@@ -74,7 +74,7 @@ def test_a_running_workflow_is_attached_to(marks: Marks, wid: str) -> None:
     assert marks.starts() == {"held": 1}
 
 
-def test_another_dag_under_a_used_id_is_a_clear_error(wid: str) -> None:
+def test_another_dag_under_a_used_id_is_refused(wid: str) -> None:
     plus.step(one.step()).run(wid)
     with pytest.raises(
         WorkflowConflictError, match=f"{wid}.*is used by another DAG.*give another workflow_id, or delete"
@@ -82,14 +82,14 @@ def test_another_dag_under_a_used_id_is_a_clear_error(wid: str) -> None:
         one.step().run(wid)
 
 
-def test_other_arguments_and_other_code_are_the_same_dag(wid: str) -> None:
+def test_other_arguments_count_as_the_same_dag(wid: str) -> None:
     assert plus.step(one.step(), more=1).run(wid) == 2
     assert plus.step(one.step(), more=5).run(wid) == 2
 
 
-def test_resume_of_a_workflow_whose_owner_lives_names_the_owner(marks: Marks, wid: str) -> None:
+def test_resume_of_a_run_of_this_manager_waits_for_it(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
-    assert workflow.resume_async(wid) is not None  # this very manager owns it: it is waited for
+    assert workflow.resume_async(wid) is not None  # the same manager owns the run, so the call only waits
     marks.open("held")
     assert ray.get(reference) == "held"
 
@@ -99,7 +99,7 @@ def test_resume_of_a_workflow_whose_owner_lives_names_the_owner(marks: Marks, wi
     ["with space", "a/b/../c", "Ünïcode 日本", "x" * 400, "ns.name.uid", "%2F", "#1"],
     ids=lambda t: t[:12],
 )
-def test_any_id_works(workflow_id: str) -> None:
+def test_any_text_can_be_a_workflow_id(workflow_id: str) -> None:
     assert one.step().run(workflow_id) == 1
     assert workflow.get_status(workflow_id) is S.SUCCESSFUL
     assert (workflow_id, S.SUCCESSFUL) in workflow.list_all()
@@ -107,40 +107,40 @@ def test_any_id_works(workflow_id: str) -> None:
 
 
 @pytest.mark.parametrize("workflow_id", ["", ".", ".."])
-def test_an_id_that_is_none_is_refused(workflow_id: str) -> None:
+def test_invalid_workflow_id_is_refused(workflow_id: str) -> None:
     with pytest.raises(InvalidInputError, match="cannot be a workflow id"):
         one.step().run(workflow_id)
 
 
-# --- looking ---
+# --- reading ---
 
 
-def test_list_all_tells_each_with_its_status(marks: Marks, wid: str) -> None:
-    one.step().run(f"{wid}-done")
+def test_list_all_returns_each_workflow_with_its_status(marks: Marks, wid: str) -> None:
+    one.step().run(f"{wid}-successful")
     with pytest.raises(ValueError, match="no luck"):
         fails.step().run(f"{wid}-failed")
-    reference = held.step(marks).run_async(f"{wid}-live")
+    reference = held.step(marks).run_async(f"{wid}-running")
     mine = {each: status for each, status in workflow.list_all() if each.startswith(wid)}
-    assert mine == {f"{wid}-done": S.SUCCESSFUL, f"{wid}-failed": S.FAILED, f"{wid}-live": S.RUNNING}
-    assert (f"{wid}-live", S.RUNNING) in workflow.list_all("RUNNING")
-    assert f"{wid}-done" not in dict(workflow.list_all([S.RUNNING, S.FAILED]))
+    assert mine == {f"{wid}-successful": S.SUCCESSFUL, f"{wid}-failed": S.FAILED, f"{wid}-running": S.RUNNING}
+    assert (f"{wid}-running", S.RUNNING) in workflow.list_all("RUNNING")
+    assert f"{wid}-successful" not in dict(workflow.list_all([S.RUNNING, S.FAILED]))
     with pytest.raises(InvalidInputError, match="a status is one of RUNNING, RESUMABLE"):
         workflow.list_all("DONE")
     marks.open("held")
     ray.get(reference)
-    assert dict(workflow.list_all())[f"{wid}-live"] is S.SUCCESSFUL
+    assert dict(workflow.list_all())[f"{wid}-running"] is S.SUCCESSFUL
 
 
-def test_get_output_gives_the_value_of_the_workflow_or_of_a_step(wid: str) -> None:
+def test_get_output_returns_value_of_workflow_or_step(wid: str) -> None:
     plus.options(name="total").step(one.options(name="first").step(), 41).run(wid)
     assert workflow.get_output(wid) == 42
     assert workflow.get_output(wid, name="first") == 1
     assert workflow.get_output(wid, name="total") == 42
-    with pytest.raises(WorkflowNotFoundError, match=r"has no step 'nobody'; it has first, total"):
-        workflow.get_output(wid, name="nobody")
+    with pytest.raises(WorkflowNotFoundError, match=r"has no step 'unknown'; it has first, total"):
+        workflow.get_output(wid, name="unknown")
 
 
-def test_get_output_of_a_step_that_is_done_does_not_wait_for_the_others(marks: Marks, wid: str) -> None:
+def test_get_output_of_a_committed_step_returns_at_once(marks: Marks, wid: str) -> None:
     @workflow.step
     def join(values: list[Any]) -> Any:
         return values
@@ -164,22 +164,22 @@ def test_get_output_of_a_step_waits_for_that_step_only(marks: Marks, wid: str) -
 
     @ray.remote
     def get() -> Any:
-        marks.started("asks")
+        marks.started("reading")
         return workflow.get_output(wid, name="second")
 
     second = opens.options(name="second").step(marks, held.step(marks, "a"))
     reference = join.step([second, held.step(marks, "b")]).run_async(wid)
     marks.wait_started("b")
-    asked = get.remote()
-    marks.wait_started("asks")
+    output = get.remote()
+    marks.wait_started("reading")
     marks.open("a")
-    assert ray.get(asked) == "a"
+    assert ray.get(output) == "a"
     assert workflow.get_status(wid) is S.RUNNING
     marks.open("b")
     assert ray.get(reference) == ["a", "b"]
 
 
-def test_get_output_of_a_step_of_a_failed_workflow_raises_its_error(wid: str) -> None:
+def test_get_output_of_a_step_raises_the_workflows_error(wid: str) -> None:
     @workflow.step
     def after(value: Any) -> Any:
         return value
@@ -197,10 +197,10 @@ def _store() -> Store:
 @pytest.mark.parametrize(
     "call", [workflow.get_status, workflow.get_output, workflow.resume, workflow.cancel, workflow.delete]
 )
-def test_an_unknown_id_is_not_found_and_leaves_no_junk(call: Any, store: Store) -> None:
+def test_unknown_id_is_not_found_and_writes_nothing(call: Any, store: Store) -> None:
     before = [info.key for info in store.list("workflows/")]
-    with pytest.raises(WorkflowNotFoundError, match="no workflow 'nobody' is stored at"):
-        call("nobody")
+    with pytest.raises(WorkflowNotFoundError, match="no workflow 'unknown' is stored at"):
+        call("unknown")
     assert [info.key for info in store.list("workflows/")] == before
 
 
@@ -216,7 +216,7 @@ def test_metadata_must_be_json(wid: str) -> None:
 # --- cancel ---
 
 
-def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) -> None:
+def test_cancel_stops_running_steps_and_is_final(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step
     def ticks(marks: Marks) -> None:
         marks.started(f"pid {os.getpid()}")
@@ -239,36 +239,36 @@ def test_cancel_stops_the_steps_and_stays(marks: Marks, wid: str, store: Store) 
     invariants.check(store, wid)
 
 
-def test_cancel_of_what_has_ended_is_a_conflict(wid: str) -> None:
+def test_cancel_of_a_finished_workflow_is_refused(wid: str) -> None:
     one.step().run(wid)
-    with pytest.raises(WorkflowConflictError, match="ended SUCCESSFUL before"):
+    with pytest.raises(WorkflowConflictError, match=r"cannot cancel .* ended with status SUCCESSFUL"):
         workflow.cancel(wid)
 
 
 # --- delete ---
 
 
-def test_delete_frees_the_id_and_leaves_only_names(wid: str, store: Store) -> None:
+def test_delete_frees_the_id_and_keeps_registry_entries(wid: str, store: Store) -> None:
     one.step().run(wid)
     workflow.delete(wid)
     with pytest.raises(WorkflowNotFoundError):
         workflow.get_status(wid)
-    assert [info.key.split("/")[2] for info in store.list(f"workflows/{wid}/")] == ["names", "names"]
+    assert [info.key.split("/")[2] for info in store.list(f"workflows/{wid}/")] == ["registry", "registry"]
     assert wid not in dict(workflow.list_all())
     assert plus.step(one.step()).run(wid) == 2
     assert workflow.get_output(wid) == 2
 
 
-def test_a_workflow_that_runs_is_not_deleted(marks: Marks, wid: str) -> None:
+def test_delete_of_a_running_workflow_is_refused(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
     marks.wait_started("held")
-    with pytest.raises((WorkflowConflictError, WorkflowInUseError), match="cancel it before you delete it"):
+    with pytest.raises((WorkflowConflictError, WorkflowInUseError), match=r"cannot delete .* call workflow.cancel"):
         workflow.delete(wid)
     marks.open("held")
     assert ray.get(reference) == "held"
 
 
-def test_the_public_names_are_a_list() -> None:
+def test_public_names_are_sorted_and_available() -> None:
     assert sorted(workflow.__all__) == workflow.__all__
     assert dir(workflow) == workflow.__all__
     for name in workflow.__all__:

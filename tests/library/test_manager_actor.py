@@ -1,4 +1,4 @@
-"""The actor around a manager, on a real Ray: it leaves when idle and is made anew; an absent store fails no step."""
+"""The manager actor on a real Ray: it exits when idle, is created again, and tolerates outages of the store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def one() -> int:
 
 
 class ImpatientManager(ManagerActor):
-    """Leaves after a moment without a run."""
+    """Exits half a second after its last run."""
 
     def __init__(self, *arguments: str) -> None:
         actor.IDLE_EXIT = 0.5
@@ -39,14 +39,14 @@ class ImpatientManager(ManagerActor):
 
 
 def fail_heartbeats(store_url: str, method: str, times: int) -> None:
-    """In a process of one manager: its store fails so often where its heartbeat is concerned."""
+    """In the process of a manager: let calls of a method fail this many times for its heartbeat."""
     shaky = FailingStore(actor.shared_store(store_url))
     shaky.fail(method, key="managers/", times=times)
     actor.shared_store = lambda url: shaky  # type: ignore[assignment]
 
 
 class StuckManager(ImpatientManager):
-    """Cannot remove its heartbeat."""
+    """A manager that cannot remove its heartbeat."""
 
     def __init__(self, store_url: str, *arguments: str) -> None:
         fail_heartbeats(store_url, "delete", 1_000)
@@ -54,7 +54,7 @@ class StuckManager(ImpatientManager):
 
 
 class UnluckyManager(ManagerActor):
-    """Comes up while its store is away for its first heartbeats."""
+    """A manager whose first heartbeats fail."""
 
     def __init__(self, store_url: str, *arguments: str) -> None:
         fail_heartbeats(store_url, "overwrite", 2)
@@ -65,24 +65,24 @@ def make(store: Store, name: str, kind: type[ManagerActor] = ImpatientManager) -
     return manager_actors.make(kind, store.url, name, max_restarts=-1)
 
 
-def test_an_idle_manager_leaves_for_good_and_takes_its_heartbeat_along(store: Store) -> None:
+def test_idle_manager_exits_and_removes_its_heartbeat(store: Store) -> None:
     name = f"manager-impatient-{uuid.uuid4().hex[:6]}"
     impatient = make(store, name)
     me = ray.get(impatient.ping.remote())
     until(lambda: discovery.find(name) is None)
     assert store.get(f"managers/{me.manager}") is None
     with pytest.raises((ray.exceptions.RayActorError, UnavailableError)):
-        ray.get(impatient.claim.remote(ClaimRequest("nobody", 1)))
+        ray.get(impatient.claim.remote(ClaimRequest("unknown", 1)))
 
 
-def test_an_idle_manager_that_cannot_remove_its_heartbeat_leaves_all_the_same(store: Store) -> None:
+def test_idle_manager_exits_even_if_its_heartbeat_remains(store: Store) -> None:
     name = f"manager-stuck-{uuid.uuid4().hex[:6]}"
     me = ray.get(make(store, name, StuckManager).ping.remote())
     until(lambda: discovery.find(name) is None)
     assert store.get(f"managers/{me.manager}") is not None
 
 
-def test_a_manager_that_comes_up_in_an_outage_is_there_behind_it(store: Store) -> None:
+def test_manager_started_during_an_outage_works_after_it(store: Store) -> None:
     name = f"manager-unlucky-{uuid.uuid4().hex[:6]}"
     unlucky = make(store, name, UnluckyManager)
     me = ray.get(unlucky.ping.remote())
@@ -90,7 +90,7 @@ def test_a_manager_that_comes_up_in_an_outage_is_there_behind_it(store: Store) -
     ray.kill(unlucky, no_restart=True)
 
 
-def test_a_workflow_under_the_name_of_a_manager_that_is_leaving_runs_on_the_next_one(store: Store) -> None:
+def test_run_started_while_the_manager_exits_uses_the_next_one(store: Store) -> None:
     name = f"manager-{discovery.fingerprint(store.url)}"
     manager_actors.end(name)
     make(store, name)
@@ -100,10 +100,8 @@ def test_a_workflow_under_the_name_of_a_manager_that_is_leaving_runs_on_the_next
     assert one.step().run() == 1
 
 
-def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_later(
-    marks: Marks, wid: str, store: Store
-) -> None:
-    """Ray's own tries are used up after four; a store that is away for longer is still nobody's failure."""
+def test_step_retries_storing_its_value_without_running_again(marks: Marks, wid: str, store: Store) -> None:
+    """Ray itself would give up after four attempts. A longer outage of the store does not fail the step either."""
     url = store.url
 
     @workflow.step
@@ -112,7 +110,7 @@ def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_late
         whole = run_values.shared_store
         shaky = FailingStore(whole(url))
         shaky.fail("create", key="/blobs/", times=6)
-        # In this very worker, from now on.
+        # In this worker, from now on.
         run_values.shared_store = lambda asked: shaky if asked == url else whole(asked)  # type: ignore[assignment]
         execution.STORE_PAUSE = 0.01
         return "x" * 2 * INLINE_LIMIT
@@ -121,18 +119,18 @@ def test_a_step_that_cannot_store_its_result_is_executed_once_and_stores_it_late
     assert marks.starts() == {"unlucky": 1}
 
 
-def test_a_step_that_raises_unavailable_itself_has_failed(marks: Marks, wid: str) -> None:
+def test_step_that_raises_store_unavailable_fails(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=1)
     def unlucky(marks: Marks) -> str:
         marks.started("unlucky")
-        raise StoreUnavailableError("a store of the user's own")
+        raise StoreUnavailableError("a store of the user")
 
-    with pytest.raises(StoreUnavailableError, match="of the user's own"):
+    with pytest.raises(StoreUnavailableError, match="a store of the user"):
         unlucky.step(marks).run(wid)
     assert marks.starts() == {"unlucky": 1}
 
 
-def test_a_step_that_awaits_what_was_canceled_has_failed_as_any_other(marks: Marks, wid: str) -> None:
+def test_step_that_raises_cancelled_error_fails(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=1)
     async def unlucky(marks: Marks) -> str:
         marks.started("unlucky")

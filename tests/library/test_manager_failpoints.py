@@ -1,7 +1,7 @@
-"""A manager's process is killed at named points on a real Ray, which makes it anew; the run goes on where it was.
+"""The process of a manager is killed at failpoints on a real Ray, which starts it again, and the run continues.
 
-That no point loses or doubles anything, whichever pass of it, is shown without Ray in `faults`. Here Ray notices the
-death and starts the actor again with what it was made with; driver and workers, who live, find their way to it.
+The tests in `tests/faults` cover every pass of every failpoint without Ray. Here Ray must notice the death and start
+the actor again with the same arguments. Driver and workers must find the new process.
 """
 
 from __future__ import annotations
@@ -63,13 +63,14 @@ def last(marks: Marks, value: int) -> int:
 
 @dataclass(frozen=True)
 class Death:
-    """Where a process of the manager ends.
+    """The death of one process of the manager.
 
     Attributes:
-        point, nth: at which pass of which point.
-        stored: segments that the run has then.
-        done: steps whose execution is among them.
-        again: a step whose try was under way, or has ended for nothing.
+        point: the failpoint.
+        nth: the pass of the failpoint, counted from 1.
+        stored: how many segments the run has at the death.
+        done: the steps whose execution they contain.
+        again: a step with an attempt that is lost by the death.
     """
 
     point: str
@@ -80,17 +81,18 @@ class Death:
 
     @property
     def place(self) -> str:
-        """Its name among the marks."""
+        """The name of the death among the marks."""
         return f"{self.point}-{self.nth}"
 
 
 class Deaths:
-    """Points that kill this process by the first of these deaths that no earlier process has died.
+    """Failpoints that kill this process at the first death that no earlier process has died.
 
     Args:
-        marks: tell who died where.
-        store_url, workflow_id: of the one run that passes here.
-        deaths: in their order, one for each process.
+        marks: the marks that record the deaths.
+        store_url: the address of the store.
+        workflow_id: the workflow id of the only run of this manager.
+        deaths: the deaths in order, one for each process.
     """
 
     def __init__(self, marks: Marks, store_url: str, workflow_id: str, deaths: Sequence[Death]) -> None:
@@ -102,7 +104,7 @@ class Deaths:
         self._workflow_id = workflow_id
 
     def reach(self, point: str) -> None:
-        """See the port."""
+        """Die if this is the pass of the next death."""
         if self._death is not None and point == self._death.point:
             self._passed += 1
             if self._passed == self._death.nth:
@@ -113,7 +115,7 @@ class Deaths:
 
 
 class MortalManager(ManagerActor):
-    """Dies at points."""
+    """A manager that dies at failpoints."""
 
     def __init__(self, store_url: str, manager_id: str, address: str, *deadly: Any) -> None:
         marks, workflow_id, deaths = deadly
@@ -123,7 +125,7 @@ class MortalManager(ManagerActor):
 
 
 def make(store: Store, *deadly: Any) -> None:
-    """The manager that `run` will find, made as it would make it but for the deaths."""
+    """Create the manager that `run` will find, as `run` would create it, but with the deaths."""
     name = f"manager-{discovery.fingerprint(store.url)}"
     manager_actors.end(name)
     forever = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": discovery.CALLS}
@@ -131,35 +133,33 @@ def make(store: Store, *deadly: Any) -> None:
 
 
 def executed_up_to(store: Store, workflow_id: str, seq: int) -> set[str]:
-    """Steps whose value or expansion stands in the first segments."""
+    """The steps whose value or expansion is in the segments up to `seq`."""
     kinds = (r.StepCommitted, r.StepExpanded)
     written = [each.record for each in invariants.log_of(store, workflow_id) if each.seq <= seq]
     return {record.step_id for record in written if isinstance(record, kinds)}
 
 
-BEHIND_AN_OUTCOME = Death(AFTER_COMMIT, 2, stored=2, done=frozenset({"first"}))
+AFTER_AN_OUTCOME = Death(AFTER_COMMIT, 2, stored=2, done=frozenset({"first"}))
 
 
 @pytest.mark.parametrize(
     "deaths",
     [
-        pytest.param([Death(AFTER_REGISTER, 1, stored=0)], id="behind the name"),
-        pytest.param([Death(AFTER_COMMIT, 1, stored=1, again="first")], id="behind the first start"),
+        pytest.param([Death(AFTER_REGISTER, 1, stored=0)], id="after the registry entry"),
+        pytest.param([Death(AFTER_COMMIT, 1, stored=1, again="first")], id="after the first start"),
         pytest.param([Death(BEFORE_COMMIT, 2, stored=1, again="first")], id="before the first outcome"),
-        pytest.param([BEHIND_AN_OUTCOME], id="behind the first outcome"),
+        pytest.param([AFTER_AN_OUTCOME], id="after the first outcome"),
         pytest.param(
             [Death(BEFORE_COMMIT, 3, stored=2, done=frozenset({"first"}), again="spread")], id="before the expansion"
         ),
+        pytest.param([Death(AFTER_COMMIT, 3, stored=3, done=frozenset({"first", "spread"}))], id="after the expansion"),
         pytest.param(
-            [Death(AFTER_COMMIT, 3, stored=3, done=frozenset({"first", "spread"}))], id="behind the expansion"
-        ),
-        pytest.param(
-            [BEHIND_AN_OUTCOME, Death(AFTER_CLAIM, 1, stored=3, done=frozenset({"first"}))],
-            id="behind the first outcome and behind the claim that follows",
+            [AFTER_AN_OUTCOME, Death(AFTER_CLAIM, 1, stored=3, done=frozenset({"first"}))],
+            id="after the first outcome, then after the claim",
         ),
     ],
 )
-def test_a_manager_is_killed_and_made_anew_and_no_committed_step_runs_again(
+def test_no_committed_step_runs_again_after_manager_deaths(
     marks: Marks, wid: str, store: Store, deaths: list[Death]
 ) -> None:
     make(store, marks, wid, deaths)

@@ -1,4 +1,4 @@
-"""Many runs of one shape at once, in one manager and its shared workers: each gets its own values."""
+"""Many runs of the same DAG at once, in one manager and its shared workers: each gets its own values."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
-def test_runs_whose_steps_have_the_same_ids_keep_their_values_apart(wid: str, store: Store) -> None:
+def test_parallel_runs_with_equal_step_ids_keep_their_values(wid: str, store: Store) -> None:
     pending = []
     for number in range(RUNS):
-        first = double.step(number, workflow.sleep(1.0))  # so that all of them are there together
+        first = double.step(number, workflow.sleep(1.0))  # so that all runs are active at the same time
         composed = add.step(double.step(first), double.step(double.step(first)))
         pending.append(composed.run_async(f"{wid}-{number}"))
     values = ray.get(pending)

@@ -1,4 +1,4 @@
-"""The same on an S3 store: a real MinIO, which is restarted in the middle; all of Ray is killed, and it goes on."""
+"""Runs on an S3 store, a real MinIO: kills of Ray, restarts of the store, and network faults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workflow.store import Store, open_store
 
 @pytest.fixture
 def credentials(minio_server: MinioServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """As a user gives them: in the environment."""
+    """The credentials, in the environment, where a user gives them."""
     given = {"AWS_ACCESS_KEY_ID": minio_server.access_key, "AWS_SECRET_ACCESS_KEY": minio_server.secret_key}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -33,7 +33,7 @@ def committed(store: Store) -> int:
     return view.counts.succeeded if view is not None else 0
 
 
-def test_kill_and_resume_with_the_store_restarted_in_the_middle(
+def test_run_survives_kill_and_restart_of_the_store(
     marks: Marks, bucket: str, minio_server: MinioServer, credentials: dict[str, str]
 ) -> None:
     url = f"s3://{bucket}/runs?endpoint={minio_server.endpoint}"
@@ -46,7 +46,7 @@ def test_kill_and_resume_with_the_store_restarted_in_the_middle(
     with driver("pipeline.py", url, marks.folder, "w", "take-over", **credentials) as second:
         marks.wait_started("work3", times=2, timeout=180)
         minio_server.stop()
-        marks.open("work")  # the step ends while there is no store
+        marks.open("work")  # the step ends while the store is stopped
         minio_server.start()
         assert "as expected" in second.printed("result")
         assert second.ended() == 0
@@ -58,10 +58,10 @@ def test_kill_and_resume_with_the_store_restarted_in_the_middle(
     checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", told=Told(str(EXPECTED)))
 
 
-def test_a_workflow_in_bad_weather(
+def test_run_survives_network_faults(
     marks: Marks, bucket: str, minio_server: MinioServer, credentials: dict[str, str]
 ) -> None:
-    """Lost, refused and slow answers, and outages, for driver, manager and workers alike."""
+    """Replies are lost, refused or slow, and the store has outages, for driver, manager and workers."""
     marks.open("work")
     with LossyProxy(minio_server.port) as proxy:
         weather = proxy.weather = Weather(1)
@@ -71,7 +71,7 @@ def test_a_workflow_in_bad_weather(
             assert script.ended() == 0
     assert weather.met["outages"]
     assert weather.met["lost"] + weather.met["gateway"]
-    assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first try always fails"
+    assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first attempt always fails"
     history = checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", told=Told(str(EXPECTED)))
     assert history.end == "SUCCESSFUL"
     assert set(history.claims) == {1}

@@ -1,4 +1,4 @@
-"""Workflows that a step starts: each runs once, whatever happens to the step that started it."""
+"""Workflows that a step starts: each runs once, even if the step is executed more than once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.marks import Marks
 from workflow import WorkflowStatus
 from workflow.engine.driver import discovery
 from workflow.engine.driver.actor import NAMESPACE
-from workflow.errors import StepFailed, WorkflowCancellationError, WorkflowConflictError
+from workflow.errors import StepFailedError, WorkflowCancellationError, WorkflowConflictError
 from workflow.model import ids
 from workflow.reading import read_run
 from workflow.store import Store
@@ -24,7 +24,7 @@ from workflow.store import Store
 pytestmark = pytest.mark.usefixtures("storage")
 
 AT_ONCE = 6
-"""Steps that start workflows at once; more than Ray here has CPUs."""
+"""How many steps start workflows at the same time; more than this Ray has CPUs."""
 
 
 @workflow.step(name="inner")
@@ -70,7 +70,7 @@ def owner_of(store: Store, workflow_id: str) -> str:
     return view.owner.address
 
 
-def test_a_value_comes_through_two_levels_with_one_manager(marks: Marks, wid: str, store: Store) -> None:
+def test_two_levels_of_nesting_use_one_manager(marks: Marks, wid: str, store: Store) -> None:
     assert outer.step(marks, middle).run(wid) == 3
     assert marks.starts() == {"outer": 1, "middle": 1, "inner 1": 1, "inner 2": 1}
     below = ids.nested(wid, 1, "outer", 1)
@@ -82,7 +82,7 @@ def test_a_value_comes_through_two_levels_with_one_manager(marks: Marks, wid: st
         invariants.check(store, each)
 
 
-def test_a_step_that_dies_behind_its_nested_workflow_does_not_run_it_again(marks: Marks, wid: str) -> None:
+def test_nested_workflow_is_not_repeated_after_worker_death(marks: Marks, wid: str) -> None:
     @workflow.step
     def dies_once(marks: Marks) -> int:
         value = middle.step(marks, 1).run()
@@ -95,7 +95,7 @@ def test_a_step_that_dies_behind_its_nested_workflow_does_not_run_it_again(marks
     assert marks.starts() == {"outer": 2, "middle": 1, "inner 1": 1, "inner 2": 1}
 
 
-def test_another_try_attaches_to_the_workflow_that_still_runs(marks: Marks, wid: str) -> None:
+def test_next_attempt_attaches_to_the_running_nested_workflow(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=2)
     def impatient(marks: Marks) -> Any:
         ref = held.step(marks, 1).run_async()
@@ -110,9 +110,9 @@ def test_another_try_attaches_to_the_workflow_that_still_runs(marks: Marks, wid:
     assert marks.starts() == {"outer": 2, "held": 1}
 
 
-def test_resume_of_the_outer_workflow_keeps_what_its_nested_ones_have_done(marks: Marks, wid: str) -> None:
+def test_resume_keeps_outcomes_of_nested_workflows(marks: Marks, wid: str) -> None:
     @workflow.step
-    def fails_behind(marks: Marks) -> Any:
+    def fails_afterwards(marks: Marks) -> Any:
         values = [inner.step(marks, n).run() for n in (1, 5)]
         marks.started("outer")
         if marks.starts()["outer"] == 1:
@@ -120,31 +120,31 @@ def test_resume_of_the_outer_workflow_keeps_what_its_nested_ones_have_done(marks
         return values
 
     with pytest.raises(ValueError, match="no luck"):
-        fails_behind.step(marks).run(wid)
+        fails_afterwards.step(marks).run(wid)
     assert workflow.resume(wid) == [2, 6]
     assert marks.starts() == {"outer": 2, "inner 1": 1, "inner 5": 1}
 
 
-def test_the_error_of_a_nested_workflow_is_raised_as_itself(marks: Marks, wid: str) -> None:
+def test_error_of_a_nested_workflow_is_raised_unchanged(marks: Marks, wid: str) -> None:
     with pytest.raises(ValueError, match="no luck") as raised:
         outer.step(marks, fails).run(wid)
-    assert isinstance(raised.value.__cause__, StepFailed)
+    assert isinstance(raised.value.__cause__, StepFailedError)
     assert marks.starts() == {"outer": 1, "fails": 1}
     assert workflow.get_status(ids.nested(wid, 1, "outer", 1)) is WorkflowStatus.FAILED
 
 
-def test_another_try_runs_of_a_failed_nested_workflow_only_what_failed(marks: Marks, wid: str, store: Store) -> None:
+def test_next_attempt_repeats_only_failed_nested_steps(marks: Marks, wid: str, store: Store) -> None:
     @workflow.step(max_retries=2)
-    def tries(marks: Marks) -> int:
+    def retried(marks: Marks) -> int:
         marks.started("outer")
         return fails.step(marks, inner.step(marks, 1)).run()
 
-    assert tries.options(name="tries").step(marks).run(wid) == 2
+    assert retried.options(name="retried").step(marks).run(wid) == 2
     assert marks.starts() == {"outer": 2, "inner 1": 1, "fails": 2}
-    invariants.check(store, ids.nested(wid, 1, "tries", 1))
+    invariants.check(store, ids.nested(wid, 1, "retried", 1))
 
 
-def test_an_id_of_ones_own_names_one_workflow_whoever_starts_it(marks: Marks, wid: str) -> None:
+def test_given_id_names_one_workflow_for_all_steps(marks: Marks, wid: str) -> None:
     @workflow.step
     def named(marks: Marks, number: int) -> int:
         return inner.step(marks, 1).run(f"{wid}-mine")
@@ -158,7 +158,7 @@ def test_an_id_of_ones_own_names_one_workflow_whoever_starts_it(marks: Marks, wi
     assert marks.starts() == {"inner 1": 1}
 
 
-def test_a_failed_workflow_with_an_id_of_its_own_is_not_run_again(marks: Marks, wid: str) -> None:
+def test_failed_nested_workflow_with_given_id_is_not_repeated(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=2)
     def named(marks: Marks) -> int:
         marks.started("outer")
@@ -169,7 +169,7 @@ def test_a_failed_workflow_with_an_id_of_its_own_is_not_run_again(marks: Marks, 
     assert marks.starts() == {"outer": 2, "fails": 1}
 
 
-def test_another_workflow_at_the_place_of_a_call_is_refused(marks: Marks, wid: str) -> None:
+def test_other_dag_in_a_repeated_nested_call_is_refused(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=2)
     def fickle(marks: Marks) -> int:
         marks.started("outer")
@@ -181,20 +181,20 @@ def test_another_workflow_at_the_place_of_a_call_is_refused(marks: Marks, wid: s
     assert marks.starts() == {"outer": 2, "inner 1": 1}
 
 
-def test_more_steps_than_cpus_start_workflows_and_wait_for_them(marks: Marks, wid: str) -> None:
+def test_more_waiting_steps_than_cpus_do_not_deadlock(marks: Marks, wid: str) -> None:
     @workflow.step
     def all_of(*values: int) -> list[int]:
         return list(values)
 
     running = all_of.step(*(outer.step(marks, held) for _ in range(AT_ONCE))).run_async(wid)
     marks.wait_started("outer", AT_ONCE)
-    marks.wait_started("held")  # while all of them wait
+    marks.wait_started("held")  # a nested workflow runs while all outer steps wait
     marks.open("held")
     assert ray.get(running) == [1] * AT_ONCE
     assert marks.starts() == {"outer": AT_ONCE, "held": AT_ONCE}
 
 
-def test_a_nested_workflow_goes_on_when_the_outer_one_is_canceled(marks: Marks, wid: str) -> None:
+def test_nested_workflow_continues_after_outer_is_canceled(marks: Marks, wid: str) -> None:
     running = outer.step(marks, held).run_async(wid)
     marks.wait_started("held")
     workflow.cancel(wid)
@@ -207,7 +207,7 @@ def test_a_nested_workflow_goes_on_when_the_outer_one_is_canceled(marks: Marks, 
     assert workflow.get_output(nested) == 1
 
 
-def test_a_nested_workflow_that_is_canceled_stays_so(marks: Marks, wid: str) -> None:
+def test_canceled_nested_workflow_is_not_repeated(marks: Marks, wid: str) -> None:
     running = outer.options(max_retries=2).step(marks, held).run_async(wid)
     marks.wait_started("held")
     workflow.cancel(ids.nested(wid, 1, "outer", 1))
@@ -216,9 +216,9 @@ def test_a_nested_workflow_that_is_canceled_stays_so(marks: Marks, wid: str) -> 
     assert marks.starts() == {"outer": 2, "held": 1}
 
 
-def test_a_step_looks_at_other_workflows(marks: Marks, wid: str) -> None:
+def test_step_reads_other_workflows(marks: Marks, wid: str) -> None:
     @workflow.step
-    def looks(other: str) -> list[Any]:
+    def reads(other: str) -> list[Any]:
         later = [workflow.get_output_async(other), workflow.get_output_async(other, name="inner")]
         return [
             workflow.get_status(other).name,
@@ -229,10 +229,10 @@ def test_a_step_looks_at_other_workflows(marks: Marks, wid: str) -> None:
         ]
 
     inner.step(marks, 1).run(f"{wid}-other", metadata={"k": 1})
-    assert looks.step(f"{wid}-other").run(wid) == ["SUCCESSFUL", 2, 2, {"k": 1}, 2, 2]
+    assert reads.step(f"{wid}-other").run(wid) == ["SUCCESSFUL", 2, 2, {"k": 1}, 2, 2]
 
 
-def test_async_steps_start_workflows(marks: Marks, wid: str) -> None:
+def test_async_step_starts_workflows(marks: Marks, wid: str) -> None:
     @workflow.step
     async def waits(marks: Marks) -> list[int]:
         here = inner.step(marks, 1).run()
@@ -242,16 +242,16 @@ def test_async_steps_start_workflows(marks: Marks, wid: str) -> None:
     assert [workflow.get_output(ids.nested(wid, 1, "waits", n)) for n in (1, 2)] == [2, 6]
 
 
-def test_what_a_step_with_a_runtime_env_starts_has_it_too(wid: str, store: Store) -> None:
+def test_nested_workflow_inherits_the_runtime_env(wid: str, store: Store) -> None:
     @workflow.step
-    def told() -> str:
-        return os.environ.get("TOLD", "")
+    def flavor() -> str:
+        return os.environ.get("FLAVOR", "")
 
-    @workflow.step(runtime_env={"env_vars": {"TOLD": "yes"}})
-    def tells() -> str:
-        return told.step().run()
+    @workflow.step(runtime_env={"env_vars": {"FLAVOR": "sweet"}})
+    def tastes() -> str:
+        return flavor.step().run()
 
-    assert tells.options(name="tells").step().run(wid) == "yes"
-    nested = owner_of(store, ids.nested(wid, 1, "tells", 1))
+    assert tastes.options(name="tastes").step().run(wid) == "sweet"
+    nested = owner_of(store, ids.nested(wid, 1, "tastes", 1))
     assert nested != owner_of(store, wid)
     assert discovery.find(nested) is not None

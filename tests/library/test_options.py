@@ -1,4 +1,4 @@
-"""Options of steps: what adds up, what goes on to Ray, what is refused and what the text says to do instead."""
+"""Options of steps: merging, options that are passed to Ray, and refused options with their alternatives."""
 
 from __future__ import annotations
 
@@ -30,57 +30,57 @@ def plain(marks: Marks) -> str:
     return ray.get_runtime_context().get_node_id()
 
 
-# --- what adds up ---
+# --- merging ---
 
 
-def test_options_are_added_to_those_of_before(marks: Marks, wid: str) -> None:
+def test_options_are_merged_with_earlier_ones(marks: Marks, wid: str) -> None:
     first = plain.options(name="new", metadata={"one": 1}, num_cpus=None)
     first.options(metadata={"two": 2}, memory=1000, num_returns=1).step(marks).run(wid)
-    told = workflow.get_metadata(wid, "new")
-    assert told["user_metadata"] == {"k": "v", "one": 1, "two": 2}
-    assert told["step_options"]["max_retries"] == 2
-    assert told["step_options"]["ray_options"] == {"memory": 1000}
+    metadata = workflow.get_metadata(wid, "new")
+    assert metadata["user_metadata"] == {"k": "v", "one": 1, "two": 2}
+    assert metadata["step_options"]["max_retries"] == 2
+    assert metadata["step_options"]["ray_options"] == {"memory": 1000}
     plain.step(marks).run(f"{wid}-old")
     assert workflow.get_metadata(f"{wid}-old", "old")["step_options"]["ray_options"] == {"num_cpus": 0.5}
 
 
-@pytest.mark.parametrize("name", options.OURS)
-def test_none_means_as_before(name: str) -> None:
+@pytest.mark.parametrize("name", options.LIBRARY_OPTIONS)
+def test_library_option_none_keeps_the_value(name: str) -> None:
     base = StepOptions(3, True, False, True, {"num_cpus": 2}, '{"a": 1}')
     assert options.merged({name: None}, base) == base
 
 
-# --- what is refused ---
+# --- refused options ---
 
 
-def test_every_option_that_this_ray_has_for_tasks_is_known() -> None:
-    with pytest.raises(ValueError, match="Invalid option keyword nonsense") as told:
+def test_every_task_option_of_ray_is_known() -> None:
+    with pytest.raises(ValueError, match="Invalid option keyword nonsense") as refused:
         ray.remote(lambda: None).options(nonsense=1)
-    valid = set(re.findall(r"'(\w+)'", str(told.value).split("Valid ones are")[1]))
+    valid = set(re.findall(r"'(\w+)'", str(refused.value).split("Valid ones are")[1]))
     assert {"num_cpus", "max_calls"} <= valid
-    assert valid <= {*options.OURS, *options.RAYS, *options.REFUSED}
+    assert valid <= {*options.LIBRARY_OPTIONS, *options.RAY_OPTIONS, *options.REFUSED}
 
 
 @pytest.mark.parametrize("name", sorted(options.REFUSED))
-def test_an_option_that_a_step_cannot_have_is_refused_with_what_to_do_instead(name: str) -> None:
-    nothing, instead = options.REFUSED[name]
-    with pytest.raises(InvalidInputError, match=re.escape(f"a step cannot have {name}=7: {instead}")):
+def test_refused_option_is_reported_with_the_alternative(name: str) -> None:
+    default, alternative = options.REFUSED[name]
+    with pytest.raises(InvalidInputError, match=re.escape(f"a step cannot have {name}=7: {alternative}")):
         plain.options(**{name: 7})
-    plain.options(**{name: nothing})
+    plain.options(**{name: default})
 
 
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        pytest.param({"nonsense": 1}, "unknown step option nonsense; known are allow_inplace", id="unknown"),
-        pytest.param({"resources": {"x": object()}}, "option resources must be of JSON values", id="no JSON"),
+        pytest.param({"nonsense": 1}, "unknown step option nonsense; known options: allow_inplace", id="unknown"),
+        pytest.param({"resources": {"x": object()}}, "option resources must consist of JSON values", id="not JSON"),
         pytest.param({"scheduling_strategy": "NEAR"}, 'must be "DEFAULT", "SPREAD" or one of', id="strategy"),
         pytest.param({"allow_inplace": "yes"}, "allow_inplace must be True or False", id="inplace"),
         pytest.param({"catch_exceptions": 1}, "catch_exceptions must be True or False", id="catch"),
         pytest.param({"name": 7}, "name must be a text", id="name"),
     ],
 )
-def test_what_does_not_fit_is_refused_where_it_is_written(given: dict[str, Any], text: str) -> None:
+def test_invalid_option_is_refused_when_composing(given: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         plain.options(**given)
     with pytest.raises(ValueError, match=text):
@@ -103,16 +103,16 @@ def test_what_does_not_fit_is_refused_where_it_is_written(given: dict[str, Any],
     ],
     ids=str,
 )
-def test_what_ray_does_not_take_is_refused_where_it_is_written(given: dict[str, Any]) -> None:
+def test_option_that_ray_refuses_is_refused_when_composing(given: dict[str, Any]) -> None:
     ((name, value),) = given.items()
-    text = re.escape(f"Ray does not take {name}={value!r}: ")
+    text = re.escape(f"Ray does not accept {name}={value!r}: ")
     with pytest.raises(InvalidInputError, match=text):
         plain.options(**given)
     with pytest.raises(InvalidInputError, match=text):
         workflow.step(max_retries=2, **given)
 
 
-# --- what goes on to Ray ---
+# --- options for Ray ---
 
 
 LABELS = strategies.NodeLabelSchedulingStrategy(
@@ -133,26 +133,26 @@ LABELS = strategies.NodeLabelSchedulingStrategy(
         pytest.param(strategies.PlacementGroupSchedulingStrategy(None), id="no group"),
     ],
 )
-def test_a_strategy_is_kept_as_json(strategy: Any) -> None:
-    kept = json.loads(json.dumps(encode(strategy)))
-    back = decode(kept)
-    assert type(back) is type(strategy)
-    assert encode(back) == kept
+def test_scheduling_strategy_survives_json(strategy: Any) -> None:
+    stored = json.loads(json.dumps(encode(strategy)))
+    decoded = decode(stored)
+    assert type(decoded) is type(strategy)
+    assert encode(decoded) == stored
 
 
-def test_a_step_runs_on_the_node_it_asks_for(marks: Marks) -> None:
+def test_step_runs_on_the_requested_node(marks: Marks) -> None:
     here = ray.get_runtime_context().get_node_id()
     hard = strategies.NodeAffinitySchedulingStrategy(here, soft=False)
     assert plain.options(scheduling_strategy=hard).step(marks).run() == here
 
 
 @pytest.mark.parametrize("strategy", ["SPREAD", strategies.NodeAffinitySchedulingStrategy(UNKNOWN_NODE, soft=True)])
-def test_a_step_runs_elsewhere_where_the_node_is_gone_and_it_does_not_insist(marks: Marks, strategy: Any) -> None:
+def test_soft_node_affinity_to_a_lost_node_runs_elsewhere(marks: Marks, strategy: Any) -> None:
     plain.options(scheduling_strategy=strategy).step(marks).run()
     assert marks.starts() == {"plain": 1}
 
 
-def test_a_step_that_insists_on_a_node_that_is_gone_fails_and_says_so(marks: Marks) -> None:
+def test_hard_node_affinity_to_a_lost_node_fails(marks: Marks) -> None:
     hard = strategies.NodeAffinitySchedulingStrategy(UNKNOWN_NODE, soft=False)
     with pytest.raises(
         RuntimeError, match=r"could not be executed by Ray: TaskUnschedulableError: .*doesn't exist any more"
@@ -161,38 +161,38 @@ def test_a_step_that_insists_on_a_node_that_is_gone_fails_and_says_so(marks: Mar
     assert not marks.starts()
 
 
-def test_a_step_runs_in_a_placement_group_and_fails_where_it_is_gone(marks: Marks) -> None:
+def test_step_fails_if_its_placement_group_is_gone(marks: Marks) -> None:
     @workflow.step
     def group_of() -> str:
         return ray.util.get_current_placement_group().id.hex()
 
     group = placement_group([{"CPU": 1}])
     ray.get(group.ready())
-    asked = group_of.options(scheduling_strategy=strategies.PlacementGroupSchedulingStrategy(group, 0, True))
-    assert asked.step().run() == group.id.hex()
+    grouped = group_of.options(scheduling_strategy=strategies.PlacementGroupSchedulingStrategy(group, 0, True))
+    assert grouped.step().run() == group.id.hex()
     remove_placement_group(group)
     with pytest.raises(RuntimeError, match=f"no placement group {group.id.hex()}"):
-        asked.step().run()
+        grouped.step().run()
     other = ray.PlacementGroupID.from_random()
     unknown = strategies.PlacementGroupSchedulingStrategy(PlacementGroup(other))
     with pytest.raises(RuntimeError, match=f"no placement group {other.hex()}"):
         plain.options(scheduling_strategy=unknown).step(marks).run()
 
 
-def test_what_a_step_asks_for_is_what_its_worker_has(marks: Marks) -> None:
+def test_worker_has_the_requested_resources(marks: Marks) -> None:
     @workflow.step(num_cpus=2, memory=10_000_000, resources={"special": 0.25}, runtime_env={"env_vars": {"A": "1"}})
-    def asked() -> Any:
+    def inspects() -> Any:
         import os
 
         return ray.get_runtime_context().get_assigned_resources(), os.environ["A"]
 
-    resources, variable = asked.step().run()
+    resources, variable = inspects.step().run()
     assert resources == {"CPU": 2.0, "memory": 10_000_000.0, "special": 0.25}
     assert variable == "1"
 
 
 @pytest.mark.parametrize("options", [{}, {"num_gpus": 0.5}], ids=["no resources", "a GPU"])
-def test_steps_in_place_run_in_the_process_and_with_the_resources_of_the_one_that_returned_them(
+def test_inplace_steps_run_in_the_process_of_the_dynamic_step(
     options: dict[str, Any],
 ) -> None:
     import os
@@ -211,11 +211,11 @@ def test_steps_in_place_run_in_the_process_and_with_the_resources_of_the_one_tha
         return deeper.step([os.getpid()])
 
     @workflow.step(**options)
-    def asks() -> Any:
+    def returns_inplace() -> Any:
         return gpus.options(allow_inplace=True, num_cpus=2).step()
 
     assert len(set(outer.step().run())) == 1
-    assert asks.step().run() == options.get("num_gpus", 0)
+    assert returns_inplace.step().run() == options.get("num_gpus", 0)
 
 
 def zone(*names: str) -> strategies.NodeLabelSchedulingStrategy:
@@ -237,10 +237,10 @@ def zone(*names: str) -> strategies.NodeLabelSchedulingStrategy:
         ),
     ],
 )
-def test_a_step_runs_on_a_node_that_fits_and_waits_where_there_is_none(
+def test_step_waits_until_a_matching_node_exists(
     here: dict[str, Any], elsewhere: dict[str, Any], marks: Marks, wid: str
 ) -> None:
-    """Ray's one node is in zone `a` and has an accelerator V100."""
+    """The only node of this Ray is in zone `a` and has an accelerator V100."""
 
     @workflow.step
     def placed(marks: Marks, place: str) -> dict[str, float]:
@@ -257,11 +257,11 @@ def test_a_step_runs_on_a_node_that_fits_and_waits_where_there_is_none(
 
 
 def tasks_known_to_ray() -> set[str]:
-    """Names of the tasks whose events Ray keeps."""
+    """Names of the tasks for which Ray has recorded events."""
     return {event.task_info.name for event in state.state._get_all_task_events()}
 
 
-def test_a_step_without_task_events_leaves_none() -> None:
+def test_disabled_task_events_are_not_recorded() -> None:
     @workflow.step
     def seen(value: int) -> int:
         return value + 1
@@ -275,8 +275,8 @@ def test_a_step_without_task_events_leaves_none() -> None:
     assert not any("locals>.unseen" in name for name in tasks_known_to_ray())
 
 
-def test_labels_of_a_task_go_to_ray(marks: Marks) -> None:
+def test_labels_are_passed_to_ray(marks: Marks) -> None:
     assert ray.get(plain.options(_labels={"a": "b"}).step(marks).run_async())
     with pytest.raises(RuntimeError, match="could not be executed by Ray: "):
-        plain.options(_labels={"a": 7}).step(marks).run()  # only texts are carried: it is Ray that says so
+        plain.options(_labels={"a": 7}).step(marks).run()  # Ray itself refuses labels that are not texts
     assert marks.starts() == {"plain": 1}

@@ -1,4 +1,4 @@
-"""Who owns a run on a real Ray: of two that claim it at once one wins, and one that nobody owns waits to be resumed."""
+"""Ownership of runs on a real Ray: concurrent claims, takeovers, and runs without a live owner."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ def gated(marks: Marks, value: str = "done") -> str:
 
 
 class RivalManager(ManagerActor):
-    """Leaves when it is told to: its runs are nobody's then."""
+    """A manager that leaves at the request of a test. Its runs are RESUMABLE then."""
 
     async def leave(self) -> None:
         await self._on_loop(self._manager.leave())
 
 
 def manager(storage: str) -> Any:
-    """A manager of its own, beside the one that `run` would find."""
+    """Create a second manager, next to the one that `run` would find."""
     name = f"manager-rival-{uuid.uuid4().hex[:8]}"
     return manager_actors.make(RivalManager, storage, name, max_concurrency=CALLS)
 
 
-def abandoned(store: Store, workflow_id: str, marks: Marks) -> Created:
-    """A run whose owner was never heard of."""
+def orphaned(store: Store, workflow_id: str, marks: Marks) -> Created:
+    """Create a run whose owner has no heartbeat."""
     created = Client(store)._created(counted.step(marks), workflow_id, RunOptions(), 1)
     index.set_status(store, workflow_id, WorkflowStatus.RUNNING, replaces=())
-    made = registry.register(store, _owned_by_nobody(created)).entry
-    assert isinstance(made, Created)
-    return made
+    registered = registry.register(store, _with_dead_owner(created)).entry
+    assert isinstance(registered, Created)
+    return registered
 
 
-def left_alone(store: Store, workflow_id: str, marks: Marks) -> None:
-    """A run with an outcome of its step `first`, whose owner left while `second` was executed."""
+def released(store: Store, workflow_id: str, marks: Marks) -> None:
+    """Create a run whose owner committed the step `first` and left while the step `second` was running."""
     owner = manager(store.url)
     second = gated.options(name="second").step(marks, counted.options(name="first").step(marks))
     ray.get(owner.start.remote(Client(store)._created(second, workflow_id, RunOptions(), 1)))
@@ -74,11 +74,11 @@ def left_alone(store: Store, workflow_id: str, marks: Marks) -> None:
     ray.kill(owner, no_restart=True)
 
 
-def _owned_by_nobody(created: Created) -> Created:
+def _with_dead_owner(created: Created) -> Created:
     return dataclasses.replace(created, owner=Owner(manager="gone", incarnation="gone"))
 
 
-def test_of_two_managers_that_claim_at_once_one_wins(storage: str, store: Store, tmp_path: Path) -> None:
+def test_one_of_two_concurrent_claims_wins(storage: str, store: Store, tmp_path: Path) -> None:
     url = store.url
     rivals = [manager(url), manager(url)]
     ray.get([rival.ping.remote() for rival in rivals])
@@ -86,10 +86,10 @@ def test_of_two_managers_that_claim_at_once_one_wins(storage: str, store: Store,
         folder = tmp_path / str(number)
         folder.mkdir()
         marks, wid = Marks(str(folder)), f"race-{number}"
-        abandoned(store, wid, marks)
-        asked = [rival.claim.remote(ClaimRequest(wid, 1)) for rival in rivals]
-        answers = [_answer(each) for each in asked]
-        assert answers.count("claimed") == 1, answers
+        orphaned(store, wid, marks)
+        claims = [rival.claim.remote(ClaimRequest(wid, 1)) for rival in rivals]
+        results = [_result(each) for each in claims]
+        assert results.count("claimed") == 1, results
         assert workflow.get_output(wid) == "done"
         assert marks.starts() == {"counted": 1}
         invariants.check(store, wid)
@@ -97,9 +97,9 @@ def test_of_two_managers_that_claim_at_once_one_wins(storage: str, store: Store,
         ray.kill(rival, no_restart=True)
 
 
-def _answer(asked: Any) -> str:
+def _result(claim: Any) -> str:
     try:
-        ray.get(asked)
+        ray.get(claim)
     except WorkflowInUseError:
         return "refused"
     except ray.exceptions.RayTaskError as error:
@@ -107,9 +107,7 @@ def _answer(asked: Any) -> str:
     return "claimed"
 
 
-def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its_value(
-    marks: Marks, wid: str, store: Store
-) -> None:
+def test_concurrent_starts_under_one_id_share_one_run(marks: Marks, wid: str, store: Store) -> None:
     @ray.remote
     def start() -> Any:
         return counted.step(marks).run(wid)
@@ -120,31 +118,33 @@ def test_of_two_tasks_that_start_under_one_id_one_makes_the_run_and_both_get_its
     invariants.check(store, wid)
 
 
-def test_a_run_of_a_manager_that_lives_is_taken_over_only_by_who_says_so(store: Store, marks: Marks, wid: str) -> None:
+def test_run_with_a_live_owner_needs_take_over_to_be_resumed(store: Store, marks: Marks, wid: str) -> None:
     owner = manager(store.url)
-    made = Client(store)._created(gated.step(marks), wid, RunOptions(), 1)
-    ray.get(owner.start.remote(made))
+    created = Client(store)._created(gated.step(marks), wid, RunOptions(), 1)
+    ray.get(owner.start.remote(created))
     marks.wait_started("gated")
-    me = ray.get(owner.ping.remote())
-    with pytest.raises(WorkflowInUseError, match=f"{wid}.*manager {me.address}.* is alive.*take_over=True if you know"):
+    owner_now = ray.get(owner.ping.remote())
+    with pytest.raises(
+        WorkflowInUseError, match=f"{wid}.*manager {owner_now.address}.* is alive.*take_over=True if you know"
+    ):
         workflow.resume(wid)
 
     taken = workflow.resume_async(wid, take_over=True)
     marks.wait_started("gated", 2)
-    follows = owner.wait.remote(RunAddress(store.url, wid, 1, made.run_uuid))
+    follows = owner.wait.remote(RunAddress(store.url, wid, 1, created.run_uuid))
     marks.open("gated")
     assert ray.get(taken) == "done"
-    assert str(ray.get(follows).status) == "SUCCESSFUL"  # fenced, it follows the log of the new owner
+    assert str(ray.get(follows).status) == "SUCCESSFUL"  # the old owner is fenced and follows the log of the new one
     assert workflow.get_output(wid) == "done"
     invariants.check(store, wid)
     ray.kill(owner, no_restart=True)
 
 
-def test_a_run_that_nobody_owns_is_resumable_and_goes_on_with_run_or_resume(store: Store, tmp_path: Path) -> None:
+def test_resumable_run_continues_with_run_or_resume(store: Store, tmp_path: Path) -> None:
     for how in ("run", "resume", "async"):
         (tmp_path / how).mkdir()
         marks, wid = Marks(str(tmp_path / how)), f"orphan-{how}"
-        abandoned(store, wid, marks)
+        orphaned(store, wid, marks)
         assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE
         assert (wid, WorkflowStatus.RESUMABLE) in workflow.list_all("RESUMABLE")
         if how == "run":
@@ -157,8 +157,8 @@ def test_a_run_that_nobody_owns_is_resumable_and_goes_on_with_run_or_resume(stor
         assert marks.starts() == {"counted": 1}
 
 
-def test_a_run_that_nobody_owns_is_canceled_without_running_a_step(store: Store, marks: Marks, wid: str) -> None:
-    abandoned(store, wid, marks)
+def test_cancel_of_a_resumable_run_executes_no_step(store: Store, marks: Marks, wid: str) -> None:
+    orphaned(store, wid, marks)
     workflow.cancel(wid)
     assert workflow.get_status(wid) is WorkflowStatus.CANCELED
     with pytest.raises(WorkflowCancellationError):
@@ -169,7 +169,7 @@ def test_a_run_that_nobody_owns_is_canceled_without_running_a_step(store: Store,
     invariants.check(store, wid, 3)
 
 
-ASK = {
+OUTPUT_CALLS = {
     "get_output": workflow.get_output,
     "get_output_async": lambda wid: ray.get(workflow.get_output_async(wid), timeout=60),
     "get_output of a step": lambda wid: workflow.get_output(wid, name="second"),
@@ -177,27 +177,27 @@ ASK = {
 }
 
 
-def test_the_output_of_a_run_that_nobody_owns_is_a_conflict_and_executes_nothing(
-    store: Store, marks: Marks, wid: str
-) -> None:
-    left_alone(store, wid, marks)
+def test_get_output_of_a_resumable_run_is_refused(store: Store, marks: Marks, wid: str) -> None:
+    released(store, wid, marks)
     marks.open("gated")
     before = invariants.log_bytes(store, wid)
-    for ask in ASK.values():
-        with pytest.raises(WorkflowConflictError, match=f"workflow '{wid}' is RESUMABLE: nobody owns it.*; resume it"):
-            ask(wid)
+    for call in OUTPUT_CALLS.values():
+        with pytest.raises(
+            WorkflowConflictError, match=rf"'{wid}' is RESUMABLE: no manager owns it.*call workflow\.resume\("
+        ):
+            call(wid)
     assert invariants.log_bytes(store, wid) == before
     assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE
     assert marks.starts() == {"counted": 1, "gated": 1}
 
     assert workflow.resume(wid) == "done"
-    assert [ask(wid) for ask in ASK.values()] == ["done"] * len(ASK)
+    assert [call(wid) for call in OUTPUT_CALLS.values()] == ["done"] * len(OUTPUT_CALLS)
     assert marks.starts() == {"counted": 1, "gated": 2}
     invariants.check(store, wid)
 
 
-def test_a_step_that_is_done_has_its_value_also_in_a_run_that_nobody_owns(store: Store, marks: Marks, wid: str) -> None:
-    left_alone(store, wid, marks)
+def test_get_output_of_a_committed_step_works_if_resumable(store: Store, marks: Marks, wid: str) -> None:
+    released(store, wid, marks)
     assert workflow.get_output(wid, name="first") == "done"
     assert ray.get(workflow.get_output_async(wid, name="first")) == "done"
     assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE

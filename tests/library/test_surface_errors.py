@@ -1,4 +1,4 @@
-"""Errors as a user meets them: whose they are, what they show, what a call leaves behind that could not be done."""
+"""Errors as a user sees them: their classes, their texts and tracebacks, and that a refused call writes nothing."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def divides() -> int:
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         pytest.param(lambda wid: divides.step().run(wid), id="run"),
         pytest.param(lambda wid: ray.get(divides.step().run_async(wid)), id="run_async"),
         pytest.param(lambda wid: workflow.resume(wid), id="resume"),
         pytest.param(lambda wid: ray.get(workflow.resume_async(wid)), id="resume_async"),
         pytest.param(lambda wid: workflow.get_output(wid), id="get_output"),
-        pytest.param(lambda wid: workflow.get_output(wid, name="divides"), id="of the step"),
+        pytest.param(lambda wid: workflow.get_output(wid, name="divides"), id="get_output of the step"),
         pytest.param(lambda wid: ray.get(workflow.get_output_async(wid)), id="get_output_async"),
     ],
 )
-def test_the_users_own_exception_arrives_and_shows_the_users_code(ask: Callable[[str], Any], wid: str) -> None:
+def test_users_exception_is_raised_with_the_users_traceback(call: Callable[[str], Any], wid: str) -> None:
     with pytest.raises(ZeroDivisionError):
         divides.step().run(wid)
     with pytest.raises(ZeroDivisionError, match="by zero") as caught:
-        ask(wid)
+        call(wid)
     shown = "".join(traceback.format_exception(caught.value))
     assert "in divides" in shown
     assert "in deep_in_the_users_code" in shown
@@ -68,14 +68,14 @@ def test_the_users_own_exception_arrives_and_shows_the_users_code(ask: Callable[
         ("WorkflowNotResumableError", [ValueError]),
     ],
 )
-def test_errors_have_the_names_that_ray_gave_them(kind: str, bases: list[type]) -> None:
+def test_errors_have_the_names_of_ray(kind: str, bases: list[type]) -> None:
     for base in bases:
         assert issubclass(getattr(errors, kind), base)
     assert workflow.WorkflowExecutionError is errors.WorkflowExecutionError
 
 
 @pytest.mark.parametrize(
-    ("name", "its_own"),
+    ("name", "expected"),
     [
         ("WorkflowNotFoundError", errors.WorkflowNotFoundError),
         ("WorkflowRunningError", errors.WorkflowRunningError),
@@ -84,8 +84,8 @@ def test_errors_have_the_names_that_ray_gave_them(kind: str, bases: list[type]) 
         ("WorkflowStatus", workflow.WorkflowStatus),
     ],
 )
-def test_what_code_for_ray_finds_in_workflow_common_is_the_librarys_own(name: str, its_own: type) -> None:
-    assert getattr(workflow.common, name) is its_own
+def test_workflow_common_exports_the_names_of_ray(name: str, expected: type) -> None:
+    assert getattr(workflow.common, name) is expected
 
 
 CALLS: dict[str, Callable[[str], Any]] = {
@@ -96,14 +96,14 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "get_metadata": workflow.get_metadata,
     "resume": workflow.resume,
     "resume_async": workflow.resume_async,
-    "resume by force": lambda wid: workflow.resume(wid, take_over=True),
+    "resume with take_over": lambda wid: workflow.resume(wid, take_over=True),
     "cancel": workflow.cancel,
     "delete": workflow.delete,
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_on_an_unknown_workflow_leaves_no_key(name: str, wid: str, store: Store) -> None:
+def test_call_on_an_unknown_workflow_writes_nothing(name: str, wid: str, store: Store) -> None:
     def keys() -> set[str]:
         return {info.key for info in store.list("") if not info.key.startswith("managers/")}
 
@@ -125,7 +125,7 @@ def large(fails: bool) -> bytes:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["value", "exception"])
-def test_who_gets_what_is_damaged_is_told_the_key(wid: str, store: Store, fails: bool) -> None:
+def test_error_for_a_damaged_value_names_its_key(wid: str, store: Store, fails: bool) -> None:
     reference = large.step(fails).run_async(wid)
     ray.wait([reference])
     (key,) = (info.key for info in store.list(f"workflows/{wid}/runs/") if "/blobs/" in info.key and info.size > LARGE)
@@ -137,22 +137,22 @@ def test_who_gets_what_is_damaged_is_told_the_key(wid: str, store: Store, fails:
 
 @pytest.mark.parametrize("call", [*CALLS.values(), lambda wid: divides.step().run(wid)], ids=[*CALLS, "run"])
 @pytest.mark.parametrize("bad", [7, b"w", ["w"]], ids=["number", "bytes", "list"])
-def test_an_id_that_is_no_text_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:
-    with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any text") as told:
+def test_workflow_id_of_another_type_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:
+    with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any text") as refused:
         call(bad)
-    assert isinstance(told.value, errors.WrongTypeError)
+    assert isinstance(refused.value, errors.WrongTypeError)
 
 
-def test_a_workflow_that_runs_is_not_deleted_and_goes_on(marks: Marks, wid: str) -> None:
+def test_refused_delete_leaves_the_workflow_running(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
     marks.wait_started("held")
-    with pytest.raises(errors.WorkflowRunningError, match=r"is RUNNING; cancel it before you delete it"):
+    with pytest.raises(errors.WorkflowRunningError, match=r"cannot delete .* it is RUNNING; call workflow\.cancel\("):
         workflow.delete(wid)
     marks.open("held")
     assert ray.get(reference) == "held"
 
 
-def test_cancel_comes_twice_and_is_one_and_delete_comes_after_it(marks: Marks, wid: str, store: Store) -> None:
+def test_second_cancel_is_no_op_and_delete_follows(marks: Marks, wid: str, store: Store) -> None:
     held.step(marks, "never").run_async(wid)
     marks.wait_started("never")
     workflow.cancel(wid)
@@ -164,7 +164,7 @@ def test_cancel_comes_twice_and_is_one_and_delete_comes_after_it(marks: Marks, w
     with pytest.raises(errors.WorkflowCancellationError):
         workflow.get_output(wid)
     assert (wid, workflow.CANCELED) in workflow.list_all(workflow.CANCELED)
-    marks.open("never")  # a step that still ran would overwrite it now
+    marks.open("never")  # a step that was still running would commit now
     assert invariants.log_bytes(store, wid) == log
     workflow.delete(wid)
     with pytest.raises(errors.WorkflowNotFoundError):
@@ -172,7 +172,7 @@ def test_cancel_comes_twice_and_is_one_and_delete_comes_after_it(marks: Marks, w
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "status_filter",
     [
         pytest.param("SUCCESSFUL", id="a text"),
         pytest.param(workflow.WorkflowStatus.SUCCESSFUL, id="a status"),
@@ -182,15 +182,15 @@ def test_cancel_comes_twice_and_is_one_and_delete_comes_after_it(marks: Marks, w
         pytest.param(None, id="all"),
     ],
 )
-def test_list_all_takes_one_status_several_or_none(asked: Any, marks: Marks, wid: str) -> None:
+def test_list_all_accepts_one_status_several_or_none(status_filter: Any, marks: Marks, wid: str) -> None:
     marks.open("held")
     held.step(marks).run(wid)
-    assert (wid, workflow.SUCCESSFUL) in workflow.list_all(asked)
+    assert (wid, workflow.SUCCESSFUL) in workflow.list_all(status_filter)
     assert wid not in dict(workflow.list_all({"RUNNING", "FAILED"}))
     assert workflow.list_all([]) == []
 
 
 @pytest.mark.parametrize("bad", ["DONE", 7, {"RUNNING", "DONE"}, [None]], ids=str)
-def test_list_all_refuses_what_is_no_status(bad: Any) -> None:
+def test_list_all_refuses_invalid_statuses(bad: Any) -> None:
     with pytest.raises(ValueError, match="a status is one of RUNNING, RESUMABLE"):
         workflow.list_all(bad)

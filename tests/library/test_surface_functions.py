@@ -1,4 +1,4 @@
-"""What may be a step, and where a step may stand in the arguments of another."""
+"""Which callables can be steps, and where the arguments of a step may contain other steps."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def same(value: Any) -> Any:
     return value
 
 
-# --- what may be a step ---
+# --- callables ---
 
 
 class Till:
-    """Takes money."""
+    """A till with a fee."""
 
     def __init__(self, fee: int) -> None:
         self.fee = fee
@@ -51,20 +51,20 @@ class Till:
         return price
 
 
-def test_a_method_is_a_step_with_its_object() -> None:
+def test_method_is_a_step_with_its_object() -> None:
     assert Till(3).charge.step(number.step(10)).run() == 13
     assert workflow.step(Till(4).plain).step(10).run() == 14
     assert Till.free.step(10).run() == 10
 
 
-def test_a_lambda_and_a_partial_are_steps(wid: str) -> None:
+def test_lambda_and_partial_are_steps(wid: str) -> None:
     assert workflow.step(lambda a, b: a * b).step(6, number.step(7)).run() == 42
     base = functools.partial(int, base=2)
     assert workflow.step(functools.partial(base)).step("101").run(wid) == 5
     assert workflow.get_output(wid, name="builtins.int") == 5
 
 
-def test_an_async_function_is_awaited(marks: Marks) -> None:
+def test_async_function_is_awaited(marks: Marks) -> None:
     @workflow.step(max_retries=2)
     async def fetched(path: str) -> str:
         await asyncio.sleep(0)
@@ -78,7 +78,7 @@ def test_an_async_function_is_awaited(marks: Marks) -> None:
 
 
 class Adds:
-    """Can be called, as a function that remembers something."""
+    """A callable object with a state."""
 
     def __init__(self, more: int) -> None:
         self.more = more
@@ -101,7 +101,7 @@ class Awaits(Adds):
         pytest.param(functools.partial(Adds(3)), id="in a partial"),
     ],
 )
-def test_an_object_that_can_be_called_is_a_step(called: Any) -> None:
+def test_callable_object_is_a_step(called: Any) -> None:
     adds = workflow.step(max_retries=2)(called)
     assert adds.step(adds.options(name="first").step(number.step(1))).run() == 7
     with pytest.raises(TypeError, match=r"__call__\(value.*missing a required argument: 'value'"):
@@ -113,24 +113,24 @@ class Yields:
         yield "a"
 
 
-def test_a_generator_function_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"lines is a generator function.*return a list"):
+def test_generator_function_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"lines cannot be a step: it is a generator function.*return a list"):
 
         @workflow.step
         def lines() -> Any:
             yield "a"
 
-    with pytest.raises(InvalidInputError, match="rows is a generator function"):
+    with pytest.raises(InvalidInputError, match="rows cannot be a step: it is a generator function"):
 
         @workflow.step
         async def rows() -> Any:
             yield "a"
 
-    with pytest.raises(InvalidInputError, match=r"Yields\.__call__ is a generator function"):
+    with pytest.raises(InvalidInputError, match=r"Yields\.__call__ cannot be a step: it is a generator function"):
         workflow.step(Yields())
 
 
-def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
+def test_generator_as_value_is_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"value returned by step .*a generator cannot be pickled"):
         workflow.step(lambda: (each for each in "abc")).step().run()
 
@@ -138,24 +138,24 @@ def test_a_generator_that_a_step_returns_is_refused_and_named() -> None:
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [("number", "str"), (Till(3), "Till"), (operator.itemgetter(1), "itemgetter")],
-    ids=["text", "object", "object of C"],
+    ids=["text", "object", "object written in C"],
 )
-def test_what_cannot_be_called_is_refused(bad: Any, kind: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"is for functions, not for a {kind}; wrap it in a function"):
+def test_object_that_is_not_callable_is_refused(bad: Any, kind: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"takes a function, not a {kind}; wrap it in a function"):
         workflow.step(bad)
 
 
-# --- what it is called ---
+# --- names ---
 
 
-def test_a_step_of_a_local_function_is_called_as_in_ray(wid: str) -> None:
-    """`module.outer.locals.inner`: the brackets of its qualified name are left out."""
+def test_local_function_has_the_step_name_of_ray(wid: str) -> None:
+    """The name is `module.outer.locals.inner`, without the brackets of the qualified name."""
 
     @workflow.step
     def inner(value: int) -> int:
         return value + 1
 
-    here = f"{__name__}.test_a_step_of_a_local_function_is_called_as_in_ray.locals"
+    here = f"{__name__}.test_local_function_has_the_step_name_of_ray.locals"
     inner.step(workflow.step(lambda: 41).step()).run(wid)
     assert workflow.get_output(wid, name=f"{here}.inner") == 42
     assert workflow.get_output(wid, name=f"{here}.lambda") == 41
@@ -163,7 +163,7 @@ def test_a_step_of_a_local_function_is_called_as_in_ray(wid: str) -> None:
     assert workflow.get_metadata(wid, f"{here}.inner")["workflows"] == [f"{here}.lambda"]
 
 
-# --- where a step may stand ---
+# --- steps inside arguments ---
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,11 @@ class Order:
         pytest.param(lambda step: [Order("SAN", [step])], [Order("SAN", [1])], id="dataclass in a list"),
     ],
 )
-def test_a_step_inside_a_container_arrives_as_its_value(holds: Any, value: Any) -> None:
+def test_step_in_a_container_is_resolved(holds: Any, value: Any) -> None:
     assert same.step(holds(number.step(1))).run() == value
 
 
-def test_a_step_inside_a_numpy_array_of_objects_arrives_as_its_value() -> None:
+def test_step_in_a_numpy_array_of_objects_is_resolved() -> None:
     held = np.array([number.step(1), 2, [number.step(3)]], dtype=object)
     assert same.step(held).run().tolist() == [1, 2, [3]]
 
@@ -198,7 +198,7 @@ def test_a_step_inside_a_numpy_array_of_objects_arrives_as_its_value() -> None:
 
 
 @pytest.mark.parametrize("given", ["x", 3, [("a", 1)]])
-def test_metadata_that_is_no_dict_is_refused(given: Any) -> None:
+def test_metadata_that_is_not_a_dict_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="metadata must be a dict of JSON values, got"):
         number.options(metadata=given)
     with pytest.raises(ValueError, match="metadata must be a dict of JSON values, got"):
@@ -214,14 +214,14 @@ class Basket:
     array: Any = None
 
 
-def test_a_step_inside_containers_inside_each_other_arrives_as_its_value() -> None:
+def test_step_in_nested_containers_is_resolved() -> None:
     array = np.array([number.step(1), {"a": (number.step(2), {number.step(3)})}], dtype=object)
     basket = same.step(Basket([Order("SAN", number.step(4))], array)).run()
     assert basket.orders == [Order("SAN", 4)]
     assert basket.array.tolist() == [1, {"a": (2, {3})}]
 
 
-def test_a_step_that_stands_twice_in_the_arguments_is_one_object() -> None:
+def test_step_given_twice_is_resolved_to_one_object() -> None:
     @workflow.step
     def shared(left: list[int], right: list[int]) -> bool:
         left.append(2)
@@ -231,7 +231,7 @@ def test_a_step_that_stands_twice_in_the_arguments_is_one_object() -> None:
     assert shared.step(held, held).run() is True
 
 
-def test_a_reference_that_is_an_argument_or_a_value_itself_is_followed_as_in_a_ray_task() -> None:
+def test_top_level_references_are_followed_as_in_ray_tasks() -> None:
     @ray.remote
     def nested() -> Any:
         return ray.put(42)
@@ -256,14 +256,14 @@ def test_a_reference_that_is_an_argument_or_a_value_itself_is_followed_as_in_a_r
         pytest.param(lambda: [Order("SAN", (each for each in "abc"))], id="inside"),
     ],
 )
-def test_a_generator_among_the_arguments_is_refused_and_named(holds: Any) -> None:
+def test_generator_in_an_argument_is_refused(holds: Any) -> None:
     with pytest.raises(
         InvalidInputError, match=r"arguments of step .*same.*cannot pickle 'generator' object.*pass data"
     ):
         same.step(holds()).run()
 
 
-def test_a_step_inside_a_value_that_a_step_returns_is_refused() -> None:
+def test_step_inside_a_returned_value_is_refused() -> None:
     with pytest.raises(
         InvalidInputError, match=r"value returned by step .*holds the step .*number.*inside another value"
     ):

@@ -1,4 +1,4 @@
-"""Management calls beside those of `test_management`: metadata, outputs in the background, list_all, resume_all."""
+"""More management calls: get_metadata, get_output_async, list_all and resume_all."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_metadata_of_a_workflow_and_of_a_step(wid: str, marks: Marks) -> None:
     )
 
 
-def test_metadata_of_what_runs_and_of_what_was_canceled_has_no_end_time(wid: str, marks: Marks) -> None:
+def test_metadata_has_no_end_time_if_running_or_canceled(wid: str, marks: Marks) -> None:
     held.options(name="step").step(marks, "never").run_async(wid)
     marks.wait_started("never")
     assert workflow.get_metadata(wid)["status"] == "RUNNING"
@@ -86,7 +86,7 @@ def test_metadata_of_what_runs_and_of_what_was_canceled_has_no_end_time(wid: str
     assert set(workflow.get_metadata(wid)["stats"]) == {"start_time"}
 
 
-def test_metadata_of_a_workflow_that_failed_and_was_resumed_tells_the_later_times(wid: str, marks: Marks) -> None:
+def test_metadata_of_a_resumed_workflow_has_the_later_times(wid: str, marks: Marks) -> None:
     with pytest.raises(ValueError, match="no luck"):
         fails_once.step(marks, "a").run(wid)
     failed = workflow.get_metadata(wid)
@@ -97,7 +97,7 @@ def test_metadata_of_a_workflow_that_failed_and_was_resumed_tells_the_later_time
     assert resumed["stats"]["start_time"] > failed["stats"]["end_time"] > failed["stats"]["start_time"]
 
 
-def test_metadata_of_a_nested_workflow_tells_each_steps_own(wid: str, marks: Marks) -> None:
+def test_metadata_of_a_dynamic_step_and_its_inner_step(wid: str, marks: Marks) -> None:
     @workflow.step(name="outer", metadata={"o": 1})
     def outer() -> Any:
         return twice.options(name="inner", metadata={"i": 2}).step("a")
@@ -108,7 +108,7 @@ def test_metadata_of_a_nested_workflow_tells_each_steps_own(wid: str, marks: Mar
     assert of_inner["stats"]["start_time"] >= of_outer["stats"]["end_time"]
 
 
-def test_metadata_of_a_step_lists_the_steps_whose_outcomes_it_takes(wid: str) -> None:
+def test_metadata_of_a_step_lists_its_parents(wid: str) -> None:
     @workflow.step
     def joined(*values: Any, last: Any = None) -> str:
         return "".join(values[0]) + last
@@ -131,7 +131,7 @@ def test_metadata_of_a_step_lists_the_steps_whose_outcomes_it_takes(wid: str) ->
     assert {step_id: workflow.get_metadata(wid, step_id)["workflows"] for step_id in takes} == takes
 
 
-def test_metadata_of_what_is_unknown_is_not_found(wid: str) -> None:
+def test_metadata_of_an_unknown_workflow_or_step_is_not_found(wid: str) -> None:
     twice.step("a").run(wid)
     with pytest.raises(WorkflowNotFoundError, match="no workflow"):
         workflow.get_metadata(f"not-{wid}")
@@ -141,10 +141,10 @@ def test_metadata_of_what_is_unknown_is_not_found(wid: str) -> None:
         workflow.get_metadata(wid, "thrice")
 
 
-# --- outputs in the background ---
+# --- get_output_async ---
 
 
-def test_an_output_in_the_background_is_a_reference_at_once(wid: str, marks: Marks) -> None:
+def test_get_output_async_returns_a_reference_at_once(wid: str, marks: Marks) -> None:
     twice.step(held.options(name="first").step(marks, "a")).run_async(wid)
     whole, first = workflow.get_output_async(wid), workflow.get_output_async(wid, name="first")
     assert not ray.wait([whole, first], timeout=0)[0]
@@ -152,7 +152,7 @@ def test_an_output_in_the_background_is_a_reference_at_once(wid: str, marks: Mar
     assert ray.get([whole, first]) == ["aa", "a"]
 
 
-def test_an_output_in_the_background_raises_what_the_workflow_failed_with(wid: str, marks: Marks) -> None:
+def test_get_output_async_raises_the_workflows_error(wid: str, marks: Marks) -> None:
     with pytest.raises(ValueError, match="no luck"):
         fails_once.options(name="only").step(marks, "a").run(wid)
     with pytest.raises(ValueError, match="no luck"):
@@ -167,15 +167,15 @@ def test_an_output_in_the_background_raises_what_the_workflow_failed_with(wid: s
 
 
 def listed(wid: str, *statuses: str) -> dict[str, str]:
-    """What the list shows of a test's workflows."""
+    """The entries of `list_all` for the workflows of one test."""
     found = [(each, str(status)) for each, status in workflow.list_all(statuses or None) if each.startswith(wid)]
-    assert len(dict(found)) == len(found), "each is listed once"
+    assert len(dict(found)) == len(found), "each workflow is listed once"
     return dict(found)
 
 
 @pytest.fixture
 def damaged(wid: str, store: Store) -> Iterator[str]:
-    """The id of a workflow whose log is torn; its index calls it live."""
+    """The id of a workflow with a damaged log and an index entry for RUNNING."""
     created = runs.created(runs.graph("a"), f"{wid}-damaged")
     index.set_status(store, created.workflow_id, WorkflowStatus.RUNNING, replaces=())
     registry.register(store, created)
@@ -184,39 +184,39 @@ def damaged(wid: str, store: Store) -> Iterator[str]:
     index.remove(store, created.workflow_id)
 
 
-def test_a_damaged_workflow_is_left_out_and_keeps_no_other_from_being_listed_and_resumed(
+def test_damaged_workflow_is_left_out_of_list_and_resume_all(
     wid: str, marks: Marks, damaged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ValueError, match="no luck"):
         fails_once.step(marks, "a").run(wid)
     assert listed(wid) == {wid: "FAILED"}
-    (told,) = (record for record in caplog.records if damaged in record.getMessage())
-    assert (told.levelname, "log/00000000000000000001" in told.getMessage()) == ("ERROR", True)
+    (logged,) = (record for record in caplog.records if damaged in record.getMessage())
+    assert (logged.levelname, "log/00000000000000000001" in logged.getMessage()) == ("ERROR", True)
     with pytest.raises(CorruptLogError, match="log/00000000000000000001"):
         workflow.get_status(damaged)
     assert ray.get(dict(workflow.resume_all(include_failed=True))[wid]) == "a"
 
 
-def test_a_late_entry_of_the_index_is_not_believed_beside_another(wid: str, marks: Marks, store: Store) -> None:
-    twice.step("a").run(f"{wid}-done")
-    held.step(marks, "held").run_async(f"{wid}-runs")
+def test_conflicting_index_entries_are_resolved_from_the_log(wid: str, marks: Marks, store: Store) -> None:
+    twice.step("a").run(f"{wid}-successful")
+    held.step(marks, "held").run_async(f"{wid}-running")
     marks.wait_started("held")
     twice.step("a").run(f"{wid}-deleted")
     workflow.delete(f"{wid}-deleted")
-    for late in ("done", "runs", "deleted"):
-        index.set_status(store, f"{wid}-{late}", WorkflowStatus.FAILED, replaces=())
+    for name in ("successful", "running", "deleted"):
+        index.set_status(store, f"{wid}-{name}", WorkflowStatus.FAILED, replaces=())
     index.set_status(store, f"{wid}-deleted", WorkflowStatus.CANCELED, replaces=())
-    assert listed(wid) == {f"{wid}-done": "SUCCESSFUL", f"{wid}-runs": "RUNNING"}
+    assert listed(wid) == {f"{wid}-successful": "SUCCESSFUL", f"{wid}-running": "RUNNING"}
     assert listed(wid, "FAILED", "CANCELED") == {}
-    assert listed(wid, "SUCCESSFUL") == {f"{wid}-done": "SUCCESSFUL"}
-    assert listed(wid, "RUNNING") == {f"{wid}-runs": "RUNNING"}
+    assert listed(wid, "SUCCESSFUL") == {f"{wid}-successful": "SUCCESSFUL"}
+    assert listed(wid, "RUNNING") == {f"{wid}-running": "RUNNING"}
     marks.open("held")
 
 
 # --- resume_all ---
 
 
-def test_resume_all_tries_failed_ones_again_only_where_asked(wid: str, marks: Marks) -> None:
+def test_resume_all_resumes_failed_workflows_on_request(wid: str, marks: Marks) -> None:
     for name in ("a", "b"):
         with pytest.raises(ValueError, match="no luck"):
             fails_once.step(marks, name).run(f"{wid}-{name}")

@@ -1,4 +1,4 @@
-"""A Ray of two nodes: workers reach the manager from the other one, values are lent across, and the node dies."""
+"""A Ray of two nodes: workers reach the manager from both, ephemeral values move between them, and a node dies."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from workflow.store import open_store
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """The first node's."""
+    """The address of the first node."""
     with cluster() as (_, address):
         yield address
 
 
-def passed(folder: Path) -> set[str]:
-    """The steps whose values were handed on and not stored."""
+def ephemeral(folder: Path) -> set[str]:
+    """The steps that returned ephemeral values."""
     written = invariants.log_of(open_store(str(folder)), "w")
     return {each.record.step_id for each in written if isinstance(each.record, r.StepReturnedEphemeral)}
 
 
-def test_values_are_lent_to_the_other_node_and_back(marks: Marks, folder: Path, address: str) -> None:
+def test_ephemeral_values_move_between_nodes(marks: Marks, folder: Path, address: str) -> None:
     marks.open("hold")
     with (
         joined(address, {"crossed": 4}),
@@ -38,17 +38,17 @@ def test_values_are_lent_to_the_other_node_and_back(marks: Marks, folder: Path, 
         assert "as expected" in script.printed("result")
         assert script.ended() == 0
     assert marks.starts() == {"make on far": 1, "doubled on near": 1, "hold": 1, "last on far": 1}
-    assert passed(folder) == {"make", "doubled"}
+    assert ephemeral(folder) == {"make", "doubled"}
     assert max(info.size for info in open_store(str(folder)).list("workflows/")) < 100_000
     invariants.check(open_store(str(folder)), "w")
 
 
-def test_a_value_that_died_with_its_node_is_made_again(marks: Marks, folder: Path, address: str) -> None:
+def test_ephemeral_value_of_a_dead_node_is_produced_again(marks: Marks, folder: Path, address: str) -> None:
     with (
         joined(address, {"lost": 4}) as node,
         driver("nodes.py", str(folder), marks.folder, "w", "lost", "lost", address=address) as script,
     ):
-        until(lambda: passed(folder) == {"make", "doubled"})
+        until(lambda: ephemeral(folder) == {"make", "doubled"})
         node.kill()
         marks.open("hold")
         assert "as expected" in script.printed("result")
@@ -61,9 +61,7 @@ def test_a_value_that_died_with_its_node_is_made_again(marks: Marks, folder: Pat
     invariants.check(open_store(str(folder)), "w")
 
 
-def test_steps_of_a_node_that_died_go_on_at_another_and_no_committed_one_runs_again(
-    marks: Marks, folder: Path, address: str
-) -> None:
+def test_only_unfinished_steps_of_a_dead_node_run_again(marks: Marks, folder: Path, address: str) -> None:
     store = open_store(str(folder))
     with (
         joined(address, {"needed": 4}) as node,
@@ -81,4 +79,4 @@ def test_steps_of_a_node_that_died_go_on_at_another_and_no_committed_one_runs_ag
     assert {step_id: starts[step_id] for step_id in before} == dict.fromkeys(before, 1)
     assert starts["work6"] == 2
     told = Told("66", [(1, step_id) for step_id in marks.order()])
-    assert set(invariants.check(store, "w", told=told).claims) == {1}, "a node's death is nobody's takeover"
+    assert set(invariants.check(store, "w", told=told).claims) == {1}, "the death of a node causes no claim"

@@ -1,4 +1,4 @@
-"""Two runs with different versions of one user module, at once on one cluster: each executes its own code."""
+"""Two runs with different versions of one user module on one cluster at the same time: each executes its own code."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ print("result", more.step(first.step(Marks(sys.argv[2]))).run(), flush=True)
 
 
 def version(folder: Path, name: str, working_dir: bool) -> Path:
-    """A user's folder with their script and their module."""
+    """Write a folder with a script and a module of the user, and return the path of the script."""
     code = folder / name
     code.mkdir()
     (code / "usercode.py").write_text(MODULE.format(version=name))
@@ -68,11 +68,11 @@ def version(folder: Path, name: str, working_dir: bool) -> Path:
     return script
 
 
-@pytest.mark.parametrize("working_dir", [False, True], ids=["two folders", "two runtime_env working_dirs"])
-def test_each_run_executes_its_own_version(
+@pytest.mark.parametrize("working_dir", [False, True], ids=["two folders", "two working_dirs"])
+def test_each_run_executes_its_own_module_version(
     tmp_path: Path, folder: Path, marks: Marks, ray_outside: tuple[Tree, str], working_dir: bool
 ) -> None:
-    """ "Two runs with different versions of one user module on one cluster each execute their own code"."""
+    """Both runs are active at the same time, with the module in two folders or in two runtime environments."""
     scripts = [version(tmp_path, name, working_dir) for name in ("red", "blue")]
     address = ray_outside[1]
     with (

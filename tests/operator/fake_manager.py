@@ -7,11 +7,9 @@ and folds it.
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import time
 from collections import defaultdict
-from typing import Any
 
 from tests.operator.fake_ray import FakeJob
 from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
@@ -25,8 +23,8 @@ from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import RunState
 from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.store import Store, open_store
+from workflow.submission import PROGRAM, ExitCode, Refusal, Submission
 
-SUPERSEDED, IN_USE = 3, 4
 NOTHING = Value(inline=b"", size=0)
 PAUSE = 0.02
 
@@ -36,13 +34,13 @@ class FakeManager:
 
     Attributes:
         steps: the number of steps of a run; they form a chain.
-        payloads: the arguments of each submission, in order.
+        payloads: the submissions so far, in order.
         started: how many times each (run, step) was started, over all epochs.
     """
 
     def __init__(self, steps: int = 3) -> None:
         self.steps = steps
-        self.payloads: list[dict[str, Any]] = []
+        self.payloads: list[Submission] = []
         self.started: dict[tuple[str, str], int] = defaultdict(int)
         self._allowed = 0
 
@@ -54,66 +52,68 @@ class FakeManager:
         """Allow runs to finish."""
         self.allow(self.steps + 1)
 
-    async def run(self, job: FakeJob) -> int:
+    async def run(self, job: FakeJob) -> ExitCode:
         """Run a submission, and return the exit code of the entrypoint."""
         words = shlex.split(job.body["entrypoint"])
-        assert words[:3] == ["python", "-m", "workflow.entrypoint"], words
-        payload = json.loads(words[3])
-        self.payloads.append(payload)
-        store = open_store(payload["store"])
+        assert tuple(words[:3]) == PROGRAM, words
+        submission = Submission.parse(words[3])
+        self.payloads.append(submission)
+        store = open_store(submission.store)
         owner = Owner(
-            manager=f"fake-{payload['uid']}-{payload['attempt']}",
+            manager=f"fake-{submission.uid}-{submission.attempt}",
             incarnation="1",
-            uid=payload["uid"],
-            attempt=payload["attempt"],
+            uid=submission.uid,
+            attempt=submission.attempt,
         )
         try:
-            return await self._own_run(store, payload, owner)
+            return await self._own_run(store, submission, owner)
         except (SupersededError, FencedError):
-            return SUPERSEDED
+            return ExitCode.SUPERSEDED
         except WorkflowInUseError:
-            return IN_USE
+            return ExitCode.IN_USE
         except WorkflowConflictError:
-            return 0
+            return ExitCode.FINISHED
 
-    async def _own_run(self, store: Store, payload: dict[str, Any], owner: Owner) -> int:
+    async def _own_run(self, store: Store, submission: Submission, owner: Owner) -> ExitCode:
         store.overwrite(keys.heartbeat(owner.manager), b"{}")
-        if payload["entrypoint"].startswith("missing:"):
-            error = ErrorInfo("EntrypointInvalid", "there is no module 'missing'; spec.entrypoint names it")
+        if submission.entrypoint.startswith("missing:"):
+            error = ErrorInfo(
+                Refusal.ENTRYPOINT_INVALID.value, "there is no module 'missing'; spec.entrypoint names it"
+            )
             tombstone = Tombstone(
-                payload["workflowId"],
-                payload["runNumber"],
+                submission.workflow_id,
+                submission.run_number,
                 WorkflowStatus.FAILED,
-                "EntrypointInvalid",
+                Refusal.ENTRYPOINT_INVALID.value,
                 time.time(),
                 owner.uid,
                 error,
             )
             registry.register(store, tombstone)
-            return 0
+            return ExitCode.FINISHED
         graph = _chain(self.steps)
         wanted = Created(
-            payload["workflowId"],
-            payload["runNumber"],
-            payload["runUuid"],
+            submission.workflow_id,
+            submission.run_number,
+            submission.run_uuid,
             owner,
             graph.shape(),
             time.time(),
             graph,
-            max_resumes=payload["maxResumes"],
-            code=payload["code"],
+            max_resumes=submission.max_resumes,
+            code=submission.code,
         )
         registration = registry.register(store, wanted)
         entry = registration.entry
         if isinstance(entry, Tombstone):
-            return 0 if entry.uid == owner.uid else SUPERSEDED
+            return ExitCode.FINISHED if entry.uid == owner.uid else ExitCode.SUPERSEDED
         log = RunLog(store, entry)
         state = log.replay()
         if not registration.created and state.owner != owner:
             claim(log, state, Claimant(owner, time.time()))
         return await self._run_steps(log, state)
 
-    async def _run_steps(self, log: RunLog, state: RunState) -> int:
+    async def _run_steps(self, log: RunLog, state: RunState) -> ExitCode:
         while not state.is_finished:
             await self._wait_until_allowed(log, state)
             if log.inbox():
@@ -128,7 +128,7 @@ class FakeManager:
                 now = time.time()
                 self._append(log, state, StepStarted(name, state.epoch, 1, now))
                 self._append(log, state, StepCommitted(name, state.epoch, NOTHING, text='"done"'))
-        return 0
+        return ExitCode.FINISHED
 
     async def _wait_until_allowed(self, log: RunLog, state: RunState) -> None:
         """Wait until a test allows the next step, or the inbox contains a request."""

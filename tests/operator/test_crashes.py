@@ -35,8 +35,8 @@ async def head_dies(harness: Harness) -> None:
     state = await harness.until_phase(Phase.SUCCEEDED)
     await harness.until_clusters()
     assert (state.attempt, state.epoch, state.resumes.total) == (2, 2, 1)
-    assert [payload["attempt"] for payload in harness.manager.payloads] == [1, 2], "one submission for each attempt"
-    assert {payload["runUuid"] for payload in harness.manager.payloads} == {run_uuid(created.uid, 1)}
+    assert [submission.attempt for submission in harness.manager.payloads] == [1, 2], "one submission for each attempt"
+    assert {submission.run_uuid for submission in harness.manager.payloads} == {run_uuid(created.uid, 1)}
     assert set(harness.manager.started.values()) == {1}, "no committed step ran again"
 
 
@@ -148,7 +148,7 @@ async def test_stale_replica_cannot_recreate_a_lost_cluster(harness: Harness) ->
             harness.manager.allow_all()
             await harness.until_phase(Phase.SUCCEEDED)
             await harness.until_clusters()
-    assert [payload["attempt"] for payload in harness.manager.payloads] == [1, 2]
+    assert [submission.attempt for submission in harness.manager.payloads] == [1, 2]
     assert submission_id(created.uid, 1) != submission_id(created.uid, 2)
 
 

@@ -20,8 +20,8 @@ async def test_workflow_succeeds(harness: Harness) -> None:
         await harness.until_clusters()
     assert (state.attempt, state.epoch, state.steps.succeeded, state.resumes.total) == (1, 1, 3, 0)
     assert state.result == "done"
-    payload = harness.manager.payloads[0]
-    assert (payload["entrypoint"], payload["args"], payload["uid"], payload["attempt"]) == (
+    submission = harness.manager.payloads[0]
+    assert (submission.entrypoint, submission.args, submission.uid, submission.attempt) == (
         "trip:book",
         {"origin": "OAK"},
         created.uid,
@@ -93,7 +93,7 @@ async def test_every_resume_uses_the_code_stored_with_the_run(harness: Harness) 
         harness.manager.allow_all()
         await harness.until_phase(Phase.SUCCEEDED)
     assert before.code is not None
-    assert [payload["code"] for payload in harness.manager.payloads] == [before.code.sha256] * 2
+    assert [submission.code for submission in harness.manager.payloads] == [before.code.sha256] * 2
 
 
 async def test_workflow_waits_for_a_missing_config_map(harness: Harness) -> None:

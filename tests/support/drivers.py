@@ -1,6 +1,6 @@
-"""Drivers in processes of their own: user scripts with a Ray of their own, or on a Ray that a test started.
+"""Drivers as separate processes: user scripts that start their own Ray, or use a Ray that a test started.
 
-Every process is known by its pid from the tree below the one that was started; nothing is ever ended by name.
+Processes are found by pid below the process that was started. No process is ended by name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SCRIPTS = ROOT / "tests" / "library" / "scripts"
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a driver's process sees: no token, no dashboard, the checkout on its path."""
+    """Return the environment of a driver: without token and dashboard, with the repository on its path."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_", "PYTEST_"))}
     return {
         **kept,
@@ -40,12 +40,12 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class Tree:
-    """A process with all below it.
+    """A process with all its descendants.
 
     Args:
         command: the words of the command line.
-        folder: its working directory, and where its output goes.
-        env: its environment.
+        folder: the working directory; the output is written there, too.
+        env: the environment.
     """
 
     def __init__(self, command: Sequence[str], folder: Path, env: dict[str, str]) -> None:
@@ -66,7 +66,7 @@ class Tree:
             print(self.output()[-6000:])
 
     def look_around(self) -> list[psutil.Process]:
-        """All processes of the tree that still exist; those found once stay known when their parents end."""
+        """Return all processes of the tree that still exist, also those whose parents have ended."""
         for process in list(self._known.values()):
             with contextlib.suppress(psutil.NoSuchProcess):
                 for child in process.children(recursive=True):
@@ -80,7 +80,7 @@ class Tree:
                 process.send_signal(number)
 
     def freeze(self) -> None:
-        """Stop every process, until none is left that could start another."""
+        """Stop every process, also those that are started in the meantime."""
         frozen: set[int] = set()
         while new := [process for process in self.look_around() if process.pid not in frozen]:
             for process in new:
@@ -89,36 +89,36 @@ class Tree:
                     process.suspend()
 
     def thaw(self) -> None:
-        """Let every process go on."""
+        """Continue every process after `freeze`."""
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL for all at once: nobody has time to say anything. Returns once all are gone."""
+        """Kill all processes at the same time, so that none can react. Returns after all are gone."""
         self.freeze()
-        everybody = self.look_around()
+        processes = self.look_around()
         self.signal(signal.SIGKILL)
         self._process.wait(30)
-        psutil.wait_procs(everybody, 30)
+        psutil.wait_procs(processes, 30)
         self._log.close()
 
     def kill_only_the_driver(self) -> None:
-        """SIGKILL for the first process alone."""
+        """Kill only the first process."""
         self.look_around()
         self._process.kill()
         self._process.wait(30)
 
     def ended(self, timeout: float = 120.0) -> int:
-        """Its exit code, once it has one."""
+        """Wait for the exit of the first process and return its exit code."""
         code = self._process.wait(timeout)
         self._log.flush()
         return code
 
     def output(self) -> str:
-        """What it printed."""
+        """Return the output so far."""
         return Path(self._log.name).read_text(errors="replace")
 
     def printed(self, text: str, timeout: float = 180.0) -> str:
-        """Its output, once it holds a text."""
+        """Wait until the output contains a text, and return the output."""
 
         def look() -> str | None:
             out = self.output()
@@ -130,7 +130,7 @@ class Tree:
 
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
-    """A folder with a path short enough for Ray's sockets."""
+    """Create a folder with a path that is short enough for the sockets of Ray."""
     folder = Path(tempfile.mkdtemp(prefix="rw", dir="/tmp"))
     try:
         yield folder
@@ -142,7 +142,7 @@ def short_folder() -> Iterator[Path]:
 def driver(
     script: str | Path, *arguments: str, address: str = "", folder: Path | None = None, **env: str
 ) -> Iterator[Tree]:
-    """Run a user script; with a Ray of its own where no address is given."""
+    """Run a user script. If no address is given, it starts its own Ray."""
     with short_folder() as ray_folder:
         path = Path(script) if Path(script).is_absolute() else SCRIPTS / script
         where = {"TEST_RAY_FOLDER": str(ray_folder), "TEST_RAY_ADDRESS": address}
@@ -152,7 +152,7 @@ def driver(
 
 @contextlib.contextmanager
 def cluster() -> Iterator[tuple[Tree, str]]:
-    """A Ray that outlives its drivers, and its address."""
+    """Start a Ray that outlives its drivers; yields its processes and its address."""
     with short_folder() as folder:
         port, ports = free_port(), [free_port() for _ in range(4)]
         command = [
@@ -168,7 +168,7 @@ def cluster() -> Iterator[tuple[Tree, str]]:
 
 @contextlib.contextmanager
 def joined(address: str, resources: Mapping[str, int]) -> Iterator[Tree]:
-    """A second node of a Ray that `cluster` started, at an address of its own."""
+    """Start a second node, with another IP address, for a Ray that `cluster` started."""
     with short_folder() as folder:
         command = [
             sys.executable, "-m", "tests.support.lean_ray", "start", "--block", f"--address={address}", "--num-cpus=4",

@@ -1,4 +1,4 @@
-"""Sends large values through steps, in a driver of its own, and reads what memory that took."""
+"""Passes large values between steps in a separate driver, and returns the memory that this used."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from tests.support.drivers import driver
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one value that went from one step to another.
+    """Measurements of one value that was passed from one step to another.
 
     Attributes:
-        kind: of value.
-        seen: bytes of it that the consumer saw.
-        producer, consumer: bytes by which the worker's memory grew at most.
-        manager: the same of the manager's.
-        store_seconds: from the end of the producer's code until the consumer's arguments began to be read.
-        load_seconds: from there until the consumer's code began.
+        kind: the kind of value.
+        seen: how many bytes of it the consumer saw.
+        producer: by how many bytes the memory of the producer's worker grew at most.
+        consumer: by how many bytes the memory of the consumer's worker grew at most.
+        manager: by how many bytes the memory of the manager grew at most.
+        store_seconds: time from the end of the producer's code to the start of reading the consumer's arguments.
+        load_seconds: time from there to the start of the consumer's code.
     """
 
     kind: str
@@ -31,14 +32,14 @@ class Figures:
 
 
 def through_steps(store: str, size: int, **env: str) -> list[Figures]:
-    """One run of each kind of value.
+    """Run one workflow for each kind of value.
 
     Args:
-        store: its address.
-        size: bytes of each value.
-        env: credentials.
+        store: the address of the store.
+        size: the size of each value in bytes.
+        env: environment variables with credentials.
     """
     with driver("large.py", store, str(size), folder=None, **env) as running:
         assert running.ended(timeout=180) == 0, "the driver failed"
-        told = [json.loads(line) for line in running.output().splitlines() if line.startswith("{")]
-    return [Figures(**each) for each in told]
+        lines = [json.loads(line) for line in running.output().splitlines() if line.startswith("{")]
+    return [Figures(**each) for each in lines]

@@ -89,9 +89,9 @@ def view_text(store: Store) -> str:
 
 def begin(store: Store, dag: Graph, **fields: Any) -> RunLog:
     """Create a run with its function."""
-    made_ = created(dag, versions="python 3, rayworkflow golden", **fields)
-    assert registry.register(store, made_) is made_
-    log = RunLog(store, made_)
+    record = created(dag, versions="python 3, rayworkflow golden", **fields)
+    assert registry.register(store, record).created
+    log = RunLog(store, record)
     log.blobs.put(b"a function")
     return log
 
@@ -145,9 +145,16 @@ def ephemeral(store: Store) -> None:
     once = StepOptions(checkpoint=False)
     log = begin(store, graph("a b:a c:b", a=once, b=once))
     runs.append(
-        log, [started("a")], [runs.passed("a"), started("b")], [r.StepEphemeralLost("a", 1), started("a", 1, 2)]
+        log,
+        [started("a")],
+        [runs.returned_ephemeral("a"), started("b")],
+        [r.StepEphemeralLost("a", 1), started("a", 1, 2)],
     )
-    runs.append(log, [runs.passed("a", attempt=2), started("b", 1, 2)], [runs.passed("b", attempt=2), started("c")])
+    runs.append(
+        log,
+        [runs.returned_ephemeral("a", attempt=2), started("b", 1, 2)],
+        [runs.returned_ephemeral("b", attempt=2), started("c")],
+    )
     claim(log, log.replay(), Claimant(Owner("m2", "i2"), 8.0))
 
 
@@ -183,7 +190,7 @@ def with_snapshot(store: Store) -> None:
     dag = graph("a b:a c d:c e f g:b,d,e,f", c=once)
     log = begin(store, Graph((runs.sleeper("s", 60.0), *dag.steps), "g"))
     runs.append(log, [r.TimerSet("s", 1, 2.0, 62.0), started("a"), started("c"), started("e")])
-    runs.append(log, [committed("a"), runs.passed("c"), expanded("e", graph("e/1 e/2:e/1")), started("b")])
+    runs.append(log, [committed("a"), runs.returned_ephemeral("c"), expanded("e", graph("e/1 e/2:e/1")), started("b")])
     runs.append(log, [r.RequestHandled("request-1", 1, "nothing")], [failed("b"), r.StepCanceled("f", 1, "with b")])
     state = log.replay()
     log.write_snapshot(state.seq, snapshot.compact(state))

@@ -1,4 +1,4 @@
-"""Memory of processes as the kernel counts it: what they hold, and the most they held."""
+"""Memory of processes as the kernel counts it: the present size and the peak."""
 
 from __future__ import annotations
 
@@ -14,58 +14,59 @@ KIB = 1024
 
 
 def memory(pid: int, name: str) -> int:
-    """Bytes, by /proc/<pid>/status: VmRSS (now) or VmHWM (the most since the last reset)."""
+    """Return bytes from /proc/<pid>/status: VmRSS (now) or VmHWM (the peak since the last reset)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * KIB
-    raise AssertionError(f"/proc/{pid}/status says nothing of {name}")
+    raise AssertionError(f"/proc/{pid}/status has no line {name}")
 
 
 def reset_peak(pid: int) -> None:
-    """Let VmHWM begin anew."""
+    """Reset VmHWM to the present size."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def manager_pid() -> int:
-    """The process of the one manager on the Ray that this process started."""
+    """Return the pid of the only manager on the Ray that this process started."""
     for child in psutil.Process().children(recursive=True):
         try:
             if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::ManagerActor"):
                 return child.pid
         except psutil.NoSuchProcess:
             continue
-    raise AssertionError("no process of a manager was found")
+    raise AssertionError("no manager process was found")
 
 
 @dataclass(frozen=True)
-class Begun:
-    """What a process held when the arguments of a step began to be read there.
+class MemoryAtStart:
+    """The memory of a process before it read the arguments of a step.
 
     Attributes:
-        held: bytes.
-        most_before: bytes, the most it had held until then.
-        at: when, in seconds.
+        pid: the process.
+        size: its size in bytes.
+        peak_before: its peak until then, in bytes.
+        at: the time, in seconds since 1970.
     """
 
     pid: int
-    held: int
-    most_before: int
+    size: int
+    peak_before: int
     at: float
 
-    def grown(self, most: int) -> int:
-        """Bytes by which a peak is above what was held."""
-        return most - self.held
+    def growth(self, peak: int) -> int:
+        """Return by how many bytes a later peak exceeds the size."""
+        return peak - self.size
 
 
-class Beginning:
-    """An argument that becomes a Begun where it is unpickled, before the arguments behind it; resets the peak."""
+class MeasureStart:
+    """The first argument of a step. Unpickling it measures the memory, before the other arguments are read."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _begin, ()
+        return _measure, ()
 
 
-def _begin() -> Begun:
+def _measure() -> MemoryAtStart:
     pid = os.getpid()
-    most = memory(pid, "VmHWM")
+    peak = memory(pid, "VmHWM")
     reset_peak(pid)
-    return Begun(pid, memory(pid, "VmRSS"), most, time.time())
+    return MemoryAtStart(pid, memory(pid, "VmRSS"), peak, time.time())

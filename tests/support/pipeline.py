@@ -1,4 +1,4 @@
-"""What the script pipeline.py comes to, for it and for the tests that run it."""
+"""Value and step ids of the script pipeline.py, for the script and for the tests that run it."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ STEP_IDS = {
     "join": "__main__.spread/__main__.join",
     "last": "__main__.last",
 }  # fmt: skip
-"""Of each step, by the name that it goes by among the marks."""
+"""The step id of each step, by its name in the marks."""

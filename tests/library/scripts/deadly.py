@@ -1,6 +1,6 @@
-"""Steps whose values end the process that pickles or shows them, once each: deaths before and behind what is stored.
+"""Steps whose values kill the process that pickles or renders them, once each: deaths before and after storing.
 
-deadly.py STORE MARKS WORKFLOW_ID (worker | driver-while-storing | driver-before-asking)
+deadly.py STORE MARKS WORKFLOW_ID (worker | driver-while-storing | driver-before-calling)
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from workflow.store import open_store
 
 LARGE = 200_000
 MIDDLING = 40_000
-"""Bytes of an argument that stands in its DAG; three of them make that DAG a blob."""
+"""Bytes of an argument that is stored inline in its DAG. Three of them make the DAG large enough for a blob."""
 
 
 def die_once(marks: Marks, where: str) -> None:
-    """SIGKILL for this process, if it is the first that comes here; it notes which blobs lie in the store."""
+    """Kill this process with SIGKILL if it is the first at this place. It first records which blobs are stored."""
     store = open_store(context.store_url())
     marks.die_once(where, lambda: "\n".join(info.key for info in store.list("workflows/") if "/blobs/" in info.key))
 
 
 class DiesWhenPickled:
-    """Whoever pickles it first dies of it."""
+    """Kills the first process that pickles it."""
 
     def __init__(self, marks: Marks, where: str) -> None:
         self.marks = marks
@@ -42,8 +42,8 @@ class DiesWhenPickled:
         return DiesWhenPickled, (self.marks, self.where)
 
 
-class DiesWhenShown:
-    """Whoever makes a text of it first dies of it; that is done once it is stored."""
+class DiesWhenRendered:
+    """Kills the first process that renders it as text, which happens after it is stored."""
 
     def __init__(self, marks: Marks, total: int) -> None:
         self.marks = marks
@@ -51,31 +51,31 @@ class DiesWhenShown:
         self.filling = b"l" * LARGE
 
     def __str__(self) -> str:
-        die_once(self.marks, "behind-a-blob")
+        die_once(self.marks, "after-a-blob")
         return f"total {self.total}"
 
 
-def die_behind_its_dag(marks: Marks) -> None:
-    """Have this worker die once it has stored a DAG: nothing of a user's is called between that and its answer."""
+def die_after_its_dag(marks: Marks) -> None:
+    """Kill this worker after it stored a DAG. No code of the user runs between that and its reply."""
     keep = Blobs.store_graph
 
     def keep_and_die(blobs: Blobs, graph: Graph) -> tuple[Graph | None, str]:
         kept = keep(blobs, graph)
-        die_once(marks, "behind-a-dag")
+        die_once(marks, "after-a-dag")
         return kept
 
     Blobs.store_graph = keep_and_die  # type: ignore[method-assign]
 
 
-def die_before_asking(marks: Marks, where: str) -> None:
-    """Have this driver die where all of its run is stored, and no manager knows of it."""
-    ask = Client._call_manager
+def die_before_calling(marks: Marks, where: str) -> None:
+    """Kill this driver after it stored everything for its run, before it calls a manager."""
+    call = Client._call_manager
 
-    def die_and_ask(client: Client, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
+    def die_and_call(client: Client, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
         die_once(marks, where)
-        return ask(client, options, method, argument)
+        return call(client, options, method, argument)
 
-    Client._call_manager = die_and_ask  # type: ignore[method-assign]
+    Client._call_manager = die_and_call  # type: ignore[method-assign]
 
 
 @workflow.step(name="before")
@@ -85,15 +85,15 @@ def before_a_blob(marks: Marks) -> Any:
 
 
 @workflow.step(name="object")
-def behind_an_object(marks: Marks) -> Any:
+def after_an_object(marks: Marks) -> Any:
     marks.started("object")
-    return [ray.put(b"o" * LARGE), DiesWhenPickled(marks, "behind-an-object")]
+    return [ray.put(b"o" * LARGE), DiesWhenPickled(marks, "after-an-object")]
 
 
 @workflow.step(name="spread")
 def in_an_expansion(marks: Marks, *values: Any) -> Any:
     marks.started("spread")
-    die_behind_its_dag(marks)
+    die_after_its_dag(marks)
     size = len(values[0][0]) + len(ray.get(values[1][0]))
     parts = [part.options(name=f"part{n}").step(marks, n, b"p" * MIDDLING) for n in range(3)]
     deadly = part.options(name="deadly").step(marks, size, DiesWhenPickled(marks, "in-an-expansion"))
@@ -113,21 +113,21 @@ def total(marks: Marks, *numbers: int) -> Any:
 @workflow.step(name="last")
 def last(marks: Marks, found: int, filling: Any = None) -> Any:
     marks.started("last")
-    return DiesWhenShown(marks, found)
+    return DiesWhenRendered(marks, found)
 
 
 EXPECTED = 2 * LARGE + 3
 
 
-def main(store: str, folder: str, workflow_id: str, whom: str) -> None:
+def main(store: str, folder: str, workflow_id: str, mode: str) -> None:
     connect()
     workflow.init(store)
     marks = Marks(folder)
-    deadly = DiesWhenPickled(marks, whom) if whom == "driver-while-storing" else None
-    if whom == "driver-before-asking":
-        die_before_asking(marks, whom)
-    # The last step's arguments are stored first, and then those of the step before it.
-    spread = in_an_expansion.step(marks, before_a_blob.step(marks), behind_an_object.step(marks), deadly)
+    deadly = DiesWhenPickled(marks, mode) if mode == "driver-while-storing" else None
+    if mode == "driver-before-calling":
+        die_before_calling(marks, mode)
+    # The arguments of the last step are stored first, then those of the step before it.
+    spread = in_an_expansion.step(marks, before_a_blob.step(marks), after_an_object.step(marks), deadly)
     value = last.step(marks, spread, b"d" * LARGE).run(workflow_id)
     print("result", value.total, "as expected" if value.total == EXPECTED else "WRONG", flush=True)
 

@@ -1,4 +1,4 @@
-"""One large value from a step to the next, of each kind; says what memory it took, a line of JSON a kind.
+"""Passes one large value of each kind from a step to the next, and prints the memory used, one JSON line for each kind.
 
 large.py STORE BYTES
 """
@@ -14,7 +14,7 @@ import numpy as np
 from user import connect
 
 import workflow
-from tests.support.memory import Beginning, Begun, manager_pid, memory, reset_peak
+from tests.support.memory import MeasureStart, MemoryAtStart, manager_pid, memory, reset_peak
 
 MAKE = {
     "bytes": lambda size: b"\7" * size,
@@ -27,35 +27,36 @@ LOOK = {
 
 
 @workflow.step
-def produce(begun: Begun, kind: str, size: int) -> Any:
-    return {"begun": begun, "value": MAKE[kind](size), "made": time.time()}
+def produce(start: MemoryAtStart, kind: str, size: int) -> Any:
+    return {"start": start, "value": MAKE[kind](size), "made": time.time()}
 
 
 @workflow.step
-def consume(begun: Begun, kind: str, produced: Any) -> Any:
+def consume(start: MemoryAtStart, kind: str, produced: Any) -> Any:
     loaded = time.time()
     seen = LOOK[kind](produced["value"])
-    producer = produced["begun"]
-    here = memory(begun.pid, "VmHWM")
-    if producer.pid == begun.pid:  # a leased worker does both: then what it held before either of them counts
-        grown = producer.grown(begun.most_before), producer.grown(here)
+    producer = produced["start"]
+    here = memory(start.pid, "VmHWM")
+    if producer.pid == start.pid:  # one worker executed both steps: compare with its memory before each step
+        growth = producer.growth(start.peak_before), producer.growth(here)
     else:
-        grown = producer.grown(memory(producer.pid, "VmHWM")), begun.grown(here)
-    seconds = begun.at - produced["made"], loaded - begun.at
-    told = ("seen", "producer", "consumer", "store_seconds", "load_seconds")
-    return dict(zip(told, (seen, *grown, *seconds), strict=True))
+        growth = producer.growth(memory(producer.pid, "VmHWM")), start.growth(here)
+    seconds = start.at - produced["made"], loaded - start.at
+    names = ("seen", "producer", "consumer", "store_seconds", "load_seconds")
+    return dict(zip(names, (seen, *growth, *seconds), strict=True))
 
 
 def main(store: str, size: int) -> None:
     connect()
     workflow.init(store)
     for kind in MAKE:
-        consume.step(Beginning(), kind, produce.step(Beginning(), kind, 1_000)).run()  # imports count for no value
+        # A small value first, so that memory for imports does not count.
+        consume.step(MeasureStart(), kind, produce.step(MeasureStart(), kind, 1_000)).run()
         manager = manager_pid()
         reset_peak(manager)
         before = memory(manager, "VmRSS")
-        told = consume.step(Beginning(), kind, produce.step(Beginning(), kind, size)).run()
-        print(json.dumps({"kind": kind, **told, "manager": memory(manager, "VmHWM") - before}), flush=True)
+        figures = consume.step(MeasureStart(), kind, produce.step(MeasureStart(), kind, size)).run()
+        print(json.dumps({"kind": kind, **figures, "manager": memory(manager, "VmHWM") - before}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A map of a thousand steps, held by gates where 10, 50 and 99 per cent are done.
+"""A map of 1000 steps, held by gates after 10, 50 and 99 percent of the steps.
 
 mapped.py STORE MARKS WORKFLOW_ID (run | take-over)
 """
@@ -15,7 +15,7 @@ from tests.support.marks import Marks
 
 SIZE = 1_000
 GATES = ((100, "10"), (500, "50"), (990, "99"))
-"""From which element on which gate holds."""
+"""(first step, gate): the gate holds this step and all later ones."""
 
 
 @workflow.step(name="spread")

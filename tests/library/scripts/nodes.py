@@ -1,4 +1,4 @@
-"""Steps on two nodes: values that are lent across and back, and steps that only the far node can execute.
+"""Steps on two nodes: ephemeral values that move between them, and steps that only the far node can execute.
 
 nodes.py STORE MARKS WORKFLOW_ID (crossing | lost | bound) FAR
 
@@ -19,7 +19,7 @@ import workflow
 from tests.support.marks import Marks
 
 SIZE = 300_000
-"""Numbers that make a value of more than two megabytes: it lies in the object store of the node that made it."""
+"""How many numbers make a value of more than two megabytes. Its node keeps it in Ray's object store."""
 
 WORKS, HELD_FROM = 12, 6
 
@@ -63,32 +63,32 @@ def total(values: list[int]) -> int:
 
 
 def where() -> str:
-    """The near node is the head's."""
+    """Return the node of the calling step: "near" is the head node."""
     own = ray.get_runtime_context().get_node_id()
     (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == own)
     return "near" if "node:__internal_head__" in resources else "far"
 
 
 def crossing(marks: Marks, far: str) -> Any:
-    """From the far node to the near one, and back."""
+    """Pass a value from the far node to the near one, and back."""
     near, across = places(far)
-    return lent(marks, across, near, across)
+    return passed(marks, across, near, across)
 
 
 def lost(marks: Marks, far: str) -> Any:
-    """Nobody on the near node has the values when the last step needs them."""
+    """Produce both values on the far node; the last step needs them on the near node."""
     near, across = places(far)
-    return lent(marks, across, across, near)
+    return passed(marks, across, across, near)
 
 
-def lent(marks: Marks, first: Any, second: Any, third: Any) -> Any:
+def passed(marks: Marks, first: Any, second: Any, third: Any) -> Any:
     made = make.options(name="make", checkpoint=False, scheduling_strategy=first).step(marks)
     twice = doubled.options(name="doubled", checkpoint=False, scheduling_strategy=second).step(marks, made)
     return last.options(name="last", scheduling_strategy=third).step(marks, made, twice, hold.step(marks))
 
 
 def places(far: str) -> list[NodeAffinitySchedulingStrategy]:
-    """The near node and the far one, each as long as it lives."""
+    """Strategies for the near and the far node. If the node is gone, the step runs elsewhere."""
     here = ray.get_runtime_context().get_node_id()
     (there,) = (node["NodeID"] for node in ray.nodes() if far in node["Resources"])
     return [NodeAffinitySchedulingStrategy(each, soft=True) for each in (here, there)]
@@ -98,8 +98,8 @@ def bound(marks: Marks, far: str) -> Any:
     return total.step([work.options(name=f"work{n}", resources={far: 1}).step(marks, n) for n in range(WORKS)])
 
 
-LENT = 3 * SIZE * (SIZE - 1) // 2 + 1
-SHAPES = {"crossing": (crossing, LENT), "lost": (lost, LENT), "bound": (bound, sum(range(WORKS)))}
+PASSED = 3 * SIZE * (SIZE - 1) // 2 + 1
+SHAPES = {"crossing": (crossing, PASSED), "lost": (lost, PASSED), "bound": (bound, sum(range(WORKS)))}
 
 
 def main(store: str, folder: str, workflow_id: str, shape: str, far: str) -> None:

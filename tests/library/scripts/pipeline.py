@@ -1,4 +1,4 @@
-"""Twelve steps, some made by others, that mark their starts; a gate holds them in the middle.
+"""Eleven steps, some returned by others, that mark their starts. A gate holds one of them.
 
 pipeline.py STORE MARKS WORKFLOW_ID (run | start | resume | resume-all | take-over)
 """
@@ -38,7 +38,7 @@ def spread(marks: Marks, shared: Any) -> Any:
 def work(marks: Marks, shared: Any, i: int) -> int:
     marks.started(f"work{i}")
     if i == 1 and marks.starts()["work1"] == 1:
-        raise RuntimeError("the first try of this step always fails")
+        raise RuntimeError("the first attempt of this step always fails")
     if i == 3:
         marks.pass_gate("work")
     return sum(ray.get(shared["ref"])) + i

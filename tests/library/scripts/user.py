@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: connecting to Ray as the test wants it."""
+"""Shared by the scripts of this folder: connects to the Ray that the test chose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.lean_ray import make_lean
 
 
 def connect() -> None:
-    """To the Ray of the test, or to one of its own."""
+    """Connect to the Ray of the test; start a new one if the test gave no address."""
     address = os.environ["TEST_RAY_ADDRESS"]
     if address:
         ray.init(address=address)

@@ -70,10 +70,19 @@ class Collector:
 
     def _tell(self, collected: Collected) -> None:
         self._world.count("collections")
-        for what in ("runs", "forbidden", "requests", "bells", "owned", "managers", "index", "unlisted"):
+        for what in (
+            "runs",
+            "abandoned",
+            "requests",
+            "notifications",
+            "owned",
+            "managers",
+            "index_corrected",
+            "index_added",
+        ):
             for _ in range(getattr(collected, what)):
                 self._world.count(f"collected: {what}")
-        for why in collected.left:
+        for why in collected.skipped:
             self._world.watch.broken.append(f"the collector left {why}")
 
 
@@ -90,7 +99,7 @@ def left_behind(store: Store, failed: set[str]) -> list[str]:
     """
     before = {info.key: store.get(info.key) for info in store.list(keys.WORKFLOWS)}
     collected = collect(store, grace=0.0)
-    found = [f"the collector left {why}" for why in collected.left]
+    found = [f"the collector left {why}" for why in collected.skipped]
     named = _folders_that_count(before)
     for key, data in before.items():
         run = keys.run_key(key)

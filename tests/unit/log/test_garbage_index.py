@@ -1,6 +1,6 @@
-"""What a collection makes of the index: each old entry says what its log says, and stays where that cannot be read.
+"""How a garbage collection corrects the index: entries agree with the logs, and missing entries are added.
 
-A run that has none gets one.
+An entry is kept if the log cannot be read.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ S = WorkflowStatus
 DAG = runs.graph("a")
 LONG = "a pipeline of the team " * 20
 
-LIVE: list[r.Record] = [runs.started("a")]
-LEFT: list[r.Record] = [r.StatusChanged(S.RESUMABLE, 1, 1.0)]
-DONE: list[r.Record] = [runs.committed("a"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)]
-BROKE: list[r.Record] = [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 1.0)]
-AGAIN: list[r.Record] = [runs.claimed(2, retry_failed=1)]
+RUNNING: list[r.Record] = [runs.started("a")]
+RELEASED: list[r.Record] = [r.StatusChanged(S.RESUMABLE, 1, 1.0)]
+SUCCESSFUL: list[r.Record] = [runs.committed("a"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)]
+FAILED: list[r.Record] = [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 1.0)]
+RESUMED: list[r.Record] = [runs.claimed(2, retry_failed=1)]
 
 
-class Remembering(MemoryStore):
-    """Notes what is changed, in order."""
+class RecordingStore(MemoryStore):
+    """Records every change, in order."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock=clock)
-        self.changed: list[str] = []
+        self.changes: list[str] = []
 
     def create(self, key: str, data: object, put_id: str) -> bool:
-        """See the port."""
+        """Implement the port."""
         created = super().create(key, data, put_id)  # type: ignore[arg-type]
-        self.changed.append(f"create {key}")
+        self.changes.append(f"create {key}")
         return created
 
     def delete(self, key: str) -> None:
-        """See the port."""
+        """Implement the port."""
         super().delete(key)
-        self.changed.append(f"delete {key}")
+        self.changes.append(f"delete {key}")
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(clock: Clock) -> Remembering:
-    return Remembering(clock)
+def store(clock: Clock) -> RecordingStore:
+    return RecordingStore(clock)
 
 
 def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", run_number: int = 1) -> RunLog:
-    """A run with no entry in the index."""
+    """Create a run without an index entry."""
     created = runs.created(DAG, workflow_id, run_number, f"{workflow_id[:9]}-{run_number}")
     registry.register(store, created)
     log = RunLog(store, created)
@@ -74,71 +74,75 @@ def make(store: Store, *segments: list[r.Record], workflow_id: str = "w", run_nu
     return log
 
 
-def name(store: Store, reason: str, status: WorkflowStatus = S.CANCELED, run_number: int = 1) -> RegistryEntry:
-    """A tombstone."""
+def bury(store: Store, reason: str, status: WorkflowStatus = S.CANCELED, run_number: int = 1) -> RegistryEntry:
+    """Write a tombstone."""
     return registry.register(store, r.Tombstone("w", run_number, status, reason, 1.0)).entry
 
 
-def told(store: Store, workflow_id: str = "w") -> set[str]:
-    """The statuses that the index says."""
+def indexed(store: Store, workflow_id: str = "w") -> set[str]:
+    """The statuses for which a workflow has an index entry."""
     return {status for status in S if store.head(keys.index(status, workflow_id)) is not None}
 
 
 CASES: dict[str, tuple[Callable[[Store], object], str, str]] = {
-    "live": (lambda store: make(store, LIVE), "RUNNING", "RUNNING"),
-    "left by its owner": (lambda store: make(store, LEFT), "RUNNING", "RUNNING"),
-    "done": (lambda store: make(store, DONE), "SUCCESSFUL", "SUCCESSFUL"),
-    "its owner died behind the end": (lambda store: make(store, DONE), "RUNNING", "SUCCESSFUL"),
-    "failed, and an entry from before": (lambda store: make(store, BROKE), "RUNNING FAILED", "FAILED"),
-    "resumed, and the late entry of its first owner": (
-        lambda store: make(store, BROKE, AGAIN),
+    "running": (lambda store: make(store, RUNNING), "RUNNING", "RUNNING"),
+    "released by its owner": (lambda store: make(store, RELEASED), "RUNNING", "RUNNING"),
+    "successful": (lambda store: make(store, SUCCESSFUL), "SUCCESSFUL", "SUCCESSFUL"),
+    "owner died after the last segment": (lambda store: make(store, SUCCESSFUL), "RUNNING", "SUCCESSFUL"),
+    "failed, entry from before is left": (lambda store: make(store, FAILED), "RUNNING FAILED", "FAILED"),
+    "resumed, late entry of the first owner": (
+        lambda store: make(store, FAILED, RESUMED),
         "RUNNING FAILED",
         "RUNNING",
     ),
-    "resumed, and its owner died behind the claim": (lambda store: make(store, BROKE, AGAIN), "FAILED", "RUNNING"),
-    "never made": (lambda store: None, "RUNNING", ""),
-    "deleted, and the late entry of its owner": (
-        lambda store: (make(store, DONE), name(store, "Deleted", run_number=2)),
+    "resumed, owner died after the claim": (lambda store: make(store, FAILED, RESUMED), "FAILED", "RUNNING"),
+    "never created": (lambda store: None, "RUNNING", ""),
+    "deleted, late entry of its owner": (
+        lambda store: (make(store, SUCCESSFUL), bury(store, "Deleted", run_number=2)),
         "SUCCESSFUL",
         "",
     ),
-    "forbidden": (lambda store: name(store, "Abandoned"), "RUNNING", ""),
-    "made anew behind a deleted one": (
-        lambda store: (make(store, DONE), name(store, "Deleted", run_number=2), make(store, LIVE, run_number=3)),
+    "abandoned": (lambda store: bury(store, "Abandoned"), "RUNNING", ""),
+    "created again after a deletion": (
+        lambda store: (
+            make(store, SUCCESSFUL),
+            bury(store, "Deleted", run_number=2),
+            make(store, RUNNING, run_number=3),
+        ),
         "RUNNING SUCCESSFUL",
         "RUNNING",
     ),
-    "live, and its entry was taken by a call that came late": (lambda store: make(store, LIVE), "", "RUNNING"),
-    "failed, and its entry was taken": (lambda store: make(store, BROKE), "", "FAILED"),
-    "deleted, and half of it is left": (
-        lambda store: (make(store, DONE), name(store, "Deleted", run_number=2)),
+    "running, entry removed by a delayed call": (lambda store: make(store, RUNNING), "", "RUNNING"),
+    "failed, entry removed by a delayed call": (lambda store: make(store, FAILED), "", "FAILED"),
+    "deleted, some objects are left": (
+        lambda store: (make(store, SUCCESSFUL), bury(store, "Deleted", run_number=2)),
         "",
         "",
     ),
-    "ended before it began": (lambda store: name(store, "BadInput", S.FAILED), "RUNNING", "FAILED"),
+    "ended before its creation": (lambda store: bury(store, "BadInput", S.FAILED), "RUNNING", "FAILED"),
 }
 
 
-@pytest.mark.parametrize(("log", "before", "behind"), CASES.values(), ids=CASES)
-def test_an_old_entry_says_what_the_log_says(
-    store: Remembering, clock: Clock, log: Callable[[Store], object], before: str, behind: str
+@pytest.mark.parametrize(("write", "before", "after"), CASES.values(), ids=CASES)
+def test_old_entry_is_corrected_from_the_log(
+    store: RecordingStore, clock: Clock, write: Callable[[Store], object], before: str, after: str
 ) -> None:
-    log(store)
+    write(store)
     for status in before.split():
         index.set_status(store, "w", S(status), replaces=())
     assert collect(store) == Collected(), "within the grace time"
     clock.now += DAY + 1
-    wrong = set(before.split()) - set(behind.split())
-    assert collect(store).index == len(wrong)
-    assert told(store) == set(behind.split())
+    wrong = set(before.split()) - set(after.split())
+    assert collect(store).index_corrected == len(wrong)
+    assert indexed(store) == set(after.split())
     assert collect(store) == Collected()
 
 
-def test_runs_without_an_entry_are_counted(store: Remembering) -> None:
+def test_missing_entries_are_added_and_counted(store: RecordingStore) -> None:
     for workflow_id in ("a", "b", "c"):
-        make(store, DONE, workflow_id=workflow_id)
+        make(store, SUCCESSFUL, workflow_id=workflow_id)
     index.set_status(store, "b", S.SUCCESSFUL, replaces=())
-    assert collect(store, grace=0) == Collected(unlisted=2)
+    assert collect(store, grace=0) == Collected(index_added=2)
     assert list(index.list_ids(store, S.SUCCESSFUL)) == ["a", "b", "c"]
 
 
@@ -146,48 +150,48 @@ PARTS = st.text("ab-.%0", min_size=1, max_size=4)
 
 
 @given(parts=st.sets(PARTS), entries=st.lists(st.sets(PARTS), min_size=1, max_size=3))
-def test_what_has_no_entry_is_found_in_one_pass_in_the_order_of_the_store(
-    parts: set[str], entries: list[set[str]]
-) -> None:
-    listed = index.IndexedIds([iter(sorted(each)) for each in entries])
+def test_indexed_ids_finds_missing_entries_in_one_pass(parts: set[str], entries: list[set[str]]) -> None:
+    ids = index.IndexedIds([iter(sorted(each)) for each in entries])
     in_order = sorted(parts, key=lambda part: f"{part}/")
-    assert [part for part in in_order if listed.contains(part)] == [
+    assert [part for part in in_order if ids.contains(part)] == [
         part for part in in_order if part in set().union(*entries)
     ]
 
 
-def test_an_entry_is_replaced_before_it_goes(store: Remembering) -> None:
-    make(store, DONE)
+def test_new_entry_is_written_before_the_old_one_is_removed(store: RecordingStore) -> None:
+    make(store, SUCCESSFUL)
     index.set_status(store, "w", S.RUNNING, replaces=())
-    store.changed.clear()
+    store.changes.clear()
     collect(store, grace=0)
-    assert store.changed == ["create index/SUCCESSFUL/w", "delete index/RUNNING/w"]
+    assert store.changes == ["create index/SUCCESSFUL/w", "delete index/RUNNING/w"]
 
 
-def test_a_long_id_is_known_by_its_name_or_by_the_entry(store: Remembering) -> None:
-    make(store, DONE, workflow_id=LONG)
+def test_long_id_is_read_from_registry_or_entry(store: RecordingStore) -> None:
+    make(store, SUCCESSFUL, workflow_id=LONG)
     index.set_status(store, LONG, S.RUNNING, replaces=())
-    never = f"{LONG} never made"
+    never = f"{LONG} never created"
     index.set_status(store, never, S.RUNNING, replaces=())
-    assert collect(store, grace=0).left == []
-    assert (told(store, LONG), told(store, never)) == ({"SUCCESSFUL"}, set())
+    assert collect(store, grace=0).skipped == []
+    assert (indexed(store, LONG), indexed(store, never)) == ({"SUCCESSFUL"}, set())
     assert list(index.list_ids(store, S.SUCCESSFUL)) == [LONG]
 
 
-def test_an_entry_whose_log_is_damaged_stays_and_keeps_no_other(store: Remembering) -> None:
+def test_entry_with_a_damaged_log_is_skipped_and_kept(store: RecordingStore) -> None:
     damaged = make(store, workflow_id="a")
     store.create(damaged.paths.segment(1), b"torn", "1")
-    make(store, DONE, workflow_id="b")
+    make(store, SUCCESSFUL, workflow_id="b")
     for workflow_id in ("a", "b"):
         index.set_status(store, workflow_id, S.RUNNING, replaces=())
-    store.create("index/RUNNING/a b", b"no part of ours", "1")
-    left = collect(store, grace=0).left
-    assert [("a/runs" in text, "index/RUNNING/a b" in text) for text in left] == [(True, False), (False, True)]
-    assert (told(store, "a"), told(store, "b")) == ({"RUNNING"}, {"SUCCESSFUL"})
+    store.create("index/RUNNING/a b", b"not our object", "1")
+    skipped = collect(store, grace=0).skipped
+    assert [("a/runs" in text, "index/RUNNING/a b" in text) for text in skipped] == [(True, False), (False, True)]
+    assert (indexed(store, "a"), indexed(store, "b")) == ({"RUNNING"}, {"SUCCESSFUL"})
 
 
-def test_a_long_log_is_not_read_to_its_end(store: Remembering, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(store, LIVE, DONE)
+def test_only_the_last_segment_of_a_finished_run_is_read(
+    store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(store, RUNNING, SUCCESSFUL)
     index.set_status(store, "w", S.SUCCESSFUL, replaces=())
     read: list[int] = []
     real = RunLog.read
@@ -201,38 +205,38 @@ def test_a_long_log_is_not_read_to_its_end(store: Remembering, monkeypatch: pyte
     assert read == [], "the header of the last segment has the status"
 
 
-# --- beside those whose entries they are ---
+# --- other processes change the run at the same time ---
 
 
-def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> None:
-    log = make(store, BROKE)
+def test_entry_of_a_run_resumed_during_collection_is_right(store: RecordingStore) -> None:
+    log = make(store, FAILED)
     index.set_status(store, "w", S.RUNNING, replaces=())
 
-    def resumed() -> None:
-        runs.append(log, AGAIN)
+    def resume() -> None:
+        runs.append(log, RESUMED)
         index.set_status(store, "w", S.RUNNING, replaces=S)
 
     shared = FailingStore(store)
-    shared.behind("create", "index/FAILED/w", resumed)
+    shared.behind("create", "index/FAILED/w", resume)
     collect(shared, grace=0)
-    assert told(store) == {"RUNNING"}
+    assert indexed(store) == {"RUNNING"}
 
 
-def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
-    make(store, DONE)
-    name(store, "Deleted", run_number=2)
+def test_entry_of_a_run_created_during_collection_is_kept(store: RecordingStore) -> None:
+    make(store, SUCCESSFUL)
+    bury(store, "Deleted", run_number=2)
     index.set_status(store, "w", S.SUCCESSFUL, replaces=())
     shared = FailingStore(store)
-    shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, DONE, run_number=3))
+    shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, SUCCESSFUL, run_number=3))
     collect(shared, grace=0)
-    assert told(store) == {"SUCCESSFUL"}
+    assert indexed(store) == {"SUCCESSFUL"}
 
 
-def test_a_run_that_is_begun_at_that_moment_is_told_of(store: Remembering) -> None:
-    name(store, "Abandoned")
+def test_entry_of_a_run_begun_during_collection_is_kept(store: RecordingStore) -> None:
+    bury(store, "Abandoned")
     index.set_status(store, "w", S.RUNNING, replaces=())
-    # Its functions were stored, and its entry found to be there, before that one went; its name is written later.
+    # The driver stored its functions and found the entry before the entry was removed. It creates the run later.
     shared = FailingStore(store)
     shared.behind("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))
     collect(shared, grace=0)
-    assert told(store) == {"RUNNING"}
+    assert indexed(store) == {"RUNNING"}

@@ -1,4 +1,4 @@
-"""What is asked of a run from outside, on a memory store: end it, leave it, delete it, cancel it; and who may not."""
+"""Ending, releasing, deleting and canceling a run from outside, on a memory store, and which requesters are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workflow.store.memory import MemoryStore
 from workflow.testing.failing import FailingStore
 
 S = WorkflowStatus
-PERSON = Requester("", 0, "me")
+USER = Requester("", 0, "me")
 DAG = runs.graph("a b:a")
 
 
@@ -54,9 +54,9 @@ def make(store: MemoryStore, *segments: list[r.Record], uid: str = "", attempt: 
     return log
 
 
-def end(store: MemoryStore, actor: Requester = PERSON, status: WorkflowStatus = S.FAILED) -> S:
+def end(store: MemoryStore, requester: Requester = USER, status: WorkflowStatus = S.FAILED) -> S:
     view = requests.end_run(
-        store, "w", run_number=1, status=status, reason="DeadlineExceeded", message="took too long", requester=actor
+        store, "w", run_number=1, status=status, reason="DeadlineExceeded", message="took too long", requester=requester
     )
     return view.status
 
@@ -68,7 +68,7 @@ def all_keys(store: MemoryStore) -> list[str]:
 # --- end_run ---
 
 
-def test_a_run_that_nobody_owns_is_ended_in_the_segment_of_its_claim(store: MemoryStore) -> None:
+def test_run_without_live_owner_is_claimed_and_ended_at_once(store: MemoryStore) -> None:
     make(store, [runs.started("a")], alive=False)
     assert end(store) is S.FAILED
     written = invariants.log_of(store, "w")
@@ -83,36 +83,36 @@ def test_a_run_that_nobody_owns_is_ended_in_the_segment_of_its_claim(store: Memo
     invariants.check(store, "w")
 
 
-def test_a_run_whose_owner_lives_is_not_ended(store: MemoryStore) -> None:
+def test_run_with_a_live_owner_is_not_ended(store: MemoryStore) -> None:
     make(store)
     with pytest.raises(WorkflowInUseError, match="manager-1"):
         end(store)
     assert invariants.log_of(store, "w") == []
 
 
-def test_an_object_ends_its_own_run_whether_or_not_its_owner_lives(store: MemoryStore) -> None:
+def test_object_ends_its_own_run_even_with_a_live_owner(store: MemoryStore) -> None:
     make(store, uid="u", attempt=1)
     assert end(store, Requester("u", 1, "ns/w"), S.CANCELED) is S.CANCELED
 
 
-def test_an_object_does_not_end_another_objects_run(store: MemoryStore) -> None:
+def test_object_cannot_end_the_run_of_another_object(store: MemoryStore) -> None:
     make(store, uid="u", attempt=1, alive=False)
     with pytest.raises(SupersededError, match="owned by object u"):
         end(store, Requester("v", 1, "ns/w"))
 
 
-def test_an_earlier_attempt_ends_nothing(store: MemoryStore) -> None:
+def test_earlier_attempt_cannot_end_the_run(store: MemoryStore) -> None:
     make(store, uid="u", attempt=2, alive=False)
     with pytest.raises(SupersededError, match="attempt 1 cannot claim workflow 'w'"):
         end(store, Requester("u", 1, "ns/w"))
 
 
-def test_the_end_that_was_first_holds(store: MemoryStore) -> None:
+def test_finished_run_keeps_its_status(store: MemoryStore) -> None:
     make(store, [runs.committed("a"), runs.committed("b"), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)], alive=False)
     assert end(store) is S.SUCCESSFUL
 
 
-def test_a_run_that_does_not_exist_yet_is_ended_by_a_tombstone(store: MemoryStore) -> None:
+def test_ending_a_run_that_does_not_exist_writes_a_tombstone(store: MemoryStore) -> None:
     assert end(store, status=S.CANCELED) is S.CANCELED
     late = registry.register(store, runs.created(DAG)).entry
     assert isinstance(late, r.Tombstone)
@@ -122,10 +122,10 @@ def test_a_run_that_does_not_exist_yet_is_ended_by_a_tombstone(store: MemoryStor
     assert view.tombstone
 
 
-# --- goodbye ---
+# --- release_run ---
 
 
-def test_a_goodbye_leaves_the_run_resumable(store: MemoryStore) -> None:
+def test_released_run_is_resumable_and_second_release_is_no_op(store: MemoryStore) -> None:
     make(store, [runs.started("a")], uid="u", attempt=1)
     view = requests.release_run(store, "w", run_number=1, requester=Requester("u", 1, "ns/w"), reason="Suspended")
     assert status_of(store, view) is S.RESUMABLE
@@ -135,94 +135,96 @@ def test_a_goodbye_leaves_the_run_resumable(store: MemoryStore) -> None:
     invariants.check(store, "w")
 
 
-def test_nobody_says_goodbye_for_a_run_that_is_not_there(store: MemoryStore) -> None:
-    with pytest.raises(WorkflowConflictError, match="has no run 1"):
-        requests.release_run(store, "w", run_number=1, requester=PERSON, reason="Suspended")
+def test_release_of_a_run_that_does_not_exist_is_refused(store: MemoryStore) -> None:
+    with pytest.raises(WorkflowConflictError, match=r"cannot release run 1 .* there is no such run"):
+        requests.release_run(store, "w", run_number=1, requester=USER, reason="Suspended")
 
 
 @pytest.mark.parametrize(
-    "act", [end, lambda store: requests.release_run(store, "w", run_number=1, requester=PERSON, reason="Bye")]
+    "act",
+    [end, lambda store: requests.release_run(store, "w", run_number=1, requester=USER, reason="Bye")],
+    ids=["end", "release"],
 )
-def test_nothing_is_written_into_a_run_that_was_deleted(
-    store: MemoryStore, act: Callable[[MemoryStore], object]
-) -> None:
+def test_nothing_is_written_to_a_deleted_run(store: MemoryStore, act: Callable[[MemoryStore], object]) -> None:
     make(store, [runs.started("a")], alive=False)
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=USER)
     before = all_keys(store)
     with pytest.raises(SupersededError, match="was deleted or replaced"):
         act(store)
     assert all_keys(store) == before
 
 
-# --- delete ---
+# --- delete_run ---
 
 
-def test_a_deleted_run_leaves_its_name_and_the_tombstone_behind_it(store: MemoryStore) -> None:
+def test_deleted_run_leaves_registry_entry_and_tombstone(store: MemoryStore) -> None:
     make(store, alive=False)
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=USER)
     assert all_keys(store) == [keys.registry_entry("w", 1), keys.registry_entry("w", 2)]
-    stone = registry.current_entry(store, "w")
-    assert isinstance(stone, r.Tombstone)
-    assert stone.reason == "Deleted"
+    tombstone = registry.current_entry(store, "w")
+    assert isinstance(tombstone, r.Tombstone)
+    assert tombstone.reason == "Deleted"
 
 
-def test_what_was_still_asked_of_a_deleted_run_goes_with_it_bells_too(store: MemoryStore) -> None:
-    log = make(store, [r.StatusChanged(S.CANCELED, 1, 2.0, "Asked")], alive=False)  # and its owner cleared nothing
+def test_deletion_removes_requests_and_notifications(store: MemoryStore) -> None:
+    log = make(
+        store, [r.StatusChanged(S.CANCELED, 1, 2.0, "Asked")], alive=False
+    )  # its owner died before it read the inbox
     store.create(log.paths.request("asked"), b"{}", "1")
     store.create(keys.notification(log.created.run_uuid, "asked"), b"", "1")
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=USER)
     assert all_keys(store) == [keys.registry_entry("w", 1), keys.registry_entry("w", 2)]
 
 
-def test_a_run_whose_owner_lives_is_not_deleted(store: MemoryStore) -> None:
+def test_run_with_a_live_owner_is_not_deleted(store: MemoryStore) -> None:
     make(store)
     before = all_keys(store)
     with pytest.raises(WorkflowInUseError):
-        requests.delete_run(store, "w", run_number=1, requester=PERSON)
+        requests.delete_run(store, "w", run_number=1, requester=USER)
     assert all_keys(store) == before
 
 
-@pytest.mark.parametrize("left", ["nothing", "half of the keys", "the segments only"])
-def test_a_deletion_that_was_interrupted_is_finished(store: MemoryStore, left: str) -> None:
+@pytest.mark.parametrize("left", ["nothing", "a damaged segment", "a segment"])
+def test_interrupted_deletion_is_finished_by_the_next_one(store: MemoryStore, left: str) -> None:
     log = make(store, [runs.started("a")], alive=False)
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
-    if left == "half of the keys":
+    requests.delete_run(store, "w", run_number=1, requester=USER)
+    if left == "a damaged segment":
         log.store.create(log.paths.segment(2), b"torn", "1")
-    elif left == "the segments only":
+    elif left == "a segment":
         runs.append(log, [runs.started("a")])
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=USER)
     assert all_keys(store) == [keys.registry_entry("w", 1), keys.registry_entry("w", 2)]
 
 
-def test_deleting_an_old_run_leaves_the_new_one_of_its_id_alone(store: MemoryStore) -> None:
+def test_deleting_an_old_run_keeps_the_new_run_of_the_id(store: MemoryStore) -> None:
     make(store, alive=False)
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=USER)
     index.set_status(store, "w", S.RUNNING, replaces=())
     registry.register(store, runs.created(DAG, run_number=3, run_uuid="third"))
     before = all_keys(store)
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=USER)
     assert all_keys(store) == before
 
 
-def test_deleting_what_was_never_there_writes_nothing(store: MemoryStore) -> None:
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
+def test_deleting_a_run_that_never_existed_writes_nothing(store: MemoryStore) -> None:
+    requests.delete_run(store, "w", run_number=1, requester=USER)
     assert all_keys(store) == []
 
 
-def test_a_tombstone_of_a_canceled_run_is_deleted_too_so_that_its_id_is_free(store: MemoryStore) -> None:
+def test_deleting_a_tombstone_frees_the_id(store: MemoryStore) -> None:
     end(store, status=S.CANCELED)
-    requests.delete_run(store, "w", run_number=1, requester=PERSON)
-    stone = registry.current_entry(store, "w")
-    assert isinstance(stone, r.Tombstone)
-    assert (stone.run_number, stone.reason) == (2, "Deleted")
-    requests.delete_run(store, "w", run_number=2, requester=PERSON)
+    requests.delete_run(store, "w", run_number=1, requester=USER)
+    tombstone = registry.current_entry(store, "w")
+    assert isinstance(tombstone, r.Tombstone)
+    assert (tombstone.run_number, tombstone.reason) == (2, "Deleted")
+    requests.delete_run(store, "w", run_number=2, requester=USER)
     assert registry.latest_run_number(store, "w") == 2
 
 
-# --- cancel ---
+# --- request_cancel ---
 
 
-def test_a_cancel_waits_in_the_inbox_and_rings_the_bell(store: MemoryStore) -> None:
+def test_cancel_writes_a_request_and_a_notification(store: MemoryStore) -> None:
     log = make(store)
     view = read_run(store, "w")
     assert view is not None
@@ -234,7 +236,7 @@ def test_a_cancel_waits_in_the_inbox_and_rings_the_bell(store: MemoryStore) -> N
     assert not list(store.list("notifications/"))
 
 
-def test_a_request_is_found_as_long_as_its_bell_is_there(store: MemoryStore) -> None:
+def test_withdraw_removes_the_notification_first(store: MemoryStore) -> None:
     log = make(store)
     view = read_run(store, "w")
     assert view is not None
@@ -248,7 +250,7 @@ def test_a_request_is_found_as_long_as_its_bell_is_there(store: MemoryStore) -> 
     assert not [key for key in all_keys(store) if "notifications/" in key or "/inbox/" in key]
 
 
-def test_a_cancel_of_a_run_that_ended_meanwhile_leaves_nothing(store: MemoryStore) -> None:
+def test_cancel_of_a_finished_run_leaves_no_request(store: MemoryStore) -> None:
     log = make(store)
     view = read_run(store, "w")
     assert view is not None
@@ -264,8 +266,9 @@ def test_a_cancel_of_a_run_that_ended_meanwhile_leaves_nothing(store: MemoryStor
 @pytest.mark.parametrize(
     ("seconds", "status"),
     [(0.0, S.RUNNING), (29.0, S.RUNNING), (31.0, S.RESUMABLE)],
+    ids=["new", "29 s", "31 s"],
 )
-def test_a_run_is_resumable_once_its_owner_is_silent_by_the_stores_clock(
+def test_run_is_resumable_after_its_heartbeat_expired(
     store: MemoryStore, clock: Clock, seconds: float, status: WorkflowStatus
 ) -> None:
     make(store)
@@ -275,7 +278,7 @@ def test_a_run_is_resumable_once_its_owner_is_silent_by_the_stores_clock(
     assert status_of(store, view) is status
 
 
-def test_the_rendering_of_a_result_is_read_through_dynamic_steps(store: MemoryStore) -> None:
+def test_result_text_is_read_through_dynamic_steps(store: MemoryStore) -> None:
     make(
         store,
         [runs.committed("a")],
@@ -289,13 +292,13 @@ def test_the_rendering_of_a_result_is_read_through_dynamic_steps(store: MemorySt
     assert view.counts.total == view.counts.succeeded == 4
 
 
-def test_kept_code_reads_back(store: MemoryStore) -> None:
+def test_staged_code_is_read_back(store: MemoryStore) -> None:
     sha = requests.stage_code(store, "w", 1, "run-1", b"zip")
     assert requests.read_code(store, "w", 1, "run-1", sha) == b"zip"
 
 
-@pytest.mark.parametrize("size", [10, 2 << 20], ids=["small", "so large that it is asked for first"])
-def test_code_that_is_kept_again_takes_the_place_of_a_damaged_copy(store: MemoryStore, size: int) -> None:
+@pytest.mark.parametrize("size", [10, 2 << 20], ids=["small", "large"])
+def test_staging_code_again_replaces_a_damaged_copy(store: MemoryStore, size: int) -> None:
     code = b"x" * size
     name = requests.stage_code(store, "w", 1, "uuid", code)
     store.overwrite(keys.RunPaths("w", 1, "uuid").blob(name), code[:-1])

@@ -14,7 +14,7 @@ from ray.exceptions import RayTaskError
 
 from workflow.engine.messages import RunResult
 from workflow.engine.worker.run_values import RunValues
-from workflow.errors import StepFailed, WorkflowCancellationError, WorkflowExecutionError
+from workflow.errors import StepFailedError, WorkflowCancellationError, WorkflowExecutionError
 from workflow.model.status import WorkflowStatus
 
 
@@ -29,7 +29,7 @@ def failure_of(result: RunResult) -> BaseException:
     """Return the exception of a run that has no value.
 
     Returns:
-        The exception that the user's code raised, with a StepFailed as its cause. If no step raised one: an exception
+        The exception that the user's code raised, with a StepFailedError as its cause. If no step raised one: an exception
         of this library.
     """
     workflow_id = result.run.workflow_id
@@ -41,7 +41,7 @@ def failure_of(result: RunResult) -> BaseException:
     if error is None or not error.step_id:
         text = error.message if error is not None else result.reason
         return WorkflowExecutionError(f"workflow {workflow_id!r} FAILED: {text}", workflow_id=workflow_id)
-    cause = StepFailed(
+    cause = StepFailedError(
         f"step {error.step_id!r} of workflow {workflow_id!r} failed: {error.kind}: {error.message}\n{error.traceback}",
         workflow_id=workflow_id,
         step_id=error.step_id,
@@ -73,6 +73,6 @@ def _open_envelope(result: RunResult) -> Any:
     try:
         return value_of(result)
     except Exception as error:  # noqa: BLE001 - raised by `ray.get` in the user's code
-        shown = error.__cause__ if isinstance(error.__cause__, StepFailed) else error
+        shown = error.__cause__ if isinstance(error.__cause__, StepFailedError) else error
         text = "".join(traceback.format_exception_only(shown))
         return RayTaskError(result.run.workflow_id, text, error, proctitle=f"workflow {result.run.workflow_id}")

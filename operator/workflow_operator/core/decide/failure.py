@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workflow.submission import ExitCode
 from workflow_operator.api.spec import RecoveryPolicy
 from workflow_operator.api.status import ClusterStatus, Ending, Failure, Resumes
 from workflow_operator.core import backoff
@@ -16,7 +17,6 @@ from workflow_operator.core.log_facts import Ownership, claimed_by
 from workflow_operator.core.names import UID_LABEL
 from workflow_operator.core.observation import ClusterView, HeadView, JobState, SubmissionView
 from workflow_operator.core.state import Event
-from workflow_operator.core.submission import Exit
 
 _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 _SHOWN_STEPS = 5
@@ -74,7 +74,7 @@ def submission_failure(context: ReconcileContext) -> DetectedFailure | None:
     if context.facts.ownership is Ownership.FREE and context.facts.run_number > context.state.run_number:
         text = f"run {context.state.run_number} was abandoned before it was created"
         return DetectedFailure("RunAbandoned", text, head_alive=True)
-    if job.state not in _ENDED or job.exit_code == Exit.IN_USE:
+    if job.state not in _ENDED or job.exit_code == ExitCode.IN_USE:
         return None
     detail = f": {job.message}" if job.message else ""
     if job.state is JobState.STOPPED:
@@ -82,10 +82,10 @@ def submission_failure(context: ReconcileContext) -> DetectedFailure | None:
     if job.state is JobState.SUCCEEDED:
         text = "the submission exited, but the run is not finished"
         return DetectedFailure("SubmissionEndedEarly", text, head_alive=True)
-    if job.exit_code == Exit.MANAGER_UNRESPONSIVE:
+    if job.exit_code == ExitCode.MANAGER_UNRESPONSIVE:
         text = f"the manager of the run does not reply{detail}"
         return DetectedFailure("ManagerUnresponsive", text, head_alive=True)
-    if job.exit_code == Exit.SUPERSEDED:
+    if job.exit_code == ExitCode.SUPERSEDED:
         text = f"a later submission attempt owns the run{detail}"
         return DetectedFailure("SubmissionSuperseded", text, head_alive=True)
     code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
@@ -95,14 +95,14 @@ def submission_failure(context: ReconcileContext) -> DetectedFailure | None:
 def is_id_in_use(context: ReconcileContext) -> bool:
     """Return whether the submission exited because another owner runs the workflow id, and the log agrees."""
     job = context.observation.submission
-    exited_in_use = isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == Exit.IN_USE
+    exited_in_use = isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == ExitCode.IN_USE
     return exited_in_use and context.facts.ownership in (Ownership.IN_USE, Ownership.FREE)
 
 
 def invalid_input(context: ReconcileContext) -> DetectedFailure | None:
     """Return why the entrypoint refused its input, or None. Another attempt would fail in the same way."""
     job = context.observation.submission
-    if isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == Exit.BAD_INPUT:
+    if isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == ExitCode.BAD_INPUT:
         return DetectedFailure("EntrypointInvalid", job.message or "the entrypoint refused its input", head_alive=True)
     return None
 

@@ -113,7 +113,7 @@ def test_printer_skips_the_steps_of_an_unchanged_run(capsys: pytest.CaptureFixtu
         return [line.split()[-2] for line in capsys.readouterr().out.splitlines()]
 
     assert printed_phases() == ["READY", "WAITING"]
-    printer._seen.clear()  # a printer that went through the steps would print them again
+    printer._printed_phases.clear()  # a printer that went through the steps would print them again
     assert printed_phases() == []
     runs.append(RunLog(store, created), [runs.started("a")])
     assert printed_phases() == ["RUNNING", "WAITING"]

@@ -1,0 +1,131 @@
+"""Operator and entrypoint agree: the command line is read back field by field, and every exit code is handled."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.operator import build
+from tests.unit.operator.build import HEAD, job, read, running, spec, state, view, workflow
+from tests.unit.operator.cases import OTHER, Case, J, W, check
+from workflow.errors import InvalidInputError
+from workflow.submission import PROGRAM, ExitCode, Refusal, Submission
+from workflow_operator.api.status import Phase
+from workflow_operator.core.actions import DeleteCluster, HeadRef, RunRef, StoreRef
+from workflow_operator.core.submission import submit
+
+TEXTS = st.text(min_size=1, max_size=20)
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=10,
+)
+SUBMISSIONS = st.builds(
+    Submission,
+    entrypoint=st.from_regex(r"[a-v][a-z_]{0,8}(\.[a-z]{1,8})?:[a-z_]{1,8}(\.[a-z]{1,8})?", fullmatch=True),
+    args=st.dictionaries(st.text(max_size=10), JSON_VALUES, max_size=4),
+    workflow_id=TEXTS,
+    run_number=st.integers(1, 10**9),
+    run_uuid=TEXTS,
+    uid=TEXTS,
+    attempt=st.integers(1, 10**6),
+    store=TEXTS,
+    code=st.just("") | st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+    max_resumes=st.integers(0, 1000),
+    manager_unresponsive_seconds=st.integers(5, 3600),
+    metadata=st.just({}),
+)
+FIELDS = [field.name for field in dataclasses.fields(Submission)]
+
+
+@given(expected=SUBMISSIONS)
+def test_entrypoint_reads_every_field_that_the_operator_writes(expected: Submission) -> None:
+    written = spec(
+        entrypoint=expected.entrypoint,
+        args=expected.args,
+        recovery={"maxResumes": expected.max_resumes},
+        managerUnresponsiveSeconds=expected.manager_unresponsive_seconds,
+    )
+    run = RunRef(
+        store=StoreRef(expected.store, "store"),
+        workflow_id=expected.workflow_id,
+        run_number=expected.run_number,
+        run_uuid=expected.run_uuid,
+        uid=expected.uid,
+        attempt=expected.attempt,
+        name="trip",
+    )
+    posted = submit(written, run, HeadRef("c", HEAD, "198.18.0.5", "c"), "rwf-1", expected.code)
+    *program, text = shlex.split(posted.entrypoint)
+    assert tuple(program) == PROGRAM
+    received = Submission.parse(text)
+    for field in FIELDS:
+        assert getattr(received, field) == getattr(expected, field), field
+
+
+@given(sent=SUBMISSIONS, metadata=st.dictionaries(st.text(max_size=10), JSON_VALUES, max_size=4))
+def test_parse_returns_what_to_json_wrote(sent: Submission, metadata: dict[str, Any]) -> None:
+    sent = dataclasses.replace(sent, metadata=metadata)
+    assert Submission.parse(sent.to_json()) == sent
+
+
+@pytest.mark.parametrize("missing", FIELDS)
+def test_parse_refuses_a_submission_without_a_field(missing: str) -> None:
+    complete = Submission("a:b", {}, "w", 1, "r", "u", 1, "s3://b", "", 5, 60, {})
+    key = "".join(part.capitalize() if index else part for index, part in enumerate(missing.split("_")))
+    with pytest.raises(InvalidInputError, match=key):
+        Submission.parse(complete.to_json().replace(f'"{key}":', '"unknown":', 1))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "trip:book_trip"])
+def test_parse_refuses_text_that_is_no_json_object(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="cannot read the submission"):
+        Submission.parse(text)
+
+
+AFTER_EXIT = {
+    ExitCode.FINISHED: Case(
+        running(submission=job(J.SUCCEEDED, ExitCode.FINISHED), run=read(view(W.SUCCESSFUL, result_text="42"))),
+        Phase.SUCCEEDED,
+        "Succeeded",
+        (DeleteCluster,),
+    ),
+    ExitCode.CRASHED: Case(
+        running(submission=job(J.FAILED, ExitCode.CRASHED)), Phase.RESUMABLE, "SubmissionFailed", message="exit code 1"
+    ),
+    ExitCode.SUPERSEDED: Case(
+        running(submission=job(J.FAILED, ExitCode.SUPERSEDED)), Phase.RESUMABLE, "SubmissionSuperseded"
+    ),
+    ExitCode.IN_USE: Case(
+        running(
+            workflow(state(Phase.PROVISIONING)), submission=job(J.FAILED, ExitCode.IN_USE), run=read(view(owner=OTHER))
+        ),
+        Phase.PENDING,
+        "WorkflowIdInUse",
+        (DeleteCluster,),
+    ),
+    ExitCode.MANAGER_UNRESPONSIVE: Case(
+        running(submission=job(J.FAILED, ExitCode.MANAGER_UNRESPONSIVE)), Phase.RESUMABLE, "ManagerUnresponsive"
+    ),
+    ExitCode.BAD_INPUT: Case(
+        running(submission=job(J.FAILED, ExitCode.BAD_INPUT, "no args")),
+        Phase.RESUMABLE,
+        Refusal.ENTRYPOINT_INVALID.value,
+        message="no args",
+    ),
+}
+
+
+@pytest.mark.parametrize("code", ExitCode, ids=lambda code: code.name)
+def test_operator_handles_every_exit_code(code: ExitCode) -> None:
+    check(AFTER_EXIT[code])
+
+
+def test_operator_resumes_a_run_that_is_unfinished_after_exit_0() -> None:
+    seen = running(submission=job(J.SUCCEEDED, ExitCode.FINISHED))
+    check(Case(seen, Phase.RESUMABLE, "SubmissionEndedEarly", expect={"cluster": build.state(Phase.RUNNING).cluster}))
