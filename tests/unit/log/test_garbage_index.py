@@ -214,7 +214,7 @@ def test_a_run_that_is_resumed_at_that_moment_is_told_of(store: Remembering) -> 
         index.set_status(store, "w", S.RUNNING, replaces=S)
 
     shared = FailingStore(store)
-    shared.behind("create", "index/FAILED/w", resumed)
+    shared.after_call("create", "index/FAILED/w", resumed)
     collect(shared, grace=0)
     assert told(store) == {"RUNNING"}
 
@@ -224,7 +224,7 @@ def test_a_run_that_ends_at_that_moment_is_told_of(store: Remembering) -> None:
     name(store, "Deleted", run_number=2)
     index.set_status(store, "w", S.SUCCESSFUL, replaces=())
     shared = FailingStore(store)
-    shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, DONE, run_number=3))
+    shared.after_call("delete", "index/SUCCESSFUL/w", lambda: make(store, DONE, run_number=3))
     collect(shared, grace=0)
     assert told(store) == {"SUCCESSFUL"}
 
@@ -234,6 +234,6 @@ def test_a_run_that_is_begun_at_that_moment_is_told_of(store: Remembering) -> No
     index.set_status(store, "w", S.RUNNING, replaces=())
     # Its functions were stored, and its entry found to be there, before that one went; its name is written later.
     shared = FailingStore(store)
-    shared.behind("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))
+    shared.after_call("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))
     collect(shared, grace=0)
     assert told(store) == {"RUNNING"}

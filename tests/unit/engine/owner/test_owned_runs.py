@@ -232,7 +232,7 @@ async def test_a_claimant_that_comes_late_leaves_the_run_in_the_index(
         log.append(state.seq + 1, [StatusChanged(end, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
         index.set_status(house.inner, "w", end, replaces=(WorkflowStatus.RUNNING,))
 
-    house.store.behind("create", "index/RUNNING/w", another_ends_it)
+    house.store.after_call("create", "index/RUNNING/w", another_ends_it)
     named = log_of(house, created).created
     takeover.take(RunLog(house.store, named), Claimant(Owner("m2", "i1", "late"), 1.0, retry_failed=True))
     assert house.keys("index/") == left, "nobody believes RUNNING without a look at the log"
@@ -246,7 +246,7 @@ async def test_a_run_that_is_deleted_while_its_last_owner_lets_go_of_it_is_let_g
         house.store = FailingStore(house.inner)
         async with house.manager("m2", script=never, pace=QUIET) as (second, _):
             await soon(second.claim(ClaimRequest("w", 1, take_over=True)))
-            store.behind("list", "/registry/", lambda: delete(house))
+            store.after_call("list", "/registry/", lambda: delete(house))
             runner.of("a").answer(returned())
             with pytest.raises((FencedError, SupersededError)):
                 await soon(manager.wait(house.address(created)))
