@@ -62,7 +62,9 @@ class Workers(FakeRunner):
         attempt.answer(await asyncio.to_thread(self._act, attempt.task))
 
 
-@pytest.mark.parametrize(("seed", "every"), [(1, (5.0, 40.0)), (2, (0.5, 1.5))], ids=["rare outages", "frequent outages"])
+@pytest.mark.parametrize(
+    ("seed", "every"), [(1, (5.0, 40.0)), (2, (0.5, 1.5))], ids=["rare outages", "frequent outages"]
+)
 async def test_runs_and_takeovers_survive_a_bad_network(
     proxy: LossyProxy,
     minio_server: MinioServer,
