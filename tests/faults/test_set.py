@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from dev.minio_server import MinioServer
-from tests.faults.lives import PROCESSES
+from tests.faults.manager_process import FORKSERVER
 from tests.support import runs
 from tests.support.checker import check
 from tests.support.lossy import LossyProxy, NetworkFaults
@@ -122,7 +122,7 @@ def test_reads_contain_all_acknowledged_members(tested: StoreUnderTest, tmp_path
                 until(lambda enough=enough: acknowledgements() >= enough)  # type: ignore[misc]
                 kill(clients.pop(rng.randrange(len(clients))))
             arguments = (tested.url, tested.credentials, f"c{number}", str(journal))
-            client = PROCESSES.Process(target=_client, args=arguments)
+            client = FORKSERVER.Process(target=_client, args=arguments)
             client.start()
             clients.append(client)
     finally:

@@ -1,4 +1,4 @@
-"""Seeds of the simulation: runs finish as the oracle says, whatever faults hit managers, workers and the store."""
+"""Seeds of the simulation: every run finishes with the result of the oracle, whatever faults occur."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MINIMUM_COUNTS = {
     "outside: died during a request": 1, "collections": 1_000, "collected: runs": 5, "collected: forbidden": 5,
     "ephemeral values lost": 20, "StepReturnedEphemeral": 100, "StepEphemeralLost": 20,
 }  # fmt: skip
-"""Event -> how often it must happen in all seeds together. A fault that never happens tests nothing."""
+"""Event -> how often it must happen in all seeds together. The seeds test only faults that do happen."""
 
 TRACED_SEEDS = (31, 122, EXTENDED_FROM + 57, EXTENDED_FROM + 99, COLLECTOR_FROM + 16, EPHEMERAL_FROM + 1)
 

@@ -37,7 +37,7 @@ class RunPlan:
     """One run, and what its clients know of it.
 
     Attributes:
-        workflow_id: the workflow id.
+        workflow_id: id under which the driver starts the run.
         graph: the DAG.
         uid: uid of the Workflow object that owns the run, or empty.
         max_resumes: maximum number of consecutive epochs without progress. -1 means no limit.

@@ -109,7 +109,7 @@ def leftovers(store: Store, failed: set[str]) -> list[str]:
     found += [f"not collected: {key}" for key in owned if keys.last_part(key) not in failed]
     index = sorted(info.key for info in store.list("index/"))
     expected = sorted(_expected_entries(before))
-    return found + ([f"the index contains {index}, but the logs say {expected}"] if index != expected else [])
+    return found + ([f"the index contains {index}, but it should contain {expected}"] if index != expected else [])
 
 
 def _expected_entries(objects: dict[str, bytes | None]) -> Iterator[str]:

@@ -41,7 +41,7 @@ class LeasedRunner(SimulatedRunner):
 
     Args:
         manager: the process that receives results.
-        workers: the process that stands for all workers of this manager.
+        workers: one process that represents all workers of this manager.
         model: state that all workers share.
         slots: number of workers that fit into the cluster.
     """

@@ -215,7 +215,7 @@ def resolve(reply: asyncio.Future[T], result: T) -> None:
 
 
 def context_of(process: Process | None) -> contextvars.Context:
-    """Return a context whose callbacks belong to a process. None stands for the environment outside all processes."""
+    """Return a context whose callbacks belong to a process. None means the environment outside all processes."""
     context = contextvars.Context()
     context.run(_current.set, process)
     return context

@@ -1,7 +1,7 @@
 """Random DAGs, and the oracle that computes the expected value of a run.
 
 The arguments of a step describe its behaviour. The oracle uses only the DAG. The value of a step is a digest of its id
-and of the outcomes of its parents, so a wrong input anywhere changes the value of the run.
+and of the outcomes of its parents. A wrong input anywhere therefore changes the value of the run.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Report:
     """The result of one seed.
 
     Attributes:
-        seed: the seed.
+        seed: number of the seed.
         problems: everything that must not happen. Empty if the seed passed.
         trace: the trace as text.
         fingerprint: digest of the trace.

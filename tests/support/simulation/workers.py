@@ -71,7 +71,7 @@ class SimulatedRunner:
 
     Args:
         manager: the process that receives results.
-        workers: the process that stands for all workers of this manager.
+        workers: one process that represents all workers of this manager.
         model: state that all workers share.
     """
 
