@@ -218,7 +218,7 @@ def test_worker_reports_a_damaged_blob(store: FolderStore, tmp_path: Path, place
         unpickled.clear()
         result = execution.execute(task)
         assert isinstance(result, Raised), name
-        assert result.error.kind == "workflow.errors.Corrupt", name
+        assert result.error.kind == "workflow.errors.CorruptLogError", name
         assert key in result.error.message, name
         *read, error = unpickled  # the last pickle is the error itself, which the worker verifies before it returns it
         assert set(read) <= set(pickles.values()) - {pickles[place]}, name

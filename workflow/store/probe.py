@@ -1,8 +1,8 @@
 """Checks that a store has the properties on which the log relies.
 
-Each process that opens a store runs the probe once before it trusts the store: `init`, the manager and the operator.
-Without one of these properties, a store would lose or duplicate outcomes silently. The probe therefore refuses it, and
-names the missing property.
+`workflow.init` runs the probe before a driver uses a store, and so does the entrypoint of a Workflow object. A store
+without one of these properties would lose or duplicate outcomes silently. The probe therefore refuses it, and names the
+missing property.
 """
 
 from __future__ import annotations
