@@ -1,4 +1,7 @@
-"""What was stored or fetched is let go at once, not when garbage is collected: it may be half of a machine's memory."""
+"""Large values are freed at once after a write or a read, without the garbage collector, even if the call failed.
+
+A value may take half of the memory of a machine.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,17 @@ from workflow.model.graph import Value
 from workflow.store.retrying import RetryingStore
 from workflow.store.s3 import S3Address, S3Store
 
-SPOILT = {
-    "nothing": {},
-    "a PUT whose answer is lost": {"PUT": lossy.LOST},
-    "a PUT that the server cannot take now": {"PUT": lossy.BUSY},
-    "a HEAD that breaks off": {"HEAD": lossy.LOST},
-    "a GET that breaks off": {"GET": lossy.CUT},
+FAULTS = {
+    "no fault": {},
+    "lost reply to a PUT": {"PUT": lossy.LOST_REPLY},
+    "server busy during a PUT": {"PUT": lossy.BUSY},
+    "broken HEAD": {"HEAD": lossy.LOST_REPLY},
+    "broken GET": {"GET": lossy.CUT_REPLY},
 }
 
 
 @pytest.fixture
-def without_collection() -> Iterator[None]:
+def garbage_collector_off() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
@@ -42,43 +45,43 @@ def proxy(minio_server: MinioServer) -> Iterator[LossyProxy]:
         yield running
 
 
-def plain(obj: object) -> None:
-    """Replaces nothing."""
+def mark_nothing(obj: object) -> None:
+    """Leave every object in the pickle."""
 
 
-def no_mark(kind: str, name: str) -> object:
-    raise AssertionError(f"no mark was expected: {kind} {name}")
+def refuse_mark(kind: str, name: str) -> object:
+    raise AssertionError(f"the pickle contains an unexpected mark: {kind} {name}")
 
 
-def kept(blobs: Blobs) -> tuple[Value, weakref.ref[object]]:
+def store_array(blobs: Blobs) -> tuple[Value, weakref.ref[object]]:
     array = np.arange(500_000)
-    return blobs.store_value(values.dumps(array, plain)), weakref.ref(array)
+    return blobs.store_value(values.dumps(array, mark_nothing)), weakref.ref(array)
 
 
-def loaded(blobs: Blobs, value: Value) -> tuple[weakref.ref[object], weakref.ref[object]]:
+def load_array(blobs: Blobs, value: Value) -> tuple[weakref.ref[object], weakref.ref[object]]:
     fetched = blobs.load_value(value)
-    array = values.loads(fetched, no_mark)
+    array = values.loads(fetched, refuse_mark)
     assert array[-1] == 499_999
     return weakref.ref(array), weakref.ref(fetched)
 
 
-@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
-def test_large_values_are_let_go(
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+def test_large_values_are_freed_at_once(
     minio_server: MinioServer,
     bucket: str,
     proxy: LossyProxy,
-    without_collection: None,
-    spoilt: dict[str, lossy.Fault],
+    garbage_collector_off: None,
+    faults: dict[str, lossy.Fault],
 ) -> None:
     address = address_of(minio_server, bucket)
     bare = S3Store(
         S3Address(address.bucket, address.prefix, proxy.endpoint, address.region), credentials_of(minio_server)
     )
     blobs = Blobs(RetryingStore(bare, sleep=lambda seconds: None), RunPaths("w", 1, "u" * 32))
-    for method, fault in spoilt.items():
-        proxy.spoil(method, fault)
-    value, stored = kept(blobs)
+    for method, fault in faults.items():
+        proxy.inject(method, fault)
+    value, stored = store_array(blobs)
     assert stored() is None
-    for reference in loaded(blobs, value):
+    for reference in load_array(blobs, value):
         assert reference() is None
     bare.close()

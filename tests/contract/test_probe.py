@@ -1,4 +1,4 @@
-"""Stores that the library ships pass the probe, and keep nothing of it."""
+"""All stores of the library pass the probe, which leaves no object in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workflow.store import open_store
 from workflow.store.probe import probe
 
 
-def test_a_folder_passes(tmp_path: Path) -> None:
+def test_folder_passes(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     probe(store)
     assert list(store.list("")) == []

@@ -1,4 +1,4 @@
-"""What a real MinIO refuses is said in words that tell what to change, and shows no secret."""
+"""Errors for requests that a real MinIO refuses: they state what to change, and contain no secret."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "list": lambda store: list(store.list("")),
     "delete": lambda store: store.delete("key"),
 }
-SECRET = "a-secret-nobody-shall-see"
+SECRET = "a-secret-that-no-text-may-show"
 
 
-def refused(address: S3Address, credentials: S3Credentials, call: Callable[[Store], object]) -> str:
-    """The text of the refusal."""
+def refusal_text(address: S3Address, credentials: S3Credentials, call: Callable[[Store], object]) -> str:
+    """Return the text of the refusal, which must not contain a secret."""
     store = S3Store(address, credentials)
     try:
         with pytest.raises(StoreRefusedError) as refusal:
@@ -45,37 +45,35 @@ def refused(address: S3Address, credentials: S3Credentials, call: Callable[[Stor
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_bucket_that_is_missing(minio_server: MinioServer, call: Callable[[Store], object]) -> None:
-    text = refused(address_of(minio_server, "no-such-bucket"), credentials_of(minio_server), call)
+def test_missing_bucket(minio_server: MinioServer, call: Callable[[Store], object]) -> None:
+    text = refusal_text(address_of(minio_server, "no-such-bucket"), credentials_of(minio_server), call)
     assert "NoSuchBucket" in text
     assert "s3://no-such-bucket/some/prefix/" in text
     assert "create the bucket" in text
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_secret_key_that_is_wrong(minio_server: MinioServer, bucket: str, call: Callable[[Store], object]) -> None:
-    text = refused(address_of(minio_server, bucket), S3Credentials(minio_server.access_key, SECRET), call)
+def test_wrong_secret_key(minio_server: MinioServer, bucket: str, call: Callable[[Store], object]) -> None:
+    text = refusal_text(address_of(minio_server, bucket), S3Credentials(minio_server.access_key, SECRET), call)
     assert "SignatureDoesNotMatch" in text
     assert "correct the secret key (AWS_SECRET_ACCESS_KEY)" in text
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_an_access_key_that_is_unknown(minio_server: MinioServer, bucket: str, call: Callable[[Store], object]) -> None:
-    text = refused(address_of(minio_server, bucket), S3Credentials("nobody", SECRET), call)
+def test_unknown_access_key(minio_server: MinioServer, bucket: str, call: Callable[[Store], object]) -> None:
+    text = refusal_text(address_of(minio_server, bucket), S3Credentials("unknown-user", SECRET), call)
     assert "InvalidAccessKeyId" in text
     assert "correct the access key (AWS_ACCESS_KEY_ID)" in text
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_credentials_that_may_not(minio_server: MinioServer, bucket: str, call: Callable[[Store], object]) -> None:
-    text = refused(address_of(minio_server, bucket), temporary(minio_server, "s3:GetBucketLocation"), call)
+def test_credentials_without_rights(minio_server: MinioServer, bucket: str, call: Callable[[Store], object]) -> None:
+    text = refusal_text(address_of(minio_server, bucket), temporary(minio_server, "s3:GetBucketLocation"), call)
     assert "AccessDenied" in text
-    assert "let these credentials get, put, delete and list" in text
+    assert "allow these credentials to get, put, delete and list" in text
 
 
-def test_temporary_credentials_that_may(
-    minio_server: MinioServer, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_credentials_work(minio_server: MinioServer, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = temporary(minio_server, "s3:*")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", credentials.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", credentials.secret_key)
@@ -88,7 +86,7 @@ def test_temporary_credentials_that_may(
 
 
 def temporary(server: MinioServer, action: str) -> S3Credentials:
-    """Credentials for one action only."""
+    """Return temporary credentials for one action."""
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": [action], "Resource": ["*"]}]}
     provider = AssumeRoleProvider(
         sts_endpoint=server.endpoint,
@@ -101,55 +99,55 @@ def temporary(server: MinioServer, action: str) -> S3Credentials:
     return S3Credentials(given.access_key, given.secret_key, given.session_token)
 
 
-def test_a_head_without_rights_is_not_taken_for_a_missing_object(minio_server: MinioServer, bucket: str) -> None:
+def test_denied_head_does_not_report_a_missing_object(minio_server: MinioServer, bucket: str) -> None:
     credentials = S3Credentials(minio_server.access_key, SECRET)
-    text = refused(address_of(minio_server, bucket), credentials, lambda store: store.head("key"))
+    text = refusal_text(address_of(minio_server, bucket), credentials, lambda store: store.head("key"))
     assert "AccessDenied" in text
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_server_that_is_not_there(minio_server: MinioServer, call: Callable[[Store], object]) -> None:
+def test_unreachable_server(minio_server: MinioServer, call: Callable[[Store], object]) -> None:
     address = replace(address_of(minio_server, "bucket"), endpoint=f"http://127.0.0.1:{free_port()}")
     store = S3Store(address, credentials_of(minio_server))
     with pytest.raises(
-        StoreUnavailableError, match=r"NewConnectionError.*nothing answers there; see that the server runs"
+        StoreUnavailableError, match=r"NewConnectionError.*no server responds there; check that it runs"
     ):
         call(store)
 
 
-def test_a_server_whose_name_is_unknown(minio_server: MinioServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_host_name(minio_server: MinioServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     address = replace(address_of(minio_server, "bucket"), endpoint="http://minio.invalid:9000")
     store = S3Store(address, credentials_of(minio_server))
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(StoreUnavailableError, match="no such host is known"):
+    with pytest.raises(StoreUnavailableError, match="the host name is unknown"):
         store.get("key")
 
 
-NO_S3 = Fault(forward=False, answer=(404, "text/html", b"<html>a web page</html>"))
-PAGE = Fault(forward=False, answer=(200, "text/html", b"a web page"))
+NOT_S3 = Fault(forward=False, reply=(404, "text/html", b"<html>a web page</html>"))
+WEB_PAGE = Fault(forward=False, reply=(200, "text/html", b"a web page"))
 
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [("create", NO_S3), ("overwrite", NO_S3), ("get", NO_S3), ("list", NO_S3), ("list", PAGE)],
-    ids=["create", "overwrite", "get", "list", "list answered with a page"],
+    [("create", NOT_S3), ("overwrite", NOT_S3), ("get", NOT_S3), ("list", NOT_S3), ("list", WEB_PAGE)],
+    ids=["create", "overwrite", "get", "list", "list that returns a web page"],
 )
-def test_something_that_is_no_s3_server(minio_server: MinioServer, bucket: str, name: str, fault: Fault) -> None:
+def test_server_that_is_not_an_s3_server(minio_server: MinioServer, bucket: str, name: str, fault: Fault) -> None:
     with LossyProxy(minio_server.port) as proxy:
         for method in ("GET", "PUT"):
-            proxy.spoil(method, fault)
+            proxy.inject(method, fault)
         address = replace(address_of(minio_server, bucket), endpoint=proxy.endpoint)
-        text = refused(address, credentials_of(minio_server), CALLS[name])
-    assert "what answers there does not speak S3" in text
+        text = refusal_text(address, credentials_of(minio_server), CALLS[name])
+    assert "the server there is not an S3 server" in text
 
 
-def test_a_server_that_lacks_conditions_on_puts(minio_server: MinioServer, bucket: str) -> None:
-    cannot = b"<?xml version='1.0'?><Error><Code>NotImplemented</Code><Message>A header you provided</Message></Error>"
+def test_server_without_conditional_puts(minio_server: MinioServer, bucket: str) -> None:
+    xml = b"<?xml version='1.0'?><Error><Code>NotImplemented</Code><Message>A header you provided</Message></Error>"
     with LossyProxy(minio_server.port) as proxy:
-        proxy.spoil("PUT", Fault(forward=False, answer=(501, lossy.XML, cannot)))
+        proxy.inject("PUT", Fault(forward=False, reply=(501, lossy.XML, xml)))
         address = replace(address_of(minio_server, bucket), endpoint=proxy.endpoint)
-        text = refused(address, credentials_of(minio_server), CALLS["create"])
-    assert "NotImplemented: A header you provided; the server cannot do this" in text
+        text = refusal_text(address, credentials_of(minio_server), CALLS["create"])
+    assert "NotImplemented: A header you provided; the server does not support this" in text

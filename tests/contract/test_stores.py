@@ -1,4 +1,4 @@
-"""Every adapter and every wrapper keeps the contract of stores."""
+"""Every adapter and every wrapper passes the contract of stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workflow.testing.instrumented import InstrumentedStore
 
 
 class TestMemory(StoreContract):
-    """In this process."""
+    """The store in memory."""
 
     @pytest.fixture
     def store(self) -> Store:
@@ -25,15 +25,15 @@ class TestMemory(StoreContract):
 
 
 class TestFolder(StoreContract):
-    """Files."""
+    """The store in a folder."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
-        return FolderStore(str(tmp_path / "not" / "yet" / "there"))
+        return FolderStore(str(tmp_path / "a" / "new" / "folder"))
 
 
 class TestS3(StoreContract):
-    """A real MinIO, below a prefix of a bucket."""
+    """The S3 store with a real MinIO, below a prefix of a bucket."""
 
     @pytest.fixture
     def store(self, minio_server: MinioServer, bucket: str) -> Iterator[Store]:
@@ -43,7 +43,7 @@ class TestS3(StoreContract):
 
 
 class TestFailing(StoreContract):
-    """The double that fails on purpose, with no fault set."""
+    """The failing wrapper, with no fault set."""
 
     @pytest.fixture
     def store(self) -> Store:
@@ -51,15 +51,15 @@ class TestFailing(StoreContract):
 
 
 class TestInstrumented(StoreContract):
-    """The wrapper that counts."""
+    """The counting wrapper."""
 
     @pytest.fixture
     def store(self) -> Store:
         return InstrumentedStore(MemoryStore())
 
 
-class TestOpened(StoreContract):
-    """As everybody opens it, with the wrapper that tries again."""
+class TestRetrying(StoreContract):
+    """A store as `open_store` returns it, with the retrying wrapper."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:

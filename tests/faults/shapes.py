@@ -1,6 +1,7 @@
-"""The DAGs of the fault tests, what their steps do, and the oracle: what the value must be, by plain recursion.
+"""The DAGs of the fault tests, the behaviour of their steps, and an oracle that computes the value of a run.
 
-A step's value is a digest of its name and of its inputs' values, so that a lost, doubled or foreign input shows.
+The value of a step is a digest of its id and of the values of its inputs. A missing, repeated or wrong input therefore
+changes the value of the run.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from workflow.log.blobs import INLINE_LIMIT, Blobs
 from workflow.model.graph import Graph, StepOptions, Value
 from workflow.model.state import Outcome
 
-FOR_EVER = 1_000_000
+ALWAYS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A run.
+    """A DAG and the behaviour of its steps.
 
     Attributes:
-        dag: what it begins with.
-        expands: what dynamic steps return.
-        raises: how many tries of a step raise, in each epoch.
+        dag: the DAG with which the run starts.
+        expands: dynamic step -> the DAG that it returns.
+        raises: step -> number of attempts that raise in each epoch.
         large: steps whose value is a blob.
     """
 
@@ -38,22 +39,22 @@ class Shape:
 
     @property
     def steps(self) -> set[str]:
-        """All that ever come into being."""
+        """The ids of all steps that the run can contain."""
         return {spec.step_id for graph in (self.dag, *self.expands.values()) for spec in graph.steps}
 
     def value(self, step_id: str, inputs: Sequence[bytes]) -> bytes:
-        """What a step makes of its inputs."""
+        """Return the value of a step for given inputs."""
         digest = hashlib.sha256(b"\n".join([step_id.encode(), *inputs])).hexdigest().encode()
         return digest * (1 + INLINE_LIMIT // len(digest)) if step_id in self.large else digest
 
     def oracle(self) -> bytes:
-        """The run's value."""
+        """Return the value of the run."""
         found = self._evaluate(self.dag)
-        assert found is not None, "a run that is meant to fail has no value"
+        assert found is not None, "the run always fails, so it has no value"
         return found
 
     def _evaluate(self, graph: Graph) -> bytes | None:
-        """A DAG's value; None where it fails."""
+        """Return the value of a DAG, or None if it fails."""
         values: dict[str, bytes] = {}
         for spec in graph.steps:
             found: bytes | None
@@ -72,32 +73,32 @@ class Shape:
         return values[graph.output]
 
     def script(self, blobs: Callable[[StepTask], Blobs]) -> Callable[[StepTask], StepResult]:
-        """What each try does, for a fake runner; large values are kept in the blobs of its run."""
+        """Return a function that executes attempts for a fake runner, and stores large values as blobs."""
 
         def run(task: StepTask) -> StepResult:
-            step_id, kept = task.step_id, blobs(task)
+            step_id, blobs_of_run = task.step_id, blobs(task)
             if step_id in self.expands:
-                inline, blob = kept.store_graph(self.expands[step_id])
+                inline, blob = blobs_of_run.store_graph(self.expands[step_id])
                 return Expanded(self.expands[step_id] if inline is None else inline, blob, 2.0, 3.0)
             if task.attempt <= self.raises.get(step_id, 0):
                 return raised(step_id)
             try:
-                inputs = [_read(task, kept, each) for each in task.parents]
-            except CorruptLogError:  # a worker hands that on as the step's failure too
+                inputs = [_read(task, blobs_of_run, each) for each in task.parents]
+            except CorruptLogError:  # a worker also reports this as an error of the step
                 return raised(step_id)
             data = self.value(step_id, inputs)
             if not task.checkpoint:
                 return ReturnedEphemeral(EphemeralValue(Value(inline=data, size=len(data))), 2.0, 3.0)
-            value = kept.store_value(data)
+            value = blobs_of_run.store_value(data)
             return Returned(value, returned(step_id).text if task.render else "", 2.0, 3.0)
 
         return run
 
 
-def _read(task: StepTask, kept: Blobs, parent: Outcome) -> bytes:
+def _read(task: StepTask, blobs: Blobs, parent: Outcome) -> bytes:
     value = task.ephemeral_inputs[parent.ephemeral_step].value if parent.ephemeral_step else parent.value
-    assert value is not None, "nothing is lent by reference here"
-    return kept.get(value.blob) if value.blob else value.inline or b""
+    assert value is not None, "this runner returns ephemeral values inline"
+    return blobs.get(value.blob) if value.blob else value.inline or b""
 
 
 def _wide(size: int) -> Shape:
@@ -105,7 +106,7 @@ def _wide(size: int) -> Shape:
     return Shape(runs.graph("s x:s end:x"), {"x": runs.graph(f"{' '.join(children)} x/join:{','.join(children)}")})
 
 
-PASSING = StepOptions(checkpoint=False)
+EPHEMERAL = StepOptions(checkpoint=False)
 CATCHING = StepOptions(catch_exceptions=True)
 SHAPES: Mapping[str, Shape] = {
     "mixed": Shape(
@@ -121,12 +122,12 @@ SHAPES: Mapping[str, Shape] = {
             "x/2": runs.graph("x/2/1 x/2/2:x/2/1"),
             "d": runs.graph("d/1 d/2:d/1 d/3 d/4:d/3,d/2"),
         },
-        {"y": 2, "z": FOR_EVER, "d/2": FOR_EVER},
+        {"y": 2, "z": ALWAYS, "d/2": ALWAYS},
         frozenset({"a", "x/1", "x/2/2", "end"}),
     ),
-    "passing": Shape(
-        runs.graph("a b:a c:a d:b,c x:d end:x,b", a=PASSING, b=PASSING, d=PASSING, x=PASSING),
-        {"x": runs.graph("x/1 x/2:x/1 x/3:x/2", x__1=PASSING, x__3=PASSING)},
+    "ephemeral": Shape(
+        runs.graph("a b:a c:a d:b,c x:d end:x,b", a=EPHEMERAL, b=EPHEMERAL, d=EPHEMERAL, x=EPHEMERAL),
+        {"x": runs.graph("x/1 x/2:x/1 x/3:x/2", x__1=EPHEMERAL, x__3=EPHEMERAL)},
         large=frozenset({"c", "end"}),
     ),
     "chain": Shape(runs.graph("a b:a c:b end:c"), large=frozenset({"b", "end"})),

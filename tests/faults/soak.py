@@ -1,6 +1,8 @@
-"""Many seeds of the simulation, as many of each kind, in two processes; prints what happened, and what failed.
+"""Run many seeds of the simulation in two processes. Print the number of events, and each failure.
 
-python -m tests.faults.soak --seeds 10000
+The seeds come in equal numbers from all series.
+
+    python -m tests.faults.soak --seeds 10000
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ import multiprocessing
 import sys
 from collections import Counter
 
-from tests.support.simulation.seeds import KINDS, Report, simulate
+from tests.support.simulation.scenario import SERIES, Report, simulate
 
 
 def main() -> int:
-    """The exit code: 1 where a seed failed."""
+    """Return the exit code: 1 if a seed failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10_000)
-    wanted = parser.parse_args().seeds
-    seeds = [KINDS[number % len(KINDS)] + number // len(KINDS) for number in range(wanted)]
+    count = parser.parse_args().seeds
+    seeds = [SERIES[number % len(SERIES)] + number // len(SERIES) for number in range(count)]
     counts: Counter[str] = Counter()
     failed: list[Report] = []
     with multiprocessing.Pool(2) as pool:
@@ -29,10 +31,10 @@ def main() -> int:
                 print(f"seed {report.seed} failed: {report.problems[0]}", flush=True)
             if done % 1_000 == 0:
                 print(f"{done} seeds done, {len(failed)} failed", flush=True)
-    for what, often in sorted(counts.items()):
-        print(f"{what:40} {often:10}")
+    for event, number in sorted(counts.items()):
+        print(f"{event:40} {number:10}")
     if failed:
-        print(failed[0].told())
+        print(failed[0].describe())
     print(f"{len(seeds)} seeds, {len(failed)} failed: {sorted(each.seed for each in failed)}")
     return 1 if failed else 0
 

@@ -1,4 +1,4 @@
-"""Torn and altered files: every reader names the key and stops; nothing damaged ever comes to the unpickler."""
+"""Torn and altered files: every reader reports the key of a damaged object, and never unpickles damaged data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from tests.faults.lives import KILLED, At, Story
+from tests.faults.manager_process import KILLED, FaultyRun, SignalAt
 from tests.support.fake_runner import FakeRunner
 from tests.support.stored import TRAILER
 from workflow import requests
@@ -41,7 +41,7 @@ FOLDER = RUN.folder
 
 
 def altered(place: Callable[[int], int]) -> Callable[[bytes], bytes]:
-    """One bit of the object's own bytes is another."""
+    """Return a function that flips one bit of the content of an object."""
 
     def alter(data: bytes) -> bytes:
         at = place(len(data) - TRAILER)
@@ -53,13 +53,13 @@ def altered(place: Callable[[int], int]) -> Callable[[bytes], bytes]:
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "torn in the middle": lambda data: data[: len(data) // 2],
-    "torn, with a whole end": lambda data: data[: len(data) // 2] + data[-TRAILER:],
-    "torn by a byte, with a whole end": lambda data: data[: -TRAILER - 1] + data[-TRAILER:],
-    "no end": lambda data: data[:-TRAILER],
-    "more behind it": lambda data: data + b"more",
-    "more in it": lambda data: data[:-TRAILER] + b"more" + data[-TRAILER:],
+    "torn, with a valid trailer": lambda data: data[: len(data) // 2] + data[-TRAILER:],
+    "one byte shorter, with a valid trailer": lambda data: data[: -TRAILER - 1] + data[-TRAILER:],
+    "no trailer": lambda data: data[:-TRAILER],
+    "more bytes after the trailer": lambda data: data + b"more",
+    "more bytes before the trailer": lambda data: data[:-TRAILER] + b"more" + data[-TRAILER:],
     "zeros": lambda data: b"\0" * len(data),
-    "zeros, with a whole end": lambda data: b"\0" * (len(data) - TRAILER) + data[-TRAILER:],
+    "zeros, with a valid trailer": lambda data: b"\0" * (len(data) - TRAILER) + data[-TRAILER:],
     "first bit": altered(lambda size: 0),
     "a bit of the checksum": altered(lambda size: 25 % size),
     "a bit in the middle": altered(lambda size: size // 2),
@@ -69,21 +69,21 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose owner was killed behind its first snapshot; its DAG of 500 is a blob."""
-    story = Story(tmp_path_factory.mktemp("story"), "map of 500")
-    assert story.live(At(AFTER_SNAPSHOT)) == KILLED
-    return Path(story.store)
+    """Return the store of a run whose owner was killed after its first snapshot. Its DAG of 500 steps is a blob."""
+    run = FaultyRun(tmp_path_factory.mktemp("run"), "map of 500")
+    assert run.run_process(SignalAt(AFTER_SNAPSHOT)) == KILLED
+    return Path(run.store)
 
 
 @pytest.fixture
 def damaged(half: Path, tmp_path: Path) -> Path:
-    """A copy of it, to damage."""
+    """Return a copy of the store, which the test may damage."""
     return Path(shutil.copytree(half, tmp_path / "store"))
 
 
 @pytest.fixture
 def unpickled(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """All that comes to the unpickler."""
+    """Record all bytes that are unpickled."""
     seen: list[bytes] = []
     loads = pickle.loads
 
@@ -99,8 +99,8 @@ def unpickled(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return seen
 
 
-def claimed(store: FolderStore) -> None:
-    """Another manager takes the run over."""
+def claim_run(store: FolderStore) -> None:
+    """Take the run over with another manager."""
 
     async def claim() -> None:
         manager = Manager(store, Owner("m", "i", "a"), FakeRunner())
@@ -112,7 +112,7 @@ def claimed(store: FolderStore) -> None:
     asyncio.run(claim())
 
 
-def replayed(store: FolderStore) -> None:
+def replay_log(store: FolderStore) -> None:
     created = registry.read_entry(store, "w", 1)
     assert isinstance(created, Created)
     RunLog(store, created).replay()
@@ -120,14 +120,14 @@ def replayed(store: FolderStore) -> None:
 
 READERS: dict[str, Callable[[FolderStore], object]] = {
     "view": lambda store: read_run(store, "w"),
-    "replay": replayed,
-    "claim": claimed,
+    "replay": replay_log,
+    "claim": claim_run,
 }
 
 
 def newest(store: Path, kind: str) -> Path:
-    """The file of a kind that every reader needs."""
-    if kind == "name":
+    """Return the file of a kind that every reader needs."""
+    if kind == "registry entry":
         return store / "workflows/w/registry/0000000001"
     if kind == "DAG":
         return max((store / FOLDER / "blobs").iterdir(), key=lambda path: path.stat().st_size)
@@ -135,11 +135,11 @@ def newest(store: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("kind", ["name", "log", "snapshot", "DAG"])
-def test_a_reader_of_the_log_names_the_key(damaged: Path, kind: str, reader: str, unpickled: list[bytes]) -> None:
+@pytest.mark.parametrize("kind", ["registry entry", "log", "snapshot", "DAG"])
+def test_reader_of_a_log_reports_the_damaged_key(damaged: Path, kind: str, reader: str, unpickled: list[bytes]) -> None:
     path = newest(damaged, kind)
     key, whole = str(path.relative_to(damaged)), path.read_bytes()
-    if kind in ("log", "DAG"):  # a snapshot tells what they do
+    if kind in ("log", "DAG"):  # readers would use the snapshot instead
         newest(damaged, "snapshot").unlink()
     before = {each: each.read_bytes() for each in (damaged / "workflows").rglob("*") if each.is_file()}
     for name, damage in DAMAGE.items():
@@ -154,33 +154,32 @@ def test_a_reader_of_the_log_names_the_key(damaged: Path, kind: str, reader: str
 
 
 def greet(name: str, parent: str) -> str:
-    """A user's step."""
+    """A step of a user."""
     return f"{name} {parent}"
 
 
 @dataclass(frozen=True)
-class _Outside:
-    """Stands in a value for what lies outside it: another step's outcome, or a Ray object."""
+class _Reference:
+    """A reference in a value to something outside it: the outcome of another step, or a Ray object."""
 
     kind: str
     name: str
 
 
 def _marked(obj: object) -> tuple[object, ...] | None:
-    return values.mark(obj.kind, obj.name) if isinstance(obj, _Outside) else None
+    return values.mark(obj.kind, obj.name) if isinstance(obj, _Reference) else None
 
 
 class _Ref(str):
-    """What is made of a text where `ray.put` is asked, without Ray."""
+    """Replaces the ObjectRef that `ray.put` returns, so that the test needs no Ray."""
 
     def hex(self) -> str:
-        """See Ray's."""
         return "0"
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
-    """An empty one, which a worker and a driver in this process use; they know nothing of it yet."""
+    """Return an empty store, which the worker and the driver in this process use with empty caches."""
     store = FolderStore(str(tmp_path))
     monkeypatch.setattr(run_values, "shared_store", lambda url: store)
     monkeypatch.setattr(run_values, "_loaded_functions", SharedCache(256))
@@ -190,9 +189,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
 
 
 @pytest.mark.parametrize("place", ["function", "arguments", "object", "parent"])
-def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
-    store: FolderStore, tmp_path: Path, place: str, unpickled: list[bytes]
-) -> None:
+def test_worker_reports_a_damaged_blob(store: FolderStore, tmp_path: Path, place: str, unpickled: list[bytes]) -> None:
     blobs = Blobs(store, RUN)
     pickles = {
         "function": values.dumps(greet, _marked),
@@ -200,8 +197,8 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
         "parent": values.dumps("world", _marked),
     }
     names = {each: blobs.put(data) for each, data in pickles.items()}
-    stand_ins = _Outside("object", names["object"]), _Outside("parent", "0")
-    pickles["arguments"] = values.dumps((stand_ins, {}), _marked)
+    references = _Reference("object", names["object"]), _Reference("parent", "0")
+    pickles["arguments"] = values.dumps((references, {}), _marked)
     names["arguments"] = blobs.put(pickles["arguments"])
     task = StepTask(
         run=RunAddress(str(tmp_path), "w", 1, "run-1"),
@@ -223,7 +220,7 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
         assert isinstance(result, Raised), name
         assert result.error.kind == "workflow.errors.CorruptLogError", name
         assert key in result.error.message, name
-        *read, error = unpickled  # the last is the error itself, which is tried before it is handed on
+        *read, error = unpickled  # the last pickle is the error itself, which the worker verifies before it returns it
         assert set(read) <= set(pickles.values()) - {pickles[place]}, name
         assert isinstance(pickle.loads(error), CorruptLogError), name
         run_values._loaded_functions.clear()
@@ -234,53 +231,53 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a user, or the operator for him, asks of a run.
+class Read:
+    """A read that a driver or the operator makes of a run.
 
     Attributes:
-        blob: name of the one that is damaged.
-        read: what is called.
-        gives: what comes of it where nothing is damaged.
-        around: pickles that lead to the blob; each is read before it.
+        blob: name of the blob that the test damages.
+        read: makes the read.
+        expected: the result without damage.
+        outer_pickles: pickles that are read before the blob and contain a reference to it.
     """
 
     blob: str
     read: Callable[[], object]
-    gives: object
-    around: tuple[bytes | Pickled, ...] = ()
+    expected: object
+    outer_pickles: tuple[bytes | Pickled, ...] = ()
 
 
-def ended_with(store: FolderStore, blob: str) -> RunResult:
-    """A run that has a value."""
+def successful_with(store: FolderStore, blob: str) -> RunResult:
+    """Return the result of a successful run."""
     run = RunAddress(store.url, "w", 1, "run-1")
     return RunResult(run, WorkflowStatus.SUCCESSFUL, Outcome(Value(blob=blob, size=1)), None, None, "", "")
 
 
 def failed_with(store: FolderStore, blob: str) -> RunResult:
-    """A run whose step raised."""
+    """Return the result of a run whose step raised."""
     run, error = RunAddress(store.url, "w", 1, "run-1"), ErrorInfo("ValueError", "boom", step_id="s")
     return RunResult(run, WorkflowStatus.FAILED, None, error, Value(blob=blob, size=1), "", "")
 
 
-def a_value(store: FolderStore, content: str = "world") -> Asked:
-    """A driver asks for the run's value."""
+def read_value(store: FolderStore, content: str = "world") -> Read:
+    """Read the value of a run, as a driver does."""
     blob = Blobs(store, RUN).put(values.dumps(content, _marked))
-    return Asked(blob, lambda: value_of(ended_with(store, blob)), content)
+    return Read(blob, lambda: value_of(successful_with(store, blob)), content)
 
 
-def a_failure(store: FolderStore) -> Asked:
-    """A driver asks what the run failed with."""
+def read_failure(store: FolderStore) -> Read:
+    """Read the error of a failed run, as a driver does."""
     blob = Blobs(store, RUN).put(values.dumps(ValueError("boom"), _marked))
 
     def read() -> object:
         raised = failure_of(failed_with(store, blob))
         return repr(raised), type(raised.__cause__)
 
-    return Asked(blob, read, ("ValueError('boom')", StepFailedError))
+    return Read(blob, read, ("ValueError('boom')", StepFailedError))
 
 
-def a_failure_that_is_raised(store: FolderStore) -> Asked:
-    """A driver asks for the value of a run that failed."""
+def read_value_of_failed_run(store: FolderStore) -> Read:
+    """Read the value of a failed run, which raises its error."""
     blob = Blobs(store, RUN).put(values.dumps(ValueError("boom"), _marked))
 
     def read() -> object:
@@ -288,50 +285,50 @@ def a_failure_that_is_raised(store: FolderStore) -> Asked:
             value_of(failed_with(store, blob))
         return repr(found.value)
 
-    return Asked(blob, read, "ValueError('boom')")
+    return Read(blob, read, "ValueError('boom')")
 
 
-def an_object(store: FolderStore, depth: int = 1) -> Asked:
-    """A driver asks for a value with a Ray object in it, or with one in that."""
+def read_object(store: FolderStore, depth: int = 1) -> Read:
+    """Read a value that contains a Ray object, at the given depth of nesting."""
     blob = Blobs(store, RUN).put(values.dumps("world", _marked))
-    name, around = blob, []
+    name, outer_pickles = blob, []
     for _ in range(depth):
-        around.append(values.dumps(_Outside("object", name), _marked))
-        name = Blobs(store, RUN).put(around[-1])
-    return Asked(blob, lambda: value_of(ended_with(store, name)), "world", tuple(reversed(around)))
+        outer_pickles.append(values.dumps(_Reference("object", name), _marked))
+        name = Blobs(store, RUN).put(outer_pickles[-1])
+    return Read(blob, lambda: value_of(successful_with(store, name)), "world", tuple(reversed(outer_pickles)))
 
 
-def the_code(store: FolderStore) -> Asked:
-    """The operator asks for the user's code."""
+def read_code(store: FolderStore) -> Read:
+    """Read the code of the user, as the operator does."""
     sha = requests.stage_code(store, "w", 1, "run-1", b"the user's zip")
-    return Asked(sha, lambda: requests.read_code(store, "w", 1, "run-1", sha), b"the user's zip")
+    return Read(sha, lambda: requests.read_code(store, "w", 1, "run-1", sha), b"the user's zip")
 
 
-ASKED: dict[str, Callable[[FolderStore], Asked]] = {
-    "value": a_value,
-    "large value": lambda store: a_value(store, "world" * OUT_OF_BAND_LIMIT),
-    "failure": a_failure,
-    "failure that is raised": a_failure_that_is_raised,
-    "object": an_object,
-    "object in an object": lambda store: an_object(store, depth=2),
-    "code": the_code,
+READS: dict[str, Callable[[FolderStore], Read]] = {
+    "value": read_value,
+    "large value": lambda store: read_value(store, "world" * OUT_OF_BAND_LIMIT),
+    "failure": read_failure,
+    "value of a failed run": read_value_of_failed_run,
+    "object": read_object,
+    "object in an object": lambda store: read_object(store, depth=2),
+    "code": read_code,
 }
 
 
-@pytest.mark.parametrize("what", ASKED)
-def test_whoever_asks_is_told_the_key_and_given_nothing_of_it(
+@pytest.mark.parametrize("what", READS)
+def test_driver_and_operator_report_a_damaged_blob(
     store: FolderStore, tmp_path: Path, what: str, unpickled: list[bytes]
 ) -> None:
-    asked = ASKED[what](store)
-    key = RUN.blob(asked.blob)
+    tested = READS[what](store)
+    key = RUN.blob(tested.blob)
     whole = (tmp_path / key).read_bytes()
     for name, damage in DAMAGE.items():
         (tmp_path / key).write_bytes(damage(whole))
         with pytest.raises(CorruptLogError) as found:
-            asked.read()
+            tested.read()
         assert key in str(found.value), name
         assert found.value.fields["key"] == key, name
-        assert unpickled == list(asked.around), name
+        assert unpickled == list(tested.outer_pickles), name
         unpickled.clear()
     (tmp_path / key).write_bytes(whole)
-    assert asked.read() == asked.gives
+    assert tested.read() == tested.expected

@@ -1,4 +1,4 @@
-"""Disks that are full or failing: an object is there whole or not at all, and what was refused can be tried again."""
+"""Full and failing disks: an object is stored completely or not at all, and a failed call can be repeated."""
 
 from __future__ import annotations
 
@@ -41,55 +41,55 @@ def create(store: FolderStore) -> object:
 
 
 def fetched(store: FolderStore) -> object:
-    room = bytearray()
+    buffer = bytearray()
 
     def allocate(size: int) -> memoryview:
-        room[:] = bytes(size)
-        return memoryview(room)
+        buffer[:] = bytes(size)
+        return memoryview(buffer)
 
-    return store.fetch("a/kept", allocate), bytes(room)
+    return store.fetch("a/kept", allocate), bytes(buffer)
 
 
-def list_behind_a_killed_writer(store: FolderStore) -> object:
-    left = Path(store.url, "a", "#left")
-    left.touch()
-    os.utime(left, (0, 0))
+def list_after_a_killed_writer(store: FolderStore) -> object:
+    temporary = Path(store.url, "a", "#temporary")
+    temporary.touch()
+    os.utime(temporary, (0, 0))
     return [info.key for info in store.list("a/")]
 
 
 CALLS: dict[str, Callable[[FolderStore], object]] = {
     "create": create,
-    "create of what is there": lambda store: store.create("a/kept", NEW, "put-1"),
+    "create of an existing key": lambda store: store.create("a/kept", NEW, "put-1"),
     "overwrite": lambda store: store.overwrite("a/beat", NEW),
     "get": lambda store: store.get("a/kept"),
     "fetch": fetched,
     "head": lambda store: getattr(store.head("a/kept"), "size", None),
     "list": lambda store: [info.key for info in store.list("a/")],
-    "list where a killed writer left a file": list_behind_a_killed_writer,
+    "list after a killed writer": list_after_a_killed_writer,
     "delete": lambda store: store.delete("a/gone"),
-    "delete of the last in its folders": lambda store: store.delete("b/c/alone"),
+    "delete of the last object in its folders": lambda store: store.delete("b/c/alone"),
 }
-SWALLOWED = {
-    "list where a killed writer left a file": {"unlink", "rmdir"},
+IGNORED_FAILURES = {
+    "list after a killed writer": {"unlink", "rmdir"},
     "delete": {"rmdir"},
-    "delete of the last in its folders": {"rmdir"},
+    "delete of the last object in its folders": {"rmdir"},
 }
-"""Calls of the system whose failure nobody is told of; that of any other call is told.
+"""Call of the store -> system calls whose failure it ignores. It reports the failure of every other system call.
 
-By then the objects are what was asked for. What stays is an empty folder, which no list shows and the next writer uses,
-or a file that a killed writer left, which the next list removes: whoever was told of it could do no more.
+The objects are already as requested. Only an empty folder may stay, or the temporary file of a killed writer. No list
+shows them. The next writer uses the folder, and the next list removes the file.
 """
 BEFORE = {"a/kept": OLD, "a/beat": OLD, "a/gone": OLD, "b/c/alone": OLD}
-BEHIND: dict[str, dict[str, bytes]] = {
+AFTER: dict[str, dict[str, bytes]] = {
     "create": {**BEFORE, "a/b/log/1": NEW},
     "overwrite": {**BEFORE, "a/beat": NEW},
     "delete": {key: OLD for key in BEFORE if key != "a/gone"},
-    "delete of the last in its folders": {key: OLD for key in BEFORE if key != "b/c/alone"},
+    "delete of the last object in its folders": {key: OLD for key in BEFORE if key != "b/c/alone"},
 }
 
 
 def prepared(folder: Path) -> FolderStore:
-    """A store that knows nothing of its folders yet."""
+    """Return a new store object on a folder with the objects of `BEFORE`."""
     store = FolderStore(str(folder))
     for key, data in BEFORE.items():
         assert store.create(key, data, "put-0")
@@ -97,7 +97,7 @@ def prepared(folder: Path) -> FolderStore:
 
 
 def refusal(act: Callable[[], bool]) -> str:
-    """What the store said when it could not do it; empty where it did."""
+    """Return the text of the store's error, or an empty text if the call succeeded."""
     try:
         assert act()
     except StoreUnavailableError as error:
@@ -107,38 +107,39 @@ def refusal(act: Callable[[], bool]) -> str:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT], ids=errno.errorcode.get)
 @pytest.mark.parametrize("name", CALLS)
-def test_each_call_of_the_system_fails_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
-) -> None:
-    disk = Disk().put_under_folder_stores(monkeypatch)
+def test_each_system_call_fails_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    disk = Disk().install(monkeypatch)
     store = prepared(tmp_path / "0")
     disk.calls.clear()
     expected = CALLS[name](store)
-    passed = len(disk.calls)
-    assert passed
-    behind = BEHIND.get(name, BEFORE)
-    swallowed: set[str] = set()
-    for which in range(1, passed + 1):
+    number_of_calls = len(disk.calls)
+    assert number_of_calls
+    after = AFTER.get(name, BEFORE)
+    ignored: set[str] = set()
+    for which in range(1, number_of_calls + 1):
         store = prepared(tmp_path / str(which))
         descriptors = len(os.listdir("/proc/self/fd"))
         disk.calls.clear()
         disk.failed.clear()
         disk.choose = lambda count, _, which=which: number if count == which else None  # type: ignore[misc]
-        told = refusal(lambda store=store: CALLS[name](store) == expected)  # type: ignore[misc]
+        error = refusal(lambda store=store: CALLS[name](store) == expected)  # type: ignore[misc]
         assert len(disk.failed) == 1
-        swallowed |= set() if told else set(disk.failed)
-        assert not told or (errno.errorcode[number] in told and re.search("'[ab]/", told))
+        if error:
+            assert errno.errorcode[number] in error
+            assert re.search("'[ab]/", error)
+        else:
+            ignored |= set(disk.failed)
         disk.choose = lambda count, _: None
-        assert in_folder(tmp_path / str(which)) in (BEFORE, behind), "neither as before nor whole"
+        assert in_folder(tmp_path / str(which)) in (BEFORE, after), "neither unchanged nor complete"
         assert CALLS[name](store) == expected
-        assert in_folder(tmp_path / str(which)) == behind
+        assert in_folder(tmp_path / str(which)) == after
         assert len(os.listdir("/proc/self/fd")) == descriptors, "a descriptor stays open"
-    assert swallowed == SWALLOWED.get(name, set())
+    assert ignored == IGNORED_FAILURES.get(name, set())
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file system of 1 MiB; where this user may mount none, the store is told that its disk has no more."""
+    """Provide a file system of 1 MiB. If this user may not mount one, simulate that the disk is full."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)]
     if os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
@@ -147,7 +148,7 @@ def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         finally:
             subprocess.run(["umount", str(folder)], check=True)
         return
-    disk = Disk().put_under_folder_stores(monkeypatch)
+    disk = Disk().install(monkeypatch)
 
     def choose(count: int, name: str) -> int | None:
         used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -157,17 +158,17 @@ def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
 
 
-def test_a_disk_that_is_full_holds_whole_objects_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_contains_only_complete_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with small_disk(tmp_path / "disk", monkeypatch) as folder:
         store = FolderStore(str(folder))
         written: dict[str, bytes] = {}
         for number in range(100):
             key, data = f"log/{number:03}", bytes([number]) * 50_000
-            told = refusal(lambda: store.create(key, data, f"put-{number}"))  # noqa: B023 - called at once
-            if told:
+            error = refusal(lambda: store.create(key, data, f"put-{number}"))  # noqa: B023 - called at once
+            if error:
                 break
             written[key] = data
-        assert re.search(r"log/.*ENOSPC\); the disk is full; free some space", told)
+        assert re.search(r"log/.*ENOSPC\); the disk is full; free some space", error)
         assert in_folder(folder) == written
         assert [info.key for info in store.list("log/")] == sorted(written)
         refused = f"log/{len(written):03}"
@@ -177,14 +178,16 @@ def test_a_disk_that_is_full_holds_whole_objects_only(tmp_path: Path, monkeypatc
         assert store.create(refused, b"x" * 50_000, f"put-{len(written)}")
 
 
-class OnDisk:
-    """A manager on a folder, and its run.
+class RunOnDisk:
+    """A manager and its run on a folder store.
 
     Args:
-        behind: called with a step's id when the step has its value.
+        store: the folder store.
+        shape: name of the shape of the run.
+        after_step: called with the id of each step that has computed its value.
     """
 
-    def __init__(self, store: Store, shape: str, behind: Callable[[str], None] = lambda step_id: None) -> None:
+    def __init__(self, store: Store, shape: str, after_step: Callable[[str], None] = lambda step_id: None) -> None:
         self.store = store
         self.shape = SHAPES[shape]
         self.created = runs.created(self.shape.dag, owner=Owner(""))
@@ -193,25 +196,25 @@ class OnDisk:
 
         def script(task: StepTask) -> StepResult:
             result = act(task)
-            behind(task.step_id)
+            after_step(task.step_id)
             return result
 
         self.manager = Manager(store, Owner("m", "i", "a"), FakeRunner(script), FAST)
         blobs.put(b"a function")
 
-    async def to_the_end(self) -> None:
-        """Make the run, and wait."""
+    async def run_to_end(self) -> None:
+        """Start the run and wait for its result."""
         await self.manager.begin()
         await self.manager.start(self.created)
         await with_timeout(self.manager.wait(RunAddress(self.store.url, "w", 1, self.created.run_uuid)), 60)
         await self.manager.leave()
 
     def check(self, folder: Path) -> None:
-        """The run is what the oracle says."""
+        """Check the run against the oracle."""
         check(in_folder(folder), "w", told=Told(self.shape.oracle()))
 
 
-async def test_a_run_waits_for_room_on_the_disk(
+async def test_run_waits_for_space_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with small_disk(tmp_path / "disk", monkeypatch) as folder:
@@ -223,8 +226,8 @@ async def test_a_run_waits_for_room_on_the_disk(
                     for _ in range(SMALL_DISK // 512):
                         file.write(b"0" * 512)
 
-        run = OnDisk(FolderStore(str(folder)), "chain", fill)
-        ending = asyncio.create_task(run.to_the_end())
+        run = RunOnDisk(FolderStore(str(folder)), "chain", fill)
+        ending = asyncio.create_task(run.run_to_end())
         await eventually(lambda: "not stored yet" in caplog.text)
         assert "ENOSPC" in caplog.text
         assert not ending.done()
@@ -236,14 +239,14 @@ async def test_a_run_waits_for_room_on_the_disk(
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_run_on_a_disk_that_fails_now_and_then(
+async def test_run_survives_random_disk_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    disk = Disk().put_under_folder_stores(monkeypatch)
+    disk = Disk().install(monkeypatch)
     chance = random.Random(seed)
-    run = OnDisk(RetryingStore(FolderStore(str(tmp_path)), sleep=lambda seconds: None), "mixed")
+    run = RunOnDisk(RetryingStore(FolderStore(str(tmp_path)), sleep=lambda seconds: None), "mixed")
     disk.choose = lambda count, name: chance.choice([errno.EIO, errno.ENOSPC]) if chance.random() < 0.05 else None
-    await run.to_the_end()
+    await run.run_to_end()
     assert disk.failed
     run.check(tmp_path)

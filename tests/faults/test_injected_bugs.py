@@ -1,4 +1,4 @@
-"""Bugs put into engine and collector from outside: the simulation catches each within a few seeds, and says why."""
+"""Bugs injected into the engine and the collector: the simulation finds each within a few seeds, and names the rule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from tests.support.simulation.clients import FUNCTION
-from tests.support.simulation.seeds import COLLECTED_FROM, PASSING_FROM, simulate
+from tests.support.simulation.scenario import COLLECTOR_FROM, EPHEMERAL_FROM, simulate
 from workflow import garbage
 from workflow.engine.owner.planning import SegmentPlan
 from workflow.log.blobs import Blobs, _name_of
@@ -20,12 +20,12 @@ from workflow.model import ephemeral
 from workflow.model.graph import StepOptions
 
 SEEDS = range(30)
-COLLECTED = range(COLLECTED_FROM, COLLECTED_FROM + 20)
-PASSING = range(PASSING_FROM, PASSING_FROM + 20)
+COLLECTOR_SEEDS = range(COLLECTOR_FROM, COLLECTOR_FROM + 20)
+EPHEMERAL_SEEDS = range(EPHEMERAL_FROM, EPHEMERAL_FROM + 20)
 
 
 def no_fence_check() -> Any:
-    """Whoever stores a segment believes that its place was free."""
+    """An owner that stores a segment ignores that its slot was occupied."""
 
     def try_store(log: RunLog, segment: Segment) -> bool:
         log.store.create(log.paths.segment(segment.seq), segment.data, segment.put_id)
@@ -34,19 +34,19 @@ def no_fence_check() -> Any:
     return mock.patch.object(RunLog, "try_store", try_store)
 
 
-def child_before_commit() -> Any:
-    """Steps start while the segment with what they take is still being stored."""
-    return mock.patch.object(SegmentPlan, "has_no_stored_outcome", property(lambda plan: True))
+def start_before_commit() -> Any:
+    """Steps start while the segment with their inputs is still being stored."""
+    return mock.patch.object(SegmentPlan, "only_starts", property(lambda plan: True))
 
 
 @contextlib.contextmanager
 def blob_after_record() -> Iterator[None]:
-    """What a segment names is stored only once that segment is."""
+    """The blobs of a segment are stored after the segment."""
     late: list[tuple[RunPaths, bytes]] = []
     put, try_store = Blobs.put, RunLog.try_store
 
     def put_late(blobs: Blobs, data: Any) -> str:
-        if data == FUNCTION:  # a driver stores it before there is any record
+        if data == FUNCTION:  # the driver stores it before the first record
             return put(blobs, data)
         late.append((blobs._paths, data))
         return _name_of(data)
@@ -62,18 +62,18 @@ def blob_after_record() -> Iterator[None]:
         yield
 
 
-def no_second_try() -> Any:
-    """A step that raised fails, whatever its options say."""
-    return mock.patch.object(StepOptions, "allows_attempt_after", return_value=False)
+def no_second_attempt() -> Any:
+    """A step that raised fails, even if its options allow another attempt."""
+    return mock.patch.object(StepOptions, "may_try_again", return_value=False)
 
 
-def lent_for_ever() -> Any:
-    """A new owner believes that it holds what was lent to the steps of the one before."""
-    return mock.patch.object(ephemeral, "invalidate_all")
+def ephemeral_values_of_other_epochs() -> Any:
+    """A new owner believes that the ephemeral values of the previous epoch still exist."""
+    return mock.patch.object(ephemeral, "void_all")
 
 
-def collected_and_not_forbidden() -> Any:
-    """What a driver stored of a run that it has not made yet is removed, and it may still make the run."""
+def collected_without_tombstone() -> Any:
+    """A collection removes the blobs of a run that its driver has not registered yet, and writes no tombstone."""
 
     def fate(*run: Any) -> garbage.FolderDecision:
         found = right(*run)
@@ -84,22 +84,23 @@ def collected_and_not_forbidden() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("bug", "seeds", "caught_by"),
+    ("bug", "seeds", "problems_start_with"),
     [
         (no_fence_check, SEEDS, ("I3", "I4")),
-        (child_before_commit, SEEDS, ("I4",)),
+        (start_before_commit, SEEDS, ("I4",)),
         (blob_after_record, SEEDS, ("I5",)),
-        (no_second_try, SEEDS, ("FAILED (StepFailed",)),
-        (lent_for_ever, PASSING, ("hang",)),
-        (collected_and_not_forbidden, COLLECTED, ("I5", "hang")),
+        (no_second_attempt, SEEDS, ("FAILED (StepFailed",)),
+        (ephemeral_values_of_other_epochs, EPHEMERAL_SEEDS, ("hang",)),
+        (collected_without_tombstone, COLLECTOR_SEEDS, ("I5", "hang")),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_it_is_caught(bug: Callable[[], Any], seeds: range, caught_by: tuple[str, ...]) -> None:
+def test_injected_bug_is_found(bug: Callable[[], Any], seeds: range, problems_start_with: tuple[str, ...]) -> None:
     with bug():
         problems = [problem for seed in seeds for problem in simulate(seed).problems]
-    assert [problem for problem in problems if problem.startswith(caught_by)], problems[:20]
+    assert [problem for problem in problems if problem.startswith(problems_start_with)], problems[:20]
 
 
-def test_without_them_the_same_seeds_are_well() -> None:
-    assert [report.told() for report in map(simulate, [*SEEDS, *COLLECTED, *PASSING]) if report.problems] == []
+def test_same_seeds_pass_without_bugs() -> None:
+    reports = [simulate(seed) for seed in (*SEEDS, *COLLECTOR_SEEDS, *EPHEMERAL_SEEDS)]
+    assert [report.describe() for report in reports if report.problems] == []

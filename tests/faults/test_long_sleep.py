@@ -1,4 +1,4 @@
-"""A sleep of a day over restarts of the manager and jumps of its clock; nobody waits for it in earnest."""
+"""A sleep of 24 hours with manager restarts and clock changes. The test controls the clock."""
 
 from __future__ import annotations
 
@@ -27,165 +27,189 @@ from workflow.model.status import WorkflowStatus
 
 HOUR = 3_600.0
 LONG = 60.0
-"""Seconds; whatever waits longer is a sleep."""
+"""Seconds. A longer timer is the timer of the sleep."""
 NIGHT = runs.sleeper("night", 24 * HOUR)
 DAG = Graph((NIGHT, *runs.graph("night morning:night").steps[1:]), "morning")
-ALSO_EVENING = Graph((NIGHT, *runs.graph("night evening morning:night,evening").steps[1:]), "morning")
-"""As many records as steps while the sleep goes on, so that a snapshot is due."""
+DAG_WITH_SECOND_STEP = Graph((NIGHT, *runs.graph("night evening morning:night,evening").steps[1:]), "morning")
+"""A DAG with a step that ends during the sleep, so that a snapshot is written during the sleep."""
 ORACLE = b"morning"
 
 
-class Sky(asyncio.SelectorEventLoop):
-    """A loop, and the clocks of the managers on it: hours pass and clocks are set when the test says so."""
+class ControlledLoop(asyncio.SelectorEventLoop):
+    """An event loop and the clock of its managers. The test decides when hours pass and when the clock is set."""
 
     def __init__(self) -> None:
-        self.passed = 0.0
-        self.set = 1_700_000_000.0
-        self.alarms = 0
+        self.elapsed = 0.0
+        self.clock_start = 1_700_000_000.0
+        self.timers = 0
         super().__init__()
 
     def time(self) -> float:
-        return super().time() + self.passed
+        return super().time() + self.elapsed
 
-    def call_later(  # type: ignore[override]  # says less of the arguments, which it hands on as they are
+    def call_later(  # type: ignore[override]  # the signature is less precise; all arguments are passed on
         self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> TimerHandle:
-        self.alarms += delay > LONG
+        self.timers += delay > LONG
         return super().call_later(delay, callback, *args, context=context)
 
     def now(self) -> float:
-        return self.set + self.passed
+        return self.clock_start + self.elapsed
 
     def monotonic(self) -> float:
-        return self.passed
+        return self.elapsed
 
 
 @dataclass(frozen=True)
-class Passes:
-    """Time passes; the manager lives."""
+class TimePasses:
+    """Time passes while the manager runs."""
 
     hours: float
 
 
 @dataclass(frozen=True)
-class Jumps:
-    """Somebody sets the clock."""
+class ClockJumps:
+    """The clock is set forward or back."""
 
     hours: float
 
 
 @dataclass(frozen=True)
-class Dies:
-    """The manager dies; hours later, by a clock that was set meanwhile, the next one begins."""
+class ManagerDies:
+    """The manager dies. The next manager starts hours later, and the clock may be set in between."""
 
     hours: float = 0.0
     jumps: float = 0.0
 
 
-Act = Passes | Jumps | Dies
-CASES: dict[str, list[Act]] = {
-    "one manager": [Passes(23.9), Passes(0.1)],
-    "the clock jumps forward": [Passes(1), Jumps(100), Passes(22), Passes(1)],
-    "the clock jumps back": [Passes(1), Jumps(-100), Passes(22), Passes(1)],
-    "four managers": [Passes(6), Dies(), Passes(6), Dies(), Passes(6), Dies(), Passes(5), Passes(1)],
-    "it goes on while nobody is there": [Passes(6), Dies(hours=10), Passes(7), Passes(1)],
-    "it is over before somebody comes": [Passes(6), Dies(hours=30)],
-    "forward, unseen": [Passes(6), Dies(jumps=10), Passes(7), Passes(1)],
-    "forward over its end, unseen": [Passes(6), Dies(jumps=20)],
-    "back, unseen: never longer than the whole": [Passes(6), Dies(hours=1, jumps=-100), Passes(23), Passes(1)],
-    "back and forward": [Dies(jumps=-5), Passes(2), Jumps(7), Dies(jumps=5), Passes(14), Passes(1)],
+Event = TimePasses | ClockJumps | ManagerDies
+CASES: dict[str, list[Event]] = {
+    "one manager": [TimePasses(23.9), TimePasses(0.1)],
+    "the clock jumps forward": [TimePasses(1), ClockJumps(100), TimePasses(22), TimePasses(1)],
+    "the clock jumps back": [TimePasses(1), ClockJumps(-100), TimePasses(22), TimePasses(1)],
+    "four managers": [
+        TimePasses(6),
+        ManagerDies(),
+        TimePasses(6),
+        ManagerDies(),
+        TimePasses(6),
+        ManagerDies(),
+        TimePasses(5),
+        TimePasses(1),
+    ],
+    "the sleep continues without a manager": [TimePasses(6), ManagerDies(hours=10), TimePasses(7), TimePasses(1)],
+    "the sleep is due before the next manager starts": [TimePasses(6), ManagerDies(hours=30)],
+    "forward without a manager": [TimePasses(6), ManagerDies(jumps=10), TimePasses(7), TimePasses(1)],
+    "forward past the due time without a manager": [TimePasses(6), ManagerDies(jumps=20)],
+    "back without a manager, at most the whole sleep again": [
+        TimePasses(6),
+        ManagerDies(hours=1, jumps=-100),
+        TimePasses(23),
+        TimePasses(1),
+    ],
+    "back and forward": [
+        ManagerDies(jumps=-5),
+        TimePasses(2),
+        ClockJumps(7),
+        ManagerDies(jumps=5),
+        TimePasses(14),
+        TimePasses(1),
+    ],
 }
 
 
-class Night:
-    """One run with a sleep, under managers that come and go.
+class LongSleep:
+    """One run with a sleep, and its managers.
 
     Args:
-        dag: of the run.
-        from_snapshots: the next manager learns of the sleep from a snapshot, and from nothing else.
+        loop: the loop and clock of the managers.
+        dag: the DAG of the run.
+        from_snapshots: a new manager can read the timer of the sleep only from a snapshot.
     """
 
-    def __init__(self, sky: Sky, dag: Graph = DAG, *, from_snapshots: bool = False) -> None:
-        self.sky = sky
+    def __init__(self, loop: ControlledLoop, dag: Graph = DAG, *, from_snapshots: bool = False) -> None:
+        self.loop = loop
         self.dag = dag
         self.from_snapshots = from_snapshots
-        self.house = ManagerFixture(runtime=Runtime(clock=sky))
-        self.lives = 0
+        self.house = ManagerFixture(runtime=Runtime(clock=loop))
+        self.managers = 0
 
-    async def play(self, acts: list[Act]) -> None:
+    async def run_events(self, events: list[Event]) -> None:
         async with AsyncExitStack() as stack:
-            manager = await self._next(stack)
+            manager = await self._next_manager(stack)
             created = await start_run(self.house, manager, self.dag)
             await eventually(lambda: self._written(r.TimerSet))
             if self.from_snapshots:
                 await eventually(lambda: self._in_snapshot(created))
                 self._hide_segment_of_timer(created)
-            for act in acts:
-                if isinstance(act, Dies):
+            for event in events:
+                if isinstance(event, ManagerDies):
                     if self.from_snapshots:
                         assert self._in_snapshot(created) == self._written(r.TimerSet)
                     await self.house.abandon(manager)
-                    self.sky.passed += act.hours * HOUR
-                    self.sky.set += act.jumps * HOUR
-                    manager = await self._next(stack)
-                    await eventually(lambda: self.sky.alarms == self.lives or self._over())
-                elif isinstance(act, Jumps):
-                    self.sky.set += act.hours * HOUR
+                    self.loop.elapsed += event.hours * HOUR
+                    self.loop.clock_start += event.jumps * HOUR
+                    manager = await self._next_manager(stack)
+                    await eventually(lambda: self.loop.timers == self.managers or self._commit_of_sleep())
+                elif isinstance(event, ClockJumps):
+                    self.loop.clock_start += event.hours * HOUR
                 else:
-                    self.sky.passed += act.hours * HOUR
-                for _ in range(5):  # what is due by now happens now
+                    self.loop.elapsed += event.hours * HOUR
+                for _ in range(5):  # lets the due timers run
                     await asyncio.sleep(0)
-            await self._ended(manager, created)
+            await self._check_end(manager, created)
 
-    async def _ended(self, manager: Manager, created: Created) -> None:
-        ended = await with_timeout(manager.wait(self.house.address(created)))
-        assert ended.status is WorkflowStatus.SUCCESSFUL
+    async def _check_end(self, manager: Manager, created: Created) -> None:
+        result = await with_timeout(manager.wait(self.house.address(created)))
+        assert result.status is WorkflowStatus.SUCCESSFUL
         invariants.check(self.house.inner, "w", told=Told(ORACLE))
 
-    async def _next(self, stack: AsyncExitStack) -> Manager:
-        self.lives += 1
-        manager, _ = await stack.enter_async_context(self.house.manager(incarnation=f"i{self.lives}"))
+    async def _next_manager(self, stack: AsyncExitStack) -> Manager:
+        self.managers += 1
+        manager, _ = await stack.enter_async_context(self.house.manager(incarnation=f"i{self.managers}"))
         return manager
 
     def _in_snapshot(self, created: Created) -> list[r.Record]:
-        """The timers in the newest snapshot."""
+        """Return the timers in the newest snapshot."""
         newest = max(self.house.keys(RunLog(self.house.inner, created).paths.snapshots), default="")
         data = self.house.inner.get(newest) if newest else None
         return [] if data is None else [each for each in segments.decode(newest, data) if isinstance(each, r.TimerSet)]
 
     def _hide_segment_of_timer(self, created: Created) -> None:
-        """From now on managers cannot read it."""
+        """Make the segment with the timer unreadable for managers."""
         (seq,) = {each.seq for each in invariants.log_of(self.house.inner, "w") if isinstance(each.record, r.TimerSet)}
         self.house.store.fail("get", key=RunLog(self.house.inner, created).paths.segment(seq), times=1_000)
 
     def _written(self, kind: type[r.Record]) -> list[r.Record]:
         return [each.record for each in invariants.log_of(self.house.inner, "w") if isinstance(each.record, kind)]
 
-    def _over(self) -> list[r.StepCommitted]:
-        """The outcome of the sleep, once it has one."""
+    def _commit_of_sleep(self) -> list[r.StepCommitted]:
+        """Return the commit of the sleep, if it is stored."""
         committed = [each for each in self._written(r.StepCommitted) if isinstance(each, r.StepCommitted)]
         return [each for each in committed if each.step_id == "night"]
 
     def ended_at(self) -> float:
-        (slept,) = self._over()
+        (slept,) = self._commit_of_sleep()
         return slept.ended
 
 
-def sleep_through(night: Night, acts: list[Act]) -> None:
-    """The run sleeps through it all, and ends when the last act is over."""
+def run_scenario(scenario: LongSleep, events: list[Event]) -> None:
+    """Run a scenario, and check that the sleep ends right after the last event."""
     try:
-        night.sky.run_until_complete(night.play(acts))
+        scenario.loop.run_until_complete(scenario.run_events(events))
     finally:
-        night.sky.close()
-    assert night.ended_at() == night.sky.now(), "by a clock that shows another hour after each act"
+        scenario.loop.close()
+    assert scenario.ended_at() == scenario.loop.now(), "the sleep did not end with the last event"
 
 
-@pytest.mark.parametrize("acts", CASES.values(), ids=CASES.keys())
-def test_a_day_is_slept_through_and_ends_on_time(acts: list[Act]) -> None:
-    sleep_through(Night(Sky()), acts)
+@pytest.mark.parametrize("events", CASES.values(), ids=CASES.keys())
+def test_sleep_of_a_day_ends_on_time(events: list[Event]) -> None:
+    run_scenario(LongSleep(ControlledLoop()), events)
 
 
-@pytest.mark.parametrize("name", [name for name, acts in CASES.items() if any(isinstance(act, Dies) for act in acts)])
-def test_a_snapshot_alone_tells_the_next_manager_of_the_sleep(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name, events in CASES.items() if any(isinstance(event, ManagerDies) for event in events)]
+)
+def test_next_manager_resumes_a_sleep_from_a_snapshot(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_loop, "SNAPSHOT_EVERY", 1)
-    sleep_through(Night(Sky(), ALSO_EVENING, from_snapshots=True), CASES[name])
+    run_scenario(LongSleep(ControlledLoop(), DAG_WITH_SECOND_STEP, from_snapshots=True), CASES[name])

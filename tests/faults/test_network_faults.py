@@ -1,4 +1,4 @@
-"""A bad network to a real S3 store: the engine behind a proxy that loses answers, refuses, is slow and goes away."""
+"""The engine on a real S3 store over a bad network: a proxy loses replies, refuses, is slow and has outages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.shapes import SHAPES
 from tests.support import runs
 from tests.support.checker import Told, check
 from tests.support.fake_runner import FakeRunner, StepAttempt
-from tests.support.lossy import LossyProxy, Weather
+from tests.support.lossy import LossyProxy, NetworkFaults
 from tests.support.managers import never_returns, with_timeout
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket
@@ -37,24 +37,23 @@ PACE = Intervals(heartbeat=1.0, notifications=0.5, fence=1.0, follow=0.2, retry=
 
 @pytest.fixture
 def proxy(minio_server: MinioServer) -> Iterator[LossyProxy]:
-    """Fair weather at first."""
+    """A proxy that injects no fault at first."""
     with LossyProxy(minio_server.port) as running:
         yield running
 
 
 class Workers(FakeRunner):
-    """Executes in threads, as workers do: whose values go the same bad way."""
+    """Executes steps in threads, like workers, and stores their values over the same bad network."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(never_returns)
         self._act = SHAPE.script(lambda task: Blobs(store, RunPaths(task.run.workflow_id, 1, task.run.run_uuid)))
         self._busy: set[asyncio.Task[None]] = set()
-        self.begun: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+        self.executions: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
-        """See the port."""
         super().start(run, step, task)
-        self.begun[task.run.workflow_id].append((run.state.epoch, task.step_id))
+        self.executions[task.run.workflow_id].append((run.state.epoch, task.step_id))
         work = asyncio.ensure_future(self._work(self.attempts[-1]))
         self._busy.add(work)
         work.add_done_callback(self._busy.discard)
@@ -63,8 +62,10 @@ class Workers(FakeRunner):
         attempt.answer(await asyncio.to_thread(self._act, attempt.task))
 
 
-@pytest.mark.parametrize(("seed", "every"), [(1, (5.0, 40.0)), (2, (0.5, 1.5))], ids=["rare outages", "many"])
-async def test_runs_started_and_taken_over_in_bad_weather(
+@pytest.mark.parametrize(
+    ("seed", "every"), [(1, (5.0, 40.0)), (2, (0.5, 1.5))], ids=["rare outages", "frequent outages"]
+)
+async def test_runs_and_takeovers_survive_a_bad_network(
     proxy: LossyProxy,
     minio_server: MinioServer,
     bucket: str,
@@ -78,35 +79,37 @@ async def test_runs_started_and_taken_over_in_bad_weather(
     made = [runs.created(SHAPE.dag, f"w{i}", run_uuid=f"run-{i}", owner=Owner("")) for i in range(RUNS)]
     for created in made:
         RunLog(store, created).blobs.put(b"a function")
-    weather = proxy.weather = Weather(seed, every)
+    faults = proxy.faults = NetworkFaults(seed, every)
     workers = [Workers(store), Workers(store)]
     managers = [
-        Manager(store, Owner(name, name, name), there, PACE)
-        for name, there in zip(("first", "second"), workers, strict=True)
+        Manager(store, Owner(name, name, name), runner, PACE)
+        for name, runner in zip(("first", "second"), workers, strict=True)
     ]
     for manager in managers:
         await manager.begin()
 
-    async def through(number: int) -> None:
+    async def finish_run(number: int) -> None:
+        """Start a run on the first manager. The second manager takes over every run with an odd number."""
         created, last = made[number], managers[number % 2]
         await managers[0].start(created)
         if last is managers[1]:
-            with contextlib.suppress(WorkflowConflictError):  # it has ended already
+            with contextlib.suppress(WorkflowConflictError):  # the run is already finished
                 await last.claim(ClaimRequest(created.workflow_id, 1, take_over=True))
         await last.wait_or_resume(RunAddress(url, created.workflow_id, 1, created.run_uuid))
 
-    await with_timeout(asyncio.gather(*(through(number) for number in range(RUNS))), 120)
-    proxy.weather = lambda: None
+    await with_timeout(asyncio.gather(*(finish_run(number) for number in range(RUNS))), 120)
+    proxy.faults = lambda: None
     for manager in managers:
         await manager.leave()
     store.close()
-    assert all(weather.met[name] for name in ("outages", "lost", "gateway", "429", "slow")), weather.met
-    assert weather.met["outages"] >= (1 if every[0] > 1 else 3)
+    counts = faults.counts
+    assert all(counts[name] for name in ("outages", "lost", "gateway", "429", "slow")), counts
+    assert counts["outages"] >= (1 if every[0] > 1 else 3)
     objects = in_bucket(client_of(minio_server), bucket, "root")
     claims = []
     for created in made:
-        begun = [each for there in workers for each in there.begun[created.workflow_id]]
-        claims.append(set(check(objects, created.workflow_id, told=Told(SHAPE.oracle(), begun)).claims))
-    assert claims[0::2] == [{1}] * (RUNS // 2), "no answer that was lost passes for another owner"
+        executions = [each for runner in workers for each in runner.executions[created.workflow_id]]
+        claims.append(set(check(objects, created.workflow_id, told=Told(SHAPE.oracle(), executions)).claims))
+    assert claims[0::2] == [{1}] * (RUNS // 2), "a lost reply looked like a claim of another owner"
     assert all(each <= {1, 2} for each in claims[1::2])
-    assert {1, 2} in claims, "some were taken over"
+    assert {1, 2} in claims, "no run was taken over"

@@ -1,4 +1,4 @@
-"""Two managers, each a process, are released together at one run's claim, a hundred times: one winner each time."""
+"""Two manager processes claim one run at the same moment, a hundred times. Exactly one wins each time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dev.minio_server import MinioServer
-from tests.faults.lives import PACE, PROCESSES
+from tests.faults.manager_process import FORKSERVER, PACE
 from tests.faults.shapes import SHAPES
 from tests.support import runs
 from tests.support.checker import Told, check
@@ -35,106 +35,113 @@ from workflow.store import Store, open_store
 
 ROUNDS = 100
 SHAPE = SHAPES["chain"]
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 @dataclass
-class Place:
-    """A store, and how a test reads all of it."""
+class StoreUnderTest:
+    """One kind of store.
+
+    Attributes:
+        url: the address of the store.
+        credentials: arguments of `open_store`.
+        objects: returns all keys and their content.
+    """
 
     url: str
-    secret: tuple[str, str] | None
+    credentials: dict[str, str]
     objects: Callable[[], dict[str, bytes]]
 
     def open(self) -> Store:
-        """The store."""
-        return open_store(self.url, **dict(zip(("access_key", "secret_key"), self.secret or (), strict=False)))
+        """Open the store."""
+        return open_store(self.url, **self.credentials)
 
 
-@pytest.fixture(params=["folder", "minio"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Each kind of store."""
+@pytest.fixture(params=["folder", "MinIO"])
+def tested(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUnderTest:
+    """Return each kind of store in turn."""
     if request.param == "folder":
-        return Place(str(tmp_path), None, lambda: in_folder(tmp_path))
+        return StoreUnderTest(str(tmp_path), {}, lambda: in_folder(tmp_path))
     server: MinioServer = request.getfixturevalue("minio_server")
     bucket: str = request.getfixturevalue("bucket")
-    return Place(
+    return StoreUnderTest(
         f"s3://{bucket}/root?endpoint={server.endpoint}",
-        (server.access_key, server.secret_key),
+        {"access_key": server.access_key, "secret_key": server.secret_key},
         lambda: in_bucket(client_of(server), bucket, "root"),
     )
 
 
 @dataclass
-class Together:
-    """Both rivals have seen that the run is free before either writes its claim."""
+class ClaimTogether:
+    """Makes both rivals wait for each other before their claim, when both have seen that the run can be claimed."""
 
     barrier: Barrier
 
     def reach(self, point: str) -> None:
-        """See the port."""
         if point == BEFORE_CLAIM:
-            self.barrier.wait(PATIENCE)
+            self.barrier.wait(TIMEOUT)
 
 
-def _rival(place: tuple[str, tuple[str, str] | None], name: str, barrier: Barrier, answers: Any) -> None:
+def _rival(url: str, credentials: dict[str, str], name: str, barrier: Barrier, results: Any) -> None:
     logging.disable(logging.CRITICAL)
     try:
-        asyncio.run(_race(Place(*place, objects=dict), name, barrier, answers))
-    except BaseException:  # noqa: BLE001 - whatever it was, the test shows it
+        asyncio.run(_race(StoreUnderTest(url, credentials, objects=dict), name, barrier, results))
+    except BaseException:  # noqa: BLE001 - the test reports every error
         barrier.abort()
-        answers.put((-1, name, traceback.format_exc()))
+        results.put((-1, name, traceback.format_exc()))
 
 
-async def _race(place: Place, name: str, barrier: Barrier, answers: Any) -> None:
-    store = place.open()
+async def _race(tested: StoreUnderTest, name: str, barrier: Barrier, results: Any) -> None:
+    store = tested.open()
 
     def blobs(task: StepTask) -> Blobs:
         return Blobs(store, RunPaths(task.run.workflow_id, task.run.run_number, task.run.run_uuid))
 
     me = Owner(name, name, f"address-{name}")
-    manager = Manager(store, me, FakeRunner(SHAPE.script(blobs)), PACE, Together(barrier))
+    manager = Manager(store, me, FakeRunner(SHAPE.script(blobs)), PACE, ClaimTogether(barrier))
     await manager.begin()
     for number in range(ROUNDS):
         try:
             await manager.claim(ClaimRequest(f"race-{number}", 1))
-        except (WorkflowInUseError, WorkflowConflictError):  # it lives, or has ended meanwhile
-            answers.put((number, name, "refused"))
+        except (WorkflowInUseError, WorkflowConflictError):  # the other rival owns the run, or has finished it
+            results.put((number, name, "refused"))
             continue
-        await manager.wait(RunAddress(place.url, f"race-{number}", 1, f"run-{number}"))
-        answers.put((number, name, "won"))
+        await manager.wait(RunAddress(tested.url, f"race-{number}", 1, f"run-{number}"))
+        results.put((number, name, "won"))
     await manager.leave()
 
 
-def test_one_winner_each_time(place: Place) -> None:
-    store = place.open()
+def test_exactly_one_claim_wins_each_race(tested: StoreUnderTest) -> None:
+    store = tested.open()
     for number in range(ROUNDS):
         owner = Owner("gone", "gone")
         created = runs.created(SHAPE.dag, f"race-{number}", run_uuid=f"run-{number}", owner=owner)
         RunLog(store, created).blobs.put(b"a function")
         registry.register(store, created)
-    barrier, answers = PROCESSES.Barrier(2), PROCESSES.Queue()
+    barrier, queue = FORKSERVER.Barrier(2), FORKSERVER.Queue()
     rivals = [
-        PROCESSES.Process(target=_rival, args=((place.url, place.secret), name, barrier, answers)) for name in "ab"
+        FORKSERVER.Process(target=_rival, args=(tested.url, tested.credentials, name, barrier, queue)) for name in "ab"
     ]
     for rival in rivals:
         rival.start()
-    told: list[tuple[int, str, str]] = []
+    results: list[tuple[int, str, str]] = []
     try:
-        while len(told) < 2 * ROUNDS:
-            told.append(answers.get(timeout=PATIENCE))
-            assert told[-1][0] >= 0, told[-1][2]
+        while len(results) < 2 * ROUNDS:
+            results.append(queue.get(timeout=TIMEOUT))
+            number, _, error = results[-1]
+            assert number >= 0, error
         for rival in rivals:
-            rival.join(PATIENCE)
+            rival.join(TIMEOUT)
     finally:
         for rival in rivals:
             rival.kill()
             rival.join()
     assert [rival.exitcode for rival in rivals] == [0, 0]
-    assert Counter(number for number, _, verdict in told if verdict == "won") == dict.fromkeys(range(ROUNDS), 1), told
-    assert Counter(number for number, _, verdict in told if verdict == "refused") == dict.fromkeys(range(ROUNDS), 1)
-    winners = {number: name for number, name, verdict in told if verdict == "won"}
-    objects = place.objects()
+    once_each = dict.fromkeys(range(ROUNDS), 1)
+    assert Counter(number for number, _, verdict in results if verdict == "won") == once_each, results
+    assert Counter(number for number, _, verdict in results if verdict == "refused") == once_each
+    winners = {number: name for number, name, verdict in results if verdict == "won"}
+    objects = tested.objects()
     for number in range(ROUNDS):
         history = check(objects, f"race-{number}", told=Told(SHAPE.oracle()))
         assert history.claims == {1: 0, 2: 1}

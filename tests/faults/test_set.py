@@ -1,7 +1,8 @@
-"""A set that only grows, with clients that are killed at random: acknowledged is in what is read is in what was tried.
+"""Clients that are killed at random add members to a grow-only set in a log.
 
-Each client appends members to one log, by create-if-absent at the next free place, from a process of its own; the S3
-store loses answers besides. What a client tried and what it was told it writes down elsewhere.
+Every acknowledged member must be read, and every member that is read must have been attempted. Each client runs in its
+own process and appends at the next free slot of the log. It records its attempts and acknowledgements in a journal
+file. The S3 store also loses replies.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any
 import pytest
 
 from dev.minio_server import MinioServer
-from tests.faults.lives import PROCESSES
+from tests.faults.manager_process import FORKSERVER
 from tests.support import runs
 from tests.support.checker import check
-from tests.support.lossy import LossyProxy, Weather
+from tests.support.lossy import LossyProxy, NetworkFaults
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket, in_folder, parsed
 from tests.support.waiting import until
@@ -36,101 +37,109 @@ CLIENTS, KILLS = 4, 12
 
 
 @dataclass
-class Place:
-    """A store: how clients open it, and how the test reads all of it."""
+class StoreUnderTest:
+    """One kind of store.
+
+    Attributes:
+        url: the address with which clients open it.
+        credentials: arguments of `open_store`.
+        objects: returns all keys and their content.
+        faults: the network faults in front of the store.
+    """
 
     url: str
-    secret: dict[str, str]
+    credentials: dict[str, str]
     objects: Callable[[], dict[str, bytes]]
-    weather: Weather | None = None
+    faults: NetworkFaults | None = None
 
 
-@pytest.fixture(params=["folder", "minio that loses answers"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Each kind of store."""
+@pytest.fixture(params=["folder", "MinIO with lost replies"])
+def tested(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreUnderTest]:
+    """Return each kind of store in turn."""
     if request.param == "folder":
-        yield Place(str(tmp_path / "store"), {}, lambda: in_folder(tmp_path / "store"))
+        yield StoreUnderTest(str(tmp_path / "store"), {}, lambda: in_folder(tmp_path / "store"))
         return
     server: MinioServer = request.getfixturevalue("minio_server")
     bucket: str = request.getfixturevalue("bucket")
     with LossyProxy(server.port) as proxy:
-        proxy.weather = weather = Weather(11, every=(0.5, 4.0), down=(0.0, 0.5))
-        yield Place(
+        proxy.faults = faults = NetworkFaults(11, every=(0.5, 4.0), down=(0.0, 0.5))
+        yield StoreUnderTest(
             f"s3://{bucket}/root?endpoint={proxy.endpoint}",
             {"access_key": server.access_key, "secret_key": server.secret_key},
             lambda: in_bucket(client_of(server), bucket, "root"),
-            weather,
+            faults,
         )
 
 
-def _client(url: str, secret: dict[str, str], name: str, diary: str) -> None:
-    """Append members until the end of the process."""
+def _client(url: str, credentials: dict[str, str], name: str, journal: str) -> None:
+    """Append members until the process is killed."""
     logging.disable(logging.CRITICAL)
-    store = open_store(url, **secret)
+    store = open_store(url, **credentials)
     created = registry.read_entry(store, "w", 1)
-    log = RunLog(store, created)  # type: ignore[arg-type]  # made by the test
+    log = RunLog(store, created)  # type: ignore[arg-type]  # the test created it
     state = log.replay()
-    pages = os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    file = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     number = 0
-    mine: set[str] = set()
+    acknowledged: set[str] = set()
     while True:
         member = f"{name}-{number}"
-        os.write(pages, f"try {member}\n".encode())
+        os.write(file, f"attempted {member}\n".encode())
         while True:
             try:
                 log.append(state, [RequestHandled(member, 1, "appended")])
                 break
             except FencedError:
-                state = log.replay()
-        os.write(pages, f"told {member}\n".encode())
+                log.catch_up(state)
+        os.write(file, f"acknowledged {member}\n".encode())
         log.catch_up(state)
-        mine |= {member}
-        assert mine <= state.handled_requests, "what was acknowledged is read from then on"
+        acknowledged |= {member}
+        assert acknowledged <= state.handled_requests, "an acknowledged member was not read"
         number += 1
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_what_was_acknowledged_is_there_and_nothing_else(place: Place, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
-    store = open_store(place.url, **place.secret)
+def test_reads_contain_all_acknowledged_members(tested: StoreUnderTest, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    store = open_store(tested.url, **tested.credentials)
     created = runs.created(DAG)
     RunLog(store, created).blobs.put(b"a function")
     registry.register(store, created)
-    diary = tmp_path / "diary"
+    journal = tmp_path / "journal"
     clients: list[Any] = []
 
-    def end(client: Any) -> None:
+    def kill(client: Any) -> None:
         client.kill()
         client.join()
-        assert client.exitcode == -SIGKILL, "it had ended by itself"
+        assert client.exitcode == -SIGKILL, "the client ended before it was killed"
 
-    def told() -> int:
-        return diary.read_text().count("told") if diary.exists() else 0
+    def acknowledgements() -> int:
+        return journal.read_text().count("acknowledged") if journal.exists() else 0
 
     try:
         for number in range(CLIENTS + KILLS):
             if number >= CLIENTS:
-                enough = told() + chance.randint(1, 12)
-                until(lambda enough=enough: told() >= enough)  # type: ignore[misc]
-                victim = clients.pop(chance.randrange(len(clients)))
-                end(victim)
-            client = PROCESSES.Process(target=_client, args=(place.url, place.secret, f"c{number}", str(diary)))
+                enough = acknowledgements() + rng.randint(1, 12)
+                until(lambda enough=enough: acknowledgements() >= enough)  # type: ignore[misc]
+                kill(clients.pop(rng.randrange(len(clients))))
+            arguments = (tested.url, tested.credentials, f"c{number}", str(journal))
+            client = FORKSERVER.Process(target=_client, args=arguments)
             client.start()
             clients.append(client)
     finally:
         for client in clients:
-            end(client)
+            kill(client)
 
-    pages = [line.split() for line in diary.read_text().splitlines()]
-    tried = {member for word, member in pages if word == "try"}
-    acknowledged = {member for word, member in pages if word == "told"}
-    objects = place.objects()
+    lines = [line.split() for line in journal.read_text().splitlines()]
+    attempted = {member for event, member in lines if event == "attempted"}
+    acknowledged = {member for event, member in lines if event == "acknowledged"}
+    objects = tested.objects()
     check(objects, "w")
     log = sorted(key for key in objects if "/log/" in key)
     read = [record["request_id"] for key in log for record in parsed(key, objects[key])[1]]
-    assert acknowledged <= set(read) <= tried
+    assert acknowledged <= set(read) <= attempted
     assert len(read) == len(set(read)), "a member was appended twice"
     assert len(acknowledged) >= KILLS
-    assert tried - acknowledged, "nobody was killed over an append"
-    if place.weather is not None:
-        assert all(place.weather.met[name] for name in ("outages", "lost", "gateway")), place.weather.met
+    assert attempted - acknowledged, "no client was killed during an append"
+    if tested.faults is not None:
+        counts = tested.faults.counts
+        assert all(counts[name] for name in ("outages", "lost", "gateway")), counts

@@ -8,7 +8,7 @@ from dev.minio_server import MinioServer
 from tests.support import checker, invariants
 from tests.support.checker import Told
 from tests.support.drivers import driver
-from tests.support.lossy import LossyProxy, Weather
+from tests.support.lossy import LossyProxy, NetworkFaults
 from tests.support.marks import Marks
 from tests.support.minio import client_of
 from tests.support.pipeline import EXPECTED, STEP_IDS
@@ -64,14 +64,14 @@ def test_run_survives_network_faults(
     """Replies are lost, refused or slow, and the store has outages, for driver, manager and workers."""
     marks.open("work")
     with LossyProxy(minio_server.port) as proxy:
-        weather = proxy.weather = Weather(1)
+        weather = proxy.faults = NetworkFaults(1)
         url = f"s3://{bucket}/runs?endpoint={proxy.endpoint}"
         with driver("pipeline.py", url, marks.folder, "w", "run", **credentials) as script:
             assert "as expected" in script.printed("result")
             assert script.ended() == 0
-    assert weather.met["outages"]
-    assert weather.met["lost"] + weather.met["gateway"]
-    assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first attempt always fails"
+    assert weather.counts["outages"]
+    assert weather.counts["lost"] + weather.counts["gateway"]
+    assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first try always fails"
     history = checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", told=Told(str(EXPECTED)))
     assert history.end == "SUCCESSFUL"
     assert set(history.claims) == {1}

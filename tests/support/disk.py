@@ -1,4 +1,4 @@
-"""A disk that fails: stands between the folder store and the system, and fails the calls that a test chooses."""
+"""A failing disk: it replaces the system calls of the folder store, and makes chosen calls fail."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ CALLS = frozenset(
 FILES = frozenset({"writelines", "write", "flush", "read", "readinto"})
 
 Choice = Callable[[int, str], "int | None"]
-"""Told the number of the call, from 1, and its name; the errno that it fails with, or None."""
+"""Receives the number of a call, from 1, and its name. Returns the errno with which the call fails, or None."""
 
 
 class Disk:
-    """What the folder store sees instead of `os` and `open`.
+    """Replaces `os` and `open` in the folder store.
 
-    A call that fails has half an effect where the system's may have: half of the bytes are written, a descriptor is
-    closed.
+    A failing call may have a partial effect, like a real call. Half of the bytes are written, or the file is closed.
 
     Attributes:
         calls: names of the calls so far.
-        failed: names of those that failed.
-        choose: which calls fail; none at first.
+        failed: names of the calls that failed.
+        choose: decides which calls fail. At first no call fails.
     """
 
     def __init__(self) -> None:
@@ -37,14 +36,14 @@ class Disk:
         self.failed: list[str] = []
         self.choose: Choice = lambda number, name: None
 
-    def put_under_folder_stores(self, monkeypatch: pytest.MonkeyPatch) -> Disk:
-        """From now on, until the end of the test."""
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Disk:
+        """Replace `os` and `open` in the folder store until the end of the test."""
         monkeypatch.setattr(folder, "os", self)
         monkeypatch.setitem(vars(folder), "open", self._opened)
         return self
 
-    def meet(self, name: str) -> OSError | None:
-        """The error that this call meets."""
+    def next_error(self, name: str) -> OSError | None:
+        """Count a call, and return its error or None."""
         self.calls.append(name)
         number = self.choose(len(self.calls), name)
         if number is None:
@@ -53,30 +52,30 @@ class Disk:
         return OSError(number, os.strerror(number))
 
     def __getattr__(self, name: str) -> Any:
-        there = getattr(os, name)
-        if name not in CALLS or isinstance(there, ModuleType):
-            return there
+        original = getattr(os, name)
+        if name not in CALLS or isinstance(original, ModuleType):
+            return original
 
         def call(*args: Any, **options: Any) -> Any:
-            error = self.meet(name)
+            error = self.next_error(name)
             if error is not None:
                 if name == "close":
-                    there(*args)
+                    original(*args)
                 raise error
-            return there(*args, **options)
+            return original(*args, **options)
 
         return call
 
     def _opened(self, file: Any, mode: str, **options: Any) -> _File:
-        if not isinstance(file, int):  # else it is open, and nothing of the system is asked
-            error = self.meet("open")
+        if not isinstance(file, int):  # a descriptor is open already, so there is no system call
+            error = self.next_error("open")
             if error is not None:
                 raise error
         return _File(self, open(file, mode, **options))
 
 
 class _File:
-    """An open file."""
+    """An open file whose calls may fail."""
 
     def __init__(self, disk: Disk, file: Any) -> None:
         self._disk = disk
@@ -89,22 +88,22 @@ class _File:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        failed = self._disk.meet("close")
+        failed = self._disk.next_error("close")
         if failed is not None and error is None:
             raise failed
 
     def __getattr__(self, name: str) -> Any:
-        there = getattr(self._file, name)
+        original = getattr(self._file, name)
         if name not in FILES:
-            return there
+            return original
 
         def call(*args: Any) -> Any:
-            error = self._disk.meet(name)
+            error = self._disk.next_error(name)
             if error is not None:
                 if name == "writelines":
-                    whole = b"".join(args[0])
-                    self._file.write(whole[: len(whole) // 2])
+                    content = b"".join(args[0])
+                    self._file.write(content[: len(content) // 2])
                 raise error
-            return there(*args)
+            return original(*args)
 
         return call

@@ -1,7 +1,7 @@
-"""A run's log as tests look at it: its records one by one, and the checker's judgement of the whole.
+"""The log of a run for tests: its single records, and the verdict of the checker on the whole run.
 
-What is promised is checked by `checker` alone, which reads the store by itself. The rest is for tests that ask what
-stands in a log: it folds nothing.
+Only `checker` verifies the invariants, and it reads the store by itself. The other functions return the records of a
+log without folding them.
 """
 
 from __future__ import annotations
@@ -19,50 +19,54 @@ from workflow.store.port import Store
 
 @dataclass(frozen=True)
 class Written:
-    """One record, and the segment that holds it."""
+    """One record, and the number of its segment."""
 
     seq: int
     record: r.Record
 
 
-def log_of(store: Store, workflow_id: str, n: int = 1) -> list[Written]:
-    """All records of a run, in order."""
-    created = _created(store, workflow_id, n)
+def log_of(store: Store, workflow_id: str, run_number: int = 1) -> list[Written]:
+    """Return all records of a run, in order."""
+    created = _created(store, workflow_id, run_number)
     log = RunLog(store, created)
     written = []
     for seq, info in enumerate(store.list(log.paths.segments), 1):
-        assert info.key == log.paths.segment(seq), f"segment {seq} is missing: {info.key} stands in its place"
+        assert info.key == log.paths.segment(seq), f"segment {seq} is missing; found {info.key} instead"
         data = store.get(info.key)
         assert data is not None
         written += [Written(seq, record) for record in segments.decode(info.key, data)]
     return written
 
 
-def log_bytes(store: Store, workflow_id: str, n: int = 1) -> dict[str, bytes]:
-    """Each segment's bytes, by key."""
-    log = RunLog(store, _created(store, workflow_id, n))
+def log_bytes(store: Store, workflow_id: str, run_number: int = 1) -> dict[str, bytes]:
+    """Return the bytes of each segment, by key."""
+    log = RunLog(store, _created(store, workflow_id, run_number))
     return {info.key: store.get(info.key) or b"" for info in store.list(log.paths.segments)}
 
 
-def committed(store: Store, workflow_id: str, n: int = 1) -> list[str]:
-    """Ids of the steps that have an outcome of their own, in the order of their commits."""
-    return [each.record.step_id for each in log_of(store, workflow_id, n) if isinstance(each.record, r.StepCommitted)]
+def committed(store: Store, workflow_id: str, run_number: int = 1) -> list[str]:
+    """Return the ids of the steps with a `StepCommitted` record, in the order of their commits."""
+    return [
+        each.record.step_id
+        for each in log_of(store, workflow_id, run_number)
+        if isinstance(each.record, r.StepCommitted)
+    ]
 
 
-def executed(store: Store, workflow_id: str, n: int = 1) -> list[str]:
-    """Ids of the steps whose execution is committed: a value or an expansion."""
+def executed(store: Store, workflow_id: str, run_number: int = 1) -> list[str]:
+    """Return the ids of the steps whose execution is committed, by a value or by an expansion."""
     kinds = (r.StepCommitted, r.StepExpanded)
-    return [each.record.step_id for each in log_of(store, workflow_id, n) if isinstance(each.record, kinds)]
+    return [each.record.step_id for each in log_of(store, workflow_id, run_number) if isinstance(each.record, kinds)]
 
 
-def check(store: Store, workflow_id: str, n: int = 1, told: Told = NOTHING_TOLD) -> History:
-    """Let the independent checker judge a run of a folder store or of one in memory; raises its `Broken`."""
-    below = f"workflows/{escaped(workflow_id)}"
-    objects = in_memory(store, f"{below}/") if store.url.startswith("memory:") else in_folder(store.url, below)
-    return checker.check(objects, workflow_id, n, told)
+def check(store: Store, workflow_id: str, run_number: int = 1, told: Told = NOTHING_TOLD) -> History:
+    """Check a run of a folder store or a memory store with the independent checker. Raises its `Broken`."""
+    prefix = f"workflows/{escaped(workflow_id)}"
+    objects = in_memory(store, f"{prefix}/") if store.url.startswith("memory:") else in_folder(store.url, prefix)
+    return checker.check(objects, workflow_id, run_number, told)
 
 
-def _created(store: Store, workflow_id: str, n: int) -> r.Created:
-    named = registry.read_entry(store, workflow_id, n)
-    assert isinstance(named, r.Created), f"registry/{n} of {workflow_id!r} holds {named}"
-    return named
+def _created(store: Store, workflow_id: str, run_number: int) -> r.Created:
+    entry = registry.read_entry(store, workflow_id, run_number)
+    assert isinstance(entry, r.Created), f"registry/{run_number} of {workflow_id!r} contains {entry}"
+    return entry

@@ -1,4 +1,4 @@
-"""One real MinIO server for all tests that ask for it, with a bucket of its own for each of them."""
+"""Fixtures for tests with a real MinIO: one server for the whole test session, and a new bucket for each test."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from workflow.store.s3 import S3Address, S3Credentials
 
 @pytest.fixture(scope="session")
 def minio_server() -> Iterator[MinioServer]:
-    """A running server."""
+    """Run one server for the whole test session."""
     with contextlib.ExitStack() as stack:
         with warnings.catch_warnings():
-            # A server is known by its recorded pid; the object that started it is dropped while it runs.
+            # The server is identified by its recorded pid, so its Popen object may be dropped while it runs.
             warnings.simplefilter("ignore", ResourceWarning)
             server = stack.enter_context(MinioServer())
         yield server
 
 
 def client_of(server: MinioServer) -> Minio:
-    """A plain client with the server's own credentials."""
+    """Return a plain client with the root credentials of the server."""
     return Minio(
         server.endpoint.removeprefix("http://"),
         access_key=server.access_key,
@@ -38,17 +38,17 @@ def client_of(server: MinioServer) -> Minio:
 
 @pytest.fixture
 def bucket(minio_server: MinioServer) -> str:
-    """An empty bucket."""
+    """Create an empty bucket and return its name."""
     name = f"test-{uuid.uuid4().hex}"
     client_of(minio_server).make_bucket(name)
     return name
 
 
 def address_of(server: MinioServer, bucket: str) -> S3Address:
-    """A store's address below a prefix of a bucket."""
+    """Return the address of a store below a prefix of a bucket."""
     return S3Address(bucket, "some/prefix", server.endpoint, "us-east-1")
 
 
 def credentials_of(server: MinioServer) -> S3Credentials:
-    """The server's own."""
+    """Return the root credentials of the server."""
     return S3Credentials(server.access_key, server.secret_key)

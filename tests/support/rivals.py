@@ -1,4 +1,4 @@
-"""Points that stop whoever reaches them, so that a test puts a rival exactly there."""
+"""Failpoints that pause or interrupt a process, so that a test can act as a rival at exactly this moment."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 class StopAt:
-    """Does something once, at the first time that one point is reached, before whoever reached it goes on.
+    """Calls a function once, when a failpoint is reached for the first time.
 
     Args:
-        point: which.
-        act: what happens meanwhile.
+        point: name of the failpoint.
+        act: the function. The caller of the failpoint continues after it.
     """
 
     def __init__(self, point: str, act: Callable[[], object]) -> None:
@@ -19,44 +19,44 @@ class StopAt:
         self._act: Callable[[], object] | None = act
 
     def reach(self, point: str) -> None:
-        """See the port."""
+        """Call the function at the first pass of the failpoint."""
         if point == self._point and self._act is not None:
             act, self._act = self._act, None
             act()
 
     @property
     def reached(self) -> bool:
-        """Whether it did."""
+        """Whether the failpoint was reached."""
         return self._act is None
 
 
 class HoldAt:
-    """Holds whoever reaches one point until the test lets go.
+    """Blocks every caller of a failpoint until the test continues them.
 
     Args:
-        point: which.
+        point: name of the failpoint.
     """
 
     def __init__(self, point: str) -> None:
         self._point = point
-        self.here = threading.Event()
-        self._go = threading.Event()
+        self.reached = threading.Event()
+        self._resumed = threading.Event()
 
     def reach(self, point: str) -> None:
-        """See the port."""
-        if point == self._point and not self._go.is_set():
-            self.here.set()
-            assert self._go.wait(30), f"nobody let go of {point}"
+        """Block at the failpoint."""
+        if point == self._point and not self._resumed.is_set():
+            self.reached.set()
+            assert self._resumed.wait(30), f"the test did not continue the caller of {point} within 30 s"
 
-    def let_go(self) -> None:
-        """Whoever is held goes on, and nobody is held again."""
-        self._go.set()
+    def resume(self) -> None:
+        """Continue all blocked callers, and block none again."""
+        self._resumed.set()
 
 
 class Dies(BaseException):
-    """Stands for the end of the process; nothing in the library catches it."""
+    """Represents the death of the process. No code of the library catches it."""
 
 
 def die() -> None:
-    """What `StopAt` does where the process is meant to end."""
+    """Simulate the death of the process, as a function for `StopAt`."""
     raise Dies

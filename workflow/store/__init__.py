@@ -1,4 +1,4 @@
-"""Where logs and values lie: the port, its adapters and wrappers."""
+"""Storage of logs and values: the `Store` port, its adapters and its wrappers."""
 
 from workflow.store.opening import open_store
 from workflow.store.port import Allocate, Data, ObjectInfo, Pieces, Store

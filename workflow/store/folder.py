@@ -1,9 +1,11 @@
 """A store in a folder: a path, or `file:///path`.
 
-For one machine, or for several that mount the folder over a network file system with hard links. An object is a file:
-its bytes, then a trailer with a digest of its put id. It appears under its name whole or not at all: written to a
-temporary file in the same folder, synced, linked to its name (which fails where the name is taken), and the folder is
-synced. A temporary file that a killed writer left is removed by whoever lists its folder a day later.
+It serves one machine, or several machines that mount the folder over a network file system with hard links. An object
+is one file: its bytes, then a trailer with a digest of its put id.
+
+An object appears under its name completely or not at all. The store writes a temporary file in the same folder, syncs
+it, links it to its name and syncs the folder. The link fails if the name exists. If a writer is killed, its temporary
+file stays; a list of the folder removes it after one day.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import Final, TypeVar
 
 from workflow.errors import CorruptLogError, StoreUnavailableError
-from workflow.store.folder_errors import translated
+from workflow.store.folder_errors import translate_errors
 from workflow.store.key_rules import RESERVED, check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
 
@@ -28,10 +30,10 @@ _CLOCK: Final = f"{RESERVED}clock"
 _MAGIC: Final = b"rwf-put\n"
 _DIGEST_SIZE: Final = 16
 _TRAILER_SIZE: Final = _DIGEST_SIZE + len(_MAGIC)
-_FOLDERS_REMEMBERED: Final = 10_000
-_TRIES_WHILE_FOLDERS_GO: Final = 100
-_ABANDONED: Final = 86_400.0
-"""Seconds without a change, by the file system's clock, after which a temporary file is nobody's any more."""
+_MAX_KNOWN_FOLDERS: Final = 10_000
+_MAX_WRITES_WHILE_FOLDERS_VANISH: Final = 100
+_TEMPORARY_FILE_LIFETIME: Final = 86_400.0
+"""Seconds after the last write, by the clock of the file system, after which a temporary file has no writer."""
 
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 
@@ -39,73 +41,69 @@ T = TypeVar("T")
 
 
 class FolderStore:
-    """A store whose objects are files below a folder.
+    """A store whose objects are files below a folder. `workflow.store.Store` documents its methods.
 
     Args:
-        root: absolute path; made at the first write.
+        root: absolute path of the folder. The first write creates it.
     """
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._clock_file = os.path.join(root, _CLOCK)
-        self._durable: set[str] = set()
+        self._durable_folders: set[str] = set()
 
     @property
     def url(self) -> str:
-        """The folder's path."""
+        """The path of the folder."""
         return self._root
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
-        """See the port."""
         return self._write(key, data, _trailer(put_id), replace=False)
 
     def overwrite(self, key: str, data: bytes) -> None:
-        """See the port."""
         self._write(key, data, _trailer(""), replace=True)
 
     def get(self, key: str) -> bytes | None:
-        """See the port.
+        """Return the content of an object, or None.
 
         Raises:
-            Corrupt: the file was not written by this store, or was damaged.
+            CorruptLogError: this store did not write the file, or the end of the file is damaged.
         """
         return self._read(key, lambda file, size: file.read(size))
 
     def fetch(self, key: str, allocate: Allocate) -> bool:
-        """See the port; raises as `get` does."""
         return self._read(key, lambda file, size: file.readinto(allocate(size))) is not None
 
     def head(self, key: str) -> ObjectInfo | None:
-        """See the port."""
         path = self._path(key)
-        with translated("look at", key, path):
+        with translate_errors("look at", key, path):
             try:
                 # A network file system may answer stat from its cache, but asks the server when a file is opened.
                 with open(path, "rb", buffering=0) as file:
-                    found = os.fstat(file.fileno())
+                    state = os.fstat(file.fileno())
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
-            return _info(key, found, self._now())
+            return _info(key, state, self._file_system_time())
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
-        """See the port. Folders are read as the iterator comes to them."""
+        """List objects. Each folder is read when the iterator reaches it."""
         folder = prefix.rpartition("/")[0]
         if folder:
             check_key(folder)
-        return self._listed(folder + "/" if folder else "", prefix, start_after)
+        return self._walk(folder + "/" if folder else "", prefix, start_after)
 
     def delete(self, key: str) -> None:
-        """See the port. A power cut may bring the object back: no fsync."""
+        """Remove the object without a sync, so a power failure may bring it back."""
         path = self._path(key)
-        with translated("remove", key, path):
+        with translate_errors("remove", key, path):
             try:
                 os.unlink(path)
             except (FileNotFoundError, NotADirectoryError):
                 return
-            self._remove_empty(os.path.dirname(path))
+            self._remove_empty_folders(os.path.dirname(path))
 
     def close(self) -> None:
-        """Nothing to give back: no file is held open."""
+        """Do nothing: the store keeps no file open."""
 
     def _path(self, key: str) -> str:
         check_key(key)
@@ -113,37 +111,43 @@ class FolderStore:
 
     def _read(self, key: str, read: Callable[[io.BufferedReader, int], T]) -> T | None:
         path = self._path(key)
-        with translated("read", key, path):
+        with translate_errors("read", key, path):
             try:
                 with open(path, "rb") as file:
-                    found = read(file, max(0, os.fstat(file.fileno()).st_size - _TRAILER_SIZE))
+                    content = read(file, max(0, os.fstat(file.fileno()).st_size - _TRAILER_SIZE))
                     trailer = file.read(_TRAILER_SIZE + 1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
         if len(trailer) != _TRAILER_SIZE or not trailer.endswith(_MAGIC):
-            raise CorruptLogError(f"{path}: the end of the file is damaged, or no store wrote it (key {key})", key=key)
-        return found
+            raise CorruptLogError(
+                f"cannot read {key!r} at {path}: the end of the file is damaged, or no store wrote it; "
+                "restore the file from a backup",
+                key=key,
+            )
+        return content
 
     def _write(self, key: str, data: Data, trailer: bytes, *, replace: bool) -> bool:
         path = self._path(key)
         folder, name = os.path.split(path)
-        with translated("write", key, path):
-            for _ in range(_TRIES_WHILE_FOLDERS_GO):
+        with translate_errors("write", key, path):
+            for _ in range(_MAX_WRITES_WHILE_FOLDERS_VANISH):
                 try:
                     self._make_durable(folder)
                     folder_fd = os.open(folder, _OPEN_FOLDER)
                     try:
-                        return _write_in(folder_fd, name, data, trailer, replace=replace)
+                        return _write_file(folder_fd, name, data, trailer, replace=replace)
                     finally:
                         os.close(folder_fd)
                 except FileNotFoundError:
-                    # A delete took the folder's last file, and the folder, or the object that stood in the way.
+                    # A concurrent delete removed the folder with its last file, or the object under this name.
                     self._forget(folder)
-        raise StoreUnavailableError(f"{path}: others keep removing what stands there while {key} is written", key=key)
+        raise StoreUnavailableError(
+            f"cannot write {key!r} at {path}: other processes keep removing its folder; try again", key=key
+        )
 
     def _make_durable(self, folder: str) -> None:
-        """Make the folder and see that a power cut does not take it, whoever made it."""
-        if folder in self._durable:
+        """Create the folder if it is missing, and sync its parents even if another process created it."""
+        if folder in self._durable_folders:
             return
         parent = os.path.dirname(folder)
         if folder != self._root:
@@ -152,22 +156,22 @@ class FolderStore:
             _sync_folder(parent)
         elif not os.path.isdir(folder):
             self._make_durable_root(folder)
-        if len(self._durable) >= _FOLDERS_REMEMBERED:
-            self._durable.clear()
-        self._durable.add(folder)
+        if len(self._durable_folders) >= _MAX_KNOWN_FOLDERS:
+            self._durable_folders.clear()
+        self._durable_folders.add(folder)
 
     def _forget(self, folder: str) -> None:
         while folder != self._root:
-            self._durable.discard(folder)
+            self._durable_folders.discard(folder)
             folder = os.path.dirname(folder)
-        self._durable.discard(folder)
+        self._durable_folders.discard(folder)
 
-    def _remove_empty(self, folder: str) -> None:
-        """Remove a folder without files, and those above it that have no other then."""
-        with contextlib.suppress(OSError):  # it is not empty, or somebody else removed it
+    def _remove_empty_folders(self, folder: str) -> None:
+        """Remove a folder if it is empty, then each parent that became empty."""
+        with contextlib.suppress(OSError):  # it is not empty, or another process removed it
             while folder != self._root:
                 os.rmdir(folder)
-                self._durable.discard(folder)
+                self._durable_folders.discard(folder)
                 folder = os.path.dirname(folder)
 
     def _make_durable_root(self, folder: str) -> None:
@@ -177,13 +181,13 @@ class FolderStore:
         _make_folder(folder)
         _sync_folder(parent)
 
-    def _listed(self, folder: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+    def _walk(self, folder: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
         path = os.path.join(self._root, folder)
-        with translated("list", folder, path):
+        with translate_errors("list", folder, path):
             found = _scan(path)
-            now = self._now() if found else 0.0
-            self._remove_abandoned(path.rstrip("/"), found, now)
-        # A folder sorts as its keys do: with the `/` behind its name.
+            now = self._file_system_time() if found else 0.0
+            self._take_out_temporary_files(path.rstrip("/"), found, now)
+        # A folder sorts like its keys: with a `/` after its name.
         entries = sorted(
             (folder + name + ("/" if S_ISDIR(state.st_mode) else ""), state) for name, state in found.items()
         )
@@ -191,27 +195,27 @@ class FolderStore:
             if S_ISREG(state.st_mode):
                 if key.startswith(prefix) and key > start_after:
                     yield _info(key, state, now)
-            elif _overlap(key, prefix) and (key > start_after or start_after.startswith(key)):
-                yield from self._listed(key, prefix, start_after)
+            elif _may_contain(key, prefix) and (key > start_after or start_after.startswith(key)):
+                yield from self._walk(key, prefix, start_after)
 
-    def _remove_abandoned(self, folder: str, found: dict[str, os.stat_result], now: float) -> None:
-        """Take the temporary files out of what was found in a folder. The old ones are removed; an empty folder, too.
+    def _take_out_temporary_files(self, folder: str, found: dict[str, os.stat_result], now: float) -> None:
+        """Take temporary files out of the content of a folder. Delete the old ones, and the folder if it is then empty.
 
-        A writer that slept for so long and comes back finds its file gone, and writes it once more.
+        If a writer was paused for so long, it finds that its file is gone and writes the file again.
         """
         for name in [each for each in found if each.startswith(RESERVED)]:
-            if now - found.pop(name).st_mtime > _ABANDONED:
-                with contextlib.suppress(OSError):  # who may only read leaves it
+            if now - found.pop(name).st_mtime > _TEMPORARY_FILE_LIFETIME:
+                with contextlib.suppress(OSError):  # a user who may only read cannot delete it
                     os.unlink(os.path.join(folder, name))
-                    self._remove_empty(folder)
+                    self._remove_empty_folders(folder)
 
-    def _now(self) -> float:
-        """The file system's clock, as it stamps files: a server's where it is one, never that of this machine."""
+    def _file_system_time(self) -> float:
+        """Return the time that the file system gives to new files. On a network this is the clock of the server."""
         try:
             fd = os.open(self._clock_file, os.O_CREAT | os.O_WRONLY, 0o666)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                return time.time()  # who may only read has but its own clock
+                return time.time()  # a user who may only read has no other clock
             raise
         try:
             os.utime(fd)
@@ -228,7 +232,7 @@ def _info(key: str, state: os.stat_result, now: float) -> ObjectInfo:
     return ObjectInfo(key, max(0, state.st_size - _TRAILER_SIZE), max(0.0, now - state.st_mtime))
 
 
-def _overlap(folder: str, prefix: str) -> bool:
+def _may_contain(folder: str, prefix: str) -> bool:
     return folder.startswith(prefix) or prefix.startswith(folder)
 
 
@@ -258,8 +262,8 @@ def _sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def _write_in(folder_fd: int, name: str, data: Data, trailer: bytes, *, replace: bool) -> bool:
-    """Write a file durably; False where another stands there (never, if it may be replaced)."""
+def _write_file(folder_fd: int, name: str, data: Data, trailer: bytes, *, replace: bool) -> bool:
+    """Write a file durably. Return False if the name already belongs to another write, unless it may be replaced."""
     temporary = f"{RESERVED}{uuid.uuid4().hex}"
     fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=folder_fd)
     try:
@@ -273,7 +277,7 @@ def _write_in(folder_fd: int, name: str, data: Data, trailer: bytes, *, replace:
             won = True
         else:
             won = _link(temporary, name, folder_fd) or _trailer_of(name, folder_fd) == trailer
-        # Also where it was lost: what the loser reads next must not vanish in a power cut.
+        # Sync also if another writer won: the object that this caller reads next must survive a power failure.
         os.fsync(folder_fd)
         return won
     finally:

@@ -1,6 +1,6 @@
-"""A store in this process's memory: `memory://name`.
+"""A store in the memory of this process: `memory://name`.
 
-For tests and for trying things out; whoever opens the same name in the same process sees the same objects.
+It is meant for tests and experiments. All users of one name in the same process share the same objects.
 """
 
 from __future__ import annotations
@@ -15,29 +15,31 @@ from workflow.store.port import Allocate, Data, ObjectInfo
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _Object:
     data: bytes
     put_id: str
-    written: float
+    written_at: float
 
 
 class MemoryStore:
-    """A store that ends with the process.
+    """A store that ends with the process. `workflow.store.Store` documents its methods.
+
+    Two stores made by this constructor share nothing. Use `named` to share objects.
 
     Args:
-        name: the part of its url behind `memory://`. Two stores made by this constructor share nothing; `named` shares.
-        clock: seconds, for the age of objects.
+        name: the part of its url after `memory://`.
+        clock: returns seconds, for the age of objects.
     """
 
     def __init__(self, name: str = "private", clock: Callable[[], float] = time.monotonic) -> None:
         self._url = f"memory://{name}"
         self._clock = clock
         self._lock = threading.Lock()
-        self._objects: dict[str, _Held] = {}
+        self._objects: dict[str, _Object] = {}
 
     @classmethod
     def named(cls, name: str) -> MemoryStore:
-        """The one store of this name in this process, made when it is asked for first."""
+        """Return the only store of this name in this process. The first call makes it."""
         with _NAMED_LOCK:
             return _NAMED.setdefault(name, cls(name))
 
@@ -47,21 +49,18 @@ class MemoryStore:
         return self._url
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
-        """See the port."""
         check_key(key)
-        whole = data if isinstance(data, bytes) else b"".join(data)
+        content = data if isinstance(data, bytes) else b"".join(data)
         with self._lock:
-            held = self._objects.setdefault(key, _Held(whole, put_id, self._clock()))
-        return held.put_id == put_id
+            stored = self._objects.setdefault(key, _Object(content, put_id, self._clock()))
+        return stored.put_id == put_id
 
     def get(self, key: str) -> bytes | None:
-        """See the port."""
         check_key(key)
-        held = self._objects.get(key)
-        return None if held is None else held.data
+        stored = self._objects.get(key)
+        return None if stored is None else stored.data
 
     def fetch(self, key: str, allocate: Allocate) -> bool:
-        """See the port."""
         data = self.get(key)
         if data is None:
             return False
@@ -69,38 +68,35 @@ class MemoryStore:
         return True
 
     def head(self, key: str) -> ObjectInfo | None:
-        """See the port."""
         check_key(key)
-        held = self._objects.get(key)
-        return None if held is None else self._info(key, held)
+        stored = self._objects.get(key)
+        return None if stored is None else self._info(key, stored)
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
-        """See the port. Keys are taken when the iterator is first asked."""
+        """List the keys that exist when the iterator is first advanced."""
         with self._lock:
             # Python orders text by code point, which is the order of its bytes in UTF-8.
             keys = sorted(key for key in self._objects if key.startswith(prefix) and key > start_after)
         for key in keys:
-            held = self._objects.get(key)
-            if held is not None:
-                yield self._info(key, held)
+            stored = self._objects.get(key)
+            if stored is not None:
+                yield self._info(key, stored)
 
     def delete(self, key: str) -> None:
-        """See the port."""
         check_key(key)
         with self._lock:
             self._objects.pop(key, None)
 
     def overwrite(self, key: str, data: bytes) -> None:
-        """See the port."""
         check_key(key)
         with self._lock:
-            self._objects[key] = _Held(bytes(data), "", self._clock())
+            self._objects[key] = _Object(bytes(data), "", self._clock())
 
     def close(self) -> None:
-        """Nothing to give back; the objects stay for whoever opens the name again."""
+        """Do nothing: the objects stay, so that the name can be opened again."""
 
-    def _info(self, key: str, held: _Held) -> ObjectInfo:
-        return ObjectInfo(key, len(held.data), max(0.0, self._clock() - held.written))
+    def _info(self, key: str, stored: _Object) -> ObjectInfo:
+        return ObjectInfo(key, len(stored.data), max(0.0, self._clock() - stored.written_at))
 
 
 _NAMED: dict[str, MemoryStore] = {}

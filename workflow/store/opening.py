@@ -1,7 +1,6 @@
-"""From an address to a store.
+"""Opens the store at an address. This is the only module that knows all kinds of stores.
 
-Called by the library's `init`, its manager, the command line and the operator: the one place that knows the kinds of
-stores.
+`workflow.init`, the manager, the command line and the operator call it.
 """
 
 from __future__ import annotations
@@ -25,25 +24,28 @@ _AWS_REGION: Final = "us-east-1"
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST_PREFIX: Final = 200
 _OPTIONS: Final = {"endpoint": "endpoint", "endpoint_url": "endpoint", "region": "region", "region_name": "region"}
-"""What may stand behind the `?` of an address, also by the names of Ray 1.x -> what it says."""
+"""Parameters after the `?` of an address, also under their names in Ray 1.x -> option."""
 
-_WHERE_CREDENTIALS_GO: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_SET_CREDENTIALS: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 def open_store(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> Store:
-    """Open the store at an address; sends no request.
+    """Open the store at an address. This sends no request.
 
     Args:
-        url: `s3://bucket/prefix?endpoint=http://host:9000&region=us-east-1` (endpoint and region default to
-            `AWS_ENDPOINT_URL` and `AWS_REGION`, then to those of AWS), `file:///folder`, a path, or `memory://name`.
-        access_key: for S3; default `AWS_ACCESS_KEY_ID`.
-        secret_key: for S3; default `AWS_SECRET_ACCESS_KEY`. `AWS_SESSION_TOKEN` counts where neither is given.
+        url: `s3://bucket/prefix?endpoint=http://host:9000&region=us-east-1`, `file:///folder`, a path, or
+            `memory://name`. The endpoint defaults to `AWS_ENDPOINT_URL`, then to AWS. The region defaults to
+            `AWS_REGION`, then to `AWS_DEFAULT_REGION`, then to `us-east-1`.
+        access_key: access key for S3. The default is `AWS_ACCESS_KEY_ID`.
+        secret_key: secret key for S3. The default is `AWS_SECRET_ACCESS_KEY`. If neither key is given,
+            `AWS_SESSION_TOKEN` is used too.
 
     Returns:
-        The store, which tries again for 30 seconds where an answer fails to come.
+        The store, which retries each unavailable call for 30 seconds.
 
     Raises:
-        Invalid: the address is wrong, or holds credentials; the text says what to change.
+        InvalidInputError: the address is wrong or contains credentials. The text names what to change.
+        StoreRefusedError: the prefix is not a valid key.
     """
     return RetryingStore(_open_plain(url, access_key, secret_key))
 
@@ -51,7 +53,7 @@ def open_store(url: str, *, access_key: str | None = None, secret_key: str | Non
 def _open_plain(url: str, access_key: str | None, secret_key: str | None) -> Store:
     if "://" not in url:
         if not url:
-            raise InvalidInputError(f"the store's address is empty; give {KINDS}")
+            raise InvalidInputError(f"cannot open the store: its address is empty; use {KINDS}")
         return FolderStore(os.path.abspath(os.path.expanduser(url)))
     scheme = url.partition("://")[0].lower()
     if scheme == "file":
@@ -59,18 +61,18 @@ def _open_plain(url: str, access_key: str | None, secret_key: str | None) -> Sto
     if scheme == "memory":
         name = url.partition("://")[2].strip("/")
         if not name:
-            raise InvalidInputError("memory:// lacks a name; give memory://name")
+            raise InvalidInputError("cannot open the store 'memory://': the name is missing; use memory://name")
         return MemoryStore.named(name)
     if scheme == "s3":
         return S3Store(_s3_address(url), _s3_credentials(access_key, secret_key))
-    raise InvalidInputError(f"no kind of store is called {scheme!r}; give {KINDS}")
+    raise InvalidInputError(f"cannot open the store: no kind of store is called {scheme!r}; use {KINDS}")
 
 
 def _folder_of(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise InvalidInputError(
-            f"{url!r} does not name a folder of this machine; give file:///folder, with three slashes"
+            f"cannot open the store {url!r}: it is not a folder of this machine; use file:///folder, with three slashes"
         )
     return os.path.normpath(unquote(parts.path))
 
@@ -78,26 +80,30 @@ def _folder_of(url: str) -> str:
 def _s3_address(url: str) -> S3Address:
     parts = urlsplit(url)
     if "@" in parts.netloc:
-        raise InvalidInputError("the store's address holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
+        raise InvalidInputError(
+            f"cannot open the store: its address contains credentials; remove them, and {_SET_CREDENTIALS}"
+        )
     given = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     unknown = sorted(set(given) - set(_OPTIONS))
     if unknown or parts.fragment:
-        # Values are not shown: they may be what somebody took for the place of a secret.
-        what = ", ".join(repr(name) for name in unknown) or "a part behind '#'"
+        # The values are not shown, because a user may have put a secret there.
+        what = ", ".join(repr(name) for name in unknown) or "a part after '#'"
         raise InvalidInputError(
-            f"the address of s3://{parts.netloc}{parts.path} holds {what}; it takes 'endpoint' and 'region', "
-            f"and credentials stand elsewhere: {_WHERE_CREDENTIALS_GO}"
+            f"cannot open the store s3://{parts.netloc}{parts.path}: its address contains {what}; "
+            f"use only 'endpoint' and 'region', and for credentials {_SET_CREDENTIALS}"
         )
     options = {_OPTIONS[name]: value for name, value in given.items()}
     if not _BUCKET.fullmatch(parts.netloc):
         raise InvalidInputError(
-            f"{parts.netloc!r} cannot be a bucket's name; give s3://bucket/prefix, the bucket in lower case"
+            f"cannot open the store: {parts.netloc!r} is not a bucket name; use s3://bucket/prefix in lower case"
         )
     prefix = parts.path.strip("/")
     if prefix:
         check_key(prefix)
     if len(prefix.encode()) > _LONGEST_PREFIX:
-        raise InvalidInputError(f"the prefix {prefix!r} is longer than {_LONGEST_PREFIX} bytes; shorten it")
+        raise InvalidInputError(
+            f"cannot open the store: the prefix {prefix!r} is longer than {_LONGEST_PREFIX} bytes; shorten it"
+        )
     region = options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or _AWS
     return S3Address(parts.netloc, prefix, _endpoint(endpoint), region or _AWS_REGION)
@@ -106,10 +112,12 @@ def _s3_address(url: str) -> S3Address:
 def _endpoint(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     if "@" in parts.netloc:
-        raise InvalidInputError("the endpoint of the store holds credentials; take them out, " + _WHERE_CREDENTIALS_GO)
+        raise InvalidInputError(
+            f"cannot open the store: its endpoint contains credentials; remove them, and {_SET_CREDENTIALS}"
+        )
     if parts.scheme not in ("http", "https") or not _has_host(parts) or parts.path.strip("/") or parts.query:
         raise InvalidInputError(
-            f"{endpoint!r} is no endpoint; give http://host:port or https://host, and nothing behind it"
+            f"cannot open the store: {endpoint!r} is not an endpoint; use http://host:port or https://host"
         )
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -117,7 +125,7 @@ def _endpoint(endpoint: str) -> str:
 def _has_host(parts: SplitResult) -> bool:
     try:
         return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # the port is not a number
         return False
 
 
@@ -127,5 +135,5 @@ def _s3_credentials(access_key: str | None, secret_key: str | None) -> S3Credent
     secret_key = secret_key or os.environ.get("AWS_SECRET_ACCESS_KEY")
     if not access_key or not secret_key:
         missing = "access key" if not access_key else "secret key"
-        raise InvalidInputError(f"the {missing} of the S3 store is missing; {_WHERE_CREDENTIALS_GO}")
+        raise InvalidInputError(f"cannot open the store: its {missing} is missing; {_SET_CREDENTIALS}")
     return S3Credentials(access_key, secret_key, token or None)

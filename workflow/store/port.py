@@ -1,7 +1,7 @@
-"""The store's port: all that the log asks of a place to keep bytes.
+"""The store port: all operations that the log needs from a storage system.
 
-Owned by its user, the log. Adapters (S3, folder, memory) and wrappers (retrying, instrumented) implement it; one
-contract suite, `workflow.testing.store_contract`, runs against every one of them.
+The log owns this interface. Adapters (S3, folder, memory) and wrappers (retrying, instrumented) implement it. The
+contract tests in `workflow.testing.store_contract` run against all of them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One stored object.
+    """Metadata of one stored object.
 
     Attributes:
-        key: its whole key below the store's root.
-        size: bytes.
-        age: seconds since it was last written, by the store's own clock (its Last-Modified against its Date), so
-            that no client's clock counts. Never negative.
+        key: full key below the root of the store.
+        size: number of bytes.
+        age: seconds since the last write, by the clock of the store (Last-Modified against Date). The clocks of clients
+            do not matter. Never negative.
     """
 
     key: str
@@ -28,74 +28,78 @@ class ObjectInfo:
 
 
 class Pieces(Protocol):
-    """Bytes that lie in several places; iterated from the start as often as they are sent."""
+    """Bytes in several buffers. A store iterates over them from the start for each attempt to send them."""
 
     def __len__(self) -> int:
-        """All bytes together."""
+        """Return the total number of bytes."""
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        """The pieces, in order; each is one-dimensional, of single bytes, and may be of any size."""
+        """Yield the pieces in order. Each is one-dimensional, of single bytes, and of any size."""
 
 
 Data = bytes | Pieces
-"""An object's content. Large content comes in pieces, of which an adapter must make no copy that is as large."""
+"""The content of an object. Large content comes in pieces; an adapter must not copy it into one buffer."""
 
 Allocate = Callable[[int], memoryview]
-"""Size in bytes -> writable room of that size."""
+"""Returns a writable buffer of the given number of bytes."""
 
 
 class Store(Protocol):
-    """A flat space of keys, `/` between parts; safe to use from many threads at once.
+    """A flat space of keys, with `/` between their parts. Many threads may use one store at once.
 
-    Every method raises `StoreUnavailable` where trying again may help and `StoreRefused` where it will not.
+    Every method raises `StoreUnavailableError` if a retry may help, and `StoreRefusedError` if it cannot.
     """
 
     @property
     def url(self) -> str:
-        """The address `open_store` takes to open the same store again; holds no secret."""
+        """The address with which `open_store` opens the same store again. It contains no secret."""
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
-        """Write a new object; never touches one that exists.
+        """Write a new object. Never change an object that exists.
 
         Args:
-            key: where.
-            data: the whole object.
-            put_id: a random mark of this write, kept beside the object. Where the key exists and bears the same
-                mark, an earlier try of this very write went through and its answer was lost.
+            key: the key of the new object.
+            data: the whole content.
+            put_id: a random mark of this write, stored with the object. If the key exists with the same put id, an
+                earlier attempt of the same write succeeded and its reply was lost.
 
         Returns:
-            True where the object is there by this write; False where the key held another object already.
+            True if this write made the object. False if the key already held another object.
         """
 
     def get(self, key: str) -> bytes | None:
-        """The object's bytes, or None where there is none. Raises `Corrupt` where the store itself sees damage."""
+        """Return the content of an object, or None if there is no such object.
+
+        Raises:
+            CorruptLogError: the store itself found the object damaged.
+        """
 
     def fetch(self, key: str, allocate: Allocate) -> bool:
-        """Read the object into the caller's memory; for what is large. Raises as `get` does.
+        """Read a large object directly into memory of the caller. Raises the same errors as `get`.
 
         Args:
-            key: where.
-            allocate: gives room for the whole object. It is asked again where reading begins anew, and holds what was
-                stored only after True was returned.
+            key: the key of the object.
+            allocate: returns a buffer for the whole object. It is called again if the read is retried. The buffer is
+                valid only after this method returned True.
 
         Returns:
-            False where there is none.
+            False if there is no such object.
         """
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Size and age of one object, or None where there is none."""
+        """Return the metadata of one object, or None if there is no such object."""
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose key begins with prefix and sorts after `start_after`, in order of their keys (bytes).
+        """Yield all objects whose key starts with the prefix and sorts after `start_after`, in byte order of the keys.
 
-        Pages are fetched as the iterator is consumed. The prefix is compared as a string: `a/b` also lists `a/bc`.
+        Pages are fetched while the iterator is consumed. The prefix is plain text: `a/b` also matches `a/bc`.
         """
 
     def delete(self, key: str) -> None:
-        """Remove the object; nothing happens where there is none."""
+        """Remove the object. Do nothing if there is no such object."""
 
     def overwrite(self, key: str, data: bytes) -> None:
-        """Write the object whether or not it exists. Only heartbeats are written so; they decide nothing safe."""
+        """Write the object, whether or not it exists. Only heartbeats use this; no promise depends on them."""
 
     def close(self) -> None:
-        """Give back connections and threads; the store is not used afterwards."""
+        """Release connections and threads. The store must not be used afterwards."""

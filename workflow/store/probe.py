@@ -1,7 +1,8 @@
-"""Does a store have the properties that the log stands on?
+"""Checks that a store has the properties on which the log relies.
 
-Called once by each process before it trusts a store: `init`, the manager, the operator. A store that lacks one would
-lose or double outcomes without a word, so it is refused at the door, by name of the property.
+`workflow.init` runs the probe before a driver uses a store, and so does the entrypoint of a Workflow object. A store
+without one of these properties would lose or duplicate outcomes silently. The probe therefore refuses it, and names the
+missing property.
 """
 
 from __future__ import annotations
@@ -17,39 +18,39 @@ from workflow.errors import StoreRefusedError
 from workflow.store.port import Store
 
 _RIVALS: Final = 8
-_REMEDY: Final = "use a store that docs/stores.md names, in a release that it names"
+_REMEDY: Final = "use a store and a release that docs/stores.md names"
 
 
 def probe(store: Store) -> None:
     """Write, read and remove a few keys below `probe/`.
 
     Args:
-        store: whichever.
+        store: the store to check.
 
     Raises:
-        StoreRefused: it lacks a property, which the text names; or it refuses to be used at all.
-        StoreUnavailable: it does not answer.
+        StoreRefusedError: the store lacks a property, which the text names, or it refuses access.
+        StoreUnavailableError: the store does not respond.
     """
     root = f"probe/{uuid.uuid4().hex}"
     keys = [f"{root}/{number}" for number in range(4)]
-    with _cleaned_up(store, keys):
-        _creates_once(store, keys[0])
-        _knows_its_own_put(store, keys[1])
-        _has_one_winner(store, keys[2])
+    with _cleanup(store, keys):
+        _check_create(store, keys[0])
+        _check_put_id(store, keys[1])
+        _check_single_winner(store, keys[2])
         store.create(keys[3], b"", uuid.uuid4().hex)
-        _lists_in_order(store, f"{root}/", keys)
-        _tells_ages(store, keys[0])
+        _check_list(store, f"{root}/", keys)
+        _check_age(store, keys[0])
         store.delete(keys[3])
         if store.get(keys[3]) is not None:
-            _lacks(store, "a removed object is gone", "it was still read")
+            _refuse(store, "a removed object is gone", "it was still read")
 
 
 @contextlib.contextmanager
-def _cleaned_up(store: Store, keys: list[str]) -> Iterator[None]:
+def _cleanup(store: Store, keys: list[str]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(Exception):  # the first error tells more than one of cleaning up
+        with contextlib.suppress(Exception):  # the first error is more useful than an error of the cleanup
             _remove(store, keys)
         raise
     _remove(store, keys)
@@ -60,22 +61,22 @@ def _remove(store: Store, keys: list[str]) -> None:
         store.delete(key)
 
 
-def _creates_once(store: Store, key: str) -> None:
+def _check_create(store: Store, key: str) -> None:
     if not store.create(key, b"first", uuid.uuid4().hex):
-        _lacks(store, "a new key can be created", "it said that a key nobody had used exists")
+        _refuse(store, "a new key can be created", "it reported that an unused key exists")
     if store.create(key, b"second", uuid.uuid4().hex):
-        _lacks(store, "create never replaces an object", "a second create of one key went through")
+        _refuse(store, "create never replaces an object", "a second create of one key succeeded")
     if store.get(key) != b"first":
-        _lacks(store, "what was created reads back", "another content was read")
+        _refuse(store, "a created object reads back", "other content was read")
 
 
-def _knows_its_own_put(store: Store, key: str) -> None:
+def _check_put_id(store: Store, key: str) -> None:
     put_id = uuid.uuid4().hex
     if not store.create(key, b"once", put_id) or not store.create(key, b"once", put_id):
-        _lacks(store, "an object keeps its put id", "a create that was tried again was not known as the same one")
+        _refuse(store, "an object keeps its put id", "a repeated create was not recognized as the same write")
 
 
-def _has_one_winner(store: Store, key: str) -> None:
+def _check_single_winner(store: Store, key: str) -> None:
     start = threading.Barrier(_RIVALS)
 
     def put(rival: int) -> bool:
@@ -83,27 +84,27 @@ def _has_one_winner(store: Store, key: str) -> None:
         return store.create(key, str(rival).encode(), uuid.uuid4().hex)
 
     with ThreadPoolExecutor(_RIVALS, thread_name_prefix="store-probe") as pool:
-        won = [rival for rival, result in enumerate(pool.map(put, range(_RIVALS))) if result]
-    if len(won) != 1:
-        _lacks(store, "of several creates at once exactly one goes through", f"{len(won)} of {_RIVALS} did")
-    if store.get(key) != str(won[0]).encode():
-        _lacks(store, "the winner of several creates is what is read", "what a loser wrote was read")
+        winners = [rival for rival, won in enumerate(pool.map(put, range(_RIVALS))) if won]
+    if len(winners) != 1:
+        _refuse(store, "exactly one of several concurrent creates succeeds", f"{len(winners)} of {_RIVALS} did")
+    if store.get(key) != str(winners[0]).encode():
+        _refuse(store, "readers see the winner of several concurrent creates", "the content of a loser was read")
 
 
-def _lists_in_order(store: Store, prefix: str, keys: list[str]) -> None:
+def _check_list(store: Store, prefix: str, keys: list[str]) -> None:
     listed = [info.key for info in store.list(prefix)]
     if listed != keys:
-        _lacks(store, "a list shows at once what was created, in order", f"it showed {len(listed)} of {len(keys)} keys")
+        _refuse(store, "a list shows new objects at once and in order", f"it showed {len(listed)} of {len(keys)} keys")
     if [info.key for info in store.list(prefix, keys[1])] != keys[2:]:
-        _lacks(store, "a list can start after a key", "it showed other keys than those behind it")
+        _refuse(store, "a list can start after a key", "it showed other keys than those after it")
 
 
-def _tells_ages(store: Store, key: str) -> None:
+def _check_age(store: Store, key: str) -> None:
     if store.head(key) is None:
-        _lacks(store, "an object's age can be asked for", "it said that an object it had listed is missing")
+        _refuse(store, "it returns the age of an object", "it reported that a listed object is missing")
 
 
-def _lacks(store: Store, prop: str, seen: str) -> NoReturn:
+def _refuse(store: Store, prop: str, observed: str) -> NoReturn:
     raise StoreRefusedError(
-        f"the store {store.url} cannot be used: it lacks the property that {prop} ({seen}); {_REMEDY}"
+        f"cannot use the store {store.url}: it lacks the property that {prop} ({observed}); {_REMEDY}"
     )

@@ -1,7 +1,7 @@
-"""A wrapper that tries again where a store does not answer.
+"""A wrapper that retries calls while a store is unavailable.
 
-`open_store` puts it around every adapter, so that nobody above handles a passing outage. A write keeps its put id over
-all tries, which is how a try whose answer was lost is known to have gone through.
+`open_store` puts it around every adapter, so that no caller has to handle a short outage. All attempts of one write
+use the same put id. This is how the store recognizes an earlier attempt that succeeded and whose reply was lost.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 class RetryingStore:
-    """A store that tries each call again for some time.
+    """A store that retries each unavailable call for a limited time. `workflow.store.Store` documents its methods.
 
     Args:
-        inner: the store.
-        budget: seconds after which a call gives up, with the waits between tries but without the last try's own time.
-        sleep: waits between tries, in seconds; by default it ends early when the store is closed.
+        inner: the store that is called.
+        budget: seconds for which a call is retried. Waits count, the duration of the last attempt does not.
+        sleep: waits for a number of seconds between attempts. By default `close` ends the wait early.
     """
 
     def __init__(
@@ -42,27 +42,23 @@ class RetryingStore:
 
     @property
     def url(self) -> str:
-        """The inner store's."""
+        """The address of the inner store."""
         return self._inner.url
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
-        """See the port."""
         return self._call(lambda: self._inner.create(key, data, put_id))
 
     def get(self, key: str) -> bytes | None:
-        """See the port."""
         return self._call(lambda: self._inner.get(key))
 
     def fetch(self, key: str, allocate: Allocate) -> bool:
-        """See the port."""
         return self._call(lambda: self._inner.fetch(key, allocate))
 
     def head(self, key: str) -> ObjectInfo | None:
-        """See the port."""
         return self._call(lambda: self._inner.head(key))
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
-        """See the port. After a failure it goes on behind the last key given out; each key has a budget of its own."""
+        """List objects. After a failure the list continues after the last key; each key has its own retry budget."""
         pages = self._inner.list(prefix, start_after)
         last = start_after
 
@@ -82,48 +78,49 @@ class RetryingStore:
             yield info
 
     def delete(self, key: str) -> None:
-        """See the port."""
         self._call(lambda: self._inner.delete(key))
 
     def overwrite(self, key: str, data: bytes) -> None:
-        """See the port."""
         self._call(lambda: self._inner.overwrite(key, data))
 
     def close(self) -> None:
-        """Close the inner store; calls that wait to try again give up."""
+        """Close the inner store. Calls that wait for their next attempt give up."""
         self._closed.set()
         self._inner.close()
 
     def _call(self, call: Callable[[], T]) -> T:
         result: T = tenacity.Retrying(
-            stop=self._used_up,
+            stop=self._is_used_up,
             wait=tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS),
             retry=tenacity.retry_if_exception_type(StoreUnavailableError),
             retry_error_callback=_give_up,
             sleep=self._sleep,
-        )(_without_frames, call)
+        )(_call_without_tracebacks, call)
         return result
 
-    def _used_up(self, state: tenacity.RetryCallState) -> bool:
-        # The waits count by themselves too, so that a test whose sleep takes no time comes to an end.
+    def _is_used_up(self, state: tenacity.RetryCallState) -> bool:
+        # The sum of the waits counts too, so that a test finishes even if its sleep takes no time.
         spent = max(time.monotonic() - state.start_time, state.idle_for)
         return self._closed.is_set() or spent + state.upcoming_sleep > self._budget
 
 
-def _without_frames(call: Callable[[], T]) -> T:
-    """Let a failed try go at once: HTTP clients leave errors and frames in circles, which may hold a large value."""
+def _call_without_tracebacks(call: Callable[[], T]) -> T:
+    """Call a function, and remove the tracebacks of its error.
+
+    HTTP clients leave cycles of errors and frames. Without tracebacks, a large value in such a frame is freed at once.
+    """
     try:
         return call()
     except StoreUnavailableError as error:
-        link: BaseException | None = error
-        while link is not None:
-            link.__traceback__ = None
-            link = link.__cause__ or link.__context__
+        cause: BaseException | None = error
+        while cause is not None:
+            cause.__traceback__ = None
+            cause = cause.__cause__ or cause.__context__
         raise
 
 
 def _give_up(state: tenacity.RetryCallState) -> Any:
     last = state.outcome.exception() if state.outcome else None
     fields = last.fields if isinstance(last, StoreUnavailableError) else {}
-    tries = f"{state.attempt_number} tries" if state.attempt_number > 1 else "1 try"
-    raise StoreUnavailableError(f"{last} (gave up after {tries})", **fields) from last
+    attempts = f"{state.attempt_number} attempts" if state.attempt_number > 1 else "1 attempt"
+    raise StoreUnavailableError(f"{last} (gave up after {attempts})", **fields) from last

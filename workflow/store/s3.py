@@ -1,8 +1,10 @@
 """A store in a bucket of an S3-compatible server, through minio-py.
 
-minio-py cannot send a condition with `put_object`, so a create is a PUT to an address it presigned, with
-`If-None-Match: *`. The put id travels in that address as the object's metadata, which signs it. minio-py's own pool
-would try a PUT again by itself; this one never does: only `RetryingStore` knows what a repeated create means.
+minio-py cannot send a condition with `put_object`. A create is therefore a PUT to a presigned URL, with the header
+`If-None-Match: *`. The put id is object metadata in that URL, so the signature covers it.
+
+The connection pool of minio-py repeats a PUT by itself. The pool here never does, because only `RetryingStore` knows
+what a repeated create means.
 """
 
 from __future__ import annotations
@@ -24,27 +26,27 @@ from minio.error import InvalidResponseError, S3Error
 from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.store.key_rules import check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
-from workflow.store.s3_errors import Busy, Place, translated
+from workflow.store.s3_errors import RequestContext, ServerBusy, translate_errors
 
-_MARK: Final = "x-amz-meta-put-id"
+_PUT_ID_HEADER: Final = "x-amz-meta-put-id"
 _CONNECTIONS: Final = 64
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=15.0)
-_SIGNED_FOR: Final = timedelta(minutes=15)
+_PRESIGNED_FOR: Final = timedelta(minutes=15)
 _BLOCK: Final = 1 << 20
-_SHOWN_OF_ANSWER: Final = 300
-_GIVEN_UP: Final = 499
-"""A server that is told to end, MinIO among them, answers so to the requests it has begun, done or not."""
+_SHOWN_OF_RESPONSE: Final = 300
+_CLIENT_CLOSED_REQUEST: Final = 499
+"""A server that shuts down (MinIO, for example) gives this status to requests in progress, whether done or not."""
 
-_CANNOT_NOW: Final = frozenset(
-    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, _GIVEN_UP}
+_RETRYABLE_STATUSES: Final = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, _CLIENT_CLOSED_REQUEST}
 )
 
 
 def _is_missing(error: S3Error) -> bool:
-    """Whether it says only that there is no such object.
+    """Return whether the error means that there is no such object.
 
-    The error stands in a frame that it stands for, a circle. Without its traceback the frames below and above go at
-    once, and not when garbage is collected: they may hold a large value.
+    The traceback of the error refers to a frame that refers to the error. Removing the traceback breaks this cycle.
+    A large value in one of the frames is then freed at once, without waiting for the garbage collector.
     """
     if error.code != "NoSuchKey":
         return False
@@ -52,29 +54,31 @@ def _is_missing(error: S3Error) -> bool:
     return True
 
 
-def _denied(error: BaseException) -> bool:
+def _is_denied(error: BaseException) -> bool:
     return isinstance(error, S3Error) and error.code == "AccessDenied"
 
 
-_INSISTENT: Final = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(_denied),
+_retry_denied: Final = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(_is_denied),
     stop=tenacity.stop_after_attempt(5),
     wait=tenacity.wait_random(0.0, 0.05),
     reraise=True,
 )
-"""MinIO denies access to a writer whose folder goes away with the last key that another removes from it (a race like
-minio#15157): a denial counts only where it is repeated."""
+"""Repeats a call that was denied; only a repeated denial counts.
+
+MinIO denies access to a writer while a concurrent delete removes the last key in the same folder (like minio#15157).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Address:
-    """Where the bucket is.
+    """The address of a store in a bucket.
 
     Attributes:
-        bucket: its name.
-        prefix: empty, or parts joined by `/`: the store's root in the bucket.
+        bucket: name of the bucket.
+        prefix: root of the store in the bucket: parts joined by `/`, or empty.
         endpoint: `http://host:port` or `https://host`.
-        region: as the server calls it.
+        region: name of the region that the server expects.
     """
 
     bucket: str
@@ -84,14 +88,14 @@ class S3Address:
 
     @property
     def url(self) -> str:
-        """The address `open_store` takes."""
+        """The address for `open_store`."""
         path = f"{self.bucket}/{self.prefix}" if self.prefix else self.bucket
         return f"s3://{path}?{urlencode({'endpoint': self.endpoint, 'region': self.region}, safe=':/')}"
 
 
 @dataclass(frozen=True, slots=True)
 class S3Credentials:
-    """Who asks."""
+    """The credentials with which requests are signed."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -99,12 +103,12 @@ class S3Credentials:
 
 
 class S3Store:
-    """A store below a prefix of a bucket.
+    """A store below a prefix of a bucket. `workflow.store.Store` documents its methods.
 
     Args:
-        address: where.
-        credentials: who asks.
-        timeout: for one request; by default 5 s to connect and 15 s without a byte.
+        address: bucket, prefix, endpoint and region.
+        credentials: keys that may get, put, delete and list below the prefix.
+        timeout: limits for one request. The default is 5 s to connect and 15 s without receiving a byte.
     """
 
     def __init__(self, address: S3Address, credentials: S3Credentials, timeout: urllib3.Timeout = _TIMEOUT) -> None:
@@ -124,66 +128,68 @@ class S3Store:
 
     @property
     def url(self) -> str:
-        """The whole address, with the endpoint and the region in use."""
+        """The full address, with the endpoint and the region in use."""
         return self._address.url
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
-        """See the port."""
         check_key(key)
-        with translated(self._place("create", key)):
-            if _INSISTENT(self._put, key, data, {_MARK: put_id}, {"If-None-Match": "*"}):
+        with translate_errors(self._context("create", key)):
+            if _retry_denied(self._put, key, data, {_PUT_ID_HEADER: put_id}, {"If-None-Match": "*"}):
                 return True
-            there = self._stat(key)
-        if there is None:
-            raise StoreUnavailableError(f"{key} was removed while it was created; try again", key=key)
-        return there.get(_MARK) == put_id
+            existing = self._stat(key)
+        if existing is None:
+            raise StoreUnavailableError(
+                f"cannot create {key!r}: another process removed it at the same time; try again", key=key
+            )
+        return existing.get(_PUT_ID_HEADER) == put_id
 
     def overwrite(self, key: str, data: bytes) -> None:
-        """See the port."""
         check_key(key)
-        with translated(self._place("write", key)):
-            _INSISTENT(self._put, key, data, {}, {})
+        with translate_errors(self._context("write", key)):
+            _retry_denied(self._put, key, data, {}, {})
 
     def get(self, key: str) -> bytes | None:
-        """See the port."""
         check_key(key)
-        with translated(self._place("read", key)), self._opened(key) as response:
+        with translate_errors(self._context("read", key)), self._opened(key) as response:
             return None if response is None else response.read()
 
     def fetch(self, key: str, allocate: Allocate) -> bool:
-        """See the port."""
         check_key(key)
-        with translated(self._place("read", key)), self._opened(key) as response:
+        with translate_errors(self._context("read", key)), self._opened(key) as response:
             if response is None:
                 return False
             size = response.headers.get("content-length")
             if size is None:
-                raise StoreRefusedError(f"{self._address.endpoint} sends no Content-Length header with {key}", key=key)
-            room = allocate(int(size))
-            at = 0
+                raise StoreRefusedError(
+                    f"cannot read {key!r}: {self._address.endpoint} sends no Content-Length header; "
+                    "use a server that docs/stores.md names",
+                    key=key,
+                )
+            buffer = allocate(int(size))
+            position = 0
             for block in response.stream(_BLOCK):
-                room[at : at + len(block)] = block
-                at += len(block)
+                buffer[position : position + len(block)] = block
+                position += len(block)
         return True
 
     def head(self, key: str) -> ObjectInfo | None:
-        """See the port."""
         check_key(key)
-        with translated(self._place("look at", key)):
+        with translate_errors(self._context("look at", key)):
             headers = self._stat(key)
         if headers is None:
             return None
         written, now = headers.get("last-modified"), headers.get("date")
         if not written or not now:
             raise StoreRefusedError(
-                f"{self._address.endpoint} sends no Last-Modified or no Date header, so ages cannot be known", key=key
+                f"cannot compute the age of {key!r}: {self._address.endpoint} sends no Last-Modified or Date header; "
+                "use a server that docs/stores.md names",
+                key=key,
             )
         age = (parsedate_to_datetime(now) - parsedate_to_datetime(written)).total_seconds()
         return ObjectInfo(key, int(headers.get("content-length", "0")), max(0.0, age))
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
-        """See the port."""
-        place = self._place("list", prefix)
+        context = self._context("list", prefix)
         found = self._client.list_objects(
             self._address.bucket,
             prefix=self._root + prefix,
@@ -191,28 +197,27 @@ class S3Store:
             start_after=self._root + start_after if start_after else None,
         )
         while True:
-            with translated(place):
+            with translate_errors(context):
                 entry = next(found, None)
             if entry is None:
                 return
             key = str(entry.object_name).removeprefix(self._root)
-            if key.endswith("/"):  # consoles make such an object where somebody makes a folder
+            if key.endswith("/"):  # S3 consoles create such an object when a user creates a folder
                 continue
-            age = (self._pool.now - entry.last_modified).total_seconds()
+            age = (self._pool.server_time - entry.last_modified).total_seconds()
             yield ObjectInfo(key, entry.size, max(0.0, age))
 
     def delete(self, key: str) -> None:
-        """See the port."""
         check_key(key)
-        with translated(self._place("remove", key)):
+        with translate_errors(self._context("remove", key)):
             self._client.remove_object(self._address.bucket, self._root + key)
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.clear()
 
-    def _place(self, doing: str, key: str) -> Place:
-        return Place(doing, f"s3://{self._address.bucket}/{self._root}{key}", self._address.endpoint)
+    def _context(self, operation: str, key: str) -> RequestContext:
+        return RequestContext(operation, f"s3://{self._address.bucket}/{self._root}{key}", self._address.endpoint)
 
     @contextlib.contextmanager
     def _opened(self, key: str) -> Iterator[urllib3.BaseHTTPResponse | None]:
@@ -241,49 +246,49 @@ class S3Store:
         return {name.lower(): value for name, value in (found.metadata or {}).items()}
 
     def _put(self, key: str, data: Data, signed: dict[str, Any], headers: dict[str, str]) -> bool:
-        """Send the object; False where the condition in the headers did not hold."""
+        """Send the object. Return False if the condition in the headers was not met."""
         address = self._client.get_presigned_url(
-            "PUT", self._address.bucket, self._root + key, expires=_SIGNED_FOR, extra_query_params=signed
+            "PUT", self._address.bucket, self._root + key, expires=_PRESIGNED_FOR, extra_query_params=signed
         )
         response = self._pool.urlopen(
-            "PUT", address, body=_blocks(data), headers={**headers, "Content-Length": str(len(data))}
+            "PUT", address, body=_in_blocks(data), headers={**headers, "Content-Length": str(len(data))}
         )
         if response.status == HTTPStatus.PRECONDITION_FAILED:
             return False
         if response.status != HTTPStatus.OK:
             if "xml" not in response.headers.get("content-type", ""):
-                shown = response.data[:_SHOWN_OF_ANSWER].decode(errors="replace")
+                shown = response.data[:_SHOWN_OF_RESPONSE].decode(errors="replace")
                 raise InvalidResponseError(response.status, response.headers.get("content-type"), shown)
             raise S3Error.fromxml(response)
         return True
 
 
 class _Pool(urllib3.PoolManager):
-    """Connections that know the server's clock, and tell "not now" from an answer.
+    """A connection pool that keeps the time of the server and raises `ServerBusy` for statuses that a retry may fix.
 
     Attributes:
-        now: the server's clock at its last answer. Lists carry ages, but minio-py keeps the Date header of a list's
-            answer to itself.
+        server_time: the Date header of the last response. The age of listed objects is computed from it, because
+            minio-py does not return the headers of a list response.
     """
 
-    now: datetime
+    server_time: datetime
 
     def urlopen(self, method: str, url: str, *args: Any, **options: Any) -> Any:
         response = super().urlopen(method, url, *args, **options)
         date = response.headers.get("date")
         if date:
-            self.now = parsedate_to_datetime(date)
+            self.server_time = parsedate_to_datetime(date)
         status = response.status
-        if status in _CANNOT_NOW or (
+        if status in _RETRYABLE_STATUSES or (
             status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
         ):
-            shown = response.data[:_SHOWN_OF_ANSWER].decode(errors="replace")
-            raise Busy(f"the answer was HTTP {status} {shown}".rstrip())
+            shown = response.data[:_SHOWN_OF_RESPONSE].decode(errors="replace")
+            raise ServerBusy(f"the response was HTTP {status} {shown}".rstrip())
         return response
 
 
-def _blocks(data: Data) -> bytes | Iterator[memoryview]:
-    """Large data in blocks: a timeout counts for one `send`, and must not depend on how large the whole is."""
+def _in_blocks(data: Data) -> bytes | Iterator[memoryview]:
+    """Split large data into blocks. The timeout is for one `send`, so it must not depend on the size of the data."""
     if isinstance(data, bytes) and len(data) <= _BLOCK:
         return data
     pieces = (data,) if isinstance(data, bytes) else data

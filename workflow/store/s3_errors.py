@@ -1,6 +1,6 @@
-"""What the answers of an S3 server and the failures on the way to it mean, in one table.
+"""Translates error responses of S3 servers and errors of the client library into errors of this library.
 
-Called by the S3 adapter only; apart from it so that a test can hold the table against what the client library raises.
+Only the S3 adapter uses it. It is a module of its own so that a test can compare its tables with the client library.
 """
 
 from __future__ import annotations
@@ -19,122 +19,133 @@ from workflow.errors import StoreRefusedError, StoreUnavailableError, WorkflowEr
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What a request was about, for the text of its error."""
+class RequestContext:
+    """What a request was for, to describe it in the text of an error.
 
-    doing: str
+    Attributes:
+        operation: a verb, such as `read`.
+        object: address of the object, `s3://bucket/key`.
+        endpoint: URL of the server.
+    """
+
+    operation: str
     object: str
     endpoint: str
 
 
-class Busy(urllib3_errors.HTTPError):
-    """The server, or a proxy before it, answered that it cannot now."""
+class ServerBusy(urllib3_errors.HTTPError):
+    """The server, or a proxy in front of it, cannot serve the request now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
-    """Whether trying again may help, and what the reader can do."""
+class Diagnosis:
+    """The meaning of an error.
 
-    again: bool
+    Attributes:
+        retryable: a retry may succeed.
+        advice: what the user can do.
+    """
+
+    retryable: bool
     advice: str
 
 
 _KEY_ID: Final = "correct the access key (AWS_ACCESS_KEY_ID)"
 _SECRET: Final = "correct the secret key (AWS_SECRET_ACCESS_KEY)"
 _TOKEN: Final = "get new temporary credentials (AWS_SESSION_TOKEN)"
-_RIGHTS: Final = "let these credentials get, put, delete and list there"
-_REGION: Final = "give the bucket's region in the store's address: &region=..."
+_RIGHTS: Final = "allow these credentials to get, put, delete and list there"
+_REGION: Final = "set the region of the bucket in the store's address: &region=..."
 _ADDRESS: Final = "correct the endpoint in the store's address: ?endpoint=http://host:9000"
-_NO_S3: Final = "what answers there does not speak S3; " + _ADDRESS
-_LACKS: Final = "the server cannot do this; use one that docs/stores.md names"
+_NOT_S3: Final = "the server there is not an S3 server; " + _ADDRESS
+_UNSUPPORTED: Final = "the server does not support this; use one that docs/stores.md names"
 _LATER: Final = "try again later"
 
-ANSWERS: Final = {
-    "NoSuchBucket": Meaning(False, "create the bucket, or correct its name in the store's address"),
-    "InvalidBucketName": Meaning(False, "correct the bucket's name in the store's address"),
-    "AccessDenied": Meaning(False, _RIGHTS),
-    "AllAccessDisabled": Meaning(False, _RIGHTS),
-    "AccountProblem": Meaning(False, "ask who runs the store about this account"),
-    "InvalidAccessKeyId": Meaning(False, _KEY_ID),
-    "SignatureDoesNotMatch": Meaning(False, _SECRET),
-    "ExpiredToken": Meaning(False, _TOKEN),
-    "InvalidToken": Meaning(False, _TOKEN),
-    "InvalidTokenId": Meaning(False, _TOKEN),
-    "RequestTimeTooSkewed": Meaning(False, "set this machine's clock, which differs from the server's"),
-    "AuthorizationHeaderMalformed": Meaning(False, _REGION),
-    "AuthorizationQueryParametersError": Meaning(False, _REGION),
-    "PermanentRedirect": Meaning(False, _REGION),
-    "NoSuchKey": Meaning(False, "this release refuses a condition on a new key; use one that docs/stores.md names"),
-    "MethodNotAllowed": Meaning(False, _LACKS),
-    "NotImplemented": Meaning(False, _LACKS),
-    "EntityTooLarge": Meaning(False, "the object is larger than the server takes in one piece; make the value smaller"),
-    "KeyTooLongError": Meaning(False, "shorten the prefix in the store's address"),
-    "ConditionalRequestConflict": Meaning(True, "another writer is at the same key; " + _LATER),
-    "OperationAborted": Meaning(True, "another writer is at the same key; " + _LATER),
-    "TemporaryRedirect": Meaning(True, "the bucket is being made; " + _LATER),
-    "SlowDown": Meaning(True, _LATER),
-    "RequestTimeout": Meaning(True, _LATER),
-    "IncompleteBody": Meaning(True, _LATER),
-    "InternalError": Meaning(True, _LATER),
-    "ServiceUnavailable": Meaning(True, _LATER),
-    "XMinioStorageFull": Meaning(True, "the server's disk is full; free some space"),
-    "XMinioAdminBucketQuotaExceeded": Meaning(True, "the bucket's quota is used up; raise it or free some space"),
+ERROR_CODES: Final = {
+    "NoSuchBucket": Diagnosis(False, "create the bucket, or correct its name in the store's address"),
+    "InvalidBucketName": Diagnosis(False, "correct the bucket's name in the store's address"),
+    "AccessDenied": Diagnosis(False, _RIGHTS),
+    "AllAccessDisabled": Diagnosis(False, _RIGHTS),
+    "AccountProblem": Diagnosis(False, "ask the administrator of the store about this account"),
+    "InvalidAccessKeyId": Diagnosis(False, _KEY_ID),
+    "SignatureDoesNotMatch": Diagnosis(False, _SECRET),
+    "ExpiredToken": Diagnosis(False, _TOKEN),
+    "InvalidToken": Diagnosis(False, _TOKEN),
+    "InvalidTokenId": Diagnosis(False, _TOKEN),
+    "RequestTimeTooSkewed": Diagnosis(False, "correct the clock of this machine, which differs from the server's"),
+    "AuthorizationHeaderMalformed": Diagnosis(False, _REGION),
+    "AuthorizationQueryParametersError": Diagnosis(False, _REGION),
+    "PermanentRedirect": Diagnosis(False, _REGION),
+    "NoSuchKey": Diagnosis(False, "this release refuses conditional writes; use one that docs/stores.md names"),
+    "MethodNotAllowed": Diagnosis(False, _UNSUPPORTED),
+    "NotImplemented": Diagnosis(False, _UNSUPPORTED),
+    "EntityTooLarge": Diagnosis(False, "the server does not accept objects of this size; make the value smaller"),
+    "KeyTooLongError": Diagnosis(False, "shorten the prefix in the store's address"),
+    "ConditionalRequestConflict": Diagnosis(True, "another process writes the same key; " + _LATER),
+    "OperationAborted": Diagnosis(True, "another process writes the same key; " + _LATER),
+    "TemporaryRedirect": Diagnosis(True, "the bucket is being created; " + _LATER),
+    "SlowDown": Diagnosis(True, _LATER),
+    "RequestTimeout": Diagnosis(True, _LATER),
+    "IncompleteBody": Diagnosis(True, _LATER),
+    "InternalError": Diagnosis(True, _LATER),
+    "ServiceUnavailable": Diagnosis(True, _LATER),
+    "XMinioStorageFull": Diagnosis(True, "the server's disk is full; free some space"),
+    "XMinioAdminBucketQuotaExceeded": Diagnosis(True, "the bucket's quota is used up; raise it or free some space"),
 }
-UNKNOWN_ANSWER: Final = Meaning(False, "look the code up in the server's documentation")
+UNKNOWN_CODE: Final = Diagnosis(False, "look up the code in the documentation of the server")
 
-# The first that fits counts: the narrow ones stand above the wide ones.
-FAILURES: Final[tuple[tuple[type[Exception], Meaning], ...]] = (
-    (ssl.SSLCertVerificationError, Meaning(False, "trust its certificate (SSL_CERT_FILE), or correct the endpoint")),
-    (urllib3_errors.LocationValueError, Meaning(False, _ADDRESS)),
-    (urllib3_errors.NameResolutionError, Meaning(True, "no such host is known now; look at DNS, or " + _ADDRESS)),
+# The first matching class counts, so subclasses come before their base classes.
+CLIENT_ERRORS: Final[tuple[tuple[type[Exception], Diagnosis], ...]] = (
+    (ssl.SSLCertVerificationError, Diagnosis(False, "trust its certificate (SSL_CERT_FILE), or correct the endpoint")),
+    (urllib3_errors.LocationValueError, Diagnosis(False, _ADDRESS)),
+    (urllib3_errors.NameResolutionError, Diagnosis(True, "the host name is unknown; check DNS, or " + _ADDRESS)),
     (
         urllib3_errors.NewConnectionError,
-        Meaning(True, "nothing answers there; see that the server runs, or " + _ADDRESS),
+        Diagnosis(True, "no server responds there; check that it runs, or " + _ADDRESS),
     ),
     (
         urllib3_errors.ConnectTimeoutError,
-        Meaning(True, "nothing answers there; see that the server runs, or " + _ADDRESS),
+        Diagnosis(True, "no server responds there; check that it runs, or " + _ADDRESS),
     ),
-    (urllib3_errors.ReadTimeoutError, Meaning(True, "the server took too long; look at its load")),
-    (Busy, Meaning(True, _LATER)),
-    (urllib3_errors.HTTPError, Meaning(True, "the connection broke; " + _LATER)),
-    (InvalidResponseError, Meaning(False, _NO_S3)),
-    (ParseError, Meaning(False, _NO_S3)),
-    (ServerError, Meaning(False, _LACKS)),
-    (MinioException, Meaning(False, _NO_S3)),
-    (ValueError, Meaning(False, "correct the store's address")),
+    (urllib3_errors.ReadTimeoutError, Diagnosis(True, "the server took too long; check its load")),
+    (ServerBusy, Diagnosis(True, _LATER)),
+    (urllib3_errors.HTTPError, Diagnosis(True, "the connection broke; " + _LATER)),
+    (InvalidResponseError, Diagnosis(False, _NOT_S3)),
+    (ParseError, Diagnosis(False, _NOT_S3)),
+    (ServerError, Diagnosis(False, _UNSUPPORTED)),
+    (MinioException, Diagnosis(False, _NOT_S3)),
+    (ValueError, Diagnosis(False, "correct the store's address")),
 )
 
 
 @contextlib.contextmanager
-def translated(place: Place) -> Iterator[None]:
-    """Turn an error of the client library into one of this library, with what was done, where, and what helps."""
+def translate_errors(context: RequestContext) -> Iterator[None]:
+    """Turn an error of the client library into one that names the operation, the object, the cause and the remedy."""
     try:
         yield
     except WorkflowError:
         raise
-    except tuple(kind for kind, _ in FAILURES) as error:
+    except tuple(kind for kind, _ in CLIENT_ERRORS) as error:
         cause = _innermost(error)
         what = f"{cause.code}: {cause.message}" if isinstance(cause, S3Error) else f"{type(cause).__name__}: {cause}"
-        raise _error(meaning_of(error), place, what) from error
+        raise _error(diagnose(error), context, what) from error
 
 
-def meaning_of(error: Exception) -> Meaning:
-    """What an error of the client library means."""
+def diagnose(error: Exception) -> Diagnosis:
+    """Return the meaning of an error of the client library."""
     cause = _innermost(error)
     if isinstance(cause, S3Error):
-        return ANSWERS.get(cause.code or "", UNKNOWN_ANSWER)
-    return next(meaning for kind, meaning in FAILURES if isinstance(cause, kind))
+        return ERROR_CODES.get(cause.code or "", UNKNOWN_CODE)
+    return next(diagnosis for kind, diagnosis in CLIENT_ERRORS if isinstance(cause, kind))
 
 
-def _error(meaning: Meaning, place: Place, what: str) -> WorkflowError:
-    kind = StoreUnavailableError if meaning.again else StoreRefusedError
-    text = f"cannot {place.doing} {place.object} at {place.endpoint}: {what}; {meaning.advice}"
-    return kind(text, object=place.object, endpoint=place.endpoint)
+def _error(diagnosis: Diagnosis, context: RequestContext, what: str) -> WorkflowError:
+    kind = StoreUnavailableError if diagnosis.retryable else StoreRefusedError
+    text = f"cannot {context.operation} {context.object} at {context.endpoint}: {what}; {diagnosis.advice}"
+    return kind(text, object=context.object, endpoint=context.endpoint)
 
 
 def _innermost(error: Exception) -> Exception:
-    """What urllib3 wrapped: the reason that tries were given up, and the certificate that was not trusted."""
+    """Return the error that urllib3 wrapped: why it stopped retrying, or why it did not trust a certificate."""
     if isinstance(error, urllib3_errors.MaxRetryError) and error.reason is not None:
         return _innermost(error.reason)
     if isinstance(error, urllib3_errors.SSLError) and error.args and isinstance(error.args[0], ssl.SSLError):

@@ -1,4 +1,4 @@
-"""What tests of code that uses this library need: stores that fail on purpose, and the contract of all stores."""
+"""Tools for tests of code that uses this library: a store that fails on purpose, and the contract of all stores."""
 
 from workflow.store.memory import MemoryStore
 from workflow.testing.failing import FailingStore

@@ -1,7 +1,7 @@
-"""A wrapper that counts what goes through it.
+"""A wrapper that counts the calls of a store.
 
-Benchmarks and tests use it to say how many calls of the store, and how many bytes, a step costs. It stands inside the
-retrying wrapper where tries count, and outside where calls do.
+Benchmarks and tests use it to measure how many calls and bytes a step needs. To count attempts, put it inside the
+retrying wrapper. To count calls, put it outside.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What went through one method.
+    """The traffic of one method.
 
     Attributes:
-        calls: also those that failed. A list counts once, however many pages it has.
-        errors: how many of them raised.
-        bytes_in: sent to the store.
-        bytes_out: read from it.
+        calls: number of calls, with those that failed. A list counts once, whatever its number of pages.
+        errors: number of calls that raised.
+        bytes_in: bytes sent to the store.
+        bytes_out: bytes read from the store.
     """
 
     calls: int = 0
@@ -34,10 +34,10 @@ class Count:
 
 
 class InstrumentedStore:
-    """A store whose calls are counted by method.
+    """A store that counts its calls by method. `workflow.store.Store` documents its methods.
 
     Args:
-        inner: the store.
+        inner: the store that is called.
     """
 
     def __init__(self, inner: Store) -> None:
@@ -46,45 +46,41 @@ class InstrumentedStore:
         self._counts: dict[str, Count] = {}
 
     def counts(self) -> dict[str, Count]:
-        """What went through since the start or the last reset, by method."""
+        """Return the counts since the start or the last reset, by method."""
         with self._lock:
             return dict(self._counts)
 
     def reset(self) -> None:
-        """Count anew."""
+        """Set all counts to zero."""
         with self._lock:
             self._counts.clear()
 
     @property
     def url(self) -> str:
-        """The inner store's."""
+        """The address of the inner store."""
         return self._inner.url
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
-        """See the port."""
-        return self._counted("create", lambda: self._inner.create(key, data, put_id), len(data))
+        return self._count("create", lambda: self._inner.create(key, data, put_id), len(data))
 
     def get(self, key: str) -> bytes | None:
-        """See the port."""
-        data = self._counted("get", lambda: self._inner.get(key))
+        data = self._count("get", lambda: self._inner.get(key))
         self._add("get", Count(bytes_out=len(data or b"")))
         return data
 
     def fetch(self, key: str, allocate: Allocate) -> bool:
-        """See the port. Bytes count where reading them began."""
+        """Read an object. Its bytes count as soon as the read starts."""
 
         def counted(size: int) -> memoryview:
             self._add("fetch", Count(bytes_out=size))
             return allocate(size)
 
-        return self._counted("fetch", lambda: self._inner.fetch(key, counted))
+        return self._count("fetch", lambda: self._inner.fetch(key, counted))
 
     def head(self, key: str) -> ObjectInfo | None:
-        """See the port."""
-        return self._counted("head", lambda: self._inner.head(key))
+        return self._count("head", lambda: self._inner.head(key))
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
-        """See the port."""
         self._add("list", Count(calls=1))
         try:
             yield from self._inner.list(prefix, start_after)
@@ -93,18 +89,16 @@ class InstrumentedStore:
             raise
 
     def delete(self, key: str) -> None:
-        """See the port."""
-        self._counted("delete", lambda: self._inner.delete(key))
+        self._count("delete", lambda: self._inner.delete(key))
 
     def overwrite(self, key: str, data: bytes) -> None:
-        """See the port."""
-        self._counted("overwrite", lambda: self._inner.overwrite(key, data), len(data))
+        self._count("overwrite", lambda: self._inner.overwrite(key, data), len(data))
 
     def close(self) -> None:
         """Close the inner store."""
         self._inner.close()
 
-    def _counted(self, method: str, call: Callable[[], T], bytes_in: int = 0) -> T:
+    def _count(self, method: str, call: Callable[[], T], bytes_in: int = 0) -> T:
         self._add(method, Count(calls=1, bytes_in=bytes_in))
         try:
             return call()

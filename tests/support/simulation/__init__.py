@@ -1,1 +1,1 @@
-"""A seeded simulation of the engine: real managers in virtual time, a store and clusters that fail as it says."""
+"""Deterministic simulation of the engine in virtual time, with random faults that a seed decides."""

@@ -1,4 +1,4 @@
-"""Those who want something of a run: its driver, and whoever cancels, ends or deletes it."""
+"""The clients of a run: its driver, and clients without Ray that cancel, end, delete or release it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tests.support.simulation.plans import Doomed, oracle
-from tests.support.simulation.world import EPOCH, Died, World
+from tests.support.simulation.environment import EPOCH, Environment, ProcessDied
+from tests.support.simulation.random_dags import RunFails, oracle
 from workflow import requests
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.errors import (
@@ -29,151 +29,156 @@ from workflow.reading import read_run
 T = TypeVar("T")
 
 FUNCTION = b"a function"
-"""What the functions of all steps are; their runners know what they do."""
+"""The stored function of every step. The arguments of a step describe what it does."""
 
 
 @dataclass
-class Wanted:
-    """One run that somebody wants.
+class RunPlan:
+    """One run, and what its clients know of it.
 
     Attributes:
-        uid: of the object it is made for, or empty.
-        max_resumes: see Created.
-        value: the oracle's; None where it can only fail.
-        asked: what others did to it: cancel, end, delete, goodbye.
-        unsure: a request whose sender does not know whether it was sent.
-        heals: tries of one of its steps that raise, over all epochs.
-        done: its driver is through.
-        told: the end, as its driver was told.
+        workflow_id: id under which the driver starts the run.
+        graph: the DAG.
+        uid: uid of the Workflow object that owns the run, or empty.
+        max_resumes: maximum number of consecutive epochs without progress. -1 means no limit.
+        failures_in_total: number of attempts of one step that raise, over all epochs.
+        outside_requests: what clients without Ray did to the run: cancel, end or delete.
+        request_uncertain: some client does not know whether its request was sent.
+        done: the driver has finished.
+        result: the result that the driver received.
+        value: the value according to the oracle, or None if the run always fails.
     """
 
     workflow_id: str
     graph: Graph
     uid: str = ""
     max_resumes: int = -1
-    heals: int = 0
-    asked: set[str] = field(default_factory=set)
-    unsure: bool = False
+    failures_in_total: int = 0
+    outside_requests: set[str] = field(default_factory=set)
+    request_uncertain: bool = False
     done: bool = False
-    told: RunResult | None = None
+    result: RunResult | None = None
 
     def __post_init__(self) -> None:
         try:
             self.value: bytes | None = oracle(self.graph).value
-        except Doomed:
+        except RunFails:
             self.value = None
 
     @property
     def run_uuid(self) -> str:
-        """Of its only run."""
+        """The uuid of the only run."""
         return f"{self.workflow_id}-1"
 
 
 class Driver:
-    """Makes a run, waits for it, goes on with it where its owner is lost, and resumes it where it FAILED.
+    """Starts a run and waits for it. Continues the run if its owner is lost, and resumes it if it FAILED.
 
     Args:
-        world: where.
-        wanted: the run.
+        environment: the environment of the simulation.
+        plan: the run.
     """
 
-    def __init__(self, world: World, wanted: Wanted) -> None:
-        self._world = world
-        self._wanted = wanted
-        self._address = RunAddress(world.disk.objects.url, wanted.workflow_id, 1, wanted.run_uuid)
-        self._attempt = 1 if wanted.uid else 0
-        self._cluster = world.chance.choice(world.clusters)
+    def __init__(self, environment: Environment, plan: RunPlan) -> None:
+        self._environment = environment
+        self._plan = plan
+        self._address = RunAddress(environment.shared.objects.url, plan.workflow_id, 1, plan.run_uuid)
+        self._attempt = 1 if plan.uid else 0
+        self._cluster = environment.chance.choice(environment.clusters)
 
-    def begin(self) -> None:
-        """In a process of its own."""
-        self._process = self._world.process(f"{self._wanted.workflow_id}.driver")
-        self._store, self._threads = self._world.reached_by(self._process)
-        self._world.loop.spawn(self._process, self._live())
+    def start(self) -> None:
+        """Start the driver in a new process."""
+        self._process = self._environment.process(f"{self._plan.workflow_id}.driver")
+        self._store, self._threads = self._environment.store_of(self._process)
+        self._environment.loop.spawn(self._process, self._run())
 
     def die(self) -> None:
-        """Whatever it was about; it is begun again."""
-        if not self._wanted.done:
-            self._world.count("drivers died")
-            self._world.note(self._process.name, "killed")
+        """Kill the driver during any operation, and start it again."""
+        if not self._plan.done:
+            self._environment.count("drivers died")
+            self._environment.note(self._process.name, "killed")
             self._process.alive = False
-            self.begin()
+            self.start()
 
-    async def _live(self) -> None:
-        await self._insist(lambda: self._blobs().put(FUNCTION))
+    async def _run(self) -> None:
+        await self._call_store(lambda: self._blobs().put(FUNCTION))
         if not await self._start():
-            self._wanted.done = True
+            self._plan.done = True
             return
-        resumes = 3 if self._wanted.value is not None else 1
+        resumes = 3 if self._plan.value is not None else 1
         while True:
-            ended = await self._wait()
-            if ended is not None and ended.status is WorkflowStatus.FAILED and resumes > 0:
+            result = await self._wait()
+            if result is not None and result.status is WorkflowStatus.FAILED and resumes > 0:
                 resumes -= 1
-                self._world.count("resumes of a FAILED run")
+                self._environment.count("resumes of a FAILED run")
                 await self._claim(retry_failed=True)
                 continue
-            self._wanted.done, self._wanted.told = True, ended
-            self._world.note(self._process.name, f"knows: {ended.status if ended is not None else 'deleted'}")
+            self._plan.done, self._plan.result = True, result
+            status = result.status if result is not None else "deleted"
+            self._environment.note(self._process.name, f"received: {status}")
             return
 
     async def _start(self) -> bool:
-        """Whether the run was made; False where a tombstone stands in its place."""
+        """Start the run. Return False if a tombstone occupies its registry entry."""
         created = self._created()
         while True:
             try:
-                there = await self._world.ask(self._cluster, lambda manager: manager.start(created), 30.0)
-                return not isinstance(there, Tombstone)
-            except (Died, UnavailableError, asyncio.TimeoutError):
-                await self._another()
-            except (OwnershipError, WorkflowConflictError) as error:  # it is there, and somebody else's
-                self._world.note(self._process.name, f"start: {type(error).__name__}")
+                stored = await self._environment.call_manager(
+                    self._cluster, lambda manager: manager.start(created), 30.0
+                )
+                return not isinstance(stored, Tombstone)
+            except (ProcessDied, UnavailableError, asyncio.TimeoutError):
+                await self._switch_cluster()
+            except (OwnershipError, WorkflowConflictError) as error:  # another requester owns the run
+                self._environment.note(self._process.name, f"start: {type(error).__name__}")
                 return True
 
     async def _wait(self) -> RunResult | None:
-        """How it ended; None where it was deleted."""
-        chance = self._world.chance
+        """Return the result of the run, or None if the run was deleted."""
+        chance = self._environment.chance
         while True:
-            through = chance.random() < 0.5
+            may_resume = chance.random() < 0.5
             try:
-                return await self._world.ask(
+                return await self._environment.call_manager(
                     self._cluster,
-                    lambda manager: (manager.wait_or_resume if through else manager.wait)(self._address),  # noqa: B023
+                    lambda manager: (manager.wait_or_resume if may_resume else manager.wait)(self._address),  # noqa: B023
                     10.0 + chance.random() * 60.0,
                 )
             except SupersededError:
-                if await self._deleted():
+                if await self._is_deleted():
                     return None
-            except (UnavailableError, Died, asyncio.TimeoutError, OwnershipError):
-                await self._another()
+            except (UnavailableError, ProcessDied, asyncio.TimeoutError, OwnershipError):
+                await self._switch_cluster()
                 await self._claim()
 
     async def _claim(self, *, retry_failed: bool = False) -> None:
-        chance, wanted = self._world.chance, self._wanted
-        if wanted.uid and chance.random() < 0.5:
+        chance, plan = self._environment.chance, self._plan
+        if plan.uid and chance.random() < 0.5:
             self._attempt += 1
         request = ClaimRequest(
-            wanted.workflow_id,
+            plan.workflow_id,
             1,
-            wanted.uid,
+            plan.uid,
             self._attempt,
-            take_over=self._world.stormy and chance.random() < 0.3,
+            take_over=self._environment.faults_enabled and chance.random() < 0.3,
             retry_failed=retry_failed,
         )
         try:
-            await self._world.ask(self._cluster, lambda manager: manager.claim(request), 30.0)
-            self._world.count("claims asked for")
-        except (Died, UnavailableError, asyncio.TimeoutError, OwnershipError, WorkflowConflictError) as error:
-            self._world.note(self._process.name, f"claim: {type(error).__name__}")
+            await self._environment.call_manager(self._cluster, lambda manager: manager.claim(request), 30.0)
+            self._environment.count("claims")
+        except (ProcessDied, UnavailableError, asyncio.TimeoutError, OwnershipError, WorkflowConflictError) as error:
+            self._environment.note(self._process.name, f"claim: {type(error).__name__}")
 
-    async def _another(self) -> None:
-        """After a while, another cluster perhaps."""
-        await asyncio.sleep(0.2 + self._world.chance.random() * 3.0)
-        self._cluster = self._world.chance.choice(self._world.clusters)
+    async def _switch_cluster(self) -> None:
+        """Wait a little, then choose a random cluster."""
+        await asyncio.sleep(0.2 + self._environment.chance.random() * 3.0)
+        self._cluster = self._environment.chance.choice(self._environment.clusters)
 
-    async def _deleted(self) -> bool:
-        view = await self._insist(lambda: read_run(self._store, self._wanted.workflow_id))
+    async def _is_deleted(self) -> bool:
+        view = await self._call_store(lambda: read_run(self._store, self._plan.workflow_id))
         return view is None or view.tombstone
 
-    async def _insist(self, call: Callable[[], T]) -> T:
+    async def _call_store(self, call: Callable[[], T]) -> T:
         while True:
             try:
                 return await self._threads.run(call)
@@ -181,104 +186,108 @@ class Driver:
                 await asyncio.sleep(0.5)
 
     def _blobs(self) -> Blobs:
-        return Blobs(self._store, RunPaths(self._wanted.workflow_id, 1, self._wanted.run_uuid))
+        return Blobs(self._store, RunPaths(self._plan.workflow_id, 1, self._plan.run_uuid))
 
     def _created(self) -> Created:
-        wanted = self._wanted
-        owner = Owner(manager="", uid=wanted.uid, attempt=self._attempt)
+        plan = self._plan
+        owner = Owner(manager="", uid=plan.uid, attempt=self._attempt)
         return Created(
-            wanted.workflow_id, 1, wanted.run_uuid, owner, "0" * 64, EPOCH, wanted.graph, max_resumes=wanted.max_resumes
+            plan.workflow_id, 1, plan.run_uuid, owner, "0" * 64, EPOCH, plan.graph, max_resumes=plan.max_resumes
         )
 
 
-class Outsider:
-    """Whoever asks something of a run without Ray: the operator, the CLI.
+class OutsideClient:
+    """A client without Ray, such as the operator or the command line.
 
     Args:
-        world: where.
+        environment: the environment of the simulation.
+
+    Attributes:
+        tasks: task of each request -> the run. A dict, so that the order is fixed.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.tasks: dict[asyncio.Task[None], Wanted] = {}
-        self._begin()
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self.tasks: dict[asyncio.Task[None], RunPlan] = {}
+        self._start()
 
-    def _begin(self) -> None:
-        self._process = self._world.process("outside")
-        self._store, self._threads = self._world.reached_by(self._process)
+    def _start(self) -> None:
+        self._process = self._environment.process("outside")
+        self._store, self._threads = self._environment.store_of(self._process)
 
     def die(self) -> None:
-        """Whatever it was about is left as it is."""
+        """Kill the client during any operation. Its requests stay as they are."""
         self._process.alive = False
-        for task, wanted in self.tasks.items():
+        for task, plan in self.tasks.items():
             if not task.done():
-                self._world.count("outside: died over it")
-                wanted.unsure = True
+                self._environment.count("outside: died during a request")
+                plan.request_uncertain = True
         self.tasks.clear()
-        self._begin()
+        self._start()
 
-    def act(self, wanted: Wanted, what: str) -> None:
-        """Do something to a run: cancel, end, delete or goodbye."""
-        self._world.note("outside", f"{what} {wanted.workflow_id}")
-        self._world.count(f"outside: {what}")
-        self.tasks[self._world.loop.spawn(self._process, getattr(self, f"_{what}")(wanted))] = wanted
+    def send(self, plan: RunPlan, request: str) -> None:
+        """Send a request to a run: cancel, end, delete or release."""
+        self._environment.note("outside", f"{request} {plan.workflow_id}")
+        self._environment.count(f"outside: {request}")
+        task = self._environment.loop.spawn(self._process, getattr(self, f"_{request}")(plan))
+        self.tasks[task] = plan
 
-    async def _cancel(self, wanted: Wanted) -> None:
-        wanted.asked.add("cancel")
+    async def _cancel(self, plan: RunPlan) -> None:
+        plan.outside_requests.add("cancel")
         view = None
         while view is None:
-            view = await self._try(lambda: read_run(self._store, wanted.workflow_id, 1))
+            view = await self._call(lambda: read_run(self._store, plan.workflow_id, 1))
             if view is None:
                 await asyncio.sleep(1.0)
             elif view.tombstone:
                 return
-        there = view
+        stored = view
         for _ in range(3):
-            if await self._try(lambda: requests.request_cancel(self._store, there, uid=wanted.uid, reason="Asked")):
+            if await self._call(lambda: requests.request_cancel(self._store, stored, uid=plan.uid, reason="Asked")):
                 return
-            wanted.unsure = True
+            plan.request_uncertain = True
 
-    async def _end(self, wanted: Wanted) -> None:
-        wanted.asked.add("end")
-        status = self._world.chance.choice((WorkflowStatus.FAILED, WorkflowStatus.CANCELED))
-        actor = requests.Requester(wanted.uid, 99, "outside")
-        await self._try(
+    async def _end(self, plan: RunPlan) -> None:
+        plan.outside_requests.add("end")
+        status = self._environment.chance.choice((WorkflowStatus.FAILED, WorkflowStatus.CANCELED))
+        requester = requests.Requester(plan.uid, 99, "outside")
+        await self._call(
             lambda: requests.end_run(
                 self._store,
-                wanted.workflow_id,
+                plan.workflow_id,
                 run_number=1,
                 status=status,
                 reason="Outside",
                 message="ended",
-                requester=actor,
+                requester=requester,
             )
         )
 
-    async def _goodbye(self, wanted: Wanted) -> None:
-        actor = requests.Requester(wanted.uid, 0, "outside")
-        await self._try(
+    async def _release(self, plan: RunPlan) -> None:
+        requester = requests.Requester(plan.uid, 0, "outside")
+        await self._call(
             lambda: requests.release_run(
-                self._store, wanted.workflow_id, run_number=1, requester=actor, reason="Suspended"
+                self._store, plan.workflow_id, run_number=1, requester=requester, reason="Suspended"
             )
         )
 
-    async def _delete(self, wanted: Wanted) -> None:
-        wanted.asked.add("delete")
-        actor = requests.Requester(wanted.uid, 99, "outside")
+    async def _delete(self, plan: RunPlan) -> None:
+        plan.outside_requests.add("delete")
+        requester = requests.Requester(plan.uid, 99, "outside")
 
         def delete() -> bool:
-            requests.delete_run(self._store, wanted.workflow_id, run_number=1, requester=actor)
+            requests.delete_run(self._store, plan.workflow_id, run_number=1, requester=requester)
             return True
 
-        while not await self._try(delete, refused=True):  # noqa: ASYNC110 - in virtual time
+        while not await self._call(delete, refused=True):  # noqa: ASYNC110 - in virtual time
             await asyncio.sleep(1.0)
 
-    async def _try(self, call: Callable[[], T], *, refused: Any = None) -> T | Any:
-        """Its result; None where the store does not answer, `refused` where the run is not this actor's."""
+    async def _call(self, call: Callable[[], T], *, refused: Any = None) -> T | Any:
+        """Call the store. Return None if it is unavailable, and `refused` if the run belongs to another requester."""
         try:
             return await self._threads.run(call)
         except StoreUnavailableError:
             return None
         except (OwnershipError, WorkflowConflictError) as error:
-            self._world.note("outside", type(error).__name__)
+            self._environment.note("outside", type(error).__name__)
             return refused

@@ -1,4 +1,7 @@
-"""The collector: it comes at any moment, with a grace time so short that its rules alone can make it harmless."""
+"""Garbage collection during a simulation, at random times and with a very short grace time.
+
+With such a grace time, only the rules of the collection protect the runs.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import asyncio
 from collections.abc import Iterator
 from random import Random
 
+from tests.support.simulation.environment import Environment
 from tests.support.simulation.loop import context_of
-from tests.support.simulation.world import World
 from tests.support.stored import parsed
 from workflow.errors import StoreUnavailableError
 from workflow.garbage import Collected, collect
@@ -16,32 +19,32 @@ from workflow.store.port import Store
 
 
 class Collector:
-    """A process that collects again and again, and may be stopped in the middle.
+    """A process that collects garbage repeatedly, and may be stopped or killed during a collection.
 
     Args:
-        world: where.
-        seed: decides when it comes, apart from what else is drawn.
+        environment: the environment of the simulation.
+        seed: seed of the times and of the grace time. Other random choices do not depend on it.
     """
 
-    def __init__(self, world: World, seed: int) -> None:
-        self._world = world
+    def __init__(self, environment: Environment, seed: int) -> None:
+        self._environment = environment
         self._chance = Random(seed)
         self._every = self._chance.choice((0.3, 2.0, 10.0))
         self._grace = self._chance.choice((0.0, 0.0, 3.0, 20.0))
 
-    def begin(self) -> None:
-        """Until the world ends."""
-        self._process = self._world.process("collector")
-        self._store, self._threads = self._world.reached_by(self._process)
-        self._world.loop.spawn(self._process, self._live())
+    def start(self) -> None:
+        """Start collecting, in a new process."""
+        self._process = self._environment.process("collector")
+        self._store, self._threads = self._environment.store_of(self._process)
+        self._environment.loop.spawn(self._process, self._run())
 
     def die(self) -> None:
-        """In the middle perhaps; another begins."""
+        """Kill the collector, perhaps during a collection, and start another one."""
         self._process.alive = False
-        self._world.note("collector", "killed")
-        self.begin()
+        self._environment.note("collector", "killed")
+        self.start()
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._chance.expovariate(1.0 / self._every))
             if self._chance.random() < 0.3:
@@ -49,27 +52,27 @@ class Collector:
             try:
                 collected = await self._threads.run(lambda: collect(self._store, grace=self._grace))
             except StoreUnavailableError as error:
-                self._world.note("collector", f"broke off: {error}")
+                self._environment.note("collector", f"broke off: {error}")
             else:
-                self._tell(collected)
+                self._record(collected)
 
     def _stop_soon(self) -> None:
-        """SIGSTOP in a moment, and SIGCONT later: what it has read is old by then."""
-        loop, chance, process = self._world.loop, self._chance, self._process
+        """Send SIGSTOP soon, and SIGCONT later. What the collector has read is outdated by then."""
+        loop, chance, process = self._environment.loop, self._chance, self._process
 
         def stop() -> None:
             process.stopped = True
-            self._world.note("collector", "stopped")
-            loop.call_later(chance.choice((1.0, 10.0, 40.0)) * chance.random(), go_on, context=context_of(None))
+            self._environment.note("collector", "stopped")
+            loop.call_later(chance.choice((1.0, 10.0, 40.0)) * chance.random(), resume, context=context_of(None))
 
-        def go_on() -> None:
-            self._world.note("collector", "goes on")
-            loop.go_on(process)
+        def resume() -> None:
+            self._environment.note("collector", "continues")
+            loop.resume(process)
 
         loop.call_later(chance.random(), stop, context=context_of(None))
 
-    def _tell(self, collected: Collected) -> None:
-        self._world.count("collections")
+    def _record(self, collected: Collected) -> None:
+        self._environment.count("collections")
         for what in (
             "runs",
             "abandoned",
@@ -81,44 +84,46 @@ class Collector:
             "index_added",
         ):
             for _ in range(getattr(collected, what)):
-                self._world.count(f"collected: {what}")
+                self._environment.count(f"collected: {what}")
         for why in collected.skipped:
-            self._world.watch.broken.append(f"the collector left {why}")
+            self._environment.observer.violations.append(f"the collector left {why}")
 
 
-def left_behind(store: Store, failed: set[str]) -> list[str]:
-    """What lies about in a quiet store behind one more collection.
+def leftovers(store: Store, failed: set[str]) -> list[str]:
+    """Collect garbage once more in a quiet store, and return what is wrong afterwards.
+
+    All run folders without a current registry entry, all requests and all notifications must be gone. Of the keys
+    below `owned/`, only those of FAILED runs may stay.
 
     Args:
-        store: the store itself.
-        failed: run uuids of those that FAILED, which may be resumed.
+        store: the store, without a network.
+        failed: uuids of the runs that FAILED, which may be resumed.
 
     Returns:
-        The problems: there may be no run folder without a name that counts, nothing asked, and of managers only what
-        may still be theirs.
+        One text for each problem.
     """
     before = {info.key: store.get(info.key) for info in store.list(keys.WORKFLOWS)}
     collected = collect(store, grace=0.0)
     found = [f"the collector left {why}" for why in collected.skipped]
-    named = _folders_that_count(before)
+    current_folders = _current_folders(before)
     for key, data in before.items():
         run = keys.run_key(key)
-        kept = run is None or (run.kind != "inbox" and any(key.startswith(folder) for folder in named))
+        kept = run is None or (run.kind != "inbox" and any(key.startswith(folder) for folder in current_folders))
         if kept and store.get(key) != data:
-            found.append(f"collected, though it counts: {key}")
+            found.append(f"collected although it is needed: {key}")
         elif not kept and store.get(key) is not None:
             found.append(f"not collected: {key}")
     found += [f"not collected: {info.key}" for info in store.list(keys.NOTIFICATIONS)]
     owned = [info.key for info in store.list(keys.OWNED)]
     found += [f"not collected: {key}" for key in owned if keys.last_part(key) not in failed]
     index = sorted(info.key for info in store.list("index/"))
-    true = sorted(_entries(before))
-    return found + ([f"the index says {index}, the logs {true}"] if index != true else [])
+    expected = sorted(_expected_entries(before))
+    return found + ([f"the index contains {index}, but it should contain {expected}"] if index != expected else [])
 
 
-def _entries(objects: dict[str, bytes | None]) -> Iterator[str]:
-    """The entries that the index of a quiet store should have, read from the bytes."""
-    for part, key in _highest_names(objects).items():
+def _expected_entries(objects: dict[str, bytes | None]) -> Iterator[str]:
+    """Yield the index entries that a quiet store should have, computed from its content."""
+    for part, key in _highest_entries(objects).items():
         record = parsed(key, objects[key] or b"")[1][0]
         if record["k"] == "Tombstone":
             if record["reason"] not in ("Deleted", "Abandoned"):
@@ -135,15 +140,15 @@ def _entries(objects: dict[str, bytes | None]) -> Iterator[str]:
         yield f"index/{status}/{part}"
 
 
-def _highest_names(objects: dict[str, bytes | None]) -> dict[str, str]:
-    """Part of an id -> the key of the name that counts."""
+def _highest_entries(objects: dict[str, bytes | None]) -> dict[str, str]:
+    """Return the highest registry key for each encoded workflow id."""
     return {key.split("/")[1]: key for key in sorted(objects) if "/registry/" in key}
 
 
-def _folders_that_count(objects: dict[str, bytes | None]) -> set[str]:
-    """The folders of runs that the highest names say, read from the bytes."""
+def _current_folders(objects: dict[str, bytes | None]) -> set[str]:
+    """Return the folders of the runs that the highest registry entries name, computed from the content."""
     folders = set()
-    for part, key in _highest_names(objects).items():
+    for part, key in _highest_entries(objects).items():
         record = parsed(key, objects[key] or b"")[1][0]
         if record["k"] == "Created":
             folders.add(f"{keys.WORKFLOWS}{part}/runs/{record['run_number']}-{record['run_uuid']}/")

@@ -1,7 +1,8 @@
-"""A runner with the engine's real leases: simulated workers ask for tries, are handed several, give back, and die.
+"""A runner with the real leases of the engine, and simulated workers.
 
-What `serving` and `link` do in production, over a network that loses exchanges and their answers, and whose connections
-break while a worker waits. Each try is believed to be short, so that batches form, and takes as long as the seed says.
+Workers request attempts, receive several at once, return those that they did not start, and die. This replaces
+`worker_loop` and `link`. The network loses requests and replies, and connections break while a worker waits. Each
+attempt is reported as short, so that the engine forms batches, but takes as long as the seed decides.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tests.support.simulation.loop import Process, answer, context_of
-from tests.support.simulation.workers import MOST_DEATHS, Labour, SimulatedRunner, raised
+from tests.support.simulation.loop import Process, context_of, resolve
+from tests.support.simulation.workers import MAX_DEATHS, SimulatedRunner, WorkerModel, raised
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.dispatch.pool import Cause
 from workflow.engine.messages import FinishedAttempt, StepTask, TaskKey
@@ -27,26 +28,26 @@ from workflow.model.state import StepState
 Batch = tuple[StepTask, ...]
 
 
-SEEMS = 0.0001
-"""Seconds that each try says it took: whatever it takes, many are handed over at once."""
+REPORTED_SECONDS = 0.0001
+"""Reported duration of each attempt. It is short, so that the engine sends several attempts at once."""
 
 
-class _Died(Exception):
-    """The worker."""
+class _WorkerDied(Exception):
+    """The worker died."""
 
 
 class LeasedRunner(SimulatedRunner):
-    """See the port.
+    """Runs attempts in simulated workers under the leases of the engine.
 
     Args:
-        manager: the process that is told.
-        workers: the process that stands for all its workers.
-        labour: shared by all.
-        slots: workers that fit into the cluster.
+        manager: the process that receives results.
+        workers: one process that represents all workers of this manager.
+        model: state that all workers share.
+        slots: number of workers that fit into the cluster.
     """
 
-    def __init__(self, manager: Process, workers: Process, labour: Labour, slots: int) -> None:
-        super().__init__(manager, workers, labour)
+    def __init__(self, manager: Process, workers: Process, model: WorkerModel, slots: int) -> None:
+        super().__init__(manager, workers, model)
         self._leases = Leases(
             self._open,
             self._end,
@@ -58,7 +59,6 @@ class LeasedRunner(SimulatedRunner):
         self._started: dict[TaskKey, tuple[int, StepState]] = {}
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
-        """See the port."""
         if step.spec.kind is StepKind.EVENT:
             super().start(run, step, task)
             return
@@ -66,32 +66,31 @@ class LeasedRunner(SimulatedRunner):
         self._leases.start(run, step, task)
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
-        """See the port."""
         super().cancel(run, step_ids)
         self._leases.cancel(run, step_ids)
 
     def _open(self, number: str, name: str, options: Mapping[str, Any]) -> asyncio.Task[None]:
-        self._labour.disk.count("leases")
-        return self._labour.disk.loop.spawn(self._workers, self._live(number))
+        self._model.shared.count("leases")
+        return self._model.shared.loop.spawn(self._workers, self._run_worker(number))
 
     def _end(self, worker: asyncio.Task[None]) -> None:
-        self._labour.disk.count("leases ended")
+        self._model.shared.count("leases ended")
         self._later(self._workers, worker.cancel)
 
-    async def _live(self, number: str) -> None:
+    async def _run_worker(self, number: str) -> None:
         error: BaseException | None = None
         try:
             await self._serve(number)
-        except (_Died, asyncio.CancelledError) as ended:
+        except (_WorkerDied, asyncio.CancelledError) as ended:
             error = ended
         self._later(self._manager, self._leases.lease_ended, number, error)
 
     async def _serve(self, number: str) -> None:
-        labour = self._labour
-        await asyncio.sleep(labour.chance.random() * 0.5)
-        if labour.deaths and labour.chance.random() < labour.deaths:
-            labour.disk.count("workers died coming up")
-            raise _Died(number)
+        model = self._model
+        await asyncio.sleep(model.chance.random() * 0.5)
+        if model.death_rate and model.chance.random() < model.death_rate:
+            model.shared.count("workers died during startup")
+            raise _WorkerDied(number)
         turn = 0
         done: tuple[FinishedAttempt, ...] = ()
         while batch := await self._exchange(number, turn, done):
@@ -99,77 +98,77 @@ class LeasedRunner(SimulatedRunner):
             done = await self._execute_all(number, turn, batch)
 
     async def _exchange(self, number: str, turn: int, done: tuple[FinishedAttempt, ...]) -> Batch:
-        """Until an answer comes."""
-        disk = self._labour.disk
+        """Repeat the exchange until a reply arrives."""
+        shared = self._model.shared
         while True:
-            reply: asyncio.Future[Batch | None] = disk.loop.create_future()
-            if disk.network.chance.random() < disk.network.lost:
-                self._later(self._workers, answer, reply, None)
+            reply: asyncio.Future[Batch | None] = shared.loop.create_future()
+            if shared.network.chance.random() < shared.network.loss_rate:
+                self._later(self._workers, resolve, reply, None)
             else:
-                self._later(self._manager, self._asked, number, turn, done, reply)
+                self._later(self._manager, self._receive_exchange, number, turn, done, reply)
             batch = await reply
             if batch is not None:
                 return batch
-            disk.count("exchanges repeated")
+            shared.count("exchanges repeated")
 
-    def _asked(
+    def _receive_exchange(
         self, number: str, turn: int, done: tuple[FinishedAttempt, ...], reply: asyncio.Future[Batch | None]
     ) -> None:
-        """On the manager's side."""
-        network, loop = self._labour.disk.network, self._labour.disk.loop
+        """Handle an exchange in the process of the manager."""
+        network, loop = self._model.shared.network, self._model.shared.loop
 
-        async def hand() -> None:
+        async def reply_with_batch() -> None:
             batch = await self._leases.exchange(number, turn, done)
-            lost = network.chance.random() < network.unanswered
-            self._later(self._workers, answer, reply, None if lost else batch)
+            lost = network.chance.random() < network.reply_loss_rate
+            self._later(self._workers, resolve, reply, None if lost else batch)
 
-        answering = loop.spawn(self._manager, hand())
-        if network.chance.random() < network.unanswered:  # the connection breaks, perhaps while the worker waits
+        replying = loop.spawn(self._manager, reply_with_batch())
+        if network.chance.random() < network.reply_loss_rate:  # the connection breaks, even if the worker waits
             wait = network.chance.random()
-            loop.call_later(wait, answering.cancel, context=context_of(self._manager))
-            loop.call_later(wait, answer, reply, None, context=context_of(self._workers))
+            loop.call_later(wait, replying.cancel, context=context_of(self._manager))
+            loop.call_later(wait, resolve, reply, None, context=context_of(self._workers))
 
     async def _execute_all(self, number: str, turn: int, batch: Batch) -> tuple[FinishedAttempt, ...]:
-        """What `serving.execute_all` does."""
-        loop, waiting = self._labour.disk.loop, deque(batch)
+        """Execute a batch like `workflow.engine.worker.worker_loop`."""
+        loop, waiting = self._model.shared.loop, deque(batch)
         if len(batch) > 1:
-            self._labour.disk.count("batches")
+            self._model.shared.count("batches")
 
         def return_unstarted() -> None:
             if waiting:
-                self._labour.disk.count("given back")
+                self._model.shared.count("attempts returned unstarted")
                 rest = tuple(task.key for task in waiting)
                 waiting.clear()
                 self._later(self._manager, self._leases.return_unstarted, number, turn, rest)
 
-        alarm = loop.call_later(RETURN_UNSTARTED_AFTER, return_unstarted)
-        done = []
+        timer = loop.call_later(RETURN_UNSTARTED_AFTER, return_unstarted)
+        finished = []
         while waiting:
-            done.append(await self._execute_one(waiting.popleft()))
-        alarm.cancel()
-        return tuple(done)
+            finished.append(await self._execute_one(waiting.popleft()))
+        timer.cancel()
+        return tuple(finished)
 
     async def _execute_one(self, task: StepTask) -> FinishedAttempt:
-        labour, chance = self._labour, self._labour.chance
+        model, chance = self._model, self._model.chance
         epoch, step = self._started[task.key]
-        labour.begun(task, epoch, step)
+        model.attempt_started(task, epoch, step)
         while True:
             if chance.random() < 0.5:
-                await asyncio.sleep(chance.expovariate(1.0 / labour.mean))
-            if labour.deaths and chance.random() < labour.deaths:
+                await asyncio.sleep(chance.expovariate(1.0 / model.mean_duration))
+            if model.death_rate and chance.random() < model.death_rate:
                 caught = step.catcher is not None or step.spec.options.catch_exceptions
                 deaths = self._deaths[task.key] = self._deaths.get(task.key, 0) + 1
-                # One more may come by a neighbour; that a step's failure is caught must not depend on the weather.
-                if deaths < MOST_DEATHS - 1 or not caught:
-                    labour.disk.count("workers died")
-                    raise _Died(task.step_id)
+                # A neighbour in the same batch may add one death. Deaths must not decide whether an error is caught.
+                if deaths < MAX_DEATHS - 1 or not caught:
+                    model.shared.count("workers died")
+                    raise _WorkerDied(task.step_id)
             try:
                 result = await self._threads.run(lambda: self._execute(task))
-                return FinishedAttempt(task.key, task.attempt, replace(result, ended=result.started + SEEMS))
+                return FinishedAttempt(task.key, task.attempt, replace(result, ended=result.started + REPORTED_SECONDS))
             except StoreUnavailableError:
-                labour.disk.count("tries again: no store")
+                model.shared.count("attempts repeated: store unavailable")
                 await asyncio.sleep(STORE_PAUSE)
 
     def _later(self, process: Process, call: Any, *args: Any) -> None:
-        disk = self._labour.disk
-        disk.loop.call_later(disk.network.way(), call, *args, context=context_of(process))
+        shared = self._model.shared
+        shared.loop.call_later(shared.network.delay(), call, *args, context=context_of(process))

@@ -1,8 +1,8 @@
-"""An asyncio loop in virtual time, for many processes at once: which callback comes next is the seed's.
+"""An asyncio loop in virtual time for several simulated processes. A seed decides the order of the callbacks.
 
-Time stands still while callbacks run and jumps to the next timer when none is left. A callback belongs to the process
-that registered it (a context variable, which tasks hand down), so that a process can be stopped, continued and killed
-between any two of them.
+Time does not pass while callbacks run. When no callback is ready, time jumps to the next timer. A callback belongs to
+the process that registered it; tasks inherit the process through a context variable. A process can therefore be
+stopped, continued and killed between any two callbacks.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ T = TypeVar("T")
 
 
 class Stuck(AssertionError):
-    """Nothing will ever happen again, or not by the deadline, or without end at one moment."""
+    """The simulation cannot finish: nothing is left to do, the deadline passed, or there were too many callbacks."""
 
 
 @dataclass(eq=False)
 class Process:
-    """What dies, stops and goes on together.
+    """A simulated process, which is killed, stopped and continued as a whole.
 
     Attributes:
-        held: callbacks that came due while it was stopped.
+        pending: callbacks that became due while it was stopped.
     """
 
     name: str
     alive: bool = True
     stopped: bool = False
-    held: list[Handle] = field(default_factory=list)
+    pending: list[Handle] = field(default_factory=list)
 
 
 _current: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
 
 class Handle:
-    """A callback, now or at a time."""
+    """A scheduled callback."""
 
     __slots__ = ("args", "at", "call", "canceled", "context", "number", "process")
 
@@ -57,34 +57,32 @@ class Handle:
         return (self.at, self.number) < (other.at, other.number)
 
     def cancel(self) -> None:
-        """Never call it."""
+        """Do not call the callback."""
         self.canceled = True
 
     def cancelled(self) -> bool:
-        """See asyncio.Handle."""
         return self.canceled
 
     def when(self) -> float:
-        """See asyncio.TimerHandle."""
         return self.at
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """The loop.
+    """The loop of one simulation.
 
     Args:
-        chance: draws which of the callbacks that are ready comes next.
-        shuffled: whether it does; else they come in the order in which they became ready.
+        chance: chooses the next callback of those that are ready.
+        shuffled: False keeps the order in which callbacks became ready.
 
     Attributes:
-        calls: callbacks called so far.
-        complaints: what asyncio would have logged of exceptions that nobody took.
+        calls: number of callbacks called so far.
+        unhandled_errors: exceptions that no code handled, as asyncio would have logged them.
     """
 
     def __init__(self, chance: Random, *, shuffled: bool = True) -> None:
         self.calls = 0
-        self.complaints: list[str] = []
-        self._chance = chance
+        self.unhandled_errors: list[str] = []
+        self._random = chance
         self._shuffled = shuffled
         self._now = 0.0
         self._numbers = 0
@@ -93,21 +91,18 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._tasks: list[asyncio.Task[Any]] = []
 
     def time(self) -> float:
-        """Seconds since the beginning."""
+        """Return the virtual seconds since the start."""
         return self._now
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        """See asyncio."""
         handle = Handle(callback, args, context if context is not None else contextvars.copy_context())
         self._ready.append(handle)
         return handle
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        """See asyncio."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        """See asyncio."""
         handle = Handle(callback, args, context if context is not None else contextvars.copy_context())
         self._numbers += 1
         handle.at, handle.number = max(when, self._now), self._numbers
@@ -115,48 +110,47 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
-        """See asyncio."""
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, **kwargs: Any) -> Any:
-        """See asyncio."""
         task = asyncio.Task(coro, loop=self, **kwargs)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         self._tasks.append(task)
         return task
 
     def spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin a task of a process."""
+        """Start a task of a process."""
         task: asyncio.Task[T] = context_of(process).run(self.create_task, work)
         return task
 
     def get_debug(self) -> bool:
-        """See asyncio."""
         return False
 
     def is_running(self) -> bool:
-        """See asyncio."""
         return True
 
     def is_closed(self) -> bool:
-        """See asyncio."""
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """See asyncio."""
-        self.complaints.append(f"{context.get('message')}: {context.get('exception')!r}")
+        self.unhandled_errors.append(f"{context.get('message')}: {context.get('exception')!r}")
 
-    def go_on(self, process: Process) -> None:
-        """A stopped process goes on: all that came due meanwhile comes at once."""
+    def resume(self, process: Process) -> None:
+        """Continue a stopped process. All callbacks that became due meanwhile are ready at once."""
         process.stopped = False
-        held, process.held = process.held, []
-        self._ready += held
+        pending, process.pending = process.pending, []
+        self._ready += pending
 
     def run(self, work: Coroutine[Any, Any, T], *, deadline: float, most_calls: int = 1_000_000) -> T:
-        """Run until this work is done.
+        """Run until a coroutine is done, and return its result.
+
+        Args:
+            work: the coroutine.
+            deadline: virtual seconds since the start.
+            most_calls: maximum number of callbacks.
 
         Raises:
-            Stuck: it will not be, or not by the deadline.
+            Stuck: the coroutine cannot finish, or not before the deadline.
         """
         before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
@@ -166,14 +160,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 self._next(deadline)
                 self.calls += 1
                 if self.calls > most_calls:
-                    raise Stuck(f"{most_calls} callbacks by {self._now:.3f} s, and no end")
+                    raise Stuck(f"not done after {most_calls} callbacks, at {self._now:.3f} s")
             result: T = main.result()
             return result
         finally:
             asyncio._set_running_loop(before)
 
     def close(self) -> None:
-        """End what was never to be ended: coroutines of processes that were killed."""
+        """Close the coroutines of killed processes, which would never finish."""
         before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
@@ -181,8 +175,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 if not task.done():
                     try:
                         task.get_coro().close()
-                    except RuntimeError as error:  # it awaits while it is being closed
-                        self.complaints.append(str(error))
+                    except RuntimeError as error:  # the coroutine awaits while it is being closed
+                        self.unhandled_errors.append(str(error))
         finally:
             asyncio._set_running_loop(before)
         self._ready.clear()
@@ -193,14 +187,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         timers, ready = self._timers, self._ready
         if not ready:
             if not timers:
-                raise Stuck(f"nothing is left to happen at {self._now:.3f} s")
+                raise Stuck(f"no callback is left at {self._now:.3f} s")
             if timers[0].at > deadline:
-                raise Stuck(f"not done by {deadline:.0f} s")
+                raise Stuck(f"not done before the deadline of {deadline:.0f} s")
             self._now = max(self._now, timers[0].at)
         while timers and timers[0].at <= self._now:
             ready.append(heapq.heappop(timers))
         if self._shuffled and len(ready) > 1:
-            index = int(self._chance.random() * len(ready))
+            index = int(self._random.random() * len(ready))
             ready[index], ready[-1] = ready[-1], ready[index]
             handle = ready.pop()
         else:
@@ -209,19 +203,19 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if handle.canceled or (process is not None and not process.alive):
             return
         if process is not None and process.stopped:
-            process.held.append(handle)
+            process.pending.append(handle)
             return
         handle.context.run(handle.call, *handle.args)
 
 
-def answer(reply: asyncio.Future[T], result: T) -> None:
-    """What arrives for whoever waits for it; the first to come counts."""
+def resolve(reply: asyncio.Future[T], result: T) -> None:
+    """Set the result of a future, unless it already has one."""
     if not reply.done():
         reply.set_result(result)
 
 
 def context_of(process: Process | None) -> contextvars.Context:
-    """A context whose callbacks belong to a process, or to nobody: the world outside all of them."""
+    """Return a context whose callbacks belong to a process. None means the environment outside all processes."""
     context = contextvars.Context()
     context.run(_current.set, process)
     return context

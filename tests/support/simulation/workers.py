@@ -1,4 +1,7 @@
-"""The runner of a simulated manager: tries take time in worker processes, which read and write blobs, and may die."""
+"""The runner of a simulated manager, with simulated workers.
+
+Attempts take virtual time in worker processes. The workers read and write blobs, and may die.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from tests.support.simulation.disk import Disk, Reached, SimulatedThreads
 from tests.support.simulation.loop import Process, context_of
-from tests.support.simulation.plans import ALWAYS, Seen, behaviour_of, error_of, value_of
-from tests.support.simulation.watch import Watch
+from tests.support.simulation.observer import Observer
+from tests.support.simulation.random_dags import ALWAYS, VisibleOutcome, behaviour_of, error_of, value_of
+from tests.support.simulation.store import SharedStore, SimulatedStore, SimulatedThreads
 from workflow.engine.messages import (
     EphemeralValue,
     Expanded,
@@ -30,77 +33,79 @@ from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import StepState
 
-MOST_DEATHS = 3
-LOSSES = 0.1
-"""Share of the tries that find a value gone that was lent to them."""
+MAX_DEATHS = 3
+LOSS_RATE = 0.1
+"""Share of the attempts with ephemeral inputs that find one of them lost."""
 
 
 @dataclass
-class Labour:
-    """What all workers of a seed share.
+class WorkerModel:
+    """State that all workers of a simulation share.
 
     Attributes:
-        mean: seconds that a step takes.
-        deaths: share of the tries whose worker dies.
-        tries: how often each (run, step) raised or returned, over all managers and epochs.
+        chance: source of the random choices.
+        shared: the store.
+        observer: observes each attempt.
+        mean_duration: mean duration of a step in seconds.
+        death_rate: share of the attempts whose worker dies.
+        attempts: (run, step) -> number of attempts that raised or returned, over all managers and epochs.
     """
 
     chance: Random
-    disk: Disk
-    watch: Watch
-    mean: float
-    deaths: float
-    tries: dict[TaskKey, int]
+    shared: SharedStore
+    observer: Observer
+    mean_duration: float
+    death_rate: float
+    attempts: dict[TaskKey, int]
 
-    def begun(self, task: StepTask, epoch: int, step: StepState) -> None:
-        """A try is handed to a worker."""
-        self.disk.count("tries")
-        self.watch.begun(task.run.run_uuid, epoch, task.step_id, step.spec.parents, lent=bool(task.ephemeral_inputs))
+    def attempt_started(self, task: StepTask, epoch: int, step: StepState) -> None:
+        """Record that a worker received an attempt."""
+        self.shared.count("attempts")
+        self.observer.attempt_started(
+            task.run.run_uuid, epoch, task.step_id, step.spec.parents, ephemeral_inputs=bool(task.ephemeral_inputs)
+        )
 
 
 class SimulatedRunner:
-    """See the port.
+    """Runs attempts in simulated workers. `workflow.engine.owner` documents the methods of a runner.
 
     Args:
-        manager: the process that is told.
-        workers: the process that stands for all its workers.
-        labour: shared by all.
+        manager: the process that receives results.
+        workers: one process that represents all workers of this manager.
+        model: state that all workers share.
     """
 
-    def __init__(self, manager: Process, workers: Process, labour: Labour) -> None:
+    def __init__(self, manager: Process, workers: Process, model: WorkerModel) -> None:
         self._manager = manager
         self._workers = workers
-        self._labour = labour
-        self._threads = SimulatedThreads(labour.disk, workers)
-        self._store = Reached(labour.disk, workers)
-        self._trying: dict[TaskKey, asyncio.Task[None]] = {}
+        self._model = model
+        self._threads = SimulatedThreads(model.shared, workers)
+        self._store = SimulatedStore(model.shared, workers)
+        self._running: dict[TaskKey, asyncio.Task[None]] = {}
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
-        """See the port."""
-        labour = self._labour
-        labour.begun(task, run.state.epoch, step)
-        self._trying[task.key] = labour.disk.loop.spawn(
-            self._workers,
-            self._try(run, task, step.spec.kind, step.catcher is None and not step.spec.options.catch_exceptions),
-        )
+        model = self._model
+        model.attempt_started(task, run.state.epoch, step)
+        uncaught = step.catcher is None and not step.spec.options.catch_exceptions
+        attempt = self._execute_attempt(run, task, step.spec.kind, uncaught)
+        self._running[task.key] = model.shared.loop.spawn(self._workers, attempt)
 
     def cancel(self, run: RunLoop, step_ids: Sequence[str]) -> None:
-        """See the port."""
         for step_id in step_ids:
-            trying = self._trying.pop((run.address.run_uuid, step_id), None)
-            if trying is not None:
-                self._labour.disk.count("tries stopped")
-                trying.cancel()
+            task = self._running.pop((run.address.run_uuid, step_id), None)
+            if task is not None:
+                self._model.shared.count("attempts canceled")
+                task.cancel()
 
-    async def _try(self, run: RunLoop, task: StepTask, kind: StepKind, uncaught: bool) -> None:
-        labour, chance = self._labour, self._labour.chance
+    async def _execute_attempt(self, run: RunLoop, task: StepTask, kind: StepKind, uncaught: bool) -> None:
+        model, chance = self._model, self._model.chance
         deaths = 0
         while True:
-            await asyncio.sleep(chance.expovariate(1.0 / labour.mean))
-            if labour.deaths and chance.random() < labour.deaths and (deaths < MOST_DEATHS or uncaught):
+            await asyncio.sleep(chance.expovariate(1.0 / model.mean_duration))
+            if model.death_rate and chance.random() < model.death_rate and (deaths < MAX_DEATHS or uncaught):
                 deaths += 1
-                labour.disk.count("workers died")
-                if deaths <= MOST_DEATHS or kind is StepKind.EVENT:  # a listener is made anew however often
+                model.shared.count("workers died")
+                if deaths <= MAX_DEATHS or kind is StepKind.EVENT:  # an event listener is restarted without a limit
                     continue
                 result: StepResult = raised(task.step_id, "ray.WorkerCrashedError", system=True)
                 break
@@ -108,42 +113,42 @@ class SimulatedRunner:
                 result = await self._threads.run(lambda: self._execute(task))
                 break
             except StoreUnavailableError:
-                labour.disk.count("tries again: no store")
-        loop, wait = labour.disk.loop, labour.disk.network.way()
+                model.shared.count("attempts repeated: store unavailable")
+        loop, wait = model.shared.loop, model.shared.network.delay()
         loop.call_later(wait, run.step_done, task.step_id, task.attempt, result, context=context_of(self._manager))
 
     def _execute(self, task: StepTask) -> StepResult:
-        """What a worker does; blocks."""
+        """Execute one attempt, like a worker. This blocks."""
         blobs = Blobs(self._store, RunPaths(task.run.workflow_id, task.run.run_number, task.run.run_uuid))
         blobs.get(task.function)
-        does = behaviour_of(_read(blobs, task.args))
-        if task.ephemeral_inputs and self._labour.chance.random() < LOSSES:
-            self._labour.disk.count("values lost")
+        behaviour = behaviour_of(_read(blobs, task.args))
+        if task.ephemeral_inputs and self._model.chance.random() < LOSS_RATE:
+            self._model.shared.count("ephemeral values lost")
             return InputsLost(tuple(task.ephemeral_inputs)[:1], 0.0, 0.0)
-        inputs = [
-            Seen(
-                _read(blobs, _lent(task, each.ephemeral_step) if each.ephemeral_step else each.value),
-                each.caught,
-                each.wraps,
-            )
-            for each in task.parents
-        ]
-        self._labour.tries[task.key] = tries = self._labour.tries.get(task.key, 0) + 1
-        if does.fails == ALWAYS or task.attempt <= does.fails or tries <= does.heals:
+        inputs = []
+        for parent in task.parents:
+            value = _ephemeral_value(task, parent.ephemeral_step) if parent.ephemeral_step else parent.value
+            inputs.append(VisibleOutcome(_read(blobs, value), parent.caught, parent.wraps))
+        attempts = self._model.attempts[task.key] = self._model.attempts.get(task.key, 0) + 1
+        if (
+            behaviour.failures_per_epoch == ALWAYS
+            or task.attempt <= behaviour.failures_per_epoch
+            or attempts <= behaviour.failures_in_total
+        ):
             return raised(task.step_id, "ValueError")
-        below = does.sub_dag(task.step_id)
-        if below is not None:
-            inline, blob = blobs.store_graph(below)
-            return Expanded(below if inline is None else inline, blob, 0.0, 0.0)
-        data = value_of(task.step_id, inputs, does.size)
+        sub_dag = behaviour.sub_dag(task.step_id)
+        if sub_dag is not None:
+            inline, blob = blobs.store_graph(sub_dag)
+            return Expanded(sub_dag if inline is None else inline, blob, 0.0, 0.0)
+        data = value_of(task.step_id, inputs, behaviour.size)
         if not task.checkpoint:
             return ReturnedEphemeral(EphemeralValue(Value(inline=data, size=len(data))), 0.0, 0.0)
         return Returned(blobs.store_value(data), "", 0.0, 0.0)
 
 
-def _lent(task: StepTask, maker: str) -> Value:
-    value = task.ephemeral_inputs[maker].value
-    assert value is not None, "all are small here"
+def _ephemeral_value(task: StepTask, step_id: str) -> Value:
+    value = task.ephemeral_inputs[step_id].value
+    assert value is not None, "all ephemeral values are small here"
     return value
 
 
@@ -152,6 +157,6 @@ def _read(blobs: Blobs, value: Value) -> bytes:
 
 
 def raised(step_id: str, kind: str, *, system: bool = False) -> Raised:
-    """A step that raised, or could not be executed."""
+    """Return the result of a step that raised, or whose worker died."""
     data = error_of(step_id)
     return Raised(ErrorInfo(kind, "boom", step_id=step_id), Value(inline=data, size=len(data)), 0.0, 0.0, system=system)

@@ -278,12 +278,12 @@ def test_a_zombie_held_at_its_commit_for_the_life_of_the_next_owner_writes_nothi
 
     thread = threading.Thread(target=zombie)
     thread.start()
-    assert hold.here.wait(10)
+    assert hold.reached.wait(10)
     state = scene.claim("m2", take_over=True)
     end: list[r.Record] = [runs.committed("a", 2), runs.committed("b", 2), r.StatusChanged(S.SUCCESSFUL, 2, 1.0)]
     scene.log().append(state, end)
     before = invariants.log_bytes(scene.store, "w")
-    hold.let_go()
+    hold.resume()
     thread.join(10)
     assert [type(error) for error in raised] == [FencedError]
     assert invariants.log_bytes(scene.store, "w") == before

@@ -217,7 +217,7 @@ def test_entry_of_a_run_resumed_during_collection_is_right(store: RecordingStore
         index.set_status(store, "w", S.RUNNING, replaces=S)
 
     shared = FailingStore(store)
-    shared.behind("create", "index/FAILED/w", resume)
+    shared.after_call("create", "index/FAILED/w", resume)
     collect(shared, grace=0)
     assert indexed(store) == {"RUNNING"}
 
@@ -227,7 +227,7 @@ def test_entry_of_a_run_created_during_collection_is_kept(store: RecordingStore)
     bury(store, "Deleted", run_number=2)
     index.set_status(store, "w", S.SUCCESSFUL, replaces=())
     shared = FailingStore(store)
-    shared.behind("delete", "index/SUCCESSFUL/w", lambda: make(store, SUCCESSFUL, run_number=3))
+    shared.after_call("delete", "index/SUCCESSFUL/w", lambda: make(store, SUCCESSFUL, run_number=3))
     collect(shared, grace=0)
     assert indexed(store) == {"SUCCESSFUL"}
 
@@ -237,6 +237,6 @@ def test_entry_of_a_run_begun_during_collection_is_kept(store: RecordingStore) -
     index.set_status(store, "w", S.RUNNING, replaces=())
     # The driver stored its functions and found the entry before the entry was removed. It creates the run later.
     shared = FailingStore(store)
-    shared.behind("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))
+    shared.after_call("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))
     collect(shared, grace=0)
     assert indexed(store) == {"RUNNING"}

@@ -58,7 +58,7 @@ def test_who_reads_a_run_while_it_is_deleted_learns_that(log: RunLog) -> None:
         registry.register(log.store, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
         log.store.delete(log.paths.snapshot(1))
 
-    reading.store.behind("list", log.paths.snapshots, delete)
+    reading.store.after_call("list", log.paths.snapshots, delete)
     with pytest.raises(SupersededError, match="was deleted or replaced"):
         reading.replay()
 

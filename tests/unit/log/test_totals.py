@@ -140,7 +140,7 @@ def test_there_are_no_totals_of_what_is_not_a_run(log: RunLog) -> None:
 def test_a_run_deleted_while_its_totals_are_read_has_none(log: RunLog) -> None:
     runs.append(log, [started("a")])
     store = FailingStore(log.store)
-    store.behind(
+    store.after_call(
         "list", log.paths.segments, lambda: requests.delete_run(log.store, "w", run_number=1, requester=PERSON)
     )
     with pytest.raises(SupersededError):
@@ -157,7 +157,7 @@ def test_damage_of_the_newest_segment_is_reported_with_its_key(log: RunLog, dama
     if damage == "truncated":
         log.store.overwrite(key, data[:-3])
     elif damage == "missing":
-        store.behind("list", log.paths.segments, lambda: log.store.delete(key))
+        store.after_call("list", log.paths.segments, lambda: log.store.delete(key))
     else:
         log.write_snapshot(1, [started("a")])
         without = log.store.get(log.paths.snapshot(1))

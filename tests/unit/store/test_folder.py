@@ -1,4 +1,4 @@
-"""What the folder does beyond the contract: it survives kills and power cuts, and says what the disk said."""
+"""Tests of the folder store beyond the contract: kills, power failures, and errors of the disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(root: Path) -> FolderStore:
 
 
 class Recorder:
-    """The system calls that make a write durable, in order, with the paths they were given."""
+    """Records the system calls that make a write durable, in order and with their paths."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
         self.calls: list[str] = []
@@ -51,7 +51,7 @@ class Recorder:
         return call
 
 
-def test_an_object_appears_only_when_it_and_its_folders_are_durable(
+def test_object_appears_after_it_and_its_folders_are_durable(
     store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(monkeypatch, root)
@@ -67,7 +67,7 @@ def test_an_object_appears_only_when_it_and_its_folders_are_durable(
     assert recorder.calls == ["fsync temporary", "link temporary", "fsync store/run/log", "unlink temporary"]
 
 
-def test_folders_that_another_process_made_are_made_durable_too(
+def test_folders_of_other_processes_are_synced_too(
     store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "run" / "log").mkdir(parents=True)
@@ -78,14 +78,16 @@ def test_folders_that_another_process_made_are_made_durable_too(
     ]  # fmt: skip
 
 
-def test_who_loses_sees_only_what_is_durable(store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losing_create_syncs_the_winners_object(
+    store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.create("run/log/1", b"data", "put-1")
     recorder = Recorder(monkeypatch, root)
     assert store.create("run/log/1", b"other", "put-2") is False
     assert recorder.calls[-2:] == ["fsync store/run/log", "unlink temporary"]
 
 
-def test_overwriting_is_durable_and_whole(store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overwrite_is_durable_and_atomic(store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.overwrite("managers/one", b"1")
     recorder = Recorder(monkeypatch, root)
     store.overwrite("managers/one", b"2")
@@ -93,7 +95,7 @@ def test_overwriting_is_durable_and_whole(store: FolderStore, root: Path, monkey
 
 
 def failing(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a system call fail."""
+    """Make a system call fail."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -103,7 +105,7 @@ def failing(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("number", [*UNAVAILABLE, *REFUSED], ids=lambda number: errno.errorcode[number])
 @pytest.mark.parametrize("name", ["fsync", "link"])
-def test_what_the_disk_said_is_told(
+def test_disk_error_is_reported_with_advice(
     store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
     store.create("run/log/1", b"data", "put-1")
@@ -122,13 +124,13 @@ def test_what_the_disk_said_is_told(
     assert store.create("run/log/2", b"data", "put-2") is True
 
 
-def test_an_error_that_nobody_knows_is_tried_again(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_disk_error_counts_as_unavailable(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     failing("fsync", errno.EREMOTEIO, monkeypatch)
-    with pytest.raises(StoreUnavailableError, match=r"EREMOTEIO.*not known to pass by itself or to last"):
+    with pytest.raises(StoreUnavailableError, match=r"EREMOTEIO.*not in the table of known errors; check the system"):
         store.create("key", b"", "put-1")
 
 
-def test_a_folder_that_could_not_be_synced_is_synced_by_the_next_try(
+def test_next_attempt_syncs_a_folder_after_a_failed_sync(
     store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.fsync
@@ -148,45 +150,43 @@ def test_a_folder_that_could_not_be_synced_is_synced_by_the_next_try(
     assert "fsync store/run/log" in recorder.calls
 
 
-@pytest.mark.parametrize("left", ["#0123456789abcdef", "#torn"], ids=["a whole temporary file", "a torn one"])
-def test_what_a_crash_left_is_never_listed(store: FolderStore, root: Path, left: str) -> None:
+@pytest.mark.parametrize("temporary", ["#0123456789abcdef", "#torn"], ids=["name of a write", "other name"])
+def test_temporary_files_are_never_listed(store: FolderStore, root: Path, temporary: str) -> None:
     store.create("log/1", b"data", "put-1")
-    (root / "log" / left).write_bytes(b"half of")
+    (root / "log" / temporary).write_bytes(b"half of")
     assert [info.key for info in store.list("")] == ["log/1"]
     assert [info.key for info in store.list("log/")] == ["log/1"]
 
 
-DYING = """
+KILLED_WRITER = """
 import os, sys
 from workflow.store.folder import FolderStore
-class Dying:
+class KillsItself:
     def __len__(self):
         return 1 << 20
     def __iter__(self):
         yield bytes(1 << 20)
         os.kill(os.getpid(), 9)
-FolderStore(sys.argv[1]).create("run/blobs/1", Dying(), "put-1")
+FolderStore(sys.argv[1]).create("run/blobs/1", KillsItself(), "put-1")
 """
 
 
-def test_what_a_killed_writer_left_goes_a_day_later_with_its_folder(store: FolderStore, root: Path) -> None:
-    assert subprocess.run([sys.executable, "-c", DYING, str(root)], check=False).returncode == -signal.SIGKILL
-    (left,) = (root / "run" / "blobs").iterdir()
+def test_temporary_file_of_killed_writer_expires_after_a_day(store: FolderStore, root: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED_WRITER, str(root)], check=False).returncode == -signal.SIGKILL
+    (temporary,) = (root / "run" / "blobs").iterdir()
     store.create("run/log/1", b"data", "put-2")
     for age, stays in ((86_000, True), (87_000, False)):
         written = (root / "run" / "log" / "1").stat().st_mtime - age
-        os.utime(left, (written, written))
+        os.utime(temporary, (written, written))
         assert [info.key for info in store.list("")] == ["run/log/1"]
-        assert left.exists() is left.parent.exists() is stays
+        assert temporary.exists() is temporary.parent.exists() is stays
     store.delete("run/log/1")
     assert [path.name for path in root.rglob("*")] == ["#clock"]
 
 
-def test_a_writer_whose_temporary_file_was_taken_for_left_behind_writes_it_again(
-    store: FolderStore, root: Path
-) -> None:
+def test_paused_writer_repeats_a_write_that_expired(store: FolderStore, root: Path) -> None:
     class Slow:
-        """A value on which its writer sleeps for two days, once."""
+        """Content whose writer is paused once, for longer than the lifetime of its temporary file."""
 
         sleeps = 1
 
@@ -208,24 +208,24 @@ def test_a_writer_whose_temporary_file_was_taken_for_left_behind_writes_it_again
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"long enough but with no trailer at its end", None])
-def test_a_damaged_file_is_said_to_be_one(store: FolderStore, root: Path, damage: bytes | None) -> None:
+def test_damaged_file_is_reported(store: FolderStore, root: Path, damage: bytes | None) -> None:
     store.create("log/1", b"data", "put-1")
     file = root / "log" / "1"
     file.write_bytes(file.read_bytes()[:-1] if damage is None else damage)
-    with pytest.raises(CorruptLogError, match=r"store/log/1: the end of the file is damaged.*key log/1"):
+    with pytest.raises(CorruptLogError, match=r"cannot read 'log/1' at .*store/log/1: the end of the file is damaged"):
         store.get("log/1")
     assert store.create("log/1", b"new", "put-2") is False
 
 
-def test_a_folder_where_an_object_should_be_is_refused(store: FolderStore) -> None:
+def test_key_that_is_also_a_folder_is_refused(store: FolderStore) -> None:
     store.create("a/b/c", b"", "put-1")
     with pytest.raises(StoreRefusedError, match="EISDIR"):
         store.create("a/b", b"", "put-2")
-    with pytest.raises(StoreRefusedError, match=r"ENOTDIR.*a file stands where a folder must be"):
+    with pytest.raises(StoreRefusedError, match=r"ENOTDIR.*there is a file in the place of a folder"):
         store.create("a/b/c/d", b"", "put-3")
 
 
-def test_empty_folders_go_with_their_last_object(store: FolderStore, root: Path) -> None:
+def test_delete_of_last_object_removes_its_folders(store: FolderStore, root: Path) -> None:
     store.create("a/b/c/1", b"", "put-1")
     store.create("a/2", b"", "put-2")
     store.delete("a/b/c/1")
@@ -235,7 +235,7 @@ def test_empty_folders_go_with_their_last_object(store: FolderStore, root: Path)
     assert store.create("a/b/c/1", b"", "put-3") is True
 
 
-def test_a_list_reads_no_folder_beside_its_prefix(
+def test_list_reads_only_folders_below_its_prefix(
     store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in ("a/x/1", "a/y/1", "a/y/deep/1", "b/1"):
@@ -255,7 +255,7 @@ def test_a_list_reads_no_folder_beside_its_prefix(
     assert "b" not in read
 
 
-def test_ages_are_told_by_the_file_system(store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ages_use_the_clock_of_the_file_system(store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.create("managers/one", b"", "put-1")
     file = root / "managers" / "one"
     written = file.stat().st_mtime - 50
@@ -267,7 +267,7 @@ def test_ages_are_told_by_the_file_system(store: FolderStore, root: Path, monkey
         assert 50 <= age < 600
 
 
-def test_who_may_only_read_still_reads(store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_user_can_read(store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.create("log/1", b"data", "put-1")
     real = os.open
 
@@ -295,24 +295,24 @@ for number in range(1_000_000):
 """
 
 
-def test_after_a_kill_every_object_is_whole_and_none_that_was_told_is_missing(store: FolderStore, root: Path) -> None:
+def test_kill_leaves_all_acknowledged_objects_complete(store: FolderStore, root: Path) -> None:
     for round_ in range(3):
-        told = -1
+        acknowledged = -1
         command = [sys.executable, "-c", WRITER, str(root / str(round_))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             for line in writer.stdout:
-                told = int(line)
-                if told == 40:
+                acknowledged = int(line)
+                if acknowledged == 40:
                     break
             writer.send_signal(signal.SIGKILL)
-            told = max([told, *(int(line) for line in writer.stdout if line.endswith("\n"))])
-        kept = FolderStore(str(root / str(round_)))
-        keys = [info.key for info in kept.list("")]
+            acknowledged = max([acknowledged, *(int(line) for line in writer.stdout if line.endswith("\n"))])
+        reopened = FolderStore(str(root / str(round_)))
+        keys = [info.key for info in reopened.list("")]
         assert keys == [f"log/{number:020d}" for number in range(len(keys))]
-        assert told < len(keys) <= told + 2
+        assert acknowledged < len(keys) <= acknowledged + 2
         for number, key in enumerate(keys):
-            assert kept.get(key) == str(number).encode() * 1000
+            assert reopened.get(key) == str(number).encode() * 1000
 
 
 def _race(root: str, writer: int) -> list[int]:
@@ -320,10 +320,10 @@ def _race(root: str, writer: int) -> list[int]:
     return [number for number in range(100) if store.create(f"log/{number}", str(writer).encode(), f"put-{writer}")]
 
 
-def test_of_several_processes_one_wins_each_key(root: Path) -> None:
+def test_one_of_several_processes_wins_each_key(root: Path) -> None:
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        won = list(pool.map(_race, [str(root)] * 4, range(4)))
-    assert sorted(number for numbers in won for number in numbers) == list(range(100))
+        wins = list(pool.map(_race, [str(root)] * 4, range(4)))
+    assert sorted(number for numbers in wins for number in numbers) == list(range(100))
     store = FolderStore(str(root))
-    for writer, numbers in enumerate(won):
+    for writer, numbers in enumerate(wins):
         assert all(store.get(f"log/{number}") == str(writer).encode() for number in numbers)

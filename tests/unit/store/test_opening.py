@@ -1,4 +1,4 @@
-"""Addresses of stores: what is taken, what is refused and how that is said."""
+"""Tests of `open_store`: accepted addresses, refused addresses and the texts of the errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workflow.store import open_store
 KEYS = {"access_key": "user", "secret_key": "s3cr3t"}
 ENDPOINT = "http://127.0.0.1:9000"
 
-TAKEN = {
+ACCEPTED = {
     "s3://bucket?endpoint=http://127.0.0.1:9000": "s3://bucket?endpoint=http://127.0.0.1:9000&region=us-east-1",
     "s3://bucket/?endpoint=http://127.0.0.1:9000/": "s3://bucket?endpoint=http://127.0.0.1:9000&region=us-east-1",
     "s3://my.bucket-1/a/b/?endpoint=https://minio.example&region=eu": (
@@ -28,8 +28,8 @@ TAKEN = {
 }
 
 
-@pytest.mark.parametrize(("url", "opened"), TAKEN.items(), ids=TAKEN)
-def test_an_address_names_a_store_and_opens_it_again(url: str, opened: str) -> None:
+@pytest.mark.parametrize(("url", "opened"), ACCEPTED.items(), ids=ACCEPTED)
+def test_url_of_an_open_store_opens_the_same_store(url: str, opened: str) -> None:
     store = open_store(url, **KEYS)
     assert store.url == opened
     assert open_store(store.url, **KEYS).url == opened
@@ -37,32 +37,32 @@ def test_an_address_names_a_store_and_opens_it_again(url: str, opened: str) -> N
 
 
 REFUSED = {
-    "": "the store's address is empty; give s3://",
-    "gs://bucket": "no kind of store is called 'gs'; give s3://bucket/prefix",
-    "file://host/data": "does not name a folder of this machine; give file:///folder, with three slashes",
-    "file://data": "does not name a folder of this machine",
-    "memory://": "memory:// lacks a name",
-    "s3://": "'' cannot be a bucket's name",
-    "s3://My_Bucket/x": "'My_Bucket' cannot be a bucket's name; give s3://bucket/prefix, the bucket in lower case",
+    "": "its address is empty; use s3://",
+    "gs://bucket": "no kind of store is called 'gs'; use s3://bucket/prefix",
+    "file://host/data": "it is not a folder of this machine; use file:///folder, with three slashes",
+    "file://data": "it is not a folder of this machine",
+    "memory://": "the name is missing; use memory://name",
+    "s3://": "'' is not a bucket name",
+    "s3://My_Bucket/x": "'My_Bucket' is not a bucket name; use s3://bucket/prefix in lower case",
     "s3://bucket/a/../b": "its part '..' is empty or names a folder",
     "s3://bucket/" + "x" * 201: "longer than 200 bytes; shorten it",
-    "s3://bucket/x?endpoint=127.0.0.1:9000": "'127.0.0.1:9000' is no endpoint; give http://host:port",
-    "s3://bucket/x?endpoint=http://host:9000/path": "is no endpoint",
-    "s3://bucket/x?endpoint=http://host:port": "is no endpoint",
-    "s3://bucket/x?endpoint=ftp://host": "is no endpoint",
-    "s3://bucket/x?zone=1": "holds 'zone'; it takes 'endpoint' and 'region'",
-    "s3://bucket/x#part": "holds a part behind '#'",
+    "s3://bucket/x?endpoint=127.0.0.1:9000": "'127.0.0.1:9000' is not an endpoint; use http://host:port",
+    "s3://bucket/x?endpoint=http://host:9000/path": "is not an endpoint",
+    "s3://bucket/x?endpoint=http://host:port": "is not an endpoint",
+    "s3://bucket/x?endpoint=ftp://host": "is not an endpoint",
+    "s3://bucket/x?zone=1": "its address contains 'zone'; use only 'endpoint' and 'region'",
+    "s3://bucket/x#part": "its address contains a part after '#'",
 }
 
 
 @pytest.mark.parametrize(("url", "text"), REFUSED.items(), ids=REFUSED)
-def test_a_wrong_address_is_refused_with_what_to_change(url: str, text: str) -> None:
+def test_error_of_invalid_address_states_the_correction(url: str, text: str) -> None:
     with pytest.raises(InvalidInputError) as refusal:
         open_store(url, **KEYS)
     assert text in str(refusal.value)
 
 
-HOLDING_CREDENTIALS = (
+WITH_CREDENTIALS = (
     "s3://user:s3cr3t@bucket/x",
     f"s3://bucket/x?endpoint={ENDPOINT}&secret_key=s3cr3t",
     f"s3://bucket/x?endpoint={ENDPOINT}&token=s3cr3t",
@@ -70,15 +70,15 @@ HOLDING_CREDENTIALS = (
 )
 
 
-@pytest.mark.parametrize("url", HOLDING_CREDENTIALS)
-def test_an_address_with_credentials_is_refused_and_they_are_not_repeated(url: str) -> None:
+@pytest.mark.parametrize("url", WITH_CREDENTIALS)
+def test_address_with_credentials_is_refused_without_them(url: str) -> None:
     with pytest.raises(InvalidInputError) as refusal:
         open_store(url, **KEYS)
     assert "s3cr3t" not in str(refusal.value)
     assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in str(refusal.value)
 
 
-def test_the_environment_says_where_and_who(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_sets_endpoint_region_and_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "user")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
     monkeypatch.setenv("AWS_ENDPOINT_URL", ENDPOINT)
@@ -90,14 +90,16 @@ def test_the_environment_says_where_and_who(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("given", "missing"),
     [({}, "access key"), ({"access_key": "user"}, "secret key"), ({"secret_key": "s3cr3t"}, "access key")],
-    ids=["neither", "no secret", "no user"],
+    ids=["neither", "no secret key", "no access key"],
 )
 def test_missing_credentials_are_named(given: dict[str, str], missing: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"the {missing} of the S3 store is missing; set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(
+        InvalidInputError, match=f"cannot open the store: its {missing} is missing; set AWS_ACCESS_KEY_ID"
+    ):
         open_store("s3://bucket/x", **given)
 
 
-def test_a_relative_folder_is_the_same_one_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store("some/folder")
     assert store.url == str(tmp_path / "some" / "folder")
@@ -106,7 +108,7 @@ def test_a_relative_folder_is_the_same_one_from_everywhere(tmp_path: Path, monke
     assert (tmp_path / "some" / "folder" / "key").exists()
 
 
-def test_a_memory_store_is_shared_by_name() -> None:
+def test_memory_stores_of_one_name_share_objects() -> None:
     open_store("memory://shared").create("key", b"data", "put-1")
     assert open_store("memory://shared").get("key") == b"data"
     assert open_store("memory://other").get("key") is None

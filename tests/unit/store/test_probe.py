@@ -1,4 +1,4 @@
-"""A store that lacks a property is refused by name of the property, and keeps nothing of the probe."""
+"""Tests of the probe: it names the property that a store lacks, and leaves no object in the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def whole(data: Data) -> bytes:
 
 
 class Replaces(MemoryStore):
-    """What a PUT whose condition is ignored does."""
+    """A server that ignores the condition of a PUT."""
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
         self.overwrite(key, whole(data))
@@ -25,7 +25,7 @@ class Replaces(MemoryStore):
 
 
 class RefusesNewKeys(MemoryStore):
-    """A release of MinIO did."""
+    """One release of MinIO did this."""
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
         return False
@@ -47,8 +47,8 @@ class HasNoWinner(MemoryStore):
         return super().create(key, data, put_id) and not whole(data).isdigit()
 
 
-class HasTwoWinners(MemoryStore):
-    """Of any number of rivals everyone believes to have won."""
+class HasSeveralWinners(MemoryStore):
+    """Each of several concurrent creates seems to succeed."""
 
     def create(self, key: str, data: Data, put_id: str) -> bool:
         return super().create(key, data, put_id) or whole(data).isdigit()
@@ -75,50 +75,50 @@ class ListsFromTheBeginning(MemoryStore):
         return super().list(prefix)
 
 
-class KnowsNoAges(MemoryStore):
+class HasNoAges(MemoryStore):
     def head(self, key: str) -> ObjectInfo | None:
         return None
 
 
-class KeepsWhatWasRemoved(MemoryStore):
+class KeepsRemovedObjects(MemoryStore):
     def delete(self, key: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
-LACKING: dict[type[MemoryStore], str] = {
+MISSING_PROPERTIES: dict[type[MemoryStore], str] = {
     Replaces: "create never replaces an object",
     RefusesNewKeys: "a new key can be created",
-    LosesContent: "what was created reads back",
+    LosesContent: "a created object reads back",
     ForgetsPutIds: "an object keeps its put id",
-    HasNoWinner: "of several creates at once exactly one goes through (0 of 8 did)",
-    HasTwoWinners: "of several creates at once exactly one goes through (8 of 8 did)",
-    ReadsALoser: "the winner of several creates is what is read",
-    ListsLate: "a list shows at once what was created, in order",
-    ListsInAnyOrder: "a list shows at once what was created, in order",
+    HasNoWinner: "exactly one of several concurrent creates succeeds (0 of 8 did)",
+    HasSeveralWinners: "exactly one of several concurrent creates succeeds (8 of 8 did)",
+    ReadsALoser: "readers see the winner of several concurrent creates",
+    ListsLate: "a list shows new objects at once and in order",
+    ListsInAnyOrder: "a list shows new objects at once and in order",
     ListsFromTheBeginning: "a list can start after a key",
-    KnowsNoAges: "an object's age can be asked for",
-    KeepsWhatWasRemoved: "a removed object is gone",
+    HasNoAges: "it returns the age of an object",
+    KeepsRemovedObjects: "a removed object is gone",
 }
 
 
-@pytest.mark.parametrize(("kind", "text"), LACKING.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_the_property_that_is_missing_is_named(kind: type[MemoryStore], text: str) -> None:
+@pytest.mark.parametrize(("kind", "text"), MISSING_PROPERTIES.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_probe_names_the_missing_property(kind: type[MemoryStore], text: str) -> None:
     store = kind("lacking")
     with pytest.raises(StoreRefusedError) as refusal:
         probe(store)
-    assert f"the store memory://lacking cannot be used: it lacks the property that {text}" in str(refusal.value)
+    assert f"cannot use the store memory://lacking: it lacks the property that {text}" in str(refusal.value)
     assert "docs/stores.md" in str(refusal.value)
-    if kind is not KeepsWhatWasRemoved:
+    if kind is not KeepsRemovedObjects:
         assert list(MemoryStore.list(store, "")) == []
 
 
 @pytest.mark.parametrize("method", ["create", "get", "list", "head", "delete"])
 @pytest.mark.parametrize("make", [StoreUnavailableError, StoreRefusedError], ids=["unavailable", "refused"])
-def test_a_store_that_fails_is_not_said_to_lack_a_property(method: str, make: Callable[[str], Exception]) -> None:
+def test_probe_passes_on_errors_of_the_store(method: str, make: Callable[[str], Exception]) -> None:
     inner = MemoryStore()
     store = FailingStore(inner)
-    store.fail(method, error=make("told to fail"))
-    with pytest.raises((StoreUnavailableError, StoreRefusedError), match=r"^told to fail$"):
+    store.fail(method, error=make("fault of the test"))
+    with pytest.raises((StoreUnavailableError, StoreRefusedError), match=r"^fault of the test$"):
         probe(store)
     if method != "delete":
         assert list(inner.list("")) == []

@@ -1,4 +1,4 @@
-"""An outage that passes is not noticed; one that lasts is told after the budget, with what was tried."""
+"""Tests of the retrying wrapper: it hides a short outage, and reports a long one after its budget."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Waits:
         self.seconds.append(seconds)
 
 
-def made(budget: float = 30.0) -> tuple[RetryingStore, FailingStore, Waits]:
-    """A store that tries again, one below that fails, and the waits between tries."""
+def retrying_store(budget: float = 30.0) -> tuple[RetryingStore, FailingStore, Waits]:
+    """Return a retrying store, the failing store below it, and the waits between attempts."""
     failing = FailingStore(MemoryStore())
     waits = Waits()
     return RetryingStore(failing, budget, waits), failing, waits
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["not done", "answer lost"])
+@pytest.mark.parametrize("after", [False, True], ids=["call lost", "reply lost"])
 @pytest.mark.parametrize("method", CALLS)
-def test_a_passing_outage_is_not_noticed(method: str, after: bool) -> None:
-    calm = MemoryStore()
-    calm.create("other", b"", "put-0")
-    expected = CALLS[method](calm)
-    store, failing, waits = made()
+def test_short_outage_is_hidden(method: str, after: bool) -> None:
+    healthy = MemoryStore()
+    healthy.create("other", b"", "put-0")
+    expected = CALLS[method](healthy)
+    store, failing, waits = retrying_store()
     store.create("other", b"", "put-0")
     failing.fail(method, times=4, after=after)
     assert CALLS[method](store) == expected
@@ -54,12 +54,12 @@ def test_a_passing_outage_is_not_noticed(method: str, after: bool) -> None:
 
 
 @pytest.mark.parametrize("method", CALLS)
-def test_one_that_lasts_is_told_after_the_budget(method: str) -> None:
-    store, failing, waits = made(budget=12.0)
+def test_long_outage_is_reported_after_the_budget(method: str) -> None:
+    store, failing, waits = retrying_store(budget=12.0)
     store.create("other", b"", "put-0")
     failing.fail(method, times=10_000)
     with pytest.raises(
-        StoreUnavailableError, match=rf"^{method} was told to fail \(gave up after \d+ tries\)$"
+        StoreUnavailableError, match=rf"^cannot {method}: the test set a fault.* \(gave up after \d+ attempts\)$"
     ) as given_up:
         CALLS[method](store)
     assert sum(waits.seconds) <= 12.0
@@ -67,25 +67,25 @@ def test_one_that_lasts_is_told_after_the_budget(method: str) -> None:
     assert given_up.value.key == ""  # type: ignore[attr-defined]
 
 
-def test_a_budget_of_nothing_means_one_try() -> None:
-    store, failing, waits = made(budget=0.0)
+def test_budget_of_zero_means_one_attempt() -> None:
+    store, failing, waits = retrying_store(budget=0.0)
     failing.fail("get", times=10)
-    with pytest.raises(StoreUnavailableError, match="gave up after 1 try"):
+    with pytest.raises(StoreUnavailableError, match=r"gave up after 1 attempt\)"):
         store.get("key")
     assert waits.seconds == []
 
 
 @pytest.mark.parametrize("method", CALLS)
-def test_a_refusal_is_not_tried_again(method: str) -> None:
-    store, failing, waits = made()
+def test_refusal_is_not_retried(method: str) -> None:
+    store, failing, waits = retrying_store()
     failing.fail(method, times=1, error=StoreRefusedError("no"))
     with pytest.raises(StoreRefusedError, match=r"^no$"):
         CALLS[method](store)
     assert waits.seconds == []
 
 
-def test_every_try_bears_the_same_mark() -> None:
-    store, failing, _ = made()
+def test_all_attempts_of_a_create_use_one_put_id() -> None:
+    store, failing, _ = retrying_store()
     failing.fail("create", times=3, after=True)
     assert store.create("key", b"mine", "put-1") is True
     failing.fail("create", times=3, after=True)
@@ -93,20 +93,20 @@ def test_every_try_bears_the_same_mark() -> None:
     assert store.get("key") == b"mine"
 
 
-def test_a_list_that_breaks_gives_each_key_once() -> None:
-    store, failing, _ = made()
+def test_list_with_failures_yields_each_key_once() -> None:
+    store, failing, _ = retrying_store()
     keys = [f"log/{number}" for number in range(10)]
     for key in keys:
         store.create(key, b"", "put-1")
-    # "after" breaks each new attempt behind the first key that it gives.
+    # With `after`, each attempt fails after the first key that it yields.
     failing.fail("list", times=25, after=True)
     assert [info.key for info in store.list("log/")] == keys
 
 
-def test_closing_ends_the_waits() -> None:
+def test_close_ends_the_waits() -> None:
     failing = FailingStore(MemoryStore())
     store = RetryingStore(failing)
     failing.fail("get", times=10_000)
     store.close()
-    with pytest.raises(StoreUnavailableError, match="gave up after 1 try"):
+    with pytest.raises(StoreUnavailableError, match=r"gave up after 1 attempt\)"):
         store.get("key")

@@ -1,4 +1,4 @@
-"""Ages of a memory store, and what the counting wrapper counts."""
+"""Tests of the ages in a memory store, and of the counting wrapper."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workflow.testing.instrumented import Count, InstrumentedStore
 from workflow.testing.store_contract import fetched
 
 
-def test_a_memory_stores_ages_follow_its_clock() -> None:
+def test_memory_store_computes_ages_with_its_clock() -> None:
     now = 100.0
     store = MemoryStore(clock=lambda: now)
     store.create("made", b"", "put-1")
@@ -23,7 +23,7 @@ def test_a_memory_stores_ages_follow_its_clock() -> None:
     assert {info.key: info.age for info in store.list("")} == {"made": 0.0, "beat": 0.0}
 
 
-def test_calls_and_bytes_are_counted_by_method() -> None:
+def test_calls_and_bytes_are_counted_per_method() -> None:
     store = InstrumentedStore(MemoryStore())
     store.create("a", b"12345", "put-1")
     store.create("a", b"123", "put-2")
@@ -48,7 +48,7 @@ def test_calls_and_bytes_are_counted_by_method() -> None:
     assert store.counts() == {}
 
 
-def test_failed_calls_are_counted_as_such() -> None:
+def test_failed_calls_are_counted_as_errors() -> None:
     failing = FailingStore(MemoryStore())
     store = InstrumentedStore(failing)
     failing.fail("get")

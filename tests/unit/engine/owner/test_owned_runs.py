@@ -248,7 +248,7 @@ async def test_late_claimant_leaves_the_run_in_the_index(
         log.append(state, [StatusChanged(status, state.epoch, 1.0, "Ended", ErrorInfo("ValueError", "boom"))])
         index.set_status(fixture.inner, "w", status, replaces=(WorkflowStatus.RUNNING,))
 
-    fixture.store.behind("create", "index/RUNNING/w", another_process_ends_it)
+    fixture.store.after_call("create", "index/RUNNING/w", another_process_ends_it)
     named = log_of(fixture, created).created
     takeover.claim_run(RunLog(fixture.store, named), Claimant(Owner("m2", "i1", "late"), 1.0, retry_failed=True))
     assert fixture.keys("index/") == index_keys, "readers check RUNNING against the log"
@@ -262,7 +262,7 @@ async def test_owned_key_of_a_run_deleted_meanwhile_is_removed(fixture: ManagerF
         fixture.store = FailingStore(fixture.inner)
         async with fixture.manager("m2", script=never_returns, intervals=QUIET) as (second, _):
             await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
-            store.behind("list", "/registry/", lambda: delete(fixture))
+            store.after_call("list", "/registry/", lambda: delete(fixture))
             runner.last_attempt("a").answer(returned())
             with pytest.raises((FencedError, SupersededError)):
                 await with_timeout(manager.wait(fixture.address(created)))

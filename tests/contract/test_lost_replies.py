@@ -1,4 +1,4 @@
-"""An answer that is lost on the way is not a lost race: S3 behind a proxy that loses them."""
+"""Tests of the S3 store with a proxy that loses replies: a lost reply never looks like a lost race."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from workflow.store.s3 import S3Store
 from workflow.testing.store_contract import Scattered, fetched
 
 QUICK = urllib3.Timeout(connect=5.0, read=0.5)
-LOSSES = {
-    "connection closed": lossy.LOST,
-    "503 from a gateway": lossy.BUSY_THOUGH_DONE,
-    "499, the server is told to end": lossy.ENDING_THOUGH_DONE,
-    "no answer in time": lossy.HANGING,
+LOST_REPLIES = {
+    "connection closed": lossy.LOST_REPLY,
+    "503 from a gateway": lossy.GATEWAY_ERROR,
+    "499 during shutdown": lossy.SHUTDOWN,
+    "timeout": lossy.HANGING,
 }
-NOT_DONE = {
-    "connection closed": lossy.NEVER_ARRIVED,
+NOT_WRITTEN = {
+    "connection closed": lossy.LOST_REQUEST,
     "503 from the server": lossy.BUSY,
-    "409, another writer at once": lossy.IN_CONFLICT,
+    "409 for a concurrent write": lossy.CONFLICT,
 }
 
 
@@ -41,7 +41,7 @@ def proxy(minio_server: MinioServer) -> Iterator[LossyProxy]:
 
 @pytest.fixture
 def bare(proxy: LossyProxy, minio_server: MinioServer, bucket: str) -> Iterator[S3Store]:
-    """A store that does not try again, behind the proxy."""
+    """A store without retries, behind the proxy."""
     address = replace(address_of(minio_server, bucket), endpoint=proxy.endpoint)
     opened = S3Store(address, credentials_of(minio_server), QUICK)
     yield opened
@@ -50,75 +50,75 @@ def bare(proxy: LossyProxy, minio_server: MinioServer, bucket: str) -> Iterator[
 
 @pytest.fixture
 def store(bare: S3Store) -> Store:
-    """The same as everybody has it, but it does not wait between tries."""
+    """The same store with retries, but without waits between attempts."""
     return RetryingStore(bare, sleep=lambda seconds: None)
 
 
 @pytest.fixture
 def rival(minio_server: MinioServer, bucket: str) -> Iterator[S3Store]:
-    """The same store, not behind the proxy."""
+    """The same bucket without the proxy."""
     opened = S3Store(address_of(minio_server, bucket), credentials_of(minio_server))
     yield opened
     opened.close()
 
 
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_a_create_whose_answer_was_lost_went_through(
-    store: Store, rival: Store, proxy: LossyProxy, loss: Fault
-) -> None:
-    proxy.spoil("PUT", loss)
+@pytest.mark.parametrize("loss", LOST_REPLIES.values(), ids=LOST_REPLIES)
+def test_create_with_lost_reply_succeeds(store: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
+    proxy.inject("PUT", loss)
     assert store.create("log/1", b"mine", "put-mine") is True
     assert rival.get("log/1") == b"mine"
     assert [method for method, _ in proxy.requests] == ["PUT", "PUT", "HEAD"]
 
 
-@pytest.mark.parametrize("loss", [*LOSSES.values(), *NOT_DONE.values()], ids=[*LOSSES, *NOT_DONE])
-def test_pieces_are_sent_once_more_as_they_were(store: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
+@pytest.mark.parametrize("loss", [*LOST_REPLIES.values(), *NOT_WRITTEN.values()], ids=[*LOST_REPLIES, *NOT_WRITTEN])
+def test_retry_sends_the_same_pieces(store: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
     pieces = Scattered(b"a" * 1_500_000, memoryview(bytearray(b"b" * 2_500_000)), b"end")
-    proxy.spoil("PUT", loss)
+    proxy.inject("PUT", loss)
     assert store.create("blob", pieces, "put-mine") is True
     assert rival.get("blob") == b"".join(pieces)
     assert [method for method, _ in proxy.requests][:2] == ["PUT", "PUT"]
 
 
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_without_tries_the_writer_is_told_that_it_cannot_know(
-    bare: Store, rival: Store, proxy: LossyProxy, loss: Fault
-) -> None:
-    proxy.spoil("PUT", loss)
+@pytest.mark.parametrize("loss", LOST_REPLIES.values(), ids=LOST_REPLIES)
+def test_lost_reply_without_retries_is_unavailable(bare: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
+    proxy.inject("PUT", loss)
     with pytest.raises(StoreUnavailableError, match=r"cannot create s3://test-.*/some/prefix/log/1 at http://127"):
         bare.create("log/1", b"mine", "put-mine")
     assert rival.get("log/1") == b"mine"
 
 
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_a_rival_is_told_that_it_lost_to_a_writer_that_does_not_know_yet(
-    store: Store, rival: Store, proxy: LossyProxy, loss: Fault
-) -> None:
-    told: list[bool] = []
-    proxy.spoil("PUT", replace(loss, meanwhile=lambda: told.append(rival.create("log/1", b"rival", "put-rival"))))
+@pytest.mark.parametrize("loss", LOST_REPLIES.values(), ids=LOST_REPLIES)
+def test_rival_loses_to_a_writer_with_a_lost_reply(store: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
+    rival_won: list[bool] = []
+
+    def create_as_rival() -> None:
+        rival_won.append(rival.create("log/1", b"rival", "put-rival"))
+
+    proxy.inject("PUT", replace(loss, before_reply=create_as_rival))
     assert store.create("log/1", b"mine", "put-mine") is True
-    assert told == [False]
+    assert rival_won == [False]
     assert rival.get("log/1") == b"mine"
 
 
-@pytest.mark.parametrize("loss", NOT_DONE.values(), ids=NOT_DONE)
-def test_a_writer_that_tries_again_after_a_rival_won_is_told_so(
-    store: Store, rival: Store, proxy: LossyProxy, loss: Fault
-) -> None:
-    told: list[bool] = []
-    proxy.spoil("PUT", replace(loss, meanwhile=lambda: told.append(rival.create("log/1", b"rival", "put-rival"))))
+@pytest.mark.parametrize("loss", NOT_WRITTEN.values(), ids=NOT_WRITTEN)
+def test_retry_loses_to_a_rival_that_won_meanwhile(store: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
+    rival_won: list[bool] = []
+
+    def create_as_rival() -> None:
+        rival_won.append(rival.create("log/1", b"rival", "put-rival"))
+
+    proxy.inject("PUT", replace(loss, before_reply=create_as_rival))
     assert store.create("log/1", b"mine", "put-mine") is False
-    assert told == [True]
+    assert rival_won == [True]
     assert rival.get("log/1") == b"rival"
 
 
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_the_question_who_won_may_get_lost_too(store: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
-    proxy.spoil("PUT", loss)
-    proxy.spoil("HEAD", loss, loss)
+@pytest.mark.parametrize("loss", LOST_REPLIES.values(), ids=LOST_REPLIES)
+def test_lost_reply_to_the_check_of_the_winner(store: Store, rival: Store, proxy: LossyProxy, loss: Fault) -> None:
+    proxy.inject("PUT", loss)
+    proxy.inject("HEAD", loss, loss)
     assert store.create("log/1", b"mine", "put-mine") is True
-    proxy.spoil("HEAD", loss)
+    proxy.inject("HEAD", loss)
     assert store.create("log/1", b"mine", "put-other") is False
     assert rival.get("log/1") == b"mine"
 
@@ -131,22 +131,20 @@ CALLS: dict[str, tuple[str, Callable[[Store], object], object]] = {
     "delete": ("DELETE", lambda store: store.delete("log/2"), None),
     "overwrite": ("PUT", lambda store: store.overwrite("beat", b"1"), None),
 }
-ALL_FAULTS = {**LOSSES, "answer cut in the middle": lossy.CUT, "503 from the server": lossy.BUSY}
+ALL_FAULTS = {**LOST_REPLIES, "truncated reply": lossy.CUT_REPLY, "503 from the server": lossy.BUSY}
 
 
 @pytest.mark.parametrize("fault", ALL_FAULTS.values(), ids=ALL_FAULTS)
 @pytest.mark.parametrize("case", CALLS)
-def test_every_call_outlives_a_bad_network(
-    store: Store, rival: Store, proxy: LossyProxy, fault: Fault, case: str
-) -> None:
+def test_every_call_survives_two_faults(store: Store, rival: Store, proxy: LossyProxy, fault: Fault, case: str) -> None:
     method, call, expected = CALLS[case]
     rival.create("log/1", b"one" * 100, "put-1")
     rival.create("log/2", b"two", "put-2")
-    proxy.spoil(method, fault, fault)
+    proxy.inject(method, fault, fault)
     assert call(store) == expected
 
 
-def test_a_list_goes_on_where_a_page_got_lost(store: Store, rival: Store, proxy: LossyProxy) -> None:
+def test_list_continues_after_a_lost_page(store: Store, rival: Store, proxy: LossyProxy) -> None:
     keys = [f"log/{number:020d}" for number in range(1_010)]
     for key in keys:
         rival.create(key, b"", "put-1")
@@ -154,11 +152,11 @@ def test_a_list_goes_on_where_a_page_got_lost(store: Store, rival: Store, proxy:
     for info in store.list("log/"):
         seen.append(info.key)
         if len(seen) == 500:
-            proxy.spoil("GET", lossy.LOST, lossy.CUT)
+            proxy.inject("GET", lossy.LOST_REPLY, lossy.CUT_REPLY)
     assert seen == keys
 
 
-def test_ages_are_told_by_the_servers_clock(store: Store, proxy: LossyProxy) -> None:
+def test_ages_use_the_clock_of_the_server(store: Store, proxy: LossyProxy) -> None:
     store.create("beat", b"", "put-1")
     proxy.date_shift = timedelta(hours=2)
     info = store.head("beat")

@@ -1,6 +1,7 @@
-"""Seeded storms: managers that die and rival ones, on a store that fails at random, before and behind what was asked.
+"""Random failures: managers die and compete for a run, while calls of the store fail before or after their effect.
 
-No Ray: fake runners on a memory store. Whatever happens, the run ends with the oracle's value and the invariants hold.
+The tests use fake runners and a store in memory, without Ray. The run must always finish with the expected value, and
+the invariants must hold.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ METHODS = ("create", "get", "head", "list", "delete", "overwrite")
 SEEDS = 40
 
 
-class Storm:
-    """One seed's weather.
+class RandomFailures:
+    """The random failures of one seed.
 
     Args:
-        seed: decides everything that the threads' timing does not.
+        seed: decides all choices. Only the timing of threads differs between two runs of a seed.
     """
 
     def __init__(self, seed: int) -> None:
@@ -41,36 +42,37 @@ class Storm:
         self.created = new_run(DAG)
 
     def script(self, task: StepTask) -> Returned | Raised | Expanded:
-        """What the steps do: always the same, but for errors that a retry heals."""
+        """Execute a step. Its value is always the same, and step `y` raises in its first two attempts."""
         if task.step_id == "x":
             return expanded(SUB_DAG)
         if task.step_id == "y" and task.attempt < 3:
             return raised("y")
         return returned(task.step_id)
 
-    def gust(self) -> None:
-        """Some calls of the store will fail."""
+    def inject_store_faults(self) -> None:
+        """Make up to three kinds of store calls fail."""
         for _ in range(self.chance.randint(0, 3)):
             key = self.chance.choice(["", "/log/", "registry/", "owned/", "index/", "managers/", "inbox/"])
             after = self.chance.random() < 0.5
             self.house.store.fail(self.chance.choice(METHODS), key=key, times=self.chance.randint(1, 4), after=after)
 
-    async def life(self, number: int) -> None:
-        """A manager that makes the run or takes it over, and dies after a while or stays as a zombie."""
+    async def run_manager(self, number: int) -> None:
+        """Start the run or take it over with a new manager. The manager is abandoned, or leaves after a while."""
         manager_id = f"m{self.chance.randint(1, 3)}"
         with contextlib.suppress(UnavailableError):
             async with self.house.manager(manager_id, f"i{number}", script=self.script) as (manager, _):
-                self.gust()
-                await self._begin(manager)
+                self.inject_store_faults()
+                await self.start_or_claim(manager)
                 for _ in range(self.chance.randint(0, 30)):
                     await asyncio.sleep(0)
-                self.gust()
+                self.inject_store_faults()
                 if self.chance.random() < 0.5:
                     await self.house.abandon(manager)
                 else:
                     await asyncio.sleep(self.chance.random() * 0.05)
 
-    async def _begin(self, manager: Manager) -> None:
+    async def start_or_claim(self, manager: Manager) -> None:
+        """Start the run, or claim it if it exists."""
         with contextlib.suppress(OwnershipError, WorkflowConflictError, UnavailableError):
             if read_run(self.house.inner, "w") is None:
                 self.house.keep_function(self.created)
@@ -80,21 +82,19 @@ class Storm:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-async def test_a_storm_loses_nothing_and_doubles_nothing(seed: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_random_failures_keep_all_invariants(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
-    storm = Storm(seed)
-    for number in range(storm.chance.randint(1, 5)):
-        lives = (
-            [storm.life(2 * number), storm.life(2 * number + 1)]
-            if storm.chance.random() < 0.4
-            else [storm.life(2 * number)]
-        )
-        await with_timeout(asyncio.gather(*lives), 30)
-    storm.house.store = type(storm.house.store)(storm.house.inner)
-    async with storm.house.manager("last", script=storm.script) as (manager, _):
-        await storm._begin(manager)
-        ended = await with_timeout(manager.wait_or_resume(storm.house.address(storm.created)), 30)
-    assert ended.status is WorkflowStatus.SUCCESSFUL
-    assert ended.outcome is not None
-    assert ended.outcome.value.inline == b"end"
-    invariants.check(storm.house.inner, "w")
+    failures = RandomFailures(seed)
+    for number in range(failures.chance.randint(1, 5)):
+        managers = [failures.run_manager(2 * number)]
+        if failures.chance.random() < 0.4:
+            managers.append(failures.run_manager(2 * number + 1))
+        await with_timeout(asyncio.gather(*managers), 30)
+    failures.house.store = type(failures.house.store)(failures.house.inner)
+    async with failures.house.manager("last", script=failures.script) as (manager, _):
+        await failures.start_or_claim(manager)
+        result = await with_timeout(manager.wait_or_resume(failures.house.address(failures.created)), 30)
+    assert result.status is WorkflowStatus.SUCCESSFUL
+    assert result.outcome is not None
+    assert result.outcome.value.inline == b"end"
+    invariants.check(failures.house.inner, "w")
