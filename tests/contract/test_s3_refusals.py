@@ -145,9 +145,7 @@ def test_server_that_is_not_an_s3_server(minio_server: MinioServer, bucket: str,
 
 
 def test_server_without_conditional_puts(minio_server: MinioServer, bucket: str) -> None:
-    xml = (
-        b"<?xml version='1.0'?><Error><Code>NotImplemented</Code><Message>A header you provided</Message></Error>"
-    )
+    xml = b"<?xml version='1.0'?><Error><Code>NotImplemented</Code><Message>A header you provided</Message></Error>"
     with LossyProxy(minio_server.port) as proxy:
         proxy.inject("PUT", Fault(forward=False, reply=(501, lossy.XML, xml)))
         address = replace(address_of(minio_server, bucket), endpoint=proxy.endpoint)
