@@ -1,4 +1,4 @@
-"""Fixtures of all tests. What needs more than a line lives in tests/support."""
+"""Fixtures of all tests. Longer helpers are in tests/support."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ pytest_plugins = ["tests.support.minio"]
 
 
 @pytest.fixture(autouse=True)
-def _no_store_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads the credentials or the endpoint of whoever runs it."""
+def _no_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the credentials and the endpoint of the user who runs the tests."""
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "ENDPOINT_URL", "REGION", "DEFAULT_REGION"):
         monkeypatch.delenv(f"AWS_{name}", raising=False)

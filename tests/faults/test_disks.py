@@ -21,7 +21,7 @@ from tests.support.checker import Told, check
 from tests.support.disk import Disk
 from tests.support.fake_runner import FakeRunner
 from tests.support.managers import FAST, with_timeout
-from tests.support.stored import Broken, in_folder
+from tests.support.stored import BrokenPromiseError, in_folder
 from tests.support.waiting import eventually
 from workflow.engine.messages import RunAddress, StepResult, StepTask
 from workflow.engine.owner.manager import Manager
@@ -231,7 +231,7 @@ async def test_run_waits_for_space_on_a_full_disk(
         await eventually(lambda: "not stored yet" in caplog.text)
         assert "ENOSPC" in caplog.text
         assert not ending.done()
-        with pytest.raises(Broken, match="ended not at all"):
+        with pytest.raises(BrokenPromiseError, match="ended not at all"):
             run.check(folder)
         ballast.unlink()
         await ending

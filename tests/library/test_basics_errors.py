@@ -18,7 +18,7 @@ from workflow.store import Store
 pytestmark = pytest.mark.usefixtures("storage")
 
 
-class Oops(RuntimeError):
+class OopsError(RuntimeError):
     """An exception of the user, with an argument that it keeps when it is pickled."""
 
     def __init__(self, code: int) -> None:
@@ -26,14 +26,14 @@ class Oops(RuntimeError):
         self.code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Oops, (self.code,)
+        return OopsError, (self.code,)
 
 
 @workflow.step
 def faulty(marks: Marks, until: int = 1_000, name: str = "faulty") -> str:
     marks.started(name)
     if marks.starts()[name] < until:
-        raise Oops(marks.starts()[name])
+        raise OopsError(marks.starts()[name])
     return "OK"
 
 
@@ -53,12 +53,12 @@ def after(marks: Marks, value: Any) -> Any:
 
 def test_step_that_raises_makes_the_workflow_failed(marks: Marks, wid: str, store: Store) -> None:
     """Text: "any step that raises an exception will cause the workflow to abort and enter FAILED state"."""
-    with pytest.raises(Oops, match="oops 1") as caught:
+    with pytest.raises(OopsError, match="oops 1") as caught:
         after.step(marks, faulty.step(marks)).run(wid)
     assert caught.value.code == 1
     assert isinstance(caught.value.__cause__, StepFailedError)
     assert "faulty" in caught.value.__cause__.step_id  # type: ignore[attr-defined]
-    assert "raise Oops" in str(caught.value.__cause__)
+    assert "raise OopsError" in str(caught.value.__cause__)
     assert workflow.get_status(wid) is WorkflowStatus.FAILED
     assert marks.starts() == {"faulty": 1}
     invariants.check(store, wid)
@@ -67,9 +67,9 @@ def test_step_that_raises_makes_the_workflow_failed(marks: Marks, wid: str, stor
 def test_run_of_a_failed_workflow_raises_its_stored_error(marks: Marks, wid: str) -> None:
     dag = after.step(marks, faulty.step(marks))
     for _ in range(2):
-        with pytest.raises(Oops, match="oops 1"):
+        with pytest.raises(OopsError, match="oops 1"):
             dag.run(wid)
-    with pytest.raises(Oops, match="oops 1"):
+    with pytest.raises(OopsError, match="oops 1"):
         workflow.get_output(wid)
     assert marks.starts() == {"faulty": 1}
 
@@ -84,10 +84,10 @@ def test_resume_runs_the_failed_step_and_no_committed_one(marks: Marks, wid: str
     def needs(marks: Marks, _: str) -> str:
         marks.started("needs")
         if marks.starts()["needs"] == 1:
-            raise Oops(7)
+            raise OopsError(7)
         return "healed"
 
-    with pytest.raises(Oops, match="oops 7"):
+    with pytest.raises(OopsError, match="oops 7"):
         after.step(marks, needs.step(marks, before.step(marks))).run(wid)
     assert workflow.resume(wid) == "healed"
     assert marks.starts() == {"before": 1, "needs": 2, "after": 1}
@@ -96,27 +96,27 @@ def test_resume_runs_the_failed_step_and_no_committed_one(marks: Marks, wid: str
 
 
 def test_async_run_raises_the_users_exception(marks: Marks) -> None:
-    with pytest.raises(Oops, match=r"faulty' of workflow .* failed: .*Oops: oops 1") as caught:
+    with pytest.raises(OopsError, match=r"faulty' of workflow .* failed: .*OopsError: oops 1") as caught:
         ray.get(faulty.step(marks).run_async())
-    assert caught.value.cause.code == 1  # type: ignore[attr-defined]  # Ray's wrapper is an Oops and holds it
+    assert caught.value.cause.code == 1  # type: ignore[attr-defined]  # Ray's wrapper is an OopsError and holds it
 
 
 def test_unpicklable_exception_is_raised_as_text(marks: Marks) -> None:
     @workflow.step
     def bad() -> None:
-        class Local(Exception):
+        class LocalError(Exception):
             def __init__(self, a: int, b: int) -> None:
                 super().__init__(f"{a} and {b}")
 
-        raise Local(1, 2)
+        raise LocalError(1, 2)
 
-    with pytest.raises(RuntimeError, match="Local: 1 and 2"):
+    with pytest.raises(RuntimeError, match="LocalError: 1 and 2"):
         bad.step().run()
 
 
 def test_max_retries_limits_the_number_of_attempts(marks: Marks) -> None:
     """Text: "Tries up to three times before giving up."""
-    with pytest.raises(Oops, match="oops 3"):
+    with pytest.raises(OopsError, match="oops 3"):
         faulty.options(max_retries=3).step(marks).run()
     assert marks.starts() == {"faulty": 3}
 
@@ -179,7 +179,7 @@ def test_caught_exception_is_the_users_own(marks: Marks) -> None:
     """Text: "the return value of the function will be converted to `Tuple[Optional[T], Optional[Exception]]`"."""
     result, error = faulty.options(catch_exceptions=True).step(marks).run()
     assert result is None
-    assert isinstance(error, Oops)
+    assert isinstance(error, OopsError)
     assert error.code == 1
 
 
@@ -196,11 +196,11 @@ def test_error_options_can_be_passed_to_the_decorator(marks: Marks) -> None:
     @workflow.step(max_retries=3, catch_exceptions=True)
     def faulty_function(marks: Marks) -> None:
         marks.started("f")
-        raise Oops(marks.starts()["f"])
+        raise OopsError(marks.starts()["f"])
 
     _, error = faulty_function.step(marks).run()
     assert error.code == 3
-    with pytest.raises(Oops):
+    with pytest.raises(OopsError):
         faulty_function.options(catch_exceptions=False).step(marks).run()
 
 
@@ -222,7 +222,7 @@ def test_dynamic_step_catches_errors_of_the_steps_it_returned(
 
 def test_dynamic_step_is_not_retried_for_errors_of_its_steps(marks: Marks) -> None:
     _, error = dynamic.options(catch_exceptions=True, max_retries=3).step(marks, 99).run()
-    assert isinstance(error, Oops)
+    assert isinstance(error, OopsError)
     assert marks.starts() == {"dynamic": 1, "faulty": 1}
 
 
@@ -242,7 +242,7 @@ def test_each_catching_level_wraps_the_outcome(marks: Marks) -> None:
     inner, nothing = outer.step(marks).run()
     assert nothing is None
     assert inner[0] is None
-    assert isinstance(inner[1], Oops)
+    assert isinstance(inner[1], OopsError)
 
 
 def test_failure_stops_steps_that_run_in_parallel(marks: Marks) -> None:
@@ -254,12 +254,12 @@ def test_failure_stops_steps_that_run_in_parallel(marks: Marks) -> None:
     @workflow.step
     def fails(marks: Marks) -> None:
         marks.wait_started("slow")
-        raise Oops(5)
+        raise OopsError(5)
 
     @workflow.step
     def join(values: list[Any]) -> None: ...
 
-    with pytest.raises(Oops, match="oops 5"):
+    with pytest.raises(OopsError, match="oops 5"):
         join.step([slow.step(marks), fails.step(marks)]).run()
 
 

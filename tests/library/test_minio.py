@@ -71,7 +71,7 @@ def test_run_survives_network_faults(
             assert script.ended() == 0
     assert weather.counts["outages"]
     assert weather.counts["lost"] + weather.counts["gateway"]
-    assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first try always fails"
+    assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first attempt always fails"
     history = checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", told=Told(str(EXPECTED)))
     assert history.end == "SUCCESSFUL"
     assert set(history.claims) == {1}

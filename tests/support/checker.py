@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from tests.support.phases import Phases
-from tests.support.stored import Broken, Fields, Objects, escaped, parsed
+from tests.support.stored import BrokenPromiseError, Fields, Objects, escaped, parsed
 
 _REFERENCE = re.compile(rb"\x8c@([0-9a-f]{64})\x94?\x86\x94?R")
 """In a pickle, a call with two arguments, the last of them a sha256: how a reference to a stored object is written."""
@@ -87,7 +87,7 @@ def check(objects: Objects, workflow_id: str, n: int = 1, told: Told = NOTHING_T
         told: what is known besides.
 
     Raises:
-        Broken: a promise is not kept.
+        BrokenPromiseError: a promise is not kept.
     """
     place = f"workflows/{escaped(workflow_id)}"
     key = f"{place}/registry/{n:010d}"
@@ -96,7 +96,7 @@ def check(objects: Objects, workflow_id: str, n: int = 1, told: Told = NOTHING_T
     run.begin(key, created)
     for seq, segment in enumerate(run.keys("log"), 1):
         if segment != run.key("log", seq):
-            raise Broken("gap", segment, f"segment {seq} is missing")
+            raise BrokenPromiseError("gap", segment, f"segment {seq} is missing")
         for record in run.records(segment, seq):
             run.take(segment, seq, record)
         run.check_totals(segment)
@@ -108,13 +108,13 @@ def check(objects: Objects, workflow_id: str, n: int = 1, told: Told = NOTHING_T
 
 def _named(objects: Objects, key: str, workflow_id: str, n: int) -> Fields:
     if key not in objects:
-        raise Broken("I5", key, "no run has this name")
+        raise BrokenPromiseError("I5", key, "no run has this name")
     _, records = parsed(key, objects[key])
     if [record["k"] for record in records] != ["Created"]:
-        raise Broken("format", key, "names no run", records)
+        raise BrokenPromiseError("format", key, "names no run", records)
     (created,) = records
     if (created["workflow_id"], created["run_number"]) != (workflow_id, n):
-        raise Broken("format", key, f"names another run than {workflow_id!r}, {n}", created)
+        raise BrokenPromiseError("format", key, f"names another run than {workflow_id!r}, {n}", created)
     return created
 
 
@@ -164,15 +164,15 @@ class _Run:
         header, records = parsed(key, self._objects[key])
         self._header = header
         if (header["run"], header["seq"]) != (self._uuid, seq):
-            raise Broken("format", key, f"belongs to another place than {self._uuid}, {seq}", header)
+            raise BrokenPromiseError("format", key, f"belongs to another place than {self._uuid}, {seq}", header)
         if not records:
-            raise Broken("format", key, "holds no record")
+            raise BrokenPromiseError("format", key, "holds no record")
         for record in records:
             if record["k"] not in KINDS:
-                raise Broken("format", key, "nobody knows this kind of record", record)
+                raise BrokenPromiseError("format", key, "nobody knows this kind of record", record)
         twin = self._puts.setdefault(header["put_id"], key)
         if twin != key:
-            raise Broken("format", key, f"bears the mark of another write, that of {twin}", header)
+            raise BrokenPromiseError("format", key, f"bears the mark of another write, that of {twin}", header)
         return records
 
     def begin(self, key: str, created: Fields) -> None:
@@ -189,12 +189,12 @@ class _Run:
         kind = record["k"]
         if kind != "Claimed":
             if record["epoch"] != self._epoch:
-                raise Broken("fence", key, f"epoch {self._epoch} is the one that may write here", record)
+                raise BrokenPromiseError("fence", key, f"epoch {self._epoch} is the one that may write here", record)
             if self.history.end or self._goodbye:
-                raise Broken("end", key, f"behind {self.history.end or 'a released'}", record)
+                raise BrokenPromiseError("end", key, f"behind {self.history.end or 'a released'}", record)
         step_id = record.get("step_id")
         if step_id is not None and step_id not in self._specs:
-            raise Broken("steps", key, "no such step came into being", record)
+            raise BrokenPromiseError("steps", key, "no such step came into being", record)
         KINDS[kind](self, key, seq, record)
         if kind != "StepExpanded":  # that one is folded with its DAG
             self._phases.fold(record)
@@ -214,20 +214,24 @@ class _Run:
                 found["reason"] = self._terminal["reason"]
         stored = self._header.get("totals")
         if stored != {name: value for name, value in found.items() if value is not None}:
-            raise Broken("totals", key, f"the header has the totals {stored}, but the log gives {found}", self._header)
+            raise BrokenPromiseError(
+                "totals", key, f"the header has the totals {stored}, but the log gives {found}", self._header
+            )
 
     def claimed(self, key: str, seq: int, record: Fields) -> None:
         """A new epoch; a retry voids failures, and an end FAILED."""
         if record["epoch"] != self._epoch + 1:
-            raise Broken("epochs", key, f"the epoch behind {self._epoch} is {self._epoch + 1}", record)
+            raise BrokenPromiseError("epochs", key, f"the epoch behind {self._epoch} is {self._epoch + 1}", record)
         voided = record.get("retry_failed", -1)
         if self.history.end:
             if self.history.end != "FAILED" or voided != self._end_seq:
-                raise Broken("end", key, f"the run ended {self.history.end} in segment {self._end_seq}", record)
+                raise BrokenPromiseError(
+                    "end", key, f"the run ended {self.history.end} in segment {self._end_seq}", record
+                )
             self.history.end = ""
             self._over = {step_id for step_id in self._over if self._closed(step_id)}
         elif voided != -1:
-            raise Broken("end", key, "voids an end that is not there", record)
+            raise BrokenPromiseError("end", key, "voids an end that is not there", record)
         for name in record.get("functions", {}).values():
             self._blob(key, name, record)
         for step_id in self._passed:
@@ -249,9 +253,9 @@ class _Run:
         self._inputs(key, record)
         spec = self._specs[record["step_id"]]
         if spec.get("kind") != "SLEEP" or record["step_id"] in self._timers:
-            raise Broken("steps", key, "the step does not sleep, or its timer is set already", record)
+            raise BrokenPromiseError("steps", key, "the step does not sleep, or its timer is set already", record)
         if record["due"] > record["at"] + spec.get("seconds", 0.0):
-            raise Broken("steps", key, "the timer is due later than the sleep is long", record)
+            raise BrokenPromiseError("steps", key, "the timer is due later than the sleep is long", record)
         self._timers.add(record["step_id"])
 
     def committed(self, key: str, seq: int, record: Fields) -> None:
@@ -259,7 +263,7 @@ class _Run:
         step_id = record["step_id"]
         caught = record.get("caught", False)
         if step_id in self._visible or (step_id in self._expanded and not caught):
-            raise Broken("I1", key, f"a second outcome of step {step_id!r}", record)
+            raise BrokenPromiseError("I1", key, f"a second outcome of step {step_id!r}", record)
         self._open(key, record, "I1")
         if step_id not in self._expanded:  # else it took them when it expanded; lent ones may be gone since
             self._inputs(key, record)
@@ -282,7 +286,7 @@ class _Run:
     def voided(self, key: str, seq: int, record: Fields) -> None:
         """Such a value was lost, and the step may run again."""
         if record["step_id"] not in self._passed:
-            raise Broken("I1", key, "a step that passed nothing is voided", record)
+            raise BrokenPromiseError("I1", key, "a step that passed nothing is voided", record)
         for step_id in self._risen(record["step_id"]):
             del self._visible[step_id]
             self._passed.remove(step_id)
@@ -316,7 +320,7 @@ class _Run:
     def canceled(self, key: str, seq: int, record: Fields) -> None:
         """It will not run; a dynamic step may be canceled with its sub-DAG."""
         if record["step_id"] in self._visible:
-            raise Broken("I1", key, "a step that has its outcome is canceled", record)
+            raise BrokenPromiseError("I1", key, "a step that has its outcome is canceled", record)
         self._open(key, record, "I1")
         self._over.add(record["step_id"])
         self._timers.discard(record["step_id"])
@@ -331,34 +335,34 @@ class _Run:
             self._goodbye = True
         elif status in ("SUCCESSFUL", "FAILED", "CANCELED"):
             if status == "SUCCESSFUL" and self._output not in self._visible:
-                raise Broken("I2", key, f"it succeeded, but {self._output!r} has no outcome", record)
+                raise BrokenPromiseError("I2", key, f"it succeeded, but {self._output!r} has no outcome", record)
             self.history.end, self._end_seq, self._terminal = status, seq, record
         else:
-            raise Broken("format", key, "no status that a record may tell", record)
+            raise BrokenPromiseError("format", key, "no status that a record may tell", record)
 
     def elsewhere(self, key: str, seq: int, record: Fields) -> NoReturn:
         """A record that stands in names or snapshots only."""
-        raise Broken("format", key, "such a record never stands in a segment", record)
+        raise BrokenPromiseError("format", key, "such a record never stands in a segment", record)
 
     def snapshot(self, key: str) -> None:
         """It tells the outcomes of the log up to its seq, no others and no fewer."""
         seq = int(key.rpartition("/")[2])
         head, *records = self.records(key, seq)
         if head["k"] != "SnapshotHeader" or head["seq"] != seq:
-            raise Broken("snapshot", key, "does not begin with its own head", head)
+            raise BrokenPromiseError("snapshot", key, "does not begin with its own head", head)
         if self.key("log", seq) not in self._objects:
-            raise Broken("snapshot", key, "the last segment that it tells of is not there", head)
+            raise BrokenPromiseError("snapshot", key, "the last segment that it tells of is not there", head)
         told: dict[str, Fields] = {}
         for record in records:
             if record["k"] == "StepCommitted":
                 told[record["step_id"]] = record
                 logged = self._values.get(record["step_id"], {})
                 if _outcome(logged) != _outcome(record):
-                    raise Broken("snapshot", key, "the log does not tell this outcome", record)
+                    raise BrokenPromiseError("snapshot", key, "the log does not tell this outcome", record)
         expansions = {record["step_id"] for record in records if record["k"] == "StepExpanded"}
         known = {step_id for step_id in self._values if self.history.outcomes[step_id] <= seq}
         if set(told) != known or expansions != {step for step, at in self._expanded.items() if at <= seq}:
-            raise Broken("snapshot", key, f"differs from the log in {sorted(set(told) ^ known)[:10]}", head)
+            raise BrokenPromiseError("snapshot", key, f"differs from the log in {sorted(set(told) ^ known)[:10]}", head)
 
     def compare(self, told: Told) -> None:
         """With what the test knows besides."""
@@ -371,23 +375,29 @@ class _Run:
         key, seen = f"{self._folder}/log/", f"step {step_id!r} was executed in epoch {epoch}"
         claim, last = self.history.claims.get(epoch), self.history.claims.get(epoch + 1)
         if claim is None:
-            raise Broken("fence", key, f"{seen}, which nobody claimed")
+            raise BrokenPromiseError("fence", key, f"{seen}, which nobody claimed")
         if step_id not in self._specs:
-            raise Broken("I4", key, f"{seen}, but nobody committed that it exists")
+            raise BrokenPromiseError("I4", key, f"{seen}, but nobody committed that it exists")
         done = min(self._visible.get(step_id, claim + 1), self._expanded.get(step_id, claim + 1))
         if done <= claim:
-            raise Broken("I3", key, f"{seen}, but is done since segment {done}, before the claim in segment {claim}")
+            raise BrokenPromiseError(
+                "I3", key, f"{seen}, but is done since segment {done}, before the claim in segment {claim}"
+            )
         needed = {parent: self._visible.get(parent) for parent in self._specs[step_id].get("parents", ())}
         if step_id in self._scope:
             needed[self._scope[step_id]] = self._expanded[self._scope[step_id]]
         for each, since in needed.items():
             if since is None or (last is not None and since >= last):
-                raise Broken("I4", key, f"{seen}, but {each!r}, which it needs, was committed in segment {since}")
+                raise BrokenPromiseError(
+                    "I4", key, f"{seen}, but {each!r}, which it needs, was committed in segment {since}"
+                )
 
     def _compare_value(self, oracle: bytes | str) -> None:
         key = self.key("log", self._end_seq)
         if self.history.end != "SUCCESSFUL":
-            raise Broken("I2", key, f"the oracle has a value, but the run ended {self.history.end or 'not at all'}")
+            raise BrokenPromiseError(
+                "I2", key, f"the oracle has a value, but the run ended {self.history.end or 'not at all'}"
+            )
         giver = self._output
         below = {above: step_id for step_id, above in self._gives.items()}
         while giver not in self._values:
@@ -395,7 +405,9 @@ class _Run:
         record = self._values[giver]
         found = record.get("text", "") if isinstance(oracle, str) else self._value(key, record["value"], record)
         if found != oracle:
-            raise Broken("I2", key, f"the oracle's value is {oracle[:200]!r}, here stands {found[:200]!r}", record)
+            raise BrokenPromiseError(
+                "I2", key, f"the oracle's value is {oracle[:200]!r}, here stands {found[:200]!r}", record
+            )
 
     def _graph(self, key: str, record: Fields) -> Fields:
         if record.get("graph") is not None:
@@ -403,7 +415,7 @@ class _Run:
         elif record.get("graph_blob"):
             graph = json.loads(self._blob(key, record["graph_blob"], record))
         else:
-            raise Broken("I5", key, "holds neither a DAG nor its blob", record)
+            raise BrokenPromiseError("I5", key, "holds neither a DAG nor its blob", record)
         return graph
 
     def _insert(self, key: str, graph: Fields, parent: str) -> None:
@@ -411,9 +423,11 @@ class _Run:
         for spec in graph["steps"]:
             step_id = spec["step_id"]
             if step_id in self._specs:
-                raise Broken("I1", key, f"two steps are called {step_id!r}", spec)
+                raise BrokenPromiseError("I1", key, f"two steps are called {step_id!r}", spec)
             if not members.issuperset(spec.get("parents", ())):
-                raise Broken("I4", key, f"takes the outcome of a step that does not stand before it: {step_id!r}", spec)
+                raise BrokenPromiseError(
+                    "I4", key, f"takes the outcome of a step that does not stand before it: {step_id!r}", spec
+                )
             members.add(step_id)
             self._specs[step_id] = spec
             self.history.steps.append(step_id)
@@ -423,21 +437,21 @@ class _Run:
                 self._blob(key, spec["function"], spec)
                 self._value(key, spec["args"], spec)
         if graph["output"] not in members:
-            raise Broken("steps", key, "the output of a DAG is none of its steps", graph["output"])
+            raise BrokenPromiseError("steps", key, "the output of a DAG is none of its steps", graph["output"])
         if not parent:
             self._phases.insert(graph, "")
 
     def _may_run(self, key: str, record: Fields, number: str) -> None:
         step_id = record["step_id"]
         if step_id in self._visible or step_id in self._expanded:
-            raise Broken(number, key, f"step {step_id!r} has its execution behind it", record)
+            raise BrokenPromiseError(number, key, f"step {step_id!r} has its execution behind it", record)
         self._open(key, record, number)
 
     def _open(self, key: str, record: Fields, number: str) -> None:
         if record["step_id"] in self._over:
-            raise Broken(number, key, "the step failed or was canceled, and nothing voided that", record)
+            raise BrokenPromiseError(number, key, "the step failed or was canceled, and nothing voided that", record)
         if self._closed(record["step_id"]):
-            raise Broken("steps", key, "its dynamic step has an outcome already", record)
+            raise BrokenPromiseError("steps", key, "its dynamic step has an outcome already", record)
 
     def _closed(self, step_id: str) -> bool:
         above = self._scope.get(step_id)
@@ -446,7 +460,7 @@ class _Run:
     def _inputs(self, key: str, record: Fields) -> None:
         for parent in self._specs[record["step_id"]].get("parents", ()):
             if parent not in self._visible:
-                raise Broken("I4", key, f"{parent!r} had no outcome yet", record)
+                raise BrokenPromiseError("I4", key, f"{parent!r} had no outcome yet", record)
 
     def _value(self, key: str, value: Fields, record: Fields) -> bytes:
         """The pickle of a value, which is there, whole, with all objects that it refers to."""
@@ -455,9 +469,9 @@ class _Run:
         elif value.get("blob"):
             data = self._blob(key, value["blob"], record)
         else:
-            raise Broken("I5", key, "a value that is neither here nor in a blob", record)
+            raise BrokenPromiseError("I5", key, "a value that is neither here nor in a blob", record)
         if len(data) != value.get("size", 0):
-            raise Broken("I5", key, f"a value of {len(data)} bytes that says another size", record)
+            raise BrokenPromiseError("I5", key, f"a value of {len(data)} bytes that says another size", record)
         self._references(key, data, record)
         return data
 
@@ -471,10 +485,12 @@ class _Run:
         blob = f"{self._folder}/blobs/{name}"
         data = self._objects.get(blob)
         if data is None:
-            raise Broken("I5", key, f"names the blob {blob}, which is not there", record)
+            raise BrokenPromiseError("I5", key, f"names the blob {blob}, which is not there", record)
         if name not in self._whole:
             if hashlib.sha256(data).hexdigest() != name:
-                raise Broken("I5", key, f"names the blob {blob}, whose {len(data)} bytes are others", record)
+                raise BrokenPromiseError(
+                    "I5", key, f"names the blob {blob}, whose {len(data)} bytes are others", record
+                )
             self._whole.add(name)
         return data
 

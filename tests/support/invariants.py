@@ -60,7 +60,7 @@ def executed(store: Store, workflow_id: str, run_number: int = 1) -> list[str]:
 
 
 def check(store: Store, workflow_id: str, run_number: int = 1, told: Told = NOTHING_TOLD) -> History:
-    """Check a run of a folder store or a memory store with the independent checker. Raises its `Broken`."""
+    """Check a run of a folder store or a memory store with the independent checker. Raises its `BrokenPromiseError`."""
     prefix = f"workflows/{escaped(workflow_id)}"
     objects = in_memory(store, f"{prefix}/") if store.url.startswith("memory:") else in_folder(store.url, prefix)
     return checker.check(objects, workflow_id, run_number, told)

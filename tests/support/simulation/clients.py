@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tests.support.simulation.environment import EPOCH, Environment, ProcessDied
-from tests.support.simulation.random_dags import RunFails, oracle
+from tests.support.simulation.environment import EPOCH, Environment, ProcessDiedError
+from tests.support.simulation.random_dags import RunFailsError, oracle
 from workflow import requests
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.errors import (
@@ -62,7 +62,7 @@ class RunPlan:
     def __post_init__(self) -> None:
         try:
             self.value: bytes | None = oracle(self.graph).value
-        except RunFails:
+        except RunFailsError:
             self.value = None
 
     @property
@@ -127,7 +127,7 @@ class Driver:
                     self._cluster, lambda manager: manager.start(created), 30.0
                 )
                 return not isinstance(stored, Tombstone)
-            except (ProcessDied, UnavailableError, asyncio.TimeoutError):
+            except (ProcessDiedError, UnavailableError, asyncio.TimeoutError):
                 await self._switch_cluster()
             except (OwnershipError, WorkflowConflictError) as error:  # another requester owns the run
                 self._environment.note(self._process.name, f"start: {type(error).__name__}")
@@ -147,7 +147,7 @@ class Driver:
             except SupersededError:
                 if await self._is_deleted():
                     return None
-            except (UnavailableError, ProcessDied, asyncio.TimeoutError, OwnershipError):
+            except (UnavailableError, ProcessDiedError, asyncio.TimeoutError, OwnershipError):
                 await self._switch_cluster()
                 await self._claim()
 
@@ -166,7 +166,13 @@ class Driver:
         try:
             await self._environment.call_manager(self._cluster, lambda manager: manager.claim(request), 30.0)
             self._environment.count("claims")
-        except (ProcessDied, UnavailableError, asyncio.TimeoutError, OwnershipError, WorkflowConflictError) as error:
+        except (
+            ProcessDiedError,
+            UnavailableError,
+            asyncio.TimeoutError,
+            OwnershipError,
+            WorkflowConflictError,
+        ) as error:
             self._environment.note(self._process.name, f"claim: {type(error).__name__}")
 
     async def _switch_cluster(self) -> None:

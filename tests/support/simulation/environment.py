@@ -24,7 +24,7 @@ T = TypeVar("T")
 EPOCH = 1_700_000_000.0
 
 
-class ProcessDied(Exception):
+class ProcessDiedError(Exception):
     """The called manager is dead. This corresponds to RayActorError of Ray."""
 
 
@@ -202,7 +202,7 @@ class Environment:
         self.loop.call_later(self.chance.random() * 2.0, self._kill_workers, incarnation, context=context_of(None))
         for reply in list(incarnation.calls):
             self.loop.call_later(
-                self.network.delay(), _fail, reply, ProcessDied(process.name), context=context_of(None)
+                self.network.delay(), _fail, reply, ProcessDiedError(process.name), context=context_of(None)
             )
         if cluster.current is incarnation:
             cluster.current = None
@@ -258,13 +258,13 @@ class Environment:
             timeout: seconds to wait for the reply.
 
         Raises:
-            ProcessDied: the manager is dead, or dies before it replies.
+            ProcessDiedError: the manager is dead, or dies before it replies.
             TimeoutError: the manager does not reply in time.
         """
         incarnation = cluster.current
         if incarnation is None or not incarnation.ready:
             await asyncio.sleep(0.5)
-            raise ProcessDied(cluster.name)
+            raise ProcessDiedError(cluster.name)
         reply: asyncio.Future[T] = self.loop.create_future()
         incarnation.calls[reply] = None
 

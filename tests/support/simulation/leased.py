@@ -32,7 +32,7 @@ REPORTED_SECONDS = 0.0001
 """Reported duration of each attempt. It is short, so that the engine sends several attempts at once."""
 
 
-class _WorkerDied(Exception):
+class _WorkerDiedError(Exception):
     """The worker died."""
 
 
@@ -81,7 +81,7 @@ class LeasedRunner(SimulatedRunner):
         error: BaseException | None = None
         try:
             await self._serve(number)
-        except (_WorkerDied, asyncio.CancelledError) as ended:
+        except (_WorkerDiedError, asyncio.CancelledError) as ended:
             error = ended
         self._later(self._manager, self._leases.lease_ended, number, error)
 
@@ -90,7 +90,7 @@ class LeasedRunner(SimulatedRunner):
         await asyncio.sleep(model.chance.random() * 0.5)
         if model.death_rate and model.chance.random() < model.death_rate:
             model.shared.count("workers died during startup")
-            raise _WorkerDied(number)
+            raise _WorkerDiedError(number)
         turn = 0
         done: tuple[FinishedAttempt, ...] = ()
         while batch := await self._exchange(number, turn, done):
@@ -161,7 +161,7 @@ class LeasedRunner(SimulatedRunner):
                 # A neighbour in the same batch may add one death. Deaths must not decide whether an error is caught.
                 if deaths < MAX_DEATHS - 1 or not caught:
                     model.shared.count("workers died")
-                    raise _WorkerDied(task.step_id)
+                    raise _WorkerDiedError(task.step_id)
             try:
                 result = await self._threads.run(lambda: self._execute(task))
                 return FinishedAttempt(task.key, task.attempt, replace(result, ended=result.started + REPORTED_SECONDS))

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Stuck(AssertionError):
+class StuckError(AssertionError):
     """The simulation cannot finish: nothing is left to do, the deadline passed, or there were too many callbacks."""
 
 
@@ -150,7 +150,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             most_calls: maximum number of callbacks.
 
         Raises:
-            Stuck: the coroutine cannot finish, or not before the deadline.
+            StuckError: the coroutine cannot finish, or not before the deadline.
         """
         before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
@@ -160,7 +160,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 self._next(deadline)
                 self.calls += 1
                 if self.calls > most_calls:
-                    raise Stuck(f"not done after {most_calls} callbacks, at {self._now:.3f} s")
+                    raise StuckError(f"not done after {most_calls} callbacks, at {self._now:.3f} s")
             result: T = main.result()
             return result
         finally:
@@ -187,9 +187,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         timers, ready = self._timers, self._ready
         if not ready:
             if not timers:
-                raise Stuck(f"no callback is left at {self._now:.3f} s")
+                raise StuckError(f"no callback is left at {self._now:.3f} s")
             if timers[0].at > deadline:
-                raise Stuck(f"not done before the deadline of {deadline:.0f} s")
+                raise StuckError(f"not done before the deadline of {deadline:.0f} s")
             self._now = max(self._now, timers[0].at)
         while timers and timers[0].at <= self._now:
             ready.append(heapq.heappop(timers))

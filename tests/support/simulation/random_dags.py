@@ -206,7 +206,7 @@ class VisibleOutcome:
         return f"{int(self.caught)}{self.wraps}".encode() + self.value
 
 
-class RunFails(Exception):
+class RunFailsError(Exception):
     """The DAG fails at this step."""
 
 
@@ -228,7 +228,7 @@ def oracle(graph: Graph) -> VisibleOutcome:
     """Return the outcome of a DAG.
 
     Raises:
-        RunFails: the DAG always fails.
+        RunFailsError: the DAG always fails.
     """
     outcomes: dict[str, VisibleOutcome] = {}
     for spec in graph.steps:
@@ -244,12 +244,12 @@ def _outcome(spec: StepSpec, inputs: Sequence[VisibleOutcome]) -> VisibleOutcome
     sub_dag = behaviour.sub_dag(spec.step_id)
     try:
         if behaviour.failures_per_epoch == ALWAYS:
-            raise RunFails(spec.step_id)
+            raise RunFailsError(spec.step_id)
         if sub_dag is None:
             return VisibleOutcome(value_of(spec.step_id, inputs, behaviour.size), wraps=int(catches))
         result = oracle(sub_dag)
         return VisibleOutcome(result.value, result.caught, result.wraps + int(catches))
-    except RunFails as failure:
+    except RunFailsError as failure:
         if not catches:
             raise
         return VisibleOutcome(error_of(str(failure)), caught=True)

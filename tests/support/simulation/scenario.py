@@ -27,7 +27,7 @@ from tests.support.simulation.checks import problems_of, unneeded_keys
 from tests.support.simulation.clients import Driver, OutsideClient, RunPlan
 from tests.support.simulation.collector import Collector, leftovers
 from tests.support.simulation.environment import Environment
-from tests.support.simulation.loop import Stuck
+from tests.support.simulation.loop import StuckError
 
 RECOVERY_SECONDS = 900.0
 """Virtual seconds after the last fault within which each run must finish."""
@@ -83,7 +83,7 @@ def simulate(seed: int) -> Report:
         try:
             with _in_virtual_time(environment, seed):
                 problems = environment.loop.run(_run_scenario(environment, seed), deadline=5_000.0)
-        except Stuck as stuck:
+        except StuckError as stuck:
             problems = [f"stuck: {stuck}"]
         except Exception:  # noqa: BLE001 - the report shows every error together with its trace
             problems = [f"error: {traceback.format_exc()}"]

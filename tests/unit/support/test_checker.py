@@ -15,7 +15,7 @@ import pytest
 from tests.support import checker, phases, stored
 from tests.support.checker import Told, check
 from tests.support.phases import Phases
-from tests.support.stored import Broken, sealed
+from tests.support.stored import BrokenPromiseError, sealed
 
 NAME = "workflows/w%2F1/registry/0000000001"
 FOLDER = "workflows/w%2F1/runs/1-uuid"
@@ -329,7 +329,7 @@ def test_a_break_is_found_and_numbered(case: str) -> None:
     number, breaks = BREAKS[case]
     it = Stored()
     breaks(it)
-    with pytest.raises(Broken) as found:
+    with pytest.raises(BrokenPromiseError) as found:
         check(it.objects(), "w/1")
     assert found.value.number == number
     assert found.value.key.startswith("workflows/w%2F1/")
@@ -351,7 +351,7 @@ TOLD: dict[str, tuple[str, Told]] = {
 @pytest.mark.parametrize("case", TOLD)
 def test_what_a_test_knows_besides_is_compared(case: str) -> None:
     number, told = TOLD[case]
-    with pytest.raises(Broken) as found:
+    with pytest.raises(BrokenPromiseError) as found:
         check(Stored().objects(), "w/1", told=told)
     assert found.value.number == number
 
@@ -364,7 +364,7 @@ def test_executions_that_may_be_seen_pass() -> None:
 def test_a_run_that_has_no_value_is_not_the_oracles() -> None:
     it = Stored()
     del it.log[9:]
-    with pytest.raises(Broken, match="ended not at all"):
+    with pytest.raises(BrokenPromiseError, match="ended not at all"):
         check(it.objects(), "w/1", told=Told(b"end"))
 
 

@@ -29,8 +29,8 @@ def failure_of(result: RunResult) -> BaseException:
     """Return the exception of a run that has no value.
 
     Returns:
-        The exception that the user's code raised, with a StepFailedError as its cause. If no step raised one: an exception
-        of this library.
+        The exception that the user's code raised, with a StepFailedError as its cause. If no step raised one, an
+        exception of this library.
     """
     workflow_id = result.run.workflow_id
     if result.status is WorkflowStatus.CANCELED:

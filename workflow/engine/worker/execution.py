@@ -29,7 +29,7 @@ from workflow.engine.worker.encoding import Encoder
 from workflow.engine.worker.exceptions import describe
 from workflow.engine.worker.refs import dereference_result
 from workflow.engine.worker.run_values import Inputs, RunValues
-from workflow.engine.worker.transfer import EphemeralValuesLost
+from workflow.engine.worker.transfer import EphemeralValuesLostError
 from workflow.errors import StoreUnavailableError
 from workflow.log import values
 from workflow.model.graph import StepNode
@@ -112,7 +112,7 @@ class Attempt:
             return self._stored_exception(error)
 
     def _stored_exception(self, error: BaseException) -> Raised | InputsLost:
-        if isinstance(error, EphemeralValuesLost):
+        if isinstance(error, EphemeralValuesLostError):
             return InputsLost(error.step_ids, self._started, time.time())
         value = self._values.store_exception(error, self._task.step_id)
         return Raised(describe(error, self._task.step_id), value, self._started, time.time())

@@ -70,7 +70,7 @@ class RunValues:
         """Load the function of a step and its arguments, which contain the outcomes of its parents.
 
         Raises:
-            EphemeralValuesLost: ephemeral values in the arguments are lost.
+            EphemeralValuesLostError: ephemeral values in the arguments are lost.
             InvalidInputError: something cannot be unpickled here.
             StoreUnavailableError: the store did not answer.
             CorruptLogError: a blob is missing or damaged.

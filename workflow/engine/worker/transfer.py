@@ -19,7 +19,7 @@ from workflow.log.pickled import Pickled
 from workflow.model.graph import Value
 
 
-class EphemeralValuesLost(Exception):
+class EphemeralValuesLostError(Exception):
     """Ephemeral values that a step takes are lost.
 
     Attributes:
@@ -43,7 +43,7 @@ def fetch(ephemeral_values: Mapping[str, EphemeralValue]) -> dict[str, bytes | P
     """Return the pickles of ephemeral values, by the id of the step that returned each.
 
     Raises:
-        EphemeralValuesLost: some are lost. It names all of them.
+        EphemeralValuesLostError: some are lost. It names all of them.
     """
     pickles: dict[str, bytes | Pickled] = {}
     for step_id, ephemeral in ephemeral_values.items():
@@ -57,5 +57,5 @@ def fetch(ephemeral_values: Mapping[str, EphemeralValue]) -> dict[str, bytes | P
             pickles[step_id] = Pickled([data])
     lost = tuple(step_id for step_id in ephemeral_values if step_id not in pickles)
     if lost:
-        raise EphemeralValuesLost(lost)
+        raise EphemeralValuesLostError(lost)
     return pickles

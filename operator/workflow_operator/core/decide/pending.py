@@ -1,6 +1,7 @@
 """Phase Pending: this Workflow runs nothing. It waits for missing objects or for another owner.
 
-The wait has a deadline. Only a Workflow with a submission owns a run, so a failure in Pending is not written to the log.
+The wait has a deadline. Only a Workflow with a submission owns a run. A failure in Pending is therefore not written to
+the log.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from workflow.store.memory import MemoryStore
 PATHS = RunPaths("w", 1, "run-1")
 
 
-class StopWaiting(Exception):
+class StopWaitingError(Exception):
     """Ends a wait in a test."""
 
 
@@ -83,12 +83,12 @@ def test_waiting_for_a_replaced_run_raises_superseded(monkeypatch: pytest.Monkey
 
     def lost(_: object) -> None:
         if attached:
-            raise StopWaiting  # it still waits for the same run
+            raise StopWaitingError  # it still waits for the same run
         raise UnavailableError("the manager ended")
 
     monkeypatch.setattr(discovery, "ask", lost)
     monkeypatch.setattr(client, "attach", attach)
-    with pytest.raises(StopWaiting):
+    with pytest.raises(StopWaitingError):
         client.wait(waited)
     assert attached == ["run-1"]
 
