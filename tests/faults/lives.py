@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import History, Told, check
+from tests.support.checker import History, Expected, check
 from tests.support.fake_runner import FakeRunner
 from tests.support.stored import in_folder
 from workflow.engine.messages import RunAddress, StepResult, StepTask
@@ -244,8 +244,8 @@ class Story:
     def finish(self) -> History:
         """A last life; then the run is what the oracle says, and nothing was lost or doubled."""
         assert self.live() == ENDED
-        told = Told(SHAPES[self.shape].oracle(), self.begun())
-        history = check(in_folder(self.store), "w", told=told)
+        told = Expected(SHAPES[self.shape].oracle(), self.begun())
+        history = check(in_folder(self.store), "w", expected=told)
         assert {step_id for _, step_id in self.begun()} <= SHAPES[self.shape].steps
         return history
 

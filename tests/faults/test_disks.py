@@ -17,7 +17,7 @@ import pytest
 
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Told, check
+from tests.support.checker import Expected, check
 from tests.support.disk import Disk
 from tests.support.fake_runner import FakeRunner
 from tests.support.managers import FAST, soon
@@ -208,7 +208,7 @@ class OnDisk:
 
     def check(self, folder: Path) -> None:
         """The run is what the oracle says."""
-        check(in_folder(folder), "w", told=Told(self.shape.oracle()))
+        check(in_folder(folder), "w", expected=Expected(self.shape.oracle()))
 
 
 async def test_a_run_waits_for_room_on_the_disk(

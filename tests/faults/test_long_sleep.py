@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import invariants, runs
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from tests.support.managers import House, begun, soon
 from tests.support.waiting import eventually
 from workflow.engine.owner import run_loop
@@ -140,7 +140,7 @@ class Night:
     async def _ended(self, manager: Manager, created: Created) -> None:
         ended = await soon(manager.wait(self.house.address(created)))
         assert ended.status is WorkflowStatus.SUCCESSFUL
-        invariants.check(self.house.inner, "w", told=Told(ORACLE))
+        invariants.check(self.house.inner, "w", expected=Expected(ORACLE))
 
     async def _next(self, stack: AsyncExitStack) -> Manager:
         self.lives += 1

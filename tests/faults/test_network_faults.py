@@ -13,7 +13,7 @@ import pytest
 from dev.minio_server import MinioServer
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Told, check
+from tests.support.checker import Expected, check
 from tests.support.fake_runner import FakeRunner, StepAttempt
 from tests.support.lossy import LossyProxy, Weather
 from tests.support.managers import never, soon
@@ -106,7 +106,7 @@ async def test_runs_started_and_taken_over_in_bad_weather(
     claims = []
     for created in made:
         begun = [each for there in workers for each in there.begun[created.workflow_id]]
-        claims.append(set(check(objects, created.workflow_id, told=Told(SHAPE.oracle(), begun)).claims))
+        claims.append(set(check(objects, created.workflow_id, expected=Expected(SHAPE.oracle(), begun)).claims))
     assert claims[0::2] == [{1}] * (RUNS // 2), "no answer that was lost passes for another owner"
     assert all(each <= {1, 2} for each in claims[1::2])
     assert {1, 2} in claims, "some were taken over"

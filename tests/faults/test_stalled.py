@@ -18,7 +18,7 @@ import pytest
 
 from tests.faults.lives import ENDED, KILLED, SUPERSEDED, At, Life, Story, begin, wait
 from tests.faults.shapes import SHAPES
-from tests.support.checker import Told, check
+from tests.support.checker import Expected, check
 from tests.support.stored import in_folder
 from tests.support.waiting import until
 from workflow.garbage import collect
@@ -84,7 +84,7 @@ def test_it_goes_on_behind_the_end_of_its_run_elsewhere(tmp_path: Path, point: s
     late = {LATE[point]} if point in LATE else set()
     assert set(behind) - set(before) == late
     assert {key: behind[key] for key in before} == before
-    check(in_folder(told.store), "w", told=Told(SHAPES["mixed"].oracle(), told.begun()))
+    check(in_folder(told.store), "w", expected=Expected(SHAPES["mixed"].oracle(), told.begun()))
     collect(open_store(told.store), grace=0)
     assert [key for key in in_folder(told.store) if key.startswith("index/")] == ["index/SUCCESSFUL/w"]
 
@@ -100,7 +100,7 @@ def test_it_goes_on_behind_a_collection_that_left_its_run(tmp_path: Path, point:
         assert (collected.runs, collected.objects, collected.left) == (0, 0, [])
         assert in_folder(told.store) == before
     assert wait(writer, life) == ENDED
-    check(in_folder(told.store), "w", told=Told(SHAPES["mixed"].oracle(), told.begun()))
+    check(in_folder(told.store), "w", expected=Expected(SHAPES["mixed"].oracle(), told.begun()))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -125,7 +125,7 @@ def test_it_goes_on_behind_a_delete_and_a_new_run(tmp_path: Path, place: str) ->
     kept = [key for key in before if key not in gone and not key.startswith(HEARTBEATS)]
     assert {key: behind[key] for key in kept} == {key: before[key] for key in kept}
     assert any(key.startswith(NEW) for key in kept)
-    check(behind, "w", 3, Told(SHAPES["mixed"].oracle()))
+    check(behind, "w", 3, Expected(SHAPES["mixed"].oracle()))
     view = read_run(store, "w", 3)
     assert view is not None
     assert view.status is WorkflowStatus.SUCCESSFUL
@@ -156,7 +156,7 @@ def test_it_goes_on_behind_a_collection_that_forbade_its_run(tmp_path: Path, poi
     assert {key: behind[key] for key in before if not key.startswith(HEARTBEATS)} == {
         key: data for key, data in before.items() if not key.startswith(HEARTBEATS)
     }
-    check(behind, "w", 2, Told(SHAPES["mixed"].oracle()))
+    check(behind, "w", 2, Expected(SHAPES["mixed"].oracle()))
     collect(store, grace=0)
     # What the late starter left beside the run that was made instead of its own.
     assert {key for key in behind if not key.startswith(("owned/", "index/RUNNING/"))} == set(in_folder(url))

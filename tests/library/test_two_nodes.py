@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import invariants
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from tests.support.drivers import cluster, driver, joined
 from tests.support.marks import Marks
 from tests.support.waiting import until
@@ -80,5 +80,5 @@ def test_steps_of_a_node_that_died_go_on_at_another_and_no_committed_one_runs_ag
     starts = marks.starts()
     assert {step_id: starts[step_id] for step_id in before} == dict.fromkeys(before, 1)
     assert starts["work6"] == 2
-    told = Told("66", [(1, step_id) for step_id in marks.order()])
-    assert set(invariants.check(store, "w", told=told).claims) == {1}, "a node's death is nobody's takeover"
+    told = Expected("66", [(1, step_id) for step_id in marks.order()])
+    assert set(invariants.check(store, "w", expected=told).claims) == {1}, "a node's death is nobody's takeover"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.support import checker
-from tests.support.checker import NOTHING_TOLD, History, Told
+from tests.support.checker import NO_EXPECTATIONS, Expected, History
 from tests.support.stored import escaped, in_folder, in_memory
 from workflow.log import registry, segments
 from workflow.log.run_log import RunLog
@@ -55,11 +55,11 @@ def executed(store: Store, workflow_id: str, n: int = 1) -> list[str]:
     return [each.record.step_id for each in log_of(store, workflow_id, n) if isinstance(each.record, kinds)]
 
 
-def check(store: Store, workflow_id: str, n: int = 1, told: Told = NOTHING_TOLD) -> History:
+def check(store: Store, workflow_id: str, n: int = 1, expected: Expected = NO_EXPECTATIONS) -> History:
     """Let the independent checker judge a run of a folder store or of one in memory; raises its `Broken`."""
     below = f"workflows/{escaped(workflow_id)}"
     objects = in_memory(store, f"{below}/") if store.url.startswith("memory:") else in_folder(store.url, below)
-    return checker.check(objects, workflow_id, n, told)
+    return checker.check(objects, workflow_id, n, expected)
 
 
 def _created(store: Store, workflow_id: str, n: int) -> r.Created:

@@ -252,7 +252,9 @@ def _problems(world: World, wanted: Wanted, objects: dict[str, bytes]) -> list[s
         return [f"{wanted.workflow_id} has no end"]
     succeeded = end["status"] == "SUCCESSFUL"
     try:
-        checker.check(objects, wanted.workflow_id, told=checker.Told(wanted.value if succeeded else None, seen.begun))
+        checker.check(
+            objects, wanted.workflow_id, expected=checker.Expected(wanted.value if succeeded else None, seen.begun)
+        )
     except AssertionError as error:
         return [f"{wanted.workflow_id}: {error}"]
     return [problem for problem in (_unfounded(wanted, end), _mistold(wanted, end)) if problem]

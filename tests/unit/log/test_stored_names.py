@@ -95,7 +95,7 @@ def user_functions() -> dict[str, Callable[..., Any]]:
         return [getattr(workflow, name) for name in workflow.__all__]
 
     public = [getattr(workflow, name) for name in workflow.__all__]
-    caught = tuple(value for value in vars(errors).values() if isinstance(value, type))
+    caught = tuple(value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception))
 
     def refers_to_all() -> Any:
         try:
