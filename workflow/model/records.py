@@ -1,7 +1,7 @@
 """The records of the log: one frozen dataclass for each kind. `at`, `started` and `ended` are seconds since 1970.
 
-Names of classes and fields are part of the format on disk; docs/design/log-format.md has the rules for changes. Only the
-owner of a run writes records; `Created` creates the run. `fold` reads them, through `codec`.
+Names of classes and fields are part of the format on disk; docs/design/log-format.md has the rules for changes. Only
+the owner of a run writes records; `Created` creates the run. `fold` reads them, through `codec`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class StepStarted:
 
     Attributes:
         attempt: number of attempts in this epoch, including this one.
-        failed_attempts: number of earlier attempts that raised. Others were interrupted, or an ephemeral input was lost.
+        failed_attempts: number of earlier attempts that raised. Others were interrupted, or an ephemeral input got lost.
     """
 
     step_id: str

@@ -49,7 +49,7 @@ def compact(state: RunState) -> list[r.Record]:
 def _history(state: RunState) -> Iterator[r.Record]:
     """Yield the records of outcomes and expansions, in their order in the journal.
 
-    An ephemeral value that was lost has two records: one where its consumers needed it, and one where it was lost.
+    A lost ephemeral value has two records, as in the log: one for the value and one for its loss.
     """
     losses = Counter(entry.step.spec.step_id for entry in state.journal if isinstance(entry, EphemeralLoss))
     expanded: set[str] = set()

@@ -194,6 +194,18 @@ async def test_a_damaged_log_is_a_value(runs: StoredRuns, run: RunRef) -> None:
     assert found.trouble is StoreFailure.CORRUPT
 
 
+async def test_a_log_of_a_newer_version_is_not_reported_as_damage(
+    runs: StoredRuns, run: RunRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as newer:
+        newer.setattr("workflow.log.segments.FORMAT", "rayworkflow-log-2")
+        begin(run)
+    found = await runs.read("team", run.store, "trip", None, "")
+    assert isinstance(found, RunReadFailure)
+    assert found.trouble is StoreFailure.NEWER
+    assert "it was written by a newer version" in found.message
+
+
 async def test_new_credentials_open_the_store_anew(run: RunRef) -> None:
     given = ["first"]
 

@@ -1,4 +1,4 @@
-"""The checker finds each broken promise and reports its number and key. The logs are written by hand, one fault each."""
+"""The checker finds each broken promise and reports its number and key. Logs are written by hand, one fault each."""
 
 from __future__ import annotations
 
