@@ -221,7 +221,7 @@ def test_a_worker_names_the_blob_and_unpickles_nothing_of_it(
         unpickled.clear()
         result = execution.execute(task)
         assert isinstance(result, Raised), name
-        assert result.error.kind == "workflow.errors.Corrupt", name
+        assert result.error.kind == "workflow.errors.CorruptLogError", name
         assert key in result.error.message, name
         *read, error = unpickled  # the last is the error itself, which is tried before it is handed on
         assert set(read) <= set(pickles.values()) - {pickles[place]}, name

@@ -129,7 +129,7 @@ class IndexedIds:
             ValueError: `part` precedes the part of an earlier call in the order of folders.
         """
         if part + "/" < self._last:
-            raise ValueError(f"{part!r} cannot be looked up after {self._last!r}; look ids up in the order of the store's folders")
+            raise ValueError(f"cannot look up {part!r} after {self._last!r}: follow the order of the store's folders")
         self._last = part + "/"
         self._prefixes = [each for each in self._prefixes if part.startswith(each)]
         while self._next is not None and self._next <= part:

@@ -70,7 +70,7 @@ def restore(state: RunState, records: list[r.Record]) -> None:
     head = records[0] if records else None
     if not isinstance(head, r.SnapshotHeader) or state.seq:
         raise CorruptLogError(
-            f"run {state.created.run_uuid}: a snapshot begins with its head and stands before all segments"
+            f"run {state.created.run_uuid}: a snapshot must begin with its header and come before all segments"
         )
     state.epoch, state.owner, state.epoch_started = head.epoch, head.owner, head.epoch_started
     for record in records[1:]:

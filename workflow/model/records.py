@@ -91,7 +91,7 @@ class StepStarted:
 
     Attributes:
         attempt: number of attempts in this epoch, including this one.
-        failed_attempts: number of earlier attempts that raised. Others were interrupted, or an ephemeral input got lost.
+        failed_attempts: number of earlier attempts that raised. Others were interrupted, or lost an ephemeral input.
     """
 
     step_id: str

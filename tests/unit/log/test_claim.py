@@ -1,4 +1,4 @@
-"""Claims: a table of who may claim which run, and rivals that act at each failpoint."""
+"""Claims: a table of permitted claims, and rivals that act at each failpoint."""
 
 from __future__ import annotations
 

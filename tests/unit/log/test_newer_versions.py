@@ -111,7 +111,7 @@ def test_list_all_leaves_out_a_run_of_a_newer_version(
     assert "upgrade" in caplog.text
 
 
-def test_lists_of_owned_runs_and_of_the_index_do_not_read_the_log(log: RunLog) -> None:
+def test_lists_of_owned_runs_and_ids_do_not_read_the_log(log: RunLog) -> None:
     write_newer_segment(log)
     assert list(owned.list_runs(log.store, "m1")) == [OwnedRun("w", 1, log.created.run_uuid)]
     assert list(index.list_ids(log.store, WorkflowStatus.RUNNING)) == ["w"]

@@ -184,7 +184,7 @@ def test_a_repeated_fetch_uses_the_same_memory() -> None:
 
 
 class Explosive:
-    """Tells when it is unpickled."""
+    """Counts how often it is unpickled."""
 
     went_off = 0
 

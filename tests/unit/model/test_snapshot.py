@@ -46,12 +46,12 @@ def test_the_log_read_back_folds_to_the_written_state(run: SimulatedRun) -> None
 
 def test_a_snapshot_without_its_header_is_refused() -> None:
     dag = runs.graph("a")
-    with pytest.raises(CorruptLogError, match="begins with its head"):
+    with pytest.raises(CorruptLogError, match="must begin with its header"):
         fold.restore(runs.state_of(dag), [runs.committed("a")])
 
 
 def test_a_snapshot_after_a_segment_is_refused() -> None:
     dag = runs.graph("a")
     head = snapshot.compact(runs.state_of(dag, [runs.started("a")]))
-    with pytest.raises(CorruptLogError, match="stands before all segments"):
+    with pytest.raises(CorruptLogError, match="come before all segments"):
         fold.restore(runs.state_of(dag, [runs.started("a")]), head)

@@ -346,7 +346,7 @@ async def test_a_run_given_up_in_its_claim_ends_failed_and_names_the_culprits(ho
         ended = await soon(second.wait(house.address(created)))
         assert (ended.status, ended.reason) == (WorkflowStatus.FAILED, "ResumesExhausted")
         assert ended.error is not None
-        assert "at each death: a, b" in ended.error.message
+        assert "steps running at those times: a, b" in ended.error.message
         assert runner.tries == []
         await eventually(lambda: not house.keys("owned/m2/"))
         assert house.keys("index/") == ["index/FAILED/w"]
