@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import History, Told, check
+from tests.support.checker import Expected, History, check
 from tests.support.fake_runner import FakeRunner
 from tests.support.stored import in_folder
 from workflow.engine.messages import RunAddress, StepResult, StepTask
@@ -251,8 +251,8 @@ class FaultyRun:
     def finish(self) -> History:
         """Finish the run in a last process, and check its value against the oracle."""
         assert self.run_process() == FINISHED
-        told = Told(SHAPES[self.shape].oracle(), self.executions())
-        history = check(in_folder(self.store), "w", told=told)
+        told = Expected(SHAPES[self.shape].oracle(), self.executions())
+        history = check(in_folder(self.store), "w", expected=told)
         assert {step_id for _, step_id in self.executions()} <= SHAPES[self.shape].steps
         return history
 

@@ -17,11 +17,11 @@ import pytest
 
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Told, check
+from tests.support.checker import Expected, check
 from tests.support.disk import Disk
 from tests.support.fake_runner import FakeRunner
 from tests.support.managers import FAST, with_timeout
-from tests.support.stored import BrokenPromiseError, in_folder
+from tests.support.stored import BrokenRuleError, in_folder
 from tests.support.waiting import eventually
 from workflow.engine.messages import RunAddress, StepResult, StepTask
 from workflow.engine.owner.manager import Manager
@@ -211,7 +211,7 @@ class RunOnDisk:
 
     def check(self, folder: Path) -> None:
         """Check the run against the oracle."""
-        check(in_folder(folder), "w", told=Told(self.shape.oracle()))
+        check(in_folder(folder), "w", expected=Expected(self.shape.oracle()))
 
 
 async def test_run_waits_for_space_on_a_full_disk(
@@ -231,7 +231,7 @@ async def test_run_waits_for_space_on_a_full_disk(
         await eventually(lambda: "not stored yet" in caplog.text)
         assert "ENOSPC" in caplog.text
         assert not ending.done()
-        with pytest.raises(BrokenPromiseError, match="ended not at all"):
+        with pytest.raises(BrokenRuleError, match="ended not at all"):
             run.check(folder)
         ballast.unlink()
         await ending

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import invariants, runs
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from tests.support.managers import ManagerFixture, start_run, with_timeout
 from tests.support.waiting import eventually
 from workflow.engine.owner import run_loop
@@ -162,7 +162,7 @@ class LongSleep:
     async def _check_end(self, manager: Manager, created: Created) -> None:
         result = await with_timeout(manager.wait(self.house.address(created)))
         assert result.status is WorkflowStatus.SUCCESSFUL
-        invariants.check(self.house.inner, "w", told=Told(ORACLE))
+        invariants.check(self.house.inner, "w", expected=Expected(ORACLE))
 
     async def _next_manager(self, stack: AsyncExitStack) -> Manager:
         self.managers += 1

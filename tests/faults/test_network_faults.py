@@ -13,7 +13,7 @@ import pytest
 from dev.minio_server import MinioServer
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Told, check
+from tests.support.checker import Expected, check
 from tests.support.fake_runner import FakeRunner, StepAttempt
 from tests.support.lossy import LossyProxy, NetworkFaults
 from tests.support.managers import never_returns, with_timeout
@@ -109,7 +109,7 @@ async def test_runs_and_takeovers_survive_a_bad_network(
     claims = []
     for created in made:
         executions = [each for runner in workers for each in runner.executions[created.workflow_id]]
-        claims.append(set(check(objects, created.workflow_id, told=Told(SHAPE.oracle(), executions)).claims))
+        claims.append(set(check(objects, created.workflow_id, expected=Expected(SHAPE.oracle(), executions)).claims))
     assert claims[0::2] == [{1}] * (RUNS // 2), "a lost reply looked like a claim of another owner"
     assert all(each <= {1, 2} for each in claims[1::2])
     assert {1, 2} in claims, "no run was taken over"

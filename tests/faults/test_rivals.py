@@ -18,7 +18,7 @@ from dev.minio_server import MinioServer
 from tests.faults.manager_process import FORKSERVER, PACE
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Told, check
+from tests.support.checker import Expected, check
 from tests.support.fake_runner import FakeRunner
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket, in_folder, parsed
@@ -143,7 +143,7 @@ def test_exactly_one_claim_wins_each_race(tested: StoreUnderTest) -> None:
     winners = {number: name for number, name, verdict in results if verdict == "won"}
     objects = tested.objects()
     for number in range(ROUNDS):
-        history = check(objects, f"race-{number}", told=Told(SHAPE.oracle()))
+        history = check(objects, f"race-{number}", expected=Expected(SHAPE.oracle()))
         assert history.claims == {1: 0, 2: 1}
         first = f"workflows/race-{number}/runs/1-run-{number}/log/{1:020d}"
         assert parsed(first, objects[first])[1][0]["owner"]["manager"] == winners[number]

@@ -19,7 +19,7 @@ import pytest
 
 from tests.faults.manager_process import FINISHED, KILLED, SUPERSEDED, FaultyRun, ProcessSpec, SignalAt, start, wait
 from tests.faults.shapes import SHAPES
-from tests.support.checker import Told, check
+from tests.support.checker import Expected, check
 from tests.support.stored import in_folder
 from tests.support.waiting import until
 from workflow.garbage import collect
@@ -86,7 +86,7 @@ def test_writer_continues_after_its_run_is_finished(tmp_path: Path, point: str) 
     late = {LATE_WRITES[point]} if point in LATE_WRITES else set()
     assert set(after) - set(before) == late
     assert {key: after[key] for key in before} == before
-    check(in_folder(run.store), "w", told=Told(SHAPES["mixed"].oracle(), run.executions()))
+    check(in_folder(run.store), "w", expected=Expected(SHAPES["mixed"].oracle(), run.executions()))
     collect(open_store(run.store), grace=0)
     assert [key for key in in_folder(run.store) if key.startswith("index/")] == ["index/SUCCESSFUL/w"]
 
@@ -102,7 +102,7 @@ def test_writer_continues_after_a_collection(tmp_path: Path, point: str) -> None
         assert (collected.runs, collected.objects, collected.skipped) == (0, 0, [])
         assert in_folder(run.store) == before
     assert wait(writer, stopped_process) == FINISHED
-    check(in_folder(run.store), "w", told=Told(SHAPES["mixed"].oracle(), run.executions()))
+    check(in_folder(run.store), "w", expected=Expected(SHAPES["mixed"].oracle(), run.executions()))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -127,7 +127,7 @@ def test_writer_continues_after_delete_and_a_new_run(tmp_path: Path, fault: str)
     kept = [key for key in before if key not in gone and not key.startswith(HEARTBEATS)]
     assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
     assert any(key.startswith(NEW) for key in kept)
-    check(after, "w", 3, Told(SHAPES["mixed"].oracle()))
+    check(after, "w", 3, Expected(SHAPES["mixed"].oracle()))
     view = read_run(store, "w", 3)
     assert view is not None
     assert view.status is WorkflowStatus.SUCCESSFUL
@@ -158,7 +158,7 @@ def test_writer_continues_after_its_run_was_abandoned(tmp_path: Path, point: str
     assert {key: after[key] for key in before if not key.startswith(HEARTBEATS)} == {
         key: data for key, data in before.items() if not key.startswith(HEARTBEATS)
     }
-    check(after, "w", 2, Told(SHAPES["mixed"].oracle()))
+    check(after, "w", 2, Expected(SHAPES["mixed"].oracle()))
     collect(store, grace=0)
     # The collection removes what the late starter left of its own run.
     assert {key for key in after if not key.startswith(("owned/", "index/RUNNING/"))} == set(in_folder(url))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import invariants
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from tests.support.drivers import Tree, driver
 from tests.support.marks import Marks
 from tests.support.stored import in_folder
@@ -49,8 +49,8 @@ def test_worker_deaths_around_each_kind_of_blob_lose_nothing(
     assert marks.starts() == {"before": 2, "object": 2, "spread": 3, "last": 2}, "one more start for each death"
     assert {"before", "object"}.isdisjoint(order[order.index("spread") :])
     assert "spread" not in order[order.index("last") :]
-    told = Told("total 400003", [(1, step_id) for step_id in order])
-    history = invariants.check(open_store(str(folder)), "w", told=told)
+    told = Expected("total 400003", [(1, step_id) for step_id in order])
+    history = invariants.check(open_store(str(folder)), "w", expected=told)
     assert set(history.claims) == {1}, "the death of a worker causes no claim"
     assert {step_id for step_id in history.steps if step_id.startswith("spread/")} == {
         "spread/part0", "spread/part1", "spread/part2", "spread/deadly", "spread/total",
@@ -94,14 +94,14 @@ def test_driver_death_before_run_creation_leaves_only_garbage(
         assert "as expected" in again.printed("result")
         assert again.ended() == 0
     assert set(marks.died()) == {place, *DEATHS}
-    told = Told("total 400003")
-    invariants.check(store, "w", told=told)
+    told = Expected("total 400003")
+    invariants.check(store, "w", expected=told)
 
     until(lambda: not list(store.list("owned/")))
     both = in_folder(folder, "workflows")
     assert collect(store, grace=0) == Collected(runs=1, objects=stored)
     assert in_folder(folder, "workflows") == {key: data for key, data in both.items() if key not in left}
-    invariants.check(store, "w", told=told)
+    invariants.check(store, "w", expected=told)
 
 
 def test_map_of_1000_steps_survives_three_deaths_of_ray(
@@ -125,7 +125,7 @@ def test_map_of_1000_steps_survives_three_deaths_of_ray(
         assert "as expected" in last.printed("result")
         assert last.ended() == 0
     check_none_again(marks, seen, before)
-    history = invariants.check(store, "w", told=Told(str(sum(n * n for n in range(1_000)))))
+    history = invariants.check(store, "w", expected=Expected(str(sum(n * n for n in range(1_000)))))
     assert history.executed[: len(before)] == before
     assert set(history.claims) == {1, 2, 3, 4}
     assert set(marks.starts()) == set(history.steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support import invariants
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from tests.support.drivers import Tree, driver
 from tests.support.marks import Marks
 from tests.support.pipeline import EXPECTED, STEP_IDS
@@ -55,6 +55,6 @@ def test_stopped_owner_writes_nothing_after_a_takeover(
     assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 2)
     assert [info.key for info in store.list("index/")] == ["index/SUCCESSFUL/w"]
     starts = [(1 if number < seen else 2, STEP_IDS[name]) for number, name in enumerate(marks.order())]
-    history = invariants.check(store, "w", told=Told(str(EXPECTED), starts))
+    history = invariants.check(store, "w", expected=Expected(str(EXPECTED), starts))
     assert len(logged_stops) == 1
     assert f"another owner wrote segment {history.claims[2]} of run {view.run_uuid}" in logged_stops[0]

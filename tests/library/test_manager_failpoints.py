@@ -16,7 +16,7 @@ import pytest
 
 import workflow
 from tests.support import invariants, manager_actors
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from tests.support.marks import Marks
 from workflow.engine.driver import actor, discovery
 from workflow.engine.driver.actor import ManagerActor
@@ -165,7 +165,7 @@ def test_no_committed_step_runs_again_after_manager_deaths(
     make(store, marks, wid, deaths)
     assert last.step(marks, spread.step(marks, first.step(marks))).run(wid) == 31
     assert marks.died() == {death.place: str(death.stored) for death in deaths}
-    history = invariants.check(store, wid, told=Told("31"))
+    history = invariants.check(store, wid, expected=Expected("31"))
     assert history.claims == {1: 0, **{epoch: death.stored + 1 for epoch, death in enumerate(deaths, 2)}}
     assert set(history.steps) == STEPS
 

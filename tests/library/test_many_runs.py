@@ -7,7 +7,7 @@ import ray
 
 import workflow
 from tests.support import checker, stored
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from workflow.store import Store
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -34,5 +34,5 @@ def test_parallel_runs_with_equal_step_ids_keep_their_values(wid: str, store: St
     assert values == [12 * number for number in range(RUNS)]
     objects = stored.in_memory(store)
     for number, value in enumerate(values):
-        history = checker.check(objects, f"{wid}-{number}", told=Told(str(value)))
+        history = checker.check(objects, f"{wid}-{number}", expected=Expected(str(value)))
         assert len(history.outcomes) == 6

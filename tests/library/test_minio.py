@@ -6,7 +6,7 @@ import pytest
 
 from dev.minio_server import MinioServer
 from tests.support import checker, invariants
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from tests.support.drivers import driver
 from tests.support.lossy import LossyProxy, NetworkFaults
 from tests.support.marks import Marks
@@ -55,7 +55,7 @@ def test_run_survives_kill_and_restart_of_the_store(
     assert view is not None
     assert (view.status, view.epoch) == (WorkflowStatus.SUCCESSFUL, 2)
     assert all(times <= 2 for times in marks.starts().values())
-    checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", told=Told(str(EXPECTED)))
+    checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", expected=Expected(str(EXPECTED)))
 
 
 def test_run_survives_network_faults(
@@ -72,6 +72,6 @@ def test_run_survives_network_faults(
     assert weather.counts["outages"]
     assert weather.counts["lost"] + weather.counts["gateway"]
     assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first attempt always fails"
-    history = checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", told=Told(str(EXPECTED)))
+    history = checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", expected=Expected(str(EXPECTED)))
     assert history.end == "SUCCESSFUL"
     assert set(history.claims) == {1}

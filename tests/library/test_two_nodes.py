@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import invariants
-from tests.support.checker import Told
+from tests.support.checker import Expected
 from tests.support.drivers import cluster, driver, joined
 from tests.support.marks import Marks
 from tests.support.waiting import until
@@ -78,5 +78,5 @@ def test_only_unfinished_steps_of_a_dead_node_run_again(marks: Marks, folder: Pa
     starts = marks.starts()
     assert {step_id: starts[step_id] for step_id in before} == dict.fromkeys(before, 1)
     assert starts["work6"] == 2
-    told = Told("66", [(1, step_id) for step_id in marks.order()])
-    assert set(invariants.check(store, "w", told=told).claims) == {1}, "the death of a node causes no claim"
+    told = Expected("66", [(1, step_id) for step_id in marks.order()])
+    assert set(invariants.check(store, "w", expected=told).claims) == {1}, "the death of a node causes no claim"

@@ -1,24 +1,24 @@
-"""Checks a run as it lies in a store against what is promised of every run: nothing lost, nothing twice.
+"""Checks that a run in a store keeps the promises made for every run: nothing is lost, nothing happens twice.
 
-It is given keys and bytes and reads the written format by itself: it imports nothing of the library and unpickles
-nothing, so that an error of the engine, of the fold or of the codec cannot hide itself here. What it finds it names by
+The checker gets keys and bytes and reads the stored format by itself. It imports nothing of the library and unpickles
+nothing, so that an error of the engine, the fold or the codec cannot hide here. A broken promise is reported with its
 number, key and record:
 
-    I1      at most one outcome for each step
-    I2      the run's value is the oracle's
-    I3      no step is started, nor seen to execute, in an epoch that could see its outcome
-    I4      the inputs of an outcome, and of an execution, were committed before it
-    I5      whatever is named is there, whole
-    epochs  they rise by one
-    fence   nothing of an epoch stands behind the claim of the next
-    end     nothing but a retry stands behind an end, nothing but a claim behind a goodbye
-    gap     segments follow each other
-    format  every object is whole and says what it is; no kind of record is unknown
-    steps   a record tells of a step that exists, once, and only where its sub-DAG is open
-    snapshot  a snapshot tells the outcomes that the log tells
-    totals  the header of each segment has the totals of the run after it
+    I1        at most one outcome for each step
+    I2        the value of the run is the expected one
+    I3        no step is started, or was seen to execute, in an epoch after that of its outcome
+    I4        the inputs of an outcome, and of an execution, were committed before it
+    I5        every object that is named exists, complete
+    epochs    each epoch is one more than the last
+    fence     after the claim of an epoch, no record of an earlier epoch is stored
+    end       only a retry follows a terminal record, only a claim follows a release
+    gap       the segments have no gap
+    format    every object is complete and at the right key; every kind of record is known
+    steps     a record is about a step that exists, is written once, and only while the sub-DAG of the step is open
+    snapshot  a snapshot contains the same outcomes as the log
+    totals    the header of each segment has the totals of the run after it
 
-A kind of record that is added to the library gets a method here and a line in `KINDS`.
+A record kind that is added to the library needs a method here and a line in `KINDS`.
 """
 
 from __future__ import annotations
@@ -32,41 +32,40 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from tests.support.phases import Phases
-from tests.support.stored import BrokenPromiseError, Fields, Objects, escaped, parsed
+from tests.support.stored import BrokenRuleError, Fields, Objects, escaped, parsed
 
 _REFERENCE = re.compile(rb"\x8c@([0-9a-f]{64})\x94?\x86\x94?R")
 """In a pickle, a call with two arguments, the last of them a sha256: how a reference to a stored object is written."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a test knows of a run by other means.
+class Expected:
+    """What a test knows about a run from other sources.
 
     Attributes:
-        value: the oracle's: the bytes of the run's value as they are stored, or their rendering as text; None where
-            the run need not have succeeded.
-        begun: (epoch, step id) of each execution that was seen; it is held against what was committed before that
-            epoch. Within one, the StepStarted records are.
+        value: the expected value: its stored bytes, or its rendered text. None if the run need not have succeeded.
+        executions: (epoch, step id) of each execution that was seen. It is compared with what was committed before that
+            epoch; within an epoch, the StepStarted records are.
     """
 
     value: bytes | str | None = None
-    begun: Iterable[tuple[int, str]] = ()
+    executions: Iterable[tuple[int, str]] = ()
 
 
-NOTHING_TOLD = Told()
+NO_EXPECTATIONS = Expected()
 
 
 @dataclass
 class History:
-    """A run as its log tells it.
+    """What the log records about a run.
 
     Attributes:
         claims: the segment of each epoch's claim, by epoch; that of the first is 0.
-        steps: all that came into being, in order.
-        outcomes: the segment of each step's own outcome.
+        steps: the ids of all steps, in the order in which they were created.
+        outcomes: the segment of the outcome of each step, by its id.
         executed: steps whose execution is committed, by a value or by an expansion, in that order.
-        starts: (epoch, step id) of each try that is noted.
-        end: the status it ended with, or empty.
+        starts: (epoch, step id) of each recorded attempt.
+        end: the terminal status, or empty.
     """
 
     claims: dict[int, int] = field(default_factory=lambda: {1: 0})
@@ -77,17 +76,17 @@ class History:
     end: str = ""
 
 
-def check(objects: Objects, workflow_id: str, n: int = 1, told: Told = NOTHING_TOLD) -> History:
+def check(objects: Objects, workflow_id: str, n: int = 1, expected: Expected = NO_EXPECTATIONS) -> History:
     """Check the n-th run under an id.
 
     Args:
         objects: keys and bytes, at least those below `workflows/<id>/`.
         workflow_id: the user's id.
         n: which run under it.
-        told: what is known besides.
+        expected: what the test knows about the run.
 
     Raises:
-        BrokenPromiseError: a promise is not kept.
+        BrokenRuleError: a promise is not kept.
     """
     place = f"workflows/{escaped(workflow_id)}"
     key = f"{place}/registry/{n:010d}"
@@ -96,34 +95,30 @@ def check(objects: Objects, workflow_id: str, n: int = 1, told: Told = NOTHING_T
     run.begin(key, created)
     for seq, segment in enumerate(run.keys("log"), 1):
         if segment != run.key("log", seq):
-            raise BrokenPromiseError("gap", segment, f"segment {seq} is missing")
+            raise BrokenRuleError("gap", segment, f"segment {seq} is missing")
         for record in run.records(segment, seq):
             run.take(segment, seq, record)
         run.check_totals(segment)
     for snapshot in run.keys("snapshot"):
         run.snapshot(snapshot)
-    run.compare(told)
+    run.compare(expected)
     return run.history
 
 
 def _named(objects: Objects, key: str, workflow_id: str, n: int) -> Fields:
     if key not in objects:
-        raise BrokenPromiseError("I5", key, "no run has this name")
+        raise BrokenRuleError("I5", key, "the registry entry is missing")
     _, records = parsed(key, objects[key])
     if [record["k"] for record in records] != ["Created"]:
-        raise BrokenPromiseError("format", key, "names no run", records)
+        raise BrokenRuleError("format", key, "is not the entry of a run", records)
     (created,) = records
     if (created["workflow_id"], created["run_number"]) != (workflow_id, n):
-        raise BrokenPromiseError("format", key, f"names another run than {workflow_id!r}, {n}", created)
+        raise BrokenRuleError("format", key, f"is the entry of another run than {workflow_id!r}, {n}", created)
     return created
 
 
 class _Run:
-    """One run while it is read.
-
-    Attributes:
-        history: what it turned out to be.
-    """
+    """The state of one run while its log is checked."""
 
     def __init__(self, objects: Objects, folder: str, run_uuid: str) -> None:
         self.history = History()
@@ -131,17 +126,17 @@ class _Run:
         self._folder = folder
         self._uuid = run_uuid
         self._epoch = 1
-        self._goodbye = False
+        self._released = False
         self._end_seq = 0
         self._specs: dict[str, Fields] = {}
         self._scope: dict[str, str] = {}  # step -> the dynamic step that made it
         self._gives: dict[str, str] = {}  # output of a sub-DAG -> the dynamic step that gets its outcome
         self._output = ""
-        self._visible: dict[str, int] = {}  # steps whose outcome consumers may see, and since which segment
+        self._visible: dict[str, int] = {}  # steps with an outcome that consumers may use, and the segment that has it
         self._values: dict[str, Fields] = {}  # StepCommitted, by step
         self._expanded: dict[str, int] = {}
-        self._passed: set[str] = set()  # visible in this epoch only: their values are not stored
-        self._over: set[str] = set()  # failed or canceled, until a retry
+        self._ephemeral: set[str] = set()  # visible in this epoch only: their values are not stored
+        self._stopped: set[str] = set()  # failed or canceled, until a retry
         self._timers: set[str] = set()
         self._phases = Phases()
         self._header: Fields = {}  # of the object that was read last
@@ -151,32 +146,32 @@ class _Run:
         self._puts: dict[str, str] = {}
 
     def keys(self, kind: str) -> list[str]:
-        """The run's keys of a kind, in order."""
+        """Return the keys of one kind, in order."""
         prefix = f"{self._folder}/{kind}/"
         return sorted(key for key in self._objects if key.startswith(prefix))
 
     def key(self, kind: str, seq: int) -> str:
-        """Of a segment or a snapshot."""
+        """Return the key of a segment or a snapshot."""
         return f"{self._folder}/{kind}/{seq:020d}"
 
     def records(self, key: str, seq: int) -> list[Fields]:
-        """Those of a segment or a snapshot, which must say where it belongs."""
+        """Return the records of a segment or a snapshot, whose header must fit its key."""
         header, records = parsed(key, self._objects[key])
         self._header = header
         if (header["run"], header["seq"]) != (self._uuid, seq):
-            raise BrokenPromiseError("format", key, f"belongs to another place than {self._uuid}, {seq}", header)
+            raise BrokenRuleError("format", key, f"belongs to another place than {self._uuid}, {seq}", header)
         if not records:
-            raise BrokenPromiseError("format", key, "holds no record")
+            raise BrokenRuleError("format", key, "holds no record")
         for record in records:
             if record["k"] not in KINDS:
-                raise BrokenPromiseError("format", key, "nobody knows this kind of record", record)
-        twin = self._puts.setdefault(header["put_id"], key)
-        if twin != key:
-            raise BrokenPromiseError("format", key, f"bears the mark of another write, that of {twin}", header)
+                raise BrokenRuleError("format", key, "this record kind is unknown", record)
+        same = self._puts.setdefault(header["put_id"], key)
+        if same != key:
+            raise BrokenRuleError("format", key, f"has the put id of another write, that of {same}", header)
         return records
 
     def begin(self, key: str, created: Fields) -> None:
-        """What the run is made of."""
+        """Check the Created record."""
         graph = self._graph(key, created)
         self._insert(key, graph, "")
         self._owner = created.get("owner")
@@ -185,77 +180,74 @@ class _Run:
             self._blob(key, created["code"], created)
 
     def take(self, key: str, seq: int, record: Fields) -> None:
-        """One record of a segment."""
+        """Check one record of a segment."""
         kind = record["k"]
         if kind != "Claimed":
             if record["epoch"] != self._epoch:
-                raise BrokenPromiseError("fence", key, f"epoch {self._epoch} is the one that may write here", record)
-            if self.history.end or self._goodbye:
-                raise BrokenPromiseError("end", key, f"behind {self.history.end or 'a released'}", record)
+                raise BrokenRuleError("fence", key, f"only epoch {self._epoch} may write here", record)
+            if self.history.end or self._released:
+                raise BrokenRuleError("end", key, f"follows {self.history.end or 'a release'}", record)
         step_id = record.get("step_id")
         if step_id is not None and step_id not in self._specs:
-            raise BrokenPromiseError("steps", key, "no such step came into being", record)
+            raise BrokenRuleError("steps", key, "there is no such step", record)
         KINDS[kind](self, key, seq, record)
         if kind != "StepExpanded":  # that one is folded with its DAG
             self._phases.fold(record)
 
     def check_totals(self, key: str) -> None:
         """Compare the totals in the header of a segment with the records up to its end."""
-        status = self.history.end or ("RESUMABLE" if self._goodbye else "RUNNING")
-        found: dict[str, Any] = {
-            "epoch": self._epoch,
-            "owner": self._owner,
-            "status": status,
-            "steps": self._phases.totals(),
-        }
+        status = self.history.end or ("RESUMABLE" if self._released else "RUNNING")
+        found: dict[str, Any] = {"epoch": self._epoch, "status": status, "steps": self._phases.totals()}
+        if self._owner is not None:
+            found["owner"] = self._owner
         if self.history.end:
             found["ended"] = self._terminal.get("at")
             if self._terminal.get("reason"):
                 found["reason"] = self._terminal["reason"]
         stored = self._header.get("totals")
-        if stored != {name: value for name, value in found.items() if value is not None}:
-            raise BrokenPromiseError(
-                "totals", key, f"the header has the totals {stored}, but the log gives {found}", self._header
+        if stored != found:
+            raise BrokenRuleError(
+                "totals", key, f"the header has the totals {stored}, but those of the log are {found}", self._header
             )
 
     def claimed(self, key: str, seq: int, record: Fields) -> None:
-        """A new epoch; a retry voids failures, and an end FAILED."""
+        """A new epoch; a retry undoes failures and the terminal record FAILED."""
         if record["epoch"] != self._epoch + 1:
-            raise BrokenPromiseError("epochs", key, f"the epoch behind {self._epoch} is {self._epoch + 1}", record)
-        voided = record.get("retry_failed", -1)
+            raise BrokenRuleError("epochs", key, f"the epoch after {self._epoch} is {self._epoch + 1}", record)
+        retried = record.get("retry_failed", -1)
         if self.history.end:
-            if self.history.end != "FAILED" or voided != self._end_seq:
-                raise BrokenPromiseError(
+            if self.history.end != "FAILED" or retried != self._end_seq:
+                raise BrokenRuleError(
                     "end", key, f"the run ended {self.history.end} in segment {self._end_seq}", record
                 )
             self.history.end = ""
-            self._over = {step_id for step_id in self._over if self._closed(step_id)}
-        elif voided != -1:
-            raise BrokenPromiseError("end", key, "voids an end that is not there", record)
+            self._stopped = {step_id for step_id in self._stopped if self._closed(step_id)}
+        elif retried != -1:
+            raise BrokenRuleError("end", key, "undoes a terminal record that does not exist", record)
         for name in record.get("functions", {}).values():
             self._blob(key, name, record)
-        for step_id in self._passed:
+        for step_id in self._ephemeral:
             del self._visible[step_id]
-        self._passed.clear()
-        self._epoch, self._goodbye, self._owner = record["epoch"], False, record.get("owner")
+        self._ephemeral.clear()
+        self._epoch, self._released, self._owner = record["epoch"], False, record.get("owner")
         self.history.claims[self._epoch] = seq
 
     def started(self, key: str, seq: int, record: Fields) -> None:
-        """A try."""
+        """An attempt."""
         step_id = record["step_id"]
         self._may_run(key, record, "I3")
         self._inputs(key, record)
         self.history.starts.append((record["epoch"], step_id))
 
     def timer(self, key: str, seq: int, record: Fields) -> None:
-        """A sleep begins; once, and it is never longer than it was meant to be."""
+        """A sleep begins. It is recorded once, and is never longer than intended."""
         self._may_run(key, record, "I3")
         self._inputs(key, record)
         spec = self._specs[record["step_id"]]
         if spec.get("kind") != "SLEEP" or record["step_id"] in self._timers:
-            raise BrokenPromiseError("steps", key, "the step does not sleep, or its timer is set already", record)
+            raise BrokenRuleError("steps", key, "the step does not sleep, or its timer is already set", record)
         if record["due"] > record["at"] + spec.get("seconds", 0.0):
-            raise BrokenPromiseError("steps", key, "the timer is due later than the sleep is long", record)
+            raise BrokenRuleError("steps", key, "the timer is due later than the sleep is long", record)
         self._timers.add(record["step_id"])
 
     def committed(self, key: str, seq: int, record: Fields) -> None:
@@ -263,9 +255,9 @@ class _Run:
         step_id = record["step_id"]
         caught = record.get("caught", False)
         if step_id in self._visible or (step_id in self._expanded and not caught):
-            raise BrokenPromiseError("I1", key, f"a second outcome of step {step_id!r}", record)
+            raise BrokenRuleError("I1", key, f"a second outcome of step {step_id!r}", record)
         self._open(key, record, "I1")
-        if step_id not in self._expanded:  # else it took them when it expanded; lent ones may be gone since
+        if step_id not in self._expanded:  # else it had them when it expanded, and ephemeral ones may be lost since
             self._inputs(key, record)
         self._value(key, record["value"], record)
         self._values[step_id] = record
@@ -275,23 +267,23 @@ class _Run:
             self._visible[step_id] = seq
             step_id = self._gives.get(step_id, "")
 
-    def passed(self, key: str, seq: int, record: Fields) -> None:
+    def returned_ephemeral(self, key: str, seq: int, record: Fields) -> None:
         """An outcome whose value is not stored."""
         self._may_run(key, record, "I1")
         self._inputs(key, record)
-        for step_id in self._risen(record["step_id"]):
+        for step_id in self._receivers(record["step_id"]):
             self._visible[step_id] = seq
-            self._passed.add(step_id)
+            self._ephemeral.add(step_id)
 
-    def voided(self, key: str, seq: int, record: Fields) -> None:
-        """Such a value was lost, and the step may run again."""
-        if record["step_id"] not in self._passed:
-            raise BrokenPromiseError("I1", key, "a step that passed nothing is voided", record)
-        for step_id in self._risen(record["step_id"]):
+    def ephemeral_lost(self, key: str, seq: int, record: Fields) -> None:
+        """An ephemeral value was lost, and the step may run again."""
+        if record["step_id"] not in self._ephemeral:
+            raise BrokenRuleError("I1", key, "a step without an ephemeral value lost one", record)
+        for step_id in self._receivers(record["step_id"]):
             del self._visible[step_id]
-            self._passed.remove(step_id)
+            self._ephemeral.remove(step_id)
 
-    def _risen(self, step_id: str) -> list[str]:
+    def _receivers(self, step_id: str) -> list[str]:
         found = []
         while step_id:
             found.append(step_id)
@@ -299,7 +291,7 @@ class _Run:
         return found
 
     def expanded(self, key: str, seq: int, record: Fields) -> None:
-        """The DAG that a step returned, which is its one execution."""
+        """A step returned a DAG. That is its only execution."""
         step_id = record["step_id"]
         self._may_run(key, record, "I1")
         self._inputs(key, record)
@@ -311,102 +303,102 @@ class _Run:
         self.history.executed.append(step_id)
 
     def failed(self, key: str, seq: int, record: Fields) -> None:
-        """Its last try raised."""
+        """The last attempt of a step raised."""
         self._may_run(key, record, "I1")
         if record.get("value") is not None:
             self._value(key, record["value"], record)
-        self._over.add(record["step_id"])
+        self._stopped.add(record["step_id"])
 
     def canceled(self, key: str, seq: int, record: Fields) -> None:
-        """It will not run; a dynamic step may be canceled with its sub-DAG."""
+        """A step will not run; a dynamic step may be canceled with its sub-DAG."""
         if record["step_id"] in self._visible:
-            raise BrokenPromiseError("I1", key, "a step that has its outcome is canceled", record)
+            raise BrokenRuleError("I1", key, "a step that has its outcome is canceled", record)
         self._open(key, record, "I1")
-        self._over.add(record["step_id"])
+        self._stopped.add(record["step_id"])
         self._timers.discard(record["step_id"])
 
     def request_handled(self, key: str, seq: int, record: Fields) -> None:
         """A request took effect."""
 
     def status(self, key: str, seq: int, record: Fields) -> None:
-        """An end, or a goodbye."""
+        """The run finished, or was released."""
         status = record["status"]
         if status == "RESUMABLE":
-            self._goodbye = True
+            self._released = True
         elif status in ("SUCCESSFUL", "FAILED", "CANCELED"):
             if status == "SUCCESSFUL" and self._output not in self._visible:
-                raise BrokenPromiseError("I2", key, f"it succeeded, but {self._output!r} has no outcome", record)
+                raise BrokenRuleError("I2", key, f"the run succeeded, but {self._output!r} has no outcome", record)
             self.history.end, self._end_seq, self._terminal = status, seq, record
         else:
-            raise BrokenPromiseError("format", key, "no status that a record may tell", record)
+            raise BrokenRuleError("format", key, "a record cannot have this status", record)
 
-    def elsewhere(self, key: str, seq: int, record: Fields) -> NoReturn:
-        """A record that stands in names or snapshots only."""
-        raise BrokenPromiseError("format", key, "such a record never stands in a segment", record)
+    def not_in_segments(self, key: str, seq: int, record: Fields) -> NoReturn:
+        """A record that only occurs in the registry or in snapshots."""
+        raise BrokenRuleError("format", key, "a segment cannot contain this record", record)
 
     def snapshot(self, key: str) -> None:
-        """It tells the outcomes of the log up to its seq, no others and no fewer."""
+        """A snapshot has the outcomes of the log up to its seq, no more and no fewer."""
         seq = int(key.rpartition("/")[2])
-        head, *records = self.records(key, seq)
-        if head["k"] != "SnapshotHeader" or head["seq"] != seq:
-            raise BrokenPromiseError("snapshot", key, "does not begin with its own head", head)
+        header, *records = self.records(key, seq)
+        if header["k"] != "SnapshotHeader" or header["seq"] != seq:
+            raise BrokenRuleError("snapshot", key, "does not begin with its own header", header)
         if self.key("log", seq) not in self._objects:
-            raise BrokenPromiseError("snapshot", key, "the last segment that it tells of is not there", head)
-        told: dict[str, Fields] = {}
+            raise BrokenRuleError("snapshot", key, "the last segment that it includes is missing", header)
+        found: dict[str, Fields] = {}
         for record in records:
             if record["k"] == "StepCommitted":
-                told[record["step_id"]] = record
+                found[record["step_id"]] = record
                 logged = self._values.get(record["step_id"], {})
                 if _outcome(logged) != _outcome(record):
-                    raise BrokenPromiseError("snapshot", key, "the log does not tell this outcome", record)
+                    raise BrokenRuleError("snapshot", key, "the log has another outcome", record)
         expansions = {record["step_id"] for record in records if record["k"] == "StepExpanded"}
         known = {step_id for step_id in self._values if self.history.outcomes[step_id] <= seq}
-        if set(told) != known or expansions != {step for step, at in self._expanded.items() if at <= seq}:
-            raise BrokenPromiseError("snapshot", key, f"differs from the log in {sorted(set(told) ^ known)[:10]}", head)
+        if set(found) != known or expansions != {step for step, at in self._expanded.items() if at <= seq}:
+            raise BrokenRuleError("snapshot", key, f"differs from the log in {sorted(set(found) ^ known)[:10]}", header)
 
-    def compare(self, told: Told) -> None:
-        """With what the test knows besides."""
-        if told.value is not None:
-            self._compare_value(told.value)
-        for epoch, step_id in told.begun:
+    def compare(self, expected: Expected) -> None:
+        """Compare the run with what the test knows about it."""
+        if expected.value is not None:
+            self._compare_value(expected.value)
+        for epoch, step_id in expected.executions:
             self._execution(epoch, step_id)
 
     def _execution(self, epoch: int, step_id: str) -> None:
         key, seen = f"{self._folder}/log/", f"step {step_id!r} was executed in epoch {epoch}"
         claim, last = self.history.claims.get(epoch), self.history.claims.get(epoch + 1)
         if claim is None:
-            raise BrokenPromiseError("fence", key, f"{seen}, which nobody claimed")
+            raise BrokenRuleError("fence", key, f"{seen}, which was never claimed")
         if step_id not in self._specs:
-            raise BrokenPromiseError("I4", key, f"{seen}, but nobody committed that it exists")
+            raise BrokenRuleError("I4", key, f"{seen}, but it was never committed that it exists")
         done = min(self._visible.get(step_id, claim + 1), self._expanded.get(step_id, claim + 1))
         if done <= claim:
-            raise BrokenPromiseError(
-                "I3", key, f"{seen}, but is done since segment {done}, before the claim in segment {claim}"
+            raise BrokenRuleError(
+                "I3", key, f"{seen}, but is committed since segment {done}, before the claim in segment {claim}"
             )
         needed = {parent: self._visible.get(parent) for parent in self._specs[step_id].get("parents", ())}
         if step_id in self._scope:
             needed[self._scope[step_id]] = self._expanded[self._scope[step_id]]
         for each, since in needed.items():
             if since is None or (last is not None and since >= last):
-                raise BrokenPromiseError(
+                raise BrokenRuleError(
                     "I4", key, f"{seen}, but {each!r}, which it needs, was committed in segment {since}"
                 )
 
-    def _compare_value(self, oracle: bytes | str) -> None:
+    def _compare_value(self, value: bytes | str) -> None:
         key = self.key("log", self._end_seq)
         if self.history.end != "SUCCESSFUL":
-            raise BrokenPromiseError(
-                "I2", key, f"the oracle has a value, but the run ended {self.history.end or 'not at all'}"
+            raise BrokenRuleError(
+                "I2", key, f"a value is expected, but the run ended {self.history.end or 'not at all'}"
             )
-        giver = self._output
+        source = self._output
         below = {above: step_id for step_id, above in self._gives.items()}
-        while giver not in self._values:
-            giver = below[giver]
-        record = self._values[giver]
-        found = record.get("text", "") if isinstance(oracle, str) else self._value(key, record["value"], record)
-        if found != oracle:
-            raise BrokenPromiseError(
-                "I2", key, f"the oracle's value is {oracle[:200]!r}, here stands {found[:200]!r}", record
+        while source not in self._values:
+            source = below[source]
+        record = self._values[source]
+        found = record.get("text", "") if isinstance(value, str) else self._value(key, record["value"], record)
+        if found != value:
+            raise BrokenRuleError(
+                "I2", key, f"the expected value is {value[:200]!r}, but the run has {found[:200]!r}", record
             )
 
     def _graph(self, key: str, record: Fields) -> Fields:
@@ -415,7 +407,7 @@ class _Run:
         elif record.get("graph_blob"):
             graph = json.loads(self._blob(key, record["graph_blob"], record))
         else:
-            raise BrokenPromiseError("I5", key, "holds neither a DAG nor its blob", record)
+            raise BrokenRuleError("I5", key, "has neither a DAG nor its blob", record)
         return graph
 
     def _insert(self, key: str, graph: Fields, parent: str) -> None:
@@ -423,10 +415,10 @@ class _Run:
         for spec in graph["steps"]:
             step_id = spec["step_id"]
             if step_id in self._specs:
-                raise BrokenPromiseError("I1", key, f"two steps are called {step_id!r}", spec)
+                raise BrokenRuleError("I1", key, f"two steps have the id {step_id!r}", spec)
             if not members.issuperset(spec.get("parents", ())):
-                raise BrokenPromiseError(
-                    "I4", key, f"takes the outcome of a step that does not stand before it: {step_id!r}", spec
+                raise BrokenRuleError(
+                    "I4", key, f"step {step_id!r} has a parent that is not before it in its DAG", spec
                 )
             members.add(step_id)
             self._specs[step_id] = spec
@@ -437,21 +429,21 @@ class _Run:
                 self._blob(key, spec["function"], spec)
                 self._value(key, spec["args"], spec)
         if graph["output"] not in members:
-            raise BrokenPromiseError("steps", key, "the output of a DAG is none of its steps", graph["output"])
+            raise BrokenRuleError("steps", key, "the output of a DAG is none of its steps", graph["output"])
         if not parent:
             self._phases.insert(graph, "")
 
     def _may_run(self, key: str, record: Fields, number: str) -> None:
         step_id = record["step_id"]
         if step_id in self._visible or step_id in self._expanded:
-            raise BrokenPromiseError(number, key, f"step {step_id!r} has its execution behind it", record)
+            raise BrokenRuleError(number, key, f"step {step_id!r} was executed already", record)
         self._open(key, record, number)
 
     def _open(self, key: str, record: Fields, number: str) -> None:
-        if record["step_id"] in self._over:
-            raise BrokenPromiseError(number, key, "the step failed or was canceled, and nothing voided that", record)
+        if record["step_id"] in self._stopped:
+            raise BrokenRuleError(number, key, "the step failed or was canceled, and was not retried", record)
         if self._closed(record["step_id"]):
-            raise BrokenPromiseError("steps", key, "its dynamic step has an outcome already", record)
+            raise BrokenRuleError("steps", key, "its dynamic step already has an outcome", record)
 
     def _closed(self, step_id: str) -> bool:
         above = self._scope.get(step_id)
@@ -460,18 +452,18 @@ class _Run:
     def _inputs(self, key: str, record: Fields) -> None:
         for parent in self._specs[record["step_id"]].get("parents", ()):
             if parent not in self._visible:
-                raise BrokenPromiseError("I4", key, f"{parent!r} had no outcome yet", record)
+                raise BrokenRuleError("I4", key, f"{parent!r} had no outcome yet", record)
 
     def _value(self, key: str, value: Fields, record: Fields) -> bytes:
-        """The pickle of a value, which is there, whole, with all objects that it refers to."""
+        """Return the pickle of a value; check that it and all objects that it refers to are complete."""
         if value.get("inline") is not None:
             data = base64.b64decode(value["inline"], validate=True)
         elif value.get("blob"):
             data = self._blob(key, value["blob"], record)
         else:
-            raise BrokenPromiseError("I5", key, "a value that is neither here nor in a blob", record)
+            raise BrokenRuleError("I5", key, "the value is neither in the record nor in a blob", record)
         if len(data) != value.get("size", 0):
-            raise BrokenPromiseError("I5", key, f"a value of {len(data)} bytes that says another size", record)
+            raise BrokenRuleError("I5", key, f"the value has {len(data)} bytes, but another size is recorded", record)
         self._references(key, data, record)
         return data
 
@@ -485,11 +477,11 @@ class _Run:
         blob = f"{self._folder}/blobs/{name}"
         data = self._objects.get(blob)
         if data is None:
-            raise BrokenPromiseError("I5", key, f"names the blob {blob}, which is not there", record)
+            raise BrokenRuleError("I5", key, f"names the blob {blob}, which is missing", record)
         if name not in self._whole:
             if hashlib.sha256(data).hexdigest() != name:
-                raise BrokenPromiseError(
-                    "I5", key, f"names the blob {blob}, whose {len(data)} bytes are others", record
+                raise BrokenRuleError(
+                    "I5", key, f"names the blob {blob}, whose {len(data)} bytes have another SHA-256", record
                 )
             self._whole.add(name)
         return data
@@ -500,15 +492,15 @@ def _outcome(record: Fields) -> Sequence[Any]:
 
 
 KINDS: dict[str, Callable[[_Run, str, int, Fields], None]] = {
-    "Created": _Run.elsewhere,
-    "Tombstone": _Run.elsewhere,
-    "SnapshotHeader": _Run.elsewhere,
+    "Created": _Run.not_in_segments,
+    "Tombstone": _Run.not_in_segments,
+    "SnapshotHeader": _Run.not_in_segments,
     "Claimed": _Run.claimed,
     "StepStarted": _Run.started,
     "TimerSet": _Run.timer,
     "StepCommitted": _Run.committed,
-    "StepReturnedEphemeral": _Run.passed,
-    "StepEphemeralLost": _Run.voided,
+    "StepReturnedEphemeral": _Run.returned_ephemeral,
+    "StepEphemeralLost": _Run.ephemeral_lost,
     "StepExpanded": _Run.expanded,
     "StepFailed": _Run.failed,
     "StepCanceled": _Run.canceled,

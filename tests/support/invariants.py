@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.support import checker
-from tests.support.checker import NOTHING_TOLD, History, Told
+from tests.support.checker import NO_EXPECTATIONS, Expected, History
 from tests.support.stored import escaped, in_folder, in_memory
 from workflow.log import registry, segments
 from workflow.log.run_log import RunLog
@@ -59,11 +59,11 @@ def executed(store: Store, workflow_id: str, run_number: int = 1) -> list[str]:
     return [each.record.step_id for each in log_of(store, workflow_id, run_number) if isinstance(each.record, kinds)]
 
 
-def check(store: Store, workflow_id: str, run_number: int = 1, told: Told = NOTHING_TOLD) -> History:
-    """Check a run of a folder store or a memory store with the independent checker. Raises its `BrokenPromiseError`."""
+def check(store: Store, workflow_id: str, run_number: int = 1, expected: Expected = NO_EXPECTATIONS) -> History:
+    """Check a run of a folder store or a memory store with the independent checker. Raises its `BrokenRuleError`."""
     prefix = f"workflows/{escaped(workflow_id)}"
     objects = in_memory(store, f"{prefix}/") if store.url.startswith("memory:") else in_folder(store.url, prefix)
-    return checker.check(objects, workflow_id, run_number, told)
+    return checker.check(objects, workflow_id, run_number, expected)
 
 
 def _created(store: Store, workflow_id: str, run_number: int) -> r.Created:

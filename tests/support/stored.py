@@ -25,7 +25,7 @@ Fields = Mapping[str, Any]
 Objects = Mapping[str, bytes]
 
 
-class BrokenPromiseError(AssertionError):
+class BrokenRuleError(AssertionError):
     """A promise is broken.
 
     Attributes:
@@ -67,9 +67,7 @@ def in_folder(root: str | os.PathLike[str], below: str = "") -> dict[str, bytes]
                 data = file.read()
             key = os.path.relpath(path, root)
             if not data.endswith(b"rwf-put\n"):
-                raise BrokenPromiseError(
-                    "format", key, f"a file of {len(data)} bytes without the end that a store writes"
-                )
+                raise BrokenRuleError("format", key, f"a file of {len(data)} bytes without the end that a store writes")
             found[key] = data[:-TRAILER]
     return found
 
@@ -103,17 +101,17 @@ def parsed(key: str, data: bytes) -> tuple[Fields, list[Fields]]:
     """Return the header and the records of a registry entry, a segment or a snapshot.
 
     Raises:
-        BrokenPromiseError: the object is truncated or altered.
+        BrokenRuleError: the object is truncated or altered.
     """
     first, _, body = data.partition(b"\n")
     digest = _checksum(body)
     if first != f"{FORMAT} {digest}".encode():
-        raise BrokenPromiseError(
+        raise BrokenRuleError(
             "format", key, f"begins with {first[:100]!r}, but {len(body)} bytes have the checksum {digest}"
         )
     header, *records = [json.loads(line) for line in body.decode("ascii").split("\n")[:-1]]
     if header["records"] != len(records) or not header["put_id"]:
-        raise BrokenPromiseError("format", key, f"holds {len(records)} records", header)
+        raise BrokenRuleError("format", key, f"holds {len(records)} records", header)
     return header, records
 
 

@@ -1,7 +1,7 @@
 """Claims: who may take over a run, and the append that does it.
 
-`refusal` is the rule, as a pure function. `claim` applies it again for the log slot that it writes to, and never waits:
-of two claimants of one slot exactly one wins, and the other reads what the winner wrote. Clocks, for example the age of
+`refusal` is the rule, as a pure function. `claim` applies it again for the log slot that it writes to, and never waits.
+Of two claimants of one slot exactly one wins, and the other reads what the winner wrote. Clocks, for example the age of
 a heartbeat, only decide whether a claim is tried.
 """
 

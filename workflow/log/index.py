@@ -106,11 +106,11 @@ def workflow_id_of(store: Store, part: str) -> str | None:
 
 
 class IndexedIds:
-    """Answers whether an id has an entry, for ids in the order in which a store lists their folders.
+    """Looks up whether ids have entries. The ids must come in the order in which a store lists their folders.
 
     One merged pass over the entries of all statuses; only a few entries are in memory at a time. The two orders differ:
     a store lists the object `a` before `a-b`, and the folder `a/` after `a-b/`. An entry that was read already is
-    therefore kept as long as the ids asked for begin with it.
+    therefore kept as long as the looked up ids begin with it.
 
     Args:
         entries: for each status, the escaped ids in the order in which the store lists objects.
@@ -129,7 +129,7 @@ class IndexedIds:
             ValueError: `part` precedes the part of an earlier call in the order of folders.
         """
         if part + "/" < self._last:
-            raise ValueError(f"{part!r} was asked for after {self._last!r}; ask in the order of the store's folders")
+            raise ValueError(f"cannot look up {part!r} after {self._last!r}: follow the order of the store's folders")
         self._last = part + "/"
         self._prefixes = [each for each in self._prefixes if part.startswith(each)]
         while self._next is not None and self._next <= part:

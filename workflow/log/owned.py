@@ -1,7 +1,7 @@
 """The runs that a manager may own: objects `owned/<manager id>/<run uuid>`, from which a restarted manager recovers.
 
 An object is written before the manager creates or claims the run, and deleted after the run is finished or has another
-owner. It says only that the manager may own the run; the run's log decides.
+owner. It means only that the manager may own the run; the log of the run decides.
 """
 
 from __future__ import annotations

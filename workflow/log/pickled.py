@@ -1,8 +1,8 @@
 """Large pickles without copies in memory. Used by `values` and `blobs`.
 
 A blob is a plain pickle, or, if the value has large buffers (arrays, tables), a header, the pickle and its out-of-band
-buffers. A value is in memory once: what is sent is read from the memory of the value. What was fetched is returned to
-the system block by block while it is unpickled, except for the memory that the buffers of the value refer to.
+buffers. A value is in memory once: what is sent is read from the memory of the value. While
+a fetched pickle is unpickled, its memory is returned to the system block by block. The memory of the buffers is kept.
 """
 
 from __future__ import annotations

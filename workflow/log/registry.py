@@ -1,7 +1,7 @@
 """The registry: which run a workflow id has now. The entry `registry/<n>` with the highest n counts.
 
-Creating an entry creates a run or, as a tombstone, forbids it. The index entry and the `owned/` entry of a run are
-written before its registry entry, so that no run exists that they do not list.
+Creating an entry creates a run or, as a tombstone, forbids it. The index and the `owned/` entries are written before
+the registry entry. They therefore list every run that exists.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ and values of every run contain such names. `workflow.log.stored_names.<name>` a
 therefore part of the format on disk. Objects of this library that can occur in a user's pickle refer to this module,
 or to a public name of one of `PUBLIC_MODULES`.
 
-Modules above this one, and those that need Ray, are imported by name when a pickle needs them. Readers of the log that
-unpickle nothing do not load them.
+Modules above this one, and those that need Ray, are imported by name when a pickle needs them. Readers of the log
+therefore load none of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PUBLIC_MODULES: Final = frozenset({"workflow", "workflow.errors", "workflow.even
 
 
 def mark(kind: str, name: str) -> Any:
-    """Return the object that a mark in a pickle stands for; see `workflow.log.values.mark`.
+    """Return the object that a mark in a pickle represents; see `workflow.log.values.mark`.
 
     Args:
         kind: `parent` (the outcome of a parent step) or `object` (the content of a Ray object).

@@ -1,7 +1,7 @@
 """Pickles of the user's values, with marks for what is stored elsewhere: outcomes of parents, contents of Ray objects.
 
 While a value is pickled, a `Reducer` of the engine replaces such objects with marks. While it is unpickled, a `Resolve`
-of the engine returns what each mark stands for. cloudpickle does the rest. Does not need Ray.
+of the engine returns what each mark represents. cloudpickle does the rest. Does not need Ray.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Reducer = Callable[[Any], "tuple[Any, ...] | None"]
 """Called for each object that pickle cannot store by itself; returns the result of `mark`, or None to keep it."""
 
 Resolve = Callable[[str, str], Any]
-"""Called for each mark with its kind and its name; returns the object that it stands for."""
+"""Called for each mark with its kind and its name; returns the object that it represents."""
 
 
 def dumps(value: Any, reduce: Reducer) -> bytes | Pickled:
@@ -72,7 +72,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships 
         return super().reducer_override(obj) if reduced is None else reduced
 
     def _with_its_file(self, code: CodeType) -> tuple[Any, ...]:
-        """cloudpickle 3.1.3 drops the file name of code; it is kept, because tracebacks of steps show it."""
+        """Keep the file name of code, which tracebacks of steps show; cloudpickle 3.1.3 drops it."""
         make, args = self.dispatch_table[CodeType](code)
         return make, tuple(code.co_filename if arg == "<dynamic-code>" else arg for arg in args)
 
@@ -103,10 +103,10 @@ def mark(kind: str, name: str) -> tuple[Any, ...]:
 
 
 def resolve_mark(kind: str, name: str) -> Any:
-    """Return the object that a mark stands for. Called by `stored_names.mark` while `loads` runs in this thread."""
+    """Return the object that a mark represents. Called by `stored_names.mark` while `loads` runs in this thread."""
     resolve: Resolve | None = getattr(_environment, "resolve", None)
     if resolve is None:
-        raise CorruptLogError(f"a stored value refers to {kind} {name}, but is read where nothing can resolve it")
+        raise CorruptLogError(f"a stored value refers to {kind} {name}, but is not read by `loads`")
     return resolve(kind, name)
 
 
@@ -115,7 +115,7 @@ def loads(data: bytes | Pickled | Fetched, resolve: Resolve, written_by: str = "
 
     Args:
         data: the pickle; a Fetched object cannot be used again afterwards.
-        resolve: returns the object that a mark stands for.
+        resolve: returns the object that a mark represents.
         written_by: versions that pickled it, for error messages.
 
     Raises:
@@ -151,7 +151,7 @@ def render(value: Any, size: int = 0) -> str:
     """Return a value as JSON if possible, else as plain text, for readers that must not unpickle. At most 16 KiB.
 
     Args:
-        value: the value.
+        value: any object; it may have no text.
         size: size of its pickle in bytes; above `LARGEST_RENDERED` only the type of the value is rendered.
     """
     if size > LARGEST_RENDERED:

@@ -1,6 +1,7 @@
-"""What the log holds: one frozen dataclass a kind of record. `at`, `started`, `ended` are seconds since 1970.
+"""The records of the log: one frozen dataclass for each kind. `at`, `started` and `ended` are seconds since 1970.
 
-Written by the owner of a run only (`Created` makes the run). Read by `fold`, through `codec`.
+Names of classes and fields are part of the format on disk; docs/design/log-format.md has the rules for changes. Only
+the owner of a run writes records; `Created` creates the run. `fold` reads them, through `codec`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from workflow.model.status import WorkflowStatus
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The run itself: the content of `registry/<n>`. It counts as the claim of epoch 1.
+    """The run itself, in the registry. It is also the claim of epoch 1.
 
     Attributes:
-        graph: the DAG, where it is small.
-        graph_blob: sha256 of the blob that holds the encoded DAG otherwise.
-        shape: sha256 of `Graph.shape()`: tells "another DAG" under a used id without reading the DAG.
-        max_resumes: claims in a row without progress after which the run ends FAILED; -1 without end.
-        code: sha256 of the blob with the user's code, or empty.
-        main_script: file name of the script that made the run, or empty.
+        graph: the DAG, if it is small.
+        graph_blob: SHA-256 of the blob that contains the encoded DAG otherwise.
+        shape: SHA-256 of `Graph.shape()`, by which another DAG under a used id is recognized without reading the DAG.
+        max_resumes: consecutive epochs without progress after which the run fails; -1 for no limit.
+        metadata: the user's, as JSON text.
+        code: SHA-256 of the blob with the user's code, or empty.
+        main_script: file name of the script that created the run, or empty.
         versions: of Python and the libraries that pickled, as `name version` words.
     """
 
@@ -44,12 +46,12 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """Stands at `registry/<n>` where no run is and none may be made.
+    """A registry entry without a run: no run with this number can be created.
 
     Attributes:
-        status: what a reader is told: CANCELED or FAILED; for `Deleted` and `Abandoned` there is no run to speak of.
-        reason: Deleted, Canceled, Abandoned, or why it failed.
-        uid: the object on whose behalf it was written, or empty.
+        status: the status that readers get, CANCELED or FAILED. `Deleted` and `Abandoned` mean that there is no run.
+        reason: Deleted, Abandoned, Canceled, or why it failed.
+        uid: uid of the Workflow object on whose behalf it was written, or empty.
     """
 
     workflow_id: str
@@ -62,7 +64,7 @@ class Tombstone:
 
 
 FREES_ID = frozenset({"Deleted", "Abandoned"})
-"""Reasons of a tombstone behind which the id is free again: a reader finds nothing there."""
+"""Reasons of a tombstone after which the workflow id is free again: readers report that there is no run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,8 @@ class Claimed:
     """A new epoch begins.
 
     Attributes:
-        retry_failed: seq of the FAILED end that it voids, or -1.
-        functions: sha256 of a function as stored with the run -> that of the one to execute from now on.
+        retry_failed: seq of the terminal record FAILED that this claim undoes, or -1.
+        functions: SHA-256 of a function as stored with the run, and SHA-256 of the one to execute from now on.
     """
 
     epoch: int
@@ -85,11 +87,11 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """A try was handed to Ray, or is as soon as this segment is stored.
+    """An attempt of a step starts when this segment is stored. Some attempts start a little earlier.
 
     Attributes:
-        attempt: tries of this epoch, this one included.
-        failed_attempts: how many of them raised; the others were interrupted, or found a value lost that they take.
+        attempt: number of attempts in this epoch, including this one.
+        failed_attempts: number of earlier attempts that raised. Others were interrupted, or lost an ephemeral input.
     """
 
     step_id: str
@@ -101,7 +103,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class TimerSet:
-    """A sleep has begun. It outlives its epoch: the next owner takes it up as it stands here.
+    """A sleep began. It continues in later epochs: the next owner resumes it from this record.
 
     Attributes:
         at: when it began.
@@ -119,10 +121,10 @@ class StepCommitted:
     """The one outcome of a step execution.
 
     Attributes:
-        value: the value; the exception where `caught`.
+        value: the value, or the exception if `caught`.
         caught: the outcome is `(None, exception)`.
-        text: JSON or plain-text rendering of the value, made where it was; empty where none was wanted.
-        attempt: tries of this epoch, this one included.
+        text: the value as JSON or plain text; empty unless it is the value of the run.
+        attempt: number of attempts in this epoch, including this one.
     """
 
     step_id: str
@@ -137,9 +139,9 @@ class StepCommitted:
 
 @dataclass(frozen=True, slots=True)
 class StepReturnedEphemeral:
-    """A step without a checkpoint returned: its value is handed on within this epoch, and stored nowhere.
+    """A step with checkpoint=False returned. Only the owner of this epoch has its value; it is not stored.
 
-    The claim of the next epoch voids it where a step without an outcome still takes it.
+    The claim of the next epoch invalidates it if a step without an outcome still needs it.
     """
 
     step_id: str
@@ -151,7 +153,7 @@ class StepReturnedEphemeral:
 
 @dataclass(frozen=True, slots=True)
 class StepEphemeralLost:
-    """The value of a step that passed was lost and is still needed, so that the step runs again."""
+    """An ephemeral value was lost and is still needed, so that its step runs again."""
 
     step_id: str
     epoch: int
@@ -172,7 +174,7 @@ class StepExpanded:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """All tries raised and nothing caught it. `value` is the pickled exception, where it could be pickled."""
+    """All attempts raised and nothing caught it. `value` is the pickled exception, if it could be pickled."""
 
     step_id: str
     epoch: int
@@ -185,7 +187,7 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class StepCanceled:
-    """The step is not executed (any more), because of another's failure or with the run."""
+    """The step is not executed, because another step failed or the run was canceled."""
 
     step_id: str
     epoch: int
@@ -194,7 +196,7 @@ class StepCanceled:
 
 @dataclass(frozen=True, slots=True)
 class RequestHandled:
-    """A request from the inbox took effect: `did` says what."""
+    """A request of the inbox took effect. `result` is what was done, for users."""
 
     request_id: str
     epoch: int
@@ -203,7 +205,7 @@ class RequestHandled:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The run ended (SUCCESSFUL, FAILED, CANCELED), or its owner said goodbye (RESUMABLE)."""
+    """The run finished (SUCCESSFUL, FAILED, CANCELED), or its owner released it (RESUMABLE)."""
 
     status: WorkflowStatus
     epoch: int
@@ -214,11 +216,16 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
-    """First record of a snapshot: what the records behind it do not tell.
+    """The first record of a snapshot: the part of the state that its other records do not contain.
 
     Attributes:
-        seq: the last segment folded into it.
+        seq: the last segment that is included.
         epoch_started: when the epoch was claimed.
+        released: whether its owner released the run.
+        epochs_without_progress: consecutive claims without a commit between them.
+        suspect_steps: the steps that were running before each of these claims.
+        handled_requests: ids of the requests that took effect.
+        functions: see `Claimed.functions`.
     """
 
     seq: int

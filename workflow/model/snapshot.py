@@ -1,6 +1,7 @@
-"""A run's state as records that fold to the same state: what a snapshot object holds.
+"""Snapshots: the state of a run as records that fold to the same state.
 
-Folding it goes through the same checks as the log itself, so a snapshot cannot say what the log could not.
+The fold checks these records as it checks those of the log. A snapshot can therefore only contain a state that a log
+could have.
 """
 
 from __future__ import annotations
@@ -15,11 +16,7 @@ from workflow.model.status import StepPhase
 
 
 def compact(state: RunState) -> list[r.Record]:
-    """The records of a snapshot of a run that has not ended.
-
-    Args:
-        state: folded up to `state.seq`.
-    """
+    """Return the records of a snapshot of an unfinished run."""
     records: list[r.Record] = [
         r.SnapshotHeader(
             seq=state.seq,
@@ -50,7 +47,10 @@ def compact(state: RunState) -> list[r.Record]:
 
 
 def _history(state: RunState) -> Iterator[r.Record]:
-    """What the journal tells. A value that was lost stands in it where others took it, and where it was lost."""
+    """Yield the records of outcomes and expansions, in their order in the journal.
+
+    A lost ephemeral value has two records, as in the log: one for the value and one for its loss.
+    """
     losses = Counter(entry.step.spec.step_id for entry in state.journal if isinstance(entry, EphemeralLoss))
     expanded: set[str] = set()
     for entry in state.journal:
@@ -76,7 +76,7 @@ def _expansion(step: StepState) -> r.StepExpanded:
 
 def _outcome(step: StepState) -> r.StepCommitted | r.StepReturnedEphemeral:
     outcome = step.outcome
-    assert outcome is not None, "only steps with an outcome stand in the journal twice or without members"
+    assert outcome is not None, "a step in the journal has an outcome, or its first entry is its expansion"
     if outcome.ephemeral_step:
         return r.StepReturnedEphemeral(step.spec.step_id, step.epoch, step.attempt, step.started, step.ended)
     return r.StepCommitted(

@@ -1,4 +1,4 @@
-"""Keys: any id works and none leaves the root; no key is a prefix folder of another."""
+"""Keys: any id works, no key leaves the root, and no key is a folder of another key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("workflow_id", ODD, ids=lambda text: repr(text)[:20])
-def test_an_odd_id_makes_keys_that_every_store_holds(workflow_id: str) -> None:
+def test_an_unusual_id_has_keys_that_every_store_accepts(workflow_id: str) -> None:
     where = keys.RunPaths(workflow_id, 1, "0" * 32)
     for key in (
         keys.registry_entry(workflow_id, 1),
@@ -30,7 +30,7 @@ def test_an_odd_id_makes_keys_that_every_store_holds(workflow_id: str) -> None:
 
 
 @given(workflow_id=st.text(st.characters(exclude_categories=()), min_size=1, max_size=300))
-def test_an_id_is_one_part_and_comes_back_from_it(workflow_id: str) -> None:
+def test_an_id_is_one_part_of_a_key_and_can_be_read_back(workflow_id: str) -> None:
     if workflow_id in (".", ".."):
         return
     part = keys.escape(workflow_id)
@@ -49,12 +49,12 @@ def test_two_ids_never_share_a_key(workflow_ids: list[str]) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", ".", "..", None, 7, b"bytes"], ids=repr)
-def test_an_id_that_is_none_is_refused_with_what_to_do(bad: object) -> None:
+def test_an_invalid_id_is_refused_with_advice(bad: object) -> None:
     with pytest.raises(InvalidInputError, match="cannot be a workflow id; give any text"):
         keys.escape(bad)  # type: ignore[arg-type]
 
 
-def test_no_key_is_a_prefix_folder_of_another() -> None:
+def test_no_key_is_a_folder_of_another() -> None:
     where = keys.RunPaths("w", 1, "u")
     built = [
         keys.registry_entry("w", 1), where.segment(1), where.snapshot(1), where.blob("b"), where.request("r"),
@@ -72,5 +72,5 @@ def test_keys_sort_by_their_numbers() -> None:
     assert keys.registry_entry("w", 9) < keys.registry_entry("w", 10)
 
 
-def test_runs_of_one_id_have_folders_that_no_other_run_lists() -> None:
+def test_runs_of_one_id_have_disjoint_folders() -> None:
     assert not keys.RunPaths("w", 11, "u").folder.startswith(f"{keys.runs('w')}1-")

@@ -47,7 +47,7 @@ def test_each_part_of_records_is_described_with_all_its_fields(part: Any) -> Non
     assert fields_of(part) <= set(re.findall(r"`(\w+)`", "\n".join(rows[start:end])))
 
 
-def test_all_header_fields_phases_statuses_and_step_kinds_are_named() -> None:
+def test_all_header_fields_and_enum_values_are_named() -> None:
     names = fields_of(segments.Header) | fields_of(RunTotals)
     names |= {member.value for kind in (StepPhase, WorkflowStatus, StepKind) for member in kind}
     assert names <= CODED

@@ -1,4 +1,4 @@
-"""Large values go out and come back without copies, whole or not at all; what was stored before can still be read."""
+"""Large values are stored and loaded without copies, completely or not at all. Earlier forms can still be read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATHS = RunPaths("w", 1, "u" * 32)
 MANY = 3 * OUT_OF_BAND_LIMIT
 LARGE: dict[str, Callable[[], Any]] = {
     "bytes": lambda: b"x" * MANY,
-    "bytes larger than what is given back at once": lambda: bytes(range(256)) * 40_000,
+    "bytes larger than one release to the system": lambda: bytes(range(256)) * 40_000,
     "bytearray": lambda: bytearray(b"x" * MANY),
     "text": lambda: "aü" * MANY,
     "array": lambda: np.arange(MANY),
@@ -90,7 +90,7 @@ def blobs(store: MemoryStore) -> Blobs:
 
 
 @pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
-def test_a_large_value_comes_back_equal(blobs: Blobs, make: Callable[[], Any]) -> None:
+def test_a_large_value_is_loaded_equal(blobs: Blobs, make: Callable[[], Any]) -> None:
     data = values.dumps(make(), plain)
     assert isinstance(data, Pickled)
     kept = blobs.store_value(data)
@@ -108,12 +108,12 @@ def test_a_small_value_is_a_plain_pickle(blobs: Blobs, make: Callable[[], Any]) 
 
 
 @pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
-def test_what_earlier_versions_stored_is_read(blobs: Blobs, make: Callable[[], Any]) -> None:
+def test_a_plain_pickle_of_a_large_value_is_loaded(blobs: Blobs, make: Callable[[], Any]) -> None:
     data = cloudpickle.dumps(make(), protocol=5)
     assert same(values.loads(blobs.load_value(blobs.store_value(data)), no_mark), make())
 
 
-def test_arrays_keep_whether_they_may_be_written(blobs: Blobs) -> None:
+def test_arrays_stay_writeable_or_read_only(blobs: Blobs) -> None:
     frozen = np.arange(MANY)
     frozen.flags.writeable = False
     free, still_frozen = values.loads(
@@ -125,7 +125,7 @@ def test_arrays_keep_whether_they_may_be_written(blobs: Blobs) -> None:
     assert free.ctypes.data % 64 == still_frozen.ctypes.data % 64 == 0
 
 
-def test_each_reader_has_a_value_of_its_own(blobs: Blobs) -> None:
+def test_each_load_returns_a_value_of_its_own(blobs: Blobs) -> None:
     kept = blobs.store_value(values.dumps(np.zeros(MANY), plain))
     one, other = (values.loads(blobs.load_value(kept), no_mark) for _ in range(2))
     one[:] = 1
@@ -153,7 +153,7 @@ COPYLESS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("make", COPYLESS.values(), ids=COPYLESS)
-def test_pickling_and_storing_takes_no_second_copy(tmp_path: Any, make: Callable[[], Any]) -> None:
+def test_pickling_and_storing_make_no_second_copy(tmp_path: Any, make: Callable[[], Any]) -> None:
     blobs = Blobs(FolderStore(str(tmp_path)), PATHS)
     value = make()
     tracemalloc.start()
@@ -165,7 +165,7 @@ def test_pickling_and_storing_takes_no_second_copy(tmp_path: Any, make: Callable
     assert most < 4 * OUT_OF_BAND_LIMIT
 
 
-def test_fetching_begun_anew_takes_the_same_memory() -> None:
+def test_a_repeated_fetch_uses_the_same_memory() -> None:
     failing = FailingStore(MemoryStore())
     store = RetryingStore(failing, sleep=lambda seconds: None)
     store.create("key", b"x" * MANY, "put")
@@ -184,7 +184,7 @@ def test_fetching_begun_anew_takes_the_same_memory() -> None:
 
 
 class Explosive:
-    """Tells when it is unpickled."""
+    """Counts how often it is unpickled."""
 
     went_off = 0
 
@@ -197,16 +197,16 @@ def _go_off() -> None:
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "cut": lambda data: data[:-1],
-    "cut to nothing": lambda data: b"",
+    "truncated": lambda data: data[:-1],
+    "empty": lambda data: b"",
     "longer": lambda data: data + b"\0",
-    "a bit of the pickle flipped": lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
-    "a bit of an array flipped": lambda data: data[:-100] + bytes([data[-100] ^ 1]) + data[-99:],
+    "flipped bit in the pickle": lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
+    "flipped bit in an array": lambda data: data[:-100] + bytes([data[-100] ^ 1]) + data[-99:],
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_blob_is_named_and_never_unpickled(
+def test_a_damaged_blob_is_reported_and_never_unpickled(
     blobs: Blobs, store: MemoryStore, damage: Callable[[bytes], bytes]
 ) -> None:
     kept = blobs.store_value(values.dumps([Explosive(), np.arange(MANY)], plain))
@@ -235,7 +235,7 @@ class ChangesWhileSent(MemoryStore):
         return super().create(key, data, put_id)
 
 
-def test_a_value_that_is_changed_while_it_is_stored_is_refused() -> None:
+def test_a_value_changed_while_it_is_stored_is_refused() -> None:
     array = np.zeros(MANY)
     store = ChangesWhileSent(lambda: array.__setitem__(MANY // 2, 1.0))
     with pytest.raises(InvalidInputError, match="changed while it was stored"):
@@ -243,12 +243,12 @@ def test_a_value_that_is_changed_while_it_is_stored_is_refused() -> None:
     assert list(store.list("")) == []
 
 
-def test_no_memory_is_not_taken_for_a_store_that_is_away() -> None:
+def test_missing_memory_is_not_reported_as_an_outage() -> None:
     with pytest.raises(MemoryError, match=f"no memory for a value of {1 << 60} bytes"):
         Fetched().allocate(1 << 60)
 
 
-def test_a_store_that_is_away_while_a_large_value_is_unpickled_is_no_fault_of_the_value(blobs: Blobs) -> None:
+def test_an_outage_while_a_large_value_is_unpickled_is_reported(blobs: Blobs) -> None:
     def away(*_: Any) -> Any:
         raise StoreUnavailableError("no answer")
 
@@ -257,7 +257,7 @@ def test_a_store_that_is_away_while_a_large_value_is_unpickled_is_no_fault_of_th
         values.loads(blobs.load_value(blobs.store_value(data)), away)
 
 
-def test_pieces_may_be_read_again_and_again() -> None:
+def test_pieces_can_be_read_repeatedly() -> None:
     data = values.dumps([np.arange(MANY), b"x" * MANY], plain)
     assert isinstance(data, Pickled)
 

@@ -1,4 +1,4 @@
-"""Names: one PUT makes a run or forbids it; and the hints around it."""
+"""The registry: one PUT creates a run or forbids it. Also index entries and the runs that a manager may own."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def stone(n: int, reason: str = "Deleted", workflow_id: str = "w") -> Tombstone:
     return Tombstone(workflow_id, n, S.CANCELED, reason, 1.0)
 
 
-def test_an_id_that_was_never_used_names_nothing(store: MemoryStore) -> None:
+def test_an_unused_id_has_no_entry(store: MemoryStore) -> None:
     assert registry.latest_run_number(store, "w") == 0
     assert registry.current_entry(store, "w") is None
     assert registry.read_entry(store, "w", 1) is None
     assert not list(store.list(""))
 
 
-def test_the_highest_name_counts(store: MemoryStore) -> None:
+def test_the_highest_entry_counts(store: MemoryStore) -> None:
     for named in (runs.created(DAG), stone(2), runs.created(DAG, run_number=3, run_uuid="third")):
         registry.register(store, named)
     assert registry.latest_run_number(store, "w") == 3
@@ -43,19 +43,19 @@ def test_the_highest_name_counts(store: MemoryStore) -> None:
     assert current.run_uuid == "third"
 
 
-def test_ids_that_begin_alike_are_apart(store: MemoryStore) -> None:
+def test_ids_with_a_common_beginning_are_separate(store: MemoryStore) -> None:
     registry.register(store, runs.created(DAG, "w"))
     assert registry.current_entry(store, "w2") is None
     assert registry.current_entry(store, "w/names") is None
 
 
 @pytest.mark.parametrize("rival", [runs.created(DAG, run_uuid="rival"), stone(1)], ids=["a run", "a tombstone"])
-def test_who_comes_second_reads_what_the_first_wrote(store: MemoryStore, rival: Created | Tombstone) -> None:
+def test_the_second_writer_gets_the_entry_of_the_first(store: MemoryStore, rival: Created | Tombstone) -> None:
     first = StopAt(failpoints.BEFORE_REGISTER, lambda: registry.register(store, rival))
     assert registry.register(store, runs.created(DAG), first) == registry.Registration(rival, created=False)
 
 
-def test_eight_rivals_have_one_winner(store: MemoryStore) -> None:
+def test_of_eight_writers_exactly_one_wins(store: MemoryStore) -> None:
     gate = threading.Barrier(8)
     seen: list[object] = []
 
@@ -73,7 +73,7 @@ def test_eight_rivals_have_one_winner(store: MemoryStore) -> None:
     assert all(each == registry.current_entry(store, "w") for each in seen)
 
 
-def test_two_long_ids_with_one_shortened_form_are_told_apart(store: MemoryStore) -> None:
+def test_long_ids_with_one_shortened_form_are_distinguished(store: MemoryStore) -> None:
     data = store.get(keys.registry_entry("w", 1))
     assert data is None
     registry.register(store, runs.created(DAG, "other"))
@@ -84,7 +84,7 @@ def test_two_long_ids_with_one_shortened_form_are_told_apart(store: MemoryStore)
         registry.current_entry(store, "w")
 
 
-def test_a_name_that_holds_something_else_is_named(store: MemoryStore) -> None:
+def test_an_entry_with_another_record_is_damage(store: MemoryStore) -> None:
     from workflow.log import segments
 
     store.overwrite(keys.registry_entry("w", 1), segments.encode("u", 0, "p", [runs.started("a")]))
@@ -92,7 +92,7 @@ def test_a_name_that_holds_something_else_is_named(store: MemoryStore) -> None:
         registry.current_entry(store, "w")
 
 
-def test_an_owner_whose_run_is_not_the_one_named_is_told(store: MemoryStore) -> None:
+def test_a_replaced_run_is_reported_as_superseded(store: MemoryStore) -> None:
     created = runs.created(DAG)
     registry.register(store, created)
     registry.check_current(store, created)
@@ -102,7 +102,7 @@ def test_an_owner_whose_run_is_not_the_one_named_is_told(store: MemoryStore) -> 
 
 
 @pytest.mark.parametrize("workflow_id", ["w", "a/b", "Ünï " * 100], ids=["plain", "odd", "long"])
-def test_the_index_tells_the_whole_id(store: MemoryStore, workflow_id: str) -> None:
+def test_the_index_yields_whole_ids(store: MemoryStore, workflow_id: str) -> None:
     index.set_status(store, workflow_id, S.RUNNING, replaces=())
     index.set_status(store, workflow_id, S.SUCCESSFUL, replaces=(S.RUNNING,))
     assert list(index.list_ids(store, S.RUNNING)) == []
@@ -111,7 +111,7 @@ def test_the_index_tells_the_whole_id(store: MemoryStore, workflow_id: str) -> N
     assert not list(store.list(""))
 
 
-def test_a_damaged_entry_of_a_long_id_hides_no_other(store: MemoryStore) -> None:
+def test_a_damaged_entry_of_a_long_id_is_skipped(store: MemoryStore) -> None:
     for workflow_id in ("long " * 100, "Ünï " * 100):
         index.set_status(store, workflow_id, S.RUNNING, replaces=())
     key = next(info.key for info in store.list("index/RUNNING/long"))
@@ -121,7 +121,7 @@ def test_a_damaged_entry_of_a_long_id_hides_no_other(store: MemoryStore) -> None
         index.workflow_id_of(store, key.rpartition("/")[2])
 
 
-def test_a_manager_knows_what_it_may_own(store: MemoryStore) -> None:
+def test_the_runs_that_a_manager_may_own_are_listed(store: MemoryStore) -> None:
     mine = owned.OwnedRun("a/b", 3, "u1")
     owned.add(store, "m1", mine)
     owned.add(store, "m10", owned.OwnedRun("w", 1, "u2"))

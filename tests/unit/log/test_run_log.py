@@ -1,4 +1,4 @@
-"""One run's log: replay from snapshot and tail, blobs that are missing or damaged, catching up."""
+"""The log of one run: replay, snapshots, catching up, and blobs that are missing or damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def log() -> RunLog:
     return RunLog(store, created)
 
 
-def test_a_run_without_segments_is_at_its_beginning(log: RunLog) -> None:
+def test_a_run_without_segments_is_in_its_first_state(log: RunLog) -> None:
     state = log.replay()
     assert (state.seq, state.epoch, set(state.ready)) == (0, 1, {"a"})
 
@@ -42,13 +42,13 @@ def test_replay_reads_the_newest_snapshot_and_the_tail(log: RunLog) -> None:
     log.write_snapshot(2, snapshot.compact(log.replay()))
     runs.append(log, [started("c")])
     whole = runs.picture(log.replay())
-    for seq in (1, 2):  # what a snapshot holds is not read again
+    for seq in (1, 2):  # segments that a snapshot includes are not read
         log.store.overwrite(log.paths.segment(seq), b"not read")
     log.store.overwrite(log.paths.snapshot(1), b"not read")
     assert runs.picture(log.replay()) == whole
 
 
-def test_who_reads_a_run_while_it_is_deleted_learns_that(log: RunLog) -> None:
+def test_reading_a_run_that_is_being_deleted_is_superseded(log: RunLog) -> None:
     runs.append(log, [committed("a")])
     log.write_snapshot(1, snapshot.compact(log.replay()))
     reading = RunLog(FailingStore(log.store), log.created)
@@ -64,7 +64,7 @@ def test_who_reads_a_run_while_it_is_deleted_learns_that(log: RunLog) -> None:
 
 
 @pytest.mark.parametrize("what", ["segment", "snapshot"])
-def test_damage_is_named_by_its_key(log: RunLog, what: str) -> None:
+def test_damage_is_reported_with_its_key(log: RunLog, what: str) -> None:
     runs.append(log, [committed("a")])
     log.write_snapshot(1, snapshot.compact(log.replay()))
     runs.append(log, [committed("b")])
@@ -78,7 +78,7 @@ def test_damage_is_named_by_its_key(log: RunLog, what: str) -> None:
     assert caught.value.key == key  # type: ignore[attr-defined]
 
 
-def test_catching_up_costs_one_look_where_there_is_nothing(log: RunLog) -> None:
+def test_catching_up_folds_all_new_segments(log: RunLog) -> None:
     state = log.replay()
     assert not log.catch_up(state)
     runs.append(log, [committed("a")])
@@ -90,7 +90,7 @@ def test_catching_up_costs_one_look_where_there_is_nothing(log: RunLog) -> None:
 @pytest.mark.parametrize(
     ("size", "inline"), [(0, True), (INLINE_LIMIT, True), (INLINE_LIMIT + 1, False), (3_000_000, False)]
 )
-def test_large_values_lie_in_blobs(log: RunLog, size: int, inline: bool) -> None:
+def test_large_values_are_stored_as_blobs(log: RunLog, size: int, inline: bool) -> None:
     kept = log.blobs.store_value(b"x" * size)
     assert (kept.inline is not None) == inline
     assert kept.size == size
@@ -103,7 +103,7 @@ def test_the_same_bytes_are_one_blob(log: RunLog) -> None:
     assert len([info for info in log.store.list("workflows/") if "/blobs/" in info.key]) == 1
 
 
-def test_a_missing_or_altered_blob_is_named(log: RunLog) -> None:
+def test_a_missing_or_altered_blob_is_reported_with_its_key(log: RunLog) -> None:
     value = log.blobs.store_value(b"z" * 100_000)
     reads: tuple[Callable[[str], object], ...] = (log.blobs.get, log.blobs.fetch)
     for read in reads:
@@ -116,7 +116,7 @@ def test_a_missing_or_altered_blob_is_named(log: RunLog) -> None:
             read(value.blob)
 
 
-def test_a_large_dag_lies_in_a_blob_and_folds_from_there(log: RunLog) -> None:
+def test_a_large_dag_is_stored_as_a_blob_and_folded_from_it(log: RunLog) -> None:
     wide = runs.graph(" ".join(f"a/{i}" for i in range(2_000)))
     inline, blob = log.blobs.store_graph(wide)
     assert inline is None
@@ -125,7 +125,7 @@ def test_a_large_dag_lies_in_a_blob_and_folds_from_there(log: RunLog) -> None:
     assert len(log.replay().steps) == 2_003
 
 
-def test_an_outage_while_a_segment_is_folded_leaves_nothing_half_folded(log: RunLog) -> None:
+def test_an_outage_during_a_fold_folds_no_part_of_the_segment(log: RunLog) -> None:
     _, blob = log.blobs.store_graph(runs.graph(" ".join(f"a/{i}" for i in range(2_000))))
     runs.append(log, [started("a"), type(expanded("a", DAG))("a", 1, None, blob)])
     store = FailingStore(log.store)
@@ -138,7 +138,7 @@ def test_an_outage_while_a_segment_is_folded_leaves_nothing_half_folded(log: Run
     assert runs.picture(state) == runs.picture(log.replay())
 
 
-def test_a_follower_gives_the_same_object_until_something_changes(log: RunLog) -> None:
+def test_a_follower_returns_the_same_object_until_a_change(log: RunLog) -> None:
     follower = Follower(log.store, "w")
     first = follower.poll()
     assert follower.poll() is first
@@ -149,7 +149,7 @@ def test_a_follower_gives_the_same_object_until_something_changes(log: RunLog) -
     assert second.counts.succeeded == 1
 
 
-def test_a_follower_of_nothing_sees_the_run_once_it_is_there() -> None:
+def test_a_follower_finds_a_run_that_is_created_later() -> None:
     store = MemoryStore()
     follower = Follower(store, "w")
     assert follower.poll() is None

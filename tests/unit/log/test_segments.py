@@ -159,7 +159,7 @@ def test_unknown_names_are_reported_as_a_newer_version(case: str) -> None:
     assert (caught.value.key, caught.value.unknown, caught.value.written_by) == (KEY, unknown, "99.1")  # type: ignore[attr-defined]
 
 
-def test_a_newer_format_without_a_readable_header_is_reported_as_newer() -> None:
+def test_a_newer_format_with_an_unreadable_header_is_newer() -> None:
     with pytest.raises(NewerFormatError, match=r"a newer version .a version that is not recorded.*rayworkflow-log-3"):
         segments.decode(KEY, sealed(b"\x00\xff", "rayworkflow-log-3"))
 

@@ -188,7 +188,7 @@ def test_a_mark_read_outside_of_loads_is_corrupt() -> None:
         pickle.loads(golden("mark"))
 
 
-def test_a_mark_of_an_unknown_kind_was_written_by_a_newer_version() -> None:
+def test_a_mark_of_an_unknown_kind_is_of_a_newer_version() -> None:
     from workflow.engine.worker.refs import mark_resolver
 
     data = dumps(object, lambda obj: values.mark("dream", "x") if obj is object else None)

@@ -39,7 +39,7 @@ def log() -> RunLog:
     return log
 
 
-def test_totals_count_steps_by_phase_and_tell_owner_and_status(log: RunLog) -> None:
+def test_totals_contain_steps_by_phase_owner_and_status(log: RunLog) -> None:
     runs.append(log, [started("a")], [committed("a"), started("b")], [failed("b"), END])
     newest = log.newest_totals()
     assert newest is not None
@@ -83,7 +83,7 @@ def test_each_writer_of_segments_writes_the_totals_after_it(log: RunLog, case: s
     assert (newest[0], newest[1].status) == (2, status)
 
 
-def test_a_claim_that_finishes_the_run_writes_the_terminal_totals() -> None:
+def test_a_claim_that_finishes_the_run_writes_its_totals() -> None:
     store = MemoryStore()
     created = runs.created(runs.graph("a"), max_resumes=0)
     registry.register(store, created)

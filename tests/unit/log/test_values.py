@@ -1,4 +1,4 @@
-"""Pickles of the user's values: what cannot be carried says what to do, and texts never lose a value."""
+"""Pickles of the user's values: errors contain advice, and a value without a text is still stored."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ def marking(obj: Any) -> tuple[Any, ...] | None:
     return values.mark("thing", obj.name) if isinstance(obj, Marked) else None
 
 
-def test_marks_stand_for_what_lies_outside() -> None:
+def test_marks_represent_objects_stored_elsewhere() -> None:
     data = values.dumps({"a": [Marked("x"), (Marked("y"), 3)]}, marking)
     assert values.loads(data, lambda kind, name: f"{kind} {name}") == {"a": ["thing x", ("thing y", 3)]}
 
 
-def test_one_object_in_two_places_stays_one() -> None:
+def test_an_object_in_two_places_stays_one_object() -> None:
     shared = [1]
     first, second = values.loads(values.dumps((shared, shared), plain), unknown)
     assert first is second
 
 
-def test_a_function_that_is_carried_whole_knows_the_file_it_was_written_in() -> None:
+def test_a_function_pickled_by_value_keeps_its_file_name() -> None:
     written: Any = lambda: (lambda: None).__code__.co_filename  # noqa: E731 - the shortest function
     carried = values.loads(values.dumps(written, plain), unknown)
     assert carried.__code__.co_filename == __file__
     assert carried() == __file__
 
 
-def test_what_cannot_be_pickled_says_what_to_do() -> None:
+def test_a_value_that_cannot_be_pickled_is_refused_with_advice() -> None:
     with pytest.raises(InvalidInputError, match=r"a list cannot be pickled: TypeError: .*lock.*; pass data instead"):
         values.dumps([threading.Lock()], plain)
 
 
-def test_what_cannot_be_unpickled_names_both_sides() -> None:
+def test_an_unpickling_error_names_both_versions() -> None:
     with pytest.raises(InvalidInputError, match=r"written by python 2, .*read by python 3.* cloudpickle"):
         values.loads(b"no pickle", unknown, "python 2")
 
 
-def test_a_store_that_is_away_is_no_fault_of_the_value() -> None:
+def test_an_outage_while_unpickling_is_reported() -> None:
     def away(*_: Any) -> Any:
         raise StoreUnavailableError("no answer")
 
@@ -66,7 +66,7 @@ def test_a_store_that_is_away_is_no_fault_of_the_value() -> None:
         values.loads(values.dumps(Marked("x"), marking), away)
 
 
-def test_a_mark_read_where_nothing_resolves_it_is_named() -> None:
+def test_a_mark_without_a_resolver_is_reported() -> None:
     import pickle
 
     data = values.dumps(Marked("x"), marking)
@@ -85,12 +85,12 @@ class Mute:
     [
         pytest.param({"a": [1, None]}, '{"a": [1, null]}', id="JSON"),
         pytest.param("é", '"é"', id="text"),
-        pytest.param({1, }, "{1}", id="no JSON"),
-        pytest.param(float("nan"), "nan", id="no JSON number"),
-        pytest.param(Mute(), "<Mute, which has no text: no text>", id="no text"),
+        pytest.param({1, }, "{1}", id="not JSON"),
+        pytest.param(float("nan"), "nan", id="number that JSON does not have"),
+        pytest.param(Mute(), "<Mute, which has no text: no text>", id="without a text"),
     ],
 )  # fmt: skip
-def test_a_value_as_text(value: Any, text: str) -> None:
+def test_a_value_is_rendered_as_text(value: Any, text: str) -> None:
     assert values.render(value) == text
 
 
@@ -99,7 +99,7 @@ def test_a_long_text_is_cut() -> None:
     assert values.render(b"x" * 100, values.LARGEST_RENDERED + 1) == "<bytes, 16777217 bytes>"
 
 
-def test_a_value_that_holds_itself_has_a_text() -> None:
+def test_a_value_that_contains_itself_is_rendered() -> None:
     endless: list[Any] = []
     endless.append(endless)
     assert values.render(endless) == "[[...]]"

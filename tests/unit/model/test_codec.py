@@ -26,7 +26,7 @@ TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=20)
 
 
 def anything(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of a field declared so."""
+    """Return a strategy for values of a field that is declared as `kind`."""
     if kind is StepOptions:
         return st.builds(
             StepOptions,
@@ -86,8 +86,8 @@ def test_a_dag_reads_back_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(None, id="nothing"),
-        pytest.param([], id="no object"),
+        pytest.param(None, id="null"),
+        pytest.param([], id="not an object"),
         pytest.param({}, id="without its kind"),
         pytest.param({"k": 7}, id="a kind that is not a text"),
         pytest.param({"k": "StepStarted"}, id="fields missing"),
@@ -99,9 +99,9 @@ def test_a_dag_reads_back_as_it_was_written() -> None:
         pytest.param({**SNAPSHOT_HEADER, "functions": [["a", "b"]]}, id="a list for an object"),
         pytest.param({**SNAPSHOT_HEADER, "functions": {"a": 1}}, id="a number in an object of texts"),
         pytest.param(
-            {"k": "StepCommitted", "step_id": "a", "epoch": 1, "value": {"inline": "%%"}}, id="bytes that are none"
+            {"k": "StepCommitted", "step_id": "a", "epoch": 1, "value": {"inline": "%%"}}, id="text that is not base64"
         ),
-        pytest.param({"k": "StepFailed", "step_id": "a", "epoch": 1, "error": 3}, id="an error that is none"),
+        pytest.param({"k": "StepFailed", "step_id": "a", "epoch": 1, "error": 3}, id="a number for an error"),
     ],
 )
 def test_what_is_not_a_record_is_corrupt(data: Any) -> None:

@@ -1,4 +1,4 @@
-"""A snapshot says what the log said: any run, compacted anywhere, goes on to the very same state."""
+"""A snapshot and the log lead to the same state, for any run and any segment of the snapshot."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workflow.model import fold, snapshot
 
 @settings(max_examples=150, deadline=None)
 @given(run=simulated_runs(), data=st.data())
-def test_a_run_goes_on_from_a_snapshot_as_from_its_log(run: SimulatedRun, data: st.DataObject) -> None:
+def test_a_snapshot_and_the_rest_fold_to_the_state_of_the_log(run: SimulatedRun, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(run.segments)))
     before = run.fresh()
     for seq, records in enumerate(run.segments[:at], 1):
         for record in records:
             fold.apply(before, seq, record)
-    if before.is_finished:  # none is written of a run that has ended
+    if before.is_finished:  # snapshots of finished runs are never written
         return
     kept = [runs.through_json(record) for record in snapshot.compact(before)]
 
@@ -36,7 +36,7 @@ def test_a_run_goes_on_from_a_snapshot_as_from_its_log(run: SimulatedRun, data: 
 
 @settings(max_examples=60, deadline=None)
 @given(run=simulated_runs())
-def test_the_log_read_back_folds_to_what_was_written(run: SimulatedRun) -> None:
+def test_the_log_read_back_folds_to_the_written_state(run: SimulatedRun) -> None:
     state = run.fresh()
     for seq, records in enumerate(run.segments, 1):
         for record in records:
@@ -44,13 +44,13 @@ def test_the_log_read_back_folds_to_what_was_written(run: SimulatedRun) -> None:
     assert runs.picture(state) == runs.picture(run.state)
 
 
-def test_a_snapshot_begins_with_its_head() -> None:
+def test_a_snapshot_without_its_header_is_refused() -> None:
     dag = runs.graph("a")
     with pytest.raises(CorruptLogError, match="begins with its header"):
         fold.restore(runs.state_of(dag), [runs.committed("a")])
 
 
-def test_a_snapshot_stands_before_all_segments() -> None:
+def test_a_snapshot_after_a_segment_is_refused() -> None:
     dag = runs.graph("a")
     head = snapshot.compact(runs.state_of(dag, [runs.started("a")]))
     with pytest.raises(CorruptLogError, match="only a new state can be restored"):

@@ -195,6 +195,18 @@ async def test_damaged_log_becomes_a_read_failure(runs: StoredRuns, run: RunRef)
     assert found.kind is StoreFailure.CORRUPT
 
 
+async def test_log_of_a_newer_version_is_not_reported_as_damage(
+    runs: StoredRuns, run: RunRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as newer:
+        newer.setattr("workflow.log.segments.FORMAT", "rayworkflow-log-2")
+        register_run(run)
+    found = await runs.read("team", run.store, "trip", None, "")
+    assert isinstance(found, RunReadFailure)
+    assert found.kind is StoreFailure.NEWER
+    assert "it was written by a newer version" in found.message
+
+
 async def test_new_credentials_reopen_the_store(run: RunRef) -> None:
     access_keys = ["first"]
 

@@ -1,4 +1,4 @@
-"""The checker finds each kind of break and names it by number and key: logs written by hand, one fault each."""
+"""The checker finds each broken promise and reports its number and key. Logs are written by hand, one fault each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.support import checker, phases, stored
-from tests.support.checker import Told, check
+from tests.support.checker import Expected, check
 from tests.support.phases import Phases
-from tests.support.stored import BrokenPromiseError, sealed
+from tests.support.stored import BrokenRuleError, sealed
 
 NAME = "workflows/w%2F1/registry/0000000001"
 FOLDER = "workflows/w%2F1/runs/1-uuid"
@@ -78,7 +78,7 @@ def status(word: str, epoch: int) -> Record:
 
 
 def segments() -> list[list[Record]]:
-    """Three epochs: one that died, one that failed, one that retried and succeeded."""
+    """Three epochs: the owner died, the run failed, the retry succeeded."""
     return [
         [started("a", 1), started("b", 1)],
         [committed("a", 1, REFERRING)],
@@ -133,7 +133,7 @@ def totals_of(graph: Record, log: list[list[Record]]) -> list[Record]:
 
 @dataclass
 class Stored:
-    """A run that is right, until a case breaks it."""
+    """A correct run, until a case breaks it."""
 
     log: list[list[Record]] = field(default_factory=segments)
     blobs: dict[str, bytes] = field(default_factory=lambda: {sha(each): each for each in (FUNCTION, LARGE, OBJECT)})
@@ -155,10 +155,10 @@ class Stored:
         ]
     )
     after: dict[str, bytes | None] = field(default_factory=dict)
-    totals: Any = field(default_factory=lambda: totals_by_hand())
+    totals: list[Any] | None = field(default_factory=lambda: totals_by_hand())
 
     def put(self, seq: int, *records: Record, at: int | None = None) -> None:
-        """Insert records into a segment, at its end or where it is said."""
+        """Insert records into a segment: at a place, or at its end."""
         place = len(self.log[seq - 1]) if at is None else at
         self.log[seq - 1][place:place] = records
 
@@ -185,83 +185,83 @@ def segment(seq: int) -> str:
 
 OTHER = spec("a") | {"step_id": "b/1"}
 BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
-    "an outcome twice in an epoch": ("I1", lambda it: it.put(9, committed("b/1", 3))),
-    "an outcome twice over epochs": ("I1", lambda it: it.put(8, committed("a", 3, b"other"))),
-    "a value beside an expansion": ("I1", lambda it: it.put(8, committed("b", 3))),
-    "an expansion twice": ("I1", lambda it: it.put(8, expanded("b", 3, spec("b/3")))),
-    "an expansion beside a value": ("I1", lambda it: it.put(8, expanded("a", 3, spec("a/1")))),
-    "a failure behind an outcome": ("I1", lambda it: it.put(8, failed("a", 3))),
-    "an outcome canceled": ("I1", lambda it: it.put(8, canceled("a", 3))),
-    "an outcome of what failed and was not retried": ("I1", lambda it: it.put(6, committed("b/1", 2), at=1)),
-    "two steps of one id": ("I1", lambda it: it.put(8, expanded("b/1", 3, OTHER))),
+    "second outcome in one epoch": ("I1", lambda it: it.put(9, committed("b/1", 3))),
+    "second outcome in a later epoch": ("I1", lambda it: it.put(8, committed("a", 3, b"other"))),
+    "value of an expanded step": ("I1", lambda it: it.put(8, committed("b", 3))),
+    "second expansion": ("I1", lambda it: it.put(8, expanded("b", 3, spec("b/3")))),
+    "expansion of a step with a value": ("I1", lambda it: it.put(8, expanded("a", 3, spec("a/1")))),
+    "failure after an outcome": ("I1", lambda it: it.put(8, failed("a", 3))),
+    "cancellation after an outcome": ("I1", lambda it: it.put(8, canceled("a", 3))),
+    "outcome of a failed step without a retry": ("I1", lambda it: it.put(6, committed("b/1", 2), at=1)),
+    "two steps with one id": ("I1", lambda it: it.put(8, expanded("b/1", 3, OTHER))),
     "success without an outcome": ("I2", lambda it: it.log[10].pop(0)),
-    "a try behind an outcome": ("I3", lambda it: it.put(8, started("a", 3))),
-    "a try behind an expansion": ("I3", lambda it: it.put(8, started("b", 3))),
-    "a try of what was canceled": ("I3", lambda it: it.put(6, canceled("b/2", 2), started("b/2", 2), at=1)),
-    "an outcome without its inputs": ("I4", lambda it: it.put(4, committed("c", 2))),
-    "a try without its inputs": ("I4", lambda it: it.put(5, started("b/2", 2))),
-    "an expansion without its inputs": ("I4", lambda it: it.put(4, expanded("c", 2, spec("c/1")))),
-    "an input that nobody makes": ("I4", lambda it: it.created["graph"]["steps"].insert(0, spec("d", "a"))),
-    "the function is missing": ("I5", lambda it: it.blobs.pop(sha(FUNCTION))),
-    "a value's blob is missing": ("I5", lambda it: it.blobs.pop(sha(LARGE))),
-    "an object that a value refers to is missing": ("I5", lambda it: it.blobs.pop(sha(OBJECT))),
-    "a blob is torn": ("I5", lambda it: it.blobs.update({sha(LARGE): LARGE[:-1]})),
-    "a value says another size": ("I5", lambda it: it.log[9][0]["value"].update(size=1)),
-    "a value is nowhere": ("I5", lambda it: it.log[9][0].update(value={})),
-    "a DAG is nowhere": ("I5", lambda it: it.created.pop("graph")),
-    "a DAG's blob is missing": ("I5", lambda it: it.created.update(graph=None, graph_blob="0" * 64)),
-    "the code is missing": ("I5", lambda it: it.created.update(code="0" * 64)),
-    "the name is missing": ("I5", lambda it: it.after.update({NAME: None})),
-    "an epoch is left out": ("epochs", lambda it: it.log[2][0].update(epoch=3)),
-    "an epoch is claimed twice": ("epochs", lambda it: it.put(3, claimed(2))),
-    "a fenced owner commits": ("fence", lambda it: it.put(3, committed("b", 1))),
-    "a fenced owner ends the run": ("fence", lambda it: it.put(3, status("CANCELED", 1))),
-    "a record of an epoch to come": ("fence", lambda it: it.put(2, started("b", 2))),
-    "a record behind the end": ("end", lambda it: it.put(11, started("b/2", 3))),
-    "a request behind the end": (
+    "attempt after an outcome": ("I3", lambda it: it.put(8, started("a", 3))),
+    "attempt after an expansion": ("I3", lambda it: it.put(8, started("b", 3))),
+    "attempt of a canceled step": ("I3", lambda it: it.put(6, canceled("b/2", 2), started("b/2", 2), at=1)),
+    "outcome without its inputs": ("I4", lambda it: it.put(4, committed("c", 2))),
+    "attempt without its inputs": ("I4", lambda it: it.put(5, started("b/2", 2))),
+    "expansion without its inputs": ("I4", lambda it: it.put(4, expanded("c", 2, spec("c/1")))),
+    "parent that is not in the DAG": ("I4", lambda it: it.created["graph"]["steps"].insert(0, spec("d", "a"))),
+    "function is missing": ("I5", lambda it: it.blobs.pop(sha(FUNCTION))),
+    "blob of a value is missing": ("I5", lambda it: it.blobs.pop(sha(LARGE))),
+    "object that a value refers to is missing": ("I5", lambda it: it.blobs.pop(sha(OBJECT))),
+    "blob is truncated": ("I5", lambda it: it.blobs.update({sha(LARGE): LARGE[:-1]})),
+    "value with another size": ("I5", lambda it: it.log[9][0]["value"].update(size=1)),
+    "value without bytes and blob": ("I5", lambda it: it.log[9][0].update(value={})),
+    "run without a DAG": ("I5", lambda it: it.created.pop("graph")),
+    "blob of a DAG is missing": ("I5", lambda it: it.created.update(graph=None, graph_blob="0" * 64)),
+    "code is missing": ("I5", lambda it: it.created.update(code="0" * 64)),
+    "registry entry is missing": ("I5", lambda it: it.after.update({NAME: None})),
+    "epoch is left out": ("epochs", lambda it: it.log[2][0].update(epoch=3)),
+    "epoch is claimed twice": ("epochs", lambda it: it.put(3, claimed(2))),
+    "fenced owner commits": ("fence", lambda it: it.put(3, committed("b", 1))),
+    "fenced owner ends the run": ("fence", lambda it: it.put(3, status("CANCELED", 1))),
+    "record of a later epoch": ("fence", lambda it: it.put(2, started("b", 2))),
+    "record after the terminal record": ("end", lambda it: it.put(11, started("b/2", 3))),
+    "request after the terminal record": (
         "end",
         lambda it: it.put(11, {"k": "RequestHandled", "request": "q", "epoch": 3, "did": "d"}),
     ),
-    "a success claimed": ("end", lambda it: it.put(11, claimed(4, retry_failed=11))),
-    "a cancellation claimed": ("end", lambda it: _cancel_instead_of_failing(it)),
-    "a failure claimed by none who retries": ("end", lambda it: it.log[6][0].pop("retry_failed")),
-    "a retry of another end": ("end", lambda it: it.log[6][0].update(retry_failed=5)),
-    "a retry of what did not fail": ("end", lambda it: it.log[2][0].update(retry_failed=2)),
-    "a record behind a goodbye": ("end", lambda it: it.put(4, status("RESUMABLE", 2), started("b", 2))),
-    "a segment is missing": ("gap", lambda it: it.after.update({segment(4): None})),
-    "the first segment is missing": ("gap", lambda it: it.after.update({segment(1): None})),
-    "a segment is torn": ("format", lambda it: it.after.update({segment(4): it.objects()[segment(4)][:-9]})),
-    "a segment is empty": ("format", lambda it: it.log[3].clear()),
-    "a segment of another place": ("format", lambda it: it.after.update({segment(4): it.objects()[segment(1)]})),
-    "a segment that was written for twice": (
+    "claim of a successful run": ("end", lambda it: it.put(11, claimed(4, retry_failed=11))),
+    "claim of a canceled run": ("end", lambda it: _cancel_instead_of_failing(it)),
+    "claim of a failed run without a retry": ("end", lambda it: it.log[6][0].pop("retry_failed")),
+    "retry of another terminal record": ("end", lambda it: it.log[6][0].update(retry_failed=5)),
+    "retry of a run that did not fail": ("end", lambda it: it.log[2][0].update(retry_failed=2)),
+    "record after a release": ("end", lambda it: it.put(4, status("RESUMABLE", 2), started("b", 2))),
+    "segment is missing": ("gap", lambda it: it.after.update({segment(4): None})),
+    "first segment is missing": ("gap", lambda it: it.after.update({segment(1): None})),
+    "segment is truncated": ("format", lambda it: it.after.update({segment(4): it.objects()[segment(4)][:-9]})),
+    "segment without records": ("format", lambda it: it.log[3].clear()),
+    "segment at a wrong key": ("format", lambda it: it.after.update({segment(4): it.objects()[segment(1)]})),
+    "two segments with one put id": (
         "format",
         lambda it: it.after.update({segment(4): sealed({"run": "uuid", "seq": 4, "put_id": "p1"}, it.log[3])}),
     ),
-    "a kind that nobody knows": ("format", lambda it: it.put(4, {"k": "StepGuessed", "epoch": 2})),
-    "a name's record in a segment": ("format", lambda it: it.put(4, {"k": "Created", "epoch": 2})),
-    "a status that no record tells": ("format", lambda it: it.put(4, status("RUNNING", 2))),
-    "a name of another id": ("format", lambda it: it.created.update(workflow_id="w")),
-    "a tombstone": ("format", lambda it: it.created.update(k="Tombstone")),
-    "a step that nobody made": ("steps", lambda it: it.put(4, started("z", 2))),
-    "a DAG without an output": ("steps", lambda it: it.created["graph"].update(output="z")),
-    "a timer of a step that does not sleep": ("steps", lambda it: it.put(4, timer("b", 2))),
-    "a timer set twice": ("steps", lambda it: _asleep(it, timer("s", 1), timer("s", 1))),
-    "a timer of more than the sleep": ("steps", lambda it: _asleep(it, timer("s", 1, due=15.5))),
-    "a timer behind an outcome": ("I3", lambda it: _asleep(it, timer("s", 1), committed("s", 1), timer("s", 1))),
-    "a start in a closed sub-DAG": ("steps", lambda it: _start_in_a_closed_sub_dag(it)),
-    "a snapshot with another outcome": ("snapshot", lambda it: it.snapshot[2].update(committed("a", 1, b"other"))),
-    "a snapshot with an outcome less": ("snapshot", lambda it: it.snapshot.pop()),
-    "a snapshot with an outcome too early": (
+    "unknown record kind": ("format", lambda it: it.put(4, {"k": "StepGuessed", "epoch": 2})),
+    "registry record in a segment": ("format", lambda it: it.put(4, {"k": "Created", "epoch": 2})),
+    "status that no record can have": ("format", lambda it: it.put(4, status("RUNNING", 2))),
+    "registry entry of another id": ("format", lambda it: it.created.update(workflow_id="w")),
+    "tombstone instead of a run": ("format", lambda it: it.created.update(k="Tombstone")),
+    "record of an unknown step": ("steps", lambda it: it.put(4, started("z", 2))),
+    "output that is not in the DAG": ("steps", lambda it: it.created["graph"].update(output="z")),
+    "timer of a step that does not sleep": ("steps", lambda it: it.put(4, timer("b", 2))),
+    "timer set twice": ("steps", lambda it: _asleep(it, timer("s", 1), timer("s", 1))),
+    "timer longer than the sleep": ("steps", lambda it: _asleep(it, timer("s", 1, due=15.5))),
+    "timer after an outcome": ("I3", lambda it: _asleep(it, timer("s", 1), committed("s", 1), timer("s", 1))),
+    "attempt in a finished sub-DAG": ("steps", lambda it: _start_in_a_closed_sub_dag(it)),
+    "snapshot with another outcome": ("snapshot", lambda it: it.snapshot[2].update(committed("a", 1, b"other"))),
+    "snapshot without an outcome": ("snapshot", lambda it: it.snapshot.pop()),
+    "snapshot with a later outcome": (
         "snapshot",
         lambda it: it.snapshot.append({**committed("b/2", 3), "value": it.log[9][0]["value"]}),
     ),
-    "a snapshot without an expansion": ("snapshot", lambda it: it.snapshot.pop(1)),
-    "a snapshot of a segment that is not stored yet": ("snapshot", lambda it: _snapshot_too_early(it)),
+    "snapshot without an expansion": ("snapshot", lambda it: it.snapshot.pop(1)),
+    "snapshot of a segment that is not stored": ("snapshot", lambda it: _snapshot_too_early(it)),
     "totals are missing": ("totals", lambda it: it.totals and it.totals.__setitem__(3, None)),
     "totals with another count": ("totals", lambda it: it.totals and it.totals[4]["steps"].update(EXPANDED=2)),
     "totals with a phase that has no step": ("totals", lambda it: it.totals and it.totals[4]["steps"].update(READY=1)),
     "totals without a phase": ("totals", lambda it: it.totals and it.totals[9]["steps"].pop("RUNNING")),
-    "totals of the segment before": ("totals", lambda it: it.totals and it.totals.insert(0, it.totals[0])),
+    "totals of the segment before": ("totals", lambda it: _insert_totals(it)),
     "totals of another epoch": ("totals", lambda it: it.totals and it.totals[3].update(epoch=1)),
     "totals of another owner": ("totals", lambda it: it.totals and it.totals[3].update(owner={"manager": "m"})),
     "totals of an unfinished run in its last segment": (
@@ -271,7 +271,7 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "totals with another status": ("totals", lambda it: it.totals and it.totals[10].update(status="FAILED")),
     "totals with another end": ("totals", lambda it: it.totals and it.totals[10].update(ended=8.0)),
     "totals with a reason that no record has": ("totals", lambda it: it.totals and it.totals[10].update(reason="Why")),
-    "a snapshot without its head": ("snapshot", lambda it: it.snapshot.pop(0)),
+    "snapshot without its header": ("snapshot", lambda it: it.snapshot.pop(0)),
 }
 
 
@@ -286,6 +286,11 @@ def _cancel_instead_of_failing(it: Stored) -> None:
     it.totals = None
 
 
+def _insert_totals(it: Stored) -> None:
+    assert it.totals is not None
+    it.totals.insert(0, it.totals[0])
+
+
 def _snapshot_too_early(it: Stored) -> None:
     del it.log[8:]
     del it.snapshot[3]
@@ -298,7 +303,7 @@ def _asleep(it: Stored, *records: Record) -> None:
     it.put(1, *records)
 
 
-def test_a_sleep_goes_on_over_epochs_and_begins_anew_only_behind_a_cancellation() -> None:
+def test_a_sleep_continues_in_later_epochs_until_it_is_canceled() -> None:
     it = Stored()
     _asleep(it, timer("s", 1))
     it.put(6, canceled("s", 2), at=1)
@@ -306,8 +311,8 @@ def test_a_sleep_goes_on_over_epochs_and_begins_anew_only_behind_a_cancellation(
     assert check(it.objects(), "w/1").end == "SUCCESSFUL"
 
 
-def test_what_is_right_passes_and_its_history_is_told() -> None:
-    history = check(Stored().objects(), "w/1", told=Told(b"end"))
+def test_a_correct_run_passes_and_its_history_is_returned() -> None:
+    history = check(Stored().objects(), "w/1", expected=Expected(b"end"))
     assert history.claims == {1: 0, 2: 3, 3: 7}
     assert history.executed == ["a", "b", "b/1", "b/2", "c"]
     assert history.outcomes == {"a": 2, "b/1": 9, "b/2": 10, "c": 11}
@@ -325,47 +330,47 @@ def test_a_dynamic_step_catches_the_failure_of_its_sub_dag() -> None:
 
 
 @pytest.mark.parametrize("case", BREAKS)
-def test_a_break_is_found_and_numbered(case: str) -> None:
+def test_a_broken_promise_is_reported_with_number_and_key(case: str) -> None:
     number, breaks = BREAKS[case]
     it = Stored()
     breaks(it)
-    with pytest.raises(BrokenPromiseError) as found:
+    with pytest.raises(BrokenRuleError) as found:
         check(it.objects(), "w/1")
     assert found.value.number == number
     assert found.value.key.startswith("workflows/w%2F1/")
     assert found.value.key in str(found.value)
 
 
-TOLD: dict[str, tuple[str, Told]] = {
-    "another value": ("I2", Told(b"other")),
-    "another text": ("I2", Told("other")),
-    "an execution in an epoch that could see the outcome": ("I3", Told(begun=[(2, "a")])),
-    "an execution behind an expansion": ("I3", Told(begun=[(3, "b")])),
-    "an execution before its input was committed": ("I4", Told(begun=[(2, "c")])),
-    "an execution before its expansion was committed": ("I4", Told(begun=[(1, "b/1")])),
-    "an execution of a step that was never committed to exist": ("I4", Told(begun=[(3, "b/9")])),
-    "an execution of an owner that never claimed": ("fence", Told(begun=[(4, "c")])),
+EXPECTED: dict[str, tuple[str, Expected]] = {
+    "another value": ("I2", Expected(b"other")),
+    "another text": ("I2", Expected("other")),
+    "execution in an epoch after the outcome": ("I3", Expected(executions=[(2, "a")])),
+    "execution after an expansion": ("I3", Expected(executions=[(3, "b")])),
+    "execution before its input was committed": ("I4", Expected(executions=[(2, "c")])),
+    "execution before its expansion was committed": ("I4", Expected(executions=[(1, "b/1")])),
+    "execution of an unknown step": ("I4", Expected(executions=[(3, "b/9")])),
+    "execution in an unknown epoch": ("fence", Expected(executions=[(4, "c")])),
 }
 
 
-@pytest.mark.parametrize("case", TOLD)
-def test_what_a_test_knows_besides_is_compared(case: str) -> None:
-    number, told = TOLD[case]
-    with pytest.raises(BrokenPromiseError) as found:
-        check(Stored().objects(), "w/1", told=told)
+@pytest.mark.parametrize("case", EXPECTED)
+def test_expectations_of_a_test_are_compared(case: str) -> None:
+    number, expected = EXPECTED[case]
+    with pytest.raises(BrokenRuleError) as found:
+        check(Stored().objects(), "w/1", expected=expected)
     assert found.value.number == number
 
 
-def test_executions_that_may_be_seen_pass() -> None:
+def test_allowed_executions_pass() -> None:
     begun = [(1, "a"), (1, "b"), (2, "b"), (2, "b/1"), (3, "b/1"), (3, "b/2"), (3, "c")]
-    check(Stored().objects(), "w/1", told=Told('"end"', begun))
+    check(Stored().objects(), "w/1", expected=Expected('"end"', begun))
 
 
-def test_a_run_that_has_no_value_is_not_the_oracles() -> None:
+def test_an_unfinished_run_does_not_have_the_expected_value() -> None:
     it = Stored()
     del it.log[9:]
-    with pytest.raises(BrokenPromiseError, match="ended not at all"):
-        check(it.objects(), "w/1", told=Told(b"end"))
+    with pytest.raises(BrokenRuleError, match="ended not at all"):
+        check(it.objects(), "w/1", expected=Expected(b"end"))
 
 
 @pytest.mark.parametrize("module", [checker, phases, stored], ids=lambda module: module.__name__)
