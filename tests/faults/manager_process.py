@@ -21,8 +21,9 @@ from typing import Any
 
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Expected, History, check
+from tests.support.checker import check
 from tests.support.fake_runner import FakeRunner
+from tests.support.history import Expected, History
 from tests.support.stored import in_folder
 from workflow.engine.messages import RunAddress, StepResult, StepTask
 from workflow.engine.owner import planning, run_loop

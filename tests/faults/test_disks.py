@@ -17,9 +17,10 @@ import pytest
 
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Expected, check
+from tests.support.checker import check
 from tests.support.disk import Disk
 from tests.support.fake_runner import FakeRunner
+from tests.support.history import Expected
 from tests.support.managers import FAST, with_timeout
 from tests.support.stored import BrokenRuleError, in_folder
 from tests.support.waiting import eventually

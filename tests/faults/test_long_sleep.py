@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import invariants, runs
-from tests.support.checker import Expected
+from tests.support.history import Expected
 from tests.support.managers import ManagerFixture, start_run, with_timeout
 from tests.support.waiting import eventually
 from workflow.engine.owner import run_loop

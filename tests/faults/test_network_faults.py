@@ -13,8 +13,9 @@ import pytest
 from dev.minio_server import MinioServer
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Expected, check
+from tests.support.checker import check
 from tests.support.fake_runner import FakeRunner, StepAttempt
+from tests.support.history import Expected
 from tests.support.lossy import LossyProxy, NetworkFaults
 from tests.support.managers import never_returns, with_timeout
 from tests.support.minio import client_of

@@ -18,8 +18,9 @@ from dev.minio_server import MinioServer
 from tests.faults.manager_process import FORKSERVER, PACE
 from tests.faults.shapes import SHAPES
 from tests.support import runs
-from tests.support.checker import Expected, check
+from tests.support.checker import check
 from tests.support.fake_runner import FakeRunner
+from tests.support.history import Expected
 from tests.support.minio import client_of
 from tests.support.stored import in_bucket, in_folder, parsed
 from workflow.engine.messages import RunAddress, StepTask

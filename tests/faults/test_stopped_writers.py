@@ -19,7 +19,8 @@ import pytest
 
 from tests.faults.manager_process import FINISHED, KILLED, SUPERSEDED, FaultyRun, ProcessSpec, SignalAt, start, wait
 from tests.faults.shapes import SHAPES
-from tests.support.checker import Expected, check
+from tests.support.checker import check
+from tests.support.history import Expected
 from tests.support.stored import in_folder
 from tests.support.waiting import until
 from workflow.garbage import collect

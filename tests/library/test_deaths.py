@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import invariants
-from tests.support.checker import Expected
 from tests.support.drivers import Tree, driver
+from tests.support.history import Expected
 from tests.support.marks import Marks
 from tests.support.stored import in_folder
 from tests.support.waiting import until

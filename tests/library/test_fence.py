@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support import invariants
-from tests.support.checker import Expected
 from tests.support.drivers import Tree, driver
+from tests.support.history import Expected
 from tests.support.marks import Marks
 from tests.support.pipeline import EXPECTED, STEP_IDS
 from tests.support.stored import in_folder

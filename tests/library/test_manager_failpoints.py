@@ -16,7 +16,7 @@ import pytest
 
 import workflow
 from tests.support import invariants, manager_actors
-from tests.support.checker import Expected
+from tests.support.history import Expected
 from tests.support.marks import Marks
 from workflow.engine.driver import actor, discovery
 from workflow.engine.driver.actor import ManagerActor

@@ -7,7 +7,7 @@ import ray
 
 import workflow
 from tests.support import checker, stored
-from tests.support.checker import Expected
+from tests.support.history import Expected
 from workflow.store import Store
 
 pytestmark = pytest.mark.usefixtures("storage")

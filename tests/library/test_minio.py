@@ -6,8 +6,8 @@ import pytest
 
 from dev.minio_server import MinioServer
 from tests.support import checker, invariants
-from tests.support.checker import Expected
 from tests.support.drivers import driver
+from tests.support.history import Expected
 from tests.support.lossy import LossyProxy, NetworkFaults
 from tests.support.marks import Marks
 from tests.support.minio import client_of

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import invariants
-from tests.support.checker import Expected
 from tests.support.drivers import cluster, driver, joined
+from tests.support.history import Expected
 from tests.support.marks import Marks
 from tests.support.waiting import until
 from workflow.model import records as r

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.support import checker
-from tests.support.checker import NO_EXPECTATIONS, Expected, History
+from tests.support.history import NO_EXPECTATIONS, Expected, History
 from tests.support.stored import escaped, in_folder, in_memory
 from workflow.log import registry, segments
 from workflow.log.run_log import RunLog

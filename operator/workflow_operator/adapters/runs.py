@@ -8,12 +8,13 @@ small GET.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
+
+from cachetools import LRUCache
 
 from workflow import reading, requests
 from workflow.errors import (
@@ -100,7 +101,7 @@ class _OpenStore:
     store: Store
     credentials: tuple[str, str] = field(repr=False)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS_PER_STORE))
-    followed: OrderedDict[str, _FollowedRun] = field(default_factory=OrderedDict)
+    followed: LRUCache[str, _FollowedRun] = field(default_factory=lambda: LRUCache(MAX_FOLLOWED_RUNS))
 
 
 class StoredRuns:
@@ -252,12 +253,10 @@ class StoredRuns:
         return opened
 
     def _follow(self, opened: _OpenStore, workflow_id: str) -> _FollowedRun:
-        if workflow_id not in opened.followed:
-            opened.followed[workflow_id] = _FollowedRun(reading.Follower(opened.store, workflow_id))
-        opened.followed.move_to_end(workflow_id)
-        while len(opened.followed) > MAX_FOLLOWED_RUNS:
-            opened.followed.popitem(last=False)
-        return opened.followed[workflow_id]
+        followed = opened.followed.get(workflow_id)
+        if followed is None:
+            followed = opened.followed[workflow_id] = _FollowedRun(reading.Follower(opened.store, workflow_id))
+        return followed
 
     async def _refreshed(self, opened: _OpenStore, workflow_id: str) -> _FollowedRun:
         """Wait for the refresh of a run, and start one unless one is running.

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import checker, phases, stored
-from tests.support.checker import Expected, check
+from tests.support import checker, history, phases, stored
+from tests.support.checker import check
+from tests.support.history import Expected
 from tests.support.phases import Phases
 from tests.support.stored import BrokenRuleError, sealed
 
@@ -373,7 +374,7 @@ def test_an_unfinished_run_does_not_have_the_expected_value() -> None:
         check(it.objects(), "w/1", expected=Expected(b"end"))
 
 
-@pytest.mark.parametrize("module", [checker, phases, stored], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [checker, history, phases, stored], ids=lambda module: module.__name__)
 def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
     tree = ast.parse(Path(module.__file__).read_text())
     imported = {

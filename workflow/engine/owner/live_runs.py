@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 from workflow.engine.messages import RunResult
 from workflow.engine.owner.run_loop import RunLoop
@@ -34,7 +35,7 @@ class LiveRuns:
 
     def __init__(self) -> None:
         self._live: dict[str, LiveRun] = {}
-        self._results: OrderedDict[str, asyncio.Future[RunResult]] = OrderedDict()
+        self._results: LRUCache[str, asyncio.Future[RunResult]] = LRUCache(RESULTS_KEPT)
 
     def __len__(self) -> int:
         """Return the number of live runs."""
@@ -79,8 +80,6 @@ class LiveRuns:
         # In both cases, later waiters read the log.
         if live.result.exception() is None and live.result.result().status is not WorkflowStatus.FAILED:
             self._results[run_uuid] = live.result
-        while len(self._results) > RESULTS_KEPT:
-            self._results.popitem(last=False)
 
     def drop_result(self, run_uuid: str) -> None:
         """Drop the kept result of a run, since the run was claimed again."""
