@@ -39,7 +39,7 @@ MINIMUM_COUNTS = {
     "managers: leave": 150, "workers died": 300, "workers died during startup": 100, "drivers died": 20,
     "calls lost": 1_000, "replies lost": 1_000, "fenced writes": 30, "resumes of a FAILED run": 10,
     "finished CANCELED (Asked)": 10, "finished CANCELED (Deleted)": 3, "finished CANCELED (Outside)": 1,
-    "outside: died during a request": 1, "collections": 1_000, "collected: runs": 5, "collected: forbidden": 5,
+    "outside: died during a request": 1, "collections": 1_000, "collected: runs": 5, "collected: abandoned": 5,
     "ephemeral values lost": 20, "StepReturnedEphemeral": 100, "StepEphemeralLost": 20,
 }  # fmt: skip
 """Event -> how often it must happen in all seeds together. The seeds test only faults that do happen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support import checker, stored
+from tests.support.history import Expected
 from tests.support.simulation.clients import RunPlan
 from tests.support.simulation.environment import Environment
 
@@ -22,9 +23,9 @@ def problems_of(environment: Environment, plan: RunPlan, objects: dict[str, byte
     if run is None or terminal is None:
         return [f"{plan.workflow_id} is not finished"]
     succeeded = terminal["status"] == "SUCCESSFUL"
-    told = checker.Expected(plan.value if succeeded else None, run.executions)
+    expected = Expected(plan.value if succeeded else None, run.executions)
     try:
-        checker.check(objects, plan.workflow_id, expected=told)
+        checker.check(objects, plan.workflow_id, expected=expected)
     except AssertionError as error:
         return [f"{plan.workflow_id}: {error}"]
     return [problem for problem in (_unjustified_status(plan, terminal), _wrong_result(plan, terminal)) if problem]

@@ -384,4 +384,6 @@ def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
     }
     ours = {name for name in imported if name.split(".")[0] in ("workflow", "workflow_operator", "tests", "dev")}
-    assert ours <= {"tests.support.phases", "tests.support.stored"}, "these are checked here, too"
+    assert ours <= {"tests.support.history", "tests.support.phases", "tests.support.stored"}, (
+        "these are checked here, too"
+    )
