@@ -17,7 +17,10 @@ _MEANING: Final = {
         "it is not finished, and its owner released it or stopped sending heartbeats; `resume` continues it"
     ),
     WorkflowStatus.SUCCESSFUL: "it is finished, and its result is stored",
-    WorkflowStatus.FAILED: "a step failed after its last attempt; `resume` runs it again, and no committed step",
+    WorkflowStatus.FAILED: (
+        "a step failed in its last attempt, or the run was ended as failed; `resume` continues it without running a "
+        "committed step again"
+    ),
     WorkflowStatus.CANCELED: "it was canceled and cannot be resumed",
 }
 _STEP_MEANING: Final = {

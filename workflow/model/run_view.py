@@ -1,6 +1,6 @@
 """A run as plain values for readers outside the engine: without Ray, and without unpickled values.
 
-`workflow.reading` creates a RunView from the log. The operator, the command line and the views read only this.
+`workflow.reading` creates a RunView from the log. The operator and `workflow.view` read only this.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Opens the store at an address. This is the only module that knows all kinds of stores.
 
-`workflow.init`, the manager, the command line and the operator call it.
+`workflow.init`, the manager, the workers and the operator call it.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Storage(Value):
     endpoint: Annotated[str, Field(max_length=512)] | None = None
     """Address of the S3-compatible server, for example http://minio.storage:9000. Default: AWS."""
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64)] | None = None
-    """Region of the bucket, for example us-east-1. Default: no region is configured."""
+    """Region of the bucket, for example us-east-1. Default: us-east-1, or AWS_REGION if the pods define it."""
     secret_ref: LocalName | None = None
     """A Secret of this namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. The operator
     and the pods of a cluster that is created for this Workflow use it. Omit it if the pods get their credentials in
@@ -132,7 +132,7 @@ class Backoff(Value):
     """The delay before an attempt that follows a failure. It doubles with each attempt without progress."""
 
     initial_seconds: Seconds = 2
-    """Delay in seconds before the first attempt after progress."""
+    """Delay in seconds before the first resume after progress."""
     max_seconds: Seconds = 120
     """Longest delay in seconds."""
 

@@ -68,7 +68,7 @@ class ClusterStatus(Value):
     head: HeadIdentity | None = None
     """The head to which this attempt is submitted. It is recorded before the submission."""
     queued: bool = False
-    """True while the RayCluster is suspended in a queue and was not ready yet."""
+    """True while the RayCluster is suspended in a queue before its head is ready."""
     unreachable_since: Time | None = None
     """Time of the first request without a reply from the head; absent while it replies."""
 
@@ -175,7 +175,7 @@ class WorkflowState(Value):
     attempt_time: Time | None = None
     """Start of this attempt, from which preRunningDeadlineSeconds is measured."""
     epoch: int = 0
-    """Current epoch of the run, read from its log: the number of the ownership that may commit. It never decreases."""
+    """Current epoch of the run, read from its log. Only the owner of this epoch can commit. It never decreases."""
     cluster: ClusterStatus | None = None
     """The cluster of the current attempt; absent while the Workflow needs no cluster."""
     submission: SubmissionStatus | None = None
@@ -195,7 +195,7 @@ class WorkflowState(Value):
     resume_token: str = ""
     """Value of the annotation rayworkflow.dev/resume that last started an attempt."""
     cancel_time: Time | None = None
-    """Time of the first request to the manager of the run to cancel."""
+    """Time of the first cancel request to the manager of the run."""
     ending: Ending | None = None
     """The terminal state that the operator writes to the log."""
     start_time: Time | None = None
