@@ -36,7 +36,7 @@ def no_fence_check() -> Any:
 
 def start_before_commit() -> Any:
     """Steps start while the segment with their inputs is still being stored."""
-    return mock.patch.object(SegmentPlan, "only_starts", property(lambda plan: True))
+    return mock.patch.object(SegmentPlan, "has_no_stored_outcome", property(lambda plan: True))
 
 
 @contextlib.contextmanager
@@ -64,12 +64,12 @@ def blob_after_record() -> Iterator[None]:
 
 def no_second_attempt() -> Any:
     """A step that raised fails, even if its options allow another attempt."""
-    return mock.patch.object(StepOptions, "may_try_again", return_value=False)
+    return mock.patch.object(StepOptions, "allows_attempt_after", return_value=False)
 
 
 def ephemeral_values_of_other_epochs() -> Any:
     """A new owner believes that the ephemeral values of the previous epoch still exist."""
-    return mock.patch.object(ephemeral, "void_all")
+    return mock.patch.object(ephemeral, "invalidate_all")
 
 
 def collected_without_tombstone() -> Any:

@@ -124,9 +124,9 @@ def _in_virtual_time(environment: Environment, seed: int) -> Iterator[None]:
 
     # Low limits, so that small runs use blobs, snapshots and full queues.
     replaced: dict[str, Any] = {
-        "workflow.log.blobs.INLINE": 120,
+        "workflow.log.blobs.INLINE_LIMIT": 120,
         "workflow.engine.owner.run_loop.SNAPSHOT_EVERY": chance.choice((3, 10, 2_000)),
-        "workflow.engine.owner.planning.MOST_IN_FLIGHT": chance.choice((1, 2, 2_000)),
+        "workflow.engine.owner.planning.MAX_RUNNING_TASKS": chance.choice((1, 2, 2_000)),
         "workflow.engine.owner.owned_runs.versions": lambda: "simulated",
         "workflow.requests.versions": lambda: "simulated",
     }
