@@ -98,7 +98,9 @@ async def test_runs_and_takeovers_survive_a_bad_network(
                 await last.claim(ClaimRequest(created.workflow_id, 1, take_over=True))
         await last.wait_or_resume(RunAddress(url, created.workflow_id, 1, created.run_uuid))
 
-    await with_timeout(asyncio.gather(*(finish_run(number) for number in range(RUNS))), 120)
+    await with_timeout(
+        asyncio.gather(*(finish_run(number) for number in range(RUNS))), 300
+    )  # seconds; the network fails all the time
     proxy.faults = lambda: None
     for manager in managers:
         await manager.leave()
