@@ -22,16 +22,16 @@ def problems_of(environment: Environment, plan: RunPlan, objects: dict[str, byte
     if run is None or terminal is None:
         return [f"{plan.workflow_id} is not finished"]
     succeeded = terminal["status"] == "SUCCESSFUL"
-    told = checker.Expected(plan.value if succeeded else None, run.executions)
+    expected = checker.Expected(plan.value if succeeded else None, run.executions)
     try:
-        checker.check(objects, plan.workflow_id, expected=told)
+        checker.check(objects, plan.workflow_id, expected=expected)
     except AssertionError as error:
         return [f"{plan.workflow_id}: {error}"]
     return [problem for problem in (_unjustified_status(plan, terminal), _wrong_result(plan, terminal)) if problem]
 
 
 def _wrong_result(plan: RunPlan, terminal: dict[str, Any]) -> str:
-    """Return how the result that the driver received differs from the log, or an empty text."""
+    """Return how the result that the driver received differs from the log, or an empty string."""
     result = plan.result
     if result is None:
         return ""
@@ -41,7 +41,7 @@ def _wrong_result(plan: RunPlan, terminal: dict[str, Any]) -> str:
 
 
 def _unjustified_status(plan: RunPlan, terminal: dict[str, Any]) -> str:
-    """Return why the run must not have this terminal state, or an empty text."""
+    """Return why the run must not have this terminal state, or an empty string."""
     status, reason = terminal["status"], terminal.get("reason", "")
     if status == "SUCCESSFUL":
         return "" if plan.value is not None else "SUCCESSFUL, although a step always raises"
