@@ -22,9 +22,9 @@ def problems_of(environment: Environment, plan: RunPlan, objects: dict[str, byte
     if run is None or terminal is None:
         return [f"{plan.workflow_id} is not finished"]
     succeeded = terminal["status"] == "SUCCESSFUL"
-    expected = checker.Expected(plan.value if succeeded else None, run.executions)
+    told = checker.Expected(plan.value if succeeded else None, run.executions)
     try:
-        checker.check(objects, plan.workflow_id, expected=expected)
+        checker.check(objects, plan.workflow_id, expected=told)
     except AssertionError as error:
         return [f"{plan.workflow_id}: {error}"]
     return [problem for problem in (_unjustified_status(plan, terminal), _wrong_result(plan, terminal)) if problem]
