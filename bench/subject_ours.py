@@ -1,4 +1,4 @@
-"""Subject of `run.py`: this library. The argument is the address of the store."""
+"""A subject that `run.py` measures: this library. The argument is the address of the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subject of `run.py`: plain Ray tasks without durability, the minimum that a step on Ray costs."""
+"""A subject that `run.py` measures: plain Ray tasks without durability, the minimum that a step on Ray costs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Subject of `run.py`: `ray.workflow` of Ray 2.47, the last version that has it. The argument is a folder.
+"""A subject that `run.py` measures: `ray.workflow` of Ray 2.47, the last version that has it.
 
-It runs in a Python environment of its own.
+It runs in a separate Python environment with that version. The argument is the folder in which `ray.workflow` stores
+its data.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def kuberay_responds(kubectl: Kubectl) -> bool:
 
 
 def _manifests(kubectl: Kubectl, image: str) -> str:
-    """Return the manifests of the KubeRay release, with our namespace and our image."""
+    """Return the manifests of the KubeRay release, with `NAMESPACE` as the namespace and this image."""
     release = binaries.asset("kuberay-operator", "config") / "default"
     name, _, tag = image.rpartition(":")
     with tempfile.TemporaryDirectory() as scratch:

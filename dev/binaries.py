@@ -100,7 +100,7 @@ def check_go() -> None:
     """Check that Go is installed and new enough.
 
     Raises:
-        SetupError: it is not. The message names the version that is needed.
+        SetupError: Go is missing or too old. The message names the version that is needed.
     """
     needed = ".".join(map(str, versions.GO_AT_LEAST))
     remedy = f"install Go {needed} or newer and put it on PATH"
@@ -132,7 +132,7 @@ def _build(module: GoModule, programs: Sequence[str]) -> None:
         flags = " ".join(("-s -w", *module.ldflags))
         for name in programs:
             output = Path(scratch) / name
-            # Builds give way to tests that run meanwhile, which have deadlines.
+            # `nice` leaves the CPUs to tests that run at the same time, because tests have deadlines.
             build: list[str | Path] = ["nice", "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags]
             run([*build, "-o", output, module.programs[name]], cwd=_folder(module), env=_environment())
             output.rename(target / name)

@@ -1,4 +1,4 @@
-"""Progress output of the setup: one line per stage with its duration, and a heartbeat line during long stages.
+"""Progress output of the setup: one line per stage with its duration, and a progress line during long stages.
 
 All modules of `dev` print through this module. It uses plain prints, so the output suits a terminal and a CI log.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-HEARTBEAT_SECONDS: Final = 10.0
+PROGRESS_SECONDS: Final = 10.0
 INSTALL_REMEDY: Final = "run `make cluster-up`, which installs the packages of the local cluster"
 _TAIL_LINES: Final = 30
 
@@ -29,7 +29,7 @@ def print_line(text: str) -> None:
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Print a heartbeat line while the block runs, and a result line with its duration when it ends.
+    """Print a progress line every 10 seconds while the block runs, and a result line with its duration when it ends.
 
     Args:
         name: what the block does, for example `build image ray`.
@@ -37,19 +37,19 @@ def stage(name: str) -> Iterator[None]:
     started = time.monotonic()
     finished = threading.Event()
 
-    def print_heartbeats() -> None:
-        while not finished.wait(HEARTBEAT_SECONDS):
+    def print_progress() -> None:
+        while not finished.wait(PROGRESS_SECONDS):
             print_line(f"  ..  {name} ({time.monotonic() - started:.0f} s so far)")
 
-    heartbeat = threading.Thread(target=print_heartbeats, name=f"heartbeat of {name}", daemon=True)
-    heartbeat.start()
+    printer = threading.Thread(target=print_progress, name=f"progress of {name}", daemon=True)
+    printer.start()
     result = "FAIL"
     try:
         yield
         result = "ok"
     finally:
         finished.set()
-        heartbeat.join()
+        printer.join()
         print_line(f"{result:>4}  {name}  {time.monotonic() - started:.1f} s")
 
 

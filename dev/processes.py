@@ -103,7 +103,7 @@ class Daemon:
         )
 
     def _read_record(self) -> tuple[int, str, str]:
-        """Return pid, start time and fingerprint; a missing or unreadable file gives pid 0 and empty texts."""
+        """Return pid, start time and fingerprint; a missing or unreadable file gives pid 0 and empty strings."""
         try:
             pid, start_time, fingerprint = self.pid_file.read_text().split()
             return int(pid), start_time, fingerprint

@@ -1,6 +1,6 @@
-"""Runs jobs in threads, as many at once as the machine can carry.
+"""Runs jobs in threads, as many at once as the capacity of the machine allows.
 
-Called by `dev.testing` with one job for each suite. The order of the jobs is their priority.
+`dev.testing` calls this module with one job for each suite. The order of the jobs is their priority.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run_all(jobs: Sequence[Job], capacity: int, run: Callable[[Job], T]) -> list
 
 
 def startable(waiting: Sequence[Job], running: Collection[Job], capacity: int) -> Job | None:
-    """The first waiting job that may start now, or None.
+    """Return the first waiting job that may start now, or None.
 
     Args:
         waiting: jobs that have not started, by priority.

@@ -1,6 +1,6 @@
 """What the suites of `make test` report: counts, failures, measured figures, slowest tests and the final table.
 
-Called by `dev.testing`. Reads pytest's JUnit reports and logs.
+`dev.testing` calls this module. It reads pytest's JUnit reports and logs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TestTime:
     Attributes:
         suite: name of its suite.
         test: its file and its name.
-        seconds: with the set-up and the teardown of its fixtures.
+        seconds: the duration, with the set-up and the teardown of its fixtures.
     """
 
     __test__ = False  # pytest collects classes whose names begin with "Test"
@@ -42,7 +42,7 @@ class Outcome:
         passed, failed, skipped: numbers of tests; an error outside a test counts as a failure.
         seconds: duration, with its set-up.
         log: pytest's output.
-        times: of each test.
+        times: the duration of each test.
     """
 
     suite: str
@@ -55,10 +55,10 @@ class Outcome:
 
 
 def counted(suite: str, report: Path, log: Path, seconds: float, code: int) -> Outcome:
-    """The outcome according to pytest's report; a pytest that died or ran no test is one more failure.
+    """Return the outcome according to pytest's report; a pytest that died or ran no test is one more failure.
 
     Args:
-        suite: its name.
+        suite: the name of the suite.
         report: the JUnit report; it is missing if pytest died.
         log: pytest's output.
         seconds: duration of the suite.
@@ -91,7 +91,7 @@ def _times(suite: str, cases: Iterable[ElementTree.Element]) -> tuple[TestTime, 
 
 
 def measured(log: Path) -> list[str]:
-    """The figures that a suite printed, in a section of pytest's summary whose title begins with "measured"."""
+    """Return the figures that a suite printed, in a section of pytest's summary whose title begins with "measured"."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     inside, figures = False, []
     for line in lines:
@@ -103,13 +103,13 @@ def measured(log: Path) -> list[str]:
 
 
 def last_test(log: Path) -> str:
-    """The test that a suite started or finished last."""
+    """Return the test that a suite started or finished last."""
     named = [line for line in log.read_text(errors="replace").splitlines() if "::" in line]
     return named[-1].rpartition("::")[2].partition(" PASSED")[0].strip() if named else "starting"
 
 
 def failures(log: Path) -> str:
-    """The failures that pytest lists, or the end of its log if it lists none."""
+    """Return the failures that pytest lists, or the end of its log if it lists none."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     listed = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
     shown = listed[:_SHOWN_FAILURES] or lines[-_SHOWN_LINES:]
@@ -117,7 +117,7 @@ def failures(log: Path) -> str:
 
 
 def slowest(outcomes: Sequence[Outcome], count: int = SLOWEST) -> str:
-    """The slowest tests of all suites, one line each.
+    """Return the slowest tests of all suites, one line each.
 
     Args:
         count: the number of tests to list.
@@ -128,7 +128,7 @@ def slowest(outcomes: Sequence[Outcome], count: int = SLOWEST) -> str:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """All suites with counts and durations, and the line that machines read."""
+    """Return a table of all suites with counts and durations, and a last line with the totals for programs."""
     lines = [f"{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>10}"]
     for each in outcomes:
         lines.append(f"{each.suite:<12}{each.passed:>8}{each.failed:>8}{each.skipped:>9}{each.seconds:>8.1f} s")

@@ -22,7 +22,7 @@ from dev.side_by_side import Job
 from dev.test_results import Outcome, counted, failures, last_test, measured, slowest, table
 
 CAPACITY: Final = 4
-"""The sum of loads that two cores carry. With more, Ray would miss its own deadline of 30 s for its start."""
+"""The largest sum of loads for two cores. With a larger sum, Ray would not start within its own deadline of 30 s."""
 
 JOBS: Final = (
     Job("library", load=2),
@@ -36,7 +36,8 @@ JOBS: Final = (
 )
 """The suites by priority: the longest first. Suites that mostly wait have a load of 1, those that compute 2.
 
-`cluster` takes the machine's one cluster down and leaves it up for `e2e`, whose deadlines need an idle machine.
+`e2e` runs alone, because its deadlines need an idle machine. It runs after `cluster`, because both use the one local
+cluster: `cluster` stops it, starts it again and leaves it running.
 """
 
 SUITES: Final = tuple(job.name for job in JOBS)
@@ -49,11 +50,11 @@ PROGRAMS: Final = {
     "operator": ("etcd", "kube-apiserver", "kubectl", "minio"),
 }
 ON_THE_CLUSTER: Final = ("cluster", "e2e")
-HEARTBEAT_SECONDS: Final = 10.0
+PROGRESS_SECONDS: Final = 10.0
 
 
 def preconditions(chosen: Sequence[str]) -> list[str]:
-    """What this machine lacks for the suites, each with its remedy; known before anything is built."""
+    """Return what this machine lacks for the suites, each with its remedy. The check needs no build."""
     if docker.is_available() or not set(chosen) & set(ON_THE_CLUSTER):
         return []
     return requirements.problems()
@@ -72,11 +73,11 @@ def set_up(suite: str) -> None:
 
 
 def run_suite(suite: str, folder: Path) -> Outcome:
-    """Run one suite; prints a line when it starts, while it runs and when it ends.
+    """Run one suite. Print a line when it starts, every `PROGRESS_SECONDS` while it runs, and when it ends.
 
     Args:
-        suite: its name.
-        folder: for its log and its report.
+        suite: the name of the suite.
+        folder: the folder for its log and its report.
     """
     log, report = folder / f"{suite}.log", folder / f"{suite}.xml"
     print_line(f"      {suite} ...")
@@ -98,7 +99,7 @@ def run_suite(suite: str, folder: Path) -> Outcome:
 
 
 def _pytest(suite: str, log: Path, report: Path) -> int:
-    """Run pytest, print a line now and then, and return its exit code."""
+    """Run pytest, print a progress line every `PROGRESS_SECONDS`, and return its exit code."""
     started = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "operator")), "PYTHONUNBUFFERED": "1"}
     # Tests start hundreds of processes. Without its bytecode each of them compiles the library again.
@@ -115,14 +116,14 @@ def _pytest(suite: str, log: Path, report: Path) -> int:
         )
         while True:
             try:
-                process.wait(HEARTBEAT_SECONDS)
+                process.wait(PROGRESS_SECONDS)
                 return process.returncode
             except subprocess.TimeoutExpired:
                 print_line(f"  ..  {suite}: {time.monotonic() - started:.0f} s, {last_test(log)}")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the suites named, or all."""
+    """Run the given suites, or all suites if none is given. Return the exit code."""
     unknown = sorted(set(arguments) - set(SUITES))
     if unknown:
         print(f"unknown suite {', '.join(unknown)}; known suites: {', '.join(SUITES)}", file=sys.stderr)

@@ -18,7 +18,7 @@ from workflow.inspection import get_status, list_all, output_of
 from workflow.log import registry
 from workflow.model.graph import StepNode, metadata_text, underlying
 from workflow.model.status import WorkflowStatus
-from workflow.session import here, store_in_use
+from workflow.session import client_in_use, store_in_use
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
         WorkflowInUseError: another owner runs the workflow; the text names it.
         Exception: the error that the workflow fails with.
     """
-    client = here()
+    client = client_in_use()
     return value_of(client.wait(client.resume(workflow_id, take_over=take_over)))
 
 
 def resume_async(workflow_id: str, *, take_over: bool = False) -> Any:
     """Continue a workflow like `resume`, but return an ObjectRef of its value at once."""
-    return output_of(here().resume(workflow_id, take_over=take_over))
+    return output_of(client_in_use().resume(workflow_id, take_over=take_over))
 
 
 def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
@@ -88,7 +88,7 @@ def cancel(workflow_id: str) -> None:
         WorkflowNotFoundError: nothing is stored under this id.
         WorkflowConflictError: the workflow already ended with another status.
     """
-    store, client = store_in_use(), here()
+    store, client = store_in_use(), client_in_use()
     created = client.find(workflow_id)
     view = reading.read_run(store, workflow_id, created.run_number)
     assert view is not None, "find returned its registry entry, which is never removed"
@@ -141,5 +141,5 @@ def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] 
     if workflow_id is None:
         name = root.name or underlying(root.function).__name__
         workflow_id = f"{name}.{time.strftime('%Y%m%d-%H%M%S')}.{uuid.uuid4().hex[:8]}"
-    client = here()
+    client = client_in_use()
     return client, client.start(root, workflow_id, options)

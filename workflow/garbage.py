@@ -200,7 +200,7 @@ class _Collection:
         return (keys.last_part(info.key) for info in self._store.list(prefix))
 
     def _folders(self, infos: Iterable[ObjectInfo], notifications: set[str]) -> dict[tuple[int, str], _Folder]:
-        """The run folders of one workflow id. Notifications of their requests are removed from `notifications`."""
+        """Return the run folders of one workflow id. Remove notifications of their requests from `notifications`."""
         folders: dict[tuple[int, str], _Folder] = {}
         for info in infos:
             found = keys.run_key(info.key)
@@ -234,7 +234,7 @@ class _Collection:
                 self.collected.runs += 1
                 self.collected.objects += remove_below(self._store, workflow_id, paths.folder)
             elif folder.has_old_request:
-                self._is_unclaimable(run)
+                self._withdraw_requests(run)
 
     def _remove_owned(self, key: str) -> bool:
         """Remove an `owned/` object if its run can never be owned again; returns whether the object is gone now."""
@@ -242,14 +242,17 @@ class _Collection:
             run = owned.read(self._store, key)
             if run is None:
                 return True
-            if self._is_unclaimable(run):
+            if self._withdraw_requests(run):
                 self._store.delete(key)
                 self.collected.owned += 1
                 return True
         return False
 
     def _may_be_valid(self, run: OwnedRun) -> bool:
-        """Whether the registry names the run, or may do so later. A run that was never created gets a tombstone."""
+        """Return whether the registry names the run, or may name it later.
+
+        If the run was never created, write a tombstone, so that it cannot be created later.
+        """
         latest = registry.latest_run_number(self._store, run.workflow_id)
         entry = registry.read_entry(self._store, run.workflow_id, latest) if latest else None
         decision = decide_folder(run.run_number, run.run_uuid, latest, entry)
@@ -262,8 +265,8 @@ class _Collection:
         self.collected.abandoned += 1
         return False
 
-    def _is_unclaimable(self, run: OwnedRun) -> bool:
-        """Whether the run can never be owned again. If it is finished, its requests are withdrawn."""
+    def _withdraw_requests(self, run: OwnedRun) -> bool:
+        """Withdraw the requests of a finished run. Return whether the run can never be owned again."""
         if not self._may_be_valid(run):
             return True
         entry = registry.read_entry(self._store, run.workflow_id, run.run_number)

@@ -27,7 +27,7 @@ from workflow.log.run_log import RunLog
 from workflow.model.records import FREES_ID
 from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
-from workflow.session import here, store_in_use
+from workflow.session import client_in_use, store_in_use
 from workflow.store.port import Store
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
 
     `ray.get` of the reference raises all other errors of `get_output`.
     """
-    client, store = here(), store_in_use()
+    client, store = client_in_use(), store_in_use()
     log = RunLog(store, client.find(workflow_id))
     if name is not None:
         return _get_output.remote(store.url, workflow_id, name)
@@ -114,7 +114,7 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     Raises:
         WorkflowNotFoundError: there is no such workflow, or the run has no such step (yet).
     """
-    created = here().find(workflow_id)
+    created = client_in_use().find(workflow_id)
     state = RunLog(store_in_use(), created).replay()
     if name is None:
         status = reading.status_of(store_in_use(), reading.view_of(state))
@@ -216,7 +216,7 @@ def _no_step_output(state: RunState, run: RunAddress, name: str) -> Any:
 
 
 def _step_named(state: RunState, name: str) -> StepState | None:
-    """The step with this id, or else the first step with this name."""
+    """Return the step with this id, or else the first step with this name."""
     return state.steps.get(name) or next((each for each in state.steps.values() if each.spec.name == name), None)
 
 
@@ -241,7 +241,7 @@ def _stats(started: float, ended: float) -> dict[str, float]:
 
 
 def _status_in_log(workflow_id: str) -> WorkflowStatus | None:
-    """The status by the log; None if there is no run (it was not created yet, or was deleted) or the log is damaged."""
+    """Return the status in the log; None if the run was not created yet or was deleted, or if the log is damaged."""
     try:
         return get_status(workflow_id)
     except WorkflowNotFoundError:

@@ -111,6 +111,6 @@ def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
 
 
 def _without_annotations(signature: inspect.Signature) -> inspect.Signature:
-    """The signature with parameter names and defaults only. Annotations may be quoted texts, which distract."""
+    """Return the signature with parameter names and defaults only: annotations make error messages long."""
     bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
     return signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)

@@ -76,14 +76,14 @@ def merged(given: Mapping[str, Any], base: StepOptions) -> StepOptions:
 
 
 def name_of(given: Mapping[str, Any]) -> str:
-    """Return the name among the given options, or an empty text.
+    """Return the name among the given options, or an empty string.
 
     Raises:
-        InvalidInputError: the name is not a text.
+        InvalidInputError: the name is not a string.
     """
     name = given.get("name")
     if name is not None and not isinstance(name, str):
-        raise InvalidInputError(f"name must be a text, got {name!r}")
+        raise InvalidInputError(f"name must be a string, got {name!r}")
     return name or ""
 
 

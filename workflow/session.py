@@ -1,4 +1,4 @@
-"""The store that this process uses: given to `init` once, and found again in the Ray tasks of the same job."""
+"""The store that this process uses. `init` chooses it, and the Ray tasks of the same job use the same store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def init(storage: str | os.PathLike[str] | None = None) -> None:
 
     Raises:
         StoreRefusedError: the store cannot hold a log; the text names the property that it lacks.
-        WrongTypeError: `storage` is neither a text nor a path.
+        WrongTypeError: `storage` is neither a string nor a path.
         InvalidInputError: `storage` is an address of an unknown kind.
     """
     if not ray.is_initialized():
@@ -45,16 +45,16 @@ def init(storage: str | os.PathLike[str] | None = None) -> None:
     logger.info("workflows are stored at %s", url)
 
 
-def here() -> Client:
+def client_in_use() -> Client:
     """Return a client of the store in use."""
     return Client(store_in_use())
 
 
 def store_in_use() -> Store:
-    """Return the store of the step that this thread executes, else of the job, else of the process.
+    """Return the store in use: that of the step that this thread executes, else of the job, else of the process.
 
-    If none is known, `init` chooses one. The job's store is read at each call, because a worker process may have served
-    a task from before a later `init`.
+    If none is known, `init` chooses one. The job's store is read at each call, because the driver may call `init` again
+    with another store while this worker process lives.
     """
     url = _known_url()
     if not url:
@@ -64,7 +64,7 @@ def store_in_use() -> Store:
 
 
 def _known_url() -> str:
-    """The address of the store of this thread's step, else of the job, else of the process; empty if none is known."""
+    """Return the address of the store in use, in the order of `store_in_use`; empty if none is known."""
     if context.current_step() is None and ray.is_initialized():
         known = internal_kv._internal_kv_get(_kv_key(), namespace=_KV_NAMESPACE)
         if known is not None:
@@ -84,7 +84,7 @@ def _default_folder() -> str:
 
 def _absolute(storage: str | os.PathLike[str]) -> str:
     if not isinstance(storage, (str, os.PathLike)):
-        raise WrongTypeError(f"storage must be an address or a folder, as a text or a path, not {storage!r}")
+        raise WrongTypeError(f"storage must be an address or a folder, as a string or a path, not {storage!r}")
     if not storage or "://" in str(storage):
         return str(storage)
     return str(Path(storage).expanduser().resolve())

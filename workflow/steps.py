@@ -164,7 +164,7 @@ def _checked(function: Any) -> Callable[..., Any]:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """The signature of a function; None if it has none, as some functions written in C."""
+    """Return the signature of a function; None if it has none, as some functions written in C."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):

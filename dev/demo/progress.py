@@ -55,8 +55,8 @@ class Progress:
             self._step_counts = step_counts
             self.print_line(step_counts)
 
-    def print_heartbeat(self, interval: float) -> None:
-        """Print a heartbeat line if nothing was printed for the interval.
+    def print_waiting(self, interval: float) -> None:
+        """Print a progress line if nothing was printed for the interval.
 
         Args:
             interval: the interval in seconds.

@@ -18,7 +18,7 @@ from workflow.store import open_store
 
 FIELDS: Final = (".status.phase", ".status.cluster.name", ".status.epoch", ".status.storage", ".status.workflowId")
 POLL_SECONDS: Final = 0.2
-HEARTBEAT_SECONDS: Final = 10.0
+PROGRESS_SECONDS: Final = 10.0
 TERMINAL_PHASES: Final = ("Succeeded", "Failed", "Canceled")
 _FIRST_STEP: Final = "the first step"
 _KILL: Final = "the commits before the kill"
@@ -140,7 +140,7 @@ class Scenario:
                 more = f"; the old head committed {late} more before it stopped" if late else ""
                 self._progress.print_line(f"epoch {view.epoch}: the new cluster owns the run{more}")
             self._progress.update(view)
-        self._progress.print_heartbeat(HEARTBEAT_SECONDS)
+        self._progress.print_waiting(PROGRESS_SECONDS)
 
     def _advance(self, kill_after: int) -> None:
         """Check whether the awaited event happened, kill the head if it is time, or fail after the timeout."""

@@ -35,7 +35,7 @@ class WorkflowNamespace:
     Attributes:
         kubectl: the cluster.
         release: the operator that serves the namespace.
-        bucket: the marks of its Workflows.
+        bucket: the bucket with its runs, and with the marks that steps write when they start.
         histories: the watch events of its Workflows.
         name: the name of the namespace.
     """
@@ -94,7 +94,7 @@ class WorkflowNamespace:
     def until(
         self, name: str, wanted: Callable[[WorkflowState], bool], timeout: float = 60.0, after: WatchEvent | None = None
     ) -> WatchEvent:
-        """Wait until a Workflow's status fulfills a condition. Fail at once if the Workflow ends before."""
+        """Wait until a Workflow's status meets a condition. Fail at once if the Workflow ends earlier."""
 
         def wanted_or_terminal(event: WatchEvent) -> bool:
             return wanted(event.state) or event.state.phase in TERMINAL

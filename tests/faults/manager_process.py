@@ -252,8 +252,8 @@ class FaultyRun:
     def finish(self) -> History:
         """Finish the run in a last process, and check its value against the oracle."""
         assert self.run_process() == FINISHED
-        told = Expected(SHAPES[self.shape].oracle(), self.executions())
-        history = check(in_folder(self.store), "w", expected=told)
+        expected = Expected(SHAPES[self.shape].oracle(), self.executions())
+        history = check(in_folder(self.store), "w", expected=expected)
         assert {step_id for _, step_id in self.executions()} <= SHAPES[self.shape].steps
         return history
 

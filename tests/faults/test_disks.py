@@ -98,7 +98,7 @@ def prepared(folder: Path) -> FolderStore:
 
 
 def refusal(act: Callable[[], bool]) -> str:
-    """Return the text of the store's error, or an empty text if the call succeeded."""
+    """Return the text of the store's error, or an empty string if the call succeeded."""
     try:
         assert act()
     except StoreUnavailableError as error:

@@ -131,13 +131,13 @@ class LongSleep:
         self.loop = loop
         self.dag = dag
         self.from_snapshots = from_snapshots
-        self.house = ManagerFixture(runtime=Runtime(clock=loop))
+        self.fixture = ManagerFixture(runtime=Runtime(clock=loop))
         self.managers = 0
 
     async def run_events(self, events: list[Event]) -> None:
         async with AsyncExitStack() as stack:
             manager = await self._next_manager(stack)
-            created = await start_run(self.house, manager, self.dag)
+            created = await start_run(self.fixture, manager, self.dag)
             await eventually(lambda: self._written(r.TimerSet))
             if self.from_snapshots:
                 await eventually(lambda: self._in_snapshot(created))
@@ -146,7 +146,7 @@ class LongSleep:
                 if isinstance(event, ManagerDies):
                     if self.from_snapshots:
                         assert self._in_snapshot(created) == self._written(r.TimerSet)
-                    await self.house.abandon(manager)
+                    await self.fixture.abandon(manager)
                     self.loop.elapsed += event.hours * HOUR
                     self.loop.clock_start += event.jumps * HOUR
                     manager = await self._next_manager(stack)
@@ -160,28 +160,30 @@ class LongSleep:
             await self._check_end(manager, created)
 
     async def _check_end(self, manager: Manager, created: Created) -> None:
-        result = await with_timeout(manager.wait(self.house.address(created)))
+        result = await with_timeout(manager.wait(self.fixture.address(created)))
         assert result.status is WorkflowStatus.SUCCESSFUL
-        invariants.check(self.house.inner, "w", expected=Expected(ORACLE))
+        invariants.check(self.fixture.inner, "w", expected=Expected(ORACLE))
 
     async def _next_manager(self, stack: AsyncExitStack) -> Manager:
         self.managers += 1
-        manager, _ = await stack.enter_async_context(self.house.manager(incarnation=f"i{self.managers}"))
+        manager, _ = await stack.enter_async_context(self.fixture.manager(incarnation=f"i{self.managers}"))
         return manager
 
     def _in_snapshot(self, created: Created) -> list[r.Record]:
         """Return the timers in the newest snapshot."""
-        newest = max(self.house.keys(RunLog(self.house.inner, created).paths.snapshots), default="")
-        data = self.house.inner.get(newest) if newest else None
+        newest = max(self.fixture.keys(RunLog(self.fixture.inner, created).paths.snapshots), default="")
+        data = self.fixture.inner.get(newest) if newest else None
         return [] if data is None else [each for each in segments.decode(newest, data) if isinstance(each, r.TimerSet)]
 
     def _hide_segment_of_timer(self, created: Created) -> None:
         """Make the segment with the timer unreadable for managers."""
-        (seq,) = {each.seq for each in invariants.log_of(self.house.inner, "w") if isinstance(each.record, r.TimerSet)}
-        self.house.store.fail("get", key=RunLog(self.house.inner, created).paths.segment(seq), times=1_000)
+        (seq,) = {
+            each.seq for each in invariants.log_of(self.fixture.inner, "w") if isinstance(each.record, r.TimerSet)
+        }
+        self.fixture.store.fail("get", key=RunLog(self.fixture.inner, created).paths.segment(seq), times=1_000)
 
     def _written(self, kind: type[r.Record]) -> list[r.Record]:
-        return [each.record for each in invariants.log_of(self.house.inner, "w") if isinstance(each.record, kind)]
+        return [each.record for each in invariants.log_of(self.fixture.inner, "w") if isinstance(each.record, kind)]
 
     def _commit_of_sleep(self) -> list[r.StepCommitted]:
         """Return the commit of the sleep, if it is stored."""

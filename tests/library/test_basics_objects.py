@@ -32,7 +32,7 @@ def returning(wrapped: list[Any]) -> Any:
 
 
 def blobs(store: Store, workflow_id: str) -> int:
-    """The number of blobs of a run without its functions."""
+    """Return the number of blobs of a run without its functions."""
     entry = registry.current_entry(store, workflow_id)
     assert isinstance(entry, Created)
     log = RunLog(store, entry)

@@ -50,7 +50,7 @@ def runs_after_init(workflow_id: str) -> int:
 
 
 def stored_in(folder: Path) -> set[str]:
-    """The ids of the workflows that are stored in a folder."""
+    """Return the ids of the workflows that are stored in a folder."""
     return {key.split("/")[1] for key in in_folder(folder) if key.startswith("workflows/")}
 
 
@@ -77,7 +77,9 @@ def test_init_refuses_an_invalid_address(storage_url: str) -> None:
 
 @pytest.mark.parametrize("bad", [7, b"/tmp/store", ["/tmp/store"]], ids=["number", "bytes", "list"])
 def test_init_refuses_other_types_than_text_and_path(bad: Any) -> None:
-    with pytest.raises(TypeError, match="storage must be an address or a folder, as a text or a path, not ") as refused:
+    with pytest.raises(
+        TypeError, match="storage must be an address or a folder, as a string or a path, not "
+    ) as refused:
         workflow.init(bad)
     assert isinstance(refused.value, WrongTypeError)
 

@@ -50,7 +50,7 @@ def middle(marks: Marks, store: Store, workflow_id: str = "w") -> set[str]:
 
 
 def status(store: Store, workflow_id: str) -> WorkflowStatus:
-    """The status as a reader without Ray sees it."""
+    """Return the status as a reader without Ray sees it."""
     view = read_run(store, workflow_id)
     assert view is not None
     return status_of(store, view)

@@ -133,7 +133,7 @@ def make(store: Store, *deadly: Any) -> None:
 
 
 def executed_up_to(store: Store, workflow_id: str, seq: int) -> set[str]:
-    """The steps whose value or expansion is in the segments up to `seq`."""
+    """Return the steps whose value or expansion is in the segments up to `seq`."""
     kinds = (r.StepCommitted, r.StepExpanded)
     written = [each.record for each in invariants.log_of(store, workflow_id) if each.seq <= seq]
     return {record.step_id for record in written if isinstance(record, kinds)}

@@ -64,13 +64,13 @@ def test_run_survives_network_faults(
     """Replies are lost, refused or slow, and the store has outages, for driver, manager and workers."""
     marks.open("work")
     with LossyProxy(minio_server.port) as proxy:
-        weather = proxy.faults = NetworkFaults(1)
+        faults = proxy.faults = NetworkFaults(1)
         url = f"s3://{bucket}/runs?endpoint={proxy.endpoint}"
         with driver("pipeline.py", url, marks.folder, "w", "run", **credentials) as script:
             assert "as expected" in script.printed("result")
             assert script.ended() == 0
-    assert weather.counts["outages"]
-    assert weather.counts["lost"] + weather.counts["gateway"]
+    assert faults.counts["outages"]
+    assert faults.counts["lost"] + faults.counts["gateway"]
     assert marks.starts() == {**dict.fromkeys(STEP_IDS, 1), "work1": 2}, "its first attempt always fails"
     history = checker.check(in_bucket(client_of(minio_server), bucket, "runs"), "w", expected=Expected(str(EXPECTED)))
     assert history.end == "SUCCESSFUL"

@@ -77,7 +77,7 @@ def test_refused_option_is_reported_with_the_alternative(name: str) -> None:
         pytest.param({"scheduling_strategy": "NEAR"}, 'must be "DEFAULT", "SPREAD" or one of', id="strategy"),
         pytest.param({"allow_inplace": "yes"}, "allow_inplace must be True or False", id="inplace"),
         pytest.param({"catch_exceptions": 1}, "catch_exceptions must be True or False", id="catch"),
-        pytest.param({"name": 7}, "name must be a text", id="name"),
+        pytest.param({"name": 7}, "name must be a string", id="name"),
     ],
 )
 def test_invalid_option_is_refused_when_composing(given: dict[str, Any], text: str) -> None:
@@ -278,5 +278,5 @@ def test_disabled_task_events_are_not_recorded() -> None:
 def test_labels_are_passed_to_ray(marks: Marks) -> None:
     assert ray.get(plain.options(_labels={"a": "b"}).step(marks).run_async())
     with pytest.raises(RuntimeError, match="could not be executed by Ray: "):
-        plain.options(_labels={"a": 7}).step(marks).run()  # Ray itself refuses labels that are not texts
+        plain.options(_labels={"a": 7}).step(marks).run()  # Ray itself refuses labels that are not strings
     assert marks.starts() == {"plain": 1}

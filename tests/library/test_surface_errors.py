@@ -174,9 +174,9 @@ def test_second_cancel_is_no_op_and_delete_follows(marks: Marks, wid: str, store
 @pytest.mark.parametrize(
     "status_filter",
     [
-        pytest.param("SUCCESSFUL", id="a text"),
+        pytest.param("SUCCESSFUL", id="a string"),
         pytest.param(workflow.WorkflowStatus.SUCCESSFUL, id="a status"),
-        pytest.param({"SUCCESSFUL", "RUNNING"}, id="a set of texts"),
+        pytest.param({"SUCCESSFUL", "RUNNING"}, id="a set of strings"),
         pytest.param({workflow.WorkflowStatus.SUCCESSFUL}, id="a set"),
         pytest.param(["SUCCESSFUL"], id="a list"),
         pytest.param(None, id="all"),

@@ -167,7 +167,7 @@ def test_get_output_async_raises_the_workflows_error(wid: str, marks: Marks) -> 
 
 
 def listed(wid: str, *statuses: str) -> dict[str, str]:
-    """The entries of `list_all` for the workflows of one test."""
+    """Return the entries of `list_all` for the workflows of one test."""
     found = [(each, str(status)) for each, status in workflow.list_all(statuses or None) if each.startswith(wid)]
     assert len(dict(found)) == len(found), "each workflow is listed once"
     return dict(found)

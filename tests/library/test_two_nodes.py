@@ -24,7 +24,7 @@ def address() -> Iterator[str]:
 
 
 def ephemeral(folder: Path) -> set[str]:
-    """The steps that returned ephemeral values."""
+    """Return the steps that returned ephemeral values."""
     written = invariants.log_of(open_store(str(folder)), "w")
     return {each.record.step_id for each in written if isinstance(each.record, r.StepReturnedEphemeral)}
 
@@ -33,7 +33,7 @@ def test_ephemeral_values_move_between_nodes(marks: Marks, folder: Path, address
     marks.open("hold")
     with (
         joined(address, {"crossed": 4}),
-        driver("nodes.py", str(folder), marks.folder, "w", "crossing", "crossed", address=address) as script,
+        driver("nodes.py", str(folder), marks.folder, "w", "values-move", "crossed", address=address) as script,
     ):
         assert "as expected" in script.printed("result")
         assert script.ended() == 0
@@ -46,7 +46,7 @@ def test_ephemeral_values_move_between_nodes(marks: Marks, folder: Path, address
 def test_ephemeral_value_of_a_dead_node_is_produced_again(marks: Marks, folder: Path, address: str) -> None:
     with (
         joined(address, {"lost": 4}) as node,
-        driver("nodes.py", str(folder), marks.folder, "w", "lost", "lost", address=address) as script,
+        driver("nodes.py", str(folder), marks.folder, "w", "values-far", "lost", address=address) as script,
     ):
         until(lambda: ephemeral(folder) == {"make", "doubled"})
         node.kill()
@@ -65,7 +65,7 @@ def test_only_unfinished_steps_of_a_dead_node_run_again(marks: Marks, folder: Pa
     store = open_store(str(folder))
     with (
         joined(address, {"needed": 4}) as node,
-        driver("nodes.py", str(folder), marks.folder, "w", "bound", "needed", address=address) as script,
+        driver("nodes.py", str(folder), marks.folder, "w", "steps-far", "needed", address=address) as script,
     ):
         until(lambda: len(invariants.committed(store, "w")) == 6)
         before = invariants.executed(store, "w")
@@ -78,5 +78,5 @@ def test_only_unfinished_steps_of_a_dead_node_run_again(marks: Marks, folder: Pa
     starts = marks.starts()
     assert {step_id: starts[step_id] for step_id in before} == dict.fromkeys(before, 1)
     assert starts["work6"] == 2
-    told = Expected("66", [(1, step_id) for step_id in marks.order()])
-    assert set(invariants.check(store, "w", expected=told).claims) == {1}, "the death of a node causes no claim"
+    expected = Expected("66", [(1, step_id) for step_id in marks.order()])
+    assert set(invariants.check(store, "w", expected=expected).claims) == {1}, "the death of a node causes no claim"

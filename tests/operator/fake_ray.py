@@ -52,7 +52,7 @@ Behaviour = Callable[[FakeJob], Awaitable[int]]
 
 
 async def shell(job: FakeJob) -> int:
-    """The default behaviour: `exit N` exits with N, and any other command runs until it is stopped."""
+    """Execute the default behaviour: `exit N` exits with N, and any other command runs until it is stopped."""
     words = job.body["entrypoint"].split()
     if words[0] == "exit":
         return int(words[1])

@@ -33,7 +33,7 @@ def rows() -> dict[str, re.Match[str]]:
 
 
 def packages(graph: grimp.ImportGraph) -> set[str]:
-    """The children of the two root packages; the engine counts by its own children."""
+    """Return the children of the two root packages; the engine counts by its own children."""
     roots = ("workflow", "workflow.engine", "workflow_operator")
     return {child for root in roots for child in graph.find_children(root)} - {"workflow.engine"}
 

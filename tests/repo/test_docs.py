@@ -78,7 +78,7 @@ def test_every_suite_is_run_and_documented() -> None:
 
 
 def lua_health(workflow: dict[str, object]) -> tuple[str, str]:
-    """The status and message that the health script of docs/argocd.md returns for a Workflow."""
+    """Return the status and message that the health script of docs/argocd.md returns for a Workflow."""
     page = (ROOT / "docs" / "argocd.md").read_text()
     (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     (script,) = yaml.safe_load(block)["data"].values()

@@ -32,7 +32,7 @@ PROGRAMS = [hook for hook in hooks().values() if hook["language"] == "system"]
 
 
 def command(hook: dict[str, Any]) -> list[str]:
-    """The command of a hook, without the environment that it sets."""
+    """Return the command of a hook, without the environment that it sets."""
     words = shlex.split(hook["entry"])
     return words[2:] if words[0] == "env" else words
 

@@ -29,7 +29,7 @@ def names() -> list[tuple[str, str]]:
 
 
 def exists(name: str) -> bool:
-    """Whether a dotted name is a module, or something in one."""
+    """Return whether a dotted name is a module, or something in one."""
     parts = name.split(".")
     if parts[-1] == "__main__":  # importing it would start the program
         return importlib.util.find_spec(name) is not None

@@ -31,7 +31,7 @@ def manifest(name: str) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """The schema of the CRD as JSON schema. It rejects fields that the API server would prune."""
+    """Return the schema of the CRD as JSON schema. It rejects fields that the API server would prune."""
     crd = yaml.safe_load((ROOT / "crds" / "rayworkflow.dev_workflows.yaml").read_text())
     (version,) = crd["spec"]["versions"]
     return closed(version["schema"]["openAPIV3Schema"])

@@ -80,7 +80,7 @@ def made(make: Callable[[Store], None]) -> MemoryStore:
 
 
 def view_text(store: Store) -> str:
-    """What a reader gets of the newest run of workflow `w`: its view and its totals, as JSON."""
+    """Return what a reader gets of the newest run of workflow `w`: its view and its totals, as JSON."""
     view, totals = reading.read_run(store, "w"), reading.read_totals(store, "w")
     assert view is not None
     found = {"view": dataclasses.asdict(view), "totals": dataclasses.asdict(totals) if totals is not None else None}

@@ -33,7 +33,7 @@ class Phases:
         self._source: dict[str, str] = {}  # step with an ephemeral outcome -> the step that returned the value
 
     def totals(self) -> dict[str, int]:
-        """The number of steps in each phase that has any."""
+        """Return the number of steps in each phase that has any."""
         return {phase: count for phase, count in self.counts.items() if count}
 
     def insert(self, graph: Fields, above: str) -> None:
@@ -96,7 +96,7 @@ class Phases:
                     self._wait_or_be_ready(child)
 
     def _receivers(self, step_id: str) -> list[str]:
-        """The step, and the dynamic steps that get its outcome."""
+        """Return the step, and the dynamic steps that get its outcome."""
         found = [step_id]
         while found[-1] in self._gives:
             found.append(self._gives[found[-1]])

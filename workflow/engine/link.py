@@ -175,7 +175,7 @@ class _FrameTooLargeError(Exception):
 
 
 def is_allowed() -> bool:
-    """Whether workers may connect directly. Not if Ray encrypts its own connections, because this one is plain."""
+    """Return whether workers may connect directly: not if Ray encrypts its connections, because this one is plain."""
     return os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true")
 
 

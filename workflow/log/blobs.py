@@ -83,7 +83,7 @@ class Blobs:
         """Prepare a DAG for a record. A DAG above `INLINE_LIMIT` is stored as a blob.
 
         Returns:
-            The DAG and an empty text if it is part of the record; otherwise None and the name of its blob.
+            The DAG and an empty string if it is part of the record; otherwise None and the name of its blob.
         """
         data = json.dumps(codec.encode_graph(graph), separators=(",", ":")).encode("ascii")
         if len(data) <= INLINE_LIMIT:

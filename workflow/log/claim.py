@@ -26,7 +26,7 @@ HEARTBEAT_TIMEOUT = 30.0
 
 
 def heartbeat_expired(store: Store, manager: str) -> bool:
-    """Whether a manager's heartbeat is missing or older than 30 s by the store's own clock."""
+    """Return whether a manager's heartbeat is missing or older than 30 s by the store's own clock."""
     info = store.head(keys.heartbeat(manager))
     return info is None or info.age > HEARTBEAT_TIMEOUT
 

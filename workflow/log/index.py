@@ -123,7 +123,7 @@ class IndexedIds:
         self._last = ""
 
     def contains(self, part: str) -> bool:
-        """Whether an escaped id has an entry.
+        """Return whether an escaped id has an entry.
 
         Raises:
             ValueError: `part` precedes the part of an earlier call in the order of folders.

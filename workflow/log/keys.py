@@ -28,12 +28,12 @@ def escape(workflow_id: str) -> str:
     """Return a workflow id as one part of a key, at most 180 bytes long.
 
     Raises:
-        WrongTypeError: the id is not a text.
+        WrongTypeError: the id is not a string.
         InvalidInputError: the id is empty, `.` or `..`.
     """
     if not isinstance(workflow_id, str) or workflow_id in ("", ".", ".."):
         kind = InvalidInputError if isinstance(workflow_id, str) else WrongTypeError
-        raise kind(f"{workflow_id!r} cannot be a workflow id; give any text but '', '.' and '..'")
+        raise kind(f"{workflow_id!r} cannot be a workflow id; give any string except '', '.' and '..'")
     part = quote(workflow_id, safe="", errors="surrogatepass")
     if len(part) <= LONGEST_PART:
         return part

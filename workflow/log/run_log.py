@@ -115,7 +115,7 @@ class RunLog:
         registry.check_current(self.store, self.created)
 
     def has_advanced(self, state: RunState) -> bool:
-        """Whether the log has a segment after the state, or the run was deleted. Costs two requests."""
+        """Return whether the log has a segment after the state, or the run was deleted. Costs two requests."""
         try:
             self.check_fence(state.seq)
         except (FencedError, SupersededError):

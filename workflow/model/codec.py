@@ -1,7 +1,7 @@
-"""Records as JSON values, and back. Fields with their default value are left out; bytes are written as base64.
+"""Converts records to JSON values and back. Fields with their default value are left out; bytes are written as base64.
 
-Used by `log.segments` and `log.blobs`. Nothing unknown is ignored. A kind, field or enum value that this version does
-not know raises `UnknownNameError`, because only a newer version writes it. Any other mismatch raises `CorruptLogError`.
+`log.segments` and `log.blobs` use this module. A kind, field or enum value that this version does not know raises
+`UnknownNameError`, because only a newer version writes it. Any other mismatch raises `CorruptLogError`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Coder = Callable[[Any], Any]
 T = TypeVar("T")
 
 _LONGEST_SHARED = 200
-"""Characters of a text up to which equal texts are one object in memory."""
+"""The longest string, in characters, for which equal strings are one object in memory."""
 
 
 class UnknownNameError(Exception):
@@ -199,7 +199,7 @@ def _checked(kind: type[Any]) -> Coder:
 
 
 def _text(value: Any) -> str:
-    # Ids and names occur many times, and a manager keeps those of all its unfinished steps. Equal texts share memory.
+    # Ids and names occur many times, and a manager keeps those of all its unfinished steps. Equal strings share memory.
     if type(value) is not str:
         raise TypeError(f"{value!r} is not str")
     return sys.intern(value) if len(value) <= _LONGEST_SHARED else value

@@ -1,4 +1,4 @@
-"""What follows from a step that raised in its last attempt: which step catches it, and what is canceled."""
+"""The consequences of a step that raised in its last attempt: which step catches it, and which steps are canceled."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def cancellations(state: RunState, steps: list[StepState], reason: str) -> list[
 
 
 def _caught(state: RunState, step: StepState, failed: r.StepFailed, pickled: Value) -> r.StepCommitted:
+    # A dynamic step has its own attempt: the one that returned the DAG in which the failed step is.
     attempt = step.attempt if step.phase is StepPhase.EXPANDED else failed.attempt
     return r.StepCommitted(
         step.spec.step_id,

@@ -75,7 +75,7 @@ class StepOptions:
             raise InvalidInputError(f"checkpoint must be True, False or None, got {self.checkpoint!r}")
 
     def allows_attempt_after(self, failed_attempts: int) -> bool:
-        """Whether another attempt may follow after this number of attempts of this epoch raised."""
+        """Return whether another attempt may follow after this number of attempts of this epoch raised."""
         return self.max_retries == -1 or failed_attempts < self.max_retries
 
 

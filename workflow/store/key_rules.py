@@ -39,7 +39,7 @@ def check_key(key: str) -> None:
 
 
 def _problem_of(part: str) -> str:
-    """Return what is wrong with one part of a key, or an empty text."""
+    """Return what is wrong with one part of a key, or an empty string."""
     if part in ("", ".", ".."):
         return "is empty or names a folder"
     if part.startswith(RESERVED):

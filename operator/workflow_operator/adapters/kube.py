@@ -1,6 +1,6 @@
 """A client of the Kubernetes API. It reads and writes objects as plain JSON, and raises the operator's own errors.
 
-The other adapters read and write through it. kopf has connections of its own, and only delivers events. The client uses
+The other adapters read and write through it. kopf only watches, with its own connections. The client uses
 the transport of `kubernetes.aio` (addresses, certificates, tokens that rotate), but not its generated models.
 """
 

@@ -140,5 +140,5 @@ def files_of(config_map: Object) -> dict[str, bytes]:
 
 
 def secret_values(secret: Object) -> dict[str, str]:
-    """Return the values of a Secret as text, without surrounding white space such as the line end of a file."""
+    """Return the values of a Secret as strings, without surrounding white space such as the line end of a file."""
     return {key: base64.b64decode(text).decode().strip() for key, text in (secret.get("data") or {}).items()}

@@ -21,7 +21,7 @@ def parse_spec(spec: Mapping[str, Any]) -> tuple[WorkflowSpec | None, str]:
         spec: the field `spec` of the object, as JSON.
 
     Returns:
-        The spec and an empty text; or None and the corrections to make, one clause for each invalid field.
+        The spec and an empty string; or None and the corrections to make, one clause for each invalid field.
     """
     try:
         return WorkflowSpec.model_validate(spec), ""

@@ -69,6 +69,7 @@ def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] 
     if refusal:
         return refusal
     labels = names.cluster_labels(request.name, request.uid, request.attempt)
+    # Together with NO_HEAD_RESTART below, this prevents that an empty head starts under the name of a lost one.
     spec["headGroupSpec"]["template"]["spec"]["restartPolicy"] = "Never"
     for pod in _pod_templates(spec):
         _complete_pod(pod, labels, request.secret)

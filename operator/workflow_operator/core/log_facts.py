@@ -55,7 +55,7 @@ class LogFacts:
         return self.liveness is WorkflowStatus.RUNNING
 
     @property
-    def is_free_run_of_another(self) -> bool:
+    def is_free_run_of_other_owner(self) -> bool:
         """Whether the run is unfinished, and another owner released it or its heartbeat expired."""
         view = self.view
         return (

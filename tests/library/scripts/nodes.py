@@ -1,8 +1,8 @@
-"""Steps on two nodes: ephemeral values that move between them, and steps that only the far node can execute.
+"""Runs a workflow on two nodes. test_two_nodes.py starts it, and kills the far node in some tests.
 
-nodes.py STORE MARKS WORKFLOW_ID (crossing | lost | bound) FAR
+nodes.py STORE MARKS WORKFLOW_ID (values-move | values-far | steps-far) FAR
 
-FAR is a resource that only the far node has.
+The near node is the head node. FAR is a resource that only the far node has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from tests.support.marks import Marks
 SIZE = 300_000
 """How many numbers make a value of more than two megabytes. Its node keeps it in Ray's object store."""
 
-WORKS, HELD_FROM = 12, 6
+STEPS = 12
+"""The number of steps that only the far node can execute."""
+
+FIRST_WITH_GATE = 6
+"""The first of these steps that waits at the gate, and all later ones."""
 
 
 @workflow.step
@@ -44,15 +48,15 @@ def hold(marks: Marks) -> int:
 
 
 @workflow.step
-def last(marks: Marks, made: Any, twice: Any, held: int) -> int:
+def last(marks: Marks, values: Any, twice: Any, one: int) -> int:
     marks.started(f"last on {where()}")
-    return int(made.sum()) + int(twice.sum()) + held
+    return int(values.sum()) + int(twice.sum()) + one
 
 
 @workflow.step
 def work(marks: Marks, n: int) -> int:
     marks.started(f"work{n}")
-    if n >= HELD_FROM:
+    if n >= FIRST_WITH_GATE:
         marks.pass_gate("work")
     return n
 
@@ -69,37 +73,43 @@ def where() -> str:
     return "near" if "node:__internal_head__" in resources else "far"
 
 
-def crossing(marks: Marks, far: str) -> Any:
-    """Pass a value from the far node to the near one, and back."""
-    near, across = places(far)
-    return passed(marks, across, near, across)
+def values_move(marks: Marks, far: str) -> Any:
+    """Compose a workflow that passes a value from the far node to the near one, and the result back."""
+    on_near, on_far = strategies(far)
+    return chain(marks, on_far, on_near, on_far)
 
 
-def lost(marks: Marks, far: str) -> Any:
-    """Produce both values on the far node; the last step needs them on the near node."""
-    near, across = places(far)
-    return passed(marks, across, across, near)
+def values_far(marks: Marks, far: str) -> Any:
+    """Compose a workflow that makes both values on the far node, and needs them on the near node in the last step."""
+    on_near, on_far = strategies(far)
+    return chain(marks, on_far, on_far, on_near)
 
 
-def passed(marks: Marks, first: Any, second: Any, third: Any) -> Any:
-    made = make.options(name="make", checkpoint=False, scheduling_strategy=first).step(marks)
-    twice = doubled.options(name="doubled", checkpoint=False, scheduling_strategy=second).step(marks, made)
-    return last.options(name="last", scheduling_strategy=third).step(marks, made, twice, hold.step(marks))
+def chain(marks: Marks, first: Any, second: Any, third: Any) -> Any:
+    """Compose `make`, `doubled` and `last` with a scheduling strategy each. `last` waits for `hold`, too."""
+    values = make.options(name="make", checkpoint=False, scheduling_strategy=first).step(marks)
+    twice = doubled.options(name="doubled", checkpoint=False, scheduling_strategy=second).step(marks, values)
+    return last.options(name="last", scheduling_strategy=third).step(marks, values, twice, hold.step(marks))
 
 
-def places(far: str) -> list[NodeAffinitySchedulingStrategy]:
-    """Strategies for the near and the far node. If the node is gone, the step runs elsewhere."""
-    here = ray.get_runtime_context().get_node_id()
-    (there,) = (node["NodeID"] for node in ray.nodes() if far in node["Resources"])
-    return [NodeAffinitySchedulingStrategy(each, soft=True) for each in (here, there)]
+def strategies(far: str) -> list[NodeAffinitySchedulingStrategy]:
+    """Return the scheduling strategies for the near and the far node. If the node is dead, the step runs elsewhere."""
+    near_id = ray.get_runtime_context().get_node_id()
+    (far_id,) = (node["NodeID"] for node in ray.nodes() if far in node["Resources"])
+    return [NodeAffinitySchedulingStrategy(node_id, soft=True) for node_id in (near_id, far_id)]
 
 
-def bound(marks: Marks, far: str) -> Any:
-    return total.step([work.options(name=f"work{n}", resources={far: 1}).step(marks, n) for n in range(WORKS)])
+def steps_far(marks: Marks, far: str) -> Any:
+    """Compose a workflow of steps that only the far node can execute."""
+    return total.step([work.options(name=f"work{n}", resources={far: 1}).step(marks, n) for n in range(STEPS)])
 
 
-PASSED = 3 * SIZE * (SIZE - 1) // 2 + 1
-SHAPES = {"crossing": (crossing, PASSED), "lost": (lost, PASSED), "bound": (bound, sum(range(WORKS)))}
+CHAIN_RESULT = 3 * SIZE * (SIZE - 1) // 2 + 1
+SHAPES = {
+    "values-move": (values_move, CHAIN_RESULT),
+    "values-far": (values_far, CHAIN_RESULT),
+    "steps-far": (steps_far, sum(range(STEPS))),
+}
 
 
 def main(store: str, folder: str, workflow_id: str, shape: str, far: str) -> None:

@@ -32,7 +32,7 @@ def problems_of(environment: Environment, plan: RunPlan, objects: dict[str, byte
 
 
 def _wrong_result(plan: RunPlan, terminal: dict[str, Any]) -> str:
-    """Return how the result that the driver received differs from the log, or an empty text."""
+    """Return how the result that the driver received differs from the log, or an empty string."""
     result = plan.result
     if result is None:
         return ""
@@ -42,7 +42,7 @@ def _wrong_result(plan: RunPlan, terminal: dict[str, Any]) -> str:
 
 
 def _unjustified_status(plan: RunPlan, terminal: dict[str, Any]) -> str:
-    """Return why the run must not have this terminal state, or an empty text."""
+    """Return why the run must not have this terminal state, or an empty string."""
     status, reason = terminal["status"], terminal.get("reason", "")
     if status == "SUCCESSFUL":
         return "" if plan.value is not None else "SUCCESSFUL, although a step always raises"

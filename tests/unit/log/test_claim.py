@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.support import invariants, runs
-from tests.support.rivals import Dies, HoldAt, StopAt, die
+from tests.support.failpoints import BlockAt, CallAt, Dies, die
 from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import failpoints, keys, registry
 from workflow.log.claim import Claimant, claim, refusal
@@ -137,7 +137,7 @@ def test_a_claim_is_the_next_epoch(fixture: Fixture) -> None:
 def test_a_rival_that_claims_during_a_claim(fixture: Fixture, point: str) -> None:
     """Before our append the rival wins and we are refused. After it the rival takes over and we are fenced."""
     fixture.store.overwrite(keys.heartbeat("rival"), b"")
-    rival = StopAt(point, lambda: fixture.claim("rival", take_over=True))
+    rival = CallAt(point, lambda: fixture.claim("rival", take_over=True))
     if point == failpoints.BEFORE_CLAIM:
         with pytest.raises(WorkflowInUseError, match="manager-rival"):
             fixture.claim("m2", rival)
@@ -152,7 +152,7 @@ def test_a_rival_that_claims_during_a_claim(fixture: Fixture, point: str) -> Non
 
 
 def test_a_losing_claimant_that_may_take_over_claims_next(fixture: Fixture) -> None:
-    rival = StopAt(failpoints.BEFORE_CLAIM, lambda: fixture.claim("rival", take_over=True))
+    rival = CallAt(failpoints.BEFORE_CLAIM, lambda: fixture.claim("rival", take_over=True))
     state = fixture.claim("m2", rival, take_over=True)
     assert fixture.epochs() == ["rival", "m2"]
     assert state.epoch == 3
@@ -163,7 +163,7 @@ def test_a_commit_during_a_claim_is_kept(fixture: Fixture) -> None:
     def commit() -> None:
         runs.append(fixture.log(), [runs.started("a"), runs.committed("a")])
 
-    state = fixture.claim("m2", StopAt(failpoints.BEFORE_CLAIM, commit), take_over=True)
+    state = fixture.claim("m2", CallAt(failpoints.BEFORE_CLAIM, commit), take_over=True)
     assert set(state.ready) == {"b"}
     invariants.check(fixture.store, "w")
 
@@ -174,13 +174,13 @@ def test_a_run_finished_during_a_claim_stays_finished(fixture: Fixture) -> None:
         runs.append(fixture.log(), [runs.committed("a"), runs.committed("b"), end])
 
     with pytest.raises(WorkflowConflictError, match="already ended with status SUCCESSFUL"):
-        fixture.claim("m2", StopAt(failpoints.BEFORE_CLAIM, finish), take_over=True)
+        fixture.claim("m2", CallAt(failpoints.BEFORE_CLAIM, finish), take_over=True)
     invariants.check(fixture.store, "w")
 
 
 @pytest.mark.parametrize("point", [failpoints.BEFORE_COMMIT, failpoints.AFTER_COMMIT])
 def test_an_owner_that_is_overtaken_during_its_commit(fixture: Fixture, point: str) -> None:
-    owner = fixture.log(StopAt(point, lambda: fixture.claim("m2", take_over=True)))
+    owner = fixture.log(CallAt(point, lambda: fixture.claim("m2", take_over=True)))
     state = owner.replay()
     records: list[r.Record] = [runs.started("a"), runs.committed("a")]
     if point == failpoints.BEFORE_COMMIT:
@@ -199,7 +199,7 @@ def test_an_owner_that_is_overtaken_during_its_commit(fixture: Fixture, point: s
 def test_a_run_can_be_claimed_after_a_death_at_any_failpoint(point: str) -> None:
     store = MemoryStore()
     dag = runs.graph("a " + " ".join(f"s{i}:a" for i in range(300)))  # large, so that its DAG is stored as a blob
-    dies: Failpoints = StopAt(point, die)
+    dies: Failpoints = CallAt(point, die)
     created = runs.created(dag)
     log = RunLog(store, created, dies)
 
@@ -275,7 +275,7 @@ def test_of_two_concurrent_claimants_exactly_one_wins() -> None:
 
 
 def test_an_owner_paused_at_its_commit_is_fenced(fixture: Fixture) -> None:
-    hold = HoldAt(failpoints.BEFORE_COMMIT)
+    hold = BlockAt(failpoints.BEFORE_COMMIT)
     raised: list[BaseException] = []
 
     def paused_owner() -> None:

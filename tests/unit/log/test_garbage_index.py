@@ -80,7 +80,7 @@ def bury(store: Store, reason: str, status: WorkflowStatus = S.CANCELED, run_num
 
 
 def indexed(store: Store, workflow_id: str = "w") -> set[str]:
-    """The statuses for which a workflow has an index entry."""
+    """Return the statuses for which a workflow has an index entry."""
     return {status for status in S if store.head(keys.index(status, workflow_id)) is not None}
 
 

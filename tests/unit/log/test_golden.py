@@ -18,7 +18,7 @@ NOT_RUNS = ("tombstone", "deleted")
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """The files below a folder, by relative path."""
+    """Return the files below a folder, by relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.support import runs
-from tests.support.rivals import StopAt
+from tests.support.failpoints import CallAt
 from workflow.errors import CorruptLogError, SupersededError
 from workflow.log import failpoints, index, keys, owned, registry
 from workflow.model.records import Created, Tombstone
@@ -51,7 +51,7 @@ def test_ids_with_a_common_beginning_are_separate(store: MemoryStore) -> None:
 
 @pytest.mark.parametrize("rival", [runs.created(DAG, run_uuid="rival"), stone(1)], ids=["a run", "a tombstone"])
 def test_the_second_writer_gets_the_entry_of_the_first(store: MemoryStore, rival: Created | Tombstone) -> None:
-    first = StopAt(failpoints.BEFORE_REGISTER, lambda: registry.register(store, rival))
+    first = CallAt(failpoints.BEFORE_REGISTER, lambda: registry.register(store, rival))
     assert registry.register(store, runs.created(DAG), first) == registry.Registration(rival, created=False)
 
 

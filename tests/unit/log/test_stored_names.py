@@ -55,7 +55,7 @@ class Recorder(pickle.Unpickler):
 
 
 def names_in(data: bytes) -> set[tuple[str, str]]:
-    """The globals of this library in a pickle; checks that no text in it names another module of the library."""
+    """Return the globals of this library in a pickle; checks that no text in it names another module of the library."""
     for _, argument, _ in pickletools.genops(data):
         if isinstance(argument, str) and argument.split(" ")[0] in sys.modules and argument.startswith("workflow."):
             module = argument.split(" ")[0]

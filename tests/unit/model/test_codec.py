@@ -89,15 +89,15 @@ def test_a_dag_reads_back_as_it_was_written() -> None:
         pytest.param(None, id="null"),
         pytest.param([], id="not an object"),
         pytest.param({}, id="without its kind"),
-        pytest.param({"k": 7}, id="a kind that is not a text"),
+        pytest.param({"k": 7}, id="a kind that is not a string"),
         pytest.param({"k": "StepStarted"}, id="fields missing"),
-        pytest.param({"k": "StepStarted", "step_id": 7, "epoch": 1, "attempt": 1, "at": 1}, id="a number for a text"),
+        pytest.param({"k": "StepStarted", "step_id": 7, "epoch": 1, "attempt": 1, "at": 1}, id="a number for a string"),
         pytest.param(
             {"k": "StepStarted", "step_id": "a", "epoch": True, "attempt": 1, "at": 1}, id="a bool for an int"
         ),
         pytest.param({"k": "StatusChanged", "status": 7, "epoch": 1, "at": 1}, id="a number for a status"),
         pytest.param({**SNAPSHOT_HEADER, "functions": [["a", "b"]]}, id="a list for an object"),
-        pytest.param({**SNAPSHOT_HEADER, "functions": {"a": 1}}, id="a number in an object of texts"),
+        pytest.param({**SNAPSHOT_HEADER, "functions": {"a": 1}}, id="a number in an object of strings"),
         pytest.param(
             {"k": "StepCommitted", "step_id": "a", "epoch": 1, "value": {"inline": "%%"}}, id="text that is not base64"
         ),

@@ -101,7 +101,7 @@ class FakeClients:
         created: the number of clusters and heads so far, used for their identities.
         log: the runs under the workflow id, by run number.
         store_up: whether the log can be read and written.
-        code_there: whether the ConfigMap with the code exists.
+        code_exists: whether the ConfigMap with the code exists.
         network_up: whether the heads reply.
         staged: the digests of the copies of the code in the blobs.
         deferred: the kinds of the recorded deferred cleanups.
@@ -119,7 +119,7 @@ class FakeClients:
     created: int = 0
     log: dict[int, Run] = field(default_factory=dict)
     store_up: bool = True
-    code_there: bool = True
+    code_exists: bool = True
     network_up: bool = True
     staged: set[str] = field(default_factory=set)
     deferred: list[str] = field(default_factory=list)
@@ -155,7 +155,7 @@ class FakeClients:
             submission=self._submission(head, plan.submission) if head and plan.submission else None,
             run=self._read(plan.code),
             secret=SecretView("store", True),
-            config_map=ConfigMapView("trip-code", self.code_there, "abc" if self.code_there else ""),
+            config_map=ConfigMapView("trip-code", self.code_exists, "abc" if self.code_exists else ""),
         )
 
     def patch(self, seen: Observation, state: WorkflowState) -> bool:
@@ -217,7 +217,7 @@ class FakeClients:
         return True
 
     def _stage_code(self, action: acts.StageCode) -> bool:
-        if not self.store_up or not (self.code_there or action.sha256 in self.staged):
+        if not self.store_up or not (self.code_exists or action.sha256 in self.staged):
             return False
         self.staged.add(action.sha256)
         return True

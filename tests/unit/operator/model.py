@@ -32,13 +32,14 @@ class OperatorModel:
     """One Workflow with fake clients.
 
     Args:
-        kind: features of the Workflow: `selecting` uses a cluster selector, `coded` a ConfigMap, `manual` the policy
-            Manual, and `given` a workflow id. With `foreign`, a cluster of another user has the name of attempt 2.
+        kind: the features of the Workflow. `selecting`: it has a cluster selector. `coded`: its code is in a ConfigMap.
+            `manual`: its recovery policy is Manual. `given`: its spec sets a workflow id. `foreign`: a cluster of
+            another user has the name that the cluster of attempt 2 would get.
 
     Attributes:
         foreign_uids: the uids of the clusters that the operator did not create.
         posted: the id and the head of the submission of each attempt.
-        late: actions of processes that were suspended after their PATCH.
+        late: actions of suspended processes: they wrote the status, and execute the actions later.
     """
 
     def __init__(self, kind: frozenset[str] = frozenset()) -> None:
@@ -77,8 +78,8 @@ class OperatorModel:
         self._check(seen, decision)
         if not self.clients.patch(seen, decision.state):
             return 0.0
-        for place, action in enumerate(decision.actions):
-            if place == stop:
+        for index, action in enumerate(decision.actions):
+            if index == stop:
                 self.late.extend([action] if lost else [])
                 break
             if not self.act(action):
@@ -109,7 +110,7 @@ class OperatorModel:
     def finish(self) -> None:
         """Remove all faults: the Workflow must become terminal by itself, and none of its clusters may remain."""
         clients = self.clients
-        clients.store_up = clients.network_up = clients.code_there = True
+        clients.store_up = clients.network_up = clients.code_exists = True
         for name in ("one", "two"):
             clients.clusters.setdefault(name, selectable_cluster(name))
         for action in self.late:
@@ -159,8 +160,8 @@ class OperatorModel:
         before, after = seen.workflow.state, decision.state
         assert after.phase is not None
         old = before.phase or Phase.PENDING
-        arrows = {target for (phase, _), target in TRANSITIONS.items() if phase is old}
-        assert after.phase is old or after.phase in arrows
+        targets = {target for (phase, _), target in TRANSITIONS.items() if phase is old}
+        assert after.phase is old or after.phase in targets
         assert after.attempt >= before.attempt
         assert after.epoch >= before.epoch
         assert after.resumes.total >= before.resumes.total
@@ -185,12 +186,12 @@ def _check_action(after: WorkflowState, action: acts.Action) -> None:
 
 
 def _check_end(seen: Observation, after: WorkflowState) -> None:
-    """The phase must agree with the log of this Workflow's run; Succeeded requires a successful run in the log."""
+    """Check that the phase agrees with the log of this Workflow's run, and that Succeeded needs a successful run."""
     view = seen.run.view if isinstance(seen.run, RunRead) else None
-    mine = view is not None and not view.tombstone and view.owner is not None and view.owner.uid == build.UID
-    if view is not None and mine and view.status.is_terminal:
+    is_own_run = view is not None and not view.tombstone and view.owner is not None and view.owner.uid == build.UID
+    if view is not None and is_own_run and view.status.is_terminal:
         assert after.phase is PHASE_OF[view.status]
-    if view is not None and mine and not view.status.is_terminal:
+    if view is not None and is_own_run and not view.status.is_terminal:
         assert after.phase not in TERMINAL
     if after.phase is Phase.SUCCEEDED:
         assert view is not None

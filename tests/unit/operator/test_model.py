@@ -81,7 +81,7 @@ class WorkflowLife(RuleBasedStateMachine):
         for _, job in self.model.jobs():
             self.clients.fail_driver(job, code)
 
-    @rule(part=st.sampled_from(["store_up", "network_up", "code_there"]))
+    @rule(part=st.sampled_from(["store_up", "network_up", "code_exists"]))
     def outage_starts_or_ends(self, part: str) -> None:
         setattr(self.clients, part, not getattr(self.clients, part))
 

@@ -101,7 +101,7 @@ def totals(epoch: int, status_: str = "RUNNING", **steps: int) -> Record:
 
 
 def totals_by_hand() -> list[Record]:
-    """The totals after each of `segments()`."""
+    """Return the totals after each of `segments()`."""
     return [
         totals(1, RUNNING=2, WAITING=1),
         totals(1, COMMITTED=1, RUNNING=1, WAITING=1),
@@ -118,7 +118,7 @@ def totals_by_hand() -> list[Record]:
 
 
 def totals_of(graph: Record, log: list[list[Record]]) -> list[Record]:
-    """The totals of a log that a test has changed."""
+    """Return the totals of a log that a test has changed."""
     folded, found, now = Phases(), [], totals(1)
     folded.insert(graph, "")
     for records in log:

@@ -96,5 +96,5 @@ class EventDispatcher:
         asyncio.get_running_loop().call_later(delay, self._dispatch, wait)
 
     def _is_current(self, wait: _Wait) -> bool:
-        """Whether a wait was neither stopped nor replaced by a later attempt of its step."""
+        """Return whether a wait was neither stopped nor replaced by a later attempt of its step."""
         return self._waits.get(wait.task.key) is wait

@@ -1,6 +1,6 @@
-"""What a driver does with runs: create them, attach to them, resume them and wait for them.
+"""The client of a driver: creates runs, attaches to them, resumes them and waits for them.
 
-`api` and `entrypoint` call this module.
+`api` and `entrypoint` use it through `session` or directly.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ MANAGER_RETRY_PAUSE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run is created.
+    """Options for creating, attaching to and resuming a run.
 
     Attributes:
         metadata: the user's metadata, as JSON text.
         max_resumes: consecutive claims without progress after which the run FAILED; -1 for no limit.
-        uid: uid of the Workflow object that asks; empty without the operator.
-        attempt: number of the submission attempt that asks; 0 without the operator.
+        uid: uid of the Workflow object that this driver runs for; empty without the operator.
+        attempt: number of the submission attempt that this driver belongs to; 0 without the operator.
         run_number: number of the run, chosen by the operator; 0 for the next one.
         run_uuid: uuid of the run, chosen by the operator; empty for a new one.
         code: sha256 of the user's code that is stored with the run.
@@ -111,8 +111,8 @@ class Client:
                     raise _tombstone_error(entry)
                 if options.run_number:
                     raise SupersededError(
-                        f"cannot create run {options.run_number} of workflow {workflow_id!r}: registry/"
-                        f"{entry.run_number} was {entry.reason.lower()}, and this submission may create no other run"
+                        f"cannot create run {options.run_number} of workflow {workflow_id!r}: this run was already "
+                        f"{entry.reason.lower()}, and this submission may create only this run"
                     )
             created = self._created(root, workflow_id, options, entry.run_number + 1 if entry is not None else 1)
             manager, registered = self._call_manager(options, "start", created)
@@ -215,7 +215,7 @@ class Client:
             options.attempt,
             take_over=take_over,
             retry_failed=retry_failed,
-            functions=functions.present(
+            functions=functions.store_current(
                 state, lambda function: run_values.store_function(function, function.__qualname__)
             ),
         )
@@ -223,7 +223,7 @@ class Client:
         return RunHandle(manager, self._address(created))
 
     def _may_claim(self, state: RunState, options: RunOptions, take_over: bool) -> bool:
-        """Whether to claim a run: it is not finished, and its owner is gone or is to be replaced."""
+        """Return whether to claim a run: it is not finished, and its owner is lost or may be replaced."""
         if state.is_finished:
             return False
         if options.uid or take_over or state.released:

@@ -42,7 +42,7 @@ class LiveRuns:
         return len(self._live)
 
     def __contains__(self, run_uuid: str) -> bool:
-        """Whether a run is live."""
+        """Return whether a run is live."""
         return run_uuid in self._live
 
     def get(self, run_uuid: str) -> LiveRun | None:

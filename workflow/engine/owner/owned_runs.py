@@ -66,7 +66,7 @@ class OwnedRuns:
         return bool(self.live or self._pending_recovery or self._pending_release)
 
     def is_pending_release(self, run_uuid: str) -> bool:
-        """Whether this manager stopped driving the run and has not stored the release yet."""
+        """Return whether this manager stopped driving the run and has not stored the release yet."""
         return run_uuid in self._pending_release
 
     def add_pending(self, run: OwnedRun) -> None:

@@ -1,8 +1,8 @@
 """Finds the current code of stored functions, so that a later epoch of a run executes fixed code.
 
 Functions are stored with the run. When a run is resumed, outcomes stay, and steps without an outcome execute the
-current code of their function. That needs a function that its module and name identify. Lambdas, closures, methods of
-objects and partials stay as they were stored. A driver calls this module in the user's process.
+current code of their function. This works only for functions that a process can find by module and name. Lambdas,
+closures, partials and methods of objects keep their stored code. A driver calls this module in the user's process.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def main_file() -> str:
 
 
 def module_of(function: Callable[..., Any]) -> str:
-    """Return the module of a function, or an empty text if no later process can find the function by its name."""
+    """Return the module of a function, or an empty string if no later process can find the function by its name."""
     is_plain = isinstance(function, types.FunctionType) and "<" not in function.__qualname__
     return function.__module__ if is_plain else ""
 
 
-def present(state: RunState, store: Callable[[Callable[..., Any]], str]) -> dict[str, str]:
+def store_current(state: RunState, store: Callable[[Callable[..., Any]], str]) -> dict[str, str]:
     """Store the current functions of the steps without an outcome.
 
     Args:
@@ -45,7 +45,7 @@ def present(state: RunState, store: Callable[[Callable[..., Any]], str]) -> dict
         if spec.module and step.outcome is None and spec.function not in current:
             function = _function_of(spec, state.created.main_script)
             current[spec.function] = store(function) if function is not None else None
-    # Compared with the code of the last epoch, so that code that was changed back to the original is used as well.
+    # The comparison is with the code of the last epoch. A change back to the original code is therefore a change, too.
     return {
         original: blob
         for original, blob in current.items()

@@ -11,7 +11,7 @@ from workflow_operator.core.actions import RequestCancel
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import store_problem
 from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
-from workflow_operator.core.decide.ending import end_run, stop_reused_submission, terminal_from_log
+from workflow_operator.core.decide.ending import end_run, stop_on_selected_cluster, terminal_from_log
 from workflow_operator.core.decide.failure import cluster_failure
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.state import Event
@@ -30,10 +30,10 @@ def canceling(context: ReconcileContext) -> Outcome:
     ownership = context.facts.ownership
     if ownership is Ownership.UNREAD:
         return context.stay(store_problem(context), _STORE_POLL)
-    if ownership is Ownership.IN_USE or context.facts.is_free_run_of_another:
+    if ownership is Ownership.IN_USE or context.facts.is_free_run_of_other_owner:
         explanation = Explanation("Canceled", "canceled before it owned a run")
         outcome = context.move(Event.CANCELED_WITHOUT_RUN, explanation, None, completion_time=context.now)
-        return Outcome(outcome.state, explanation, stop_reused_submission(context), None)
+        return Outcome(outcome.state, explanation, stop_on_selected_cluster(context), None)
     has_cluster = context.state.cluster is not None and not cluster_failure(context)
     if ownership is Ownership.OURS and context.facts.owner_alive and context.state.ending is None and has_cluster:
         requested = _request_cancel(context)

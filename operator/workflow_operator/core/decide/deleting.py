@@ -22,7 +22,7 @@ from workflow_operator.core.actions import (
 )
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
-from workflow_operator.core.decide.ending import stop_reused_submission
+from workflow_operator.core.decide.ending import stop_on_selected_cluster
 from workflow_operator.core.log_facts import DELETED, Ownership, claimed_by
 from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.names import FINALIZER
@@ -54,10 +54,10 @@ def deleting(context: ReconcileContext) -> Outcome:
     without_cluster = context.with_state(cluster=None)
     if FINALIZER not in context.workflow.finalizers:
         return without_cluster.stay(explanation, None)
-    stop = stop_reused_submission(context)
+    stop = stop_on_selected_cluster(context)
     cleanup = _pending_cleanup(context)
     if cleanup is None:
-        if context.facts.is_free_run_of_another and context.state.submission is not None:
+        if context.facts.is_free_run_of_other_owner and context.state.submission is not None:
             # The submission may have claimed the run after this observation: stop it, and observe once more.
             return without_cluster.with_state(submission=None).stay(explanation, _POLL, *stop)
         return without_cluster.stay(explanation, _POLL, *stop, RemoveFinalizer())
@@ -92,7 +92,7 @@ def _pending_cleanup(context: ReconcileContext) -> PendingCleanup | None:
                 return None if _is_released(context) else release
             return cancel
         case Ownership.FREE if (
-            not context.facts.is_free_run_of_another and context.facts.run_number == context.state.run_number
+            not context.facts.is_free_run_of_other_owner and context.facts.run_number == context.state.run_number
         ):
             return cancel  # this writes a tombstone, so that a late submission cannot create the run
         case _:

@@ -1,7 +1,7 @@
 """The terminal phases, and the transitions into them.
 
-A Workflow becomes terminal because of the state in the log, or because it owns no run. Each live phase checks the log
-before it looks at clusters.
+A Workflow becomes terminal if the log contains the terminal state of its run, or if it can no longer own a run. Each
+live phase checks the log before it looks at clusters.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def end_run(context: ReconcileContext) -> tuple[Action, ...]:
     return (EndRun(run, ending.status, ending.reason, ending.message),)
 
 
-def stop_reused_submission(context: ReconcileContext) -> tuple[Action, ...]:
-    """Return the action that stops the driver on a selected cluster; a created cluster is deleted as a whole."""
+def stop_on_selected_cluster(context: ReconcileContext) -> tuple[Action, ...]:
+    """Return the action that stops the driver on a selected cluster; none for a created cluster, which is deleted."""
     cluster, submission = context.state.cluster, context.state.submission
     head = head_to_query(context.workflow, context.observation.named)
     if cluster is None or cluster.provisioned or submission is None or head is None:
@@ -68,7 +68,7 @@ def stop_reused_submission(context: ReconcileContext) -> tuple[Action, ...]:
 
 
 def _with_stopped_submission(context: ReconcileContext, outcome: Outcome) -> Outcome:
-    actions = (*outcome.actions, *stop_reused_submission(context))
+    actions = (*outcome.actions, *stop_on_selected_cluster(context))
     return Outcome(outcome.state, outcome.explanation, actions, outcome.requeue_after)
 
 

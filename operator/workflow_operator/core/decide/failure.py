@@ -166,7 +166,7 @@ def _head_failure(recorded: ClusterStatus, head: HeadView | None) -> DetectedFai
 
 
 def _lost_head(recorded: ClusterStatus, head: HeadView | None) -> str:
-    """Return why the recorded head is lost, or an empty text."""
+    """Return why the recorded head is lost, or an empty string."""
     if head is None:
         return f"the head pod of RayCluster {recorded.name} no longer exists"
     if recorded.head is not None and head.identity.pod_uid != recorded.head.pod_uid:

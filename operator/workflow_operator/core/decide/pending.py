@@ -1,4 +1,4 @@
-"""Phase Pending: this Workflow runs nothing. It waits for missing objects or for another owner.
+"""Phase Pending: the Workflow has no cluster and no submission. It waits for missing objects or for another owner.
 
 The wait has a deadline. Only a Workflow with a submission owns a run. A failure in Pending is therefore not written to
 the log.
@@ -11,7 +11,7 @@ from workflow_operator.core.actions import AddFinalizer
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import attempt_blocker, secret_problem, start_attempt, store_problem
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
-from workflow_operator.core.decide.ending import stop_reused_submission, terminal_from_log
+from workflow_operator.core.decide.ending import stop_on_selected_cluster, terminal_from_log
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.read_plan import workflow_id_of
 from workflow_operator.core.state import Event
@@ -48,15 +48,15 @@ def _recover_attempt(context: ReconcileContext) -> Outcome:
 
 
 def _cancel(context: ReconcileContext) -> Outcome:
-    """Cancel; nothing is written to the log if there was no attempt or another owner has the run."""
-    has_other_owner = context.facts.ownership is Ownership.IN_USE or context.facts.is_free_run_of_another
+    """Cancel the Workflow. If there was no attempt, or another owner has the run, write nothing to the log."""
+    has_other_owner = context.facts.ownership is Ownership.IN_USE or context.facts.is_free_run_of_other_owner
     if context.state.attempt > 0 and not has_other_owner:
         return context.move(Event.CANCEL_REQUESTED, Explanation("Canceling", "spec.cancel is true"))
     if context.facts.ownership is Ownership.UNREAD and context.observation.run is not None:
         return context.stay(store_problem(context), _STORE_POLL)
     explanation = Explanation("Canceled", "canceled before it owned a run")
     outcome = context.move(Event.CANCELED_WITHOUT_RUN, explanation, None, completion_time=context.now)
-    return Outcome(outcome.state, explanation, stop_reused_submission(context), None)
+    return Outcome(outcome.state, explanation, stop_on_selected_cluster(context), None)
 
 
 def _wait_for_other_owner(context: ReconcileContext) -> Outcome:

@@ -14,7 +14,7 @@ from workflow_operator.core.cluster_manifest import Refusal, digest
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import manifest_of
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
-from workflow_operator.core.decide.ending import stop_reused_submission
+from workflow_operator.core.decide.ending import stop_on_selected_cluster
 from workflow_operator.core.decide.failure import DetectedFailure, fail_attempt, is_owned
 from workflow_operator.core.decide.submitted import follow_head, interruption, post_submission
 from workflow_operator.core.names import TEMPLATE_LABEL, UID_LABEL
@@ -42,7 +42,7 @@ def _limit_by_deadline(context: ReconcileContext, outcome: Outcome) -> Outcome:
         f"(spec.preRunningDeadlineSeconds): {outcome.explanation.message}"
     )
     failed = fail_attempt(context, DetectedFailure("PreRunningDeadlineExceeded", text))
-    return replace(failed, actions=stop_reused_submission(context))
+    return replace(failed, actions=stop_on_selected_cluster(context))
 
 
 def _provision(context: ReconcileContext) -> Outcome:

@@ -35,7 +35,7 @@ class StopWaitingError(Exception):
 
 
 def joined(*values: Any) -> Any:
-    """The function of each step."""
+    """Return the function of each step."""
 
 
 def node(*args: Any, **fields: Any) -> StepNode:

@@ -46,7 +46,7 @@ def test_sleep_has_no_function() -> None:
     )
     assert slept.name == "workflow.waits.sleep"
     state = fold.begin(runs.created(dag), dag)
-    assert functions.present(state, lambda function: pytest.fail(f"{function} would be stored")) == {}
+    assert functions.store_current(state, lambda function: pytest.fail(f"{function} would be stored")) == {}
 
 
 def test_listeners_of_one_class_share_two_functions() -> None:

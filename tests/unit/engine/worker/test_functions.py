@@ -76,20 +76,23 @@ def store_as_old(function: Callable[..., Any]) -> str:
 
 
 def test_each_current_function_is_stored(user_module: ModuleType) -> None:
-    assert functions.present(run_of("one", "two:one"), store_as_new) == {"old one": "new one", "old two": "new two"}
+    assert functions.store_current(run_of("one", "two:one"), store_as_new) == {
+        "old one": "new one",
+        "old two": "new two",
+    }
 
 
 def test_unchanged_function_is_not_reported(user_module: ModuleType) -> None:
-    assert functions.present(run_of("one", "two:one"), store_as_old) == {}
+    assert functions.store_current(run_of("one", "two:one"), store_as_old) == {}
 
 
 def test_function_that_was_changed_back_is_reported(user_module: ModuleType) -> None:
     state = run_of("one", "two:one")
     fold.apply(state, 1, replace(runs.claimed(2), functions={"old one": "fixed", "old two": "fixed two"}))
     del user_module.__dict__["two"]  # a removed function keeps the code of the last epoch
-    assert functions.present(state, store_as_old) == {"old one": "old one"}
+    assert functions.store_current(state, store_as_old) == {"old one": "old one"}
     fold.apply(state, 2, replace(runs.claimed(3), functions={"old one": "old one"}))
-    assert functions.present(state, store_as_old) == {}
+    assert functions.store_current(state, store_as_old) == {}
     assert state.functions == {"old one": "old one", "old two": "fixed two"}
 
 
@@ -97,17 +100,17 @@ def test_function_is_not_stored_if_its_steps_have_outcomes(user_module: ModuleTy
     state = run_of("one", "two:one")
     fold.apply(state, 1, runs.started("one"))
     fold.apply(state, 2, runs.committed("one"))
-    assert functions.present(state, store_as_new) == {"old two": "new two"}
+    assert functions.store_current(state, store_as_new) == {"old two": "new two"}
 
 
 def test_removed_function_and_name_of_no_step_stay_as_stored(user_module: ModuleType) -> None:
     del user_module.__dict__["one"]
     user_module.__dict__["two"] = function
-    assert functions.present(run_of("one", "two:one"), store_as_new) == {}
+    assert functions.store_current(run_of("one", "two:one"), store_as_new) == {}
 
 
 def test_functions_of_a_missing_module_stay_as_stored() -> None:
-    assert functions.present(run_of("one", module="nowhere_to_be_found"), store_as_new) == {}
+    assert functions.store_current(run_of("one", module="nowhere_to_be_found"), store_as_new) == {}
 
 
 @pytest.mark.parametrize(
@@ -122,4 +125,4 @@ def test_functions_of_a_script_are_replaced_only_by_that_script(
 ) -> None:
     user_module.__file__ = "/somewhere/this.py"
     monkeypatch.setitem(sys.modules, "__main__", user_module)
-    assert functions.present(run_of("one", main_script=main_script, module="__main__"), store_as_new) == changed
+    assert functions.store_current(run_of("one", main_script=main_script, module="__main__"), store_as_new) == changed

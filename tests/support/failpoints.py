@@ -1,4 +1,4 @@
-"""Failpoints that pause or interrupt a process, so that a test can act as a rival at exactly this moment."""
+"""Failpoints that block or interrupt the calling thread, so that a test can act at exactly this moment."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 
 
-class StopAt:
-    """Calls a function once, when a failpoint is reached for the first time.
+class CallAt:
+    """Calls a function when a failpoint is reached for the first time.
 
     Args:
-        point: name of the failpoint.
-        act: the function. The caller of the failpoint continues after it.
+        point: the name of the failpoint.
+        act: the function. When it returns, the caller of the failpoint continues.
     """
 
     def __init__(self, point: str, act: Callable[[], object]) -> None:
@@ -19,7 +19,7 @@ class StopAt:
         self._act: Callable[[], object] | None = act
 
     def reach(self, point: str) -> None:
-        """Call the function at the first pass of the failpoint."""
+        """Call the function when the failpoint is reached for the first time."""
         if point == self._point and self._act is not None:
             act, self._act = self._act, None
             act()
@@ -30,11 +30,11 @@ class StopAt:
         return self._act is None
 
 
-class HoldAt:
-    """Blocks every caller of a failpoint until the test continues them.
+class BlockAt:
+    """Blocks every caller of a failpoint until the test calls `resume`.
 
     Args:
-        point: name of the failpoint.
+        point: the name of the failpoint.
     """
 
     def __init__(self, point: str) -> None:
@@ -49,7 +49,7 @@ class HoldAt:
             assert self._resumed.wait(30), f"the test did not continue the caller of {point} within 30 s"
 
     def resume(self) -> None:
-        """Continue all blocked callers, and block none again."""
+        """Continue all blocked callers. Later callers are not blocked."""
         self._resumed.set()
 
 
@@ -58,5 +58,5 @@ class Dies(BaseException):
 
 
 def die() -> None:
-    """Simulate the death of the process, as a function for `StopAt`."""
+    """Simulate the death of the process, as a function for `CallAt`."""
     raise Dies
