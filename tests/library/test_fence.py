@@ -42,12 +42,12 @@ def test_stopped_owner_writes_nothing_after_a_takeover(
             assert "as expected" in new.printed("result")
             assert new.ended() == 0
         written = runs_in(folder)
-        assert not [line for line in logged(ray_folder) if "stops here" in line]
+        assert not [line for line in logged(ray_folder) if "is not driven here any more" in line]
 
         old.thaw()
         assert "as expected" in old.printed("result")  # its driver follows the log of the new owner
         assert old.ended() == 0
-        logged_stops = until(lambda: [line for line in logged(ray_folder) if "stops here" in line])
+        logged_stops = until(lambda: [line for line in logged(ray_folder) if "is not driven here any more" in line])
         assert runs_in(folder) == written
     assert marks.starts()["join"] == marks.starts()["last"] == 1
     view = read_run(store, "w")
