@@ -138,7 +138,7 @@ def test_error_for_a_damaged_value_names_its_key(wid: str, store: Store, fails: 
 @pytest.mark.parametrize("call", [*CALLS.values(), lambda wid: divides.step().run(wid)], ids=[*CALLS, "run"])
 @pytest.mark.parametrize("bad", [7, b"w", ["w"]], ids=["number", "bytes", "list"])
 def test_workflow_id_of_another_type_is_a_type_error(call: Callable[[Any], Any], bad: Any) -> None:
-    with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any text") as refused:
+    with pytest.raises(TypeError, match=f"{re.escape(repr(bad))} cannot be a workflow id; give any string") as refused:
         call(bad)
     assert isinstance(refused.value, errors.WrongTypeError)
 

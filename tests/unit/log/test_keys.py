@@ -50,7 +50,7 @@ def test_two_ids_never_share_a_key(workflow_ids: list[str]) -> None:
 
 @pytest.mark.parametrize("bad", ["", ".", "..", None, 7, b"bytes"], ids=repr)
 def test_an_invalid_id_is_refused_with_advice(bad: object) -> None:
-    with pytest.raises(InvalidInputError, match="cannot be a workflow id; give any text"):
+    with pytest.raises(InvalidInputError, match="cannot be a workflow id; give any string"):
         keys.escape(bad)  # type: ignore[arg-type]
 
 
