@@ -290,8 +290,7 @@ def _claim_for(log: RunLog, state: RunState, requester: Requester, reason: str, 
     )
     try:
         claim(log, state, claimant, ending)
-    except WorkflowConflictError:
-        # The run was finished in the meantime. Its log decides.
+    except WorkflowConflictError:  # the run was finished in the meantime, and its log decides
         log.catch_up(state)
 
 
