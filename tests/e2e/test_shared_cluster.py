@@ -108,8 +108,8 @@ def test_run_survives_a_restart_of_its_store(namespace: WorkflowNamespace) -> No
     done = namespace.until_phase(name, Phase.SUCCEEDED, timeout=120, after=seen)
     assert poll(lambda: namespace.bucket.restarts() == restarts + 1, 60), "the server was not restarted"
     assert seen.state.steps.succeeded < count
+    assert (done.state.attempt, done.state.epoch) == (1, 1), done.state.last_failure
     assert namespace.marks(name) == {f"tick-{number}": 1 for number in range(count)}
-    assert (done.state.attempt, done.state.epoch) == (1, 1)
 
 
 def test_cancel_stops_the_steps_but_not_the_cluster(namespace: WorkflowNamespace, measurements: dict[str, str]) -> None:
