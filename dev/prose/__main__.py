@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,10 @@ _LEFT_OUT: Final = (
     "tests/unit/log/golden/",  # stored logs and pickles
 )
 
+_NO_SOURCE: Final = ("__pycache__", "build", "dist")
+_HIDDEN: Final = (".ci", ".github")
+"""Hidden folders that contain source."""
+
 
 def files(root: Path, chosen: Iterable[Path]) -> Iterator[Path]:
     """List the files of a checkout that contain prose.
@@ -31,11 +34,17 @@ def files(root: Path, chosen: Iterable[Path]) -> Iterator[Path]:
         root: the checkout.
         chosen: files and folders; none means the whole checkout.
     """
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *map(str, chosen)]
-    listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    for name in sorted(filter(None, listed.split("\0"))):
-        if not name.startswith(_LEFT_OUT) and (root / name).is_file():
-            yield Path(name)
+    for start in [root / path for path in chosen] or [root]:
+        for path in [start] if start.is_file() else sorted(start.rglob("*")):
+            name = path.relative_to(root).as_posix()
+            skipped = any(_is_skipped(folder) for folder in path.relative_to(root).parts[:-1])
+            if not skipped and not name.startswith(_LEFT_OUT) and path.is_file():
+                yield Path(name)
+
+
+def _is_skipped(folder: str) -> bool:
+    """Whether a folder holds no source, for example caches. Git is not used: a checkout may lack it."""
+    return folder in _NO_SOURCE or folder.endswith(".egg-info") or (folder.startswith(".") and folder not in _HIDDEN)
 
 
 def check(path: Path, text: str, style: rules.Style) -> list[Finding]:
