@@ -35,11 +35,19 @@ def files(root: Path, chosen: Iterable[Path]) -> Iterator[Path]:
         chosen: files and folders; none means the whole checkout.
     """
     for start in [root / path for path in chosen] or [root]:
-        for path in [start] if start.is_file() else sorted(start.rglob("*")):
+        for path in _walk(start) if start.is_dir() else [start]:
             name = path.relative_to(root).as_posix()
-            skipped = any(_is_skipped(folder) for folder in path.relative_to(root).parts[:-1])
-            if not skipped and not name.startswith(_LEFT_OUT) and path.is_file():
+            if path.is_file() and not name.startswith(_LEFT_OUT):
                 yield Path(name)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """List the files below a folder, without entering folders that hold no source."""
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir():
+            yield path
+        elif not _is_skipped(path.name):
+            yield from _walk(path)
 
 
 def _is_skipped(folder: str) -> bool:
