@@ -172,12 +172,15 @@ def test_restarted_manager_recovers_its_runs(marks: Marks, folder: Path, ray_out
 
 
 def _managers(tree: Tree) -> set[psutil.Process]:
-    return {process for process in tree.look_around() if "ManagerActor" in _command_line(process)}
+    return {process for process in tree.look_around() if _name(process).startswith("ray::ManagerAct")}
 
 
-def _command_line(process: psutil.Process) -> str:
-    """Empty for a process that has ended: workers of earlier tests end at any time."""
+def _name(process: psutil.Process) -> str:
+    """Return the name that the kernel keeps, which Ray changes at once; the command line is empty while it changes.
+
+    Empty for a process that has ended: workers of earlier tests end at any time.
+    """
     try:
-        return " ".join(process.cmdline())
+        return process.name()
     except psutil.NoSuchProcess:
         return ""
