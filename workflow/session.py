@@ -21,19 +21,24 @@ logger = logging.getLogger(__name__)
 _KV_NAMESPACE = b"rayworkflow"
 
 
-def init(storage: str | os.PathLike[str] | None = None) -> None:
+def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") -> None:
     """Choose the store for workflows, and connect to Ray if this process is not connected.
 
     Args:
         storage: `s3://bucket/prefix?endpoint=https://host` (credentials come from the environment), or a folder. If
             None, the first of these that exists: the store that this job used before, the environment variable
             RAYWORKFLOW_STORAGE, the folder `$XDG_STATE_HOME/rayworkflow` or `~/.local/state/rayworkflow`.
+        program: a name for this program. If it resumes a run that a program of the same name created, the remaining
+            steps execute its code, wherever it runs. Without a name, this is so only for the same file on the same
+            machine.
 
     Raises:
         StoreRefusedError: the store cannot hold a log; the text names the property that it lacks.
-        WrongTypeError: `storage` is neither a string nor a path.
+        WrongTypeError: `storage` is neither a string nor a path, or `program` is not a string.
         InvalidInputError: `storage` is an address of an unknown kind.
     """
+    if not isinstance(program, str):
+        raise WrongTypeError(f"program must be a name, as a string, not {program!r}")
     if not ray.is_initialized():
         ray.init()
     if storage is None:
@@ -41,6 +46,7 @@ def init(storage: str | os.PathLike[str] | None = None) -> None:
     url = shared_store(_absolute(storage)).url
     probe(shared_store(url))
     context.set_store(url)
+    context.set_program_name(program)
     internal_kv._internal_kv_put(_kv_key(), url.encode(), namespace=_KV_NAMESPACE)
     logger.info("workflows are stored at %s", url)
 

@@ -69,3 +69,75 @@ def checkpointed(listener: Any, caught: bool) -> Any:
 def public(name: str) -> Any:
     """Return a public function or class of `workflow`, for example `sleep`, wherever it is defined now."""
     return getattr(import_module("workflow"), name)
+
+
+def named_class(module: str, qualname: str, make: Any, args: tuple[Any, ...]) -> Any:
+    """Return a class by its name, or start to build it from its definition; `define_class` completes it.
+
+    Args:
+        module: the module of the class.
+        qualname: its qualified name there.
+        make: the function of cloudpickle that builds an empty class.
+        args: arguments for `make`.
+    """
+    return import_module("workflow.log.definitions").resolve_class(module, qualname, make, args)
+
+
+def define_class(found: Any, state: Any) -> Any:
+    """Complete a class that `named_class` built.
+
+    Args:
+        found: the class.
+        state: `(module, qualified name, cloudpickle's id of the class, what cloudpickle sets)`.
+    """
+    return import_module("workflow.log.definitions").define_class(found, state)
+
+
+def attribute(module: str, qualname: str) -> Any:
+    """Return a step of a module.
+
+    Args:
+        module: the module, which is imported.
+        qualname: the qualified name of the step.
+    """
+    found = import_module("workflow.log.definitions").named(import_module(module), qualname)
+    if found is None:
+        raise AttributeError(f"module {module!r} has no {qualname!r}")
+    return found
+
+
+def step_body(module: str, qualname: str) -> Any:
+    """Return the function of a step of a module.
+
+    Args:
+        module: the module, which is imported.
+        qualname: the qualified name of the step.
+    """
+    return import_module("workflow.log.code_digest").innermost(attribute(module, qualname))
+
+
+def module_globals(module: str) -> Any:
+    """Return the globals of a module, for a function that is defined inside a function of the module.
+
+    Args:
+        module: the module, which is imported.
+    """
+    return vars(import_module(module))
+
+
+def function(*fields: Any) -> Any:
+    """Return the function of a step as it is stored.
+
+    Args:
+        *fields: the fields of `StoredFunction`, in their order.
+    """
+    return import_module("workflow.log.stored_function").StoredFunction(*fields)
+
+
+def loaded(stored: Any) -> Any:
+    """Return the function of a step that is inside another value, for example a step that is an argument.
+
+    Args:
+        stored: what `function` returned.
+    """
+    return import_module("workflow.log.values").load_nested(stored)

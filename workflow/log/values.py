@@ -10,18 +10,23 @@ import contextlib
 import json
 import pickle
 import platform
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
 
 from workflow.errors import CorruptLogError, InvalidInputError, WorkflowError
-from workflow.log import stored_names
-from workflow.log.pickled import Fetched, Pickled, PickleWriter
+from workflow.log import stored_function, stored_names
+from workflow.log.pickled import Fetched, Pickled
+from workflow.log.pickler import Reducer, dumps
+from workflow.log.stored_function import LoadedFunction, StoredFunction
 from workflow.log.version import library_version
+
+__all__ = [
+    "LARGEST_RENDERED", "LONGEST_TEXT", "Reducer", "Resolve", "dumps", "load_function", "load_nested", "loads", "mark",
+    "render", "resolve_mark", "versions",
+]  # fmt: skip
 
 LONGEST_TEXT = 16 * 1024
 """Characters of a rendered value; the rest is cut off."""
@@ -29,64 +34,8 @@ LONGEST_TEXT = 16 * 1024
 LARGEST_RENDERED = 16 * 1024 * 1024
 """Bytes of a pickle from which its value is not rendered: that would take several times the memory of the value."""
 
-Reducer = Callable[[Any], "tuple[Any, ...] | None"]
-"""Called for each object that pickle cannot store by itself; returns the result of `mark`, or None to keep it."""
-
 Resolve = Callable[[str, str], Any]
 """Called for each mark with its kind and its name; returns the object that it represents."""
-
-
-def dumps(value: Any, reduce: Reducer) -> bytes | Pickled:
-    """Pickle a value. A large result refers to the memory of the value, which must not change until it is stored.
-
-    Raises:
-        InvalidInputError: an object in the value cannot be pickled; the message contains pickle's reason.
-        StoreUnavailableError: the reducer could not store an object that it replaces.
-    """
-    out = PickleWriter()
-    pickler = _Pickler(out, reduce)
-    try:
-        pickler.dump(value)
-    except WorkflowError:
-        raise
-    except Exception as error:
-        raise InvalidInputError(
-            f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; pass data instead of open "
-            "files, locks, generators or connections, and create those inside the step"
-        ) from error
-    return out.result()
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no types
-    def __init__(self, out: PickleWriter, reduce: Reducer) -> None:
-        super().__init__(out, protocol=5, buffer_callback=out.take_buffer)
-        self._reduce = reduce
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Pickle's hook: calls the reducer first, then cloudpickle's own."""
-        if isinstance(obj, CodeType):
-            return self._with_its_file(obj)
-        reduced = self._reduce(obj)
-        if reduced is None and isinstance(obj, (FunctionType, type)):
-            reduced = _public_name(obj)
-        return super().reducer_override(obj) if reduced is None else reduced
-
-    def _with_its_file(self, code: CodeType) -> tuple[Any, ...]:
-        """Keep the file name of code, which tracebacks of steps show; cloudpickle 3.1.3 drops it."""
-        make, args = self.dispatch_table[CodeType](code)
-        return make, tuple(code.co_filename if arg == "<dynamic-code>" else arg for arg in args)
-
-
-def _public_name(obj: Any) -> tuple[Any, ...] | None:
-    """Replace a public function or class of `workflow` with its public name, so that its module may change later."""
-    home = getattr(obj, "__module__", None)
-    if not isinstance(home, str) or not home.startswith("workflow."):
-        return None
-    name: str = obj.__name__
-    package: Any = sys.modules["workflow"]
-    if name in package.__all__ and home not in stored_names.PUBLIC_MODULES and getattr(package, name) is obj:
-        return stored_names.public, (name,)
-    return None
 
 
 _environment = threading.local()
@@ -135,6 +84,16 @@ def loads(data: bytes | Pickled | Fetched, resolve: Resolve, written_by: str = "
                 f"{written_by or 'an unknown version'}, read by {versions()}; install the module that it needs, or "
                 "resume the workflow with the versions that wrote it"
             ) from error
+
+
+def load_function(stored: StoredFunction, resolve: Resolve, written_by: str = "") -> LoadedFunction:
+    """Return the function that this process executes for a stored function; raises as `loads` does."""
+    return stored_function.load(stored, lambda data: loads(Pickled([data]), resolve, written_by))
+
+
+def load_nested(stored: StoredFunction) -> Any:
+    """Return the function of a step that is inside another value. Called by `stored_names.loaded` within `loads`."""
+    return load_function(stored, resolve_mark).function
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workflow.model.graph import Graph, Value
+from workflow.model.program import Program
 from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.status import WorkflowStatus
 
@@ -25,7 +26,8 @@ class Created:
         max_resumes: consecutive epochs without progress after which the run fails; -1 for no limit.
         metadata: the user's, as JSON text.
         code: SHA-256 of the blob with the user's code, or empty.
-        main_script: file name of the script that created the run, or empty.
+        main_script: file name of the script that created the run, or empty; for messages.
+        program: the program that created the run.
         versions: of Python and the libraries that pickled, as `name version` words.
     """
 
@@ -41,6 +43,7 @@ class Created:
     metadata: str = "{}"
     code: str = ""
     main_script: str = ""
+    program: Program = field(default_factory=Program)
     versions: str = ""
 
 

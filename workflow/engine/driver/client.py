@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import uuid
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import Any
 import ray
 
 from workflow.engine.driver import discovery
+from workflow.engine.driver.present_code import replace_functions
+from workflow.engine.driver.program import program_here
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
-from workflow.engine.worker import functions
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import (
@@ -32,6 +34,7 @@ from workflow.log import registry
 from workflow.log.claim import heartbeat_expired
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
+from workflow.log.stored_function import main_source
 from workflow.log.values import versions
 from workflow.model.graph import Graph, StepNode
 from workflow.model.records import FREES_ID, Created, Tombstone
@@ -215,9 +218,7 @@ class Client:
             options.attempt,
             take_over=take_over,
             retry_failed=retry_failed,
-            functions=functions.store_current(
-                state, lambda function: run_values.store_function(function, function.__qualname__)
-            ),
+            functions=replace_functions(state, run_values, program_here(), options.uid),
         )
         manager, _ = self._call_manager(options, "claim", request)
         return RunHandle(manager, self._address(created))
@@ -273,7 +274,8 @@ class Client:
             max_resumes=options.max_resumes,
             metadata=options.metadata,
             code=options.code,
-            main_script=functions.main_file(),
+            main_script=os.path.basename(main_source()),
+            program=program_here(),
             versions=versions(),
         )
 

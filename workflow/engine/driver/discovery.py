@@ -1,10 +1,12 @@
 """Finds the manager for this process's environment, or creates it. A manager serves one environment and one store.
 
-The environment decides which code a step runs. It consists of Ray's effective runtime_env, the paths and content of the
-user's loaded modules, this library, the store and its credentials. Their hash is part of the actor's name. So runs with
-other code or credentials have another manager, and no code or credentials leak between them. Workflows that a step
-starts are served by the manager of that step. The modules that a worker has loaded depend on the steps it executed, so
-its environment has no stable hash.
+The environment decides which code a step runs. It consists of the driver, Ray's effective runtime_env, the paths and
+content of the user's loaded modules, this library, the store and its credentials. Their hash is part of the actor's
+name. So runs with other code or credentials have another manager, and no code or credentials leak between them.
+
+Each driver has managers of its own, because a manager's workers keep the modules that they have imported. A second
+driver may have been started after one of these modules was edited. Ray uses the workers of one driver only for tasks
+of that driver, which the actor belongs to. Workflows that a step starts are served by the manager of that step.
 """
 
 from __future__ import annotations
@@ -120,13 +122,15 @@ def _create(name: str, store_url: str) -> Any:
 
 def fingerprint(store_url: str) -> str:
     """Return a hash of everything that decides which code the steps of a manager run and which store they use."""
+    context_here = ray.get_runtime_context()
     parts = [
+        context_here.get_job_id(),
         versions(),
         _library_hash(),
         store_url,
         os.environ.get("AWS_ACCESS_KEY_ID", ""),
         os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
-        json.dumps(ray.get_runtime_context().runtime_env, sort_keys=True, default=str),
+        json.dumps(context_here.runtime_env, sort_keys=True, default=str),
         *_user_code(),
     ]
     digest = hashlib.sha256()

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from workflow.engine.messages import StepTask
+from workflow.log.definitions import class_scope
 from workflow.model import ids
 
 
 @dataclass
 class _Process:
     store_url: str = ""
+    program_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,16 @@ _running_step: ContextVar[_RunningStep | None] = ContextVar("running_step", defa
 def set_store(url: str) -> None:
     """Remember the address of the store that `init` received."""
     _process.store_url = url
+
+
+def set_program_name(name: str) -> None:
+    """Remember the name of the program that `init` received."""
+    _process.program_name = name
+
+
+def program_name() -> str:
+    """Return the name of the program that `init` received; empty if there is none."""
+    return _process.program_name
 
 
 def store_url() -> str:
@@ -61,9 +73,10 @@ def next_nested_id() -> str:
 
 @contextlib.contextmanager
 def of_step(task: StepTask) -> Iterator[None]:
-    """Mark the code in the `with` block as the code of a step."""
+    """Mark the code in the `with` block as the code of a step. Its values share the classes that are built for it."""
     token = _running_step.set(_RunningStep(task))
     try:
-        yield
+        with class_scope({}):
+            yield
     finally:
         _running_step.reset(token)

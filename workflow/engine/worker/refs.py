@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import ray
 
@@ -18,6 +18,10 @@ from workflow.errors import InvalidInputError, NewerFormatError
 from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
 from workflow.log.pickled import Pickled
+from workflow.log.pickler import stored_form
+from workflow.log.stored_function import StoredFunction
+
+T = TypeVar("T")
 
 MAX_REMEMBERED_BLOBS: Final = 10_000
 MAX_SEARCH_DEPTH: Final = 20
@@ -56,8 +60,15 @@ class ValuePickler:
             InvalidInputError: the value contains an actor handle or something that cannot be pickled. The message
                 contains the place in the value.
         """
+        return self._guarded(value, lambda: values.dumps(value, self._reduce))
+
+    def stored_function(self, function: Callable[..., Any]) -> StoredFunction | None:
+        """Return the stored form of a step's function, or None if it is pickled like a value; raises as `dumps`."""
+        return self._guarded(function, lambda: stored_form(function, self._reduce))
+
+    def _guarded(self, value: Any, pickle: Callable[[], T]) -> T:
         try:
-            return values.dumps(value, self._reduce)
+            return pickle()
         except _ActorHandleError:
             path = next(_paths_to(value, _is_actor), None)
             raise InvalidInputError(

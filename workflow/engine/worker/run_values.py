@@ -6,6 +6,7 @@ worker, an event host, and a driver. A manager never does, because it never unpi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
@@ -18,11 +19,15 @@ from workflow.engine.worker.refs import StepReducer, ValuePickler, dereference_a
 from workflow.errors import InternalError, InvalidInputError
 from workflow.log import values
 from workflow.log.blobs import Blobs
+from workflow.log.definitions import Classes, add_to_scope, class_scope
 from workflow.log.keys import RunPaths
 from workflow.log.pickled import Pickled
+from workflow.log.stored_function import StoredFunction
 from workflow.model.graph import Graph, StepNode, Value
 from workflow.model.state import Outcome
 from workflow.store import Store, open_store
+
+logger = logging.getLogger(__name__)
 
 MAX_LOADED_FUNCTIONS: Final = 256
 MAX_STORED_FUNCTIONS: Final = 1_000
@@ -30,8 +35,8 @@ MAX_STORED_FUNCTIONS: Final = 1_000
 Inputs = tuple[Any, tuple[Any, ...], dict[str, Any]]
 """A step's function, its positional arguments and its keyword arguments."""
 
-_loaded_functions: SharedCache[tuple[str, str], Any] = SharedCache(MAX_LOADED_FUNCTIONS)
-"""(run folder, blob) -> the unpickled function."""
+_loaded_functions: SharedCache[tuple[str, str], tuple[Any, Classes]] = SharedCache(MAX_LOADED_FUNCTIONS)
+"""(run folder, blob) -> the function, and the classes that were built for it."""
 
 _stored_functions: SharedCache[tuple[str, int], tuple[Any, str]] = SharedCache(MAX_STORED_FUNCTIONS)
 """(run folder, id of a function) -> the function and its blob. The reference keeps the id from being reused."""
@@ -76,7 +81,8 @@ class RunValues:
             CorruptLogError: a blob is missing or damaged.
         """
         ephemeral = transfer.fetch(task.ephemeral_inputs)
-        function = self._load_function(task.function)
+        function, classes = self._load_function(task.function)
+        add_to_scope(classes)
 
         def parent(index: int) -> Any:
             return self.load_outcome(task.parents[index], ephemeral)
@@ -89,13 +95,26 @@ class RunValues:
             {name: dereference_argument(value) for name, value in kwargs.items()},
         )
 
-    def _load_function(self, blob: str) -> Any:
+    def load_stored_function(self, blob: str) -> Any:
+        """Load a function as it is stored, without choosing its code; see `StoredFunction`."""
+        return values.loads(self._blobs.fetch(blob), self._resolve_whole, self._written_by)
+
+    def _load_function(self, blob: str) -> tuple[Any, Classes]:
+        """Return a function, and the classes that were built for it: the values that it takes use these classes."""
         key = (self._folder, blob)
-        function = _loaded_functions.get(key)
-        if function is None:
-            function = values.loads(self._blobs.fetch(blob), self._resolve_whole, self._written_by)
-            _loaded_functions.put(key, function)
-        return function
+        loaded = _loaded_functions.get(key)
+        if loaded is None:
+            classes: Classes = {}
+            with class_scope(classes):
+                function = self.load_stored_function(blob)
+                if isinstance(function, StoredFunction):
+                    chosen = values.load_function(function, self._resolve_whole, self._written_by)
+                    function = chosen.function
+                    if chosen.notice:
+                        logger.warning("%s", chosen.notice)
+            loaded = function, classes
+            _loaded_functions.put(key, loaded)
+        return loaded
 
     def load_outcome(self, outcome: Outcome, ephemeral: Mapping[str, bytes | Pickled] | None = None) -> Any:
         """Load an outcome: a value, or the tuple that `catch_exceptions` makes of a value or an exception.
@@ -180,7 +199,7 @@ class RunValues:
         known = _stored_functions.get(key)
         if known is None:
             pickler = self._pickler(f"function of step {qualname!r}", _refuse_captured_step)
-            known = (function, self._blobs.put(pickler.dumps(function)))
+            known = (function, self._blobs.put(pickler.dumps(pickler.stored_function(function) or function)))
             _stored_functions.put(key, known)
         return known[1]
 
