@@ -46,13 +46,18 @@ class Tree:
         command: the words of the command line.
         folder: the working directory; the output is written there, too.
         env: the environment.
+        stdin: what the first process reads from its standard input.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, env: dict[str, str], stdin: str = "") -> None:
         self._log = tempfile.NamedTemporaryFile("w+b", prefix="out-", dir=folder, delete=False)  # noqa: SIM115 - closed in kill
         self._process = subprocess.Popen(
-            list(command), cwd=folder, env=env, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+            list(command), cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        self._process.stdin.write(stdin.encode())
+        self._process.stdin.close()
         self._known: dict[int, psutil.Process] = {self._process.pid: psutil.Process(self._process.pid)}
 
     def __enter__(self) -> Tree:

@@ -153,16 +153,20 @@ def _source(function: types.FunctionType) -> str:
     name = function.__globals__.get("__name__")
     if name in definitions.MAIN_MODULES:
         return main_source()
-    path = getattr(sys.modules.get(str(name)), "__file__", None) or function.__code__.co_filename
-    return os.path.realpath(path)
+    return _path(getattr(sys.modules.get(str(name)), "__file__", None) or function.__code__.co_filename)
 
 
 def main_source() -> str:
     """Return the file of this process's script, or its notebook; empty for standard input and an interactive shell."""
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None) or getattr(main, "__vsc_ipynb_file__", None)
-    path = path or os.environ.get("JPY_SESSION_NAME")
-    return os.path.realpath(path) if path else ""
+    return _path(path or os.environ.get("JPY_SESSION_NAME"))
+
+
+def _path(given: object) -> str:
+    """Return the real path of a file; empty for code without a file, whose name is in angle brackets."""
+    path = str(given or "")
+    return "" if path.startswith("<") or not path else os.path.realpath(path)
 
 
 def _from_module(stored: StoredFunction, unpickle: Callable[[bytes], Any]) -> tuple[Any, str]:

@@ -79,11 +79,17 @@ def loads(data: bytes | Pickled | Fetched, resolve: Resolve, written_by: str = "
         except WorkflowError:
             raise
         except Exception as error:
-            raise InvalidInputError(
-                f"a stored value cannot be unpickled: {type(error).__name__}: {error}; written by "
-                f"{written_by or 'an unknown version'}, read by {versions()}; install the module that it needs, or "
-                "resume the workflow with the versions that wrote it"
-            ) from error
+            raise InvalidInputError(_unpickling_failed(error, written_by)) from error
+
+
+def _unpickling_failed(error: Exception, written_by: str) -> str:
+    failed = f"a stored value cannot be unpickled: {type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{failed}; {stored_function.remedy(error.name)}"
+    return (
+        f"{failed}; written by {written_by or 'a version that is not recorded'}, read by {versions()}; provide the "
+        "version of its module that wrote it, for example in the runtime_env or the image of the workers"
+    )
 
 
 def load_function(stored: StoredFunction, resolve: Resolve, written_by: str = "") -> LoadedFunction:

@@ -6,8 +6,9 @@ worker, an event host, and a driver. A manager never does, because it never unpi
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -81,14 +82,16 @@ class RunValues:
             CorruptLogError: a blob is missing or damaged.
         """
         ephemeral = transfer.fetch(task.ephemeral_inputs)
-        function, classes = self._load_function(task.function)
+        with _naming(f"the function of step {task.step_id!r}"):
+            function, classes = self._load_function(task.function)
         add_to_scope(classes)
 
         def parent(index: int) -> Any:
             return self.load_outcome(task.parents[index], ephemeral)
 
         resolve = mark_resolver(self._blobs, self._folder, self._written_by, parent)
-        args, kwargs = values.loads(self._blobs.load_value(task.args), resolve, self._written_by)
+        with _naming(f"the arguments of step {task.step_id!r}"):
+            args, kwargs = values.loads(self._blobs.load_value(task.args), resolve, self._written_by)
         return (
             function,
             tuple(map(dereference_argument, args)),
@@ -163,7 +166,7 @@ class RunValues:
         pickler = self._pickler(f"exception of step {step_id!r}")
         try:
             data = pickler.dumps(error)
-            copy = values.loads(data, mark_resolver(self._blobs, self._folder, "", _refuse_parent))
+            copy = self._rebuilt(error, data)
             if type(copy) is not type(error):
                 raise InvalidInputError("it is unpickled as another type")
             if not isinstance(error, Exception):
@@ -175,6 +178,15 @@ class RunValues:
                 f"{type(error).__qualname__}: {message} (the exception itself is not stored: {why})"
             )
             return self._blobs.store_value(pickler.dumps(substitute))
+
+    def _rebuilt(self, error: BaseException, data: bytes | Pickled) -> Any:
+        try:
+            return values.loads(data, mark_resolver(self._blobs, self._folder, "", _refuse_parent))
+        except InvalidInputError as failed:
+            raise InvalidInputError(
+                f"{type(error).__qualname__} cannot be rebuilt from its pickle: {failed.__cause__!r}; let its __init__ "
+                "pass all its arguments to super().__init__, or define __reduce__"
+            ) from failed
 
     def store_arguments(self, arguments: Any, step_name: str, reduce_step: StepReducer) -> Value:
         """Store the arguments of a step.
@@ -213,6 +225,15 @@ class RunValues:
 
     def _pickler(self, what: str, reduce_step: StepReducer | None = None) -> ValuePickler:
         return ValuePickler(self._blobs, self._folder, what, reduce_step)
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Let an error name what cannot be loaded."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise InvalidInputError(f"cannot load {what}: {error}") from error
 
 
 def _refuse_parent(index: int) -> Any:
