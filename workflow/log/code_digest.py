@@ -29,8 +29,8 @@ _REBINDING: Final = frozenset({dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOB
 def digest(function: Callable[..., Any]) -> str:
     """Return the digest of a function's code.
 
-    It covers the function, the functions inside its decorators, and the functions, classes and literal constants of its
-    module that it names, directly or through others. Of other modules only the names count.
+    It covers the function and the functions inside its decorators. It also covers the functions, classes and literal
+    constants of its module that it names, directly or through others. Of other modules only the names count.
 
     Args:
         function: a Python function, a method, or a partial of one.

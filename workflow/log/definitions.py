@@ -1,8 +1,8 @@
 """Finds functions and classes by module and name in this process, and rebuilds classes that it does not have.
 
-A stored value names its classes. If the process that reads the value has a class of that name, the value gets this
-class, so that `==`, `isinstance` and `except` work after a restart. Only a process without it, for example a worker
-for a class of the user's script, builds the class from its stored definition. Used by `values` and `stored_function`.
+A stored value names its classes. It gets the class that the reading process has under this name, so that `==`,
+`isinstance` and `except` work after a restart. Only a process without it builds the class from its stored definition,
+for example a worker for a class of the user's script. Used by `values` and `stored_function`.
 """
 
 from __future__ import annotations

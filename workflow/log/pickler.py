@@ -124,7 +124,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
 
 
 class _ModuleGlobals:
-    """Stands for the globals of a module in a pickle."""
+    """The globals of a module, to be pickled as the name of the module."""
 
     def __init__(self, module: str) -> None:
         self.module = module

@@ -78,8 +78,7 @@ def store(
         pickle_copy: pickles a function with everything of a module that it uses, given the name of the module.
 
     Returns:
-        The stored form; None if there is nothing to choose from, so that a plain pickle is stored: the function has no
-        Python code, or belongs to this library.
+        The stored form. None if the function has no Python code or belongs to this library: its plain pickle is stored.
 
     Raises:
         InvalidInputError: it cannot be pickled.
