@@ -44,6 +44,12 @@ def dumps(value: Any, reduce: Reducer) -> bytes | Pickled:
         StoreUnavailableError: the reducer could not store an object that it replaces.
     """
     out = PickleWriter()
+    dump(value, reduce, out)
+    return out.result()
+
+
+def dump(value: Any, reduce: Reducer, out: PickleWriter) -> None:
+    """Pickle a value into a writer; raises as `dumps` does."""
     pickler = _Pickler(out, reduce)
     try:
         pickler.dump(value)
@@ -54,7 +60,6 @@ def dumps(value: Any, reduce: Reducer) -> bytes | Pickled:
             f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; pass data instead of open "
             "files, locks, generators or connections, and create those inside the step"
         ) from error
-    return out.result()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no types
