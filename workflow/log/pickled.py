@@ -22,8 +22,11 @@ from workflow.errors import InvalidInputError
 OUT_OF_BAND_LIMIT: Final = 1 << 20
 """Size in bytes from which a buffer is stored outside its pickle, and a pickle is kept in parts."""
 
-RUN_SIZE: Final = 4 << 20
-"""Size in bytes from which small pieces in a row become a part. Pickles of large containers consist of such pieces."""
+SPLIT_FROM: Final = 4 << 20
+"""Size in bytes from which a pickle of small pieces, for example of a large list, is split into parts."""
+
+_RUNS_OF_ONE_SIZE: Final = 16
+"""Number of parts of small pieces in a row after which these parts become twice as large."""
 
 _BLOCK: Final = 1 << 20
 _RELEASE_SIZE: Final = 4 << 20
@@ -120,24 +123,31 @@ def joined(pieces: Sequence[bytes | memoryview | Part]) -> bytes | Pickled:
 
 
 def _grouped(pieces: Sequence[Part]) -> tuple[Part, ...]:
-    """Join small pieces in a row. Borders depend only on what is before them, so that equal beginnings are shared."""
+    """Join small pieces.
+
+    Where a part ends depends only on what is before it, so that equal beginnings have equal parts. Parts of small
+    pieces become larger, so that a large pickle has few of them.
+    """
+    if sum(map(len, pieces)) < SPLIT_FROM and all(len(piece) < OUT_OF_BAND_LIMIT for piece in pieces):
+        return (_joined(pieces),)
     groups: list[list[Part]] = [[]]
-    size = 0
+    size = runs = 0
     for piece in pieces:
         if len(piece) >= OUT_OF_BAND_LIMIT:
             groups += [[piece], []]
-            size = 0
+            size = runs = 0
             continue
         groups[-1].append(piece)
         size += len(piece)
-        if size >= RUN_SIZE:
+        if size >= OUT_OF_BAND_LIMIT << runs // _RUNS_OF_ONE_SIZE:
             groups.append([])
             size = 0
-    return tuple(
-        group[0] if len(group) == 1 else Part([each for part in group for each in part.pieces])
-        for group in groups
-        if group
-    )
+            runs += 1
+    return tuple(_joined(group) for group in groups if group)
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    return parts[0] if len(parts) == 1 else Part([piece for part in parts for piece in part.pieces])
 
 
 class PickleWriter:

@@ -80,8 +80,8 @@ def changed(what: str, place: str) -> InvalidInputError:
     """
     return InvalidInputError(
         f"{what}: {place} was changed after .step() was called: values of {OUT_OF_BAND_LIMIT >> 20} MiB and more are "
-        "not copied, and must not change until .run() has stored them; pass a copy to .step(), or make the change after "
-        ".run()"
+        "not copied, and must not change until .run() has stored them; pass a copy to .step(), or make the change "
+        "after .run()"
     )
 
 
