@@ -6,6 +6,7 @@ reference that many steps take is pickled and stored once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import weakref
@@ -57,14 +58,18 @@ class ValuePickler:
             InvalidInputError: the value contains an actor handle or something that cannot be pickled. The message
                 contains the place in the value.
         """
-        out = PickleWriter()
-        self.dump(value, out)
-        return out.result()
+        with self._explaining(value):
+            return values.dumps(value, self._reduce)
 
     def dump(self, value: Any, out: PickleWriter) -> None:
         """Pickle a value into a writer; raises as `dumps` does."""
-        try:
+        with self._explaining(value):
             values.dump(value, self._reduce, out)
+
+    @contextlib.contextmanager
+    def _explaining(self, value: Any) -> Iterator[None]:
+        try:
+            yield
         except _ActorHandleError:
             path = next(paths_to(value, _is_actor), None)
             raise InvalidInputError(
