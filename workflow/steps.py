@@ -88,7 +88,7 @@ class StepFunction(closures.FunctionHolder, Generic[T]):
         """Compose this step with arguments. Nothing is executed.
 
         The step gets its arguments as they are now, even if they change before it is executed. A buffer of 1 MiB or
-        more, for example of an array, is not copied: it must not change before `run` or `run_async` has stored it.
+        more, for example of an array, is not copied. It must not change before `run` or `run_async` has stored it.
 
         Raises:
             WrongTypeError: the arguments do not match the signature of the function.
@@ -99,18 +99,13 @@ class StepFunction(closures.FunctionHolder, Generic[T]):
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise WrongTypeError(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
-        taken = arguments.take_arguments(args, kwargs, title_of(self.function, self._name), self._signature)
-        if taken is not None:
+        taken = None
+        if not arguments.are_immutable(args, kwargs):
+            title = title_of(self.function, self._name)
+            taken = arguments.take_arguments(args, kwargs, title, self._signature)
             args, kwargs = (), {}
-        return Workflow(
-            self.function,
-            args,
-            kwargs,
-            self._options,
-            self._name,
-            taken=taken,
-            taken_function=self._take_function(),
-        )
+        function = self._take_function()
+        return Workflow(self.function, args, kwargs, self._options, self._name, taken=taken, taken_function=function)
 
     def _take_function(self) -> TakenValue | None:
         if not closures.depends_on_values(self.function):

@@ -125,7 +125,7 @@ def joined(pieces: Sequence[bytes | memoryview | Part]) -> bytes | Pickled:
 def _grouped(pieces: Sequence[Part]) -> tuple[Part, ...]:
     """Join small pieces.
 
-    Where a part ends depends only on what is before it, so that equal beginnings have equal parts. Parts of small
+    The end of a part depends only on what is before it, so that equal beginnings have equal parts. Parts of small
     pieces become larger, so that a large pickle has few of them.
     """
     if sum(map(len, pieces)) < SPLIT_FROM and all(len(piece) < OUT_OF_BAND_LIMIT for piece in pieces):

@@ -51,24 +51,24 @@ def is_immutable(value: Any, depth: int = 0) -> bool:
     return isinstance(value, (StepNode, ray.ObjectRef))
 
 
+def are_immutable(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether the arguments of a step cannot change, so that they need not be taken."""
+    return is_immutable(args) and all(map(is_immutable, kwargs.values()))
+
+
 def take_arguments(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], title: str, signature: inspect.Signature | None
-) -> Taken | None:
-    """Take the arguments of a step.
+) -> Taken:
+    """Take the arguments of a step as they are now.
 
     Args:
         args, kwargs: the arguments.
         title: the name of the step, for error messages.
         signature: of the function, from which arguments in error messages get their names.
 
-    Returns:
-        The arguments as they are now; None if they cannot change.
-
     Raises:
         InvalidInputError: an argument cannot be stored.
     """
-    if is_immutable(args) and all(map(is_immutable, kwargs.values())):
-        return None
     taker = Taker(f"arguments of step {title!r}")
     return taker.take((args, dict(kwargs)), _named(args, kwargs, signature))
 
@@ -107,7 +107,7 @@ class Taker(ValuePickler):
         """Take a value.
 
         Args:
-            value: the value.
+            value: what is pickled now.
             named: returns its parts with their names, for error messages.
         """
         out = _TakingWriter(self._last)

@@ -26,7 +26,7 @@ class FunctionHolder:
     """Base class of objects that hold a user's function.
 
     Attributes:
-        function: the function.
+        function: what the step calls.
     """
 
     function: Callable[..., Any]
@@ -54,7 +54,7 @@ def take_function(function: Callable[..., Any], qualname: str, last: TakenFuncti
     refuses changes.
 
     Args:
-        function: the function.
+        function: what the step calls.
         qualname: its name, for error messages.
         last: the result of the last call for this function, or None.
 

@@ -29,7 +29,7 @@ class Encoder:
     def __init__(self, run_values: RunValues) -> None:
         self._values = run_values
         self._inline: dict[bytes, Value] = {}
-        self._functions: dict[int, str] = {}
+        self._functions: dict[int | str, str] = {}
 
     def encode(self, root: StepNode, parent: str = "") -> Graph:
         """Return the DAG that ends in a step.
@@ -109,10 +109,11 @@ class Encoder:
         return self._store_taken_function(node.taken_function, node.qualname)
 
     def _store_taken_function(self, taken: Taken, qualname: str) -> str:
-        blob = self._functions.get(id(taken))  # the step refers to `taken`, so that its id is not reused
-        if blob is None:
-            blob = self._functions[id(taken)] = self._values.store_taken_function(taken, qualname)
-        return blob
+        # Values that were captured are checked for each `taken`. Steps refer to it, so that its id is not reused.
+        key = id(taken) if taken.captured else taken.sha256
+        if key not in self._functions:
+            self._functions[key] = self._values.store_taken_function(taken, qualname)
+        return self._functions[key]
 
     def _store_function(self, function: Callable[..., Any], qualname: str) -> str:
         return self._values.store_function(function, qualname)
