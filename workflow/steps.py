@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from workflow import api
+from workflow.engine.worker import arguments, closures
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.log import stored_names
-from workflow.model.graph import StepNode, StepOptions, underlying
+from workflow.model.graph import StepNode, StepOptions, TakenValue, qualname_of, title_of, underlying
 from workflow.options import merged, name_of
 
 T = TypeVar("T")
@@ -54,18 +55,19 @@ class Workflow(StepNode, Generic[T]):
         return api.run_async(self, workflow_id, metadata)
 
 
-class StepFunction(Generic[T]):
+class StepFunction(closures.FunctionHolder, Generic[T]):
     """A function that was made a step. `.step(...)` composes it, and `.options(...)` changes how it is executed."""
 
     def __init__(self, function: Callable[..., T], options: StepOptions, name: str = "") -> None:
         self.function = function
         self._options = options
         self._name = name
+        self._last_taken: closures.TakenFunction | None = None
         functools.update_wrapper(self, underlying(function))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The function may refer to this very step, so that it is part of the state and not of the arguments.
-        own = {"function", "_options", "_name", "_signature"}
+        own = {"function", "_options", "_name", "_signature", "_last_taken"}
         attributes = {name: value for name, value in vars(self).items() if name not in own}
         options = {each.name: getattr(self._options, each.name) for each in dataclasses.fields(StepOptions)}
         state = {"function": self.function, "options": options, "name": self._name, "attributes": attributes}
@@ -76,6 +78,7 @@ class StepFunction(Generic[T]):
         self.function = state["function"]
         self._options = StepOptions(**state["options"])
         self._name = state["name"]
+        self._last_taken = None
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature | None:
@@ -84,15 +87,31 @@ class StepFunction(Generic[T]):
     def step(self, *args: Any, **kwargs: Any) -> Workflow[T]:
         """Compose this step with arguments. Nothing is executed.
 
+        The step gets its arguments as they are now, even if they change before it is executed. A buffer of 1 MiB or
+        more, for example of an array, is not copied. It must not change before `run` or `run_async` has stored it.
+
         Raises:
             WrongTypeError: the arguments do not match the signature of the function.
+            InvalidInputError: an argument cannot be stored.
         """
         if self._signature is not None:
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise WrongTypeError(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
-        return Workflow(self.function, args, kwargs, self._options, self._name)
+        taken = None
+        if not arguments.are_immutable(args, kwargs):
+            title = title_of(self.function, self._name)
+            taken = arguments.take_arguments(args, kwargs, title, self._signature)
+            args, kwargs = (), {}
+        function = self._take_function()
+        return Workflow(self.function, args, kwargs, self._options, self._name, taken=taken, taken_function=function)
+
+    def _take_function(self) -> TakenValue | None:
+        if not closures.depends_on_values(self.function):
+            return None
+        self._last_taken = closures.take_function(self.function, qualname_of(self.function), self._last_taken)
+        return self._last_taken.taken
 
     def options(self, **options: Any) -> StepFunction[T]:
         """Return a copy of this step with other options.

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import Checkpointed, EventListener, Poll
 from workflow.model.graph import StepKind, StepOptions
+from workflow.options import merged
 from workflow.steps import StepFunction, Workflow
 
 T = TypeVar("T")
@@ -94,10 +95,12 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
     except TypeError as error:
         raise WrongTypeError(f"{listener.__qualname__}.poll_for_event: {error}") from None
 
+    poll_step = StepFunction(_poll(listener), _ALWAYS_STORED).step(*args, **kwargs)
+
     def compose(given: Mapping[str, Any]) -> Wait[Any]:
         poll_options = {key: given[key] for key in ("catch_exceptions", "max_retries") if key in given}
-        poll_step = StepFunction(_poll(listener), _ALWAYS_STORED).options(**poll_options).step(*args, **kwargs)
-        poll = _wait(poll_step, StepKind.EVENT, poll_options)
+        changed = dataclasses.replace(poll_step, step_options=merged(poll_options, _ALWAYS_STORED))
+        poll = _wait(changed, StepKind.EVENT, poll_options)
         checkpointed = _checkpointed(listener, bool(given.get("catch_exceptions")))
         last = StepFunction(checkpointed, _ALWAYS_STORED).options(**given).step(poll)
         return _wait(last, StepKind.EVENT, given, compose)
@@ -120,6 +123,7 @@ def _wait(
         step.name,
         kind,
         seconds,
+        step.taken,
         given=given,
         compose=compose,
     )

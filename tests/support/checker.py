@@ -34,6 +34,9 @@ from tests.support.history import NO_EXPECTATIONS, Expected, History
 from tests.support.phases import Phases
 from tests.support.stored import BrokenRuleError, Fields, Objects, escaped, parsed
 
+_PARTS = re.compile(rb"rwf-parts-1 (\d+)\n")
+"""The beginning of a list of parts, with the size of its header."""
+
 _REFERENCE = re.compile(rb"\x8c@([0-9a-f]{64})\x94?\x86\x94?R")
 """In a pickle, a call with two arguments, the last of them a sha256: how a reference to a stored object is written."""
 
@@ -187,7 +190,7 @@ class _Run:
         elif retried != -1:
             raise BrokenRuleError("end", key, "undoes a terminal record that does not exist", record)
         for name in record.get("functions", {}).values():
-            self._blob(key, name, record)
+            self._references(key, self._pickle(key, name, record), record)
         for step_id in self._ephemeral:
             del self._visible[step_id]
         self._ephemeral.clear()
@@ -388,7 +391,7 @@ class _Run:
             if parent:
                 self._scope[step_id] = parent
             if spec.get("kind") != "SLEEP":
-                self._blob(key, spec["function"], spec)
+                self._references(key, self._pickle(key, spec["function"], spec), spec)
                 self._value(key, spec["args"], spec)
         if graph["output"] not in members:
             raise BrokenRuleError("steps", key, "the output of a DAG is none of its steps", graph["output"])
@@ -421,7 +424,7 @@ class _Run:
         if value.get("inline") is not None:
             data = base64.b64decode(value["inline"], validate=True)
         elif value.get("blob"):
-            data = self._blob(key, value["blob"], record)
+            data = self._pickle(key, value["blob"], record)
         else:
             raise BrokenRuleError("I5", key, "the value is neither in the record nor in a blob", record)
         if len(data) != value.get("size", 0):
@@ -433,7 +436,31 @@ class _Run:
         for found in _REFERENCE.finditer(data):
             name = found[1].decode()
             if name not in self._whole:
-                self._references(key, self._blob(key, name, record), record)
+                self._references(key, self._pickle(key, name, record), record)
+
+    def _pickle(self, key: str, name: str, record: Fields) -> bytes:
+        """Return a pickle that is stored as a blob, or in parts that a list names."""
+        data = self._blob(key, name, record)
+        begin = _PARTS.match(data)
+        if begin is None:
+            return data
+        inline = begin.end() + int(begin[1])
+        listed = json.loads(data[begin.end() : inline])
+        whole = bytearray()
+        for start, size, part in listed["parts"]:
+            gap = start - len(whole)
+            whole += data[inline : inline + gap]
+            inline += gap
+            content = self._blob(key, part, record)
+            if gap < 0 or len(whole) != start or len(content) != size:
+                raise BrokenRuleError("I5", key, f"the part {part} does not fit into its place in {name}", record)
+            whole += content
+        whole += data[inline:]
+        if len(whole) != listed["size"]:
+            raise BrokenRuleError(
+                "I5", key, f"the parts in {name} have {len(whole)} bytes, not {listed['size']}", record
+            )
+        return bytes(whole)
 
     def _blob(self, key: str, name: str, record: Fields) -> bytes:
         blob = f"{self._folder}/blobs/{name}"

@@ -26,6 +26,7 @@ from workflow import WorkflowStatus, errors, reading, requests
 from workflow.event_listener import Checkpointed, Poll, TimerListener
 from workflow.log import registry, stored_names, values
 from workflow.log.claim import Claimant, claim
+from workflow.log.pickled import Pickled
 from workflow.log.run_log import RunLog
 from workflow.model import failure, snapshot
 from workflow.model import records as r
@@ -41,7 +42,13 @@ SETS = ("1",)
 """Folders below ROOT, one for each change of the format."""
 
 SMALL = 600
-"""Bytes up to which values and DAGs are part of their records here, so that golden blobs are small."""
+"""Bytes up to which values and DAGs are part of their records here, so that golden blobs are small.
+
+Parts of values are blobs of their own from this size.
+"""
+
+CONTENT = b"content" * SMALL
+"""The large part of two values."""
 
 PERSON = Requester("", 0, "someone")
 S = WorkflowStatus
@@ -73,6 +80,8 @@ def made(make: Callable[[Store], None]) -> MemoryStore:
             "workflow.requests.versions": lambda: "python 3, rayworkflow golden",
             "workflow.log.segments.library_version": lambda: "golden",
             "workflow.log.blobs.INLINE_LIMIT": SMALL,
+            "workflow.log.blobs.OUT_OF_BAND_LIMIT": SMALL,
+            "workflow.log.pickled.OUT_OF_BAND_LIMIT": SMALL,
         }.items():
             stack.enter_context(mock.patch(name, value))
         make(store)
@@ -102,6 +111,16 @@ def success(store: Store) -> None:
     end = r.StatusChanged(S.SUCCESSFUL, 1, 6.0)
     runs.append(log, [started("a")], [dataclasses.replace(committed("a"), value=large), started("b")])
     runs.append(log, [dataclasses.replace(committed("b"), text='"v"'), end])
+
+
+def values_in_parts(store: Store) -> None:
+    """Two values, `[CONTENT]` and `CONTENT`, have a part in common."""
+    log = begin(store, graph("a b:a"))
+    payload = b"B" + len(CONTENT).to_bytes(4, "little")
+    wrapped = log.blobs.store_value(Pickled([b"\x80\x05]\x94" + payload, CONTENT, b"\x94a."]))
+    bare = log.blobs.store_value(Pickled([b"\x80\x05" + payload, CONTENT, b"\x94."]))
+    runs.append(log, [started("a")], [dataclasses.replace(committed("a"), value=wrapped), started("b")])
+    runs.append(log, [dataclasses.replace(committed("b"), value=bare)], [r.StatusChanged(S.SUCCESSFUL, 1, 6.0)])
 
 
 def failure_and_retry(store: Store) -> None:
@@ -211,6 +230,7 @@ def deleted(store: Store) -> None:
 
 LOGS: dict[str, Callable[[Store], None]] = {
     "success": success,
+    "values-in-parts": values_in_parts,
     "failure-and-retry": failure_and_retry,
     "caught-failure": caught_failure,
     "expansion": expansion,
@@ -242,6 +262,7 @@ def pickles() -> dict[str, bytes]:
         "poll": Poll(TimerListener),
         "checkpointed": Checkpointed(TimerListener, True),
         "mark": _Replaced(values.mark("parent", "0")),
+        "mark-value": _Replaced(values.mark("value", "0" * 64)),
         "dataset": _Replaced((stored_names.dataset, ([],))),
         "public-function": sleep,
         "error": errors.WorkflowConflictError("no", status=S.RUNNING),

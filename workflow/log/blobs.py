@@ -1,4 +1,8 @@
-"""The blobs of a run: bytes named by their SHA-256. A blob is stored before the record that names it."""
+"""The blobs of a run: bytes named by their SHA-256. A blob is stored before the record that names it.
+
+A pickle with large parts is several blobs: one for each large part, and one with the list of the parts. So a large part
+is stored once, whatever values it is part of.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ import hashlib
 import json
 
 from workflow.errors import CorruptLogError
-from workflow.log import segments
+from workflow.log import parts, segments
 from workflow.log.failpoints import AFTER_BLOB, BEFORE_BLOB, NO_FAILPOINTS, Failpoints
 from workflow.log.keys import RunPaths
-from workflow.log.pickled import Fetched, Pickled
+from workflow.log.parts import PartList, StoredPart
+from workflow.log.pickled import OUT_OF_BAND_LIMIT, Fetched, Part, Pickled
 from workflow.model import codec
 from workflow.model.graph import Graph, Value
-from workflow.store.port import Store
+from workflow.store.port import Allocate, Store
 
 INLINE_LIMIT = 64 * 1024
 """Size in bytes up to which a value or a DAG is part of its record; larger ones become blobs."""
@@ -30,14 +35,34 @@ class Blobs:
         self._failpoints = failpoints
 
     def put(self, data: bytes | Pickled) -> str:
-        """Store bytes as a blob. Equal bytes are one blob, even if several processes store them at once.
+        """Store bytes, or a pickle. Equal bytes are one blob, even if several processes store them at once.
 
         Returns:
-            The name of the blob: the SHA-256 of the bytes.
+            The name of the blob: the SHA-256 of the bytes, or of the list of the parts of the pickle.
 
         Raises:
-            InvalidInputError: the bytes were changed during the call; nothing is stored.
+            InvalidInputError: the bytes were changed during the call. Nothing names what is stored of them.
         """
+        if isinstance(data, bytes):
+            return self._put(data)
+        if len(data.parts) == 1:
+            return self._put(data.parts[0])
+        return self._put(self._put_parts(data).encoded())
+
+    def _put_parts(self, data: Pickled) -> PartList:
+        """Store the large parts of a pickle, and return the list of all parts."""
+        stored: list[StoredPart] = []
+        inline: list[bytes | memoryview] = []
+        place = 0
+        for part in data.parts:
+            if len(part) >= OUT_OF_BAND_LIMIT:
+                stored.append(StoredPart(place, len(part), self._put(part)))
+            else:
+                inline += part
+            place += len(part)
+        return PartList(place, stored, b"".join(inline))
+
+    def _put(self, data: bytes | Part) -> str:
         name = _name_of(data)
         key = self._paths.blob(name)
         if len(data) >= HEAD_FIRST_LIMIT and self._store.head(key) is not None:
@@ -61,13 +86,51 @@ class Blobs:
         return data
 
     def fetch(self, name: str) -> Fetched:
-        """Return a blob in memory of its own, ready to be unpickled; raises as `get` does."""
-        key = self._paths.blob(name)
+        """Return a pickle in memory of its own, ready to be unpickled.
+
+        Raises:
+            CorruptLogError: its blob or one of its parts is missing or damaged.
+            NewerFormatError: a newer version of the library wrote it.
+        """
         fetched = Fetched()
-        if not self._store.fetch(key, fetched.allocate):
+        self._fetch(name, fetched.allocate)
+        if not parts.is_list(fetched.view):
+            return fetched
+        return self._joined(parts.decoded(fetched.view, self._paths.blob(name)))
+
+    def _joined(self, listed: PartList) -> Fetched:
+        """Read all parts of a pickle into their places."""
+        whole = Fetched()
+        memory = whole.allocate(listed.size)
+        taken = 0
+        for place, size in listed.gaps():
+            memory[place : place + size] = listed.inline[taken : taken + size]
+            taken += size
+        for part in listed.parts:
+            self._fetch_part(part, memory[part.start : part.end])
+        return whole
+
+    def _fetch_part(self, part: StoredPart, memory: memoryview) -> None:
+        def allocate(size: int) -> memoryview:
+            if size != part.size:
+                raise _damaged(self._paths.blob(part.sha256), size)
+            return memory
+
+        self._fetch(part.sha256, allocate)
+
+    def _fetch(self, name: str, allocate: Allocate) -> None:
+        """Read a blob into memory, and verify it."""
+        key = self._paths.blob(name)
+        memory = memoryview(b"")
+
+        def remember(size: int) -> memoryview:
+            nonlocal memory
+            memory = allocate(size)
+            return memory
+
+        if not self._store.fetch(key, remember):
             raise _missing(key)
-        _check(key, fetched.view, name)
-        return fetched
+        _check(key, memory, name)
 
     def store_value(self, data: bytes | Pickled) -> Value:
         """Return a pickle as a Value for a record. A pickle above `INLINE_LIMIT` is stored as a blob."""
@@ -76,7 +139,7 @@ class Blobs:
         return Value(blob=self.put(data), size=len(data))
 
     def load_value(self, value: Value) -> bytes | Fetched:
-        """Return the pickle of a Value; raises as `get` does."""
+        """Return the pickle of a Value; raises as `fetch` does."""
         return value.inline if value.inline is not None else self.fetch(value.blob)
 
     def store_graph(self, graph: Graph) -> tuple[Graph | None, str]:
@@ -110,8 +173,8 @@ class Blobs:
             raise segments.newer(self._paths.blob(blob), str(error), "") from error
 
 
-def _name_of(data: bytes | Pickled) -> str:
-    return data.sha256 if isinstance(data, Pickled) else hashlib.sha256(data).hexdigest()
+def _name_of(data: bytes | Part) -> str:
+    return data.sha256 if isinstance(data, Part) else hashlib.sha256(data).hexdigest()
 
 
 def _missing(key: str) -> CorruptLogError:
@@ -120,4 +183,8 @@ def _missing(key: str) -> CorruptLogError:
 
 def _check(key: str, data: bytes | memoryview, name: str) -> None:
     if hashlib.sha256(data).hexdigest() != name:
-        raise CorruptLogError(f"{key} is damaged: the SHA-256 of its {len(data)} bytes is not its name", key=key)
+        raise _damaged(key, len(data))
+
+
+def _damaged(key: str, size: int) -> CorruptLogError:
+    return CorruptLogError(f"{key} is damaged: the SHA-256 of its {size} bytes is not its name", key=key)

@@ -1,8 +1,9 @@
 """Large pickles without copies in memory. Used by `values` and `blobs`.
 
-A blob is a plain pickle, or, if the value has large buffers (arrays, tables), a header, the pickle and its out-of-band
-buffers. A value is in memory once: what is sent is read from the memory of the value. While
-a fetched pickle is unpickled, its memory is returned to the system block by block. The memory of the buffers is kept.
+A pickle is plain, or, if the value has large buffers (arrays, tables), a header, the pickle and its out-of-band
+buffers. It consists of parts, and `blobs` stores each large part once, by its content. A value is in memory once: what
+is sent is read from the memory of the value. While a fetched pickle is unpickled, its memory is returned to the system
+block by block. The memory of the buffers is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from typing import Any, Final
 from workflow.errors import InvalidInputError
 
 OUT_OF_BAND_LIMIT: Final = 1 << 20
-"""Size in bytes from which a buffer is stored outside its pickle, and a pickle is kept in pieces."""
+"""Size in bytes from which a buffer is stored outside its pickle, and a pickle is kept in parts."""
+
+SPLIT_FROM: Final = 4 << 20
+"""Size in bytes from which a pickle of small pieces, for example of a large list, is split into parts."""
+
+_RUNS_OF_ONE_SIZE: Final = 16
+"""Number of parts of small pieces in a row after which these parts become twice as large."""
 
 _BLOCK: Final = 1 << 20
 _RELEASE_SIZE: Final = 4 << 20
@@ -30,13 +37,17 @@ _NUMBER: Final = struct.Struct("<Q")
 _ALIGNMENT: Final = 64
 
 
-class Pickled:
-    """The bytes of a large pickle, in pieces; see `workflow.store.port.Pieces`."""
+class Part:
+    """Bytes in a row of a pickle, in pieces; see `workflow.store.port.Pieces`.
 
-    def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
-        self._parts = parts
-        self._size = sum(len(part) for part in parts)
-        self._immutable = all(isinstance(part, bytes) for part in parts)
+    Args:
+        pieces: the bytes. A `memoryview` may refer to memory that other threads change; `bytes` never change.
+    """
+
+    def __init__(self, pieces: Sequence[bytes | memoryview]) -> None:
+        self.pieces = pieces
+        self._size = sum(len(piece) for piece in pieces)
+        self.is_immutable = all(isinstance(piece, bytes) for piece in pieces)
 
     def __len__(self) -> int:
         return self._size
@@ -45,10 +56,11 @@ class Pickled:
         """Yield the bytes whose SHA-256 is `sha256`.
 
         Raises:
-            InvalidInputError: another thread changed an array since `sha256` was computed; the last piece is missing.
+            InvalidInputError: a buffer was changed since `sha256` was computed; the last piece is missing. Its field
+                `part` is that SHA-256.
         """
-        if self._immutable:
-            yield from self._parts
+        if self.is_immutable:
+            yield from self.pieces
             return
         sent = hashlib.sha256()
         last: bytes | memoryview = b""
@@ -59,7 +71,8 @@ class Pickled:
             last = block
         if sent.hexdigest() != self.sha256:
             raise InvalidInputError(
-                "the value was changed while it was stored; return a value that no other thread writes to"
+                "the value was changed while it was stored; return a value that no other thread writes to",
+                part=self.sha256,
             )
         yield last
 
@@ -73,25 +86,82 @@ class Pickled:
 
     def _blocks(self) -> Iterator[bytes | memoryview]:
         """Yield the bytes in blocks. Memory that may change is copied, so that the same bytes are hashed and sent."""
-        for part in self._parts:
-            view = memoryview(part)
+        for piece in self.pieces:
+            view = memoryview(piece)
             for start in range(0, len(view), _BLOCK):
                 block = view[start : start + _BLOCK]
-                yield block if isinstance(part, bytes) else bytes(block)
+                yield block if isinstance(piece, bytes) else bytes(block)
+
+
+class Pickled:
+    """The bytes of a large pickle.
+
+    Args:
+        pieces: the bytes, in order. Each large piece becomes a part of its own.
+
+    Attributes:
+        parts: the same bytes. If there is more than one part, those of at least `OUT_OF_BAND_LIMIT` bytes are stored
+            by their content.
+    """
+
+    def __init__(self, pieces: Sequence[bytes | memoryview | Part]) -> None:
+        self.parts = _grouped([piece if isinstance(piece, Part) else Part([piece]) for piece in pieces])
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """Yield the bytes; raises as `Part.__iter__` does."""
+        for part in self.parts:
+            yield from part
+
+
+def joined(pieces: Sequence[bytes | memoryview | Part]) -> bytes | Pickled:
+    """Return a pickle that is given in pieces; as plain bytes if it is shorter than `OUT_OF_BAND_LIMIT`."""
+    whole = Pickled(pieces)
+    return whole if len(whole) >= OUT_OF_BAND_LIMIT else b"".join(whole)
+
+
+def _grouped(pieces: Sequence[Part]) -> tuple[Part, ...]:
+    """Join small pieces.
+
+    The end of a part depends only on what is before it, so that equal beginnings have equal parts. Parts of small
+    pieces become larger, so that a large pickle has few of them.
+    """
+    if sum(map(len, pieces)) < SPLIT_FROM and all(len(piece) < OUT_OF_BAND_LIMIT for piece in pieces):
+        return (_joined(pieces),)
+    groups: list[list[Part]] = [[]]
+    size = runs = 0
+    for piece in pieces:
+        if len(piece) >= OUT_OF_BAND_LIMIT:
+            groups += [[piece], []]
+            size = runs = 0
+            continue
+        groups[-1].append(piece)
+        size += len(piece)
+        if size >= OUT_OF_BAND_LIMIT << runs // _RUNS_OF_ONE_SIZE:
+            groups.append([])
+            size = 0
+            runs += 1
+    return tuple(_joined(group) for group in groups if group)
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    return parts[0] if len(parts) == 1 else Part([piece for part in parts for piece in part.pieces])
 
 
 class PickleWriter:
     """Collects the output of a pickler and its out-of-band buffers, without copying large objects."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes | memoryview] = []
+        self._pieces: list[bytes | memoryview] = []
         self._buffers: list[memoryview] = []
 
     def write(self, data: bytes | bytearray | pickle.PickleBuffer) -> int:
         """Take output of the pickler, which passes large objects themselves; this makes it usable as its file."""
-        part = data if isinstance(data, bytes) else pickle.PickleBuffer(data).raw()
-        self._parts.append(part)
-        return len(part)
+        piece = data if isinstance(data, bytes) else pickle.PickleBuffer(data).raw()
+        self._pieces.append(piece)
+        return len(piece)
 
     def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
         """Take a buffer; this is the pickler's `buffer_callback`. Returns True if the buffer must be in the pickle."""
@@ -101,16 +171,17 @@ class PickleWriter:
         self._buffers.append(view)
         return False
 
+    def pieces(self) -> list[bytes | memoryview]:
+        """Return the bytes in pieces: a plain pickle, or the form with out-of-band buffers."""
+        return _with_buffers(self._pieces, self._buffers) if self._buffers else self._pieces
+
     def result(self) -> bytes | Pickled:
-        """Return the bytes of the blob; as plain bytes if they are fewer than `OUT_OF_BAND_LIMIT`."""
-        if self._buffers:
-            return Pickled(_with_buffers(self._parts, self._buffers))
-        whole = Pickled(self._parts)
-        return whole if len(whole) >= OUT_OF_BAND_LIMIT else b"".join(self._parts)
+        """Return the bytes; as plain bytes if they are fewer than `OUT_OF_BAND_LIMIT`."""
+        return joined(self.pieces())
 
 
 class Fetched:
-    """A blob in memory of its own."""
+    """A pickle in memory of its own."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -128,7 +199,7 @@ class Fetched:
         return made
 
     def allocate(self, size: int) -> memoryview:
-        """Return writable memory for the blob. A repeated call with the same size returns the same memory.
+        """Return writable memory for the pickle. A repeated call with the same size returns the same memory.
 
         Raises:
             MemoryError: the system has not enough memory.
@@ -140,11 +211,11 @@ class Fetched:
 
     @property
     def view(self) -> memoryview:
-        """The bytes of the blob."""
+        """The bytes of the pickle."""
         return memoryview(self._memory)[: self._size]
 
     def load(self) -> Any:
-        """Unpickle the blob. This works once, because the memory of the pickle is returned to the system.
+        """Unpickle it. This works once, because the memory of the pickle is returned to the system.
 
         The memory of out-of-band buffers is kept as long as an object refers to it.
         """
@@ -200,11 +271,11 @@ class _ReleasingReader(io.RawIOBase):
         return size
 
 
-def _with_buffers(parts: Sequence[bytes | memoryview], buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
+def _with_buffers(pickled: Sequence[bytes | memoryview], buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
     """Return a header (magic, number of sizes, sizes), the pickle and the buffers, each aligned for arrays."""
-    sizes = [sum(len(part) for part in parts), *(len(buffer) for buffer in buffers)]
+    sizes = [sum(len(piece) for piece in pickled), *(len(buffer) for buffer in buffers)]
     header = _MAGIC + b"".join(_NUMBER.pack(number) for number in (len(sizes), *sizes))
-    pieces = [header, _padding(len(header)), *parts, _padding(sizes[0])]
+    pieces = [header, _padding(len(header)), *pickled, _padding(sizes[0])]
     for buffer in buffers:
         pieces += [buffer, _padding(len(buffer))]
     return pieces

@@ -144,6 +144,12 @@ def dumps(value: Any, reduce: Reducer, form: Form = Form.VALUE, home: str = "") 
         StoreUnavailableError: the reducer could not store an object that it replaces.
     """
     out = PickleWriter()
+    dump(value, reduce, out, form, home)
+    return out.result()
+
+
+def dump(value: Any, reduce: Reducer, out: PickleWriter, form: Form = Form.VALUE, home: str = "") -> None:
+    """Pickle a value into a writer; see `dumps`."""
     pickler = Pickler(out, reduce, form, home)
     if form is Form.COPY:
         pickler.add_step_body(innermost(value))
@@ -156,7 +162,6 @@ def dumps(value: Any, reduce: Reducer, form: Form = Form.VALUE, home: str = "") 
             f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; pass data instead of open "
             "files, locks, generators or connections, and create those inside the step"
         ) from error
-    return out.result()
 
 
 def stored_form(function: Callable[..., Any], reduce: Reducer) -> StoredFunction | None:

@@ -19,13 +19,13 @@ import cloudpickle
 from workflow.errors import CorruptLogError, InvalidInputError, WorkflowError
 from workflow.log import stored_function, stored_names
 from workflow.log.pickled import Fetched, Pickled
-from workflow.log.pickler import Reducer, dumps
+from workflow.log.pickler import Reducer, dump, dumps
 from workflow.log.stored_function import LoadedFunction, StoredFunction
 from workflow.log.version import library_version
 
 __all__ = [
-    "LARGEST_RENDERED", "LONGEST_TEXT", "Reducer", "Resolve", "dumps", "load_function", "load_nested", "loads", "mark",
-    "render", "resolve_mark", "versions",
+    "LARGEST_RENDERED", "LONGEST_TEXT", "Reducer", "Resolve", "dump", "dumps", "load_function", "load_nested", "loads",
+    "mark", "render", "resolve_mark", "versions",
 ]  # fmt: skip
 
 LONGEST_TEXT = 16 * 1024

@@ -103,6 +103,28 @@ def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def qualname_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function: `module.qualname`."""
+    called = underlying(function)
+    return f"{called.__module__}.{called.__qualname__}"
+
+
+def title_of(function: Callable[..., Any], name: str) -> str:
+    """Return the user's name for a step, or the qualified name of its function without `<` and `>`, as in Ray 1.12."""
+    return name or qualname_of(function).replace("<", "").replace(">", "")
+
+
+@dataclass(frozen=True, slots=True)
+class TakenValue:
+    """A value as it was when `.step()` was called. `workflow.engine.worker.taken.Taken` adds its pickle.
+
+    Attributes:
+        parents: the composed steps in the value, each once, in the order of their marks.
+    """
+
+    parents: tuple[StepNode, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class StepNode:
     """A step with its arguments that is not executed yet. Users compose them to DAGs.
@@ -111,10 +133,13 @@ class StepNode:
 
     Attributes:
         function: the user's function. A SLEEP uses only its name.
+        args, kwargs: the arguments if they cannot change; empty if `taken` contains them.
         step_options: how the step is executed.
         name: the user's name for the step, or empty for the qualified name of the function.
         kind: what the step does.
         seconds: the duration of a SLEEP.
+        taken: the arguments as they were when `.step()` was called; None if they cannot change.
+        taken_function: the function as it was then, if it depends on values; else None.
     """
 
     function: Callable[..., Any]
@@ -124,17 +149,18 @@ class StepNode:
     name: str = ""
     kind: StepKind = StepKind.TASK
     seconds: float = 0.0
+    taken: TakenValue | None = None
+    taken_function: TakenValue | None = None
 
     @property
     def qualname(self) -> str:
-        """The name of the function: `module.qualname`."""
-        function = underlying(self.function)
-        return f"{function.__module__}.{function.__qualname__}"
+        """The name of the function; see `qualname_of`."""
+        return qualname_of(self.function)
 
     @property
     def title(self) -> str:
-        """The user's name for the step, or the qualified name of the function without `<` and `>`, as in Ray 1.12."""
-        return self.name or self.qualname.replace("<", "").replace(">", "")
+        """The name of the step; see `title_of`."""
+        return title_of(self.function, self.name)
 
     def __reduce__(self) -> str:
         # Pickle calls this only outside a DAG. When a DAG is encoded, the packer replaces each step first.

@@ -67,6 +67,19 @@ def die_after_its_dag(marks: Marks) -> None:
     Blobs.store_graph = keep_and_die  # type: ignore[method-assign]
 
 
+def die_while_storing(marks: Marks, where: str) -> None:
+    """Kill this driver after it stored one blob, before it stores the next one."""
+    put, stored = Blobs.put, list[str]()
+
+    def put_or_die(blobs: Blobs, data: Any) -> str:
+        if stored:
+            die_once(marks, where)
+        stored.append(put(blobs, data))
+        return stored[-1]
+
+    Blobs.put = put_or_die  # type: ignore[method-assign]
+
+
 def die_before_calling(marks: Marks, where: str) -> None:
     """Kill this driver after it stored everything for its run, before it calls a manager."""
     call = Client._call_manager
@@ -123,11 +136,12 @@ def main(store: str, folder: str, workflow_id: str, mode: str) -> None:
     connect()
     workflow.init(store)
     marks = Marks(folder)
-    deadly = DiesWhenPickled(marks, mode) if mode == "driver-while-storing" else None
+    if mode == "driver-while-storing":
+        die_while_storing(marks, mode)
     if mode == "driver-before-calling":
         die_before_calling(marks, mode)
     # The arguments of the last step are stored first, then those of the step before it.
-    spread = in_an_expansion.step(marks, before_a_blob.step(marks), after_an_object.step(marks), deadly)
+    spread = in_an_expansion.step(marks, before_a_blob.step(marks), after_an_object.step(marks))
     value = last.step(marks, spread, b"d" * LARGE).run(workflow_id)
     print("result", value.total, "as expected" if value.total == EXPECTED else "WRONG", flush=True)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import checker, make_golden
-from tests.support.make_golden import CURRENT, LOGS, ROOT, SETS
-from workflow.log import segments
+from tests.support.make_golden import CONTENT, CURRENT, LOGS, ROOT, SETS
+from workflow.log import registry, segments, values
+from workflow.log.run_log import RunLog
 from workflow.model import codec
+from workflow.model.records import Created
 from workflow.store.memory import MemoryStore
 
 STORED = sorted(path for name in SETS for path in (ROOT / name / "logs").iterdir())
@@ -38,6 +40,21 @@ def test_a_golden_log_reads_as_its_version_read_it(log: Path) -> None:
 @pytest.mark.parametrize("log", [path for path in STORED if path.name not in NOT_RUNS], ids=lambda path: path.name)
 def test_a_golden_log_keeps_all_promises(log: Path) -> None:
     checker.check(files(log), "w")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_golden_values_in_parts_are_loaded(name: str) -> None:
+    store = store_of(ROOT / name / "logs" / "values-in-parts")
+    entry = registry.current_entry(store, "w")
+    assert isinstance(entry, Created)
+    log = RunLog(store, entry)
+    loaded = [
+        values.loads(log.blobs.load_value(step.outcome.value), lambda kind, name: pytest.fail(kind))
+        for step in log.replay().steps.values()
+        if step.outcome is not None
+    ]
+    assert loaded == [[CONTENT], CONTENT]
+    assert sum(data == CONTENT for data in files(ROOT / name / "logs" / "values-in-parts").values()) == 1
 
 
 def test_this_version_writes_the_current_golden_logs(tmp_path: Path) -> None:

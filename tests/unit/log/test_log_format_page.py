@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.log.test_stored_names import OWN
-from workflow.log import keys, pickled, segments, stored_names
+from workflow.log import keys, parts, pickled, segments, stored_names
 from workflow.log.blobs import INLINE_LIMIT
 from workflow.log.keys import RunPaths
 from workflow.model import codec
@@ -106,6 +106,10 @@ def test_constants_of_the_page_are_those_of_the_code() -> None:
     assert f"exceeds {keys.LONGEST_PART} bytes, it is its first {keys.KEPT_OF_LONG} bytes, `{keys.CUT}`" in PAGE
     assert f"a pickle up to {INLINE_LIMIT // 1024} KiB" in PAGE
     assert pickled._MAGIC == b"rwf-buf\n"
+    assert parts.FORMAT.decode() in CODED
+    assert parts._FIELDS <= CODED
+    assert f"of at least {pickled.OUT_OF_BAND_LIMIT >> 20} MiB is a part" in PAGE
+    assert f"the pickle has at least {pickled.SPLIT_FROM >> 20} MiB" in PAGE
     assert "multiple of 64" in PAGE
     assert pickled._ALIGNMENT == 64
 

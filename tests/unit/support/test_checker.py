@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,22 @@ def refers_to(data: bytes) -> bytes:
 
 
 FUNCTION, LARGE, OBJECT = b"function", b"large" * 100, b"object"
+PART = b"part of a pickle" * 10
+
+
+def parts_list(size: int, *parts: tuple[int, int, str], inline: bytes = b"") -> bytes:
+    """A list of the parts of a pickle."""
+    header = json.dumps({"size": size, "parts": parts}).encode()
+    return b"rwf-parts-1 %d\n%s%s" % (len(header), header, inline)
+
+
+LISTED = parts_list(len(PART) + 5, (2, len(PART), sha(PART)), inline=b"12end")
+WRONG_LISTS = [
+    parts_list(len(PART) + 4, (2, len(PART), sha(PART)), inline=b"12end"),
+    parts_list(len(PART) + 5, (2, len(PART) + 1, sha(PART)), inline=b"12end"),
+    parts_list(len(PART) + 5, (9, len(PART), sha(PART)), inline=b"12end"),
+    parts_list(2 * len(PART), (0, len(PART), sha(PART)), (1, len(PART), sha(PART))),
+]
 REFERRING = refers_to(OBJECT)
 
 
@@ -163,6 +181,11 @@ class Stored:
         place = len(self.log[seq - 1]) if at is None else at
         self.log[seq - 1][place:place] = records
 
+    def store_in_parts(self, listed: bytes, size: int = len(PART) + 5) -> None:
+        """Let the value of `b/2` consist of parts."""
+        self.blobs[sha(listed)] = listed
+        self.log[9][0]["value"] = {"blob": sha(listed), "size": size}
+
     def objects(self) -> dict[str, bytes]:
         """As they are in the store."""
         totals = self.totals if self.totals is not None else totals_of(self.created["graph"], self.log)
@@ -184,6 +207,18 @@ def segment(seq: int) -> str:
     return f"{FOLDER}/log/{seq:020d}"
 
 
+def _store_wrong_parts(listed: bytes, it: Stored) -> None:
+    it.store_in_parts(listed, len(PART) + 5)
+    it.blobs.update(STORED_PART)
+
+
+def _refer_in_a_part(it: Stored, name: str) -> None:
+    part = refers_to(OBJECT).replace(sha(OBJECT).encode(), name.encode())
+    it.blobs[sha(part)] = part
+    it.store_in_parts(parts_list(len(part), (0, len(part), sha(part))), len(part))
+
+
+STORED_PART = {sha(PART): PART}
 OTHER = spec("a") | {"step_id": "b/1"}
 BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "second outcome in one epoch": ("I1", lambda it: it.put(9, committed("b/1", 3))),
@@ -207,6 +242,18 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "blob of a value is missing": ("I5", lambda it: it.blobs.pop(sha(LARGE))),
     "object that a value refers to is missing": ("I5", lambda it: it.blobs.pop(sha(OBJECT))),
     "blob is truncated": ("I5", lambda it: it.blobs.update({sha(LARGE): LARGE[:-1]})),
+    "part of a value is missing": ("I5", lambda it: it.store_in_parts(LISTED)),
+    "part of a value is damaged": (
+        "I5",
+        lambda it: (it.store_in_parts(LISTED), it.blobs.update({sha(PART): PART[1:]})),
+    ),
+    "part of a function is missing": ("I5", lambda it: it.blobs.update({sha(FUNCTION): LISTED})),
+    "value in parts with another size": ("I5", lambda it: (it.store_in_parts(LISTED, 9), it.blobs.update(STORED_PART))),
+    **{
+        f"parts that do not fit, {number}": ("I5", functools.partial(_store_wrong_parts, listed))
+        for number, listed in enumerate(WRONG_LISTS)
+    },
+    "object that a part refers to is missing": ("I5", lambda it: _refer_in_a_part(it, sha(b"missing"))),
     "value with another size": ("I5", lambda it: it.log[9][0]["value"].update(size=1)),
     "value without bytes and blob": ("I5", lambda it: it.log[9][0].update(value={})),
     "run without a DAG": ("I5", lambda it: it.created.pop("graph")),
@@ -360,6 +407,15 @@ def test_expectations_of_a_test_are_compared(case: str) -> None:
     with pytest.raises(BrokenRuleError) as found:
         check(Stored().objects(), "w/1", expected=expected)
     assert found.value.number == number
+
+
+def test_a_value_in_parts_passes() -> None:
+    it = Stored()
+    it.store_in_parts(LISTED)
+    it.blobs.update(STORED_PART)
+    check(it.objects(), "w/1")
+    _refer_in_a_part(it, sha(OBJECT))
+    check(it.objects(), "w/1")
 
 
 def test_allowed_executions_pass() -> None:

@@ -1,4 +1,4 @@
-"""Encodes composed steps as a DAG for the log: pickles functions and arguments, assigns step ids, finds edges.
+"""Encodes composed steps as a DAG for the log: stores functions and arguments, assigns step ids, finds edges.
 
 A driver encodes the DAG of a run, and a worker encodes the DAG that a dynamic step returned. The encoder is iterative,
 so that a DAG may have any depth.
@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from workflow.engine.worker.arguments import ParentMarks
 from workflow.engine.worker.functions import module_of
 from workflow.engine.worker.refs import StepFinder, StepReducer
 from workflow.engine.worker.run_values import RunValues
-from workflow.log import values
+from workflow.engine.worker.taken import Taken
 from workflow.model import ids
 from workflow.model.graph import Graph, StepKind, StepNode, StepSpec, Value
 
@@ -28,6 +29,7 @@ class Encoder:
     def __init__(self, run_values: RunValues) -> None:
         self._values = run_values
         self._inline: dict[bytes, Value] = {}
+        self._functions: dict[int | str, str] = {}
 
     def encode(self, root: StepNode, parent: str = "") -> Graph:
         """Return the DAG that ends in a step.
@@ -48,7 +50,7 @@ class Encoder:
             StepSpec(
                 step_id=step_id,
                 name=name,
-                function="" if node.kind is StepKind.SLEEP else self._store_function(node.function, node.qualname),
+                function="" if node.kind is StepKind.SLEEP else self._function_of(node),
                 qualname=sys.intern(node.qualname),
                 args=args,
                 parents=tuple(id_of[id(each)] for each in parents),
@@ -87,22 +89,31 @@ class Encoder:
         """Return the stored arguments of a step, and its parents in the order of their marks."""
         if node.kind is StepKind.SLEEP:
             return Value(), []
-        parents: list[StepNode] = []
-        index_of: dict[int, int] = {}
+        if isinstance(node.taken, Taken):
+            return self._store_taken_arguments(node, node.taken), list(node.taken.parents)
+        marks = ParentMarks()
+        return self._store_arguments(node, marks), marks.parents
 
-        def reduce_step(obj: Any) -> tuple[Any, ...] | None:
-            if not isinstance(obj, StepNode):
-                return None
-            if id(obj) not in index_of:
-                index_of[id(obj)] = len(parents)
-                parents.append(obj)
-            return values.mark("parent", str(index_of[id(obj)]))
-
-        return self._store_arguments(node, reduce_step), parents
+    def _store_taken_arguments(self, node: StepNode, taken: Taken) -> Value:
+        return self._shared(self._values.store_taken_arguments(taken, node.title))
 
     def _store_arguments(self, node: StepNode, reduce_step: StepReducer) -> Value:
-        value = self._values.store_arguments((node.args, dict(node.kwargs)), node.title, reduce_step)
+        return self._shared(self._values.store_arguments((node.args, dict(node.kwargs)), node.title, reduce_step))
+
+    def _shared(self, value: Value) -> Value:
         return value if value.inline is None else self._inline.setdefault(value.inline, value)
+
+    def _function_of(self, node: StepNode) -> str:
+        if not isinstance(node.taken_function, Taken):
+            return self._store_function(node.function, node.qualname)
+        return self._store_taken_function(node.taken_function, node.qualname)
+
+    def _store_taken_function(self, taken: Taken, qualname: str) -> str:
+        # Values that were captured are checked for each `taken`. Steps refer to it, so that its id is not reused.
+        key = id(taken) if taken.captured else taken.sha256
+        if key not in self._functions:
+            self._functions[key] = self._values.store_taken_function(taken, qualname)
+        return self._functions[key]
 
     def _store_function(self, function: Callable[..., Any], qualname: str) -> str:
         return self._values.store_function(function, qualname)
@@ -113,6 +124,14 @@ class ShapeEncoder(Encoder):
 
     def __init__(self) -> None:
         """A shape belongs to no run, so there is no place to store values."""
+
+    def _store_taken_arguments(self, node: StepNode, taken: Taken) -> Value:
+        """Taken arguments name their parents, so that nothing is pickled or unpickled."""
+        return Value()
+
+    def _store_taken_function(self, taken: Taken, qualname: str) -> str:
+        """A shape contains no code; see `_store_function`."""
+        return ""
 
     def _store_arguments(self, node: StepNode, reduce_step: StepReducer) -> Value:
         StepFinder(f"arguments of step {node.title!r}", reduce_step).dumps((node.args, dict(node.kwargs)))

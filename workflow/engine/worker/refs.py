@@ -6,10 +6,12 @@ reference that many steps take is pickled and stored once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import ray
 
@@ -17,11 +19,9 @@ from workflow.engine.worker.caches import SharedCache
 from workflow.errors import InvalidInputError, NewerFormatError
 from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
-from workflow.log.pickled import Pickled
+from workflow.log.pickled import Pickled, PickleWriter
 from workflow.log.pickler import stored_form
 from workflow.log.stored_function import StoredFunction
-
-T = TypeVar("T")
 
 MAX_REMEMBERED_BLOBS: Final = 10_000
 MAX_SEARCH_DEPTH: Final = 20
@@ -60,17 +60,25 @@ class ValuePickler:
             InvalidInputError: the value contains an actor handle or something that cannot be pickled. The message
                 contains the place in the value.
         """
-        return self._guarded(value, lambda: values.dumps(value, self._reduce))
+        with self._explaining(value):
+            return values.dumps(value, self._reduce)
+
+    def dump(self, value: Any, out: PickleWriter) -> None:
+        """Pickle a value into a writer; raises as `dumps` does."""
+        with self._explaining(value):
+            values.dump(value, self._reduce, out)
 
     def stored_function(self, function: Callable[..., Any]) -> StoredFunction | None:
         """Return the stored form of a step's function, or None if it is pickled like a value; raises as `dumps`."""
-        return self._guarded(function, lambda: stored_form(function, self._reduce))
+        with self._explaining(function):
+            return stored_form(function, self._reduce)
 
-    def _guarded(self, value: Any, pickle: Callable[[], T]) -> T:
+    @contextlib.contextmanager
+    def _explaining(self, value: Any) -> Iterator[None]:
         try:
-            return pickle()
+            yield
         except _ActorHandleError:
-            path = next(_paths_to(value, _is_actor), None)
+            path = next(paths_to(value, _is_actor), None)
             raise InvalidInputError(
                 f"{self._what}: cannot store a Ray actor handle{f' at {path}' if path else ''}: an actor does not "
                 "survive its cluster; pass what is needed to create or find the actor instead, for example its name"
@@ -80,20 +88,29 @@ class ValuePickler:
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, ray.ObjectRef):
-            return values.mark("object", self._store(obj))
+            return values.mark("object", self.store_reference(obj))
         if self._reduce_step is not None:
             reduced = self._reduce_step(obj)
             if reduced is not None:
                 return reduced
         if _is_actor(obj):
             raise _ActorHandleError(self._what)
-        if _is_dataset(obj):
+        if is_dataset(obj):
             if obj not in _blocks:
                 _blocks[obj] = obj.materialize().to_arrow_refs()
             return stored_names.dataset, (_blocks[obj],)
         return None
 
-    def _store(self, ref: Any) -> str:
+    def store_kept(self, obj: Any) -> str:
+        """Store a Ray object that a pickle has a mark for, and return the name of its blob.
+
+        Args:
+            obj: a reference, whose content is stored, or a Dataset, which is stored as a value.
+        """
+        return self.store_reference(obj) if isinstance(obj, ray.ObjectRef) else self._blobs.put(self.dumps(obj))
+
+    def store_reference(self, ref: Any) -> str:
+        """Store the content of a reference, and return the name of its blob."""
         key = (self._folder, ref.hex())
         blob = _blob_of.get(key)
         if blob is None:
@@ -117,7 +134,7 @@ class StepFinder(ValuePickler):
         self._reduce_step = reduce_step
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
-        if isinstance(obj, ray.ObjectRef) or _is_dataset(obj):
+        if isinstance(obj, ray.ObjectRef) or is_dataset(obj):
             return values.mark("object", "")  # its content cannot contain a step
         return super()._reduce(obj)
 
@@ -154,14 +171,17 @@ def mark_resolver(blobs: Blobs, folder: str, written_by: str, parent: Callable[[
     def resolve(kind: str, name: str) -> Any:
         if kind == "parent":
             return parent(int(name))
-        if kind != "object":
+        if kind not in ("object", "value"):
             raise NewerFormatError(
                 f"cannot load a stored value: a newer version ({written_by or 'not recorded'}) wrote it, and its mark "
                 f"{kind!r} is unknown to this version; upgrade rayworkflow",
                 unknown=f"mark {kind!r}",
                 written_by=written_by,
             )
-        ref = _put(values.loads(blobs.fetch(name), resolve, written_by))
+        value = values.loads(blobs.fetch(name), resolve, written_by)
+        if kind == "value":
+            return value
+        ref = _put(value)
         _blob_of.put((folder, ref.hex()), name)
         return ref
 
@@ -179,7 +199,7 @@ def _first_of(wrapped: list[Any]) -> Any:
     return wrapped[0]
 
 
-def _is_dataset(obj: Any) -> bool:
+def is_dataset(obj: Any) -> bool:
     """Return whether an object is a Dataset, without importing ray.data, which is slow."""
     return any(base.__name__ == "Dataset" and base.__module__.startswith("ray.data") for base in type(obj).__mro__)
 
@@ -188,13 +208,26 @@ def _is_actor(obj: Any) -> bool:
     return isinstance(obj, ray.actor.ActorHandle)
 
 
-def _paths_to(value: Any, wanted: Callable[[Any], bool], path: str = "value", depth: int = 0) -> Iterator[str]:
-    """Yield the places of wanted objects in nested containers, as Python expressions."""
-    if wanted(value):
-        yield path
-    elif depth < MAX_SEARCH_DEPTH:
+def paths_to(value: Any, wanted: Callable[[Any], bool], path: str = "value", limit: int | None = None) -> Iterator[str]:
+    """Yield the places of wanted objects in nested containers, as Python expressions.
+
+    Args:
+        value: the outermost value.
+        wanted: returns whether an object is wanted.
+        path: the expression for the value.
+        limit: the largest number of objects that are looked at; None for all.
+    """
+    for place, obj in itertools.islice(_nested(value, path, wanted, 0), limit):
+        if wanted(obj):
+            yield place
+
+
+def _nested(value: Any, path: str, wanted: Callable[[Any], bool], depth: int) -> Iterator[tuple[str, Any]]:
+    """Yield a value and what it contains. What a wanted object contains is left out."""
+    yield path, value
+    if depth < MAX_SEARCH_DEPTH and not wanted(value):
         for suffix, item in _items(value):
-            yield from _paths_to(item, wanted, path + suffix, depth + 1)
+            yield from _nested(item, path + suffix, wanted, depth + 1)
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:

@@ -10,13 +10,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from workflow.engine.messages import EphemeralValue, RunAddress, StepTask
-from workflow.engine.worker import transfer
+from workflow.engine.worker import closures, transfer
 from workflow.engine.worker.caches import SharedCache
 from workflow.engine.worker.exceptions import message_of
 from workflow.engine.worker.refs import StepReducer, ValuePickler, dereference_argument, mark_resolver
+from workflow.engine.worker.taken import Taken
 from workflow.errors import InternalError, InvalidInputError
 from workflow.log import values
 from workflow.log.blobs import Blobs
@@ -27,6 +28,8 @@ from workflow.log.stored_function import StoredFunction
 from workflow.model.graph import Graph, StepNode, Value
 from workflow.model.state import Outcome
 from workflow.store import Store, open_store
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -198,6 +201,36 @@ class RunValues:
         """
         return self._blobs.store_value(self._pickler(f"arguments of step {step_name!r}", reduce_step).dumps(arguments))
 
+    def store_taken_arguments(self, taken: Taken, step_name: str) -> Value:
+        """Store arguments that were taken when `.step()` was called.
+
+        Args:
+            taken: the arguments.
+            step_name: name of the step, for error messages.
+
+        Raises:
+            InvalidInputError: a large buffer was changed since then.
+        """
+        return self._store_taken(taken, f"arguments of step {step_name!r}", self._blobs.store_value)
+
+    def store_taken_function(self, taken: Taken, qualname: str) -> str:
+        """Store a function that was taken when `.step()` was called, and return its blob.
+
+        Raises:
+            InvalidInputError: a large value in it was changed since then.
+        """
+        what = f"function of step {qualname!r}"
+        closures.check_unchanged(taken, what)
+        return self._store_taken(taken, what, self._blobs.put)
+
+    def _store_taken(self, taken: Taken, what: str, store: Callable[[bytes | Pickled], T]) -> T:
+        pickler = self._pickler(what)
+        names = {placeholder: pickler.store_kept(obj) for placeholder, obj in taken.kept.items()}
+        try:
+            return store(taken.pickled(names))
+        except InvalidInputError as error:
+            raise taken.changed(what, error) or error from None
+
     def store_function(self, function: Callable[..., Any], qualname: str) -> str:
         """Store a step's function, unless this process has stored it for this run before.
 
@@ -210,7 +243,7 @@ class RunValues:
         key = (self._folder, id(function))
         known = _stored_functions.get(key)
         if known is None:
-            pickler = self._pickler(f"function of step {qualname!r}", _refuse_captured_step)
+            pickler = self._pickler(f"function of step {qualname!r}", closures.refuse_captured_step)
             known = (function, self._blobs.put(pickler.dumps(pickler.stored_function(function) or function)))
             _stored_functions.put(key, known)
         return known[1]
@@ -249,8 +282,3 @@ def _refuse_nested_step(obj: Any) -> None:
             f"it holds the step {obj.qualname!r} inside another value; return the step itself, or a step that takes "
             "it as an argument"
         )
-
-
-def _refuse_captured_step(obj: Any) -> None:
-    if isinstance(obj, StepNode):
-        raise InvalidInputError(f"it holds the step {obj.qualname!r} itself; pass the step as an argument instead")

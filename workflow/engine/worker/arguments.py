@@ -1,0 +1,184 @@
+"""Takes arguments when `.step()` is called, so that a step gets them as they were at that moment.
+
+Immutable arguments are kept as they are. All others are pickled at once: containers, objects of the user, functions.
+A run stores these bytes. Objects that steps are methods of, closures and partials are taken in the same way.
+
+Buffers of at least `OUT_OF_BAND_LIMIT` bytes, for example the memory of large arrays, are not copied. Their SHA-256 is
+taken, and a buffer that changes before it is stored is refused. Equal bytes of several steps share memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import operator
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import ray
+
+from workflow.engine.worker.refs import StepReducer, ValuePickler, is_dataset, paths_to
+from workflow.engine.worker.taken import Taken, shared_parts
+from workflow.log import values
+from workflow.log.pickled import OUT_OF_BAND_LIMIT, PickleWriter
+from workflow.model.graph import StepNode
+
+_MAX_DEPTH: Final = 20
+_MAX_SEARCHED: Final = 1_000
+"""Objects of one argument that are searched for the place of a buffer."""
+
+_MAX_CANDIDATES: Final = 16
+"""Objects that were pickled last, one of which offers a buffer."""
+
+_ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, type(...)})
+
+_placeholders: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+"""Dataset -> its placeholder."""
+
+
+def is_immutable(value: Any, depth: int = 0) -> bool:
+    """Return whether a value cannot change: it is of an immutable built-in type, as are its items."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if kind is bytes:
+        return len(value) < OUT_OF_BAND_LIMIT  # a larger one is hashed once, if it is taken
+    if kind in (tuple, frozenset):
+        return depth < _MAX_DEPTH and all(is_immutable(item, depth + 1) for item in value)
+    return isinstance(value, (StepNode, ray.ObjectRef))
+
+
+def are_immutable(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether the arguments of a step cannot change, so that they need not be taken."""
+    return is_immutable(args) and all(map(is_immutable, kwargs.values()))
+
+
+def take_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], title: str, signature: inspect.Signature | None
+) -> Taken:
+    """Take the arguments of a step as they are now.
+
+    Args:
+        args, kwargs: the arguments.
+        title: the name of the step, for error messages.
+        signature: of the function, from which arguments in error messages get their names.
+
+    Raises:
+        InvalidInputError: an argument cannot be stored.
+    """
+    taker = Taker(f"arguments of step {title!r}")
+    return taker.take((args, dict(kwargs)), _named(args, kwargs, signature))
+
+
+class ParentMarks:
+    """Replaces the composed steps in a value by marks; a `StepReducer`.
+
+    Attributes:
+        parents: these steps, each once, in the order of their marks.
+    """
+
+    def __init__(self) -> None:
+        self.parents: list[StepNode] = []
+        self._index_of: dict[int, int] = {}
+
+    def __call__(self, obj: Any) -> tuple[Any, ...] | None:
+        if not isinstance(obj, StepNode):
+            return None
+        if id(obj) not in self._index_of:
+            self._index_of[id(obj)] = len(self.parents)
+            self.parents.append(obj)
+        return values.mark("parent", str(self._index_of[id(obj)]))
+
+
+class Taker(ValuePickler):
+    """Pickles a value without a run: keeps Ray objects, and takes nothing from the memory of buffers but a SHA-256."""
+
+    def __init__(self, what: str, reduce_step: StepReducer | None = None) -> None:
+        self._what = what
+        self._marks = ParentMarks()
+        self._reduce_step = reduce_step or self._marks
+        self._kept: dict[str, Any] = {}
+        self._last: deque[Any] = deque(maxlen=_MAX_CANDIDATES)
+
+    def take(self, value: Any, named: Sequence[tuple[str, Any]]) -> Taken:
+        """Take a value.
+
+        Args:
+            value: what is pickled now.
+            named: returns its parts with their names, for error messages.
+        """
+        out = _TakingWriter(self._last)
+        self.dump(value, out)
+        parts = tuple(shared_parts(out.pieces()))
+        buffers = [part for part in parts if not part.is_immutable]
+        places = {
+            part.sha256: _place(named, candidates)
+            for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
+        }
+        return Taken(tuple(self._marks.parents), parts, self._kept, places)
+
+    def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
+        self._last.append(obj)
+        if isinstance(obj, ray.ObjectRef):
+            return self._keep("object", obj, hashlib.sha256(f"reference {obj.hex()}".encode()).hexdigest())
+        if is_dataset(obj):
+            random = hashlib.sha256(f"dataset {id(obj)}".encode()).hexdigest()
+            return self._keep("value", obj, _placeholders.setdefault(obj, random))
+        return super()._reduce(obj)
+
+    def _keep(self, kind: str, obj: Any, placeholder: str) -> tuple[Any, ...]:
+        self._kept[placeholder] = obj
+        return values.mark(kind, placeholder)
+
+
+class _TakingWriter(PickleWriter):
+    """Copies everything that may change, except for large buffers.
+
+    Args:
+        last: the objects that were pickled last.
+
+    Attributes:
+        candidates: for each buffer, the objects that may offer it, the most probable one first.
+    """
+
+    def __init__(self, last: deque[Any]) -> None:
+        super().__init__()
+        self._last = last
+        self.candidates: list[list[Any]] = []
+
+    def write(self, data: Any) -> int:
+        return super().write(data if type(data) is bytes else bytes(data))
+
+    def take_buffer(self, buffer: Any) -> bool:
+        in_band = super().take_buffer(buffer)
+        if not in_band:
+            self.candidates.append(list(reversed(self._last)))
+        return in_band
+
+
+def _named(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], signature: inspect.Signature | None
+) -> list[tuple[str, Any]]:
+    """Return the arguments with the names of their parameters."""
+    parameters = list(signature.parameters.values()) if signature is not None else []
+    named = []
+    for index, value in enumerate(args):
+        name = f"args[{index}]"
+        if index < len(parameters) and parameters[index].kind is not inspect.Parameter.VAR_POSITIONAL:
+            name = parameters[index].name
+        named.append((name, value))
+    return [*named, *kwargs.items()]
+
+
+def _place(named: Sequence[tuple[str, Any]], candidates: Sequence[Any]) -> str:
+    """Return where an object with a buffer is: a Python expression, if it is found in the named values."""
+    for candidate in candidates:
+        wanted = functools.partial(operator.is_, candidate)
+        for name, value in named:
+            path = next(paths_to(value, wanted, name, _MAX_SEARCHED), None)
+            if path is not None:
+                return f"argument {path}"
+    return "a large buffer in it"

@@ -1,0 +1,151 @@
+"""Functions that depend on values: closures, partials, methods of objects and callable objects.
+
+Such a function is taken when `.step()` is called, as arguments are. A function at the top of a module is code: a run
+stores it, and a resumed run may use its corrected version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+from workflow.engine.worker.arguments import Taker, is_immutable
+from workflow.engine.worker.taken import Taken, changed
+from workflow.errors import InvalidInputError
+from workflow.event_listener import Checkpointed, Poll
+from workflow.log.pickled import OUT_OF_BAND_LIMIT
+from workflow.model.graph import StepNode
+
+_IMMUTABLE: Final = (bytes, type, types.BuiltinFunctionType, types.ModuleType)
+
+
+class FunctionHolder:
+    """Base class of objects that hold a user's function.
+
+    Attributes:
+        function: what the step calls.
+    """
+
+    function: Callable[..., Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TakenFunction:
+    """A function that was taken.
+
+    Attributes:
+        taken: the function as it was.
+        found: the values on which it depends. If these are the same objects, none of its variables was replaced.
+        may_change: whether one of these values may change.
+    """
+
+    taken: Taken
+    found: tuple[Any, ...]
+    may_change: bool
+
+
+def take_function(function: Callable[..., Any], qualname: str, last: TakenFunction | None) -> TakenFunction:
+    """Take a function that depends on values.
+
+    A function that depends on large values is taken once as long as these are the same objects. `check_unchanged` then
+    refuses changes.
+
+    Args:
+        function: what the step calls.
+        qualname: its name, for error messages.
+        last: the result of the last call for this function, or None.
+
+    Raises:
+        InvalidInputError: it cannot be stored.
+    """
+    dependencies = _Dependencies(function)
+    is_valid = last is not None and (not last.may_change or last.taken.captured)
+    if last is not None and is_valid and dependencies.are_same(last.found):
+        return last
+    what = f"function of step {qualname!r}"
+    taker = Taker(what, refuse_captured_step)
+    taken = taker.take(taker.stored_function(function) or function, [])
+    mutable = tuple(dependencies.mutable)
+    # An object whose method is a step is pickled for each call, as an argument is.
+    if mutable and not isinstance(function, types.MethodType) and taken.size >= OUT_OF_BAND_LIMIT:
+        taken = dataclasses.replace(taken, captured=mutable, captured_sha256=_digest(what, mutable))
+    return TakenFunction(taken, tuple(dependencies.found.values()), bool(mutable))
+
+
+def check_unchanged(taken: Taken, what: str) -> None:
+    """Check that large values in a function are as they were when it was taken.
+
+    Args:
+        taken: the function.
+        what: what was taken, for example `function of step 'x'`.
+
+    Raises:
+        InvalidInputError: a value changed.
+    """
+    if taken.captured and _digest(what, taken.captured) != taken.captured_sha256:
+        raise changed(what, "a value that it refers to")
+
+
+def depends_on_values(function: Callable[..., Any]) -> bool:
+    """Return whether a function is more than code that a later process can find by module and name."""
+    if isinstance(function, types.FunctionType):
+        return bool(function.__closure__) and "<" in function.__qualname__
+    if isinstance(function, types.MethodType):
+        return not isinstance(function.__self__, (type, types.ModuleType))
+    return not isinstance(function, (type, types.BuiltinFunctionType, Poll, Checkpointed))
+
+
+def refuse_captured_step(obj: Any) -> None:
+    """Refuse a composed step in a function; a `StepReducer`."""
+    if isinstance(obj, StepNode):
+        raise InvalidInputError(f"it holds the step {obj.qualname!r} itself; pass the step as an argument instead")
+
+
+def _digest(what: str, captured: tuple[Any, ...]) -> str:
+    return Taker(what, refuse_captured_step).take(captured, []).sha256
+
+
+class _Dependencies:
+    """The values on which a function depends.
+
+    Attributes:
+        found: id -> value.
+        mutable: those that may change.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.found: dict[int, Any] = {}
+        self.mutable: list[Any] = []
+        self._collect(function)
+
+    def are_same(self, others: tuple[Any, ...]) -> bool:
+        """Return whether these are the same objects."""
+        return len(others) == len(self.found) and all(id(other) in self.found for other in others)
+
+    def _collect(self, value: Any) -> None:
+        if id(value) in self.found:
+            return
+        self.found[id(value)] = value
+        if isinstance(value, FunctionHolder):
+            self._collect(value.function)
+        elif isinstance(value, functools.partial):
+            self._collect_all(value.func, *value.args, *value.keywords.values())
+        elif isinstance(value, types.FunctionType):
+            defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+            self._collect_all(*defaults, *map(_content, value.__closure__ or ()))
+        elif not (isinstance(value, _IMMUTABLE) or is_immutable(value)):
+            self.mutable.append(value)
+
+    def _collect_all(self, *given: Any) -> None:
+        for value in given:
+            self._collect(value)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # the variable has no value yet
+        return None
