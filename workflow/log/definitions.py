@@ -84,12 +84,20 @@ def named(module: types.ModuleType, qualname: str) -> Any:
 
 
 def is_step_body(function: types.FunctionType) -> bool:
-    """Return whether a function is that of the step with its name, in a module that other processes can import."""
-    module = module_name(function)
-    if not module or module != function.__module__:
+    """Return whether a function is that of the step with its name, in a module that other processes can import.
+
+    A decorator of another module may have made the function, so that its globals are those of that module.
+    """
+    module = sys.modules.get(function.__module__)
+    if not isinstance(module, types.ModuleType) or not is_importable(module):
         return False
-    found = named(sys.modules[module], function.__qualname__)
+    found = named(module, function.__qualname__)
     return is_step(found) and innermost(found) is function
+
+
+def home_module(function: types.FunctionType) -> str:
+    """Return the module that a process needs for a function; an empty string if no other process can import it."""
+    return function.__module__ if is_step_body(function) else module_name(function)
 
 
 def class_here(module: str, qualname: str) -> type | None:
