@@ -67,9 +67,12 @@ def load_module(name: str) -> types.ModuleType:
     """Import a module; `__main__` is that of this process.
 
     Raises:
-        Exception: whatever the code of the module raises.
+        Exception: whatever the code of the module raises; ImportError if it exits, as a script does.
     """
-    return sys.modules.get(name) or importlib.import_module(name)
+    try:
+        return sys.modules.get(name) or importlib.import_module(name)
+    except SystemExit as error:
+        raise ImportError(f"module {name!r} exits with {error.code!r} when it is imported") from error
 
 
 def named(module: types.ModuleType, qualname: str) -> Any:

@@ -178,6 +178,7 @@ def _from_module(stored: StoredFunction, unpickle: Callable[[bytes], Any]) -> tu
         return None, f"module {stored.module!r} differs from the one that the run was started with ({error})"
     if stored.python != PYTHON:
         return function, f"the run was started with Python {stored.python}, and this is Python {PYTHON}"
-    if origin(innermost(function))[0] != stored.digest:
+    inner = innermost(function)
+    if not isinstance(inner, types.FunctionType) or origin(inner)[0] != stored.digest:
         return function, f"module {stored.module!r} differs from the one that the run was started with"
     return function, ""

@@ -78,7 +78,7 @@ def loads(data: bytes | Pickled | Fetched, resolve: Resolve, written_by: str = "
             return (Fetched.copy_of(data) if isinstance(data, Pickled) else data).load()
         except WorkflowError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module that is imported here may exit, as a script does
             raise InvalidInputError(
                 f"a stored value cannot be unpickled: {type(error).__name__}: {error}; written by "
                 f"{written_by or 'an unknown version'}, read by {versions()}; install the module that it needs, or "

@@ -392,10 +392,10 @@ def function_of(source: str, name: str = "in_memory", *, has_source: bool = True
     """Return the function `f` of a module that stays in `sys.modules` for the next call only."""
     module = types.ModuleType(name)
     if has_source:
-        module.__loader__ = _Source(source)
+        vars(module)["__loader__"] = _Source(source)
     exec(source, vars(module))
     sys.modules[name] = module
-    found: Callable[..., Any] = module.f  # type: ignore[attr-defined]
+    found: Callable[..., Any] = vars(module)["f"]
     return found
 
 
@@ -489,7 +489,7 @@ class Holder:
     "given_form",
     [
         Holder().method,
-        functools.partial(Holder.method, None),
+        functools.partial(Holder.method, Holder()),
         workflow.step(Holder.method),
         workflow.step(functools.partial(workflow.step(Holder.method).function, Holder())),
     ],
