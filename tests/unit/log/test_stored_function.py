@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
+import operator
+import os
+import pickle
 import re
-from pathlib import Path
+import sys
+import threading
+import types
 from typing import Any, NamedTuple
 
 import pytest
 
+import workflow
 from tests.support import user_modules
-from workflow.log import stored_function
+from workflow.event_listener import Poll, TimerListener
+from workflow.log import stored_function, values
 from workflow.log.code_digest import PYTHON, digest
 from workflow.log.pickler import stored_form
-from workflow.log.stored_function import LARGEST_COPY, ORIGIN, StoredFunction, load, origin
+from workflow.log.stored_function import LARGEST_COPY, StoredFunction, main_source, origin
 
 
 class Case(NamedTuple):
@@ -257,3 +263,95 @@ def test_worker_executes_the_right_code(name: str, found: dict[str, list[Any]]) 
         assert re.search(case.notice, notice), notice
     else:
         assert notice == ""
+
+
+def keep(obj: Any) -> None:
+    """Replaces nothing."""
+
+
+def resolve(kind: str, name: str) -> Any:
+    raise AssertionError(f"no mark was expected: {kind} {name}")
+
+
+def stored(function: Any) -> StoredFunction:
+    form = stored_form(function, keep)
+    assert form is not None
+    return form
+
+
+def plain() -> int:
+    return 1
+
+
+class Callable_:
+    def __call__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [len, operator.itemgetter(0), functools.partial(len), Callable_(), Poll(TimerListener), workflow.sleep],
+    ids=["C function", "C object", "partial of a C function", "object", "listener", "function of the library"],
+)
+def test_function_without_python_code_of_the_user_is_a_plain_value(function: Any) -> None:
+    assert stored_form(function, keep) is None
+
+
+def test_stored_form_describes_the_function() -> None:
+    form = stored(functools.partial(plain))
+    assert (form.module, form.qualname, form.python, form.no_copy) == (__name__, "plain", PYTHON, "")
+    assert (form.digest, form.source) == (digest(plain), os.path.realpath(__file__))
+    assert pickle.loads(pickle.dumps(form)) == form
+
+
+def test_copy_that_is_stored_again_remembers_its_original() -> None:
+    form = stored(plain)
+    assert form.copy is not None
+    copied = values.loads(form.copy, resolve)
+    assert copied is not plain
+    assert origin(copied) == (form.digest, form.source)
+    again = stored(copied)
+    assert (again.digest, again.source, again.reference) == (form.digest, form.source, None)
+    assert values.load_function(again, resolve).function() == 1
+
+
+def test_error_of_a_function_that_cannot_be_pickled_at_all() -> None:
+    lock = threading.Lock()
+    with pytest.raises(workflow.errors.InvalidInputError, match=r"cannot be pickled: .*pass data instead of open"):
+        stored_form(lambda: lock, keep)
+
+
+def test_copy_of_a_script_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = types.ModuleType("__main__")
+    exec(f"DATA = bytes({LARGEST_COPY})\ndef f(): return len(DATA)", vars(script))
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    form = stored(vars(script)["f"])
+    assert (form.module, form.reference, form.no_copy, form.source) == ("__main__", None, "", "")
+    assert len(form.copy or b"") > LARGEST_COPY
+
+
+@pytest.mark.parametrize(
+    ("attributes", "environment", "source"),
+    [
+        ({"__file__": "/here/../trip.py"}, {}, "/trip.py"),
+        ({"__vsc_ipynb_file__": "/trip.ipynb"}, {}, "/trip.ipynb"),
+        ({}, {"JPY_SESSION_NAME": "/trip.ipynb"}, "/trip.ipynb"),
+        ({}, {}, ""),
+        ({"__file__": None}, {}, ""),
+    ],
+    ids=["script", "notebook in an editor", "notebook", "interactive shell", "no file"],
+)
+def test_source_of_the_program(
+    attributes: dict[str, str], environment: dict[str, str], source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = types.ModuleType("__main__")
+    vars(main).update(attributes)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main_source() == source
+
+
+def test_remedy_names_the_package() -> None:
+    assert "provide 'shop' to the workers" in stored_function.remedy("shop.orders.late")
