@@ -105,14 +105,20 @@ SCRIPT = """
     if __name__ == "__main__":
         folder = sys.argv[2]
         if sys.argv[1] == "store":
-            with open(f"{folder}/function", "wb") as out: out.write(dumps(stored_form(work, lambda obj: None), lambda obj: None))
+            function = stored_form(work, lambda obj: None)
+            with open(f"{folder}/function", "wb") as out: out.write(dumps(function, lambda obj: None))
             with open(f"{folder}/argument", "wb") as out: out.write(dumps(results(), lambda obj: None))
             print("null")
         else:
             value, made, error, same, found = values.loads(open(f"{folder}/result", "rb").read(), resolve)
+            def different(read):
+                return [
+                    name for name, made in results().items()
+                    if read[name] != made or type(read[name]) is not type(made)
+                ]
             print(json.dumps({
-                "argument": [name for name, found in results().items() if value[name] != found or type(value[name]) is not type(found)],
-                "result": [name for name, found in results().items() if made[name] != found or type(made[name]) is not type(found)],
+                "argument": different(value),
+                "result": different(made),
                 "members": made["enum"] is Color.RED and value["classes"][0] is Color and Color.RED.text() == "RED",
                 "error": type(error) is OutOfStockError and error.args == ("pen", 3) and error.left == 3,
                 "local": [found.mark, type(found).__qualname__],

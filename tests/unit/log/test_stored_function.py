@@ -48,6 +48,15 @@ class Case(NamedTuple):
 
 PLAIN = "def f(): return 1"
 LOCKED = "import threading\nLOCK = threading.Lock()\ndef f():\n    with LOCK: return {}"
+LOCKED_INSIDE = """
+    import threading
+    LOCK = threading.Lock()
+    def make():
+        def g(): return LOCK.locked()
+        return g
+    f = make()
+"""
+HELPED = "def g(): return {}\ndef f(): return g()"
 LARGE = f"DATA = bytes({LARGEST_COPY})\ndef f(): return len(DATA) + {{}}"
 STATEFUL = "seen = []\ndef f():\n    seen.append(1)\n    return len(seen)"
 RECURSIVE = """
@@ -122,7 +131,7 @@ CASES = {
     "missing module": Case(PLAIN, None, 1, MISSING),
     "missing module with state": Case(STATEFUL, None, [1, 2], MISSING, "[f(), f()]"),
     "other code": Case(PLAIN, "def f(): return 2", 1, DIFFERS),
-    "other helper": Case("def g(): return 1\ndef f(): return g()", "def g(): return 2\ndef f(): return g()", 1, DIFFERS),
+    "other helper": Case(HELPED.format(1), HELPED.format(2), 1, DIFFERS),
     "other constant": Case("N = {1}\ndef f(): return list(N)", "N = {2}\ndef f(): return list(N)", [1], DIFFERS),
     "function without its name": Case(PLAIN, "def g(): return 1", 1, DIFFERS),
     "function that is another object": Case(PLAIN, "f = len", 1, DIFFERS),
@@ -131,7 +140,9 @@ CASES = {
     ),
     "import that raises": Case(PLAIN, "1 / 0", 1, r"cannot be imported here \(ZeroDivisionError: .*; the copy"),
     "import with a syntax error": Case(PLAIN, "def", 1, r"cannot be imported here \(SyntaxError: .*; the copy"),
-    "import that exits": Case(PLAIN, "raise SystemExit(2)", 1, r"\(ImportError: module .* exits with 2 when it is imported\); the copy"),
+    "import that exits": Case(
+        PLAIN, "raise SystemExit(2)", 1, r"\(ImportError: module .* exits with 2 when it is imported\); the copy"
+    ),
     "missing module with a lock": Case(
         LOCKED.format(1), None, Exception, rf"cannot load function case_\d+\.f: .*lock.*{REMEDY}"
     ),
@@ -179,9 +190,7 @@ CASES = {
         NESTED_STEP.format(1), NESTED_STEP.format(2), 1, DIFFERS, "follow(f())"
     ),
     "function inside a function": Case(
-        "import threading\nLOCK = threading.Lock()\ndef make():\n    def g(): return LOCK.locked()\n    return g\nf = make()",
-        "import threading\nLOCK = threading.Lock()\ndef make():\n    def g(): return LOCK.locked()\n    return g\nf = make()",
-        False,
+        LOCKED_INSIDE, LOCKED_INSIDE, False
     ),
     "lambda": Case("N = 1\nf = lambda: N", "N = 1\nf = None", 1),
     "lambda, missing": Case("N = 1\nf = lambda: N", None, 1, r"cannot be imported .*; the copy of case_\d+\.<lambda>"),
@@ -283,14 +292,14 @@ def plain() -> int:
     return 1
 
 
-class Callable_:
+class Adder:
     def __call__(self) -> int:
         return 1
 
 
 @pytest.mark.parametrize(
     "function",
-    [len, operator.itemgetter(0), functools.partial(len), Callable_(), Poll(TimerListener), workflow.sleep],
+    [len, operator.itemgetter(0), functools.partial(len), Adder(), Poll(TimerListener), workflow.sleep],
     ids=["C function", "C object", "partial of a C function", "object", "listener", "function of the library"],
 )
 def test_function_without_python_code_of_the_user_is_a_plain_value(function: Any) -> None:
