@@ -28,17 +28,19 @@ from workflow.log import registry, stored_names, values
 from workflow.log.claim import Claimant, claim
 from workflow.log.pickled import Pickled
 from workflow.log.run_log import RunLog
+from workflow.log.stored_function import StoredFunction
 from workflow.model import failure, snapshot
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, StepOptions
+from workflow.model.program import Program
 from workflow.model.run_view import Owner
 from workflow.requests import Requester
 from workflow.store.memory import MemoryStore
 from workflow.store.port import Store
 
 ROOT = Path(__file__).parents[1] / "unit" / "log" / "golden"
-CURRENT = "1"
-SETS = ("1",)
+CURRENT = "2"
+SETS = ("1", "2")
 """Folders below ROOT, one for each change of the format."""
 
 SMALL = 600
@@ -51,6 +53,7 @@ CONTENT = b"content" * SMALL
 """The large part of two values."""
 
 PERSON = Requester("", 0, "someone")
+PROGRAM = Program("a-host", "a-process", "trip")
 S = WorkflowStatus
 
 
@@ -106,7 +109,7 @@ def begin(store: Store, dag: Graph, **fields: Any) -> RunLog:
 
 
 def success(store: Store) -> None:
-    log = begin(store, graph("a b:a"), metadata='{"team": "x"}', main_script="trip.py", max_resumes=5)
+    log = begin(store, graph("a b:a"), metadata='{"team": "x"}', main_script="trip.py", max_resumes=5, program=PROGRAM)
     large = log.blobs.store_value(b"large" * SMALL)
     end = r.StatusChanged(S.SUCCESSFUL, 1, 6.0)
     runs.append(log, [started("a")], [dataclasses.replace(committed("a"), value=large), started("b")])
@@ -267,8 +270,21 @@ def pickles() -> dict[str, bytes]:
         "public-function": sleep,
         "error": errors.WorkflowConflictError("no", status=S.RUNNING),
         "error-newer": errors.NewerFormatError("no", key="k"),
+        "class": type("Point", (), {"__module__": "user_code", "x": 1})(),
+        "attribute": _Replaced((stored_names.attribute, ("operator", "add"))),
+        "step-body": _Replaced((stored_names.step_body, ("operator", "add"))),
+        "module-globals": _Replaced((stored_names.module_globals, ("operator",))),
+        "function": StoredFunction("user_code", "f", "d1", "3.9", "/user_code.py", b"reference", None, "a lock"),
+        "loaded": _Replaced((stored_names.loaded, (_function_of_operator(),))),
     }
-    return {name: _bytes(values.dumps(value, _reduce)) for name, value in made_.items()}
+    with mock.patch("uuid.uuid4", return_value=uuid.UUID(int=1)):  # the id of the class
+        return {name: _bytes(values.dumps(value, _reduce)) for name, value in made_.items()}
+
+
+def _function_of_operator() -> StoredFunction:
+    """Return a stored function without byte code, which every version of Python has."""
+    reference = _bytes(values.dumps(_Replaced((stored_names.step_body, ("operator", "add"))), _reduce))
+    return StoredFunction("operator", "add", "", "3.9", "", reference, None, "it has no Python code")
 
 
 def _reduce(obj: Any) -> tuple[Any, ...] | None:

@@ -2,7 +2,7 @@
 
 Two processes that imported the same source compute the same digest. Comments, line numbers and file names do not count.
 The state of a module does not count either, because each process has its own: connections, registries, counters.
-Constants count if the source of the module gives them as literals.
+What counts of a constant or an object is the source from which the module makes it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import functools
 import hashlib
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final
+
+from workflow.log import source_names
+from workflow.log.source_names import Binding, SourceNames
 
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Bytecode, and therefore a digest, is comparable only within one minor version of Python."""
@@ -22,14 +25,18 @@ PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PLAIN: Final = (bool, int, float, complex, str, bytes)
 _CLASS_INTERNALS: Final = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "_abc_impl", "__firstlineno__", "__static_attributes__"}
+    | {"__annotations__", "__annotate_func__", "__annotate__", "__annotations_cache__"}  # some are set on first use
 )
-_REBINDING: Final = frozenset({dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]})
+_CONTAINERS: Final = (list, tuple, dict)
+_CACHED: Final = type(functools.cache(lambda: None))
+_REBINDING_CELLS: Final = frozenset({dis.opmap["STORE_DEREF"], dis.opmap["DELETE_DEREF"]})
+_READING_GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
 def digest(function: Callable[..., Any]) -> str:
     """Return the digest of a function's code.
 
-    It covers the function and the functions inside its decorators. It also covers the functions, classes and literal
+    It covers the function and the functions inside its decorators. It also covers the functions, classes and
     constants of its module that it names, directly or through others. Of other modules only the names count.
 
     Args:
@@ -41,7 +48,7 @@ def digest(function: Callable[..., Any]) -> str:
     inner = innermost(function)
     if not isinstance(inner, types.FunctionType):
         return ""
-    walk = _Walk(inner.__globals__)
+    walk = _Walk(_unwrapped(inner).__globals__)
     walk.visit(inner)
     return hashlib.sha256("\n".join(walk.lines).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -59,6 +66,17 @@ def innermost(function: Any) -> Any:
             return function
 
 
+def _unwrapped(function: types.FunctionType) -> types.FunctionType:
+    """Return the function inside the decorators, which may be of other modules than the function."""
+    seen = set()
+    while function not in seen:
+        seen.add(function)
+        wrapped = innermost(vars(function).get("__wrapped__"))
+        if isinstance(wrapped, types.FunctionType):
+            function = wrapped
+    return function
+
+
 def is_step(value: Any) -> bool:
     """Return whether a value is a `StepFunction`. The class is not imported here, because it needs Ray."""
     steps = sys.modules.get("workflow.steps")
@@ -71,125 +89,168 @@ class _Walk:
     def __init__(self, module_globals: dict[str, Any]) -> None:
         self._globals = module_globals
         self._module = module_globals.get("__name__")
-        self._seen: set[int] = set()
+        self._source = _source_names(self._module)
+        self._seen: set[int | str] = set()
         self.lines: list[str] = []
 
-    def visit(self, found: Any, name: str = "") -> None:
-        inner = innermost(found)
-        if isinstance(inner, types.FunctionType):
-            self._visit_function(inner)
-        elif isinstance(inner, type):
-            self._visit_class(inner)
-        elif isinstance(inner, types.ModuleType):
-            self.lines.append(f"module {name} {inner.__name__}")
-        elif _is_plain(inner) and name in literals(self._module, frozenset(self._globals)):
-            self.lines.append(f"constant {name} {_text(inner)}")
+    def visit(self, found: Any, *, captured: bool = False) -> None:
+        """Describe a function or a class, or those that a wrapper or a container of this module contains.
 
-    def _is_first_visit(self, found: Any) -> bool:
-        first = id(found) not in self._seen
-        self._seen.add(id(found))
+        Args:
+            found: any object.
+            captured: whether a function inside it counts with its code, whatever its module, because it is part of
+                another one: what a decorator or a factory received.
+        """
+        if isinstance(found, types.FunctionType):
+            self._visit_function(found, captured)
+        elif isinstance(found, type):
+            self._visit_class(found)
+        else:
+            for part in _parts(found):
+                if not isinstance(found, _CONTAINERS) or self._is_own(part):
+                    self.visit(part, captured=captured)
+
+    def _is_first_visit(self, key: int | str) -> bool:
+        first = key not in self._seen
+        self._seen.add(key)
         return first
 
-    def _visit_function(self, function: types.FunctionType) -> None:
-        if not self._is_first_visit(function):
+    def _is_own(self, found: Any) -> bool:
+        return getattr(innermost(found), "__module__", None) == self._module
+
+    def _visit_name(self, name: str) -> None:
+        """Describe a global name of the module."""
+        if name not in self._globals or not self._is_first_visit(name):
+            return
+        found = self._globals[name]
+        if self._source is None:  # a notebook, or a module without source
+            if _is_plain(found) and self._module == "__main__":
+                self.lines.append(f"constant {name} {_text(found)}")
+        else:
+            binding = self._source.scopes[""].get(name)
+            self._describe(name, binding)
+            if name in self._source.rebound:  # each process has its own
+                return
+            if _is_plain(found) and binding is not None and binding.is_literal:
+                self.lines.append(f"constant {name} {_text(found)}")
+        if isinstance(found, types.ModuleType):
+            self.lines.append(f"module {name} {found.__name__}")
+        self.visit(found)
+
+    def _describe(self, name: str, binding: Binding | None) -> None:
+        if binding is not None:
+            self.lines.append(f"source {name} {binding.texts}")
+            for used in binding.uses:
+                self._visit_name(used)
+
+    def _visit_function(self, function: types.FunctionType, captured: bool) -> None:
+        if not self._is_first_visit(id(function)):
             return
         own = function.__globals__ is self._globals
-        if not own and function.__closure__ is None:  # a function of another module
-            self.lines.append(f"function {function.__module__} {function.__qualname__}")
+        if not own and function.__closure__ is None and not captured:
+            if not _is_library(function):
+                self.lines.append(f"function {function.__module__} {function.__qualname__}")
             return
         defaults = [*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())]
         self.lines.append(f"code {_text(function.__code__)} {[_text(each) for each in defaults]}")
-        for cell in function.__closure__ or ():
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self.visit(default)
+        rebound = {str(each.argval) for code in _with_nested(function.__code__) for each in _rebinding_cells(code)}
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             held = _cell_content(cell)
-            if isinstance(innermost(held), types.FunctionType | type):
-                self.visit(held)
+            self.visit(held, captured=True)
+            if _is_plain(held) and name not in rebound:
+                self.lines.append(f"cell {name} {_text(held)}")
+        self.visit(vars(function).get("__wrapped__"), captured=True)
         if own:
-            for name in _names(function.__code__):
-                if name in self._globals:
-                    self.visit(self._globals[name], name)
+            for name in _global_names(function.__code__):
+                self._visit_name(name)
 
     def _visit_class(self, found: type) -> None:
-        if not self._is_first_visit(found):
+        if _is_library(found) or not self._is_first_visit(id(found)):
             return
         self.lines.append(f"class {found.__module__} {found.__qualname__}")
         if found.__module__ != self._module:
             return
         for base in found.__bases__:
             self.visit(base)
-        if issubclass(found, Enum):
-            self.lines.append(f"members {[(each.name, _text(each.value)) for each in found]}")
-            return
+        members: Mapping[str, Any] = found.__members__ if issubclass(found, Enum) else {}
+        self.lines.append(f"members {[(name, _text(each.value)) for name, each in members.items()]}")
+        source = self._source.scopes.get(found.__qualname__) if self._source is not None else None
+        for name, binding in (source or {}).items():
+            self._describe(f"{found.__qualname__}.{name}", binding)
         for name, member in sorted(vars(found).items()):
-            if name not in _CLASS_INTERNALS:
+            parts = _parts(member) if name not in members and name not in _CLASS_INTERNALS else ()
+            if parts:
                 self.lines.append(f"member {name}")
-                self._visit_member(member)
-
-    def _visit_member(self, member: Any) -> None:
-        if isinstance(member, staticmethod | classmethod):
-            self.visit(member.__func__)
-        elif isinstance(member, property):
-            for accessor in (member.fget, member.fset, member.fdel):
-                if accessor is not None:
-                    self.visit(accessor)
-        elif isinstance(innermost(member), types.FunctionType | type):
-            self.visit(member)
-        else:
-            self.lines.append(_text(member))
+                for part in parts:
+                    self.visit(part)
+            elif source is None and _is_plain(member) and name not in _CLASS_INTERNALS:
+                self.lines.append(f"member {name} {_text(member)}")
 
 
-def literals(module: str | None, names: frozenset[str]) -> frozenset[str]:
-    """Return the names that the source of a module binds once, to a literal.
+def _is_library(found: Any) -> bool:
+    """Return whether a function or a class belongs to this library, which may move it to another module."""
+    return str(found.__module__).partition(".")[0] == "workflow"
 
-    Names that a function of the module binds again are left out, and so is None, which is often a placeholder.
 
-    Args:
-        module: name of the module.
-        names: all names of the module. They are returned for a notebook, which has no source.
-    """
+def _parts(found: Any) -> tuple[Any, ...]:
+    """Return the functions and classes that an object is made of, as far as they are code and not state."""
+    if isinstance(found, types.FunctionType | type):
+        return (found,)
+    if isinstance(found, staticmethod | classmethod):
+        return (found.__func__,)
+    if isinstance(found, property):
+        return tuple(each for each in (found.fget, found.fset, found.fdel) if each is not None)
+    if isinstance(found, functools.cached_property | functools.partialmethod):
+        return (found.func,)
+    if isinstance(found, _CONTAINERS):
+        values = found.values() if isinstance(found, dict) else found
+        return tuple(each for each in values if isinstance(innermost(each), types.FunctionType | type))
+    inner = innermost(found)
+    if inner is not found:
+        return (inner,)
+    wrapped = getattr(found, "__wrapped__", None) if type(found) is _CACHED else None
+    return (wrapped,) if wrapped is not None else ()
+
+
+def _source_names(module: str | None) -> SourceNames | None:
+    """Return the names that the source of a module binds; None if there is no source, as in a notebook."""
     found = sys.modules.get(module or "")
     loader = getattr(getattr(found, "__spec__", None), "loader", None) or getattr(found, "__loader__", None)
-    get_code = getattr(loader, "get_code", None)
-    if get_code is None:
-        return names if module == "__main__" else frozenset()
-    return _literals_in(module, get_code)
+    get_source = getattr(loader, "get_source", None)
+    return _read_source(module, get_source) if module and get_source is not None else None
 
 
 @functools.cache
-def _literals_in(module: str, get_code: Callable[[str], types.CodeType | None]) -> frozenset[str]:
+def _read_source(module: str, get_source: Callable[[str], str | None]) -> SourceNames | None:
     try:
-        code = get_code(module)
+        source = get_source(module)
+        return source_names.read(source) if source is not None else None
     except (ImportError, OSError, SyntaxError, ValueError):  # the source is gone, or is being written
-        code = None
-    if code is None:
-        return frozenset()
-    bound: dict[str, int] = {}
-    literal: set[str] = set()
-    previous = None
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("STORE_NAME", "STORE_GLOBAL"):
-            name = str(instruction.argval)
-            bound[name] = bound.get(name, 0) + 1
-            if previous is not None and previous.opname == "LOAD_CONST" and _is_plain(previous.argval):
-                literal.add(name)
-        previous = instruction
-    rebound = {name for nested in _nested(code) for name in _rebound_names(nested)}
-    return frozenset(name for name in literal - rebound if bound[name] == 1)
+        return None
 
 
-def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+def _with_nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield constant
-            yield from _nested(constant)
+            yield from _with_nested(constant)
 
 
-def _rebound_names(code: types.CodeType) -> Iterator[str]:
-    return (str(each.argval) for each in dis.get_instructions(code) if each.opcode in _REBINDING)
+def _rebinding_cells(code: types.CodeType) -> Iterator[dis.Instruction]:
+    return (each for each in dis.get_instructions(code) if each.opcode in _REBINDING_CELLS)
 
 
-def _names(code: types.CodeType) -> list[str]:
-    """Return the global names and attributes that code uses, in a fixed order."""
-    return list(dict.fromkeys((*code.co_names, *(name for nested in _nested(code) for name in nested.co_names))))
+def _global_names(code: types.CodeType) -> list[str]:
+    """Return the global names that code reads, in a fixed order. Attributes are not among them."""
+    names = (
+        str(each.argval)
+        for part in _with_nested(code)
+        for each in dis.get_instructions(part)
+        if each.opname in _READING_GLOBALS
+    )
+    return list(dict.fromkeys(names))
 
 
 def _cell_content(cell: types.CellType) -> Any:
@@ -210,7 +271,8 @@ def _text(value: Any) -> str:
     if isinstance(value, types.CodeType):
         parts = (
             value.co_name, value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags,
-            value.co_code.hex(), value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars,
+            value.co_code.hex(), getattr(value, "co_exceptiontable", b""), value.co_names, value.co_varnames,
+            value.co_freevars, value.co_cellvars,
             [_text(constant) for constant in value.co_consts],
         )  # fmt: skip
         return repr(parts)

@@ -67,9 +67,12 @@ def load_module(name: str) -> types.ModuleType:
     """Import a module; `__main__` is that of this process.
 
     Raises:
-        Exception: whatever the code of the module raises.
+        Exception: whatever the code of the module raises; ImportError if it exits, as a script does.
     """
-    return sys.modules.get(name) or importlib.import_module(name)
+    try:
+        return sys.modules.get(name) or importlib.import_module(name)
+    except SystemExit as error:
+        raise ImportError(f"module {name!r} exits with {error.code!r} when it is imported") from error
 
 
 def named(module: types.ModuleType, qualname: str) -> Any:
@@ -84,12 +87,20 @@ def named(module: types.ModuleType, qualname: str) -> Any:
 
 
 def is_step_body(function: types.FunctionType) -> bool:
-    """Return whether a function is that of the step with its name, in a module that other processes can import."""
-    module = module_name(function)
-    if not module or module != function.__module__:
+    """Return whether a function is that of the step with its name, in a module that other processes can import.
+
+    A decorator of another module may have made the function, so that its globals are those of that module.
+    """
+    module = sys.modules.get(function.__module__)
+    if not isinstance(module, types.ModuleType) or not is_importable(module):
         return False
-    found = named(sys.modules[module], function.__qualname__)
+    found = named(module, function.__qualname__)
     return is_step(found) and innermost(found) is function
+
+
+def home_module(function: types.FunctionType) -> str:
+    """Return the module that a process needs for a function; an empty string if no other process can import it."""
+    return function.__module__ if is_step_body(function) else module_name(function)
 
 
 def class_here(module: str, qualname: str) -> type | None:
@@ -113,26 +124,45 @@ def reduce_class(found: type, *, by_value: bool) -> tuple[Any, ...] | None:
         The result of a reducer; None to leave it to cloudpickle, which stores importable classes by name.
     """
     reduced = cloudpickle._dynamic_class_reduce(found) if by_value else cloudpickle._class_reduce(found)
-    if not isinstance(reduced, tuple) or len(reduced) != 6 or "<" in found.__qualname__:
+    if not isinstance(reduced, tuple) or len(reduced) != 6:
         return None
     make, args, state = reduced[:3]
+    if make is cloudpickle._make_skeleton_class and vars(found).get("__slots__"):
+        args = _with_slots(args, found)
     name = (found.__module__, found.__qualname__)
     tracker = cloudpickle._get_or_create_tracker_id(found)
     return stored_names.named_class, (*name, make, args), (*name, tracker, state), None, None, stored_names.define_class
 
 
+def _with_slots(args: tuple[Any, ...], found: type) -> tuple[Any, ...]:
+    """Let the class that is built have the same slots; cloudpickle 3.1.3 builds one without.
+
+    Its objects would have a `__dict__`, and a process that has the class could not load them.
+    """
+    kind, name, bases, namespace, *more = args
+    return kind, name, bases, {**namespace, "__slots__": found.__slots__}, *more  # type: ignore[attr-defined]
+
+
 def resolve_class(module: str, qualname: str, make: Callable[..., type], args: tuple[Any, ...]) -> type:
     """Return the class that a stored value names: this process's, that of the running step's function, or a new one."""
-    here = class_here(module, qualname)
+    is_local = "<" in qualname  # defined within a function, so that the name may have many classes
+    here = None if is_local else class_here(module, qualname)
     if here is not None:
         return here
     classes = _classes.get()
-    if classes is None:
-        return make(*args)
+    if is_local or classes is None:
+        return _built(make, args, qualname)
     name = (module, qualname)
     if name not in classes:
-        classes[name] = make(*args)
+        classes[name] = _built(make, args, qualname)
     return classes[name]
+
+
+def _built(make: Callable[..., type], args: tuple[Any, ...], qualname: str) -> type:
+    """Return a new class with its qualified name, which cloudpickle 3.1.3 drops; the next reader needs it."""
+    built = make(*args)
+    type.__setattr__(built, "__qualname__", qualname)
+    return built
 
 
 def define_class(found: type, state: tuple[str, str, str, Any]) -> type:
@@ -144,6 +174,6 @@ def define_class(found: type, state: tuple[str, str, str, Any]) -> type:
     """
     module, qualname, tracker, definition = state
     is_built = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(found) == tracker
-    if is_built and class_here(module, qualname) is not found:
+    if is_built and ("<" in qualname or class_here(module, qualname) is not found):
         cloudpickle._class_setstate(found, definition)
     return found

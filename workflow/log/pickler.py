@@ -93,18 +93,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
             if definitions.module_name(function) == self._home or id(function) in self._step_bodies:
                 return self._copy_of(function)
             return None
-        module = definitions.module_name(function)
-        if not module:
-            return None
-        if self._form is Form.REFERENCE:
-            if definitions.is_step_body(function):
-                return stored_names.step_body, (module, function.__qualname__)
-            if definitions.named(sys.modules[module], function.__qualname__) is not function:
-                return self._with_globals_of(module, function)
-        elif definitions.is_step_body(function):
+        if definitions.is_step_body(function):
+            if self._form is Form.REFERENCE:
+                return stored_names.step_body, (function.__module__, function.__qualname__)
             stored = stored_form(function, self._reduce)
             return (stored_names.loaded, (stored,)) if stored is not None else None
-        return None
+        module = definitions.module_name(function)
+        if not module or self._form is Form.VALUE:
+            return None
+        is_named = definitions.named(sys.modules[module], function.__qualname__) is function
+        return None if is_named else self._with_globals_of(module, function)
 
     def _reduce_class(self, found: type) -> tuple[Any, ...] | None:
         is_home = self._form is Form.COPY and found.__module__ == self._home

@@ -86,10 +86,10 @@ def store(
     inner = innermost(function)
     if not isinstance(inner, types.FunctionType) or inner.__module__.partition(".")[0] == "workflow":
         return None
-    module = definitions.module_name(inner)
+    module = definitions.home_module(inner)
     code, source = origin(inner)
     reference = pickle_reference(function) if module else None
-    home = module or str(inner.__globals__.get("__name__"))
+    home = module or inner.__module__
     if reference is None:
         return StoredFunction(home, inner.__qualname__, code, PYTHON, source, None, pickle_copy(function, module), "")
     copy, no_copy = _small_copy(function, module, pickle_copy)
@@ -149,7 +149,7 @@ def origin(function: types.FunctionType) -> tuple[str, str]:
 
 
 def _source(function: types.FunctionType) -> str:
-    name = function.__globals__.get("__name__")
+    name = function.__module__
     if name in definitions.MAIN_MODULES:
         return main_source()
     return _path(getattr(sys.modules.get(str(name)), "__file__", None) or function.__code__.co_filename)
@@ -181,6 +181,7 @@ def _from_module(stored: StoredFunction, unpickle: Callable[[bytes], Any]) -> tu
         return None, f"module {stored.module!r} differs from the one that the run was started with ({error})"
     if stored.python != PYTHON:
         return function, f"the run was started with Python {stored.python}, and this is Python {PYTHON}"
-    if origin(innermost(function))[0] != stored.digest:
+    inner = innermost(function)
+    if not isinstance(inner, types.FunctionType) or origin(inner)[0] != stored.digest:
         return function, f"module {stored.module!r} differs from the one that the run was started with"
     return function, ""

@@ -101,7 +101,8 @@ def attribute(module: str, qualname: str) -> Any:
         module: the module, which is imported.
         qualname: the qualified name of the step.
     """
-    found = import_module("workflow.log.definitions").named(import_module(module), qualname)
+    definitions = import_module("workflow.log.definitions")
+    found = definitions.named(definitions.load_module(module), qualname)
     if found is None:
         raise AttributeError(f"module {module!r} has no {qualname!r}")
     return found
@@ -123,7 +124,7 @@ def module_globals(module: str) -> Any:
     Args:
         module: the module, which is imported.
     """
-    return vars(import_module(module))
+    return vars(import_module("workflow.log.definitions").load_module(module))
 
 
 def function(*fields: Any) -> Any:

@@ -78,11 +78,11 @@ def loads(data: bytes | Pickled | Fetched, resolve: Resolve, written_by: str = "
             return (Fetched.copy_of(data) if isinstance(data, Pickled) else data).load()
         except WorkflowError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module that is imported here may exit, as a script does
             raise InvalidInputError(_unpickling_failed(error, written_by)) from error
 
 
-def _unpickling_failed(error: Exception, written_by: str) -> str:
+def _unpickling_failed(error: BaseException, written_by: str) -> str:
     failed = f"a stored value cannot be unpickled: {type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{failed}; {stored_function.remedy(error.name)}"

@@ -22,6 +22,8 @@ from workflow import errors
 from workflow.errors import CorruptLogError, NewerFormatError
 from workflow.event_listener import Checkpointed, EventListener, Poll
 from workflow.log import stored_names, values
+from workflow.log.pickler import stored_form
+from workflow.log.stored_function import StoredFunction
 from workflow.log.values import dumps, loads
 
 PICKLES = sorted(path for name in SETS for path in (ROOT / name / "pickles").iterdir())
@@ -133,8 +135,23 @@ def test_the_golden_pickles_contain_every_stored_name(monkeypatch: pytest.Monkey
     assert found == OWN
 
 
-def golden(name: str) -> bytes:
-    return (ROOT / "1" / "pickles" / f"{name}.pickle").read_bytes()
+@workflow.step
+def stored(number: int) -> Any:
+    """A step that refers to itself, to a class, and to public names."""
+    return stored.step(number - 1) if number else (Doorbell, workflow.sleep, errors.WorkflowError)
+
+
+@pytest.mark.parametrize("form", ["reference", "copy"])
+def test_a_stored_function_refers_only_to_stable_names(form: str) -> None:
+    made = stored_form(stored.function, keep)
+    assert made is not None
+    names = names_in(getattr(made, form))
+    assert names
+    assert [name for name in names if not is_stable(*name)] == []
+
+
+def golden(name: str, folder: str = "1") -> bytes:
+    return (ROOT / folder / "pickles" / f"{name}.pickle").read_bytes()
 
 
 def test_a_golden_step_function_loads() -> None:
@@ -161,6 +178,39 @@ def test_golden_marks_public_names_and_errors_load() -> None:
         workflow.WorkflowStatus.RUNNING,
     )
     assert loads(golden("error-newer"), resolve).key == "k"
+
+
+def test_golden_names_of_modules_load() -> None:
+    assert loads(golden("attribute", "2"), resolve) is operator.add
+    assert loads(golden("step-body", "2"), resolve) is operator.add
+    assert loads(golden("module-globals", "2"), resolve) is vars(operator)
+
+
+def test_a_golden_class_is_built_if_it_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = loads(golden("class", "2"), resolve)
+    assert (type(built).__module__, type(built).__qualname__, built.x) == ("user_code", "Point", 1)
+    module = types.ModuleType("user_code")
+    vars(module)["Point"] = type("Point", (), {"__module__": "user_code", "x": 2})
+    monkeypatch.setitem(sys.modules, "user_code", module)
+    assert type(loads(golden("class", "2"), resolve)) is vars(module)["Point"]
+
+
+def test_golden_functions_load() -> None:
+    function = loads(golden("function", "2"), resolve)
+    assert isinstance(function, StoredFunction)
+    assert (function.module, function.qualname, function.digest, function.python) == ("user_code", "f", "d1", "3.9")
+    assert (function.source, function.reference, function.copy, function.no_copy) == (
+        "/user_code.py",
+        b"reference",
+        None,
+        "a lock",
+    )
+    assert loads(golden("loaded", "2"), resolve) is operator.add
+
+
+def test_a_name_that_a_module_lost_is_reported() -> None:
+    with pytest.raises(AttributeError, match="module 'operator' has no 'gone'"):
+        stored_names.attribute("operator", "gone")
 
 
 def test_a_step_function_survives_pickling_with_all_that_it_has() -> None:

@@ -13,14 +13,16 @@ from tests.support import runs
 from tests.support.fake_runner import returned
 from tests.support.managers import ManagerFixture, never_returns, start_run
 from tests.support.waiting import eventually
+from workflow.engine.driver.present_code import replace_functions
 from workflow.engine.owner import planning
-from workflow.engine.worker import functions
 from workflow.engine.worker.encoding import Encoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.event_listener import TimerListener
+from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.model import fold
 from workflow.model.graph import Graph, StepKind, StepNode, Value
+from workflow.model.program import Program
 from workflow.store.memory import MemoryStore
 
 
@@ -46,7 +48,7 @@ def test_sleep_has_no_function() -> None:
     )
     assert slept.name == "workflow.waits.sleep"
     state = fold.begin(runs.created(dag), dag)
-    assert functions.store_current(state, lambda function: pytest.fail(f"{function} would be stored")) == {}
+    assert replace_functions(state, RunValues(MemoryStore("waits"), RunPaths("w", 1, "run-1")), Program(), "") == {}
 
 
 def test_listeners_of_one_class_share_two_functions() -> None:
