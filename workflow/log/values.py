@@ -19,7 +19,7 @@ from typing import Any
 import cloudpickle
 
 from workflow.errors import CorruptLogError, InvalidInputError, WorkflowError
-from workflow.log import stored_names
+from workflow.log import lookups, stored_names
 from workflow.log.pickled import Fetched, Pickled, PickleWriter
 from workflow.log.version import library_version
 
@@ -69,7 +69,21 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships 
         reduced = self._reduce(obj)
         if reduced is None and isinstance(obj, (FunctionType, type)):
             reduced = _public_name(obj)
-        return super().reducer_override(obj) if reduced is None else reduced
+        if reduced is None:
+            reduced = lookups.reduced_wrapper(obj)
+        return self._reduced_by_cloudpickle(obj) if reduced is None else reduced
+
+    def _reduced_by_cloudpickle(self, obj: Any) -> Any:
+        if lookups.pretends_to_be_a_function(obj):
+            return NotImplemented  # its own class decides how it is pickled
+        if not isinstance(obj, (FunctionType, type)):
+            return lookups.reduced_global(obj)
+        try:
+            return super().reducer_override(obj)
+        except Exception:  # the module of a function may raise anything if it is asked for a name that it does not have
+            if not isinstance(obj, FunctionType):
+                raise
+            return self._dynamic_function_reduce(obj)
 
     def _with_its_file(self, code: CodeType) -> tuple[Any, ...]:
         """Keep the file name of code, which tracebacks of steps show; cloudpickle 3.1.3 drops it."""

@@ -1,0 +1,72 @@
+"""Reduces objects for which the search of pickle in the loaded modules would fail or find the wrong thing.
+
+To store a function, a class or a global object by name, pickle reads attributes of modules. A module may raise
+anything from its `__getattr__`, for example ImportError for an optional package. The search then fails, although the
+module has nothing to do with the object. `values` calls this module.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import operator
+import pickle
+import sys
+import types
+from typing import Any
+
+
+def pretends_to_be_a_function(obj: Any) -> bool:
+    """Return whether an object gives itself the class of a function, as proxies do.
+
+    cloudpickle would store the function inside and drop the proxy, and with it what the proxy does.
+    """
+    return isinstance(obj, types.FunctionType) and not issubclass(type(obj), types.FunctionType)
+
+
+def reduced_wrapper(obj: Any) -> tuple[Any, ...] | None:
+    """Reduce a function that a decorator of `wrapt` wraps, and `wrapt`'s class of such functions; None for others.
+
+    `wrapt` itself refuses to pickle them.
+    """
+    wrapt = sys.modules.get("wrapt")
+    kind = getattr(wrapt, "FunctionWrapper", None) if isinstance(wrapt, types.ModuleType) else None
+    if kind is None:
+        return None
+    if obj is kind:  # its `__module__` is not the one from which it can be imported
+        return getattr, (wrapt, "FunctionWrapper")
+    if type(obj) is kind:
+        return kind, (obj.__wrapped__, obj._self_wrapper, obj._self_enabled)
+    return None
+
+
+def reduced_global(obj: Any) -> Any:
+    """Reduce an object whose class has a registered reducer that returns only a name, as that of NumPy's functions.
+
+    Returns:
+        What the registered reducer returned, or how to get the object from its module if the search of pickle fails;
+        NotImplemented if no reducer is registered for the class.
+    """
+    reducer = copyreg.dispatch_table.get(type(obj))
+    if reducer is None:
+        return NotImplemented
+    reduced = reducer(obj)
+    if isinstance(reduced, str):
+        try:
+            pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]  # not in typeshed
+        except Exception:  # noqa: BLE001 - the `__getattr__` of an unrelated module may raise anything
+            module = _module_with(obj, reduced)
+            return reduced if module is None else (getattr, (module, reduced))
+    return reduced
+
+
+def _module_with(obj: Any, name: str) -> types.ModuleType | None:
+    """Return the loaded module that has an object under a name. Modules that raise are skipped."""
+    for module_name, module in sys.modules.copy().items():
+        if not issubclass(type(module), types.ModuleType) or module_name in ("__main__", "__mp_main__"):
+            continue
+        try:
+            if operator.attrgetter(name)(module) is obj:
+                return module
+        except Exception:  # noqa: BLE001, S112 - as above
+            continue
+    return None
