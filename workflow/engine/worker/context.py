@@ -15,6 +15,7 @@ from workflow.model import ids
 @dataclass
 class _Process:
     store_url: str = ""
+    exits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,16 @@ _running_step: ContextVar[_RunningStep | None] = ContextVar("running_step", defa
 def set_store(url: str) -> None:
     """Remember the address of the store that `init` received."""
     _process.store_url = url
+
+
+def set_exits(exits: bool) -> None:
+    """Remember whether Ray ends this process after its present task."""
+    _process.exits = exits
+
+
+def exits() -> bool:
+    """Return whether Ray ends this process after its present task."""
+    return _process.exits
 
 
 def store_url() -> str:
