@@ -81,12 +81,12 @@ def _import(module_name: str, entrypoint: str) -> Any:
 
 
 def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
-    is_step = isinstance(target, StepFunction)
+    step = target if isinstance(target, StepFunction) else None
     try:
-        signature = signature_of(target.function if is_step else target)
+        signature = signature_of(step.function if step is not None else target)
     except ValueError as error:
-        if is_step:  # the call checks the arguments
-            return target.step(**args)
+        if step is not None:  # the call checks the arguments
+            return step.step(**args)
         raise EntrypointError(
             f"spec.entrypoint {entrypoint!r} has no signature that Python can read; name a step or a Python function"
         ) from error
@@ -96,8 +96,8 @@ def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
         raise EntrypointError(
             f"spec.args {sorted(args)} do not fit {entrypoint}{_without_annotations(signature)}: {error}"
         ) from error
-    if is_step:
-        return target.step(**args)
+    if step is not None:
+        return step.step(**args)
     try:
         root = target(**args)
     except Exception as error:

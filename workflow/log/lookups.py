@@ -12,6 +12,7 @@ import operator
 import pickle
 import sys
 import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -39,17 +40,20 @@ def reduced_wrapper(obj: Any) -> tuple[Any, ...] | None:
     return None
 
 
-def reduced_global(obj: Any) -> Any:
-    """Reduce an object whose class has a registered reducer that returns only a name, as that of NumPy's functions.
+def reduced_global(obj: Any, reducers: Mapping[type, Callable[[Any], Any]]) -> Any:
+    """Reduce an object whose class has a registered reducer. That of NumPy's functions, for example, returns a name.
+
+    Args:
+        obj: any object that is neither a function nor a class.
+        reducers: the reducers that the pickler uses, by class. They include those of `copyreg`.
 
     Returns:
-        What the registered reducer returned, or how to get the object from its module if the search of pickle fails;
-        NotImplemented if no reducer is registered for the class.
+        What the registered reducer returned. If the search of pickle fails, a reduction that reads the object from its
+        module. NotImplemented if no reducer is registered for the class.
     """
-    reducer = copyreg.dispatch_table.get(type(obj))
-    if reducer is None:
+    if type(obj) not in copyreg.dispatch_table:
         return NotImplemented
-    reduced = reducer(obj)
+    reduced = reducers[type(obj)](obj)
     if isinstance(reduced, str):
         try:
             pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]  # not in typeshed

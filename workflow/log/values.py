@@ -77,10 +77,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships 
         if lookups.pretends_to_be_a_function(obj):
             return NotImplemented  # its own class decides how it is pickled
         if not isinstance(obj, (FunctionType, type)):
-            return lookups.reduced_global(obj)
+            return lookups.reduced_global(obj, self.dispatch_table)
         try:
             return super().reducer_override(obj)
-        except Exception:  # the module of a function may raise anything if it is asked for a name that it does not have
+        except Exception:  # the module of a function may raise anything for a name that it does not have
             if not isinstance(obj, FunctionType):
                 raise
             return self._dynamic_function_reduce(obj)

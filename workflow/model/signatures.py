@@ -64,6 +64,6 @@ def _copied_signature(called: Any) -> bool:
 
 def _attributes(thing: Any) -> dict[str, Any]:
     try:
-        return vars(thing)
+        return dict(vars(thing))
     except TypeError:  # it has no `__dict__`
         return {}

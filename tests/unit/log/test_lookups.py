@@ -29,13 +29,6 @@ class Troublesome(types.ModuleType):
         raise ModuleNotFoundError(f"No module named {name!r}")
 
 
-@pytest.fixture
-def troublesome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loaded module that raises if it is searched. It comes first in the search."""
-    others = dict(sys.modules)
-    monkeypatch.setattr(sys, "modules", {"troublesome": Troublesome("troublesome"), **others})
-
-
 class Global:
     """An object without `__module__` that is pickled by its name, as NumPy's functions were before NumPy 2.2."""
 
@@ -50,7 +43,7 @@ the_global = Global()
 
 @pytest.fixture
 def named() -> Iterator[None]:
-    copyreg.pickle(Global, lambda obj: "the_global")  # type: ignore[arg-type]  # pickle accepts a name
+    copyreg.pickle(Global, lambda obj: "the_global")
     yield
     del copyreg.dispatch_table[Global]
 
@@ -81,7 +74,7 @@ def test_other_registered_reducers_are_used() -> None:
     class Registered:
         pass
 
-    copyreg.pickle(Registered, lambda obj: (list, ((1, 2),)))
+    copyreg.pickle(Registered, lambda obj: (list, ((1, 2),)))  # type: ignore[arg-type, return-value]
     try:
         assert copy_of(Registered()) == [1, 2]
     finally:
@@ -89,9 +82,7 @@ def test_other_registered_reducers_are_used() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError, ImportError, RuntimeError])
-def test_function_of_a_module_that_raises_is_pickled(
-    error: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_function_of_a_module_that_raises_is_pickled(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("lazy_flow")
     source = "def __getattr__(name):\n    raise error(name)\n\ntwice = [lambda x: 2 * x]\n"
     vars(module)["error"] = error

@@ -1,4 +1,4 @@
-"""The error about an id that is used by another DAG names the first step that differs, and how."""
+"""The error about an id that is used by another DAG names the first step that differs, and its difference."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ CHAIN = runs.graph("a b:a c:b")
         pytest.param(
             runs.graph("a b:a c:b d:c"), "the stored one has no step 'd' (function 'module.d')", id="added at the end"
         ),
-        pytest.param(
-            runs.graph("a c:a"), "only the stored one has step 'b' (function 'module.b')", id="step missing"
-        ),
+        pytest.param(runs.graph("a c:a"), "only the stored one has step 'b' (function 'module.b')", id="step missing"),
         pytest.param(
             runs.graph("a b:a"), "only the stored one has step 'c' (function 'module.c')", id="missing at the end"
         ),

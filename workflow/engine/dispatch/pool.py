@@ -25,15 +25,17 @@ def ends_process(options: Mapping[str, Any], accelerators: Collection[str]) -> b
     """Return whether the process of a worker must end after its lease.
 
     Only the end of a process frees the memory of its accelerator. Ray therefore ends the process of a task with
-    `num_gpus`. It keeps that of a task with another accelerator, but such a process has memory to free as well.
+    `num_gpus`, except with `max_calls=0`. It keeps that of a task with another accelerator, but such a process has
+    memory to free as well.
 
     Args:
         options: the Ray options of the worker.
         accelerators: Ray's names of the resources that are accelerators, for example `GPU` and `TPU`.
     """
+    if options.get("max_calls") is not None:
+        return options["max_calls"] == 1
     demand = {"GPU": options.get("num_gpus"), **(options.get("resources") or {})}
-    has_accelerator = any(demand.get(name) for name in accelerators)
-    return has_accelerator or options.get("max_calls") == 1 or _is_profiled(options)
+    return any(demand.get(name) for name in accelerators) or _is_profiled(options)
 
 
 def _is_profiled(options: Mapping[str, Any]) -> bool:
@@ -135,7 +137,9 @@ class Pool:
     @property
     def is_reusable(self) -> bool:
         """Whether a worker executes more than one step. Not if it would reserve, for example, a GPU while it waits."""
-        return set(self.options) <= FREED_WHILE_WAITING and not _is_profiled(self.options)
+        if ends_process(self.options, ()):
+            return False
+        return set(self.options) - {"max_calls"} <= FREED_WHILE_WAITING
 
     @property
     def is_unused(self) -> bool:

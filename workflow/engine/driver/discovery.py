@@ -1,10 +1,11 @@
 """Finds the manager for this process's environment, or creates it. A manager serves one environment and one store.
 
-The environment decides which code a step runs. It consists of Ray's effective runtime_env and namespace, the paths and
-content of the user's loaded modules, the folders that Ray adds to the `sys.path` of workers, this library, the store and
-its credentials. Their hash is part of the actor's name. So runs with other code or credentials have another manager, and
-no code or credentials leak between them. Workflows that a step starts are served by the manager of that step. The
-modules that a worker has loaded depend on the steps it executed, so its environment has no stable hash.
+The environment decides which code a step runs. It consists of Ray's effective runtime_env and namespace, and of the
+paths and content of the user's loaded modules. The folders that Ray adds to the `sys.path` of workers, this library,
+the store and its credentials also belong to it. Their hash is part of the actor's name. So runs with other code or
+credentials have another manager, and no code or credentials leak between them. Workflows that a step starts are served
+by the manager of that step. The modules that a worker has loaded depend on the steps it executed, so its environment
+has no stable hash.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def file_of(module: object) -> str:
     """
     try:
         if issubclass(type(module), ModuleType):  # `isinstance` would read `__class__`, and so load a lazy module
-            file = ModuleType.__dict__["__dict__"].__get__(module).get("__file__")
+            file = object.__getattribute__(module, "__dict__").get("__file__")
         else:
             file = getattr(module, "__file__", None)
         return os.fsdecode(file) if isinstance(file, (str, bytes, os.PathLike)) else ""
@@ -84,7 +84,7 @@ def file_of(module: object) -> str:
 
 
 def content_of(path: str) -> str:
-    """Return the hash of a file; if the file is in an archive, that of the archive; if there is none, a mark.
+    """Return the hash of a file, or of the archive that contains it, or a mark if it cannot be read.
 
     Args:
         path: absolute path, for example `/app/flow.py` or `/app.pyz/flow.py`.
@@ -98,7 +98,10 @@ def content_of(path: str) -> str:
             if found == os.path.dirname(found):
                 return "gone"
             found = os.path.dirname(found)
-        except (OSError, ValueError):  # a folder that may not be searched, a loop of links, a name with a null character
+        except (
+            OSError,
+            ValueError,
+        ):  # a closed folder, a loop of links, a name with a null character
             return "unreadable"
     if stat.S_ISDIR(status.st_mode):
         return "folder" if found == path else "gone"
