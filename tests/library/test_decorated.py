@@ -53,6 +53,12 @@ def load_column(session: str, table: str) -> str:
 
 
 @workflow.step
+@functools.lru_cache
+def cached(value: int) -> int:
+    return value + 1
+
+
+@workflow.step
 def named_self(self: int) -> int:
     return self + 1
 
@@ -82,6 +88,20 @@ def test_attributes_of_the_function_do_not_replace_those_of_the_step() -> None:
     assert load_rows.tag == "kept"
     assert load_rows.__doc__ == "Load a table."
     assert load_rows.__name__ == "load_rows"
+
+
+def test_cached_function_is_a_step() -> None:
+    assert cached.step(1).run() == 2
+
+
+def test_function_of_no_module_is_a_step(wid: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec("def made(value): return value + 1", namespace)
+    assert namespace["made"].__module__ is None
+    made = workflow.step(namespace["made"])
+    assert made.step(1).run(wid) == 2
+    assert workflow.get_status(wid) is workflow.SUCCESSFUL
+    assert made.step(1).run(wid) == 2
 
 
 def test_entrypoint_may_be_decorated() -> None:

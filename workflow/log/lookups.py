@@ -8,12 +8,15 @@ module has nothing to do with the object. `values` calls this module.
 from __future__ import annotations
 
 import copyreg
+import functools
 import operator
 import pickle
 import sys
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
+
+_CACHED: Final = type(functools.cache(lambda: None))
 
 
 def pretends_to_be_a_function(obj: Any) -> bool:
@@ -25,10 +28,32 @@ def pretends_to_be_a_function(obj: Any) -> bool:
 
 
 def reduced_wrapper(obj: Any) -> tuple[Any, ...] | None:
-    """Reduce a function that a decorator of `wrapt` wraps, and `wrapt`'s class of such functions; None for others.
+    """Reduce a function in a cache of `functools` or in a wrapper of `wrapt`; None for all other objects.
 
-    `wrapt` itself refuses to pickle them.
+    The cache itself is not stored, so that the copy is empty.
     """
+    if type(obj) is _CACHED:
+        return None if _has_its_name(obj) else _reduced_cache(obj)
+    return _reduced_by_wrapt(obj)
+
+
+def _reduced_cache(obj: Any) -> tuple[Any, ...]:
+    parameters = obj.cache_parameters()
+    arguments = (obj.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
+    return _CACHED, arguments, vars(obj)
+
+
+def _has_its_name(obj: Any) -> bool:
+    """Return whether another process finds an object by its module and name. It does not if the object is decorated."""
+    module = sys.modules.get(obj.__module__) if obj.__module__ != "__main__" else None
+    try:
+        return operator.attrgetter(obj.__qualname__)(module) is obj
+    except Exception:  # noqa: BLE001 - the `__getattr__` of a module may raise anything for a name that it does not have
+        return False
+
+
+def _reduced_by_wrapt(obj: Any) -> tuple[Any, ...] | None:
+    """Reduce a function that a decorator of `wrapt` wraps, or the class of such functions. `wrapt` refuses them."""
     wrapt = sys.modules.get("wrapt")
     kind = getattr(wrapt, "FunctionWrapper", None) if isinstance(wrapt, types.ModuleType) else None
     if kind is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import functools
 import pickle
 import sys
 import types
@@ -15,6 +16,8 @@ import wrapt
 
 from workflow.errors import InvalidInputError
 from workflow.log import values
+from workflow.model.graph import StepOptions
+from workflow.steps import StepFunction
 
 
 def copy_of(value: Any) -> Any:
@@ -106,6 +109,30 @@ def add_hundred(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
 def test_wrapper_of_wrapt_is_kept() -> None:
     assert copy_of(add_hundred(plain))(1) == 101
     assert copy_of([add_hundred(lambda x: x)])[0](1) == 101
+
+
+@functools.lru_cache(maxsize=7)
+def cached(value: int) -> int:
+    return value + 1
+
+
+@functools.cache
+def replaced(value: int) -> int:
+    return value + 2
+
+
+by_name = replaced
+replaced = StepFunction(by_name, StepOptions())  # type: ignore[assignment]  # as the decorator does
+
+
+def test_cached_function_is_pickled_by_name_or_by_value() -> None:
+    assert copy_of(cached) is cached
+    copy = copy_of(by_name)
+    assert copy is not by_name
+    assert [copy(1), copy(1), copy.cache_info().hits] == [3, 3, 1]
+    local = copy_of(functools.lru_cache(maxsize=3, typed=True)(lambda x: x))
+    assert local.cache_parameters() == {"maxsize": 3, "typed": True}
+    assert local(5) == local.__wrapped__(5) == 5
 
 
 def test_other_proxy_of_a_function_is_refused() -> None:
