@@ -41,8 +41,8 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
     "_num_objects_per_yield": (1, _ONE_VALUE),
     "max_calls": (
         0,
-        "only 1 and 0 are possible: with 1, the worker process ends after the step; for another number, call a Ray task "
-        "with max_calls from within the step",
+        "only 1 and 0 are possible: with 1, the worker process ends after the step; for another number, call a Ray "
+        "task with max_calls from within the step",
     ),
     "num_returns": (1, _ONE_VALUE),
     "object_store_memory": (None, "Ray has this option for actors only; give memory instead"),

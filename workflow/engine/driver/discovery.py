@@ -120,15 +120,14 @@ def _create(name: str, store_url: str) -> Any:
 
 def fingerprint(store_url: str) -> str:
     """Return a hash of everything that decides which code the steps of a manager run and which store they use."""
-    runtime = ray.get_runtime_context()
     parts = [
         versions(),
         user_code.library_code(),
         store_url,
         os.environ.get("AWS_ACCESS_KEY_ID", ""),
         os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
-        json.dumps(runtime.runtime_env, sort_keys=True, default=str),
-        chosen_namespace(runtime.namespace),
+        json.dumps(ray.get_runtime_context().runtime_env, sort_keys=True, default=str),
+        _namespace(),
         *user_code.search_path(),
         *user_code.loaded_code(sys.modules),
     ]
@@ -138,13 +137,19 @@ def fingerprint(store_url: str) -> str:
     return digest.hexdigest()[:20]
 
 
-def chosen_namespace(namespace: str) -> str:
-    """Return the Ray namespace of a driver; empty if the driver chose none, so that Ray made up a UUID.
+def _namespace() -> str:
+    """Return the Ray namespace of this driver; empty if Ray made it up and it contains no named actor.
 
-    Steps look up named actors in the namespace of the driver that created their manager. Drivers that chose different
-    namespaces therefore have different managers.
+    Steps look up named actors in the namespace of the driver that created their manager. So drivers that share a
+    manager must share the namespace, or else have nothing in it.
     """
+    namespace: str = ray.get_runtime_context().namespace
+    return namespace if is_chosen(namespace) or ray.util.list_named_actors() else ""
+
+
+def is_chosen(namespace: str) -> bool:
+    """Return whether a user chose a namespace. Otherwise, Ray made up a UUID."""
     try:
-        return "" if str(uuid.UUID(namespace)) == namespace else namespace
+        return str(uuid.UUID(namespace)) != namespace
     except ValueError:
-        return namespace
+        return True
