@@ -84,7 +84,7 @@ def test_decorator_may_supply_an_argument(step: Any) -> None:
     assert step.options(max_retries=2).step(table="orders").run() == "session orders"
 
 
-def test_attributes_of_the_function_do_not_replace_those_of_the_step() -> None:
+def test_attributes_of_the_function_do_not_replace_own_ones() -> None:
     assert load_rows.tag == "kept"
     assert load_rows.__doc__ == "Load a table."
     assert load_rows.__name__ == "load_rows"

@@ -82,6 +82,15 @@ def test_another_dag_under_a_used_id_is_refused(wid: str) -> None:
         one.step().run(wid)
 
 
+def test_refusal_names_the_first_step_that_differs(wid: str) -> None:
+    plus.step(one.step()).run(wid)
+    here = re.escape(__name__)
+    with pytest.raises(WorkflowConflictError, match=rf"another DAG: only the stored one has step '{here}\.plus'"):
+        one.step().run(wid)
+    with pytest.raises(WorkflowConflictError, match=rf"step '{here}\.plus' takes the outcomes of '{here}\.one' in the"):
+        plus.step(1).run(wid)
+
+
 def test_other_arguments_count_as_the_same_dag(wid: str) -> None:
     assert plus.step(one.step(), more=1).run(wid) == 2
     assert plus.step(one.step(), more=5).run(wid) == 2

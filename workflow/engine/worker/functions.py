@@ -68,6 +68,13 @@ def _function_named(module: types.ModuleType, qualname: str) -> Callable[..., An
     """Return the function of the step with this name in a module, or None."""
     found: Any = module
     for part in qualname.split("."):
-        found = getattr(found, part, None)
-    function = getattr(found, "function", None)
+        found = _attribute(found, part)
+    function = _attribute(found, "function")
     return function if isinstance(function, types.FunctionType) and function.__qualname__ == qualname else None
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 - the `__getattr__` of a module may raise anything for a name that it does not have
+        return None

@@ -109,6 +109,12 @@ def test_removed_function_and_name_of_no_step_stay_as_stored(user_module: Module
     assert functions.store_current(run_of("one", "two:one"), store_as_new) == {}
 
 
+def test_function_of_a_module_that_raises_stays_as_stored(user_module: ModuleType) -> None:
+    exec("def __getattr__(name): raise KeyError(name)", user_module.__dict__)
+    del user_module.__dict__["one"]
+    assert functions.store_current(run_of("one", "two:one"), store_as_new) == {"old two": "new two"}
+
+
 def test_functions_of_a_missing_module_stay_as_stored() -> None:
     assert functions.store_current(run_of("one", module="nowhere_to_be_found"), store_as_new) == {}
 
