@@ -12,6 +12,7 @@ from typing import Any, Final
 from workflow.engine.worker.exceptions import describe
 from workflow.errors import EntrypointError
 from workflow.model.graph import StepNode
+from workflow.model.signatures import signature_of
 from workflow.steps import StepFunction
 
 _NAMES_SHOWN: Final = 30
@@ -80,10 +81,12 @@ def _import(module_name: str, entrypoint: str) -> Any:
 
 
 def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
-    function = target.function if isinstance(target, StepFunction) else target
+    step = target if isinstance(target, StepFunction) else None
     try:
-        signature = inspect.signature(function)
+        signature = signature_of(step.function if step is not None else target)
     except ValueError as error:
+        if step is not None:  # the call checks the arguments
+            return step.step(**args)
         raise EntrypointError(
             f"spec.entrypoint {entrypoint!r} has no signature that Python can read; name a step or a Python function"
         ) from error
@@ -93,8 +96,8 @@ def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
         raise EntrypointError(
             f"spec.args {sorted(args)} do not fit {entrypoint}{_without_annotations(signature)}: {error}"
         ) from error
-    if isinstance(target, StepFunction):
-        return target.step(**args)
+    if step is not None:
+        return step.step(**args)
     try:
         root = target(**args)
     except Exception as error:

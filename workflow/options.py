@@ -41,7 +41,7 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
     "_num_objects_per_yield": (1, _ONE_VALUE),
     "max_calls": (
         0,
-        "steps share worker processes, which exit when they are idle; if a process must exit after a call, call a Ray "
+        "only 1 and 0 are possible: with 1, the worker process ends after the step; for another number, call a Ray "
         "task with max_calls from within the step",
     ),
     "num_returns": (1, _ONE_VALUE),
@@ -90,7 +90,11 @@ def name_of(given: Mapping[str, Any]) -> str:
 def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     options = dict(base)
     for key, value in given.items():
-        if key in REFUSED:
+        if key == "max_calls" and value in (None, 0, 1):
+            options.pop(key, None)
+            if value is not None:
+                options[key] = int(value)
+        elif key in REFUSED:
             default, alternative = REFUSED[key]
             if value is not None and value != default:
                 raise InvalidInputError(f"a step cannot have {key}={value!r}: {alternative}")

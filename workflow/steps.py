@@ -7,13 +7,14 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Final, Generic, TypeVar, overload
 
 from workflow import api
 from workflow.engine.worker import arguments, closures
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.log import stored_names
 from workflow.model.graph import StepNode, StepOptions, TakenValue, qualname_of, title_of, underlying
+from workflow.model.signatures import ANYTHING, signature_of
 from workflow.options import merged, name_of
 
 T = TypeVar("T")
@@ -63,7 +64,19 @@ class StepFunction(closures.FunctionHolder, Generic[T]):
         self._options = options
         self._name = name
         self._last_taken: closures.TakenFunction | None = None
-        functools.update_wrapper(self, underlying(function))
+        self._adopt_attributes(underlying(function))
+
+    def _adopt_attributes(self, function: Callable[..., Any]) -> None:
+        """Take over the name, the documentation and the attributes of the function, as `functools.update_wrapper`.
+
+        An attribute of the function with the name of an own one is left out: `function.options` is not `self.options`.
+        """
+        found = {name: _attribute(function, name) for name in functools.WRAPPER_ASSIGNMENTS}
+        attributes = _attribute(function, "__dict__")
+        found |= attributes if isinstance(attributes, Mapping) else {}
+        taken = _names_of_steps()
+        vars(self).update((name, value) for name, value in found.items() if name not in taken and value is not _MISSING)
+        self.__wrapped__ = function
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The function may refer to this very step, so that it is part of the state and not of the arguments.
@@ -81,10 +94,13 @@ class StepFunction(closures.FunctionHolder, Generic[T]):
         self._last_taken = None
 
     @functools.cached_property
-    def _signature(self) -> inspect.Signature | None:
-        return _signature(self.function)
+    def _signature(self) -> inspect.Signature:
+        try:
+            return signature_of(self.function)
+        except ValueError:  # as some functions written in C
+            return ANYTHING
 
-    def step(self, *args: Any, **kwargs: Any) -> Workflow[T]:
+    def step(self, /, *args: Any, **kwargs: Any) -> Workflow[T]:
         """Compose this step with arguments. Nothing is executed.
 
         The step gets its arguments as they are now, even if they change before it is executed. A buffer of 1 MiB or
@@ -94,11 +110,10 @@ class StepFunction(closures.FunctionHolder, Generic[T]):
             WrongTypeError: the arguments do not match the signature of the function.
             InvalidInputError: an argument cannot be stored.
         """
-        if self._signature is not None:
-            try:
-                self._signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise WrongTypeError(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise WrongTypeError(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
         taken = None
         if not arguments.are_immutable(args, kwargs):
             title = title_of(self.function, self._name)
@@ -182,9 +197,19 @@ def _checked(function: Any) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """Return the signature of a function; None if it has none, as some functions written in C."""
+@functools.cache
+def _names_of_steps() -> frozenset[str]:
+    """Return the names of the attributes that a step has itself, and that its function must not replace."""
+    return frozenset(
+        {"function", "_options", "_name", "_last_taken", *dir(StepFunction)} - set(functools.WRAPPER_ASSIGNMENTS)
+    )
+
+
+_MISSING: Final = object()
+
+
+def _attribute(function: Callable[..., Any], name: str) -> Any:
     try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
+        return getattr(function, name, _MISSING)
+    except Exception:  # noqa: BLE001 - the `__getattr__` of a callable object may raise anything for unknown names
+        return _MISSING

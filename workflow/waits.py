@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import Checkpointed, EventListener, Poll
 from workflow.model.graph import StepKind, StepOptions
+from workflow.model.signatures import signature_of
 from workflow.options import merged
 from workflow.steps import StepFunction, Workflow
 
@@ -91,7 +92,7 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
     """
     listener = _checked(event_listener_type)
     try:
-        inspect.signature(listener.poll_for_event).bind(None, *args, **kwargs)
+        signature_of(listener.poll_for_event).bind(None, *args, **kwargs)
     except TypeError as error:
         raise WrongTypeError(f"{listener.__qualname__}.poll_for_event: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ def test_another_dag_under_a_used_id_is_refused(wid: str) -> None:
         WorkflowConflictError, match=f"{wid}.*is used by another DAG.*give another workflow_id, or delete"
     ):
         one.step().run(wid)
+
+
+def test_refusal_names_the_first_step_that_differs(wid: str) -> None:
+    plus.step(one.step()).run(wid)
+    here = re.escape(__name__)
+    with pytest.raises(WorkflowConflictError, match=rf"another DAG: only the stored one has step '{here}\.plus'"):
+        one.step().run(wid)
+    with pytest.raises(WorkflowConflictError, match=rf"another DAG: only the stored one has step '{here}\.one'"):
+        plus.step(1).run(wid)
 
 
 def test_other_arguments_count_as_the_same_dag(wid: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 
 from workflow.errors import InvalidInputError, WorkflowError
-from workflow.log import definitions, stored_names
+from workflow.log import definitions, lookups, stored_names
 from workflow.log.code_digest import innermost, is_step
 from workflow.log.pickled import Pickled, PickleWriter
 from workflow.log.stored_function import ORIGIN, StoredFunction, origin, store
@@ -64,6 +64,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
             return self._with_its_file(obj)
         reduced = self._reduce(obj)
         if reduced is None:
+            reduced = lookups.reduced_wrapper(obj)
+        if reduced is None and not lookups.pretends_to_be_a_function(obj):
             if isinstance(obj, types.FunctionType):
                 reduced = _public_name(obj) or self._reduce_function(obj)
             elif isinstance(obj, type):
@@ -72,7 +74,19 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
                 reduced = stored_names.module_globals, (obj.module,)
             elif is_step(obj):
                 reduced = self._reduce_step(obj)
-        return super().reducer_override(obj) if reduced is None else reduced
+        return self._reduced_by_cloudpickle(obj) if reduced is None else reduced
+
+    def _reduced_by_cloudpickle(self, obj: Any) -> Any:
+        if lookups.pretends_to_be_a_function(obj):
+            return NotImplemented  # its own class decides how it is pickled
+        if not isinstance(obj, (types.FunctionType, type)):
+            return lookups.reduced_global(obj, self.dispatch_table)
+        try:
+            return super().reducer_override(obj)
+        except Exception:  # the module of a function may raise anything for a name that it does not have
+            if not isinstance(obj, types.FunctionType):
+                raise
+            return self._dynamic_function_reduce(obj)
 
     def _with_its_file(self, code: types.CodeType) -> tuple[Any, ...]:
         """Keep the file name of code, which tracebacks of steps show; cloudpickle 3.1.3 drops it."""

@@ -97,10 +97,17 @@ def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function that a callable calls: without the partials around it, or the `__call__` of an object."""
     while isinstance(function, functools.partial):
         function = function.func
-    if hasattr(function, "__qualname__"):
+    if _has_qualname(function):
         return function
     method: Callable[..., Any] = function.__call__  # type: ignore[operator]  # mypy does not know the `__call__` of a callable
     return method
+
+
+def _has_qualname(function: object) -> bool:
+    try:
+        return isinstance(getattr(function, "__qualname__", None), str)
+    except Exception:  # noqa: BLE001 - the `__getattr__` of a callable object may raise anything for unknown names
+        return False
 
 
 def qualname_of(function: Callable[..., Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,6 +15,31 @@ from workflow.engine.owner.run_loop import RunLoop
 FREED_WHILE_WAITING: Final = frozenset({"num_cpus", "runtime_env", "scheduling_strategy", "label_selector"})
 """Options with which a waiting worker reserves nothing that others need. Ray frees the CPUs of a worker that waits in a
 Ray call, and no other resource."""
+
+
+_PROFILERS: Final = frozenset({"nsight", "rocprof-sys"})
+"""Keys of a `runtime_env` that start a profiler, which writes its report when the process ends."""
+
+
+def ends_process(options: Mapping[str, Any], accelerators: Collection[str]) -> bool:
+    """Return whether the process of a worker must end after its lease.
+
+    Only the end of a process frees the memory of its accelerator. Ray therefore ends the process of a task with
+    `num_gpus`, except with `max_calls=0`. It keeps that of a task with another accelerator, but such a process has
+    memory to free as well.
+
+    Args:
+        options: the Ray options of the worker.
+        accelerators: Ray's names of the resources that are accelerators, for example `GPU` and `TPU`.
+    """
+    if options.get("max_calls") is not None:
+        return bool(options["max_calls"] == 1)
+    demand = {"GPU": options.get("num_gpus"), **(options.get("resources") or {})}
+    return any(demand.get(name) for name in accelerators) or _is_profiled(options)
+
+
+def _is_profiled(options: Mapping[str, Any]) -> bool:
+    return not _PROFILERS.isdisjoint(options.get("runtime_env") or {})
 
 
 class Cause(enum.Enum):
@@ -112,7 +137,9 @@ class Pool:
     @property
     def is_reusable(self) -> bool:
         """Whether a worker executes more than one step. Not if it would reserve, for example, a GPU while it waits."""
-        return set(self.options) <= FREED_WHILE_WAITING
+        if ends_process(self.options, ()):
+            return False
+        return set(self.options) - {"max_calls"} <= FREED_WHILE_WAITING
 
     @property
     def is_unused(self) -> bool:

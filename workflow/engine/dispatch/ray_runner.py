@@ -26,7 +26,7 @@ from workflow.engine import link, strategies
 from workflow.engine.dispatch.event_hosts import EventHosts
 from workflow.engine.dispatch.events import EventDispatcher
 from workflow.engine.dispatch.leases import Leases
-from workflow.engine.dispatch.pool import Cause
+from workflow.engine.dispatch.pool import Cause, ends_process
 from workflow.engine.link import LinkAddress, LinkServer
 from workflow.engine.messages import Raised, StepTask
 from workflow.engine.owner.run_loop import RunLoop
@@ -56,6 +56,8 @@ class RayRunner:
         self._loop = loop
         self._manager = manager
         self._serve = ray.remote(serve)
+        self._serve_and_exit = ray.remote(max_calls=1)(serve)
+        self._accelerators = frozenset(ray.get_runtime_context().get_accelerator_ids())
         self._cluster_size: Mapping[str, float] = {}
         self._cluster_size_read_at = -CLUSTER_SIZE_MAX_AGE
         self.leases = Leases(self._open_lease, self._end_lease, self._slots, system_failure, cause_of)
@@ -87,9 +89,11 @@ class RayRunner:
         ray_options = dict(options)
         if "scheduling_strategy" in ray_options:
             ray_options["scheduling_strategy"] = strategies.decode(ray_options["scheduling_strategy"])
+        ray_options.pop("max_calls", None)  # Ray accepts it only in the decorator
+        exits = ends_process(options, self._accelerators)
         # No retries by Ray: `Leases` knows which attempts a lost worker had, and dispatches those again.
-        serve_lease = self._serve.options(name=name, max_retries=0, **ray_options)
-        ref = serve_lease.remote(self._manager, lease_id, self._link_address)
+        serve_lease = (self._serve_and_exit if exits else self._serve).options(name=name, max_retries=0, **ray_options)
+        ref = serve_lease.remote(self._manager, lease_id, self._link_address, exits)
         ref.future().add_done_callback(functools.partial(self._lease_ended, lease_id))
         return ref
 

@@ -37,6 +37,7 @@ from workflow.log.run_log import RunLog
 from workflow.log.stored_function import main_source
 from workflow.log.values import versions
 from workflow.model.graph import Graph, StepNode
+from workflow.model.graph_diff import first_difference
 from workflow.model.records import FREES_ID, Created, Tombstone
 from workflow.model.run_view import Owner
 from workflow.model.state import RunState
@@ -280,9 +281,11 @@ class Client:
         )
 
     def _check_shape(self, root: StepNode, created: Created) -> None:
-        if _digest(ShapeEncoder().encode(root)) != created.shape:
+        given = ShapeEncoder().encode(root)
+        if _digest(given) != created.shape:
+            stored = RunLog(self._store, created).blobs.load_graph(created.graph, created.graph_blob)
             raise WorkflowConflictError(
-                f"workflow id {created.workflow_id!r} is used by another DAG (other step ids, functions or edges); "
+                f"workflow id {created.workflow_id!r} is used by another DAG: {first_difference(stored, given)}; "
                 "give another workflow_id, or delete the existing workflow",
                 workflow_id=created.workflow_id,
             )

@@ -1,8 +1,9 @@
 """Finds the manager for this process's environment, or creates it. A manager serves one environment and one store.
 
-The environment decides which code a step runs. It consists of the driver, Ray's effective runtime_env, the paths and
-content of the user's loaded modules, this library, the store and its credentials. Their hash is part of the actor's
-name. So runs with other code or credentials have another manager, and no code or credentials leak between them.
+The environment decides which code a step runs. It consists of the driver, of Ray's effective runtime_env and namespace,
+and of the paths and content of the user's loaded modules. The folders that Ray adds to the `sys.path` of workers, this
+library, the store and its credentials also belong to it. Their hash is part of the actor's name. So runs with other
+code or credentials have another manager, and no code or credentials leak between them.
 
 Each driver has managers of its own, because a manager's workers keep the modules that they have imported. A second
 driver may have been started after one of these modules was edited. Ray uses the workers of one driver only for tasks
@@ -15,15 +16,12 @@ import hashlib
 import json
 import os
 import sys
-import sysconfig
 import uuid
-from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import ray
 
-import workflow
+from workflow.engine.driver import user_code
 from workflow.engine.driver.actor import NAMESPACE, ManagerActor
 from workflow.engine.worker import context
 from workflow.errors import UnavailableError
@@ -117,6 +115,8 @@ def _create(name: str, store_url: str) -> Any:
         max_task_retries=-1,
         max_concurrency=CALLS,
         resources=on_head,
+        # Without a strategy, Ray would create it in the placement group of a caller that captures child tasks.
+        scheduling_strategy="DEFAULT",
     ).remote(store_url, uuid.uuid4().hex, name)
 
 
@@ -126,58 +126,34 @@ def fingerprint(store_url: str) -> str:
     parts = [
         context_here.get_job_id(),
         versions(),
-        _library_hash(),
+        user_code.library_code(),
         store_url,
         os.environ.get("AWS_ACCESS_KEY_ID", ""),
         os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
         json.dumps(context_here.runtime_env, sort_keys=True, default=str),
-        *_user_code(),
+        _namespace(),
+        *user_code.search_path(),
+        *user_code.loaded_code(sys.modules),
     ]
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()[:20]
 
 
-@cache
-def _library_hash() -> str:
-    """Return a hash of this library's source."""
-    digest = hashlib.sha256()
-    root = Path(next(iter(workflow.__path__)))
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+def _namespace() -> str:
+    """Return the Ray namespace of this driver; empty if Ray made it up and it contains no named actor.
+
+    Steps look up named actors in the namespace of the driver that created their manager. So drivers that share a
+    manager must share the namespace, or else have nothing in it.
+    """
+    namespace: str = ray.get_runtime_context().namespace
+    return namespace if is_chosen(namespace) or ray.util.list_named_actors() else ""
 
 
-def _user_code() -> list[str]:
-    """Return paths and hashes of the user's modules: those from neither Python's own folders nor site-packages."""
-    sources = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    paths = {_user_path(source) for source in sources if source and source.endswith(".py")}
-    return [f"{path} {_content_hash(path)}" for path in sorted(paths - {""})]
-
-
-@lru_cache(100_000)
-def _user_path(source: str) -> str:
-    """Return the resolved path of a user's module; empty if the module is not the user's."""
-    path = Path(source).resolve()
-    return "" if any(path.is_relative_to(folder) for folder in _installed_folders()) else str(path)
-
-
-@cache
-def _installed_folders() -> list[Path]:
-    folders = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, next(iter(workflow.__path__))}
-    return [Path(folder).resolve() for folder in folders]
-
-
-def _content_hash(path: str) -> str:
+def is_chosen(namespace: str) -> bool:
+    """Return whether a user chose a namespace. Otherwise, Ray made up a UUID."""
     try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return "gone"
-    return _hash_of_file(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(10_000)
-def _hash_of_file(path: str, modified: int, size: int) -> str:
-    """Return a hash of a file. The file is read again if its modification time or its size has changed."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return str(uuid.UUID(namespace)) != namespace
+    except ValueError:
+        return True

@@ -17,6 +17,7 @@ from workflow.model import ids
 class _Process:
     store_url: str = ""
     program_name: str = ""
+    exits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,16 @@ def set_program_name(name: str) -> None:
 def program_name() -> str:
     """Return the name of the program that `init` received; empty if there is none."""
     return _process.program_name
+
+
+def set_exits(exits: bool) -> None:
+    """Remember whether Ray ends this process after its present task."""
+    _process.exits = exits
+
+
+def exits() -> bool:
+    """Return whether Ray ends this process after its present task."""
+    return _process.exits
 
 
 def store_url() -> str:

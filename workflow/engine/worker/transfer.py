@@ -31,10 +31,15 @@ class EphemeralValuesLostError(Exception):
         self.step_ids = step_ids
 
 
+def fits_into_a_message(data: bytes | Pickled) -> bool:
+    """Return whether a pickle is small enough to pass through the manager."""
+    return len(data) <= INLINE_LIMIT
+
+
 def publish(data: bytes | Pickled) -> EphemeralValue:
     """Make a pickle available to other workers."""
     whole = data if isinstance(data, bytes) else b"".join(data)
-    if len(whole) <= INLINE_LIMIT:
+    if fits_into_a_message(whole):
         return EphemeralValue(value=Value(inline=whole, size=len(whole)))
     return EphemeralValue(ref=ray.put(whole))
 

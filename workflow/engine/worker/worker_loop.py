@@ -16,6 +16,7 @@ import ray
 
 from workflow.engine.link import Link, LinkAddress
 from workflow.engine.messages import FinishedAttempt, StepResult, StepTask
+from workflow.engine.worker import context
 from workflow.engine.worker.execution import execute
 
 RETURN_UNSTARTED_AFTER = 0.02
@@ -25,14 +26,16 @@ were short before. If one takes long, the others must not wait for it, because i
 logger = logging.getLogger(__name__)
 
 
-def serve(manager: Any, lease_id: str, address: LinkAddress | None) -> None:
+def serve(manager: Any, lease_id: str, address: LinkAddress | None, exits: bool = False) -> None:
     """Execute attempts until the manager has none.
 
     Args:
         manager: handle of the manager actor.
         lease_id: id of this worker's lease.
         address: address of the manager's server for direct connections; None to use actor calls only.
+        exits: whether Ray ends this process after the call.
     """
+    context.set_exits(exits)
     connection = _ManagerConnection(manager, lease_id, address)
     finished: tuple[FinishedAttempt, ...] = ()
     sequence = 0
