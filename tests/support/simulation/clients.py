@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tests.support.claims import state_of
 from tests.support.simulation.environment import EPOCH, Environment, ProcessDiedError
 from tests.support.simulation.random_dags import RunFailsError, oracle
 from workflow import requests
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.errors import (
+    CorruptLogError,
     OwnershipError,
     StoreUnavailableError,
     SupersededError,
@@ -23,6 +25,7 @@ from workflow.log.keys import RunPaths
 from workflow.model.graph import Graph
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
+from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 
@@ -155,13 +158,16 @@ class Driver:
         chance, plan = self._environment.chance, self._plan
         if plan.uid and chance.random() < 0.5:
             self._attempt += 1
+        takes_over = self._environment.faults_enabled and chance.random() < 0.3
+        state = self._state()
+        terminal = state.terminal if state is not None else None
         request = ClaimRequest(
             plan.workflow_id,
             1,
             plan.uid,
             self._attempt,
-            take_over=self._environment.faults_enabled and chance.random() < 0.3,
-            retry_failed=retry_failed,
+            take_over=state.owner if takes_over and state is not None else None,
+            retry_failed=terminal[0] if retry_failed and terminal is not None else -1,
         )
         try:
             await self._environment.call_manager(self._cluster, lambda manager: manager.claim(request), 30.0)
@@ -174,6 +180,13 @@ class Driver:
             WorkflowConflictError,
         ) as error:
             self._environment.note(self._process.name, f"claim: {type(error).__name__}")
+
+    def _state(self) -> RunState | None:
+        """Return the run at the time of a decision, or None if it cannot be read. The store is read without faults."""
+        try:
+            return state_of(self._environment.shared.objects, self._plan.workflow_id)
+        except (AssertionError, OwnershipError, CorruptLogError):  # not created yet, deleted, or being deleted
+            return None
 
     async def _switch_cluster(self) -> None:
         """Wait a little, then choose a random cluster."""

@@ -112,10 +112,11 @@ class Fixture:
     def log(self, of: Failpoints = NO_FAILPOINTS) -> RunLog:
         return RunLog(self.store, self.created, of)
 
-    def claim(self, manager: str, of: Failpoints = NO_FAILPOINTS, **options: bool) -> RunState:
+    def claim(self, manager: str, of: Failpoints = NO_FAILPOINTS, *, take_over: bool = False) -> RunState:
         log = self.log(of)
         state = log.replay()
-        claim(log, state, Claimant(Owner(manager, "i", f"manager-{manager}"), 1.0, **options))  # type: ignore[arg-type]
+        against = state.owner if take_over else None
+        claim(log, state, Claimant(Owner(manager, "i", f"manager-{manager}"), 1.0, take_over=against))
         return state
 
     def epochs(self) -> list[str]:
@@ -211,7 +212,8 @@ def test_a_run_can_be_claimed_after_a_death_at_any_failpoint(point: str) -> None
         owned = RunLog(store, mine, dies)
         runs.append(owned, [runs.started("a"), runs.committed("a")])
         owned.write_snapshot(1, compact(owned.replay()))
-        claim(owned, owned.replay(), Claimant(Owner("m2", "i"), 1.0, take_over=True))
+        state = owned.replay()
+        claim(owned, state, Claimant(Owner("m2", "i"), 1.0, take_over=state.owner))
 
     with pytest.raises(Dies):
         create_commit_and_claim()
@@ -222,7 +224,7 @@ def test_a_run_can_be_claimed_after_a_death_at_any_failpoint(point: str) -> None
     assert isinstance(named, r.Created)
     after = RunLog(store, named)
     state = after.replay()
-    claim(after, state, Claimant(Owner("m3", "i"), 1.0, take_over=True))
+    claim(after, state, Claimant(Owner("m3", "i"), 1.0, take_over=state.owner))
     assert state.steps["a"].outcome is not None or not invariants.committed(store, "w")
     invariants.check(store, "w")
 
