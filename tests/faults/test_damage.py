@@ -17,7 +17,7 @@ from tests.support.fake_runner import FakeRunner
 from tests.support.stored import TRAILER
 from workflow import requests
 from workflow.engine.driver.results import failure_of, value_of
-from workflow.engine.messages import Raised, Returned, RunAddress, RunResult, StepTask
+from workflow.engine.messages import ClaimRequest, Raised, Returned, RunAddress, RunResult, StepTask
 from workflow.engine.owner.manager import Manager
 from workflow.engine.worker import execution, refs, run_values
 from workflow.engine.worker.caches import SharedCache

@@ -342,8 +342,8 @@ async def test_live_run_accepts_claims_of_its_own_object_only(
 async def test_successful_run_is_not_claimed(fixture: ManagerFixture) -> None:
     async with fixture.manager() as (manager, _), fixture.manager("m2") as (second, _):
         await run_to_result(fixture, manager, new_run("a"))
+        request = replace(take_over(fixture.inner), retry_failed=state_of(fixture.inner).seq)
         with pytest.raises(WorkflowConflictError, match="already ended with status SUCCESSFUL"):
-            request = replace(take_over(fixture.inner), retry_failed=state_of(fixture.inner).seq)
             await with_timeout(second.claim(request))
 
 
