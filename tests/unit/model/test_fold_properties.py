@@ -202,17 +202,12 @@ def test_claim_resets_the_attempts_of_every_unfinished_step() -> None:
 
 
 def test_suspects_of_several_epochs_are_kept_once() -> None:
-    state = runs.state_of(
-        graph("a b c"),
-        [started("a"), started("b")],
-        [claimed(2)],
-        [started("b", 2), started("c", 2)],
-        [claimed(3)],
-    )
-    assert state.suspect_steps == ("a", "b", "c")
-    fold.apply(state, 5, committed("a", 3))
-    assert not state.suspect_steps
-    assert not state.epochs_without_progress
+    segments: list[list[r.Record]]
+    segments = [[started("a"), started("b")], [claimed(2)], [started("b", 2), started("c", 2)], [claimed(3)]]
+    lost_twice = runs.state_of(graph("a b c"), *segments)
+    assert (lost_twice.suspect_steps, lost_twice.epochs_without_progress) == (("a", "b", "c"), 2)
+    progress = runs.state_of(graph("a b c"), *segments, [committed("a", 3)])
+    assert (progress.suspect_steps, progress.epochs_without_progress) == ((), 0)
 
 
 def test_functions_of_several_epochs_add_up() -> None:
