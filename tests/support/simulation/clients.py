@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,6 +30,9 @@ from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 
 T = TypeVar("T")
+
+RIVAL_OBJECT = "object-2"
+"""uid of a Workflow object with the same workflow id, which claims a run that its owner released or lost."""
 
 FUNCTION = b"a function"
 """The stored function of every step. The arguments of a step describe what it does."""
@@ -282,8 +285,8 @@ class OutsideClient:
             )
         )
 
-    async def _release(self, plan: RunPlan) -> None:
-        requester = requests.Requester(plan.uid, 0, "outside")
+    async def _release(self, plan: RunPlan, attempt: int = 0) -> None:
+        requester = requests.Requester(plan.uid, attempt, "outside")
         await self._call(
             lambda: requests.release_run(
                 self._store, plan.workflow_id, run_number=1, requester=requester, reason="Suspended"
@@ -300,6 +303,31 @@ class OutsideClient:
 
         while not await self._call(delete, refused=True):  # noqa: ASYNC110 - in virtual time
             await asyncio.sleep(1.0)
+
+    async def _contend(self, plan: RunPlan) -> None:
+        """Release the run, then send a request of its object while another object claims the run."""
+        await self._release(plan, attempt=99)
+        environment = self._environment
+        request = environment.chance.choice((self._end, self._delete, self._release))
+        rival = ClaimRequest(plan.workflow_id, 1, RIVAL_OBJECT, 1)
+        cluster = environment.chance.choice(environment.clusters)
+        claiming = environment.call_manager(cluster, lambda manager: manager.claim(rival), 30.0)
+        environment.loop.spawn(self._process, self._ignoring_refusals(claiming))
+        await asyncio.sleep(environment.chance.random() * 0.1)
+        await request(plan)
+
+    async def _ignoring_refusals(self, claiming: Awaitable[None]) -> None:
+        try:
+            await claiming
+            self._environment.count("claims of a rival object")
+        except (
+            ProcessDiedError,
+            UnavailableError,
+            asyncio.TimeoutError,
+            OwnershipError,
+            WorkflowConflictError,
+        ) as error:
+            self._environment.note("outside", f"rival: {type(error).__name__}")
 
     async def _call(self, call: Callable[[], T], *, refused: Any = None) -> T | Any:
         """Call the store. Return None if it is unavailable, and `refused` if the run belongs to another requester."""
