@@ -261,11 +261,13 @@ def _close(store: Store, entry: registry.RegistryEntry, requester: Requester) ->
     log = RunLog(store, entry)
     try:
         state = log.replay()
-    except SupersededError:  # another process deletes the run now, and has closed it
-        return
-    while state.status not in UNCLAIMABLE:
-        failed = state.terminal[0] if state.terminal is not None else -1
-        _end(log, state, requester, WorkflowStatus.CANCELED, "Deleted", None, retry_failed=failed)
+        while state.status not in UNCLAIMABLE:
+            failed = state.terminal[0] if state.terminal is not None else -1
+            _end(log, state, requester, WorkflowStatus.CANCELED, "Deleted", None, retry_failed=failed)
+    except SupersededError:
+        if registry.latest_run_number(store, entry.workflow_id) == entry.run_number:  # the requester was refused
+            raise
+        return  # another process deleted or replaced the run meanwhile
     if belongs_to_other_object(state, requester.uid):
         raise _not_deleted(entry.workflow_id, requester, state.owner.uid)
 

@@ -89,7 +89,7 @@ def collected_without_tombstone() -> Any:
 
 
 def right_checked_too_early() -> Any:
-    """A request decides from an older read that it may replace the owner, whoever owns the run when it is claimed."""
+    """A request decides from an older read that it may replace the owner, even if that is another one by then."""
 
     class Anybody(Owner):
         """Equals every owner."""

@@ -146,5 +146,21 @@ def test_no_act_on_a_deleted_run_touches_the_next_run(name: str, before: str) ->
     assert calls > 3
 
 
+@pytest.mark.parametrize("before", BEFORE)
+def test_two_deletions_of_one_run_both_succeed(before: str) -> None:
+    for calls in range(MORE_CALLS):
+        clock = Clock()
+        store = InterleavedStore(clock)
+        a_run(store, BEFORE[before])
+        clock.now += AFTER_HEARTBEAT_TIMEOUT
+        store.interrupt(calls, partial(ACTS["delete"], store, Requester("", 0, "rival")))
+        ACTS["delete"](store, Requester("A", 1, "ns/a"))
+        if not store.interrupted:
+            break
+        assert not [key for key in in_memory(store) if "/runs/" in key or "index/" in key], f"before call {calls}"
+        assert registry.latest_run_number(store, "w") == 2
+    assert calls > 3
+
+
 def state_folder(state: RunState) -> str:
     return keys.RunPaths("w", state.created.run_number, state.created.run_uuid).folder

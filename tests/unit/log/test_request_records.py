@@ -193,7 +193,6 @@ def test_request_takes_effect_if_resumes_are_used_up(store: MemoryStore, act: st
 
 @pytest.mark.parametrize("allowed", [-1, 0, 1, 2])
 def test_manager_fails_a_run_only_after_max_resumes(store: MemoryStore, allowed: int) -> None:
-    """A request from outside is no resume of the user's, but counts as a claim without progress."""
     log = make(store, [runs.started("a"), runs.started("b")], max_resumes=allowed)
     for number in range(1, 4):
         state = log.replay()

@@ -215,7 +215,7 @@ def test_functions_of_several_epochs_add_up() -> None:
     assert state.functions == {"f": "1", "g": "2", "h": "2"}
 
 
-def test_claim_after_a_release_is_not_released_and_does_not_count() -> None:
+def test_claim_after_a_release_does_not_count() -> None:
     released = r.StatusChanged(S.RESUMABLE, 1, 5.0)
     state = runs.state_of(graph("a"), [started("a")], [released], [claimed(2)])
     assert (state.released, state.epochs_without_progress, state.suspect_steps) == (False, 0, ())
@@ -258,8 +258,7 @@ def test_second_attempt_has_no_end_yet() -> None:
     assert (state.steps["a"].epoch, state.steps["a"].ended) == (2, 0.0)
 
 
-def test_records_of_an_earlier_epoch_are_folded_and_of_a_later_not() -> None:
-    """A request that was handled in an earlier epoch may be recorded by any owner."""
+def test_request_handled_in_an_earlier_epoch_is_folded() -> None:
     state = runs.state_of(graph("a"), [claimed(2)], [r.RequestHandled("q", 1, "done")])
     assert state.handled_requests == {"q"}
 

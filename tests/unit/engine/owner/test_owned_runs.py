@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import invariants
-from tests.support.claims import retry, take_over
+from tests.support.claims import retry, state_of, take_over
 from tests.support.fake_runner import raised, returned
 from tests.support.managers import (
     AFTER_HEARTBEAT_TIMEOUT,
@@ -29,7 +29,7 @@ from workflow.engine.owner import takeover
 from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.errors import FencedError, StoreRefusedError, StoreUnavailableError, SupersededError, WorkflowInUseError
 from workflow.log import index, owned, registry
-from workflow.log.claim import Claimant
+from workflow.log.claim import Claimant, claim
 from workflow.log.owned import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created, StatusChanged, Tombstone
@@ -151,6 +151,43 @@ async def test_run_claimed_by_a_failed_manager_is_not_taken_back(
     async with fixture.manager(incarnation="i2", script=never_returns) as (again, _):
         await eventually(lambda: not fixture.keys("owned/m1/"))
         assert (view(fixture).epoch, again.live) == (2, 0)
+
+
+async def test_recovery_does_not_claim_a_run_released_meanwhile(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, _):
+        await start_run(fixture, manager, "a", uid="u", attempt=1)
+        await segments_stored(fixture, 1)
+        await fixture.abandon(manager)
+
+    def release() -> None:
+        requester = requests.Requester("u", 1, "team/u")
+        requests.release_run(fixture.inner, "w", run_number=1, requester=requester, reason="Suspended")
+
+    fixture.store.after_call("list", "/registry/", release)  # between the read and the claim
+    async with fixture.manager(incarnation="i2", intervals=QUIET) as (restarted, runner):
+        await eventually(lambda: not fixture.keys("owned/"))
+        assert view(fixture).status is WorkflowStatus.RESUMABLE
+        assert (restarted.live, runner.attempts) == (0, [])
+
+
+async def test_recovery_does_not_claim_a_run_that_a_lost_owner_claimed(fixture: ManagerFixture) -> None:
+    """That run may be claimed by anybody, but the restarted manager only meant to continue its own."""
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, _):
+        await start_run(fixture, manager, "a")
+        await segments_stored(fixture, 1)
+        await fixture.abandon(manager)
+
+    def claimed_by_object_v() -> None:
+        state = state_of(fixture.inner)
+        log = RunLog(fixture.inner, state.created)
+        claim(log, state, Claimant(Owner("lost", "i1", "manager-lost", "v", 1), 1.0, take_over=state.owner))
+
+    fixture.store.after_call("list", "/registry/", claimed_by_object_v)
+    async with fixture.manager(incarnation="i2", intervals=QUIET) as (restarted, runner):
+        await eventually(lambda: not fixture.keys("owned/"))
+        owner = view(fixture).owner
+        assert owner is not None
+        assert (owner.uid, restarted.live, runner.attempts) == ("v", 0, [])
 
 
 # --- a finished run, and its resume ---
