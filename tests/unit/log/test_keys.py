@@ -124,8 +124,9 @@ def test_run_key_is_split_into_its_parts(number: int, uuid: str) -> None:
     "key",
     [
         "workflows/w/registry/0000000001", "workflows/w/runs/1-u", "workflows/w/runs/1-u/log",
-        "workflows/w/runs/u/log/1", "workflows/w/runs/1-u/log/1/more", "workflows/w/x/runs/1-u/log/1", "other/workflows/w/runs/1-u/log/1",
-        "workflows/w/runs/-1-u/log/1", "workflows/w/runs/1-/log/1", "index/RUNNING/w",
+        "workflows/w/runs/u/log/1", "workflows/w/runs/1-u/log/1/more", "workflows/w/x/runs/1-u/log/1",
+        "other/workflows/w/runs/1-u/log/1", "workflows/w/runs/-1-u/log/1", "workflows/w/runs/1-/log/1",
+        "index/RUNNING/w",
     ],
 )  # fmt: skip
 def test_other_key_is_not_a_run_key(key: str) -> None:

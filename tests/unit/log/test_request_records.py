@@ -251,9 +251,10 @@ def test_object_cannot_delete_the_tombstone_of_another(store: MemoryStore) -> No
     assert registry.latest_run_number(store, "w") == 2
 
 
-def test_object_may_delete_a_tombstone_without_an_object(store: MemoryStore) -> None:
-    end(store, USER)
-    delete(store)
+@pytest.mark.parametrize(("writer", "other"), [(USER, U1), (U1, USER)], ids=["by an object", "by a user"])
+def test_tombstone_without_another_object_is_deleted(store: MemoryStore, writer: Requester, other: Requester) -> None:
+    end(store, writer)
+    delete(store, other)
     assert registry.latest_run_number(store, "w") == 2
 
 
