@@ -101,8 +101,10 @@ def _refuse_finished(state: RunState, claimant: Claimant, seq: int, end: StatusC
     if end.status is WorkflowStatus.FAILED and claimant.retry_failed == seq:
         return None
     why = "only a FAILED workflow can be resumed"
-    if end.status is WorkflowStatus.FAILED and claimant.retry_failed >= 0:
-        why = "another process resumed it first, and it failed again; resume it again"
+    if end.status is WorkflowStatus.FAILED:
+        retried = claimant.retry_failed >= 0
+        why = "another process resumed it first, and it failed again; " if retried else ""
+        why += f"call workflow.resume({state.created.workflow_id!r}) to run its failed steps again"
     return WorkflowConflictError(
         f"cannot claim workflow {state.created.workflow_id!r}: it already ended with status {end.status}; {why}",
         status=end.status,

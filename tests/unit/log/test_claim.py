@@ -216,7 +216,9 @@ def test_retry_does_not_undo_a_failure_that_came_later(fixture: Fixture) -> None
         runs.append(fixture.log(), [runs.failed("a", 2), r.StatusChanged(S.FAILED, 2, 9.0)])
 
     runs.append(fixture.log(), [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 9.0)])
-    with pytest.raises(WorkflowConflictError, match="resumed it first, and it failed again; resume it again"):
+    with pytest.raises(
+        WorkflowConflictError, match=r"resumed it first, and it failed again; call workflow.resume\('w'\)"
+    ):
         claimed_for_retry("m2", 1, CallAt(failpoints.BEFORE_CLAIM, retry_that_fails_again))
     assert fixture.epochs() == ["rival"]
     claimed_for_retry("m2", 3)
