@@ -13,12 +13,12 @@ from workflow import reading, requests
 from workflow.engine.driver.client import Client, RunHandle, RunOptions
 from workflow.engine.driver.results import value_of
 from workflow.engine.worker import context
-from workflow.errors import WorkflowConflictError, WorkflowError, WorkflowRunningError
-from workflow.inspection import get_status, list_all, output_of
-from workflow.log import registry
+from workflow.errors import WorkflowConflictError, WorkflowError, WorkflowInUseError, WorkflowRunningError
+from workflow.inspection import list_all, output_of, read_existing
 from workflow.model.graph import StepNode, metadata_text, underlying
 from workflow.model.status import WorkflowStatus
 from workflow.session import client_in_use, store_in_use
+from workflow.store.port import Store
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
     Args:
         workflow_id: the workflow to continue.
         take_over: claim the run even if its owner's heartbeat has not expired. Use it if you know that the owner's
-            cluster is gone. If the old owner is still running, it is fenced.
+            cluster is gone. If the old owner is still running, it is fenced. An owner that claims the run during the
+            call is not replaced.
 
     Raises:
         WorkflowNotFoundError: nothing is stored under this id.
@@ -93,17 +94,8 @@ def cancel(workflow_id: str) -> None:
     view = reading.read_run(store, workflow_id, created.run_number)
     assert view is not None, "find returned its registry entry, which is never removed"
     if view.ended is None and reading.status_of(store, view) is WorkflowStatus.RESUMABLE:
-        requester = requests.Requester(uid="", attempt=0, name="cancel")
-        view = requests.end_run(
-            store,
-            workflow_id,
-            run_number=created.run_number,
-            status=WorkflowStatus.CANCELED,
-            reason="Canceled",
-            message="",
-            requester=requester,
-        )
-    elif view.ended is None:
+        view = _end_as_canceled(store, view)
+    if view.ended is None:
         requests.request_cancel(store, view, uid="", reason="Canceled")
         handle = client.attach(created)
         handle.manager.notify.remote(created.run_uuid)
@@ -121,16 +113,35 @@ def delete(workflow_id: str) -> None:
         WorkflowNotFoundError: nothing is stored under this id.
         WorkflowRunningError: the workflow is running; cancel it first.
     """
-    if get_status(workflow_id) is WorkflowStatus.RUNNING:
-        raise WorkflowRunningError(
-            f"cannot delete workflow {workflow_id!r}: it is RUNNING; call workflow.cancel({workflow_id!r}) first",
-            workflow_id=workflow_id,
-        )
     store = store_in_use()
-    run_number = registry.latest_run_number(store, workflow_id)
-    requests.delete_run(
-        store, workflow_id, run_number=run_number, requester=requests.Requester(uid="", attempt=0, name="delete")
+    view = read_existing(store, workflow_id)
+    running = WorkflowRunningError(
+        f"cannot delete workflow {workflow_id!r}: it is RUNNING; call workflow.cancel({workflow_id!r}) first",
+        workflow_id=workflow_id,
     )
+    if reading.status_of(store, view) is WorkflowStatus.RUNNING:
+        raise running
+    requester = requests.Requester(uid="", attempt=0, name="delete")
+    try:
+        requests.delete_run(store, workflow_id, run_number=view.run_number, requester=requester)
+    except WorkflowInUseError as error:  # a manager claimed the run after its status was read
+        raise running from error
+
+
+def _end_as_canceled(store: Store, view: reading.RunView) -> reading.RunView:
+    """Cancel a run without a live owner. If a manager has claimed the run since, return it as it was."""
+    try:
+        return requests.end_run(
+            store,
+            view.workflow_id,
+            run_number=view.run_number,
+            status=WorkflowStatus.CANCELED,
+            reason="Canceled",
+            message="",
+            requester=requests.Requester(uid="", attempt=0, name="cancel"),
+        )
+    except WorkflowInUseError:
+        return view
 
 
 def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, RunHandle]:

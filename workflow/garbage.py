@@ -28,16 +28,13 @@ from workflow.log.owned import OwnedRun
 from workflow.log.registry import RegistryEntry
 from workflow.log.run_log import RunLog
 from workflow.model.records import FREES_ID, Created, Tombstone
-from workflow.model.status import WorkflowStatus
+from workflow.model.status import UNCLAIMABLE, WorkflowStatus
 from workflow.requests import remove_below, withdraw_all
 from workflow.store.port import ObjectInfo, Store
 
 logger = logging.getLogger(__name__)
 
 DAY: Final = 86_400.0
-
-_UNCLAIMABLE: Final = frozenset({WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED})
-"""Statuses in which a run can never be claimed again."""
 
 
 @dataclass(slots=True)
@@ -276,7 +273,7 @@ class _Collection:
         state = log.replay()
         if state.is_finished:
             self.collected.requests += withdraw_all(log, state)
-        return state.status in _UNCLAIMABLE
+        return state.status in UNCLAIMABLE
 
     @contextlib.contextmanager
     def _skipping_damage(self) -> Iterator[None]:

@@ -46,13 +46,22 @@ def get_status(workflow_id: str) -> WorkflowStatus:
         WorkflowNotFoundError: nothing is stored under this id.
     """
     store = store_in_use()
+    return reading.status_of(store, read_existing(store, workflow_id))
+
+
+def read_existing(store: Store, workflow_id: str) -> reading.RunView:
+    """Read the run that an id refers to, or the tombstone that ended it before it was created.
+
+    Raises:
+        WorkflowNotFoundError: nothing is stored under this id.
+    """
     view = reading.read_run(store, workflow_id)
     if view is None or (view.tombstone and view.reason in FREES_ID):
         raise WorkflowNotFoundError(
             f"no workflow {workflow_id!r} is stored at {store.url}; list_all() returns the ids that exist",
             workflow_id=workflow_id,
         )
-    return reading.status_of(store, view)
+    return view
 
 
 def get_output(workflow_id: str, *, name: str | None = None) -> Any:

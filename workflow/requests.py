@@ -6,6 +6,7 @@ a manager. So a Workflow object can act only on a run that its uid owns or that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -15,15 +16,15 @@ from dataclasses import dataclass
 from workflow.errors import CorruptLogError, SupersededError, WorkflowConflictError
 from workflow.log import index, keys, registry
 from workflow.log.blobs import Blobs
-from workflow.log.claim import Claimant, FollowingRecords, claim
+from workflow.log.claim import Claimant, ClaimPurpose, FollowingRecords, belongs_to_other_object, claim
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
 from workflow.model.failure import cancellations
-from workflow.model.records import FREES_ID, Created, Record, StatusChanged, Tombstone
+from workflow.model.records import FREES_ID, Record, StatusChanged, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView
 from workflow.model.state import RunState
-from workflow.model.status import WorkflowStatus
+from workflow.model.status import UNCLAIMABLE, WorkflowStatus
 from workflow.reading import read_run
 from workflow.store.port import Store
 
@@ -134,15 +135,28 @@ def end_run(
         log = RunLog(store, entry)
         state = log.replay()
         if not state.is_finished:
-
-            def ending(claimed: RunState) -> Sequence[Record]:
-                canceled = cancellations(claimed, claimed.active_steps(), reason)
-                return [*canceled, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
-
-            _claim_for(log, state, requester, reason, ending)
-            index.update(log, state, state.status, replaces=index.CLAIMABLE)
-            withdraw_all(log, state)
+            _end(log, state, requester, status, reason, error)
     return _read_existing(store, workflow_id, run_number)
+
+
+def _end(
+    log: RunLog,
+    state: RunState,
+    requester: Requester,
+    status: WorkflowStatus,
+    reason: str,
+    error: ErrorInfo | None,
+    retry_failed: int = -1,
+) -> None:
+    """Claim a run and write its terminal state in the same segment, unless the run is finished when it is claimed."""
+
+    def ending(claimed: RunState) -> Sequence[Record]:
+        canceled = cancellations(claimed, claimed.active_steps(), reason)
+        return [*canceled, StatusChanged(status, claimed.epoch, time.time(), reason, error)]
+
+    _claim_for(log, state, requester, reason, ending, retry_failed)
+    index.update(log, state, state.status, replaces=index.CLAIMABLE)
+    withdraw_all(log, state)
 
 
 def release_run(store: Store, workflow_id: str, *, run_number: int, requester: Requester, reason: str) -> RunView:
@@ -183,26 +197,37 @@ def release_run(store: Store, workflow_id: str, *, run_number: int, requester: R
 def delete_run(store: Store, workflow_id: str, *, run_number: int, requester: Requester) -> None:
     """End a run if it is not finished, write a tombstone under the next run number, and remove the keys of the run.
 
-    A deletion that was interrupted is finished by the next call.
+    A FAILED run is canceled first, so that no process can resume it while it is being deleted. A deletion that was
+    interrupted is finished by the next call.
+
+    Args:
+        store: the store of the run.
+        workflow_id: the user's id.
+        run_number: the number of the run under that id.
+        requester: the sender. A Workflow object cannot delete a run of another object, not even a finished one.
 
     Raises:
-        SupersededError, WorkflowInUseError: the requester may not act on the run, which is not finished.
+        SupersededError: another Workflow object owns the run, or a later attempt of the same object. Nothing changed.
+        WorkflowInUseError: another owner runs it, and its heartbeat has not expired. Nothing changed.
     """
     latest = registry.latest_run_number(store, workflow_id)
     if latest < run_number:
         return
-    if latest == run_number:  # otherwise the run was deleted before, and some of its keys may be left
-        entry = registry.read_entry(store, workflow_id, run_number)
-        if isinstance(entry, Created):
-            _cancel_for_deletion(store, entry, requester)
+    entry = registry.read_entry(store, workflow_id, run_number) if latest == run_number else None
+    # Otherwise the run was deleted before. Some of its keys may be left, but index entries are those of a later run.
+    is_current = entry is not None and not (isinstance(entry, Tombstone) and entry.reason in FREES_ID)
+    freed_by_other = False
+    if is_current and entry is not None:
+        _close(store, entry, requester)
         # Before the tombstone, which frees the id: after it, a new run may have written its own entry.
         index.remove(store, workflow_id)
-        if not (isinstance(entry, Tombstone) and entry.reason in FREES_ID):
-            tombstone = Tombstone(
-                workflow_id, run_number + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), requester.uid
-            )
-            registry.register(store, tombstone)
+        tombstone = Tombstone(
+            workflow_id, run_number + 1, WorkflowStatus.CANCELED, "Deleted", time.time(), requester.uid
+        )
+        freed_by_other = not registry.register(store, tombstone).created
     remove_below(store, workflow_id, f"{keys.runs(workflow_id)}{run_number}-")
+    if freed_by_other:  # another process deleted or replaced the run first, so the entry of a later run may be removed
+        index.restore(store, workflow_id)
 
 
 def remove_below(store: Store, workflow_id: str, prefix: str) -> int:
@@ -227,18 +252,32 @@ def remove_below(store: Store, workflow_id: str, prefix: str) -> int:
     return removed
 
 
-def _cancel_for_deletion(store: Store, created: Created, requester: Requester) -> None:
-    view = read_run(store, created.workflow_id, created.run_number)
-    if view is not None and view.ended is None:
-        end_run(
-            store,
-            created.workflow_id,
-            run_number=created.run_number,
-            status=WorkflowStatus.CANCELED,
-            reason="Deleted",
-            message="deleted",
-            requester=requester,
-        )
+def _close(store: Store, entry: registry.RegistryEntry, requester: Requester) -> None:
+    """Make sure that a run cannot be claimed any more, and that the requester may delete it."""
+    if isinstance(entry, Tombstone):
+        if requester.uid and entry.uid not in ("", requester.uid):
+            raise _not_deleted(entry.workflow_id, requester, entry.uid)
+        return
+    log = RunLog(store, entry)
+    try:
+        state = log.replay()
+        while state.status not in UNCLAIMABLE:
+            failed = state.terminal[0] if state.terminal is not None else -1
+            _end(log, state, requester, WorkflowStatus.CANCELED, "Deleted", None, retry_failed=failed)
+    except SupersededError:
+        if registry.latest_run_number(store, entry.workflow_id) == entry.run_number:  # the requester was refused
+            raise
+        return  # another process deleted or replaced the run meanwhile
+    if belongs_to_other_object(state, requester.uid):
+        raise _not_deleted(entry.workflow_id, requester, state.owner.uid)
+
+
+def _not_deleted(workflow_id: str, requester: Requester, owner_uid: str) -> SupersededError:
+    return SupersededError(
+        f"{requester.name} cannot delete workflow {workflow_id!r}: its run belongs to object {owner_uid}, not to "
+        f"{requester.uid}",
+        workflow_id=workflow_id,
+    )
 
 
 def stage_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, data: bytes) -> str:
@@ -269,29 +308,28 @@ def read_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, sh
     return Blobs(store, RunPaths(workflow_id, run_number, run_uuid)).get(sha256)
 
 
-def _claim_for(log: RunLog, state: RunState, requester: Requester, reason: str, ending: FollowingRecords) -> None:
+def _claim_for(
+    log: RunLog,
+    state: RunState,
+    requester: Requester,
+    reason: str,
+    following: FollowingRecords,
+    retry_failed: int = -1,
+) -> None:
     registry.check_current(log.store, log.created)
-    owner = state.owner
-    workflow_id = state.created.workflow_id
-    if requester.uid and owner.uid and owner.uid != requester.uid and not state.released:
-        raise SupersededError(
-            f"{requester.name} cannot act on workflow {workflow_id!r}: its run is owned by object {owner.uid}, not by "
-            f"{requester.uid}",
-            workflow_id=workflow_id,
-        )
     claimant = Claimant(
         owner=Owner(
             manager=f"outside-{uuid.uuid4().hex}", address=requester.name, uid=requester.uid, attempt=requester.attempt
         ),
         at=time.time(),
-        take_over=bool(requester.uid) and owner.uid == requester.uid,
+        purpose=ClaimPurpose.REQUEST,
+        retry_failed=retry_failed,
         reason=reason,
         versions=versions(),
     )
-    try:
-        claim(log, state, claimant, ending)
-    except WorkflowConflictError:  # the run was finished in the meantime, and its log decides
-        log.catch_up(state)
+    # The run was finished in the meantime, and its log decides. The claim has folded it up to that point.
+    with contextlib.suppress(WorkflowConflictError):
+        claim(log, state, claimant, following)
 
 
 def _read_existing(store: Store, workflow_id: str, run_number: int) -> RunView:

@@ -22,14 +22,15 @@ from typing import Any
 from tests.faults.shapes import SHAPES
 from tests.support import runs
 from tests.support.checker import check
+from tests.support.claims import take_over
 from tests.support.fake_runner import FakeRunner
 from tests.support.history import Expected, History
 from tests.support.stored import in_folder
 from workflow.engine.messages import RunAddress, StepResult, StepTask
 from workflow.engine.owner import planning, run_loop
-from workflow.engine.owner.manager import ClaimRequest, Intervals, Manager
+from workflow.engine.owner.manager import Intervals, Manager
 from workflow.engine.owner.run_loop import RunLoop
-from workflow.errors import SupersededError, WorkflowConflictError
+from workflow.errors import SupersededError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import registry
 from workflow.log.blobs import Blobs
 from workflow.log.failpoints import AFTER_COMMIT, NO_FAILPOINTS, Failpoints
@@ -37,7 +38,7 @@ from workflow.log.run_log import RunLog
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
 from workflow.model.state import StepState
-from workflow.store import folder, open_store
+from workflow.store import Store, folder, open_store
 
 FINISHED, CRASHED, SUPERSEDED, KILLED = 0, 1, 3, -signal.SIGKILL
 DEADLINE = 90.0
@@ -270,6 +271,15 @@ def _run_process(spec: ProcessSpec) -> None:
     os._exit(code)
 
 
+async def _take_over(manager: Manager, store: Store, spec: ProcessSpec) -> None:
+    while True:
+        try:
+            await manager.claim(take_over(store, run_number=spec.run_number, uid=spec.uid))
+            return
+        except WorkflowInUseError:  # a rival claimed the run after its owner was read: take over from the rival
+            continue
+
+
 async def _run_manager(spec: ProcessSpec) -> int:
     store = open_store(spec.url)
     failpoints: Failpoints = spec.fault or NO_FAILPOINTS
@@ -288,7 +298,7 @@ async def _run_manager(spec: ProcessSpec) -> int:
     try:
         if isinstance(registry.read_entry(store, "w", spec.run_number), Created):
             with contextlib.suppress(WorkflowConflictError):  # the run is finished; only index entries may be missing
-                await manager.claim(ClaimRequest("w", spec.run_number, uid=spec.uid, take_over=True))
+                await _take_over(manager, store, spec)
         else:
             blobs.put(b"a function")
             await manager.start(created)

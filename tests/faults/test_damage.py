@@ -17,8 +17,8 @@ from tests.support.fake_runner import FakeRunner
 from tests.support.stored import TRAILER
 from workflow import requests
 from workflow.engine.driver.results import failure_of, value_of
-from workflow.engine.messages import Raised, Returned, RunAddress, RunResult, StepTask
-from workflow.engine.owner.manager import ClaimRequest, Manager
+from workflow.engine.messages import ClaimRequest, Raised, Returned, RunAddress, RunResult, StepTask
+from workflow.engine.owner.manager import Manager
 from workflow.engine.worker import execution, refs, run_values
 from workflow.engine.worker.caches import SharedCache
 from workflow.errors import CorruptLogError, StepFailedError
@@ -105,7 +105,7 @@ def claim_run(store: FolderStore) -> None:
     async def claim() -> None:
         manager = Manager(store, Owner("m", "i", "a"), FakeRunner())
         try:
-            await manager.claim(ClaimRequest("w", 1, take_over=True))
+            await manager.claim(ClaimRequest("w", 1, take_over=Owner("m1", "m1", "address-m1")))
         finally:
             await manager.leave()
 

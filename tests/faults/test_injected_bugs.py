@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import pytest
 
 from tests.support.simulation.clients import FUNCTION
-from tests.support.simulation.scenario import COLLECTOR_FROM, EPHEMERAL_FROM, simulate
-from workflow import garbage
+from tests.support.simulation.scenario import COLLECTOR_FROM, EPHEMERAL_FROM, RIVALS_FROM, simulate
+from workflow import garbage, requests
 from workflow.engine.owner.planning import SegmentPlan
 from workflow.log.blobs import Blobs, _name_of
+from workflow.log.claim import Claimant, ClaimPurpose, FollowingRecords, claim
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog, Segment
 from workflow.model import ephemeral
 from workflow.model.graph import StepOptions
+from workflow.model.run_view import Owner
+from workflow.model.state import RunState
 
 SEEDS = range(30)
 COLLECTOR_SEEDS = range(COLLECTOR_FROM, COLLECTOR_FROM + 20)
 EPHEMERAL_SEEDS = range(EPHEMERAL_FROM, EPHEMERAL_FROM + 20)
+RIVALS_SEEDS = range(RIVALS_FROM, RIVALS_FROM + 20)
 
 
 def no_fence_check() -> Any:
@@ -83,6 +88,25 @@ def collected_without_tombstone() -> Any:
     return mock.patch.object(garbage, "decide_folder", fate)
 
 
+def right_checked_too_early() -> Any:
+    """A request decides from an older read that it may replace the owner, even if that is another one by then."""
+
+    class Anybody(Owner):
+        """Equals every owner."""
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = Owner.__hash__
+
+    def claim_with_old_right(log: RunLog, state: RunState, claimant: Claimant, following: FollowingRecords) -> int:
+        if state.owner.uid == claimant.owner.uid:
+            claimant = replace(claimant, purpose=ClaimPurpose.DRIVE, take_over=Anybody("anybody"))
+        return claim(log, state, claimant, following)
+
+    return mock.patch.object(requests, "claim", claim_with_old_right)
+
+
 @pytest.mark.parametrize(
     ("bug", "seeds", "problems_start_with"),
     [
@@ -92,6 +116,7 @@ def collected_without_tombstone() -> Any:
         (no_second_attempt, SEEDS, ("FAILED (StepFailed",)),
         (ephemeral_values_of_other_epochs, EPHEMERAL_SEEDS, ("hang",)),
         (collected_without_tombstone, COLLECTOR_SEEDS, ("I5", "hang")),
+        (right_checked_too_early, RIVALS_SEEDS, ("request of object-1 claimed",)),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -102,5 +127,5 @@ def test_injected_bug_is_found(bug: Callable[[], Any], seeds: range, problems_st
 
 
 def test_same_seeds_pass_without_bugs() -> None:
-    reports = [simulate(seed) for seed in (*SEEDS, *COLLECTOR_SEEDS, *EPHEMERAL_SEEDS)]
+    reports = [simulate(seed) for seed in (*SEEDS, *COLLECTOR_SEEDS, *EPHEMERAL_SEEDS, *RIVALS_SEEDS)]
     assert [report.describe() for report in reports if report.problems] == []

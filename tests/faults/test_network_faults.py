@@ -95,7 +95,7 @@ async def test_runs_and_takeovers_survive_a_bad_network(
         await managers[0].start(created)
         if last is managers[1]:
             with contextlib.suppress(WorkflowConflictError):  # the run is already finished
-                await last.claim(ClaimRequest(created.workflow_id, 1, take_over=True))
+                await last.claim(ClaimRequest(created.workflow_id, 1, take_over=managers[0].identity))
         await last.wait_or_resume(RunAddress(url, created.workflow_id, 1, created.run_uuid))
 
     await with_timeout(

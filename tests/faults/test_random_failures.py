@@ -14,10 +14,11 @@ import random
 import pytest
 
 from tests.support import invariants, runs
+from tests.support.claims import take_over
 from tests.support.fake_runner import expanded, raised, returned
 from tests.support.managers import ManagerFixture, new_run, with_timeout
 from workflow.engine.messages import Expanded, Raised, Returned, StepTask
-from workflow.engine.owner.manager import ClaimRequest, Manager
+from workflow.engine.owner.manager import Manager
 from workflow.errors import OwnershipError, UnavailableError, WorkflowConflictError
 from workflow.model.graph import StepOptions
 from workflow.model.status import WorkflowStatus
@@ -78,7 +79,7 @@ class RandomFailures:
                 self.house.keep_function(self.created)
                 await manager.start(self.created)
             else:
-                await manager.claim(ClaimRequest("w", 1, take_over=True))
+                await manager.claim(take_over(self.house.inner))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -133,7 +133,7 @@ def failure_and_retry(store: Store) -> None:
     log.append(state, failure.consequences(state, state.steps["a"], failed("a"), runs.value("pickled error")))
     new = log.blobs.put(b"a corrected function")
     functions = {runs.FUNCTION: new}
-    claim(log, state, Claimant(Owner("m2", "i2", "manager-2"), 8.0, retry_failed=True, functions=functions))
+    claim(log, state, Claimant(Owner("m2", "i2", "manager-2"), 8.0, retry_failed=state.seq, functions=functions))
     log.append(state, [started("a", 2)])
     log.append(state, [committed("a", 2), started("b", 2)])
     log.append(state, [committed("b", 2), r.StatusChanged(S.SUCCESSFUL, 2, 9.0)])

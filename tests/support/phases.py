@@ -36,6 +36,11 @@ class Phases:
         """Return the number of steps in each phase that has any."""
         return {phase: count for phase, count in self.counts.items() if count}
 
+    @property
+    def phases(self) -> dict[str, str]:
+        """The phase of each step, by its id."""
+        return dict(self._phase)
+
     def insert(self, graph: Fields, above: str) -> None:
         """Add the steps of a DAG.
 

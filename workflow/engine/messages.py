@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow.model.graph import Graph, Value
-from workflow.model.run_view import ErrorInfo
+from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import Outcome
 from workflow.model.status import WorkflowStatus
 
@@ -29,8 +29,8 @@ class ClaimRequest:
     Attributes:
         uid: uid of the Workflow object that asks; empty without the operator.
         attempt: number of the submission attempt that asks; 0 without the operator.
-        take_over: claim the run even if its owner is alive.
-        retry_failed: claim the run even if it FAILED, and run its failed steps again.
+        take_over: the owner that may be replaced even if it is alive; None for no owner.
+        retry_failed: seq of the segment in which the run FAILED, if its failed steps may run again; -1 for no failure.
         functions: new code of the run's steps; see `Claimed`.
     """
 
@@ -38,8 +38,8 @@ class ClaimRequest:
     run_number: int
     uid: str = ""
     attempt: int = 0
-    take_over: bool = False
-    retry_failed: bool = False
+    take_over: Owner | None = None
+    retry_failed: int = -1
     functions: Mapping[str, str] = field(default_factory=dict)
 
 

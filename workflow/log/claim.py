@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from workflow.errors import OwnershipError, SupersededError, WorkflowConflictError, WorkflowError, WorkflowInUseError
 from workflow.log import keys
@@ -31,15 +32,27 @@ def heartbeat_expired(store: Store, manager: str) -> bool:
     return info is None or info.age > HEARTBEAT_TIMEOUT
 
 
+class ClaimPurpose(Enum):
+    """Why a process claims a run."""
+
+    DRIVE = "a manager drives the run from now on"
+    RECOVER = "a manager continues a run that it has not lost, for example after a restart"
+    REQUEST = "a process without a manager writes a release or a terminal state"
+
+
 @dataclass(frozen=True, slots=True)
 class Claimant:
     """A process that wants to own a run.
 
+    The process decided to claim after it had read the run. Until it claims, other processes may write. So each right
+    names what it was decided against, and `refusal` compares that with the run at the claimed slot.
+
     Attributes:
         owner: the next owner.
         at: time of the claim, in seconds since 1970.
-        take_over: claim the run even if its present owner may be alive.
-        retry_failed: claim the run if it is FAILED; its failure is undone.
+        purpose: why it wants to own the run.
+        take_over: the owner that it may replace even if that owner is alive; None for no owner.
+        retry_failed: seq of the segment in which the run FAILED, if that failure may be undone; -1 for no failure.
         reason: why, for users.
         versions: of Python and of the libraries that unpickle and pickle, as `name version` words.
         functions: the functions that this epoch replaces; see `Claimed.functions`.
@@ -47,8 +60,9 @@ class Claimant:
 
     owner: Owner
     at: float
-    take_over: bool = False
-    retry_failed: bool = False
+    purpose: ClaimPurpose = ClaimPurpose.DRIVE
+    take_over: Owner | None = None
+    retry_failed: int = -1
     reason: str = ""
     versions: str = ""
     functions: Mapping[str, str] = field(default_factory=dict)
@@ -62,18 +76,38 @@ def refusal(state: RunState, claimant: Claimant, owner_expired: bool) -> Workflo
         claimant: the process that wants to own it.
         owner_expired: whether the heartbeat of the present owner has expired.
     """
+    if claimant.purpose is ClaimPurpose.REQUEST and belongs_to_other_object(state, claimant.owner.uid):
+        return SupersededError(
+            f"{claimant.owner.address} cannot act on workflow {state.created.workflow_id!r}: its run is owned by "
+            f"object {state.owner.uid}, not by {claimant.owner.uid}",
+            workflow_id=state.created.workflow_id,
+        )
     if state.terminal is not None:
-        return _refuse_finished(state, state.terminal[1].status, claimant)
+        return _refuse_finished(state, claimant, *state.terminal)
     return _refuse_owned(state, claimant, owner_expired)
 
 
-def _refuse_finished(state: RunState, status: WorkflowStatus, claimant: Claimant) -> WorkflowError | None:
-    if status is WorkflowStatus.FAILED and claimant.retry_failed:
+def belongs_to_other_object(state: RunState, uid: str) -> bool:
+    """Return whether a Workflow object may not act on a run, because another object owns it and has not released it.
+
+    Args:
+        state: the state of the run.
+        uid: uid of the Workflow object; empty for a user without the operator, who may act on the runs of all objects.
+    """
+    return bool(uid and state.owner.uid) and state.owner.uid != uid and not state.released
+
+
+def _refuse_finished(state: RunState, claimant: Claimant, seq: int, end: StatusChanged) -> WorkflowError | None:
+    if end.status is WorkflowStatus.FAILED and claimant.retry_failed == seq:
         return None
+    why = "only a FAILED workflow can be resumed"
+    if end.status is WorkflowStatus.FAILED:
+        retried = claimant.retry_failed >= 0
+        why = "another process resumed it first, and it failed again; " if retried else ""
+        why += f"call workflow.resume({state.created.workflow_id!r}) to run its failed steps again"
     return WorkflowConflictError(
-        f"cannot claim workflow {state.created.workflow_id!r}: it already ended with status {status}; only a FAILED "
-        "workflow can be resumed",
-        status=status,
+        f"cannot claim workflow {state.created.workflow_id!r}: it already ended with status {end.status}; {why}",
+        status=end.status,
     )
 
 
@@ -87,16 +121,38 @@ def _refuse_owned(state: RunState, claimant: Claimant, owner_expired: bool) -> O
         )
     # A manager claims only runs that it does not drive now: runs of its earlier incarnation or from before an outage.
     same_manager = present.manager == wanted.manager and present.uid == wanted.uid
-    earlier_attempt = same_object and present.attempt < wanted.attempt
-    if claimant.take_over or same_manager or earlier_attempt or state.released or owner_expired:
+    if claimant.purpose is ClaimPurpose.RECOVER:
+        return None if same_manager and not state.released else _lost(state, claimant)
+    # An object's own run: its later attempt may claim it, and a request of the object may end or release it.
+    own = same_object and (present.attempt < wanted.attempt or claimant.purpose is ClaimPurpose.REQUEST)
+    if present == claimant.take_over or same_manager or own or state.released or owner_expired:
         return None
+    return _in_use(state, claimant)
+
+
+def _lost(state: RunState, claimant: Claimant) -> SupersededError:
+    now = "it was released" if state.released else f"manager {_name(state.owner)} claimed it (epoch {state.epoch})"
+    return SupersededError(
+        f"manager {_name(claimant.owner)} cannot recover workflow {state.created.workflow_id!r}: {now}",
+        workflow_id=state.created.workflow_id,
+    )
+
+
+def _in_use(state: RunState, claimant: Claimant) -> WorkflowInUseError:
+    present = state.owner
     acting = f", object {present.uid}, attempt {present.attempt}" if present.uid else ""
+    advice = "wait for it, or resume with take_over=True if you know that its cluster is gone"
+    if claimant.take_over is not None:
+        advice = f"it claimed the run after you decided to take over from {_name(claimant.take_over)}; {advice}"
     return WorkflowInUseError(
-        f"cannot claim workflow {state.created.workflow_id!r}: manager {present.address or present.manager} "
-        f"(epoch {state.epoch}{acting}) is alive and runs it; wait for it, or resume with take_over=True if you know "
-        "that its cluster is gone",
+        f"cannot claim workflow {state.created.workflow_id!r}: manager {_name(present)} (epoch {state.epoch}{acting}) "
+        f"is alive and runs it; {advice}",
         owner=present,
     )
+
+
+def _name(owner: Owner) -> str:
+    return owner.address or owner.manager
 
 
 FollowingRecords = Callable[[RunState], Sequence[Record]]

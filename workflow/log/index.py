@@ -51,6 +51,18 @@ def remove(store: Store, workflow_id: str) -> None:
         store.delete(keys.index(status, workflow_id))
 
 
+def restore(store: Store, workflow_id: str) -> None:
+    """Write the entry `LIVE` if the id names a run, or if a run is being created under it.
+
+    For a process that called `remove`, and then learned that another process had freed the id before. The removed entry
+    may be that of a new run.
+    """
+    entry = registry.current_entry(store, workflow_id)
+    is_free = entry is None or (isinstance(entry, Tombstone) and entry.reason in FREES_ID)
+    if not is_free or _is_being_created(store, workflow_id):
+        set_status(store, workflow_id, LIVE, replaces=())
+
+
 def list_ids(store: Store, status: WorkflowStatus) -> Iterator[str]:
     """Yield the workflow ids that have an entry for a status; a damaged entry is skipped and logged."""
     for info in store.list(keys.index(status)):
@@ -190,9 +202,15 @@ def expected_status(store: Store, workflow_id: str) -> WorkflowStatus | None:
         return LIVE
     if entry is not None and entry.reason not in FREES_ID:
         return entry.status
-    # A run that is being created has its functions stored first, then its index entry, then its registry entry.
-    being_created = next(store.list(keys.runs(workflow_id)), None)
-    return LIVE if being_created is not None else None
+    return LIVE if _is_being_created(store, workflow_id) else None
+
+
+def _is_being_created(store: Store, workflow_id: str) -> bool:
+    """Return whether a free id has a run that is being created.
+
+    Such a run has its functions stored first, then its index entry, then its registry entry.
+    """
+    return next(store.list(keys.runs(workflow_id)), None) is not None
 
 
 def _whole_id(key: str, content: bytes) -> str:

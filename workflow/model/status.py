@@ -27,6 +27,8 @@ class WorkflowStatus(str, Enum):
 
 
 TERMINAL = frozenset({WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED, WorkflowStatus.CANCELED})
+UNCLAIMABLE = TERMINAL - {WorkflowStatus.FAILED}
+"""The statuses in which a run can never be claimed again."""
 
 S = WorkflowStatus
 TRANSITIONS: dict[tuple[WorkflowStatus, str], WorkflowStatus] = {

@@ -92,6 +92,16 @@ def claimed_by(workflow: WorkflowObject, view: RunView | None) -> bool:
     return view is not None and view.owner is not None and view.owner.uid == workflow.uid
 
 
+def claimed_by_other_object(workflow: WorkflowObject, view: RunView | None) -> bool:
+    """Return whether another Workflow object made the last claim of the run.
+
+    Args:
+        workflow: the object.
+        view: the run, or None if there is none.
+    """
+    return view is not None and view.owner is not None and view.owner.uid not in ("", workflow.uid)
+
+
 def _ownership(workflow: WorkflowObject, run: RunRead) -> tuple[Ownership, int]:
     """Return the relation to the run, and the number of the run that an attempt would execute."""
     state, view = workflow.state, run.view

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tests.support.claims import state_of
 from tests.support.simulation.environment import EPOCH, Environment, ProcessDiedError
 from tests.support.simulation.random_dags import RunFailsError, oracle
 from workflow import requests
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.errors import (
+    CorruptLogError,
     OwnershipError,
     StoreUnavailableError,
     SupersededError,
@@ -23,10 +25,14 @@ from workflow.log.keys import RunPaths
 from workflow.model.graph import Graph
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
+from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 
 T = TypeVar("T")
+
+RIVAL_OBJECT = "object-2"
+"""uid of a Workflow object with the same workflow id, which claims a run that its owner released or lost."""
 
 FUNCTION = b"a function"
 """The stored function of every step. The arguments of a step describe what it does."""
@@ -155,13 +161,16 @@ class Driver:
         chance, plan = self._environment.chance, self._plan
         if plan.uid and chance.random() < 0.5:
             self._attempt += 1
+        takes_over = self._environment.faults_enabled and chance.random() < 0.3
+        state = self._state()
+        terminal = state.terminal if state is not None else None
         request = ClaimRequest(
             plan.workflow_id,
             1,
             plan.uid,
             self._attempt,
-            take_over=self._environment.faults_enabled and chance.random() < 0.3,
-            retry_failed=retry_failed,
+            take_over=state.owner if takes_over and state is not None else None,
+            retry_failed=terminal[0] if retry_failed and terminal is not None else -1,
         )
         try:
             await self._environment.call_manager(self._cluster, lambda manager: manager.claim(request), 30.0)
@@ -174,6 +183,13 @@ class Driver:
             WorkflowConflictError,
         ) as error:
             self._environment.note(self._process.name, f"claim: {type(error).__name__}")
+
+    def _state(self) -> RunState | None:
+        """Return the run at the time of a decision, or None if it cannot be read. The store is read without faults."""
+        try:
+            return state_of(self._environment.shared.objects, self._plan.workflow_id)
+        except (AssertionError, OwnershipError, CorruptLogError):  # not created yet, deleted, or being deleted
+            return None
 
     async def _switch_cluster(self) -> None:
         """Wait a little, then choose a random cluster."""
@@ -269,8 +285,8 @@ class OutsideClient:
             )
         )
 
-    async def _release(self, plan: RunPlan) -> None:
-        requester = requests.Requester(plan.uid, 0, "outside")
+    async def _release(self, plan: RunPlan, attempt: int = 0) -> None:
+        requester = requests.Requester(plan.uid, attempt, "outside")
         await self._call(
             lambda: requests.release_run(
                 self._store, plan.workflow_id, run_number=1, requester=requester, reason="Suspended"
@@ -287,6 +303,31 @@ class OutsideClient:
 
         while not await self._call(delete, refused=True):  # noqa: ASYNC110 - in virtual time
             await asyncio.sleep(1.0)
+
+    async def _contend(self, plan: RunPlan) -> None:
+        """Release the run, then send a request of its object while another object claims the run."""
+        await self._release(plan, attempt=99)
+        environment = self._environment
+        request = environment.chance.choice((self._end, self._delete, self._release))
+        rival = ClaimRequest(plan.workflow_id, 1, RIVAL_OBJECT, 1)
+        cluster = environment.chance.choice(environment.clusters)
+        claiming = environment.call_manager(cluster, lambda manager: manager.claim(rival), 30.0)
+        environment.loop.spawn(self._process, self._ignoring_refusals(claiming))
+        await asyncio.sleep(environment.chance.random() * 0.1)
+        await request(plan)
+
+    async def _ignoring_refusals(self, claiming: Awaitable[None]) -> None:
+        try:
+            await claiming
+            self._environment.count("claims of a rival object")
+        except (
+            ProcessDiedError,
+            UnavailableError,
+            asyncio.TimeoutError,
+            OwnershipError,
+            WorkflowConflictError,
+        ) as error:
+            self._environment.note("outside", f"rival: {type(error).__name__}")
 
     async def _call(self, call: Callable[[], T], *, refused: Any = None) -> T | Any:
         """Call the store. Return None if it is unavailable, and `refused` if the run belongs to another requester."""

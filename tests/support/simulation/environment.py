@@ -128,6 +128,8 @@ class Environment:
         elif method == "create":
             self.creators[key] = process
             self.observer.key_created(key)
+            if "/registry/" in key:
+                self.observer.tombstone_stored(key, data)
             self.note(who, f"+ {_short(key)}")
         else:
             self.observer.key_deleted(key)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.simulation.loop import Process
+from tests.support.stored import parsed
 from workflow.store.memory import MemoryStore
 
 
@@ -28,6 +29,8 @@ class ObservedRun:
         times_finished: how often the run reached a terminal state.
         request_made_at: request -> `times_finished` when it was made, or -1 if the run was finished then.
         timer_due: sleep step -> the earliest time at which it may end.
+        object: uid of the Workflow object that owns the run; empty for an owner without an object, None if unknown.
+        released: the last owner released the run.
     """
 
     epoch: int = 1
@@ -40,6 +43,8 @@ class ObservedRun:
     times_finished: int = 0
     request_made_at: dict[str, int] = field(default_factory=dict)
     timer_due: dict[str, float] = field(default_factory=dict)
+    object: str | None = None
+    released: bool = False
 
 
 class Observer:
@@ -60,6 +65,9 @@ class Observer:
         folder, _, _ = key.partition("/log/")
         header, *records = (json.loads(line) for line in data.split(b"\n")[1:-1])
         run = self.runs.setdefault(header["run"], ObservedRun())
+        if run.object is None:
+            run.object = _object_of_creation(objects, folder)
+        self._check_requester(run, header["run"], records)
         texts = []
         for record in records:
             kind = record["k"]
@@ -68,6 +76,22 @@ class Observer:
             self._check_blobs(run, objects, folder, record)
             self._apply(run, objects, folder, record)
         return f"{header['run']} {header['seq']}: {', '.join(texts)}"
+
+    def tombstone_stored(self, key: str, data: bytes) -> None:
+        """Observe a registry entry. A run is deleted only after its log shows that it can never be claimed again."""
+        _, entry = parsed(key, data)
+        if entry[0]["k"] == "Tombstone" and entry[0].get("reason") == "Deleted" and entry[0]["run_number"] == 2:
+            run = self.runs.get(f"{entry[0]['workflow_id']}-1")
+            status = run.terminal["status"] if run is not None and run.terminal is not None else "RUNNING"
+            if run is not None and status not in ("SUCCESSFUL", "CANCELED"):
+                self.violations.append(f"{key} deletes a run that is {status}, so it can still be claimed")
+
+    def _check_requester(self, run: ObservedRun, run_uuid: str, records: list[dict[str, Any]]) -> None:
+        """Check that a request of a Workflow object never claims the run of another one, unless that released it."""
+        owner = records[0]["owner"] if records[0]["k"] == "Claimed" else {}
+        requester = owner.get("uid", "") if owner.get("manager", "").startswith("outside-") else ""
+        if requester and run.object and run.object != requester and not run.released:
+            self.violations.append(f"request of {requester} claimed {run_uuid}, which {run.object} owns")
 
     def key_created(self, key: str) -> None:
         """Observe a new key outside the logs. Only requests are remembered."""
@@ -122,6 +146,7 @@ class Observer:
         kind, step_id = record["k"], record.get("step_id", "")
         if kind == "Claimed":
             run.epoch, run.terminal = record["epoch"], None
+            run.object, run.released = record["owner"].get("uid", ""), False
         elif kind == "StepExpanded":
             run.committed_in[step_id] = record["epoch"]
             graph = record.get("graph")
@@ -141,11 +166,20 @@ class Observer:
             while step_id:
                 run.outcomes.add(step_id)
                 step_id = run.passes_outcome_to.get(step_id, "")
-        elif kind == "StatusChanged" and record["status"] != "RESUMABLE":
+        elif kind == "StatusChanged" and record["status"] == "RESUMABLE":
+            run.released = True
+        elif kind == "StatusChanged":
             run.terminal = record
             run.times_finished += 1
             event = f"finished {record['status']}" + (f" ({record['reason']})" if record.get("reason") else "")
             self.counts[event] = self.counts.get(event, 0) + 1
+
+
+def _object_of_creation(objects: MemoryStore, folder: str) -> str:
+    """Return the uid of the Workflow object that created a run."""
+    key = f"{folder.partition('/runs/')[0]}/registry/{1:010d}"
+    entry = parsed(key, objects.get(key) or b"")[1][0]
+    return str(entry.get("owner", {}).get("uid", ""))
 
 
 def name_of(process: Process | None) -> str:

@@ -44,7 +44,10 @@ COLLECTOR_FROM = 2_000_000
 EPHEMERAL_FROM = 3_000_000
 """Seeds from this number on also use ephemeral values, and kill drivers, outside clients and the collector."""
 
-SERIES = (0, EXTENDED_FROM, COLLECTOR_FROM, EPHEMERAL_FROM)
+RIVALS_FROM = 4_000_000
+"""Seeds from this number on also have a second Workflow object, which claims runs while requests are sent to them."""
+
+SERIES = (0, EXTENDED_FROM, COLLECTOR_FROM, EPHEMERAL_FROM, RIVALS_FROM)
 
 QUIET_SECONDS = 60.0
 """Virtual seconds after the last run finished. No temporary key may be in the store after that."""
@@ -149,6 +152,9 @@ async def _run_scenario(environment: Environment, seed: int) -> list[str]:
         _random_run(chance, f"w{number}", bool(environment.slots), seed >= EPHEMERAL_FROM)
         for number in range(chance.choice((1, 2, 4) if environment.slots else (1, 1, 2)))
     ]
+    if seed >= RIVALS_FROM:
+        for plan in plans:
+            plan.uid = "object-1"
     drivers = [Driver(environment, plan) for plan in plans]
     for driver in drivers:
         driver.start()
@@ -158,7 +164,7 @@ async def _run_scenario(environment: Environment, seed: int) -> list[str]:
         collector.start()
         if seed >= EPHEMERAL_FROM:
             kill_client = [collector.die, outside.die, *(driver.die for driver in drivers)]
-    await _inject_faults(environment, plans, outside, kill_client)
+    await _inject_faults(environment, plans, outside, kill_client, rivals=seed >= RIVALS_FROM)
     environment.stop_faults()
     faults_stopped = environment.loop.time()
     while not all(plan.done for plan in plans) or not all(task.done() for task in outside.tasks):
@@ -204,7 +210,12 @@ def _random_run(chance: Random, workflow_id: str, waits: bool, ephemeral: bool) 
 
 
 async def _inject_faults(
-    environment: Environment, plans: list[RunPlan], outside: OutsideClient, kill_client: list[Callable[[], None]]
+    environment: Environment,
+    plans: list[RunPlan],
+    outside: OutsideClient,
+    kill_client: list[Callable[[], None]],
+    *,
+    rivals: bool,
 ) -> None:
     """Inject random faults for a while: into managers, requests from outside, and deaths of clients."""
     chance = environment.chance
@@ -212,6 +223,7 @@ async def _inject_faults(
     interval = until / chance.choice((4.0, 10.0, 20.0))
     manager_faults = [kind for kind in ("kill", "stop", "disconnect", "zombie", "leave") if chance.random() < 0.6]
     requests = [kind for kind in ("cancel", "end", "delete", "release") if chance.random() < 0.12]
+    requests += ["contend"] * (4 if rivals else 0)
     while True:
         await asyncio.sleep(chance.expovariate(1.0 / interval))
         if environment.loop.time() > until:

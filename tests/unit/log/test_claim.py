@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.support import invariants, runs
 from tests.support.failpoints import BlockAt, CallAt, Dies, die
 from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import failpoints, keys, registry
-from workflow.log.claim import Claimant, claim, refusal
+from workflow.log.claim import Claimant, ClaimPurpose, claim, refusal
 from workflow.log.failpoints import NO_FAILPOINTS, Failpoints
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
@@ -23,9 +24,11 @@ from workflow.store.memory import MemoryStore
 
 DAG = runs.graph("a b:a")
 S = WorkflowStatus
+RECOVER, REQUEST = ClaimPurpose.RECOVER, ClaimPurpose.REQUEST
 
+PERSON = Owner("m1", "i1", "manager-1")
 OWNERS = {
-    "person": Owner("m1", "i1", "manager-1"),
+    "person": PERSON,
     "attempt 2 of u": Owner("m1", "i1", "manager-1", "u", 2),
 }
 STATES: dict[str, list[r.Record]] = {
@@ -45,11 +48,12 @@ def case(
     refused: type[Exception] | None,
     *,
     owner: str = "person",
-    **options: bool,
+    **options: Any,
 ) -> object:
     heartbeat = "expired" if expired else "alive"
     by = f"{claimant.manager} {claimant.uid}{claimant.attempt or ''}"
-    name = f"{owner}, {state}, {heartbeat}: {by} {options or ''}"
+    chosen = {name: getattr(value, "name", getattr(value, "manager", value)) for name, value in options.items()}
+    name = f"{owner}, {state}, {heartbeat}: {by} {chosen or ''}"
     return pytest.param(owner, state, expired, claimant, options, refused, id=name)
 
 
@@ -62,18 +66,27 @@ V1 = Owner("m3", "i3", "", "v", 1)
     [
         case("running", False, OTHER, WorkflowInUseError),
         case("running", True, OTHER, None),
-        case("running", False, OTHER, None, take_over=True),
+        case("running", False, OTHER, None, take_over=PERSON),
+        case("running", False, OTHER, WorkflowInUseError, take_over=RESTARTED),
+        case("running", False, OTHER, WorkflowInUseError, take_over=V1),
+        case("running", False, OTHER, WorkflowInUseError, take_over=OWNERS["attempt 2 of u"]),
+        case("running", False, OTHER, WorkflowInUseError, take_over=OTHER),
+        case("running", True, OTHER, None, take_over=V1),
         case("released", False, OTHER, None),
+        case("released", False, OTHER, None, take_over=V1),
         case("running", False, RESTARTED, None),
         case("failed", True, OTHER, WorkflowConflictError),
-        case("failed", True, OTHER, WorkflowConflictError, take_over=True),
-        case("failed", False, OTHER, None, retry_failed=True),
-        case("canceled", True, OTHER, WorkflowConflictError, retry_failed=True, take_over=True),
+        case("failed", True, OTHER, WorkflowConflictError, take_over=PERSON),
+        case("failed", False, OTHER, None, retry_failed=1),
+        case("failed", True, OTHER, WorkflowConflictError, retry_failed=0),
+        case("failed", True, OTHER, WorkflowConflictError, retry_failed=2),
+        case("canceled", True, OTHER, WorkflowConflictError, retry_failed=1, take_over=PERSON),
+        case("running", False, OTHER, WorkflowInUseError, retry_failed=1),
         case("running", False, U1, WorkflowInUseError),
         case("running", False, U1, SupersededError, owner="attempt 2 of u"),
         case("running", True, U1, SupersededError, owner="attempt 2 of u"),
         case("released", True, U1, SupersededError, owner="attempt 2 of u"),
-        case("running", True, U1, SupersededError, owner="attempt 2 of u", take_over=True),
+        case("running", True, U1, SupersededError, owner="attempt 2 of u", take_over=OWNERS["attempt 2 of u"]),
         case("running", False, U2, WorkflowInUseError, owner="attempt 2 of u"),
         case("running", True, U2, None, owner="attempt 2 of u"),
         case("released", False, U2, None, owner="attempt 2 of u"),
@@ -85,13 +98,40 @@ V1 = Owner("m3", "i3", "", "v", 1)
         case("running", False, RESTARTED, WorkflowInUseError, owner="attempt 2 of u"),
         case("running", False, Owner("m1", "i2", "", "u", 2), None, owner="attempt 2 of u"),
         case("running", False, Owner("m1", "i2", "", "v", 2), WorkflowInUseError, owner="attempt 2 of u"),
+        # a manager that recovers its runs
+        case("running", False, RESTARTED, None, purpose=RECOVER),
+        case("running", True, OTHER, SupersededError, purpose=RECOVER),
+        case("released", False, RESTARTED, SupersededError, purpose=RECOVER),
+        case("released", True, OTHER, SupersededError, purpose=RECOVER),
+        case("failed", False, RESTARTED, WorkflowConflictError, purpose=RECOVER),
+        case("running", False, Owner("m1", "i2", "", "u", 2), None, owner="attempt 2 of u", purpose=RECOVER),
+        case("running", False, Owner("m1", "i2", "", "u", 1), SupersededError, owner="attempt 2 of u", purpose=RECOVER),
+        case("running", True, Owner("m1", "i2", "", "v", 2), SupersededError, owner="attempt 2 of u", purpose=RECOVER),
+        # a request from outside: of a user, then of Workflow objects
+        case("running", False, OTHER, WorkflowInUseError, purpose=REQUEST),
+        case("running", True, OTHER, None, purpose=REQUEST),
+        case("running", True, OTHER, None, owner="attempt 2 of u", purpose=REQUEST),
+        case("running", False, OTHER, WorkflowInUseError, owner="attempt 2 of u", purpose=REQUEST),
+        case("released", False, OTHER, None, purpose=REQUEST),
+        case("failed", True, OTHER, WorkflowConflictError, purpose=REQUEST),
+        case("failed", True, OTHER, None, purpose=REQUEST, retry_failed=1),
+        case("running", False, U2, None, owner="attempt 2 of u", purpose=REQUEST),
+        case("running", False, U3, None, owner="attempt 2 of u", purpose=REQUEST),
+        case("running", True, U1, SupersededError, owner="attempt 2 of u", purpose=REQUEST),
+        case("failed", False, U2, None, owner="attempt 2 of u", purpose=REQUEST, retry_failed=1),
+        case("running", False, V1, SupersededError, owner="attempt 2 of u", purpose=REQUEST),
+        case("running", True, V1, SupersededError, owner="attempt 2 of u", purpose=REQUEST),
+        case("failed", True, V1, SupersededError, owner="attempt 2 of u", purpose=REQUEST, retry_failed=1),
+        case("released", False, V1, None, owner="attempt 2 of u", purpose=REQUEST),
+        case("running", False, V1, WorkflowInUseError, purpose=REQUEST),
+        case("running", True, V1, None, purpose=REQUEST),
     ],
 )  # fmt: skip
 def test_who_may_claim(
-    owner: str, state: str, expired: bool, claimant: Owner, options: dict[str, bool], expected: type[Exception] | None
+    owner: str, state: str, expired: bool, claimant: Owner, options: dict[str, Any], expected: type[Exception] | None
 ) -> None:
     folded = runs.state_of(DAG, *([STATES[state]] if STATES[state] else []), owner=OWNERS[owner])
-    refused = refusal(folded, Claimant(claimant, at=1.0, **options), expired)  # type: ignore[arg-type]
+    refused = refusal(folded, Claimant(claimant, at=1.0, **options), expired)
     assert (type(refused) if refused else None) is expected
     if refused is not None:
         assert "'w'" in str(refused)
@@ -112,10 +152,11 @@ class Fixture:
     def log(self, of: Failpoints = NO_FAILPOINTS) -> RunLog:
         return RunLog(self.store, self.created, of)
 
-    def claim(self, manager: str, of: Failpoints = NO_FAILPOINTS, **options: bool) -> RunState:
+    def claim(self, manager: str, of: Failpoints = NO_FAILPOINTS, *, take_over: bool = False) -> RunState:
         log = self.log(of)
         state = log.replay()
-        claim(log, state, Claimant(Owner(manager, "i", f"manager-{manager}"), 1.0, **options))  # type: ignore[arg-type]
+        against = state.owner if take_over else None
+        claim(log, state, Claimant(Owner(manager, "i", f"manager-{manager}"), 1.0, take_over=against))
         return state
 
     def epochs(self) -> list[str]:
@@ -151,11 +192,36 @@ def test_a_rival_that_claims_during_a_claim(fixture: Fixture, point: str) -> Non
     invariants.check(fixture.store, "w")
 
 
-def test_a_losing_claimant_that_may_take_over_claims_next(fixture: Fixture) -> None:
+@pytest.mark.parametrize("alive", [True, False], ids=["alive", "expired"])
+def test_take_over_does_not_replace_an_owner_that_came_later(fixture: Fixture, alive: bool) -> None:
+    """The right to take over is against the owner that was read. A later owner is replaced only if it is lost, too."""
+    if alive:
+        fixture.store.overwrite(keys.heartbeat("rival"), b"")
     rival = CallAt(failpoints.BEFORE_CLAIM, lambda: fixture.claim("rival", take_over=True))
-    state = fixture.claim("m2", rival, take_over=True)
-    assert fixture.epochs() == ["rival", "m2"]
-    assert state.epoch == 3
+    if alive:
+        with pytest.raises(WorkflowInUseError, match=r"manager-rival \(epoch 2\) is alive.* take over from manager-1;"):
+            fixture.claim("m2", rival, take_over=True)
+    else:
+        assert fixture.claim("m2", rival, take_over=True).epoch == 3
+    assert fixture.epochs() == (["rival"] if alive else ["rival", "m2"])
+    invariants.check(fixture.store, "w")
+
+
+def test_retry_does_not_undo_a_failure_that_came_later(fixture: Fixture) -> None:
+    def claimed_for_retry(manager: str, failure: int, of: Failpoints = NO_FAILPOINTS) -> None:
+        claim(fixture.log(of), fixture.log().replay(), Claimant(Owner(manager, "i"), 1.0, retry_failed=failure))
+
+    def retry_that_fails_again() -> None:
+        claimed_for_retry("rival", 1)
+        runs.append(fixture.log(), [runs.failed("a", 2), r.StatusChanged(S.FAILED, 2, 9.0)])
+
+    runs.append(fixture.log(), [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 9.0)])
+    with pytest.raises(
+        WorkflowConflictError, match=r"resumed it first, and it failed again; call workflow.resume\('w'\)"
+    ):
+        claimed_for_retry("m2", 1, CallAt(failpoints.BEFORE_CLAIM, retry_that_fails_again))
+    assert fixture.epochs() == ["rival"]
+    claimed_for_retry("m2", 3)
     invariants.check(fixture.store, "w")
 
 
@@ -211,7 +277,8 @@ def test_a_run_can_be_claimed_after_a_death_at_any_failpoint(point: str) -> None
         owned = RunLog(store, mine, dies)
         runs.append(owned, [runs.started("a"), runs.committed("a")])
         owned.write_snapshot(1, compact(owned.replay()))
-        claim(owned, owned.replay(), Claimant(Owner("m2", "i"), 1.0, take_over=True))
+        state = owned.replay()
+        claim(owned, state, Claimant(Owner("m2", "i"), 1.0, take_over=state.owner))
 
     with pytest.raises(Dies):
         create_commit_and_claim()
@@ -222,7 +289,7 @@ def test_a_run_can_be_claimed_after_a_death_at_any_failpoint(point: str) -> None
     assert isinstance(named, r.Created)
     after = RunLog(store, named)
     state = after.replay()
-    claim(after, state, Claimant(Owner("m3", "i"), 1.0, take_over=True))
+    claim(after, state, Claimant(Owner("m3", "i"), 1.0, take_over=state.owner))
     assert state.steps["a"].outcome is not None or not invariants.committed(store, "w")
     invariants.check(store, "w")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,3 +76,58 @@ def test_keys_sort_by_their_numbers() -> None:
 
 def test_runs_of_one_id_have_disjoint_folders() -> None:
     assert not keys.RunPaths("w", 11, "u").folder.startswith(f"{keys.runs('w')}1-")
+
+
+PATHS = keys.RunPaths("a b/ü", 7, "u-1")
+ID = "a%20b%2F%C3%BC"
+FORMAT = {
+    keys.registry("a b/ü"): f"workflows/{ID}/registry/",
+    keys.registry_entry("a b/ü", 7): f"workflows/{ID}/registry/0000000007",
+    keys.runs("a b/ü"): f"workflows/{ID}/runs/",
+    PATHS.folder: f"workflows/{ID}/runs/7-u-1/",
+    PATHS.segment(7): f"workflows/{ID}/runs/7-u-1/log/00000000000000000007",
+    PATHS.snapshot(7): f"workflows/{ID}/runs/7-u-1/snapshot/00000000000000000007",
+    PATHS.blob("ab"): f"workflows/{ID}/runs/7-u-1/blobs/ab",
+    PATHS.request("q"): f"workflows/{ID}/runs/7-u-1/inbox/q",
+    keys.notification("u-1", "q"): "notifications/u-1.q",
+    keys.owned("m", "u-1"): "owned/m/u-1",
+    keys.owned("m"): "owned/m/",
+    keys.heartbeat("m"): "managers/m",
+    keys.index("RUNNING", "a b/ü"): f"index/RUNNING/{ID}",
+    keys.index("RUNNING"): "index/RUNNING/",
+}
+
+
+@pytest.mark.parametrize(("built", "stored"), FORMAT.items(), ids=FORMAT.values())
+def test_key_is_that_of_the_stored_format(built: str, stored: str) -> None:
+    assert built == stored
+
+
+@pytest.mark.parametrize("longest", ["w" * 180, "ü" * 30, "a/" * 45], ids=["ASCII", "other", "symbols"])
+def test_id_is_shortened_from_181_escaped_bytes_on(longest: str) -> None:
+    """The hash is that of the whole id, not of its escaped form."""
+    assert len(keys.escape(longest)) == 180
+    longer = longest + "w"
+    digest = hashlib.sha256(longer.encode()).hexdigest()
+    assert keys.escape(longer) == f"{keys.escape(longest)[:110]}={digest}"
+
+
+@pytest.mark.parametrize("number", [1, 9, 10, 12_345])
+@pytest.mark.parametrize("uuid", ["u", "1-u", "0" * 32])
+def test_run_key_is_split_into_its_parts(number: int, uuid: str) -> None:
+    paths = keys.RunPaths("a/b", number, uuid)
+    assert keys.run_key(paths.segment(3)) == keys.RunKey(number, uuid, "log", f"{3:020d}")
+    assert keys.run_key(paths.request("q")) == keys.RunKey(number, uuid, "inbox", "q")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "workflows/w/registry/0000000001", "workflows/w/runs/1-u", "workflows/w/runs/1-u/log",
+        "workflows/w/runs/u/log/1", "workflows/w/runs/1-u/log/1/more", "workflows/w/x/runs/1-u/log/1",
+        "other/workflows/w/runs/1-u/log/1", "workflows/w/runs/-1-u/log/1", "workflows/w/runs/1-/log/1",
+        "index/RUNNING/w",
+    ],
+)  # fmt: skip
+def test_other_key_is_not_a_run_key(key: str) -> None:
+    assert keys.run_key(key) is None

@@ -57,7 +57,7 @@ def test_a_newer_segment_is_neither_folded_nor_claimed_over(log: RunLog) -> None
         with pytest.raises(NewerFormatError, match=rf"{key}.*rayworkflow 99\.0"):
             read()
     with pytest.raises(NewerFormatError, match=key):
-        claim(log, log.begin(), Claimant(Owner("m2", "i2"), 1.0, take_over=True))
+        claim(log, log.begin(), Claimant(Owner("m2", "i2"), 1.0, take_over=log.created.owner))
     assert log.store.head(log.paths.segment(2)) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -10,9 +11,13 @@ from tests.support import runs
 from tests.support.failpoints import CallAt
 from workflow.errors import CorruptLogError, SupersededError
 from workflow.log import failpoints, index, keys, owned, registry
-from workflow.model.records import Created, Tombstone
+from workflow.log.blobs import Blobs
+from workflow.log.run_log import RunLog
+from workflow.model.records import Created, Record, Tombstone
+from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
 from workflow.store.memory import MemoryStore
+from workflow.store.port import Data
 
 DAG = runs.graph("a")
 S = WorkflowStatus
@@ -87,9 +92,11 @@ def test_long_ids_with_one_shortened_form_are_distinguished(store: MemoryStore) 
 def test_an_entry_with_another_record_is_damage(store: MemoryStore) -> None:
     from workflow.log import segments
 
-    store.overwrite(keys.registry_entry("w", 1), segments.encode("u", 0, "p", [runs.started("a")]))
-    with pytest.raises(CorruptLogError, match="neither a run nor a tombstone"):
-        registry.current_entry(store, "w")
+    damage: list[list[Record]] = [[runs.started("a")], [], [stone(1), stone(1)], [stone(1), runs.started("a")]]
+    for records in damage:
+        store.overwrite(keys.registry_entry("w", 1), segments.encode("u", 0, "p", records))
+        with pytest.raises(CorruptLogError, match="neither a run nor a tombstone"):
+            registry.current_entry(store, "w")
 
 
 def test_a_replaced_run_is_reported_as_superseded(store: MemoryStore) -> None:
@@ -128,3 +135,114 @@ def test_the_runs_that_a_manager_may_own_are_listed(store: MemoryStore) -> None:
     assert list(owned.list_runs(store, "m1")) == [mine]
     owned.remove(store, "m1", "u1")
     assert list(owned.list_runs(store, "m1")) == []
+
+
+def test_registration_returns_what_the_entry_contains(store: MemoryStore) -> None:
+    first, second = runs.created(DAG), runs.created(DAG, run_uuid="second")
+    assert registry.register(store, first) == registry.Registration(first, created=True)
+    assert registry.register(store, second) == registry.Registration(first, created=False)
+    assert registry.register(store, stone(1)) == registry.Registration(first, created=False)
+    assert registry.register(store, stone(2)) == registry.Registration(stone(2), created=True)
+
+
+@pytest.mark.parametrize("numbers", [[1], [1, 2], [*range(1, 12)]], ids=lambda numbers: str(len(numbers)))
+def test_only_the_latest_run_is_current(store: MemoryStore, numbers: list[int]) -> None:
+    made = [runs.created(DAG, run_number=number, run_uuid=f"run-{number}") for number in numbers]
+    for created in made:
+        registry.register(store, created)
+    registry.register(store, runs.created(DAG, "w2", 99))
+    registry.check_current(store, made[-1])
+    for created in made[:-1]:
+        with pytest.raises(SupersededError, match=f"the registry entry that counts now is {numbers[-1]}"):
+            registry.check_current(store, created)
+    with pytest.raises(SupersededError):
+        registry.check_current(store, runs.created(DAG, run_number=numbers[-1] + 1))
+
+
+def test_deletion_of_a_run_is_the_entry_after_it(store: MemoryStore) -> None:
+    created = runs.created(DAG, owner=Owner("m", uid="u"))
+    log = RunLog(store, created)
+    registry.register(store, created)
+    runs.append(log, [runs.started("a")])
+    assert registry.deletion_of(store, created) is None
+    registry.register(store, stone(3))
+    assert registry.deletion_of(store, created) is None
+    registry.register(store, stone(2, "Asked"))
+    assert registry.deletion_of(store, created) == stone(2, "Asked")
+
+
+def test_replaced_run_is_deleted_only_after_its_collection(store: MemoryStore) -> None:
+    created = runs.created(DAG, owner=Owner("m", uid="u"))
+    log = RunLog(store, created)
+    registry.register(store, created)
+    runs.append(log, [runs.started("a")])
+    registry.register(store, runs.created(DAG, run_number=2, run_uuid="second", at=9.0))
+    assert registry.deletion_of(store, created) is None
+    store.delete(log.paths.segment(1))
+    assert registry.deletion_of(store, created) == Tombstone("w", 1, S.CANCELED, "Abandoned", 9.0, "u")
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"[]", b"{}", b"7", b'"w"', b'{"workflow_id": "w"}', b"\xff"])
+def test_damaged_record_of_an_owned_run_is_reported(
+    store: MemoryStore, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    owned.add(store, "m1", owned.OwnedRun("w", 12, "u2"))
+    store.overwrite(keys.owned("m1", "u1"), content)
+    with pytest.raises(CorruptLogError, match=r"owned/m1/u1 is damaged: it names no run"):
+        owned.read(store, keys.owned("m1", "u1"))
+    assert list(owned.list_runs(store, "m1")) == [owned.OwnedRun("w", 12, "u2")]
+    assert "manager m1 does not recover a run" in caplog.text
+    assert owned.read(store, keys.owned("m1", "u3")) is None
+
+
+def test_index_entry_is_written_before_the_others_are_removed() -> None:
+    class Recording(MemoryStore):
+        def create(self, key: str, data: Data, put_id: str) -> bool:
+            calls.append(f"create {key}")
+            return super().create(key, data, put_id)
+
+        def delete(self, key: str) -> None:
+            calls.append(f"delete {key}")
+            super().delete(key)
+
+    calls: list[str] = []
+    index.set_status(Recording(), "w", S.FAILED, replaces=S)
+    assert calls == [
+        "create index/FAILED/w",
+        *(f"delete index/{status}/w" for status in S if status is not S.FAILED),
+    ]
+
+
+@pytest.mark.parametrize("workflow_id", ["w", "long " * 100], ids=["whole", "shortened"])
+def test_index_entry_has_content_only_if_its_key_is_shortened(store: MemoryStore, workflow_id: str) -> None:
+    index.set_status(store, workflow_id, S.RUNNING, replaces=())
+    content = store.get(keys.index(S.RUNNING, workflow_id))
+    assert content == (b"" if workflow_id == "w" else json.dumps(workflow_id).encode())
+    for status in S:
+        index.set_status(store, workflow_id, status, replaces=())
+    index.remove(store, workflow_id)
+    assert not list(store.list("index/"))
+
+
+RESTORED: dict[str, tuple[list[Created | Tombstone], bool, bool]] = {
+    "unused": ([], False, False),
+    "being created": ([], True, True),
+    "a run": ([runs.created(DAG)], False, True),
+    "a deleted run": ([runs.created(DAG), stone(2)], False, False),
+    "deleted, and being created again": ([runs.created(DAG), stone(2)], True, True),
+    "abandoned": ([stone(1, "Abandoned")], False, False),
+    "ended before it was created": ([stone(1, "Asked")], False, True),
+    "a run after a deleted one": ([stone(1), runs.created(DAG, run_number=2)], False, True),
+}
+
+
+@pytest.mark.parametrize(("entries", "begun", "restored"), RESTORED.values(), ids=RESTORED)
+def test_index_entry_is_restored_only_for_a_run(
+    store: MemoryStore, entries: list[Created | Tombstone], begun: bool, restored: bool
+) -> None:
+    for entry in entries:
+        registry.register(store, entry)
+    if begun:
+        Blobs(store, keys.RunPaths("w", 9, "begun")).put(b"a function")
+    index.restore(store, "w")
+    assert [info.key for info in store.list("index/")] == (["index/RUNNING/w"] if restored else [])

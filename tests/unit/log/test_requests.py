@@ -265,8 +265,8 @@ def test_cancel_of_a_finished_run_leaves_no_request(store: MemoryStore) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "status"),
-    [(0.0, S.RUNNING), (29.0, S.RUNNING), (31.0, S.RESUMABLE)],
-    ids=["new", "29 s", "31 s"],
+    [(0.0, S.RUNNING), (29.0, S.RUNNING), (30.0, S.RUNNING), (30.5, S.RESUMABLE), (31.0, S.RESUMABLE)],
+    ids=["new", "29 s", "30 s", "30.5 s", "31 s"],
 )
 def test_run_is_resumable_after_its_heartbeat_expired(
     store: MemoryStore, clock: Clock, seconds: float, status: WorkflowStatus

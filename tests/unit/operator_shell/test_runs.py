@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from workflow import requests
 from workflow.log import keys, registry
+from workflow.log.run_log import RunLog
 from workflow.model.graph import Graph, StepSpec, Value
-from workflow.model.records import Created, Tombstone
+from workflow.model.records import Claimed, Created, Tombstone
 from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
 from workflow.store import Store, open_store
@@ -111,6 +114,90 @@ async def test_run_of_another_object_is_not_changed(runs: StoredRuns, run: RunRe
     found = await read(runs, run)
     assert found.view is not None
     assert (found.view.status, found.view.epoch) == (WorkflowStatus.RUNNING, 1)
+
+
+def second_run(run: RunRef) -> RunRef:
+    """Store a deleted run 1 and a run 3 of this object's second attempt; return a reference to run 3."""
+    register_run(run)
+    store_of(run).delete(keys.heartbeat("manager-1"))
+    requests.delete_run(store_of(run), "trip", run_number=1, requester=requests.Requester("", 0, "a user"))
+    register_run(run, run_number=3)
+    claimed = replace(run, run_number=3, run_uuid="run-3", attempt=2)
+    created = registry.read_entry(store_of(run), "trip", 3)
+    assert isinstance(created, Created)
+    log = RunLog(store_of(run), created)
+    log.append(log.replay(), [Claimed(2, Owner("manager-1", "2", "address", "uid-1", 2), 5.0)])
+    return claimed
+
+
+@pytest.mark.parametrize("status", ["FAILED", "CANCELED"])
+async def test_end_acts_on_the_run_of_the_action(runs: StoredRuns, run: RunRef, status: Any) -> None:
+    third = second_run(run)
+    await runs.end("team", EndRun(third, status, "Deadline", "too late"))
+    view = (await read(runs, run)).view
+    assert view is not None
+    assert (view.run_number, view.status, view.reason) == (3, WorkflowStatus(status), "Deadline")
+    assert (view.error.message if view.error else "") == ("too late" if status == "FAILED" else "")
+    assert view.owner is not None
+    assert (view.owner.address, view.owner.uid, view.owner.attempt) == ("team/trip", "uid-1", 2)
+
+
+async def test_release_acts_on_the_run_of_the_action(runs: StoredRuns, run: RunRef) -> None:
+    await runs.release("team", ReleaseRun(second_run(run), "Suspended"))
+    view = (await read(runs, run)).view
+    assert view is not None
+    assert (view.run_number, view.status, view.epoch) == (3, WorkflowStatus.RESUMABLE, 3)
+
+
+async def test_deletion_acts_on_the_run_of_the_action(runs: StoredRuns, run: RunRef) -> None:
+    await runs.delete("team", DeleteCheckpoints(second_run(run)))
+    assert not list(store_of(run).list(keys.runs("trip")))
+    assert registry.latest_run_number(store_of(run), "trip") == 4
+
+
+@pytest.mark.parametrize("attempt", [0, 1], ids=["without an attempt", "an earlier attempt"])
+async def test_actions_of_an_earlier_attempt_change_nothing(runs: StoredRuns, run: RunRef, attempt: int) -> None:
+    earlier = replace(second_run(run), attempt=attempt)
+    await runs.end("team", EndRun(earlier, "FAILED", "Deadline", "too late"))
+    await runs.release("team", ReleaseRun(earlier, "Suspended"))
+    await runs.delete("team", DeleteCheckpoints(earlier))
+    found = await read(runs, run)
+    assert found.view is not None
+    assert (found.view.run_number, found.liveness, found.view.epoch) == (3, WorkflowStatus.RUNNING, 2)
+
+
+async def test_finished_run_of_another_object_is_not_deleted(runs: StoredRuns, run: RunRef) -> None:
+    register_run(run, uid="uid-2")
+    other = replace(run, uid="uid-2")
+    await runs.end("team", EndRun(other, "CANCELED", "Canceled", "asked"))
+    await runs.delete("team", DeleteCheckpoints(run))
+    assert list(store_of(run).list(f"{keys.runs('trip')}1-"))
+    await runs.delete("team", DeleteCheckpoints(other))
+    assert not list(store_of(run).list(f"{keys.runs('trip')}1-"))
+
+
+async def test_cancel_request_names_its_object_and_reason(runs: StoredRuns, run: RunRef) -> None:
+    third = second_run(run)
+    await runs.request_cancel("team", RequestCancel(third, "spec.cancel is true"))
+    (request,) = store_of(run).list(f"{keys.runs('trip')}3-run-3/inbox/")
+    assert json.loads(store_of(run).get(request.key) or b"") == {
+        "kind": "cancel",
+        "uid": "uid-1",
+        "reason": "spec.cancel is true",
+    }
+
+
+async def test_cancel_is_requested_again_after_a_while(
+    runs: StoredRuns, run: RunRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_run(run)
+    await runs.request_cancel("team", RequestCancel(run, "first"))
+    monkeypatch.setattr(adapter, "CANCEL_REPEAT_SECONDS", 0.0)
+    await runs.request_cancel("team", RequestCancel(run, "second"))
+    assert len(list(store_of(run).list("notifications/"))) == 2
+    await runs.end("team", EndRun(run, "CANCELED", "Canceled", "asked"))
+    await runs.request_cancel("team", RequestCancel(run, "the run is finished"))
+    assert not list(store_of(run).list("notifications/"))
 
 
 async def test_released_run_is_resumable(runs: StoredRuns, run: RunRef) -> None:

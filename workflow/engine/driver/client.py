@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -148,7 +149,10 @@ class Client:
         return RunHandle(discovery.find_or_create(self._store.url, options.unresponsive), self._address(created))
 
     def resume(self, workflow_id: str, *, take_over: bool = False, options: RunOptions = RunOptions()) -> RunHandle:
-        """Continue a run that is RESUMABLE or FAILED. Only wait for a run that is SUCCESSFUL.
+        """Continue a run that is RESUMABLE or FAILED. Only wait for a run that is SUCCESSFUL, or that ends meanwhile.
+
+        With `take_over`, only the owner that this call read is replaced. If another manager claims the run after that,
+        it is in use.
 
         Raises:
             WorkflowNotFoundError: there is no such workflow. Nothing was written.
@@ -166,7 +170,9 @@ class Client:
             )
         if status is not WorkflowStatus.SUCCESSFUL:
             failed = status is WorkflowStatus.FAILED
-            return self._claim(log, state, options, take_over=take_over, retry_failed=failed)
+            # A conflict means that the run ended after it was read. That end is the result, also if it FAILED again.
+            with contextlib.suppress(WorkflowConflictError):
+                return self._claim(log, state, options, take_over=take_over, retry_failed=failed)
         return RunHandle(discovery.find_or_create(self._store.url, options.unresponsive), self._address(created))
 
     def find(self, workflow_id: str) -> Created:
@@ -217,8 +223,8 @@ class Client:
             created.run_number,
             options.uid,
             options.attempt,
-            take_over=take_over,
-            retry_failed=retry_failed,
+            take_over=state.owner if take_over else None,
+            retry_failed=state.terminal[0] if retry_failed and state.terminal is not None else -1,
             functions=replace_functions(state, run_values, program_here(), options.uid),
         )
         manager, _ = self._call_manager(options, "claim", request)

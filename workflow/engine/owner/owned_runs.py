@@ -28,7 +28,7 @@ from workflow.errors import (
     WorkflowError,
 )
 from workflow.log import index, owned, registry
-from workflow.log.claim import Claimant
+from workflow.log.claim import Claimant, ClaimPurpose
 from workflow.log.owned import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.log.values import versions
@@ -127,7 +127,7 @@ class OwnedRuns:
             )
         run = OwnedRun(request.workflow_id, request.run_number, entry.run_uuid)
         live = self.live.get(run.run_uuid)
-        if request.retry_failed and live is not None and live.loop.state.is_finished:
+        if request.retry_failed >= 0 and live is not None and live.loop.state.is_finished:
             await live.stopped.wait()  # the run has failed, and its index entries are being updated
         async with self._lock(run.run_uuid):
             live = self.live.get(run.run_uuid)
@@ -199,7 +199,7 @@ class OwnedRuns:
             if not state.is_finished and is_own and not state.released:
                 request = ClaimRequest(run.workflow_id, run.run_number, state.owner.uid, state.owner.attempt)
                 try:
-                    await self._claim(entry, request)
+                    await self._claim(entry, request, ClaimPurpose.RECOVER)
                     return True
                 except (OwnershipError, WorkflowConflictError) as error:
                     logger.warning("run %s is not recovered: %s", run.run_uuid, error)
@@ -215,11 +215,12 @@ class OwnedRuns:
         await self._in_thread(lambda: owned.remove(self._store, self._context.identity.manager, run.run_uuid))
         self._pending_recovery.pop(run.run_uuid, None)
 
-    async def _claim(self, entry: Created, request: ClaimRequest) -> None:
+    async def _claim(self, entry: Created, request: ClaimRequest, purpose: ClaimPurpose = ClaimPurpose.DRIVE) -> None:
         log = RunLog(self._store, entry, self._context.failpoints)
         claimant = Claimant(
             owner=replace(self._context.identity, uid=request.uid, attempt=request.attempt),
             at=self._context.clock.now(),
+            purpose=purpose,
             take_over=request.take_over,
             retry_failed=request.retry_failed,
             versions=versions(),

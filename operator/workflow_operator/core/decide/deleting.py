@@ -23,7 +23,7 @@ from workflow_operator.core.actions import (
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import stop_on_selected_cluster
-from workflow_operator.core.log_facts import DELETED, Ownership, claimed_by
+from workflow_operator.core.log_facts import DELETED, Ownership, claimed_by, claimed_by_other_object
 from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.names import FINALIZER
 from workflow_operator.core.state import TERMINAL
@@ -84,7 +84,8 @@ def _pending_cleanup(context: ReconcileContext) -> PendingCleanup | None:
         case Ownership.UNREAD:
             return _cleanup_of_unread_run(context, delete, release if may_continue else cancel)
         case Ownership.ENDED:
-            return delete if _deletes_checkpoints(context) and not _is_tombstone(context) else None
+            foreign = claimed_by_other_object(context.workflow, context.facts.view)
+            return delete if _deletes_checkpoints(context) and not foreign and not _is_tombstone(context) else None
         case Ownership.OURS:
             if _retention(context) is Retention.DELETE:
                 return delete

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support import invariants
+from tests.support.claims import state_of, take_over
 from tests.support.fake_runner import raised, returned
 from tests.support.managers import (
     AFTER_HEARTBEAT_TIMEOUT,
@@ -144,7 +145,7 @@ async def test_restarted_manager_leaves_a_run_claimed_by_another(fixture: Manage
         created = await start_run(fixture, manager)
         await fixture.abandon(manager)
     async with fixture.manager("m2", script=never_returns) as (second, _):
-        await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+        await with_timeout(second.claim(take_over(fixture.inner)))
         async with fixture.manager(incarnation="i2") as (first_again, runner):
             assert first_again.live == 0
             assert runner.attempts == []
@@ -244,7 +245,7 @@ async def test_waiting_owner_detects_fence_and_stops_its_steps(fixture: ManagerF
         created = await start_run(fixture, old)
         await eventually(lambda: old_runner.started == ["a"])
         waiting = asyncio.ensure_future(old.wait(fixture.address(created)))
-        await with_timeout(new.claim(ClaimRequest("w", 1, take_over=True)))
+        await with_timeout(new.claim(take_over(fixture.inner)))
         assert (await with_timeout(new.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
         written = invariants.log_bytes(fixture.inner, "w")
 
@@ -265,7 +266,7 @@ async def test_outcome_of_a_fenced_owner_is_not_committed(fixture: ManagerFixtur
     ):
         created = await start_run(fixture, old)
         await eventually(lambda: old_runner.started == ["a"])
-        await with_timeout(new.claim(ClaimRequest("w", 1, take_over=True)))
+        await with_timeout(new.claim(take_over(fixture.inner)))
         old_runner.last_attempt("a").answer(returned("old"))
         await eventually(lambda: old_runner.stopped)
         await eventually(lambda: new_runner.started == ["a"])
@@ -308,7 +309,7 @@ async def test_two_claims_at_one_manager_start_one_epoch(fixture: ManagerFixture
         created = await start_run(fixture, manager)
         await fixture.abandon(manager)
     async with fixture.manager("m2", script=never_returns) as (second, _):
-        request = ClaimRequest("w", 1, take_over=True)
+        request = take_over(fixture.inner)
         await with_timeout(asyncio.gather(second.claim(request), second.claim(request)))
         assert owner_of(fixture) == ("m2", "i1", 2)
         assert fixture.keys("owned/m2/") == [f"owned/m2/{created.run_uuid}"]
@@ -341,8 +342,9 @@ async def test_live_run_accepts_claims_of_its_own_object_only(
 async def test_successful_run_is_not_claimed(fixture: ManagerFixture) -> None:
     async with fixture.manager() as (manager, _), fixture.manager("m2") as (second, _):
         await run_to_result(fixture, manager, new_run("a"))
+        request = replace(take_over(fixture.inner), retry_failed=state_of(fixture.inner).seq)
         with pytest.raises(WorkflowConflictError, match="already ended with status SUCCESSFUL"):
-            await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True, retry_failed=True)))
+            await with_timeout(second.claim(request))
 
 
 async def test_claim_over_max_resumes_fails_and_names_suspects(fixture: ManagerFixture) -> None:
@@ -352,7 +354,7 @@ async def test_claim_over_max_resumes_fails_and_names_suspects(fixture: ManagerF
         await eventually(lambda: len(invariants.log_of(fixture.inner, "w")) == 2)
         await fixture.abandon(manager)
     async with fixture.manager("m2") as (second, runner):
-        await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+        await with_timeout(second.claim(take_over(fixture.inner)))
         ended = await with_timeout(second.wait(fixture.address(created)))
         assert (ended.status, ended.reason) == (WorkflowStatus.FAILED, "ResumesExhausted")
         assert ended.error is not None
@@ -372,7 +374,7 @@ async def test_deleted_run_is_not_claimed_and_its_owner_stops(fixture: ManagerFi
         waiting = asyncio.ensure_future(manager.wait(fixture.address(created)))
         registry.register(fixture.inner, Tombstone("w", 2, WorkflowStatus.CANCELED, "Deleted", 1.0))
         with pytest.raises(SupersededError, match="was deleted or replaced"):
-            await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+            await with_timeout(second.claim(take_over(fixture.inner)))
         await eventually(lambda: runner.stopped == ["a"])
         with pytest.raises(SupersededError):
             await with_timeout(waiting)
@@ -415,7 +417,7 @@ async def test_claimant_handles_a_cancel_sent_before_the_claim(fixture: ManagerF
     for notification in fixture.keys("notifications/"):
         fixture.inner.delete(notification)  # the requester failed before it wrote one
     async with fixture.manager("m2", script=never_returns) as (second, _):
-        await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+        await with_timeout(second.claim(take_over(fixture.inner)))
         assert (await with_timeout(second.wait(fixture.address(created)))).status is WorkflowStatus.CANCELED
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import ray
 
+from tests.support.claims import take_over
 from tests.support.fake_runner import FakeRunner
 from tests.support.managers import ManagerFixture, never_returns, new_run, start_run, with_timeout
 from tests.support.waiting import eventually, until
@@ -85,7 +86,7 @@ async def test_no_run_is_owned_before_the_first_heartbeat(fixture: ManagerFixtur
         with pytest.raises(StoreUnavailableError):
             await with_timeout(manager.start(new_run("a", workflow_id="other")))
         with pytest.raises(StoreUnavailableError):
-            await with_timeout(manager.claim(ClaimRequest("w", 1, take_over=True)))
+            await with_timeout(manager.claim(take_over(fixture.inner)))
     assert fixture.keys("owned/m2/") == fixture.keys("workflows/other/") == []
 
 

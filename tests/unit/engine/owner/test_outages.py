@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support import invariants
+from tests.support.claims import take_over
 from tests.support.fake_runner import returned
 from tests.support.managers import (
     AFTER_HEARTBEAT_TIMEOUT,
@@ -108,12 +109,12 @@ async def test_claim_during_an_outage_leaves_the_run_driven(fixture: ManagerFixt
     async with fixture.manager("m2") as (second, _):
         fixture.store.fail("get" if key == "registry/" else "create", key=key, times=1, after=after)
         try:
-            await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+            await with_timeout(second.claim(take_over(fixture.inner)))
         except StoreUnavailableError:
             view = read_run(fixture.inner, "w")
             assert view is not None
             if view.owner is not None and view.owner.manager != "m2":
-                await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+                await with_timeout(second.claim(take_over(fixture.inner)))
         assert (await with_timeout(second.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
     invariants.check(fixture.inner, "w")
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import invariants
+from tests.support.claims import retry, state_of, take_over
 from tests.support.fake_runner import raised, returned
 from tests.support.managers import (
     AFTER_HEARTBEAT_TIMEOUT,
@@ -28,7 +29,7 @@ from workflow.engine.owner import takeover
 from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.errors import FencedError, StoreRefusedError, StoreUnavailableError, SupersededError, WorkflowInUseError
 from workflow.log import index, owned, registry
-from workflow.log.claim import Claimant
+from workflow.log.claim import Claimant, claim
 from workflow.log.owned import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created, StatusChanged, Tombstone
@@ -89,7 +90,7 @@ async def test_fence_while_a_failure_is_stored_stops_other_steps(fixture: Manage
         await start_run(fixture, old, "a b c:a,b")
         await eventually(lambda: runner.started == ["a", "b"])
         await segments_stored(fixture, 1)
-        await with_timeout(new.claim(ClaimRequest("w", 1, take_over=True)))
+        await with_timeout(new.claim(take_over(fixture.inner)))
         runner.last_attempt("a").answer(raised("a"))
         await eventually(lambda: "b" in runner.stopped)
 
@@ -144,12 +145,49 @@ async def test_run_claimed_by_a_failed_manager_is_not_taken_back(
         await segments_stored(fixture, 1)
         await fixture.abandon(manager)
     async with fixture.manager("m2", script=never_returns) as (second, _):
-        await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+        await with_timeout(second.claim(take_over(fixture.inner)))
         await fixture.abandon(second)
     fixture.clock.now += AFTER_HEARTBEAT_TIMEOUT
     async with fixture.manager(incarnation="i2", script=never_returns) as (again, _):
         await eventually(lambda: not fixture.keys("owned/m1/"))
         assert (view(fixture).epoch, again.live) == (2, 0)
+
+
+async def test_recovery_does_not_claim_a_run_released_meanwhile(fixture: ManagerFixture) -> None:
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, _):
+        await start_run(fixture, manager, "a", uid="u", attempt=1)
+        await segments_stored(fixture, 1)
+        await fixture.abandon(manager)
+
+    def release() -> None:
+        requester = requests.Requester("u", 1, "team/u")
+        requests.release_run(fixture.inner, "w", run_number=1, requester=requester, reason="Suspended")
+
+    fixture.store.after_call("list", "/registry/", release)  # between the read and the claim
+    async with fixture.manager(incarnation="i2", intervals=QUIET) as (restarted, runner):
+        await eventually(lambda: not fixture.keys("owned/"))
+        assert view(fixture).status is WorkflowStatus.RESUMABLE
+        assert (restarted.live, runner.attempts) == (0, [])
+
+
+async def test_recovery_does_not_claim_a_run_that_a_lost_owner_claimed(fixture: ManagerFixture) -> None:
+    """That run may be claimed by anybody, but the restarted manager only meant to continue its own."""
+    async with fixture.manager(script=never_returns, intervals=QUIET) as (manager, _):
+        await start_run(fixture, manager, "a")
+        await segments_stored(fixture, 1)
+        await fixture.abandon(manager)
+
+    def claimed_by_object_v() -> None:
+        state = state_of(fixture.inner)
+        log = RunLog(fixture.inner, state.created)
+        claim(log, state, Claimant(Owner("lost", "i1", "manager-lost", "v", 1), 1.0, take_over=state.owner))
+
+    fixture.store.after_call("list", "/registry/", claimed_by_object_v)
+    async with fixture.manager(incarnation="i2", intervals=QUIET) as (restarted, runner):
+        await eventually(lambda: not fixture.keys("owned/"))
+        owner = view(fixture).owner
+        assert owner is not None
+        assert (owner.uid, restarted.live, runner.attempts) == ("v", 0, [])
 
 
 # --- a finished run, and its resume ---
@@ -161,7 +199,7 @@ async def test_resume_right_after_a_failure_starts_a_new_epoch(fixture: ManagerF
         created = await start_run(fixture, manager, "a")
         await eventually(lambda: view(fixture).status is WorkflowStatus.FAILED)
         assert manager.live == 1
-        await with_timeout(manager.claim(ClaimRequest("w", 1, retry_failed=True)))
+        await with_timeout(manager.claim(retry(fixture.inner)))
         assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
         assert runner.started == ["a", "a"]
 
@@ -173,7 +211,7 @@ async def test_wait_after_failure_returns_result_of_the_resume(
         created = await start_run(fixture, manager, "a")
         assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.FAILED
         await eventually(lambda: manager.live == 0)
-        await with_timeout(second.claim(ClaimRequest("w", 1, retry_failed=True)))
+        await with_timeout(second.claim(retry(fixture.inner)))
         await with_timeout(second.wait(fixture.address(created)))
         assert (await with_timeout(manager.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
 
@@ -185,7 +223,7 @@ async def test_late_finish_keeps_requests_to_the_resumed_run(fixture: ManagerFix
     late = log_of(fixture, created)
     failed = late.replay()
     async with fixture.manager("m2", script=never_returns, intervals=QUIET) as (second, _):
-        await with_timeout(second.claim(ClaimRequest("w", 1, retry_failed=True)))
+        await with_timeout(second.claim(retry(fixture.inner)))
         request_cancel(fixture)
         takeover.finish_run(late, failed)
         assert fixture.keys("index/") == ["index/RUNNING/w"]
@@ -250,7 +288,8 @@ async def test_late_claimant_leaves_the_run_in_the_index(
 
     fixture.store.after_call("create", "index/RUNNING/w", another_process_ends_it)
     named = log_of(fixture, created).created
-    takeover.claim_run(RunLog(fixture.store, named), Claimant(Owner("m2", "i1", "late"), 1.0, retry_failed=True))
+    failure = retry(fixture.inner).retry_failed
+    takeover.claim_run(RunLog(fixture.store, named), Claimant(Owner("m2", "i1", "late"), 1.0, retry_failed=failure))
     assert fixture.keys("index/") == index_keys, "readers check RUNNING against the log"
 
 
@@ -261,7 +300,7 @@ async def test_owned_key_of_a_run_deleted_meanwhile_is_removed(fixture: ManagerF
         await segments_stored(fixture, 1)
         fixture.store = FailingStore(fixture.inner)
         async with fixture.manager("m2", script=never_returns, intervals=QUIET) as (second, _):
-            await with_timeout(second.claim(ClaimRequest("w", 1, take_over=True)))
+            await with_timeout(second.claim(take_over(fixture.inner)))
             store.after_call("list", "/registry/", lambda: delete(fixture))
             runner.last_attempt("a").answer(returned())
             with pytest.raises((FencedError, SupersededError)):
@@ -357,19 +396,19 @@ async def test_owned_key_is_removed_after_an_outage(fixture: ManagerFixture) -> 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda manager: manager.start(new_run("a", workflow_id="other")),
-        lambda manager: manager.claim(ClaimRequest("w", 1, take_over=True)),
+        lambda manager, fixture: manager.start(new_run("a", workflow_id="other")),
+        lambda manager, fixture: manager.claim(take_over(fixture.inner)),
     ],
     ids=["start", "claim"],
 )
 async def test_owned_key_with_lost_reply_is_removed(
-    fixture: ManagerFixture, act: Callable[[Manager], Awaitable[object]]
+    fixture: ManagerFixture, act: Callable[[Manager, ManagerFixture], Awaitable[object]]
 ) -> None:
     async with fixture.manager(script=never_returns) as (manager, _), fixture.manager("m2") as (second, _):
         await start_run(fixture, manager, "a")
         fixture.store.fail("create", key="owned/m2/", after=True)
         with pytest.raises(StoreUnavailableError):
-            await with_timeout(act(second))
+            await with_timeout(act(second, fixture))
         await eventually(lambda: not fixture.keys("owned/m2/"))
 
 
