@@ -103,7 +103,7 @@ CONTAINERS: dict[str, tuple[Callable[[], Any], Callable[[Any, int], Any], Callab
     "counter": (collections.Counter, lambda it, i: it.update({"i": i - it["i"]}), lambda it: it["i"]),
     "list in a tuple": (lambda: ([9],), lambda it, i: it[0].__setitem__(0, i), lambda it: it[0][0]),
     "list in a named tuple": (
-        lambda: collections.namedtuple("Pair", "left right")([9], 1),
+        lambda: Pair([9], 1),
         lambda it, i: it.left.__setitem__(0, i),
         lambda it: it.left[0],
     ),

@@ -10,13 +10,15 @@ import pytest
 
 import workflow
 from workflow.engine.worker import closures
+from workflow.engine.worker.arguments import Taker
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import InvalidInputError
 from workflow.log import values
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
-from workflow.log.pickled import OUT_OF_BAND_LIMIT
+from workflow.log.pickled import OUT_OF_BAND_LIMIT, Fetched
+from workflow.log.stored_function import StoredFunction
 from workflow.model.graph import StepNode
 from workflow.store.memory import MemoryStore
 
@@ -36,7 +38,15 @@ def called(*composed: StepNode) -> list[Any]:
     graph = Encoder(RunValues(store, PATHS)).encode(last)
     assert ShapeEncoder().encode(last).shape() == graph.shape()
     functions = [Blobs(store, PATHS).fetch(spec.function) for spec in graph.steps if spec.name != "last"]
-    return [values.loads(each, lambda kind, name: pytest.fail(kind))() for each in functions]
+    return [_function(each)() for each in functions]
+
+
+def _function(blob: Fetched) -> Any:
+    def resolve(kind: str, name: str) -> Any:
+        return pytest.fail(kind)
+
+    stored = values.loads(blob, resolve)
+    return values.load_function(stored, resolve).function if isinstance(stored, StoredFunction) else stored
 
 
 class Counter:
@@ -127,8 +137,13 @@ def test_functions_that_a_closure_calls_are_taken_with_it() -> None:
 
 def test_an_unchanged_closure_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
-    take = closures.Taker.take
-    monkeypatch.setattr(closures.Taker, "take", lambda *given: taken.append(given) or take(*given))
+    take = Taker.take
+
+    def counted(*given: Any) -> Any:
+        taken.append(given)
+        return take(*given)
+
+    monkeypatch.setattr(Taker, "take", counted)
     offset, name = 3, "x"
 
     @workflow.step
@@ -150,7 +165,12 @@ def test_an_unchanged_closure_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -
 def test_a_closure_over_a_large_array_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pickled: list[Any] = []
     dump = values.dump
-    monkeypatch.setattr(values, "dump", lambda *given: pickled.append(given) or dump(*given))
+
+    def counted(*given: Any) -> None:
+        pickled.append(given)
+        dump(*given)
+
+    monkeypatch.setattr(values, "dump", counted)
     array = np.zeros(2 * LARGE)
 
     @workflow.step
