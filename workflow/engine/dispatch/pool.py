@@ -33,7 +33,7 @@ def ends_process(options: Mapping[str, Any], accelerators: Collection[str]) -> b
         accelerators: Ray's names of the resources that are accelerators, for example `GPU` and `TPU`.
     """
     if options.get("max_calls") is not None:
-        return options["max_calls"] == 1
+        return bool(options["max_calls"] == 1)
     demand = {"GPU": options.get("num_gpus"), **(options.get("resources") or {})}
     return any(demand.get(name) for name in accelerators) or _is_profiled(options)
 
