@@ -14,7 +14,7 @@ from workflow.engine.worker import arguments, closures
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.log import stored_names
 from workflow.model.graph import StepNode, StepOptions, TakenValue, qualname_of, title_of, underlying
-from workflow.model.signatures import ANYTHING, signature_of
+from workflow.model.signatures import ANYTHING, only_pretends, signature_of
 from workflow.options import merged, name_of
 
 T = TypeVar("T")
@@ -137,8 +137,12 @@ class StepFunction(closures.FunctionHolder, Generic[T]):
         return StepFunction(self.function, merged(options, self._options), name_of(options) or self._name)
 
     def __get__(self, instance: object, owner: type | None = None) -> StepFunction[T]:
-        """Make methods work as steps: `thing.method.step(...)` is executed with a copy of `thing` as `self`."""
-        if instance is None:
+        """Make methods work as steps: `thing.method.step(...)` is executed with a copy of `thing` as `self`.
+
+        As in a class without steps, static methods, partials and functions written in C do not get `thing`.
+        """
+        is_method = hasattr(type(self.function), "__get__") and not isinstance(self.function, staticmethod)
+        if instance is None or not is_method:
             return self
         return StepFunction(types.MethodType(self.function, instance), self._options, self._name)
 
@@ -189,7 +193,8 @@ def _checked(function: Any) -> Callable[..., Any]:
         raise InvalidInputError(
             f"@workflow.step takes a function, not a {type(function).__name__}; wrap it in a function"
         )
-    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+    is_generator = inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+    if is_generator and not only_pretends(called):
         raise InvalidInputError(
             f"{called.__qualname__} cannot be a step: it is a generator function, and a step has one value; return a "
             "list, or give each part a step of its own"

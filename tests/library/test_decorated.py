@@ -63,6 +63,34 @@ def named_self(self: int) -> int:
     return self + 1
 
 
+@wrapt.decorator
+def as_list(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return list(wrapped(*args, **kwargs))
+
+
+@workflow.step
+@as_list
+def numbers(count: int) -> Any:
+    yield from range(count)
+
+
+class Shop:
+    """Steps of a class that Python does not call with the object."""
+
+    @workflow.step
+    @staticmethod
+    def free(price: int, discount: int = 0) -> int:
+        return price - discount
+
+    absolute = workflow.step(abs)
+    double = workflow.step(functools.partial(lambda factor, price: factor * price, 2))
+
+    @workflow.step
+    @functools.lru_cache  # noqa: B019 - the cache is not stored with the step
+    def owner(self, name: str) -> tuple[str, str]:
+        return type(self).__name__, name
+
+
 class Answers:
     """A callable that raises for unknown attributes."""
 
@@ -88,6 +116,19 @@ def test_attributes_of_the_function_do_not_replace_own_ones() -> None:
     assert load_rows.tag == "kept"
     assert load_rows.__doc__ == "Load a table."
     assert load_rows.__name__ == "load_rows"
+
+
+def test_wrapper_may_consume_a_generator() -> None:
+    assert numbers.step(3).run() == [0, 1, 2]
+
+
+def test_only_methods_get_their_object() -> None:
+    shop = Shop()
+    assert shop.free.step(5, discount=1).run() == 4
+    assert shop.free.step(5).run() == Shop.free.step(5).run() == 5
+    assert shop.absolute.step(-3).run() == 3
+    assert shop.double.step(4).run() == 8
+    assert shop.owner.step("Ann").run() == ("Shop", "Ann")
 
 
 def test_cached_function_is_a_step() -> None:

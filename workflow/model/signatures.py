@@ -37,7 +37,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     called: Any = function
     while isinstance(called, (functools.partial, types.MethodType)):
         called = called.func if isinstance(called, functools.partial) else called.__func__
-    if _only_pretends(called) or _copied_signature(called):
+    if only_pretends(called) or _copied_signature(called):
         return ANYTHING
     try:
         return inspect.signature(function, follow_wrapped=False)
@@ -47,7 +47,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return ANYTHING
 
 
-def _only_pretends(called: Any) -> bool:
+def only_pretends(called: Any) -> bool:
     """Return whether an object gives itself the class of a function, as proxies of `wrapt` do.
 
     Its code and its signature are then those of another function, and its own `__call__` may supply arguments.

@@ -30,6 +30,7 @@ from workflow.engine.dispatch.pool import Cause, ends_process
 from workflow.engine.link import LinkAddress, LinkServer
 from workflow.engine.messages import Raised, StepTask
 from workflow.engine.owner.run_loop import RunLoop
+from workflow.engine.worker.transfer import copied
 from workflow.engine.worker.worker_loop import serve
 from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo
@@ -57,6 +58,7 @@ class RayRunner:
         self._manager = manager
         self._serve = ray.remote(serve)
         self._serve_and_exit = ray.remote(max_calls=1)(serve)
+        self._copied = ray.remote(num_cpus=0, max_retries=0)(copied)  # with retries, Ray would keep the original
         self._accelerators = frozenset(ray.get_runtime_context().get_accelerator_ids())
         self._cluster_size: Mapping[str, float] = {}
         self._cluster_size_read_at = -CLUSTER_SIZE_MAX_AGE
@@ -84,6 +86,10 @@ class RayRunner:
         """Cancel attempts: end the worker processes that run steps, and cancel the coroutines of listeners."""
         self.leases.cancel(run, step_ids)
         self._events.cancel(run, step_ids)
+
+    def own_copy(self, ref: Any) -> Any:
+        """Return a reference to a copy of a Ray object that this process owns."""
+        return self._copied.remote(ref)
 
     def _open_lease(self, lease_id: str, name: str, options: Mapping[str, Any]) -> Any:
         ray_options = dict(options)

@@ -84,6 +84,15 @@ class ManagerActor:
         """Take back attempts that a worker has not started; see `Leases.return_unstarted`."""
         self._loop.call_soon_threadsafe(self._runner.leases.return_unstarted, lease_id, sequence, keys)
 
+    @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]
+    async def own_copy(self, refs: list[Any]) -> list[Any]:
+        """Return a reference to a copy of a Ray object that this manager owns; see `transfer.publish`.
+
+        Args:
+            refs: the reference, in a list, so that Ray does not fetch the object.
+        """
+        return [self._runner.own_copy(refs[0])]
+
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
     async def wait(self, run: RunAddress) -> RunResult:
         """Wait until a run is finished; see `Manager.wait`."""

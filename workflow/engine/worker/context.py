@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from workflow.engine.messages import StepTask
 from workflow.log.definitions import class_scope
@@ -17,7 +18,7 @@ from workflow.model import ids
 class _Process:
     store_url: str = ""
     program_name: str = ""
-    exits: bool = False
+    object_owner: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,14 @@ def program_name() -> str:
     return _process.program_name
 
 
-def set_exits(exits: bool) -> None:
-    """Remember whether Ray ends this process after its present task."""
-    _process.exits = exits
+def set_object_owner(manager: Any) -> None:
+    """Remember which manager is to own the Ray objects of this worker, or None if the worker itself owns them."""
+    _process.object_owner = manager
 
 
-def exits() -> bool:
-    """Return whether Ray ends this process after its present task."""
-    return _process.exits
+def object_owner() -> Any:
+    """Return the handle of the manager that is to own the Ray objects of this worker, or None."""
+    return _process.object_owner
 
 
 def store_url() -> str:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from workflow.engine.messages import (
-    EphemeralValue,
     Expanded,
     InputsLost,
     Raised,
@@ -33,7 +32,7 @@ from workflow.engine.worker.run_values import Inputs, RunValues
 from workflow.engine.worker.transfer import EphemeralValuesLostError
 from workflow.errors import StoreUnavailableError
 from workflow.log import values
-from workflow.model.graph import StepNode, Value
+from workflow.model.graph import StepNode
 
 T = TypeVar("T")
 
@@ -101,23 +100,16 @@ class Attempt:
                     graph = Encoder(self._values).encode(result, task.step_id)
                     inline, blob = self._values.store_graph(graph)
                     return Expanded(graph if inline is None else inline, blob, started, time.time())
-                value = self._published(result)
-                if isinstance(value, EphemeralValue):
-                    return ReturnedEphemeral(value, started, time.time())
+                if not task.checkpoint:
+                    ephemeral = self._values.publish_ephemeral(result, task.step_id)
+                    return ReturnedEphemeral(ephemeral, started, time.time())
+                value = self._values.store_value(result, task.step_id)
                 text = values.render(result, value.size) if task.render else ""
                 return Returned(value, text, started, time.time())
         except StoreUnavailableError:
             raise
         except BaseException as error:  # noqa: BLE001 - the classes of user objects define how they are pickled
             return self._stored_exception(error)
-
-    def _published(self, result: Any) -> Value | EphemeralValue:
-        """Store a value, or make an ephemeral one available to other workers."""
-        task = self._task
-        if task.checkpoint:
-            return self._values.store_value(result, task.step_id)
-        # A process that owns a Ray object cannot exit. It would keep the memory of its GPU until the value is released.
-        return self._values.publish_ephemeral(result, task.step_id, store_large=context.exits())
 
     def _stored_exception(self, error: BaseException) -> Raised | InputsLost:
         if isinstance(error, EphemeralValuesLostError):

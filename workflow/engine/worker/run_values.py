@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from workflow.engine.messages import EphemeralValue, RunAddress, StepTask
-from workflow.engine.worker import closures, transfer
+from workflow.engine.worker import closures, context, transfer
 from workflow.engine.worker.caches import SharedCache
 from workflow.engine.worker.exceptions import message_of
 from workflow.engine.worker.refs import StepReducer, ValuePickler, dereference_argument, mark_resolver
@@ -153,18 +153,9 @@ class RunValues:
         """
         return self._blobs.store_value(self._pickle_returned(value, step_id))
 
-    def publish_ephemeral(self, value: Any, step_id: str, *, store_large: bool = False) -> EphemeralValue | Value:
-        """Publish what a step returned, without storing it; raises as `store_value` does.
-
-        Args:
-            value: what the step returned.
-            step_id: id of the step, for error messages.
-            store_large: whether to store a value that does not fit into a message, and return the stored value.
-        """
-        data = self._pickle_returned(value, step_id)
-        if store_large and not transfer.fits_into_a_message(data):
-            return self._blobs.store_value(data)
-        return transfer.publish(data)
+    def publish_ephemeral(self, value: Any, step_id: str) -> EphemeralValue:
+        """Publish what a step returned, without storing it; raises as `store_value` does."""
+        return transfer.publish(self._pickle_returned(value, step_id), context.object_owner())
 
     def _pickle_returned(self, value: Any, step_id: str) -> bytes | Pickled:
         return self._pickler(f"value returned by step {step_id!r}", _refuse_nested_step).dumps(value)

@@ -1,22 +1,26 @@
 """Publishes and fetches ephemeral values: values that are not stored, but passed from one worker to others.
 
 A small pickle passes through the manager. A large pickle stays in Ray's object store, and only its reference passes
-through the manager, so the manager's memory stays small. Such an object lives as long as the worker process that
-created it and its node. If a worker finds it lost, the step that returned it runs again. `run_values` calls this
-module.
+through the manager, so the manager's memory stays small. Such an object lives as long as its owner and its node. The
+owner is the worker process, or the manager if that process ends with its lease. If a worker finds it lost, the step
+that returned it runs again. `run_values` calls this module.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError
+from ray.exceptions import RayError
 
 from workflow.engine.messages import EphemeralValue
 from workflow.log.blobs import INLINE_LIMIT
 from workflow.log.pickled import Pickled
 from workflow.model.graph import Value
+
+logger = logging.getLogger(__name__)
 
 
 class EphemeralValuesLostError(Exception):
@@ -31,17 +35,32 @@ class EphemeralValuesLostError(Exception):
         self.step_ids = step_ids
 
 
-def fits_into_a_message(data: bytes | Pickled) -> bool:
-    """Return whether a pickle is small enough to pass through the manager."""
-    return len(data) <= INLINE_LIMIT
+def publish(data: bytes | Pickled, owner: Any = None) -> EphemeralValue:
+    """Make a pickle available to other workers.
 
-
-def publish(data: bytes | Pickled) -> EphemeralValue:
-    """Make a pickle available to other workers."""
+    Args:
+        data: the pickle.
+        owner: handle of the manager that is to own a large pickle, or None if this process is to own it. A process that
+            owns a Ray object does not exit, and keeps the memory of its GPU, until the object is released.
+    """
     whole = data if isinstance(data, bytes) else b"".join(data)
-    if fits_into_a_message(whole):
+    if len(whole) <= INLINE_LIMIT:
         return EphemeralValue(value=Value(inline=whole, size=len(whole)))
-    return EphemeralValue(ref=ray.put(whole))
+    ref = ray.put(whole)
+    if owner is not None:
+        try:
+            (copy,) = ray.get(owner.own_copy.remote([ref]))
+            ray.wait([copy], fetch_local=False)
+        except RayError as error:
+            logger.warning("this process stays until an ephemeral value is released, because it owns it: %s", error)
+        else:
+            ref = copy
+    return EphemeralValue(ref=ref)
+
+
+def copied(data: bytes) -> bytes:
+    """Return a pickle, so that the process that calls this as a Ray task owns a copy of it."""
+    return data
 
 
 def fetch(ephemeral_values: Mapping[str, EphemeralValue]) -> dict[str, bytes | Pickled]:
@@ -57,7 +76,7 @@ def fetch(ephemeral_values: Mapping[str, EphemeralValue]) -> dict[str, bytes | P
         else:
             try:
                 data = ray.get(ephemeral.ref)
-            except ObjectLostError:
+            except RayError:  # the object is lost, or could not be copied to its owner
                 continue
             pickles[step_id] = Pickled([data])
     lost = tuple(step_id for step_id in ephemeral_values if step_id not in pickles)

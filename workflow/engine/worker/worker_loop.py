@@ -35,7 +35,7 @@ def serve(manager: Any, lease_id: str, address: LinkAddress | None, exits: bool 
         address: address of the manager's server for direct connections; None to use actor calls only.
         exits: whether Ray ends this process after the call.
     """
-    context.set_exits(exits)
+    context.set_object_owner(manager if exits else None)
     connection = _ManagerConnection(manager, lease_id, address)
     finished: tuple[FinishedAttempt, ...] = ()
     sequence = 0
