@@ -331,6 +331,49 @@ def test_notification_without_a_request_is_removed(store: MemoryStore, clock: Cl
     assert keys_of(store, keys.NOTIFICATIONS) == [keys.notification("w-1", "young")]
 
 
+@pytest.mark.parametrize("old", ["first", "last", "none"])
+def test_requests_are_withdrawn_if_any_is_old(store: MemoryStore, clock: Clock, old: str) -> None:
+    log = make(store, SUCCESSFUL)
+    owned.remove(store, "m1", "w-1")
+    names = {"first": ("a", "b"), "last": ("b", "a"), "none": ("", "a")}[old]
+    for name in names:
+        if name:
+            store.create(log.paths.request(name), b"{}", "1")
+            store.create(keys.notification("w-1", name), b"", "1")
+        clock.now += DAY + 1 if name == names[0] else 0
+    assert collect(store).requests == (0 if old == "none" else 2)
+    assert len(keys_of(store, keys.NOTIFICATIONS)) == len(log.inbox()) == (1 if old == "none" else 0)
+
+
+def test_heartbeat_of_each_manager_with_a_run_is_kept(store: MemoryStore, clock: Clock) -> None:
+    for number in (1, 2, 3):
+        note(store, make(store, RUNNING, workflow_id=f"w{number}").created, manager=f"m{number}")
+        store.overwrite(keys.heartbeat(f"m{number}"), b"")
+    store.overwrite(keys.heartbeat("m4"), b"")
+    clock.now += DAY + 1
+    assert collect(store).managers == 1
+    assert keys_of(store, keys.MANAGERS) == [f"managers/m{number}" for number in (1, 2, 3)]
+
+
+def test_heartbeat_of_a_manager_with_a_young_record_is_kept(store: MemoryStore, clock: Clock) -> None:
+    store.overwrite(keys.heartbeat("m1"), b"")
+    clock.now += DAY + 1
+    note(store, make(store, SUCCESSFUL).created)
+    assert collect(store).managers == 0
+    assert keys_of(store, keys.OWNED) == ["owned/m1/w-1"]
+
+
+@pytest.mark.parametrize("status", [S.SUCCESSFUL, S.FAILED, S.CANCELED])
+def test_owned_record_is_kept_while_the_run_may_be_claimed(
+    store: MemoryStore, clock: Clock, status: WorkflowStatus
+) -> None:
+    ends: list[r.Record] = [runs.committed("a"), runs.committed("b"), r.StatusChanged(status, 1, 1.0)]
+    make(store, ends)
+    clock.now += DAY + 1
+    assert collect(store).owned == (status is not S.FAILED)
+    assert keys_of(store, keys.OWNED) == (["owned/m1/w-1"] if status is S.FAILED else [])
+
+
 # --- everything together ---
 
 

@@ -158,6 +158,56 @@ def test_indexed_ids_finds_missing_entries_in_one_pass(parts: set[str], entries:
     ]
 
 
+def test_indexed_ids_refuses_a_look_up_out_of_order() -> None:
+    ids = index.IndexedIds([iter(["a", "a-b", "b"])])
+    assert [ids.contains(part) for part in ("a-b", "a", "a", "b")] == [True] * 4, "the order of folders"
+    for part in ("a", "a-b"):
+        with pytest.raises(ValueError, match=f"cannot look up '{part}' after 'b/': follow the order"):
+            ids.contains(part)
+
+
+ENDS: dict[str, list[r.Record]] = {
+    "RUNNING": RUNNING,
+    "SUCCESSFUL": SUCCESSFUL,
+    "FAILED": FAILED,
+    "CANCELED": [r.StatusChanged(S.CANCELED, 1, 1.0)],
+}
+
+
+@pytest.mark.parametrize("wrong", [*ENDS, "RESUMABLE"])
+@pytest.mark.parametrize("status", ENDS)
+def test_each_wrong_entry_of_each_status_is_corrected(store: RecordingStore, status: str, wrong: str) -> None:
+    make(store, ENDS[status])
+    make(store, ENDS.get(wrong, RUNNING), workflow_id="w2")
+    for workflow_id in ("w", "w2"):
+        index.set_status(store, workflow_id, S(wrong), replaces=())
+    collect(store, grace=0)
+    assert indexed(store) == {status}
+    assert indexed(store, "w2") == {wrong if wrong in ENDS else "RUNNING"}
+
+
+@pytest.mark.parametrize("young", ["nothing", "a segment", "the first key", "everything"])
+def test_missing_entry_is_added_after_the_grace_time(store: RecordingStore, clock: Clock, young: str) -> None:
+    """Any old object of a folder is enough: a long run may write its log all the time."""
+    clock.now += DAY if young == "everything" else 0
+    log = make(store, RUNNING)
+    log.blobs.put(b"a function")
+    clock.now += DAY + 1 if young != "everything" else 1
+    if young == "a segment":
+        runs.append(log, [r.RequestHandled("q", 1, "done")])
+    if young == "the first key":
+        store.create(log.paths.blob("0" * 64), b"the first key of the folder", "1")
+    assert collect(store).index_added == (young != "everything")
+    assert indexed(store) == (set() if young == "everything" else {"RUNNING"})
+
+
+def test_one_old_folder_of_an_id_is_enough(store: RecordingStore, clock: Clock) -> None:
+    make(store, RUNNING)
+    clock.now += DAY + 1
+    Blobs(store, RunPaths("w", 1, "young")).put(b"a function of a driver that lost the race")
+    assert collect(store).index_added == 1
+
+
 def test_new_entry_is_written_before_the_old_one_is_removed(store: RecordingStore) -> None:
     make(store, SUCCESSFUL)
     index.set_status(store, "w", S.RUNNING, replaces=())
@@ -186,6 +236,14 @@ def test_entry_with_a_damaged_log_is_skipped_and_kept(store: RecordingStore) -> 
     skipped = collect(store, grace=0).skipped
     assert [("a/runs" in text, "index/RUNNING/a b" in text) for text in skipped] == [(True, False), (False, True)]
     assert (indexed(store, "a"), indexed(store, "b")) == ({"RUNNING"}, {"SUCCESSFUL"})
+
+
+def test_entry_is_kept_if_an_earlier_segment_is_damaged(store: RecordingStore) -> None:
+    log = make(store, RUNNING, [r.RequestHandled("q", 1, "done")])
+    index.set_status(store, "w", S.FAILED, replaces=())
+    store.overwrite(log.paths.segment(1), b"torn")
+    assert log.paths.segment(1) in "".join(collect(store, grace=0).skipped)
+    assert indexed(store) == {"FAILED"}
 
 
 def test_only_the_last_segment_of_a_finished_run_is_read(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import runs
 from tests.support.failpoints import CallAt
+from tests.support.interleaving import InterleavedStore
 from workflow.errors import CorruptLogError, SupersededError
 from workflow.log import failpoints, index, keys, owned, registry
 from workflow.log.blobs import Blobs
@@ -246,3 +247,40 @@ def test_index_entry_is_restored_only_for_a_run(
         Blobs(store, keys.RunPaths("w", 9, "begun")).put(b"a function")
     index.restore(store, "w")
     assert [info.key for info in store.list("index/")] == (["index/RUNNING/w"] if restored else [])
+
+
+def test_entry_that_exists_but_cannot_be_read_is_damage() -> None:
+    class Unreadable(MemoryStore):
+        def get(self, key: str) -> bytes | None:
+            return None
+
+    store = Unreadable()
+    registry.register(store, runs.created(DAG))
+    with pytest.raises(CorruptLogError, match="0000000001 exists, but cannot be read; restore it from a copy"):
+        registry.register(store, runs.created(DAG, run_uuid="second"))
+
+
+def test_index_entry_removed_during_a_list_is_left_out() -> None:
+    store = InterleavedStore(lambda: 0.0)
+    long_id = "long " * 100
+    index.set_status(store, long_id, S.RUNNING, replaces=())
+    index.set_status(store, "w", S.RUNNING, replaces=())
+    store.interrupt(1, lambda: index.remove(store, long_id))  # after the list, before the entry is read
+    assert list(index.list_ids(store, S.RUNNING)) == ["w"]
+    assert store.interrupted
+
+
+@pytest.mark.parametrize("change", ["nothing", "a segment", "a deletion"])
+def test_index_update_leaves_an_entry_that_readers_check(store: MemoryStore, change: str) -> None:
+    created = runs.created(DAG)
+    log = RunLog(store, created)
+    registry.register(store, created)
+    index.set_status(store, "w", S.RUNNING, replaces=())
+    state = log.replay()
+    if change == "a segment":
+        runs.append(log, [runs.claimed(2)])
+    elif change == "a deletion":
+        registry.register(store, stone(2))
+    assert index.update(log, state, S.FAILED, replaces=index.CLAIMABLE) is (change != "nothing")
+    expected = "FAILED" if change == "nothing" else "RUNNING"
+    assert [info.key for info in store.list("index/")] == [f"index/{expected}/w"]

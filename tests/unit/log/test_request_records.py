@@ -227,6 +227,16 @@ def test_cancel_request_contains_its_sender_and_reason(store: MemoryStore) -> No
     assert store.get(log.paths.request(request)) == b'{"kind": "cancel", "uid": "u", "reason": "Enough"}'
 
 
+def test_end_removes_only_entries_of_claimable_statuses(store: MemoryStore) -> None:
+    """A delayed removal of another entry could remove one that is right by then."""
+    make(store)
+    for status in S:
+        index.set_status(store, "w", status, replaces=())
+    end(store, U1, S.CANCELED)
+    left = {status for status in S if store.head(keys.index(status, "w")) is not None}
+    assert left == {S.CANCELED, S.SUCCESSFUL, S.RESUMABLE}
+
+
 # --- whose run it is ---
 
 
