@@ -28,6 +28,10 @@ _CLASS_INTERNALS: Final = frozenset(
     | {"__annotations__", "__annotate_func__", "__annotate__", "__annotations_cache__"}  # some are set on first use
 )
 _CONTAINERS: Final = (list, tuple, dict)
+_DATA: Final = (list, tuple, dict, set, frozenset)
+_DEEPEST: Final = 20
+"""Levels of containers that are compared; one may contain itself."""
+
 _CACHED: Final = type(functools.cache(lambda: None))
 _REBINDING_CELLS: Final = frozenset({dis.opmap["STORE_DEREF"], dis.opmap["DELETE_DEREF"]})
 _READING_GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
@@ -98,8 +102,8 @@ class _Walk:
 
         Args:
             found: any object.
-            captured: whether a function inside it counts with its code, whatever its module, because it is part of
-                another one: what a decorator or a factory received.
+            captured: whether a function inside it counts with its code, whatever its module. This is so for what a
+                decorator or a factory received.
         """
         if isinstance(found, types.FunctionType):
             self._visit_function(found, captured)
@@ -123,9 +127,9 @@ class _Walk:
         if name not in self._globals or not self._is_first_visit(name):
             return
         found = self._globals[name]
-        if self._source is None:  # a notebook, or a module without source
-            if _is_plain(found) and self._module == "__main__":
-                self.lines.append(f"constant {name} {_text(found)}")
+        if self._source is None:
+            if self._module == "__main__":  # a notebook has no source, and a copy takes its present objects
+                self._visit_object(name, found)
         else:
             binding = self._source.scopes[""].get(name)
             self._describe(name, binding)
@@ -136,6 +140,14 @@ class _Walk:
         if isinstance(found, types.ModuleType):
             self.lines.append(f"module {name} {found.__name__}")
         self.visit(found)
+
+    def _visit_object(self, name: str, found: Any) -> None:
+        kind = type(found)
+        if _is_plain(found) or isinstance(found, _DATA):
+            self.lines.append(f"constant {name} {_data_text(found)}")
+        elif kind.__module__ == self._module:
+            self.lines.append(f"object {name} {_data_text(getattr(found, '__dict__', None))}")
+            self._visit_class(kind)
 
     def _describe(self, name: str, binding: Binding | None) -> None:
         if binding is not None:
@@ -264,6 +276,15 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | frozenset):
         return all(map(_is_plain, value))
     return type(value) in _PLAIN
+
+
+def _data_text(value: Any, depth: int = 0) -> str:
+    """Return the text of data in containers; see `_text`."""
+    if not isinstance(value, _DATA) or depth > _DEEPEST:
+        return _text(value)
+    items = list(value.items()) if isinstance(value, dict) else list(value)
+    parts = [_data_text(each, depth + 1) for each in items]
+    return f"{type(value).__name__} {sorted(parts) if isinstance(value, set | frozenset) else parts}"
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Finds functions and classes by module and name in this process, and rebuilds classes that it does not have.
 
-A stored value names its classes. If the process that reads the value has a class of that name, the value gets this
-class, so that `==`, `isinstance` and `except` work after a restart. Only a process without it, for example a worker
+A stored value names its classes. If the reading process has a class of that name, the value gets this class. So
+`==`, `isinstance` and `except` work after a restart. Only a process without it, for example a worker
 for a class of the user's script, builds the class from its stored definition. Used by `values` and `stored_function`.
 """
 

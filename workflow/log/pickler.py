@@ -122,7 +122,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
 
 
 class _ModuleGlobals:
-    """Stands for the globals of a module in a pickle."""
+    """The globals of a module, which a pickle refers to by the name of the module."""
 
     def __init__(self, module: str) -> None:
         self.module = module

@@ -78,8 +78,8 @@ def store(
         pickle_copy: pickles a function with everything of a module that it uses, given the name of the module.
 
     Returns:
-        The stored form; None if there is nothing to choose from, so that a plain pickle is stored: the function has no
-        Python code, or belongs to this library.
+        The stored form. None if there is no code to choose from, because the function has no Python code or belongs to
+        this library. A plain pickle is stored then.
 
     Raises:
         InvalidInputError: it cannot be pickled.
@@ -121,7 +121,8 @@ def load(stored: StoredFunction, unpickle: Callable[[bytes], Any]) -> LoadedFunc
     if here is not None and not why:
         return LoadedFunction(here)
     if stored.copy is not None and stored.python == PYTHON:
-        notice = f"{why}; the copy of {name} that is stored with the run is executed" if why else ""
+        classes = ", with the classes of the module that is here" if stored.module in sys.modules else ""
+        notice = f"{why}; the copy of {name} that is stored with the run is executed{classes}" if why else ""
         return LoadedFunction(unpickle(stored.copy), notice)
     no_copy = stored.no_copy or f"Python {PYTHON} cannot execute the copy, which Python {stored.python} made"
     if here is not None:
