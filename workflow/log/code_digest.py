@@ -10,6 +10,7 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
+import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,9 @@ _CONTAINERS: Final = (list, tuple, dict)
 _DATA: Final = (list, tuple, dict, set, frozenset)
 _DEEPEST: Final = 20
 """Levels of containers that are compared; one may contain itself."""
+
+_MOST_ITEMS: Final = 500_000
+"""Items of a container that are compared."""
 
 _CACHED: Final = type(functools.cache(lambda: None))
 _REBINDING_CELLS: Final = frozenset({dis.opmap["STORE_DEREF"], dis.opmap["DELETE_DEREF"]})
@@ -105,6 +109,8 @@ class _Walk:
             captured: whether a function inside it counts with its code, whatever its module. This is so for what a
                 decorator or a factory received.
         """
+        if _is_proxy(found):
+            return
         if isinstance(found, types.FunctionType):
             self._visit_function(found, captured)
         elif isinstance(found, type):
@@ -128,16 +134,16 @@ class _Walk:
             return
         found = self._globals[name]
         if self._source is None:
-            if self._module == "__main__":  # a notebook has no source, and a copy takes its present objects
+            if self._module == "__main__" and not _is_proxy(found):  # a notebook: a copy takes its present objects
                 self._visit_object(name, found)
         else:
             binding = self._source.scopes[""].get(name)
             self._describe(name, binding)
             if name in self._source.rebound:  # each process has its own
                 return
-            if _is_plain(found) and binding is not None and binding.is_literal:
+            if binding is not None and binding.is_literal and _is_plain(found):
                 self.lines.append(f"constant {name} {_text(found)}")
-        if isinstance(found, types.ModuleType):
+        if type(found) is types.ModuleType:
             self.lines.append(f"module {name} {found.__name__}")
         self.visit(found)
 
@@ -171,7 +177,7 @@ class _Walk:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             held = _cell_content(cell)
             self.visit(held, captured=True)
-            if _is_plain(held) and name not in rebound:
+            if name not in rebound and not _is_proxy(held) and _is_plain(held):
                 self.lines.append(f"cell {name} {_text(held)}")
         self.visit(vars(function).get("__wrapped__"), captured=True)
         if own:
@@ -204,6 +210,11 @@ class _Walk:
 def _is_library(found: Any) -> bool:
     """Return whether a function or a class belongs to this library, which may move it to another module."""
     return str(found.__module__).partition(".")[0] == "workflow"
+
+
+def _is_proxy(found: Any) -> bool:
+    """Return whether an object claims to be of another class, so that looking at it may execute the user's code."""
+    return any("__class__" in vars(kind) for kind in type(found).__mro__ if kind is not object)
 
 
 def _parts(found: Any) -> tuple[Any, ...]:
@@ -282,9 +293,9 @@ def _data_text(value: Any, depth: int = 0) -> str:
     """Return the text of data in containers; see `_text`."""
     if not isinstance(value, _DATA) or depth > _DEEPEST:
         return _text(value)
-    items = list(value.items()) if isinstance(value, dict) else list(value)
+    items = itertools.islice(value.items() if isinstance(value, dict) else value, _MOST_ITEMS)
     parts = [_data_text(each, depth + 1) for each in items]
-    return f"{type(value).__name__} {sorted(parts) if isinstance(value, set | frozenset) else parts}"
+    return f"{type(value).__name__} of {len(value)}: {sorted(parts) if isinstance(value, set | frozenset) else parts}"
 
 
 def _text(value: Any) -> str:

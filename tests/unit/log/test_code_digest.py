@@ -228,6 +228,21 @@ def test_object_without_python_code_has_no_digest(given_form: Any) -> None:
     assert digest(given_form) == ""
 
 
+class Proxy:
+    """An object that is ready only later, as lazy settings are."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("not ready")
+
+
+@pytest.mark.parametrize("has_source", [True, False])
+def test_object_that_is_not_ready_is_left_alone(has_source: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.lazy_of_test", Proxy(), raising=False)
+    source = "lazy = lazy_of_test\ndef make(x):\n    return lambda: (x, lazy)\nf = make(lazy)"
+    assert len(digest_of(source, "__main__", has_source=has_source)) == 32
+
+
 def test_decorators_that_wrap_in_a_circle_end() -> None:
     def f() -> None: ...
 
