@@ -10,6 +10,7 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
+import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,13 @@ _CLASS_INTERNALS: Final = frozenset(
     | {"__annotations__", "__annotate_func__", "__annotate__", "__annotations_cache__"}  # some are set on first use
 )
 _CONTAINERS: Final = (list, tuple, dict)
+_DATA: Final = (list, tuple, dict, set, frozenset)
+_DEEPEST: Final = 20
+"""Levels of containers that are compared; one may contain itself."""
+
+_MOST_ITEMS: Final = 500_000
+"""Items of a container that are compared."""
+
 _CACHED: Final = type(functools.cache(lambda: None))
 _REBINDING_CELLS: Final = frozenset({dis.opmap["STORE_DEREF"], dis.opmap["DELETE_DEREF"]})
 _READING_GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
@@ -98,9 +106,11 @@ class _Walk:
 
         Args:
             found: any object.
-            captured: whether a function inside it counts with its code, whatever its module, because it is part of
-                another one: what a decorator or a factory received.
+            captured: whether a function inside it counts with its code, whatever its module. This is so for what a
+                decorator or a factory received.
         """
+        if _is_proxy(found):
+            return
         if isinstance(found, types.FunctionType):
             self._visit_function(found, captured)
         elif isinstance(found, type):
@@ -123,19 +133,27 @@ class _Walk:
         if name not in self._globals or not self._is_first_visit(name):
             return
         found = self._globals[name]
-        if self._source is None:  # a notebook, or a module without source
-            if _is_plain(found) and self._module == "__main__":
-                self.lines.append(f"constant {name} {_text(found)}")
+        if self._source is None:
+            if self._module == "__main__" and not _is_proxy(found):  # a notebook: a copy takes its present objects
+                self._visit_object(name, found)
         else:
             binding = self._source.scopes[""].get(name)
             self._describe(name, binding)
             if name in self._source.rebound:  # each process has its own
                 return
-            if _is_plain(found) and binding is not None and binding.is_literal:
+            if binding is not None and binding.is_literal and _is_plain(found):
                 self.lines.append(f"constant {name} {_text(found)}")
-        if isinstance(found, types.ModuleType):
+        if type(found) is types.ModuleType:
             self.lines.append(f"module {name} {found.__name__}")
         self.visit(found)
+
+    def _visit_object(self, name: str, found: Any) -> None:
+        kind = type(found)
+        if _is_plain(found) or isinstance(found, _DATA):
+            self.lines.append(f"constant {name} {_data_text(found)}")
+        elif kind.__module__ == self._module:
+            self.lines.append(f"object {name} {_data_text(getattr(found, '__dict__', None))}")
+            self._visit_class(kind)
 
     def _describe(self, name: str, binding: Binding | None) -> None:
         if binding is not None:
@@ -159,7 +177,7 @@ class _Walk:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             held = _cell_content(cell)
             self.visit(held, captured=True)
-            if _is_plain(held) and name not in rebound:
+            if name not in rebound and not _is_proxy(held) and _is_plain(held):
                 self.lines.append(f"cell {name} {_text(held)}")
         self.visit(vars(function).get("__wrapped__"), captured=True)
         if own:
@@ -192,6 +210,11 @@ class _Walk:
 def _is_library(found: Any) -> bool:
     """Return whether a function or a class belongs to this library, which may move it to another module."""
     return str(found.__module__).partition(".")[0] == "workflow"
+
+
+def _is_proxy(found: Any) -> bool:
+    """Return whether an object claims to be of another class, so that looking at it may execute the user's code."""
+    return any("__class__" in vars(kind) for kind in type(found).__mro__ if kind is not object)
 
 
 def _parts(found: Any) -> tuple[Any, ...]:
@@ -264,6 +287,15 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | frozenset):
         return all(map(_is_plain, value))
     return type(value) in _PLAIN
+
+
+def _data_text(value: Any, depth: int = 0) -> str:
+    """Return the text of data in containers; see `_text`."""
+    if not isinstance(value, _DATA) or depth > _DEEPEST:
+        return _text(value)
+    items = itertools.islice(value.items() if isinstance(value, dict) else value, _MOST_ITEMS)
+    parts = [_data_text(each, depth + 1) for each in items]
+    return f"{type(value).__name__} of {len(value)}: {sorted(parts) if isinstance(value, set | frozenset) else parts}"
 
 
 def _text(value: Any) -> str:

@@ -48,7 +48,7 @@ def read(source: str) -> SourceNames:
     """Return the names that the source of a module binds.
 
     Raises:
-        SyntaxError: the source is no Python code of this version.
+        SyntaxError: this version of Python cannot read the source.
     """
     module = ast.parse(source)
     scopes: dict[str, dict[str, Binding]] = {}

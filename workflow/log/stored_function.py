@@ -120,7 +120,8 @@ def load(stored: StoredFunction, unpickle: Callable[[bytes], Any]) -> LoadedFunc
     if here is not None and not why:
         return LoadedFunction(here)
     if stored.copy is not None and stored.python == PYTHON:
-        notice = f"{why}; the copy of {name} that is stored with the run is executed" if why else ""
+        classes = ", with the classes of the module that is here" if stored.module in sys.modules else ""
+        notice = f"{why}; the copy of {name} that is stored with the run is executed{classes}" if why else ""
         return LoadedFunction(unpickle(stored.copy), notice)
     no_copy = stored.no_copy or f"Python {PYTHON} cannot execute the copy, which Python {stored.python} made"
     if here is not None:

@@ -7,7 +7,9 @@ of the engine returns what each mark represents. cloudpickle does the rest. Does
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import logging
 import pickle
 import platform
 import threading
@@ -22,6 +24,8 @@ from workflow.log.pickled import Fetched, Pickled
 from workflow.log.pickler import Reducer, dump, dumps
 from workflow.log.stored_function import LoadedFunction, StoredFunction
 from workflow.log.version import library_version
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "LARGEST_RENDERED", "LONGEST_TEXT", "Reducer", "Resolve", "dump", "dumps", "load_function", "load_nested", "loads",
@@ -99,7 +103,16 @@ def load_function(stored: StoredFunction, resolve: Resolve, written_by: str = ""
 
 def load_nested(stored: StoredFunction) -> Any:
     """Return the function of a step that is inside another value. Called by `stored_names.loaded` within `loads`."""
-    return load_function(stored, resolve_mark).function
+    loaded = load_function(stored, resolve_mark)
+    if loaded.notice:
+        _log_once(loaded.notice)
+    return loaded.function
+
+
+@functools.lru_cache(1_000)
+def _log_once(notice: str) -> None:
+    """Log a notice once in this process. Each step that takes the value loads the function again."""
+    logger.warning("%s", notice)
 
 
 @contextlib.contextmanager

@@ -158,7 +158,7 @@ def test_values_of_a_script_have_its_classes(part: str, returned: dict[str, Any]
     assert returned[part] == []
 
 
-def test_enum_members_and_exceptions_of_a_script_keep_their_identity(returned: dict[str, Any]) -> None:
+def test_enum_members_and_exceptions_keep_their_identity(returned: dict[str, Any]) -> None:
     assert (returned["members"], returned["error"]) == (True, True)
 
 
@@ -245,18 +245,20 @@ def test_old_values_get_the_class_of_their_function(project: Project) -> None:
     with class_scope({}):
         add_to_scope(of_function)
         found = values.loads(old, resolve)
-    assert type(found) is of_function[("shop", "P")]
     assert (found.x, found.version) == (1, 2)
+    assert type(found) is of_function[("shop", "P")]
     assert loaded(old, {}).version == 1, "another function keeps its own class"
 
 
 def test_scope_of_one_step_does_not_reach_another() -> None:
     classes: Classes = {("shop", "P"): int}
     add_to_scope(classes)
-    with class_scope(inner := {}):
+    inner: Classes = {}
+    other: Classes = {}
+    with class_scope(inner):
         add_to_scope(classes)
         assert inner == classes
-    with class_scope(other := {}):
+    with class_scope(other):
         pass
     assert other == {}
 
@@ -310,8 +312,14 @@ def test_name_of_an_object_whose_attributes_raise() -> None:
 def plain() -> None: ...
 
 
+PLAIN: Any = plain
+
+
 @workflow.step
 def stepped() -> None: ...
+
+
+STEPPED: Any = stepped
 
 
 class Holder:
@@ -335,7 +343,7 @@ def test_function_of_the_step_with_its_name(function: Any, is_body: bool) -> Non
 
 
 def test_module_that_other_processes_can_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert definitions.module_name(plain) == definitions.home_module(stepped.function) == __name__
+    assert definitions.module_name(PLAIN) == definitions.home_module(STEPPED.function) == __name__
     script = types.ModuleType("__main__")
     script.__spec__ = types.SimpleNamespace(loader=None)  # type: ignore[assignment]
     exec("def f(): ...", vars(script))

@@ -172,6 +172,9 @@ CASES = {
     "step in its own closure, removed": Case(CLOSURE.format(1), "", 11, call=FOLLOW),
     "classes": Case(CLASSES.format(1), CLASSES.format(1), [1, True]),
     "classes, missing": Case(CLASSES.format(1), None, [1, True], MISSING),
+    "classes, differ": Case(
+        CLASSES.format(1), CLASSES.format(2), [2, True], rf"{DIFFERS}, with the classes of the module that is here"
+    ),
     "step in a decorator": Case(WRAPPED.format(1), WRAPPED.format(1), [7, 1]),
     "step in a decorator, missing": Case(WRAPPED.format(1), None, [7, 1], MISSING),
     "step in a decorator, differs": Case(WRAPPED.format(1), WRAPPED.format(2), [7, 1], DIFFERS),
@@ -302,7 +305,7 @@ class Adder:
     [len, operator.itemgetter(0), functools.partial(len), Adder(), Poll(TimerListener), workflow.sleep],
     ids=["C function", "C object", "partial of a C function", "object", "listener", "function of the library"],
 )
-def test_function_without_python_code_of_the_user_is_a_plain_value(function: Any) -> None:
+def test_function_without_code_of_the_user_is_a_plain_value(function: Any) -> None:
     assert stored_form(function, keep) is None
 
 

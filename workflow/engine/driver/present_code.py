@@ -49,7 +49,7 @@ def replace_functions(state: RunState, values: RunValues, here: Program, uid: st
         known = same_object or is_same_program(state.created.program, here, stored.source, code.source)
         choice = choose(Code(stored.digest, stored.source, stored.python), code, same_program=known)
         if choice is Choice.PRESENT:
-            replaced[spec.function] = values.store_function(present, spec.qualname)
+            replaced[spec.function] = values.store_function(present, spec.qualname, again=True)
         _log(state, spec, choice, stored.source, code.source)
     return replaced
 

@@ -231,8 +231,13 @@ class RunValues:
         except InvalidInputError as error:
             raise taken.changed(what, error) or error from None
 
-    def store_function(self, function: Callable[..., Any], qualname: str) -> str:
+    def store_function(self, function: Callable[..., Any], qualname: str, *, again: bool = False) -> str:
         """Store a step's function, unless this process has stored it for this run before.
+
+        Args:
+            function: what the step calls.
+            qualname: its qualified name, for error messages.
+            again: whether to store it even if it was stored before, because what it uses may have changed.
 
         Returns:
             The name of its blob.
@@ -242,7 +247,7 @@ class RunValues:
         """
         key = (self._folder, id(function))
         known = _stored_functions.get(key)
-        if known is None:
+        if known is None or again:
             pickler = self._pickler(f"function of step {qualname!r}", closures.refuse_captured_step)
             known = (function, self._blobs.put(pickler.dumps(pickler.stored_function(function) or function)))
             _stored_functions.put(key, known)

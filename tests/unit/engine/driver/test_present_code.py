@@ -199,7 +199,7 @@ def test_name_without_its_step_keeps_the_stored_function(
     ],
     ids=["raises", "exits", "missing"],
 )
-def test_module_that_cannot_be_imported_keeps_the_stored_functions(
+def test_module_that_is_not_importable_keeps_stored_functions(
     code: str | None, reason: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = Fixture("module_that_fails")
@@ -268,6 +268,17 @@ def test_function_of_a_script_is_replaced_by_that_script(monkeypatch: pytest.Mon
     assert script.replaced(state, LATER) == script.present("one")
     script.define(ONE.format(3, 4), "/elsewhere/trip.py")
     assert script.replaced(state, LATER) == {}
+
+
+def test_changed_helper_of_an_unchanged_function_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = Fixture("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+    cells = notebook.define("import workflow\ndef helper(): return 1\n@workflow.step\ndef one(): return helper()")
+    state = notebook.run("one")
+    exec("def helper(): return 2", vars(cells))
+    (blob,) = replace_functions(state, notebook.values, HERE, "").values()
+    assert notebook.digest(blob) == digest(notebook.function("one"))
+    assert notebook.values._load_function(blob)[0]() == 2
 
 
 def test_plain_function_of_an_earlier_version_stays(fixture: Fixture, caplog: pytest.LogCaptureFixture) -> None:
