@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.library.modules import shop
-from tests.support.drivers import Tree, driver, environment, short_folder
+from tests.support.drivers import Tree, driver, environment
 from tests.support.marks import Marks
 from tests.support.tickets import EDITED, PROGRAM
 
@@ -22,12 +22,10 @@ AS_IN_THE_MODULE = (True, "open", {"connected": True})
 RIGHT = "result: True True "
 
 
-def outcome(command: Sequence[str], folder: Path, address: str, script: str = "") -> str:
+def outcome(command: Sequence[str], folder: Path, address: str, script: str = "", **env: str) -> str:
     """Run a program, and return its output."""
-    with short_folder() as ray_folder:
-        env = environment(TEST_RAY_ADDRESS=address, TEST_RAY_FOLDER=str(ray_folder))
-        with Tree([*command], folder, env, stdin=script) as tree:
-            return tree.printed("result:")
+    with Tree(command, folder, environment(TEST_RAY_ADDRESS=address, **env), stdin=script) as tree:
+        return tree.printed("result:")
 
 
 Start = Callable[[str, Path], tuple[list[str], str]]
@@ -86,21 +84,25 @@ def test_program_that_was_edited_resumes_its_run(
     assert ("has changed" if code == "second code" else "may be another program") in output
 
 
-def test_another_program_of_the_same_name_keeps_the_stored_code(
-    tmp_path: Path, folder: Path, ray_outside: tuple[Tree, str]
+@pytest.mark.parametrize("packaged", [False, True], ids=["script of the same name", "another package of a Ray job"])
+def test_another_program_keeps_the_stored_code(
+    packaged: bool, tmp_path: Path, folder: Path, ray_outside: tuple[Tree, str]
 ) -> None:
+    """A Ray job runs in the folder of its package, whose path changes with its content."""
     _, address = ray_outside
     fails = tmp_path / "fails"
     fails.touch()
-    for name, program in (("one", PROGRAM), ("two", EDITED)):
-        (tmp_path / name).mkdir()
-        as_script(program, tmp_path / name)
-    command = [sys.executable, "job.py", str(folder), str(fails)]
-    assert "caught" in outcome(command, tmp_path / "one", address)
-    fails.unlink()
-    output = outcome([*command, "resume"], tmp_path / "two", address)
-    assert RIGHT + "first code" in output
-    assert "may be another program" in output
+    outputs = []
+    for name, program, verb in (("one", PROGRAM, "run"), ("two", EDITED, "resume")):
+        package = tmp_path / name
+        package.mkdir()
+        command, _ = as_script(program, package)
+        env = {"TEST_WORKING_DIR": str(package)} if packaged else {}
+        outputs.append(outcome([*command, str(folder), str(fails), verb], package, address, **env))
+        fails.unlink(missing_ok=True)
+    assert "caught gone" in outputs[0]
+    assert RIGHT + "first code" in outputs[1]
+    assert "may be another program" in outputs[1]
 
 
 HELPER = """

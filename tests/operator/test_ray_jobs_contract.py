@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import io
-import sys
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
 import pytest
-from ray.job_submission import JobSubmissionClient
 
 from tests.operator.fake_ray import FakeRay
 from tests.operator.real_ray import real_ray
-from tests.support.drivers import ROOT
-from tests.support.tickets import EDITED, PROGRAM
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually
 from workflow_operator.adapters.packages import code_package
 from workflow_operator.adapters.ray_jobs import HeadEndpoint, Job, RayJobs, Submission
 from workflow_operator.errors import RefusedError, UnreachableError
@@ -170,26 +165,3 @@ def test_package_contains_the_files_at_its_root() -> None:
     package = code_package({"trip.py": b"x = 1\n"})
     with zipfile.ZipFile(io.BytesIO(package.data)) as archive:
         assert archive.namelist() == ["trip.py"]
-
-
-def test_job_with_an_edited_package_executes_the_stored_code(real_head: HeadEndpoint, tmp_path: Path) -> None:
-    """Row `Ray Jobs with working_dir` of the table in docs/steps.md."""
-    fails = tmp_path / "fails"
-    fails.touch()
-    words = f"{tmp_path / 'store'} {fails}"
-    assert "result: caught gone" in output_of_job(real_head, tmp_path / "first", PROGRAM, f"{words} run")
-    fails.unlink()
-    output = output_of_job(real_head, tmp_path / "second", EDITED, f"{words} resume")
-    assert "result: True True first code" in output
-    assert "may be another program" in output
-
-
-def output_of_job(head: HeadEndpoint, folder: Path, program: str, words: str) -> str:
-    """Run a program as a Ray job that gets it as its `working_dir`, and return its output."""
-    folder.mkdir()
-    (folder / "job.py").write_text(program)
-    client = JobSubmissionClient(head.address, headers={"Authorization": f"Bearer {head.token}"})
-    environment = {"working_dir": str(folder), "env_vars": {"PYTHONPATH": str(ROOT)}}
-    submitted = client.submit_job(entrypoint=f"{sys.executable} job.py {words}", runtime_env=environment)
-    until(lambda: client.get_job_status(submitted).is_terminal(), timeout=120)
-    return str(client.get_job_logs(submitted))

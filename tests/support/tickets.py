@@ -45,7 +45,8 @@ def check(ticket, fails):
 
 
 def main(store, fails, verb="run"):
-    ray.init(address=os.environ.get("TEST_RAY_ADDRESS"))
+    package = os.environ.get("TEST_WORKING_DIR")
+    ray.init(address=os.environ["TEST_RAY_ADDRESS"], runtime_env={"working_dir": package} if package else None)
     workflow.init(store)
     try:
         if verb == "run":

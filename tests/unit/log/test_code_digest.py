@@ -232,7 +232,7 @@ class Proxy:
     """An object that is ready only later, as lazy settings are."""
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # type: ignore[misc]  # a proxy lies about its class
         raise RuntimeError("not ready")
 
 

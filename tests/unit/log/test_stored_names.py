@@ -169,7 +169,7 @@ def test_golden_event_functions_load() -> None:
 
 def test_golden_marks_public_names_and_errors_load() -> None:
     assert loads(golden("mark"), resolve) == "parent 0"
-    assert loads(golden("mark-value"), resolve) == f"value {'0' * 64}"
+    assert loads(golden("mark-value", "2"), resolve) == f"value {'0' * 64}"
     assert loads(golden("public-function"), resolve) is workflow.sleep
     error = loads(golden("error"), resolve)
     assert (type(error), str(error), error.status) == (

@@ -207,9 +207,13 @@ def segment(seq: int) -> str:
     return f"{FOLDER}/log/{seq:020d}"
 
 
+def _store_parts(it: Stored, listed: bytes, parts: dict[str, bytes], size: int = len(PART) + 5) -> None:
+    it.store_in_parts(listed, size)
+    it.blobs.update(parts)
+
+
 def _store_wrong_parts(listed: bytes, it: Stored) -> None:
-    it.store_in_parts(listed, len(PART) + 5)
-    it.blobs.update(STORED_PART)
+    _store_parts(it, listed, STORED_PART)
 
 
 def _refer_in_a_part(it: Stored, name: str) -> None:
@@ -245,10 +249,10 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "part of a value is missing": ("I5", lambda it: it.store_in_parts(LISTED)),
     "part of a value is damaged": (
         "I5",
-        lambda it: (it.store_in_parts(LISTED), it.blobs.update({sha(PART): PART[1:]})),
+        lambda it: _store_parts(it, LISTED, {sha(PART): PART[1:]}),
     ),
     "part of a function is missing": ("I5", lambda it: it.blobs.update({sha(FUNCTION): LISTED})),
-    "value in parts with another size": ("I5", lambda it: (it.store_in_parts(LISTED, 9), it.blobs.update(STORED_PART))),
+    "value in parts with another size": ("I5", lambda it: _store_parts(it, LISTED, STORED_PART, 9)),
     **{
         f"parts that do not fit, {number}": ("I5", functools.partial(_store_wrong_parts, listed))
         for number, listed in enumerate(WRONG_LISTS)

@@ -1,13 +1,13 @@
 """Finds the manager for this process's environment, or creates it. A manager serves one environment and one store.
 
-The environment decides which code a step runs. It consists of the driver, of Ray's effective runtime_env and namespace,
-and of the paths and content of the user's loaded modules. The folders that Ray adds to the `sys.path` of workers, this
-library, the store and its credentials also belong to it. Their hash is part of the actor's name. So runs with other
-code or credentials have another manager, and no code or credentials leak between them.
+The environment decides which code a step runs. It consists of the driver, Ray's effective runtime_env, the paths and
+content of the user's loaded modules, this library, the store and its credentials. Their hash is part of the actor's
+name. So runs with other code or credentials have another manager, and no code or credentials leak between them.
 
 Each driver has managers of its own, because a manager's workers keep the modules that they have imported. A second
 driver may have been started after one of these modules was edited. Ray uses the workers of one driver only for tasks
-of that driver, which the actor belongs to. Workflows that a step starts are served by the manager of that step.
+of that driver, which the actor belongs to. They have its namespace and its `sys.path`. Workflows that a step starts are
+served by the manager of that step.
 """
 
 from __future__ import annotations
@@ -131,29 +131,9 @@ def fingerprint(store_url: str) -> str:
         os.environ.get("AWS_ACCESS_KEY_ID", ""),
         os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
         json.dumps(context_here.runtime_env, sort_keys=True, default=str),
-        _namespace(),
-        *user_code.search_path(),
         *user_code.loaded_code(sys.modules),
     ]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()[:20]
-
-
-def _namespace() -> str:
-    """Return the Ray namespace of this driver; empty if Ray made it up and it contains no named actor.
-
-    Steps look up named actors in the namespace of the driver that created their manager. So drivers that share a
-    manager must share the namespace, or else have nothing in it.
-    """
-    namespace: str = ray.get_runtime_context().namespace
-    return namespace if is_chosen(namespace) or ray.util.list_named_actors() else ""
-
-
-def is_chosen(namespace: str) -> bool:
-    """Return whether a user chose a namespace. Otherwise, Ray made up a UUID."""
-    try:
-        return str(uuid.UUID(namespace)) != namespace
-    except ValueError:
-        return True

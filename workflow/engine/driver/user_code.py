@@ -38,19 +38,6 @@ def loaded_code(modules: Mapping[str, Any]) -> list[str]:
     return [f"{path} {content_of(path)}" for path in sorted(paths - {""})]
 
 
-def search_path() -> list[str]:
-    """Return the folders of this process in which its Ray workers find modules, too.
-
-    Ray adds the folder of the driver's script and the current folder to the `sys.path` of workers.
-    """
-    script = os.path.dirname(os.path.realpath(sys.argv[0])) if sys.argv and sys.argv[0] else ""
-    try:
-        current = os.getcwd()
-    except FileNotFoundError:  # it was deleted
-        current = ""
-    return [script if script in sys.path else "", current]
-
-
 def library_code() -> str:
     """Return a hash of this library's source."""
     return _library_code(next(iter(workflow.__path__)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from workflow.engine.driver import discovery
+from workflow.engine.driver import discovery, user_code
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "get_runtime_context",
         lambda: SimpleNamespace(get_job_id=lambda: reported["job"], runtime_env=reported["runtime_env"]),
     )
-    monkeypatch.setattr(discovery, "_user_code", lambda: ["/shop.py 1"])
+    monkeypatch.setattr(user_code, "loaded_code", lambda modules: ["/shop.py 1"])
     return reported
 
 
@@ -42,6 +42,6 @@ def test_another_environment_has_another_manager(environment: dict[str, Any], mo
     found.append(discovery.fingerprint("/store"))
     environment["runtime_env"] = {"env_vars": {"A": "2"}}
     found.append(discovery.fingerprint("/store"))
-    monkeypatch.setattr(discovery, "_user_code", lambda: ["/shop.py 2"])
+    monkeypatch.setattr(user_code, "loaded_code", lambda modules: ["/shop.py 2"])
     found.append(discovery.fingerprint("/store"))
     assert len(set(found)) == 5

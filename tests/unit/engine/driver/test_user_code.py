@@ -265,11 +265,11 @@ def test_modules_loaded_meanwhile_do_not_disturb() -> None:
 
 
 def test_modules_loaded_by_other_threads_do_not_disturb() -> None:
-    modules: dict[str, Any] = {str(number): module() for number in range(1000)}
+    modules: dict[str, Any] = {str(number): module() for number in range(100)}
     done = threading.Event()
 
     def load() -> None:
-        while not done.is_set():
+        while not done.is_set() and len(modules) < 2_000:
             modules[f"t{len(modules)}"] = module()
 
     thread = threading.Thread(target=load)
@@ -279,21 +279,6 @@ def test_modules_loaded_by_other_threads_do_not_disturb() -> None:
     finally:
         done.set()
         thread.join()
-
-
-def test_search_path_survives_a_deleted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.setattr(sys, "argv", [str(tmp_path / "script.py")])
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = os.getcwd()
-    os.chdir(gone)
-    try:
-        gone.rmdir()
-        assert user_code.search_path() == [str(tmp_path), ""]
-    finally:
-        os.chdir(before)
-    assert user_code.search_path() == [str(tmp_path), before]
 
 
 def test_file_of_a_proxy_is_found(tmp_path: Path) -> None:

@@ -52,6 +52,9 @@ class Plain:
         self.content = content
 
 
+Pair = collections.namedtuple("Pair", "left right")
+
+
 class OwnList(list[Any]):
     """A subclass of a container."""
 
