@@ -231,8 +231,8 @@ def test_object_without_python_code_has_no_digest(given_form: Any) -> None:
 class Proxy:
     """An object that is ready only later, as lazy settings are."""
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]  # a proxy lies about its class
+    @property  # type: ignore[misc]  # a proxy hides its class
+    def __class__(self) -> Any:
         raise RuntimeError("not ready")
 
 
