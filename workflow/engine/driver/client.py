@@ -16,6 +16,7 @@ from typing import Any
 import ray
 
 from workflow.engine.driver import discovery
+from workflow.engine.driver.compared import warn_of_other_inputs
 from workflow.engine.driver.present_code import replace_functions
 from workflow.engine.driver.program import program_here
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
@@ -110,6 +111,7 @@ class Client:
             entry = self._registry_entry(workflow_id, options)
             if isinstance(entry, Created):
                 self._check_shape(root, entry)
+                warn_of_other_inputs(root, self._store, entry)
                 return self.attach(entry, options)
             if isinstance(entry, Tombstone):
                 if entry.reason not in FREES_ID:

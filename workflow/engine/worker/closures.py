@@ -98,6 +98,15 @@ def depends_on_values(function: Callable[..., Any]) -> bool:
     return not isinstance(function, (type, types.BuiltinFunctionType, Poll, Checkpointed))
 
 
+def values_of(function: Callable[..., Any]) -> list[Any]:
+    """Return the values on which a function depends, without the functions between them."""
+    if isinstance(function, types.MethodType):
+        return [function.__self__]
+    found = _Dependencies(function).found.values()
+    functions = (types.FunctionType, types.MethodType, functools.partial, FunctionHolder)
+    return [value for value in found if not isinstance(value, functions)]
+
+
 def refuse_captured_step(obj: Any) -> None:
     """Refuse a composed step in a function; a `StepReducer`."""
     if isinstance(obj, StepNode):

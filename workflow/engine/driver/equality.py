@@ -1,0 +1,79 @@
+"""Compares values of users, whose `==` may be missing, may raise, or may return an array. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from workflow.log import values
+
+_DEEPEST: Final = 50
+_LONGEST_TEXT: Final = 80
+_MISSING: Final = object()
+
+
+def first_difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Return the first name whose values differ, and how; empty if all values are equal.
+
+    Args:
+        stored: the values that a run stored, by name.
+        given: the values of this process, by name.
+    """
+    for name in {**stored, **given}:
+        old, new = stored.get(name, _MISSING), given.get(name, _MISSING)
+        if not equal(old, new):
+            return f"{name} is {_shown(old)} in the stored run, and {_shown(new)} here"
+    return ""
+
+
+def equal(first: Any, second: Any, depth: int = 0) -> bool:
+    """Return whether two values are equal, as far as it can be found out.
+
+    Containers are compared item by item. Objects of classes without an `==` of their own are compared by their
+    attributes. Values with an `==` that raises or returns no truth are equal if their pickles are.
+    """
+    if first is second or depth > _DEEPEST:
+        return True
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(equal(first[key], second[key], depth + 1) for key in first)
+    if type(first) is type(second) and isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(equal(*pair, depth + 1) for pair in zip(first, second, strict=True))
+    kind: Any = type(first)
+    if kind is type(second) and kind.__eq__ is object.__eq__:
+        return _equal_objects(first, second, depth)
+    return _equal_by_operator(first, second)
+
+
+def _equal_objects(first: Any, second: Any, depth: int) -> bool:
+    if hasattr(first, "__dict__") and not callable(first):
+        return equal(vars(first), vars(second), depth + 1)
+    return _pickle(first) == _pickle(second)
+
+
+def _equal_by_operator(first: Any, second: Any) -> bool:
+    try:
+        found = first == second
+    except Exception:  # noqa: BLE001 - the `==` of a user's class may raise anything
+        found = None
+    if found is True or (found is False and first == first):
+        return bool(found)
+    return type(first) is type(second) and _pickle(first) == _pickle(second)
+
+
+def _pickle(value: Any) -> bytes:
+    data = values.dumps(value, lambda obj: None)
+    return data if isinstance(data, bytes) else b"".join(data)
+
+
+def _shown(value: Any) -> str:
+    if value is _MISSING:
+        return "missing"
+    text = _repr(value)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a user's `__repr__` may raise anything
+        return f"a {type(value).__name__}"
