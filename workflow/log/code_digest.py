@@ -14,6 +14,7 @@ import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ _MOST_ITEMS: Final = 500_000
 """Items of a container that are compared."""
 
 _CACHED: Final = type(functools.cache(lambda: None))
-_REBINDING_CELLS: Final = frozenset({dis.opmap["STORE_DEREF"], dis.opmap["DELETE_DEREF"]})
+_REBINDING_CELLS: Final = frozenset({"STORE_DEREF", "DELETE_DEREF"})
 _READING_GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
@@ -170,18 +171,18 @@ class _Walk:
                 self.lines.append(f"function {function.__module__} {function.__qualname__}")
             return
         defaults = [*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())]
-        self.lines.append(f"code {_text(function.__code__)} {[_text(each) for each in defaults]}")
+        code = _read_code(function.__code__)
+        self.lines.append(f"code {code.text} {[_text(each) for each in defaults]}")
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self.visit(default)
-        rebound = {str(each.argval) for code in _with_nested(function.__code__) for each in _rebinding_cells(code)}
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             held = _cell_content(cell)
             self.visit(held, captured=True)
-            if name not in rebound and not _is_proxy(held) and _is_plain(held):
+            if name not in code.rebound_cells and not _is_proxy(held) and _is_plain(held):
                 self.lines.append(f"cell {name} {_text(held)}")
         self.visit(vars(function).get("__wrapped__"), captured=True)
         if own:
-            for name in _global_names(function.__code__):
+            for name in code.global_names:
                 self._visit_name(name)
 
     def _visit_class(self, found: type) -> None:
@@ -254,26 +255,34 @@ def _read_source(module: str, get_source: Callable[[str], str | None]) -> Source
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _CodeFacts:
+    """What a digest needs of byte code.
+
+    Attributes:
+        text: see `_text`.
+        global_names: the global names that it reads, in a fixed order. Attributes are not among them.
+        rebound_cells: the names of cells that it binds again, so that their content is state.
+    """
+
+    text: str
+    global_names: tuple[str, ...]
+    rebound_cells: frozenset[str]
+
+
+@functools.lru_cache(20_000)
+def _read_code(code: types.CodeType) -> _CodeFacts:
+    found = [(each.opname, str(each.argval)) for part in _with_nested(code) for each in dis.get_instructions(part)]
+    names = dict.fromkeys(name for operation, name in found if operation in _READING_GLOBALS)
+    rebound = frozenset(name for operation, name in found if operation in _REBINDING_CELLS)
+    return _CodeFacts(_text(code), tuple(names), rebound)
+
+
 def _with_nested(code: types.CodeType) -> Iterator[types.CodeType]:
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _with_nested(constant)
-
-
-def _rebinding_cells(code: types.CodeType) -> Iterator[dis.Instruction]:
-    return (each for each in dis.get_instructions(code) if each.opcode in _REBINDING_CELLS)
-
-
-def _global_names(code: types.CodeType) -> list[str]:
-    """Return the global names that code reads, in a fixed order. Attributes are not among them."""
-    names = (
-        str(each.argval)
-        for part in _with_nested(code)
-        for each in dis.get_instructions(part)
-        if each.opname in _READING_GLOBALS
-    )
-    return list(dict.fromkeys(names))
 
 
 def _cell_content(cell: types.CellType) -> Any:
