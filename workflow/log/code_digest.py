@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, Final
 
 from workflow.log import source_names
-from workflow.log.code_text import DATA, data_text, is_plain, read_code, text
+from workflow.log.code_text import data_text, is_data, is_plain, read_code, text
 from workflow.log.source_names import Binding, SourceNames
 
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -138,7 +138,7 @@ class _Walk:
 
     def _visit_object(self, name: str, found: Any) -> None:
         kind = type(found)
-        if is_plain(found) or isinstance(found, DATA):
+        if is_data(found):
             self.lines.append(f"constant {name} {data_text(found)}")
         elif kind.__module__ == self._module:
             self.lines.append(f"object {name} {data_text(getattr(found, '__dict__', None))}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dis
 import functools
+import hashlib
 import itertools
+import pickle
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,12 @@ from typing import Any, Final
 _PLAIN: Final = (bool, int, float, complex, str, bytes)
 DATA: Final = (list, tuple, dict, set, frozenset)
 """Containers that `data_text` compares with their content."""
+
+_PRINTED: Final = frozenset({"datetime", "decimal", "fractions", "pathlib", "uuid"})
+"""Modules whose objects cannot change, and whose `repr` shows all of them."""
+
+_HASHED: Final = frozenset({"array", "numpy", "pandas", "polars", "pyarrow"})
+"""Packages whose objects are data, which is compared by its pickle."""
 
 _DEEPEST: Final = 20
 """Levels of containers that are compared; one may contain itself."""
@@ -64,11 +72,31 @@ def is_plain(value: Any) -> bool:
 
 def data_text(value: Any, depth: int = 0) -> str:
     """Return the text of data in containers; see `text`."""
+    if _package(value) in _HASHED:
+        return f"{text(value)} {_pickle_hash(value)}"
     if not isinstance(value, DATA) or depth > _DEEPEST:
         return text(value)
     items = itertools.islice(value.items() if isinstance(value, dict) else value, _MOST_ITEMS)
     parts = [data_text(each, depth + 1) for each in items]
     return f"{type(value).__name__} of {len(value)}: {sorted(parts) if isinstance(value, set | frozenset) else parts}"
+
+
+def is_data(value: Any) -> bool:
+    """Return whether `data_text` compares the content of a value."""
+    return isinstance(value, DATA) or is_plain(value) or _package(value) in _HASHED | _PRINTED
+
+
+def _package(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+def _pickle_hash(value: Any) -> str:
+    digest = hashlib.sha256()
+    try:
+        digest.update(pickle.dumps(value, 5, buffer_callback=lambda buffer: digest.update(buffer.raw())))
+    except Exception as error:  # noqa: BLE001 - a type of another library may raise anything; its content does not count
+        return type(error).__name__
+    return digest.hexdigest()
 
 
 def text(value: Any) -> str:
@@ -87,4 +115,6 @@ def text(value: Any) -> str:
         return f"{{{','.join(sorted(map(text, value)))}}}"
     if value is None or value is Ellipsis or type(value) in _PLAIN:
         return f"{type(value).__name__} {value!r}"
+    if _package(value) in _PRINTED:
+        return repr(value)
     return f"<{type(value).__module__}.{type(value).__qualname__}>"
