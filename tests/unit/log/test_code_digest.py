@@ -237,7 +237,7 @@ def test_object_without_python_code_has_no_digest(given_form: Any) -> None:
 class Proxy:
     """An object that is ready only later, as lazy settings are."""
 
-    @property  # type: ignore[misc]  # as proxies do
+    @property  # type: ignore[misc]  # a proxy hides its class
     def __class__(self) -> Any:
         raise RuntimeError("not ready")
 
