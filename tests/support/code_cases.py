@@ -111,6 +111,10 @@ CHANGES = {
     ),
     "default": ("def f(x=1): return x", "def f(x=2): return x"),
     "keyword default": ("def f(*, x=1): return x", "def f(*, x=2): return x"),
+    "date as a default": (
+        "import datetime\ndef f(x=datetime.date(1, 1, 1)): return x",
+        "import datetime\ndef f(x=datetime.date(1, 1, 2)): return x",
+    ),
     "function as a default": (
         "def g(): return 1\ndef f(x=g): return x()",
         "def g(): return 2\ndef f(x=g): return x()",

@@ -7,38 +7,27 @@ What counts of a constant or an object is the source from which the module makes
 
 from __future__ import annotations
 
-import dis
 import functools
 import hashlib
-import itertools
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
 from workflow.log import source_names
+from workflow.log.code_text import data_text, is_data, is_plain, read_code, text
 from workflow.log.source_names import Binding, SourceNames
 
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Bytecode, and therefore a digest, is comparable only within one minor version of Python."""
 
-_PLAIN: Final = (bool, int, float, complex, str, bytes)
 _CLASS_INTERNALS: Final = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "_abc_impl", "__firstlineno__", "__static_attributes__"}
     | {"__annotations__", "__annotate_func__", "__annotate__", "__annotations_cache__"}  # some are set on first use
 )
 _CONTAINERS: Final = (list, tuple, dict)
-_DATA: Final = (list, tuple, dict, set, frozenset)
-_DEEPEST: Final = 20
-"""Levels of containers that are compared; one may contain itself."""
-
-_MOST_ITEMS: Final = 500_000
-"""Items of a container that are compared."""
-
 _CACHED: Final = type(functools.cache(lambda: None))
-_REBINDING_CELLS: Final = frozenset({dis.opmap["STORE_DEREF"], dis.opmap["DELETE_DEREF"]})
-_READING_GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
 def digest(function: Callable[..., Any]) -> str:
@@ -141,18 +130,18 @@ class _Walk:
             self._describe(name, binding)
             if name in self._source.rebound:  # each process has its own
                 return
-            if binding is not None and binding.is_literal and _is_plain(found):
-                self.lines.append(f"constant {name} {_text(found)}")
+            if binding is not None and binding.is_literal and is_plain(found):
+                self.lines.append(f"constant {name} {text(found)}")
         if type(found) is types.ModuleType:
             self.lines.append(f"module {name} {found.__name__}")
         self.visit(found)
 
     def _visit_object(self, name: str, found: Any) -> None:
         kind = type(found)
-        if _is_plain(found) or isinstance(found, _DATA):
-            self.lines.append(f"constant {name} {_data_text(found)}")
+        if is_data(found):
+            self.lines.append(f"constant {name} {data_text(found)}")
         elif kind.__module__ == self._module:
-            self.lines.append(f"object {name} {_data_text(getattr(found, '__dict__', None))}")
+            self.lines.append(f"object {name} {data_text(getattr(found, '__dict__', None))}")
             self._visit_class(kind)
 
     def _describe(self, name: str, binding: Binding | None) -> None:
@@ -170,18 +159,18 @@ class _Walk:
                 self.lines.append(f"function {function.__module__} {function.__qualname__}")
             return
         defaults = [*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())]
-        self.lines.append(f"code {_text(function.__code__)} {[_text(each) for each in defaults]}")
+        code = read_code(function.__code__)
+        self.lines.append(f"code {code.text} {[text(each) for each in defaults]}")
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self.visit(default)
-        rebound = {str(each.argval) for code in _with_nested(function.__code__) for each in _rebinding_cells(code)}
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             held = _cell_content(cell)
             self.visit(held, captured=True)
-            if name not in rebound and not _is_proxy(held) and _is_plain(held):
-                self.lines.append(f"cell {name} {_text(held)}")
+            if name not in code.rebound_cells and not _is_proxy(held) and is_plain(held):
+                self.lines.append(f"cell {name} {text(held)}")
         self.visit(vars(function).get("__wrapped__"), captured=True)
         if own:
-            for name in _global_names(function.__code__):
+            for name in code.global_names:
                 self._visit_name(name)
 
     def _visit_class(self, found: type) -> None:
@@ -193,7 +182,7 @@ class _Walk:
         for base in found.__bases__:
             self.visit(base)
         members: Mapping[str, Any] = found.__members__ if issubclass(found, Enum) else {}
-        self.lines.append(f"members {[(name, _text(each.value)) for name, each in members.items()]}")
+        self.lines.append(f"members {[(name, text(each.value)) for name, each in members.items()]}")
         source = self._source.scopes.get(found.__qualname__) if self._source is not None else None
         for name, binding in (source or {}).items():
             self._describe(f"{found.__qualname__}.{name}", binding)
@@ -203,8 +192,8 @@ class _Walk:
                 self.lines.append(f"member {name}")
                 for part in parts:
                     self.visit(part)
-            elif source is None and _is_plain(member) and name not in _CLASS_INTERNALS:
-                self.lines.append(f"member {name} {_text(member)}")
+            elif source is None and is_plain(member) and name not in _CLASS_INTERNALS:
+                self.lines.append(f"member {name} {text(member)}")
 
 
 def _is_library(found: Any) -> bool:
@@ -254,64 +243,8 @@ def _read_source(module: str, get_source: Callable[[str], str | None]) -> Source
         return None
 
 
-def _with_nested(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _with_nested(constant)
-
-
-def _rebinding_cells(code: types.CodeType) -> Iterator[dis.Instruction]:
-    return (each for each in dis.get_instructions(code) if each.opcode in _REBINDING_CELLS)
-
-
-def _global_names(code: types.CodeType) -> list[str]:
-    """Return the global names that code reads, in a fixed order. Attributes are not among them."""
-    names = (
-        str(each.argval)
-        for part in _with_nested(code)
-        for each in dis.get_instructions(part)
-        if each.opname in _READING_GLOBALS
-    )
-    return list(dict.fromkeys(names))
-
-
 def _cell_content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not bound yet
         return None
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple | frozenset):
-        return all(map(_is_plain, value))
-    return type(value) in _PLAIN
-
-
-def _data_text(value: Any, depth: int = 0) -> str:
-    """Return the text of data in containers; see `_text`."""
-    if not isinstance(value, _DATA) or depth > _DEEPEST:
-        return _text(value)
-    items = itertools.islice(value.items() if isinstance(value, dict) else value, _MOST_ITEMS)
-    parts = [_data_text(each, depth + 1) for each in items]
-    return f"{type(value).__name__} of {len(value)}: {sorted(parts) if isinstance(value, set | frozenset) else parts}"
-
-
-def _text(value: Any) -> str:
-    """Return a text that is equal for equal code and constants in every process. Other values give their type only."""
-    if isinstance(value, types.CodeType):
-        parts = (
-            value.co_name, value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags,
-            value.co_code.hex(), getattr(value, "co_exceptiontable", b""), value.co_names, value.co_varnames,
-            value.co_freevars, value.co_cellvars,
-            [_text(constant) for constant in value.co_consts],
-        )  # fmt: skip
-        return repr(parts)
-    if type(value) is tuple:
-        return f"({','.join(map(_text, value))})"
-    if type(value) is frozenset:  # its order depends on the hash seed of the process
-        return f"{{{','.join(sorted(map(_text, value)))}}}"
-    if value is None or value is Ellipsis or type(value) in _PLAIN:
-        return f"{type(value).__name__} {value!r}"
-    return f"<{type(value).__module__}.{type(value).__qualname__}>"

@@ -178,6 +178,12 @@ NOTEBOOK = {
         "class C:\n    def m(self): return 2\nN = C()",
     ),
     "function": ("def N(): return 1", "def N(): return 2"),
+    "decimal number": ("import decimal\nN = decimal.Decimal(1)", "import decimal\nN = decimal.Decimal(2)"),
+    "date": ("import datetime\nN = [datetime.date(1, 1, 1)]", "import datetime\nN = [datetime.date(1, 1, 2)]"),
+    "path": ("import pathlib\nN = pathlib.Path('a')", "import pathlib\nN = pathlib.Path('b')"),
+    "array": ("import numpy\nN = numpy.arange(3)", "import numpy\nN = numpy.arange(3) * 2"),
+    "large array": ("import numpy\nN = numpy.zeros(10**6)", "import numpy\nN = numpy.ones(10**6)"),
+    "array of small numbers": ("import array\nN = array.array('i', [1])", "import array\nN = array.array('i', [2])"),
 }
 
 
