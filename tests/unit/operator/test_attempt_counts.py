@@ -31,7 +31,8 @@ DOWN = RunReadFailure(StoreFailure.UNAVAILABLE, "no")
     ("initial", "longest", "without_progress", "seconds"),
     [
         (3, 1000, 0, 3), (3, 1000, 1, 3), (3, 1000, 2, 6), (3, 1000, 9, 768), (3, 1000, 10, 1000), (3, 1000, 99, 1000),
-        (60, 60, 1, 60), (60, 60, 5, 60), (1, 100_000, 17, 65_536), (1, 31_536_000, 24, 2**23), (1, 31_536_000, 99, 31_536_000),
+        (60, 60, 1, 60), (60, 60, 5, 60), (1, 100_000, 17, 65_536), (1, 31_536_000, 24, 2**23),
+        (1, 31_536_000, 99, 31_536_000),
     ],
 )  # fmt: skip
 def test_delay_follows_the_settings(initial: int, longest: int, without_progress: int, seconds: float) -> None:
