@@ -32,13 +32,7 @@ def load(entrypoint: str, args: Mapping[str, Any]) -> StepNode:
     module_name, _, attribute = entrypoint.partition(":")
     target: Any = _import(module_name, entrypoint)
     for part in attribute.split("."):
-        if not hasattr(target, part):
-            known = ", ".join(sorted(name for name in vars(target) if not name.startswith("_"))[:_NAMES_SHOWN])
-            raise EntrypointError(
-                f"spec.entrypoint {entrypoint!r}: {target.__name__!r} has no {part!r}; it has: {known or 'nothing'}. "
-                "Name one of these, or add it to the code"
-            )
-        target = getattr(target, part)
+        target = _attribute(target, part, entrypoint)
     if isinstance(target, StepNode):
         if args:
             raise EntrypointError(
@@ -52,6 +46,23 @@ def load(entrypoint: str, args: Mapping[str, Any]) -> StepNode:
             "a Workflow, or a Workflow"
         )
     return _call(target, entrypoint, args)
+
+
+def _attribute(target: Any, part: str, entrypoint: str) -> Any:
+    try:
+        return getattr(target, part)
+    except AttributeError as error:
+        names = getattr(target, "__dict__", {})
+        known = ", ".join(sorted(name for name in names if not name.startswith("_"))[:_NAMES_SHOWN])
+        name = getattr(target, "__name__", type(target).__name__)
+        raise EntrypointError(
+            f"spec.entrypoint {entrypoint!r}: {name!r} has no {part!r}; it has: {known or 'nothing'}. "
+            "Name one of these, or add it to the code"
+        ) from error
+    except Exception as error:
+        raise EntrypointError(
+            f"spec.entrypoint {entrypoint!r}: reading {part!r} raised {type(error).__name__}: {error}; correct the code"
+        ) from error
 
 
 def _import(module_name: str, entrypoint: str) -> Any:

@@ -29,6 +29,11 @@ def forgets():
 
 composed = one.step("SAN")
 number = 7
+
+def __getattr__(name):
+    if name == "lazy":
+        raise ImportError("needs a package")
+    raise AttributeError(name)
 """
 REFUSALS = [
     ("nowhere:one", {}, "there is no module 'nowhere'; put nowhere.py into the code"),
@@ -39,6 +44,8 @@ REFUSALS = [
     ("trip_code:one", {"town": "SAN"}, "spec.args ['town'] do not fit trip_code:one(city='OAK')"),
     ("trip_code:composed", {"city": "SAN"}, "a composed Workflow, which takes none"),
     ("trip_code:number", {}, "is a int; it must be a step"),
+    ("trip_code:number.once", {}, "'int' has no 'once'; it has: nothing"),
+    ("trip_code:lazy", {}, "reading 'lazy' raised ImportError: needs a package; correct the code"),
     ("trip_code:raises", {}, "raised KeyError: 'missing'"),
     ("trip_code:forgets", {}, "returned a NoneType"),
     ("builtins:abs", {"x": 1}, "spec.args ['x'] do not fit builtins:abs"),

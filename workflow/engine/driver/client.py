@@ -292,8 +292,9 @@ class Client:
         given = ShapeEncoder().encode(root)
         if _digest(given) != created.shape:
             stored = RunLog(self._store, created).blobs.load_graph(created.graph, created.graph_blob)
+            difference = first_difference(stored, given) or "its recorded shape differs"
             raise WorkflowConflictError(
-                f"workflow id {created.workflow_id!r} is used by another DAG: {first_difference(stored, given)}; "
+                f"workflow id {created.workflow_id!r} is used by another DAG: {difference}; "
                 "give another workflow_id, or delete the existing workflow",
                 workflow_id=created.workflow_id,
             )

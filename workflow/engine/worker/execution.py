@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from workflow.engine.messages import (
@@ -54,7 +55,7 @@ def execute(task: StepTask) -> StepResult:
             function, args, kwargs = attempt.load_inputs()
             result = function(*args, **kwargs)
             if inspect.iscoroutine(result):
-                result = asyncio.run(result)
+                result = _run(result)
             result = dereference_result(result)
     # User code may raise asyncio.CancelledError and KeyboardInterrupt too. Ray raises neither of them here: a lease is
     # ended by `ray.cancel(force=True)`, which ends the process.
@@ -63,6 +64,25 @@ def execute(task: StepTask) -> StepResult:
     else:
         return attempt.store_result(result)
     return attempt.store_exception(raised)
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine, and keep the event loop that this thread had before.
+
+    `asyncio.run` would remove it. Later steps of this process that call `asyncio.get_event_loop` would then fail.
+    """
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(coroutine)
+    policy = asyncio.get_event_loop_policy()
+    try:
+        before = policy.get_event_loop()  # in the main thread, it creates the first one
+    except RuntimeError:  # this thread has none
+        return asyncio.run(coroutine)
+    try:
+        return asyncio.run(coroutine)
+    finally:
+        policy.set_event_loop(before)
 
 
 class Attempt:

@@ -201,7 +201,7 @@ def _first_of(wrapped: list[Any]) -> Any:
 
 def is_dataset(obj: Any) -> bool:
     """Return whether an object is a Dataset, without importing ray.data, which is slow."""
-    return any(base.__name__ == "Dataset" and base.__module__.startswith("ray.data") for base in type(obj).__mro__)
+    return any(base.__name__ == "Dataset" and str(base.__module__).startswith("ray.data") for base in type(obj).__mro__)
 
 
 def _is_actor(obj: Any) -> bool:

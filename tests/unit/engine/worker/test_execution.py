@@ -150,6 +150,21 @@ def test_inputs_are_read_again_while_the_store_is_unavailable(
     assert len(reads) == FAILED_CALLS
 
 
+def test_async_step_keeps_the_event_loop_of_the_process(store: FailingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def function() -> None:
+        assert asyncio.get_running_loop() is not loop
+
+    use_function(monkeypatch, function)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        assert isinstance(execution.execute(TASK), Returned)
+        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
 async def test_stopped_listener_has_no_result(store: FailingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     started = asyncio.Event()
 
