@@ -234,7 +234,12 @@ def test_a_part_is_read_into_its_place(blobs: Blobs, store: MemoryStore, monkeyp
     kept = blobs.store_value(values.dumps([ARRAY, BYTES], plain))
     allocated: list[int] = []
     allocate = Fetched.allocate
-    monkeypatch.setattr(Fetched, "allocate", lambda it, size: allocated.append(size) or allocate(it, size))
+
+    def recorded(it: Fetched, size: int) -> memoryview:
+        allocated.append(size)
+        return allocate(it, size)
+
+    monkeypatch.setattr(Fetched, "allocate", recorded)
     blobs.load_value(kept)
     assert len(allocated) == 2
     assert allocated[1] == kept.size

@@ -8,7 +8,7 @@ import functools
 import threading
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -60,6 +60,11 @@ class OwnDict(dict[str, Any]):
     """A subclass of a container."""
 
 
+class Pair(NamedTuple):
+    left: list[int]
+    right: int
+
+
 class Run:
     """The values of a run in memory.
 
@@ -103,7 +108,7 @@ CONTAINERS: dict[str, tuple[Callable[[], Any], Callable[[Any, int], Any], Callab
     "counter": (collections.Counter, lambda it, i: it.update({"i": i - it["i"]}), lambda it: it["i"]),
     "list in a tuple": (lambda: ([9],), lambda it, i: it[0].__setitem__(0, i), lambda it: it[0][0]),
     "list in a named tuple": (
-        lambda: collections.namedtuple("Pair", "left right")([9], 1),
+        lambda: Pair([9], 1),
         lambda it, i: it.left.__setitem__(0, i),
         lambda it: it.left[0],
     ),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import workflow
-from workflow.engine.worker import closures
+from workflow.engine.worker import arguments, closures
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import InvalidInputError
@@ -37,6 +37,19 @@ def called(*composed: StepNode) -> list[Any]:
     assert ShapeEncoder().encode(last).shape() == graph.shape()
     functions = [Blobs(store, PATHS).fetch(spec.function) for spec in graph.steps if spec.name != "last"]
     return [values.loads(each, lambda kind, name: pytest.fail(kind))() for each in functions]
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """Return the arguments of all later calls of a function."""
+    calls: list[Any] = []
+    function = getattr(owner, name)
+
+    def recorded(*given: Any) -> Any:
+        calls.append(given)
+        return function(*given)
+
+    monkeypatch.setattr(owner, name, recorded)
+    return calls
 
 
 class Counter:
@@ -126,9 +139,7 @@ def test_functions_that_a_closure_calls_are_taken_with_it() -> None:
 
 
 def test_an_unchanged_closure_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[Any] = []
-    take = closures.Taker.take
-    monkeypatch.setattr(closures.Taker, "take", lambda *given: taken.append(given) or take(*given))
+    taken = calls_of(monkeypatch, arguments.Taker, "take")
     offset, name = 3, "x"
 
     @workflow.step
@@ -148,9 +159,7 @@ def test_an_unchanged_closure_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_closure_over_a_large_array_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    pickled: list[Any] = []
-    dump = values.dump
-    monkeypatch.setattr(values, "dump", lambda *given: pickled.append(given) or dump(*given))
+    pickled = calls_of(monkeypatch, values, "dump")
     array = np.zeros(2 * LARGE)
 
     @workflow.step
