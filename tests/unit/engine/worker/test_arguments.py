@@ -206,6 +206,13 @@ def test_arguments_of_a_wait_are_taken_once() -> None:
     assert [step.options.max_retries for step in graph.steps] == [2, 2]
 
 
+def test_metadata_of_a_wait_is_taken_when_it_is_given() -> None:
+    metadata = {"k": 1}
+    wait = workflow.sleep(1).options(metadata=metadata)
+    metadata["k"] = 2
+    assert wait.options(name="s").step_options.metadata == '{"k": 1}'
+
+
 @pytest.mark.parametrize("value", [1, "text", b"bytes", None, True, 0.5, 1j, (1, ("a",)), frozenset({1}), ...])
 def test_immutable_arguments_are_not_pickled(value: Any) -> None:
     node = join.step(value, join.step(), name=value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,20 @@ def test_an_unchanged_closure_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -
     composed.append(recursive.step())
     assert len(taken) == 2
     assert [each[0] for each in called(*composed)] == [3] * 5 + [4]
+
+
+def test_a_closure_that_no_composed_step_has_is_forgotten() -> None:
+    rows = list(range(1_000_000))
+
+    @workflow.step
+    def total() -> int:
+        return len(rows)
+
+    taken = total.step().taken_function
+    assert taken is total.step().taken_function
+    reference = weakref.ref(taken)
+    del taken
+    assert reference() is None
 
 
 def test_a_closure_over_a_large_array_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
