@@ -63,7 +63,7 @@ class StepFunction(closures.FunctionHolder, Generic[T]):
         self.function = function
         self._options = options
         self._name = name
-        self._last_taken: closures.TakenFunction | None = None
+        self._last_taken: closures.LastTaken | None = None
         self._adopt_attributes(underlying(function))
 
     def _adopt_attributes(self, function: Callable[..., Any]) -> None:
@@ -125,8 +125,8 @@ class StepFunction(closures.FunctionHolder, Generic[T]):
     def _take_function(self) -> TakenValue | None:
         if not closures.depends_on_values(self.function):
             return None
-        self._last_taken = closures.take_function(self.function, qualname_of(self.function), self._last_taken)
-        return self._last_taken.taken
+        taken, self._last_taken = closures.take_function(self.function, qualname_of(self.function), self._last_taken)
+        return taken
 
     def options(self, **options: Any) -> StepFunction[T]:
         """Return a copy of this step with other options.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import Checkpointed, EventListener, Poll
-from workflow.model.graph import StepKind, StepOptions
+from workflow.model.graph import StepKind, StepOptions, metadata_text
 from workflow.model.signatures import signature_of
 from workflow.options import merged
 from workflow.steps import StepFunction, Workflow
@@ -47,6 +48,8 @@ class Wait(Workflow[T]):
         if unknown:
             raise InvalidInputError(f"a wait has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
         assert self.compose is not None, "sleep and wait_for_event always pass it"
+        if "metadata" in options:  # a copy, because a later call may use it again
+            options["metadata"] = json.loads(metadata_text(options["metadata"]))
         return self.compose({**self.given, **options})
 
 

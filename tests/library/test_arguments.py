@@ -84,7 +84,7 @@ def test_a_large_array_of_many_steps_is_stored_once(wid: str, store: Store) -> N
     invariants.check(store, wid)
 
 
-def test_a_large_array_that_changes_is_refused_before_the_run(wid: str) -> None:
+def test_a_large_array_that_changes_is_refused_by_run(wid: str) -> None:
     array = np.zeros(SIZE // 8)
     composed = gather.step([total_of.step({"x": array}), total_of.step(array)])
     array[0] = 1

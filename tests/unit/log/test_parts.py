@@ -8,11 +8,14 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from workflow.errors import CorruptLogError, NewerFormatError
 from workflow.log import parts, values
@@ -23,6 +26,7 @@ from workflow.log.pickled import OUT_OF_BAND_LIMIT, Fetched, Pickled
 from workflow.store.memory import MemoryStore
 
 PATHS = RunPaths("w", 1, "u" * 32)
+LIMIT = 20
 SIZE = 2 * OUT_OF_BAND_LIMIT
 ARRAY = np.random.default_rng(1).random(SIZE // 8)
 BYTES = ARRAY.tobytes()[8:]
@@ -235,11 +239,11 @@ def test_a_part_is_read_into_its_place(blobs: Blobs, store: MemoryStore, monkeyp
     allocated: list[int] = []
     allocate = Fetched.allocate
 
-    def counted(fetched: Fetched, size: int) -> memoryview:
+    def recorded(it: Fetched, size: int) -> memoryview:
         allocated.append(size)
-        return allocate(fetched, size)
+        return allocate(it, size)
 
-    monkeypatch.setattr(Fetched, "allocate", counted)
+    monkeypatch.setattr(Fetched, "allocate", recorded)
     blobs.load_value(kept)
     assert len(allocated) == 2
     assert allocated[1] == kept.size
@@ -252,6 +256,22 @@ def test_parts_of_small_pieces_become_larger() -> None:
     sizes = [len(part) // OUT_OF_BAND_LIMIT for part in found.parts]
     assert sizes == [1] * 16 + [2] * 16 + [4] * 13
     assert sum(map(len, found.parts)) == len(found) == 400 * len(piece)
+
+
+@given(st.lists(st.integers(0, 3 * LIMIT), max_size=40), st.integers(1, 10 * LIMIT))
+@settings(deadline=None)
+def test_any_pickle_is_fetched_as_it_was_stored(sizes: list[int], split_from: int) -> None:
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    store = MemoryStore()
+    with (
+        mock.patch("workflow.log.pickled.OUT_OF_BAND_LIMIT", LIMIT),
+        mock.patch("workflow.log.blobs.OUT_OF_BAND_LIMIT", LIMIT),
+        mock.patch("workflow.log.pickled.SPLIT_FROM", split_from),
+    ):
+        name = Blobs(store, PATHS).put(Pickled(pieces))
+        again = Blobs(store, PATHS).put(Pickled(pieces))
+    assert name == again
+    assert Blobs(store, PATHS).fetch(name).view == b"".join(pieces)
 
 
 def test_a_large_piece_is_a_part_of_its_own() -> None:

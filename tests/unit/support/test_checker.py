@@ -181,9 +181,9 @@ class Stored:
         place = len(self.log[seq - 1]) if at is None else at
         self.log[seq - 1][place:place] = records
 
-    def store_in_parts(self, listed: bytes, size: int = len(PART) + 5) -> None:
+    def store_in_parts(self, listed: bytes, *parts: bytes, size: int = len(PART) + 5) -> None:
         """Let the value of `b/2` consist of parts."""
-        self.blobs[sha(listed)] = listed
+        self.blobs.update({sha(each): each for each in (listed, *parts)})
         self.log[9][0]["value"] = {"blob": sha(listed), "size": size}
 
     def objects(self) -> dict[str, bytes]:
@@ -207,22 +207,20 @@ def segment(seq: int) -> str:
     return f"{FOLDER}/log/{seq:020d}"
 
 
-def _store_parts(it: Stored, listed: bytes, parts: dict[str, bytes], size: int = len(PART) + 5) -> None:
-    it.store_in_parts(listed, size)
-    it.blobs.update(parts)
-
-
 def _store_wrong_parts(listed: bytes, it: Stored) -> None:
-    _store_parts(it, listed, STORED_PART)
+    it.store_in_parts(listed, PART)
+
+
+def _store_damaged_part(it: Stored) -> None:
+    it.store_in_parts(LISTED)
+    it.blobs[sha(PART)] = PART[1:]
 
 
 def _refer_in_a_part(it: Stored, name: str) -> None:
     part = refers_to(OBJECT).replace(sha(OBJECT).encode(), name.encode())
-    it.blobs[sha(part)] = part
-    it.store_in_parts(parts_list(len(part), (0, len(part), sha(part))), len(part))
+    it.store_in_parts(parts_list(len(part), (0, len(part), sha(part))), part, size=len(part))
 
 
-STORED_PART = {sha(PART): PART}
 OTHER = spec("a") | {"step_id": "b/1"}
 BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "second outcome in one epoch": ("I1", lambda it: it.put(9, committed("b/1", 3))),
@@ -247,12 +245,9 @@ BREAKS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "object that a value refers to is missing": ("I5", lambda it: it.blobs.pop(sha(OBJECT))),
     "blob is truncated": ("I5", lambda it: it.blobs.update({sha(LARGE): LARGE[:-1]})),
     "part of a value is missing": ("I5", lambda it: it.store_in_parts(LISTED)),
-    "part of a value is damaged": (
-        "I5",
-        lambda it: _store_parts(it, LISTED, {sha(PART): PART[1:]}),
-    ),
+    "part of a value is damaged": ("I5", lambda it: _store_damaged_part(it)),
     "part of a function is missing": ("I5", lambda it: it.blobs.update({sha(FUNCTION): LISTED})),
-    "value in parts with another size": ("I5", lambda it: _store_parts(it, LISTED, STORED_PART, 9)),
+    "value in parts with another size": ("I5", lambda it: it.store_in_parts(LISTED, PART, size=9)),
     **{
         f"parts that do not fit, {number}": ("I5", functools.partial(_store_wrong_parts, listed))
         for number, listed in enumerate(WRONG_LISTS)
@@ -415,8 +410,7 @@ def test_expectations_of_a_test_are_compared(case: str) -> None:
 
 def test_a_value_in_parts_passes() -> None:
     it = Stored()
-    it.store_in_parts(LISTED)
-    it.blobs.update(STORED_PART)
+    it.store_in_parts(LISTED, PART)
     check(it.objects(), "w/1")
     _refer_in_a_part(it, sha(OBJECT))
     check(it.objects(), "w/1")

@@ -38,10 +38,13 @@ def equal(first: Any, second: Any, depth: int = 0) -> bool:
         return first.keys() == second.keys() and all(equal(first[key], second[key], depth + 1) for key in first)
     if type(first) is type(second) and isinstance(first, (list, tuple)):
         return len(first) == len(second) and all(equal(*pair, depth + 1) for pair in zip(first, second, strict=True))
-    kind: Any = type(first)
-    if kind is type(second) and kind.__eq__ is object.__eq__:
+    if type(first) is type(second) and _has_no_own_equality(type(first)):
         return _equal_objects(first, second, depth)
     return _equal_by_operator(first, second)
+
+
+def _has_no_own_equality(kind: Any) -> bool:
+    return bool(kind.__eq__ is object.__eq__)
 
 
 def _equal_objects(first: Any, second: Any, depth: int) -> bool:

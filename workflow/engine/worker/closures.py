@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -33,21 +34,21 @@ class FunctionHolder:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TakenFunction:
-    """A function that was taken.
+class LastTaken:
+    """The last time that a function was taken.
 
     Attributes:
-        taken: the function as it was.
+        taken: the function as it was, as long as a composed step has it.
         found: the values on which it depends. If these are the same objects, none of its variables was replaced.
         may_change: whether one of these values may change.
     """
 
-    taken: Taken
+    taken: weakref.ref[Taken]
     found: tuple[Any, ...]
     may_change: bool
 
 
-def take_function(function: Callable[..., Any], qualname: str, last: TakenFunction | None) -> TakenFunction:
+def take_function(function: Callable[..., Any], qualname: str, last: LastTaken | None) -> tuple[Taken, LastTaken]:
     """Take a function that depends on values.
 
     A function that depends on large values is taken once as long as these are the same objects. `check_unchanged` then
@@ -56,15 +57,18 @@ def take_function(function: Callable[..., Any], qualname: str, last: TakenFuncti
     Args:
         function: what the step calls.
         qualname: its name, for error messages.
-        last: the result of the last call for this function, or None.
+        last: what the last call for this function returned, or None.
+
+    Returns:
+        The function as it is now, and what the next call needs.
 
     Raises:
         InvalidInputError: it cannot be stored.
     """
     dependencies = _Dependencies(function)
-    is_valid = last is not None and (not last.may_change or last.taken.captured)
-    if last is not None and is_valid and dependencies.are_same(last.found):
-        return last
+    known = last.taken() if last is not None and dependencies.are_same(last.found) else None
+    if known is not None and last is not None and (known.captured or not last.may_change):
+        return known, last
     what = f"function of step {qualname!r}"
     taker = Taker(what, refuse_captured_step)
     taken = taker.take(taker.stored_function(function) or function, [])
@@ -72,7 +76,7 @@ def take_function(function: Callable[..., Any], qualname: str, last: TakenFuncti
     # An object whose method is a step is pickled for each call, as an argument is.
     if mutable and not isinstance(function, types.MethodType) and taken.size >= OUT_OF_BAND_LIMIT:
         taken = dataclasses.replace(taken, captured=mutable, captured_sha256=_digest(what, mutable))
-    return TakenFunction(taken, tuple(dependencies.found.values()), bool(mutable))
+    return taken, LastTaken(weakref.ref(taken), tuple(dependencies.found.values()), bool(mutable))
 
 
 def check_unchanged(taken: Taken, what: str) -> None:

@@ -16,7 +16,7 @@ from workflow.model.graph import TakenValue
 SHARED_FROM: Final = 1024
 """Size in bytes from which equal pieces of pickles share memory."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # the garbage collector may run code of the user, which may call `.step()`
 _by_content: weakref.WeakValueDictionary[str, Part] = weakref.WeakValueDictionary()
 """SHA-256 -> immutable bytes that composed steps refer to."""
 
@@ -24,7 +24,7 @@ _by_identity: weakref.WeakValueDictionary[int, Part] = weakref.WeakValueDictiona
 """Id of a large `bytes` object -> the part that consists of it, and keeps its id from being reused."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Taken(TakenValue):
     """A value as it was when `.step()` was called.
 

@@ -8,7 +8,7 @@ import functools
 import threading
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,15 +52,17 @@ class Plain:
         self.content = content
 
 
-Pair = collections.namedtuple("Pair", "left right")
-
-
 class OwnList(list[Any]):
     """A subclass of a container."""
 
 
 class OwnDict(dict[str, Any]):
     """A subclass of a container."""
+
+
+class Pair(NamedTuple):
+    left: list[int]
+    right: int
 
 
 class Run:
@@ -202,6 +204,13 @@ def test_arguments_of_a_wait_are_taken_once() -> None:
         graph = run.encode(each)
         assert run.arguments(graph.steps[0]) == (({"i": 0},), {})
     assert [step.options.max_retries for step in graph.steps] == [2, 2]
+
+
+def test_metadata_of_a_wait_is_taken_when_it_is_given() -> None:
+    metadata = {"k": 1}
+    wait = workflow.sleep(1).options(metadata=metadata)
+    metadata["k"] = 2
+    assert wait.options(name="s").step_options.metadata == '{"k": 1}'
 
 
 @pytest.mark.parametrize("value", [1, "text", b"bytes", None, True, 0.5, 1j, (1, ("a",)), frozenset({1}), ...])

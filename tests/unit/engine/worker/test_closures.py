@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
 import workflow
-from workflow.engine.worker import closures
-from workflow.engine.worker.arguments import Taker
+from workflow.engine.worker import arguments, closures
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import InvalidInputError
@@ -47,6 +47,19 @@ def _function(blob: Fetched) -> Any:
 
     stored = values.loads(blob, resolve)
     return values.load_function(stored, resolve).function if isinstance(stored, StoredFunction) else stored
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """Return the arguments of all later calls of a function."""
+    calls: list[Any] = []
+    function = getattr(owner, name)
+
+    def recorded(*given: Any) -> Any:
+        calls.append(given)
+        return function(*given)
+
+    monkeypatch.setattr(owner, name, recorded)
+    return calls
 
 
 class Counter:
@@ -136,14 +149,7 @@ def test_functions_that_a_closure_calls_are_taken_with_it() -> None:
 
 
 def test_an_unchanged_closure_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[Any] = []
-    take = Taker.take
-
-    def counted(*given: Any) -> Any:
-        taken.append(given)
-        return take(*given)
-
-    monkeypatch.setattr(Taker, "take", counted)
+    taken = calls_of(monkeypatch, arguments.Taker, "take")
     offset, name = 3, "x"
 
     @workflow.step
@@ -162,15 +168,22 @@ def test_an_unchanged_closure_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -
     assert [each[0] for each in called(*composed)] == [3] * 5 + [4]
 
 
+def test_a_closure_that_no_composed_step_has_is_forgotten() -> None:
+    rows = list(range(1_000_000))
+
+    @workflow.step
+    def total() -> int:
+        return len(rows)
+
+    taken = total.step().taken_function
+    assert taken is total.step().taken_function
+    reference = weakref.ref(taken)
+    del taken
+    assert reference() is None
+
+
 def test_a_closure_over_a_large_array_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    pickled: list[Any] = []
-    dump = values.dump
-
-    def counted(*given: Any) -> None:
-        pickled.append(given)
-        dump(*given)
-
-    monkeypatch.setattr(values, "dump", counted)
+    pickled = calls_of(monkeypatch, values, "dump")
     array = np.zeros(2 * LARGE)
 
     @workflow.step
