@@ -11,10 +11,11 @@ import logging
 import types
 from collections.abc import Iterator
 
+from workflow.engine.worker import context
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import CorruptLogError, InvalidInputError
 from workflow.log import definitions
-from workflow.log.code_digest import PYTHON, innermost, is_step
+from workflow.log.code_digest import PYTHON, innermost
 from workflow.log.stored_function import StoredFunction, origin
 from workflow.model.graph import StepSpec
 from workflow.model.program import Choice, Code, Program, choose, is_same_program
@@ -55,11 +56,17 @@ def replace_functions(state: RunState, values: RunValues, here: Program, uid: st
 
 
 def _functions(state: RunState) -> Iterator[StepSpec]:
-    """Yield a step of each function that may be found by name and that a step without an outcome executes."""
+    """Yield a step of each function that may be found by name and that a step without an outcome executes.
+
+    A worker that resumes a nested workflow is not the user's script, so that it has none of the script's functions.
+    """
     seen = set()
+    no_script = context.current_step() is not None
     for step in state.steps.values():
         spec = step.spec
-        if spec.module and step.outcome is None and spec.function not in seen:
+        if not spec.module or (no_script and spec.module in definitions.MAIN_MODULES):
+            continue
+        if step.outcome is None and spec.function not in seen:
             seen.add(spec.function)
             yield spec
 
@@ -81,9 +88,8 @@ def _present(spec: StepSpec) -> types.FunctionType | str:
         module = definitions.load_module(spec.module)
     except Exception as error:  # noqa: BLE001 - the code of a user's module may raise anything
         return f"module {spec.module!r} cannot be imported here ({type(error).__name__}: {error})"
-    found = definitions.named(module, qualname)
-    function = innermost(found)
-    if not is_step(found) or not isinstance(function, types.FunctionType) or function.__qualname__ != qualname:
+    function = innermost(definitions.named(module, qualname))
+    if not isinstance(function, types.FunctionType) or function.__qualname__ != qualname:
         return f"module {spec.module!r} has no step {qualname!r} here"
     return function
 

@@ -160,11 +160,16 @@ def test_function_of_many_steps_is_compared_once(fixture: Fixture, caplog: pytes
     assert len(texts(caplog)) == 1
 
 
+def test_function_that_is_a_step_under_another_name_is_replaced(fixture: Fixture) -> None:
+    state = fixture.run("one")
+    fixture.define("import workflow\ndef one(): return 3\nstep_of_one = workflow.step(one)")
+    assert len(fixture.replaced(state)) == 1
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
         pytest.param("", "module 'user_module' has no step 'one' here", id="removed"),
-        pytest.param("def one(): return 3", "module 'user_module' has no step 'one' here", id="no step"),
         pytest.param("one = 3", "module 'user_module' has no step 'one' here", id="no function"),
         pytest.param(
             "import workflow\none = workflow.step(lambda: 3)",
