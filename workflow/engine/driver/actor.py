@@ -28,8 +28,9 @@ from workflow.model.run_view import Owner
 T = TypeVar("T")
 
 NAMESPACE = "workflow"
-IDLE_EXIT = 300.0
-"""Seconds without a live run after which a manager ends."""
+IDLE_EXIT = 60.0
+"""Seconds without a live run after which a manager ends. Each driver has a manager, which outlives it, and each is a
+process of 100 MB."""
 
 logger = logging.getLogger(__name__)
 
