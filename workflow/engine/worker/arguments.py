@@ -15,12 +15,12 @@ import inspect
 import operator
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import ray
 
-from workflow.engine.worker.refs import StepReducer, ValuePickler, is_dataset, paths_to
+from workflow.engine.worker.refs import StepReducer, ValuePickler, paths_to
 from workflow.engine.worker.taken import Taken, shared_parts
 from workflow.log import values
 from workflow.log.pickled import OUT_OF_BAND_LIMIT, PickleWriter
@@ -70,7 +70,7 @@ def take_arguments(
         InvalidInputError: an argument cannot be stored.
     """
     taker = Taker(f"arguments of step {title!r}")
-    return taker.take((args, dict(kwargs)), _named(args, kwargs, signature))
+    return taker.take((args, dict(kwargs)), lambda: _named(args, kwargs, signature))
 
 
 class ParentMarks:
@@ -103,7 +103,7 @@ class Taker(ValuePickler):
         self._kept: dict[str, Any] = {}
         self._last: deque[Any] = deque(maxlen=_MAX_CANDIDATES)
 
-    def take(self, value: Any, named: Sequence[tuple[str, Any]]) -> Taken:
+    def take(self, value: Any, named: Callable[[], Sequence[tuple[str, Any]]] = tuple) -> Taken:
         """Take a value.
 
         Args:
@@ -113,21 +113,25 @@ class Taker(ValuePickler):
         out = _TakingWriter(self._last)
         self.dump(value, out)
         parts = tuple(shared_parts(out.pieces()))
-        buffers = [part for part in parts if not part.is_immutable]
-        places = {
-            part.sha256: _place(named, candidates)
-            for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
-        }
+        places = {}
+        if out.candidates:
+            buffers = [part for part in parts if not part.is_immutable]
+            places = {
+                part.sha256: _place(named(), candidates)
+                for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
+            }
         return Taken(tuple(self._marks.parents), parts, self._kept, places)
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         self._last.append(obj)
-        if isinstance(obj, ray.ObjectRef):
-            return self._keep("object", obj, hashlib.sha256(f"reference {obj.hex()}".encode()).hexdigest())
-        if is_dataset(obj):
-            random = hashlib.sha256(f"dataset {id(obj)}".encode()).hexdigest()
-            return self._keep("value", obj, _placeholders.setdefault(obj, random))
         return super()._reduce(obj)
+
+    def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
+        return self._keep("object", ref, hashlib.sha256(f"reference {ref.hex()}".encode()).hexdigest())
+
+    def _reduce_dataset(self, dataset: Any) -> tuple[Any, ...]:
+        placeholder = hashlib.sha256(f"dataset {id(dataset)}".encode()).hexdigest()
+        return self._keep("value", dataset, _placeholders.setdefault(dataset, placeholder))
 
     def _keep(self, kind: str, obj: Any, placeholder: str) -> tuple[Any, ...]:
         self._kept[placeholder] = obj

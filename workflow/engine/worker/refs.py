@@ -6,12 +6,11 @@ reference that many steps take is pickled and stored once.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import ray
 
@@ -20,6 +19,8 @@ from workflow.errors import InvalidInputError, NewerFormatError
 from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
 from workflow.log.pickled import Pickled, PickleWriter
+
+T = TypeVar("T")
 
 MAX_REMEMBERED_BLOBS: Final = 10_000
 MAX_SEARCH_DEPTH: Final = 20
@@ -58,18 +59,16 @@ class ValuePickler:
             InvalidInputError: the value contains an actor handle or something that cannot be pickled. The message
                 contains the place in the value.
         """
-        with self._explaining(value):
-            return values.dumps(value, self._reduce)
+        return self._explained(value, lambda: values.dumps(value, self._reduce))
 
     def dump(self, value: Any, out: PickleWriter) -> None:
         """Pickle a value into a writer; raises as `dumps` does."""
-        with self._explaining(value):
-            values.dump(value, self._reduce, out)
+        self._explained(value, lambda: values.dump(value, self._reduce, out))
 
-    @contextlib.contextmanager
-    def _explaining(self, value: Any) -> Iterator[None]:
+    def _explained(self, value: Any, pickle: Callable[[], T]) -> T:
+        """Call a function that pickles a value, and add what is pickled to its errors."""
         try:
-            yield
+            return pickle()
         except _ActorHandleError:
             path = next(paths_to(value, _is_actor), None)
             raise InvalidInputError(
@@ -81,18 +80,22 @@ class ValuePickler:
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, ray.ObjectRef):
-            return values.mark("object", self.store_reference(obj))
+            return self._reduce_reference(obj)
         if self._reduce_step is not None:
             reduced = self._reduce_step(obj)
             if reduced is not None:
                 return reduced
         if _is_actor(obj):
             raise _ActorHandleError(self._what)
-        if is_dataset(obj):
-            if obj not in _blocks:
-                _blocks[obj] = obj.materialize().to_arrow_refs()
-            return stored_names.dataset, (_blocks[obj],)
-        return None
+        return self._reduce_dataset(obj) if _is_dataset(obj) else None
+
+    def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
+        return values.mark("object", self.store_reference(ref))
+
+    def _reduce_dataset(self, dataset: Any) -> tuple[Any, ...]:
+        if dataset not in _blocks:
+            _blocks[dataset] = dataset.materialize().to_arrow_refs()
+        return stored_names.dataset, (_blocks[dataset],)
 
     def store_kept(self, obj: Any) -> str:
         """Store a Ray object that a pickle has a mark for, and return the name of its blob.
@@ -126,10 +129,11 @@ class StepFinder(ValuePickler):
         self._what = what
         self._reduce_step = reduce_step
 
-    def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
-        if isinstance(obj, ray.ObjectRef) or is_dataset(obj):
-            return values.mark("object", "")  # its content cannot contain a step
-        return super()._reduce(obj)
+    def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
+        return values.mark("object", "")  # its content cannot contain a step
+
+    def _reduce_dataset(self, dataset: Any) -> tuple[Any, ...]:
+        return values.mark("object", "")
 
 
 class _ActorHandleError(InvalidInputError):
@@ -192,7 +196,7 @@ def _first_of(wrapped: list[Any]) -> Any:
     return wrapped[0]
 
 
-def is_dataset(obj: Any) -> bool:
+def _is_dataset(obj: Any) -> bool:
     """Return whether an object is a Dataset, without importing ray.data, which is slow."""
     return any(base.__name__ == "Dataset" and base.__module__.startswith("ray.data") for base in type(obj).__mro__)
 
