@@ -15,7 +15,7 @@ import inspect
 import operator
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import ray
@@ -70,7 +70,7 @@ def take_arguments(
         InvalidInputError: an argument cannot be stored.
     """
     taker = Taker(f"arguments of step {title!r}")
-    return taker.take((args, dict(kwargs)), lambda: _named(args, kwargs, signature))
+    return taker.take((args, dict(kwargs)), _named(args, kwargs, signature))
 
 
 class ParentMarks:
@@ -103,7 +103,7 @@ class Taker(ValuePickler):
         self._kept: dict[str, Any] = {}
         self._last: deque[Any] = deque(maxlen=_MAX_CANDIDATES)
 
-    def take(self, value: Any, named: Callable[[], Sequence[tuple[str, Any]]] = tuple) -> Taken:
+    def take(self, value: Any, named: Sequence[tuple[str, Any]]) -> Taken:
         """Take a value.
 
         Args:
@@ -117,7 +117,7 @@ class Taker(ValuePickler):
         if out.candidates:
             buffers = [part for part in parts if not part.is_immutable]
             places = {
-                part.sha256: _place(named(), candidates)
+                part.sha256: _place(named, candidates)
                 for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
             }
         return Taken(tuple(self._marks.parents), parts, self._kept, places)

@@ -70,7 +70,7 @@ def take_function(function: Callable[..., Any], qualname: str, last: LastTaken |
     if known is not None and last is not None and (known.captured or not last.may_change):
         return known, last
     what = f"function of step {qualname!r}"
-    taken = Taker(what, refuse_captured_step).take(function)
+    taken = Taker(what, refuse_captured_step).take(function, [])
     mutable = tuple(dependencies.mutable)
     # An object whose method is a step is pickled for each call, as an argument is.
     if mutable and not isinstance(function, types.MethodType) and taken.size >= OUT_OF_BAND_LIMIT:
@@ -108,7 +108,7 @@ def refuse_captured_step(obj: Any) -> None:
 
 
 def _digest(what: str, captured: tuple[Any, ...]) -> str:
-    return Taker(what, refuse_captured_step).take(captured).sha256
+    return Taker(what, refuse_captured_step).take(captured, []).sha256
 
 
 class _Dependencies:

@@ -6,11 +6,12 @@ reference that many steps take is pickled and stored once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import ray
 
@@ -19,8 +20,6 @@ from workflow.errors import InvalidInputError, NewerFormatError
 from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
 from workflow.log.pickled import Pickled, PickleWriter
-
-T = TypeVar("T")
 
 MAX_REMEMBERED_BLOBS: Final = 10_000
 MAX_SEARCH_DEPTH: Final = 20
@@ -59,16 +58,18 @@ class ValuePickler:
             InvalidInputError: the value contains an actor handle or something that cannot be pickled. The message
                 contains the place in the value.
         """
-        return self._explained(value, lambda: values.dumps(value, self._reduce))
+        with self._explaining(value):
+            return values.dumps(value, self._reduce)
 
     def dump(self, value: Any, out: PickleWriter) -> None:
         """Pickle a value into a writer; raises as `dumps` does."""
-        self._explained(value, lambda: values.dump(value, self._reduce, out))
+        with self._explaining(value):
+            values.dump(value, self._reduce, out)
 
-    def _explained(self, value: Any, pickle: Callable[[], T]) -> T:
-        """Call a function that pickles a value, and add what is pickled to its errors."""
+    @contextlib.contextmanager
+    def _explaining(self, value: Any) -> Iterator[None]:
         try:
-            return pickle()
+            yield
         except _ActorHandleError:
             path = next(paths_to(value, _is_actor), None)
             raise InvalidInputError(
@@ -87,7 +88,7 @@ class ValuePickler:
                 return reduced
         if _is_actor(obj):
             raise _ActorHandleError(self._what)
-        return self._reduce_dataset(obj) if _is_dataset(obj) else None
+        return self._reduce_dataset(obj) if is_dataset(obj) else None
 
     def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
         return values.mark("object", self.store_reference(ref))
@@ -196,7 +197,7 @@ def _first_of(wrapped: list[Any]) -> Any:
     return wrapped[0]
 
 
-def _is_dataset(obj: Any) -> bool:
+def is_dataset(obj: Any) -> bool:
     """Return whether an object is a Dataset, without importing ray.data, which is slow."""
     return any(base.__name__ == "Dataset" and base.__module__.startswith("ray.data") for base in type(obj).__mro__)
 
