@@ -1,5 +1,7 @@
 """`make large`: pass 1 GiB from one step to another, on a folder and on MinIO. Prints transfer rates and memory.
 
+Then it passes one array of an eighth of that size to 20 steps, on a folder. Prints what was stored, and the times.
+
 Memory is the increase of a process's peak (VmHWM, which is reset before) over its memory before. For the producer and
 the consumer it is a multiple of the value's size, and for the manager it is in MiB.
 """
@@ -7,6 +9,8 @@ the consumer it is a multiple of the value's size, and for the manager it is in 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +24,7 @@ from dev.minio_server import MinioServer
 from tests.support.large import Figures, through_steps
 
 MIB = 1 << 20
+SHARED_FRACTION = 8
 
 
 def main() -> None:
@@ -36,7 +41,24 @@ def main() -> None:
         log("on MinIO")
         keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
         rows += [("MinIO", each) for each in through_steps(url, size, **keys)]
+        log("one array for many steps")
+        shared = pass_to_many_steps(folder, size // SHARED_FRACTION)
     report(rows, size)
+    report_shared(shared, size // SHARED_FRACTION)
+
+
+def pass_to_many_steps(folder: str, size: int) -> dict[str, float]:
+    """Run `subject_shared.py` with an array of some bytes, and return the figures that it printed."""
+    command = [sys.executable, str(HERE / "subject_shared.py"), folder, str(size)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    figures: dict[str, float] = json.loads(next(line for line in printed if line.startswith("{")))
+    return figures
+
+
+def report_shared(figures: dict[str, float], size: int) -> None:
+    """Print what was stored for many steps with the same array."""
+    print(f"\n20 steps with the same array of {size // MIB} MiB: {figures['stored'] / MIB:.0f} MiB stored")
+    print(", ".join(f"{name} {figures[name]:.1f} s" for name in ("step", "run", "execute")))
 
 
 def report(rows: list[tuple[str, Figures]], size: int) -> None:

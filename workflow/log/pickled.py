@@ -118,8 +118,9 @@ class Pickled:
 
 def joined(pieces: Sequence[bytes | memoryview | Part]) -> bytes | Pickled:
     """Return a pickle that is given in pieces; as plain bytes if it is shorter than `OUT_OF_BAND_LIMIT`."""
-    whole = Pickled(pieces)
-    return whole if len(whole) >= OUT_OF_BAND_LIMIT else b"".join(whole)
+    if sum(map(len, pieces)) >= OUT_OF_BAND_LIMIT:
+        return Pickled(pieces)
+    return b"".join([each for piece in pieces for each in (piece.pieces if isinstance(piece, Part) else (piece,))])
 
 
 def _grouped(pieces: Sequence[Part]) -> tuple[Part, ...]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import ray
 
-from workflow.engine.worker.refs import StepReducer, ValuePickler, is_dataset, paths_to
+from workflow.engine.worker.refs import StepReducer, ValuePickler, paths_to
 from workflow.engine.worker.taken import Taken, shared_parts
 from workflow.log import values
 from workflow.log.pickled import OUT_OF_BAND_LIMIT, PickleWriter
@@ -113,21 +113,25 @@ class Taker(ValuePickler):
         out = _TakingWriter(self._last)
         self.dump(value, out)
         parts = tuple(shared_parts(out.pieces()))
-        buffers = [part for part in parts if not part.is_immutable]
-        places = {
-            part.sha256: _place(named, candidates)
-            for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
-        }
+        places = {}
+        if out.candidates:
+            buffers = [part for part in parts if not part.is_immutable]
+            places = {
+                part.sha256: _place(named, candidates)
+                for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
+            }
         return Taken(tuple(self._marks.parents), parts, self._kept, places)
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         self._last.append(obj)
-        if isinstance(obj, ray.ObjectRef):
-            return self._keep("object", obj, hashlib.sha256(f"reference {obj.hex()}".encode()).hexdigest())
-        if is_dataset(obj):
-            random = hashlib.sha256(f"dataset {id(obj)}".encode()).hexdigest()
-            return self._keep("value", obj, _placeholders.setdefault(obj, random))
         return super()._reduce(obj)
+
+    def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
+        return self._keep("object", ref, hashlib.sha256(f"reference {ref.hex()}".encode()).hexdigest())
+
+    def _reduce_dataset(self, dataset: Any) -> tuple[Any, ...]:
+        placeholder = hashlib.sha256(f"dataset {id(dataset)}".encode()).hexdigest()
+        return self._keep("value", dataset, _placeholders.setdefault(dataset, placeholder))
 
     def _keep(self, kind: str, obj: Any, placeholder: str) -> tuple[Any, ...]:
         self._kept[placeholder] = obj

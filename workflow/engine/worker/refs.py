@@ -88,18 +88,22 @@ class ValuePickler:
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, ray.ObjectRef):
-            return values.mark("object", self.store_reference(obj))
+            return self._reduce_reference(obj)
         if self._reduce_step is not None:
             reduced = self._reduce_step(obj)
             if reduced is not None:
                 return reduced
         if _is_actor(obj):
             raise _ActorHandleError(self._what)
-        if is_dataset(obj):
-            if obj not in _blocks:
-                _blocks[obj] = obj.materialize().to_arrow_refs()
-            return stored_names.dataset, (_blocks[obj],)
-        return None
+        return self._reduce_dataset(obj) if is_dataset(obj) else None
+
+    def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
+        return values.mark("object", self.store_reference(ref))
+
+    def _reduce_dataset(self, dataset: Any) -> tuple[Any, ...]:
+        if dataset not in _blocks:
+            _blocks[dataset] = dataset.materialize().to_arrow_refs()
+        return stored_names.dataset, (_blocks[dataset],)
 
     def store_kept(self, obj: Any) -> str:
         """Store a Ray object that a pickle has a mark for, and return the name of its blob.
@@ -133,10 +137,11 @@ class StepFinder(ValuePickler):
         self._what = what
         self._reduce_step = reduce_step
 
-    def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
-        if isinstance(obj, ray.ObjectRef) or is_dataset(obj):
-            return values.mark("object", "")  # its content cannot contain a step
-        return super()._reduce(obj)
+    def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
+        return values.mark("object", "")  # its content cannot contain a step
+
+    def _reduce_dataset(self, dataset: Any) -> tuple[Any, ...]:
+        return values.mark("object", "")
 
 
 class _ActorHandleError(InvalidInputError):
