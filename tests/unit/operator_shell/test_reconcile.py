@@ -133,3 +133,15 @@ async def test_refusal_is_passed_to_the_next_reconciliation_only(monkeypatch: py
 def test_backoff_doubles_up_to_30_seconds(failures: int, seconds: float) -> None:
     task = reconcile._Task(failures=failures - 1)
     assert reconcile._backoff(task) == seconds
+
+
+async def test_success_ends_the_backoff() -> None:
+    workflows = Workflows([UnreachableError("no answer"), RefusedError("no"), ValueError("an unexpected error")])
+    reconciler, task = reconciler_of(workflows), reconcile._Task()
+
+    async def delays(count: int) -> list[float | None]:
+        return [await reconciler._reconcile_or_back_off(TRIP, task) for _ in range(count)]
+
+    assert await delays(4) == [0.5, 1.0, 2.0, None]
+    workflows.errors = [UnreachableError("no answer"), ConflictError("changed"), UnreachableError("no answer")]
+    assert await delays(4) == [0.5, reconcile.CONFLICT_SECONDS, 1.0, None]
