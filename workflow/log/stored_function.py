@@ -84,12 +84,13 @@ def store(
         InvalidInputError: it cannot be pickled.
     """
     inner = innermost(function)
-    if not isinstance(inner, types.FunctionType) or inner.__module__.partition(".")[0] == "workflow":
+    name = str(getattr(inner, "__module__", None) or "")  # `exec` makes functions without a module
+    if not isinstance(inner, types.FunctionType) or name.partition(".")[0] == "workflow":
         return None
     module = definitions.home_module(inner)
     code, source = origin(inner)
     reference = pickle_reference(function) if module else None
-    home = module or inner.__module__
+    home = module or name
     if reference is None:
         return StoredFunction(home, inner.__qualname__, code, PYTHON, source, None, pickle_copy(function, module), "")
     copy, no_copy = _small_copy(function, module, pickle_copy)
