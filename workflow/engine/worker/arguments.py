@@ -112,7 +112,7 @@ class Taker(ValuePickler):
         """
         out = _TakingWriter(self._last)
         self.dump(value, out)
-        parts = tuple(shared_parts(out.pieces()))
+        parts = tuple(shared_parts(out.pieces(), may_split=not self._kept))
         places = {}
         if out.candidates:
             buffers = [part for part in parts if not part.is_immutable]

@@ -16,6 +16,9 @@ from workflow.model.graph import TakenValue
 SHARED_FROM: Final = 1024
 """Size in bytes from which equal pieces of pickles share memory."""
 
+SPLIT_SIZE: Final = 4096
+"""Size in bytes of what the first and the last piece of a pickle are split into."""
+
 _lock = threading.RLock()  # the garbage collector may run code of the user, which may call `.step()`
 _by_content: weakref.WeakValueDictionary[str, Part] = weakref.WeakValueDictionary()
 """SHA-256 -> immutable bytes that composed steps refer to."""
@@ -85,10 +88,15 @@ def changed(what: str, place: str) -> InvalidInputError:
     )
 
 
-def shared_parts(pieces: Sequence[bytes | memoryview]) -> Iterator[Part]:
-    """Yield pieces of a pickle as parts. Immutable parts with equal bytes are one object in this process."""
+def shared_parts(pieces: Sequence[bytes | memoryview], *, may_split: bool) -> Iterator[Part]:
+    """Yield pieces of a pickle as parts. Immutable parts with equal bytes are one object in this process.
+
+    Args:
+        pieces: the pickle.
+        may_split: whether pieces may be split, so that more is shared. Placeholders must stay whole.
+    """
     small: list[bytes] = []
-    for piece in pieces:
+    for piece in _finer(pieces) if may_split else pieces:
         if isinstance(piece, bytes) and len(piece) < SHARED_FROM:
             small.append(piece)
             continue
@@ -98,6 +106,15 @@ def shared_parts(pieces: Sequence[bytes | memoryview]) -> Iterator[Part]:
         yield _shared(piece) if isinstance(piece, bytes) else Part([piece])
     if small:
         yield Part([b"".join(small)])
+
+
+def _finer(pieces: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Split the first and the last piece. Values that differ in a number differ there, before or after a large list."""
+    for index, piece in enumerate(pieces):
+        if index in (0, len(pieces) - 1) and isinstance(piece, bytes) and len(piece) < OUT_OF_BAND_LIMIT:
+            yield from (piece[start : start + SPLIT_SIZE] for start in range(0, len(piece), SPLIT_SIZE))
+        else:
+            yield piece
 
 
 def _shared(piece: bytes) -> Part:
