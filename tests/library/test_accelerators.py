@@ -55,9 +55,7 @@ def test_steps_with_a_gpu_share_no_process() -> None:
 
 
 def test_steps_without_a_gpu_share_a_process() -> None:
-    pid = plain.step().run()
-    assert plain.step().run() == pid
-    assert psutil.pid_exists(pid)
+    until(lambda: plain.step().run() == plain.step().run(), 60.0)  # not always: Ray may choose another idle process
 
 
 def test_large_ephemeral_value_does_not_keep_the_process() -> None:
