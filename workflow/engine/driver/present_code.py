@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import types
 from collections.abc import Iterator
+from typing import Final
 
 from workflow.engine.worker import context
 from workflow.engine.worker.run_values import RunValues
@@ -20,6 +21,8 @@ from workflow.log.stored_function import StoredFunction, origin
 from workflow.model.graph import StepSpec
 from workflow.model.program import Choice, Code, Program, choose, is_same_program
 from workflow.model.state import RunState
+
+_AMBIGUOUS: Final = "there are several functions {} in the run, of which only the last has this name here"
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +40,13 @@ def replace_functions(state: RunState, values: RunValues, here: Program, uid: st
         The blob of each replaced function as stored with the run -> the blob of the function to execute.
     """
     same_object = uid != "" and uid in (state.created.owner.uid, state.owner.uid)
+    ambiguous = _ambiguous_names(state, values)
     replaced = {}
     for spec in _functions(state):
         stored = _stored(values, state.functions.get(spec.function, spec.function))
         if stored is None:
             continue
-        present = _present(spec)
+        present = _present(spec) if spec.qualname not in ambiguous else _AMBIGUOUS.format(spec.qualname)
         if isinstance(present, str):
             logger.warning("workflow %r: %s; the stored function is executed", state.created.workflow_id, present)
             continue
@@ -69,6 +73,22 @@ def _functions(state: RunState) -> Iterator[StepSpec]:
         if step.outcome is None and spec.function not in seen:
             seen.add(spec.function)
             yield spec
+
+
+def _ambiguous_names(state: RunState, values: RunValues) -> set[str]:
+    """Return the names that functions with different code have in one DAG, as those of a step within a loop."""
+    blobs: dict[tuple[str, str], set[str]] = {}
+    for step in state.steps.values():
+        if step.spec.module:
+            dag = step.scope.spec.step_id if step.scope is not None else ""
+            blobs.setdefault((dag, step.spec.qualname), set()).add(step.spec.function)
+    ambiguous = set()
+    for (_, qualname), of_one_name in blobs.items():
+        if len(of_one_name) > 1:
+            stored = [_stored(values, blob) for blob in of_one_name]
+            if len({each.digest for each in stored if each is not None}) > 1:
+                ambiguous.add(qualname)
+    return ambiguous
 
 
 def _stored(values: RunValues, blob: str) -> StoredFunction | None:

@@ -160,6 +160,19 @@ def test_function_of_many_steps_is_compared_once(fixture: Fixture, caplog: pytes
     assert len(texts(caplog)) == 1
 
 
+def test_functions_of_a_loop_keep_their_code(fixture: Fixture, caplog: pytest.LogCaptureFixture) -> None:
+    state = fixture.run("one")
+    (step,) = state.steps.values()
+    specs = []
+    for number in range(3):
+        fixture.define(f"import workflow\n@workflow.step\ndef one(number={number}): return number")
+        blob = fixture.values.store_function(fixture.function("one"), "one")
+        specs.append(dataclasses.replace(step.spec, step_id=f"one_{number}", function=blob))
+    looped = fold.begin(runs.created(Graph(tuple(specs), "one_2"), program=HERE), Graph(tuple(specs), "one_2"))
+    assert fixture.replaced(looped) == {}
+    assert all("there are several functions" in text for text in texts(caplog))
+
+
 def test_function_that_is_a_step_under_another_name_is_replaced(fixture: Fixture) -> None:
     state = fixture.run("one")
     fixture.define("import workflow\ndef one(): return 3\nstep_of_one = workflow.step(one)")
