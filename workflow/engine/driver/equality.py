@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from workflow.log import values
 
-_DEEPEST: Final = 50
 _LONGEST_TEXT: Final = 80
 _MISSING: Final = object()
 
@@ -26,31 +25,41 @@ def first_difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str
     return ""
 
 
-def equal(first: Any, second: Any, depth: int = 0) -> bool:
+def equal(first: Any, second: Any) -> bool:
     """Return whether two values are equal, as far as it can be found out.
 
     Containers are compared item by item. Objects of classes without an `==` of their own are compared by their
     attributes. Values with an `==` that raises or returns no truth are equal if their pickles are.
     """
-    if first is second or depth > _DEEPEST:
-        return True
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        return first.keys() == second.keys() and all(equal(first[key], second[key], depth + 1) for key in first)
-    if type(first) is type(second) and isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(equal(*pair, depth + 1) for pair in zip(first, second, strict=True))
-    if type(first) is type(second) and _has_no_own_equality(type(first)):
-        return _equal_objects(first, second, depth)
-    return _equal_by_operator(first, second)
+    return _Comparison().equal(first, second)
+
+
+class _Comparison:
+    """One comparison. A pair of objects that contain themselves is compared once."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[int, int]] = set()
+
+    def equal(self, first: Any, second: Any) -> bool:
+        pair = (id(first), id(second))
+        if first is second or pair in self._seen:
+            return True
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            self._seen.add(pair)
+            return first.keys() == second.keys() and all(self.equal(first[key], second[key]) for key in first)
+        if type(first) is type(second) and isinstance(first, (list, tuple)):
+            self._seen.add(pair)
+            return len(first) == len(second) and all(map(self.equal, first, second))
+        if type(first) is type(second) and _has_no_own_equality(type(first)):
+            self._seen.add(pair)
+            if hasattr(first, "__dict__") and not callable(first):
+                return self.equal(vars(first), vars(second))
+            return _pickle(first) == _pickle(second)
+        return _equal_by_operator(first, second)
 
 
 def _has_no_own_equality(kind: Any) -> bool:
     return bool(kind.__eq__ is object.__eq__)
-
-
-def _equal_objects(first: Any, second: Any, depth: int) -> bool:
-    if hasattr(first, "__dict__") and not callable(first):
-        return equal(vars(first), vars(second), depth + 1)
-    return _pickle(first) == _pickle(second)
 
 
 def _equal_by_operator(first: Any, second: Any) -> bool:

@@ -43,7 +43,7 @@ class Slotted:
 
 def cycle(value: int) -> list[Any]:
     made: list[Any] = [value]
-    made.append(made)
+    made += [made, made]
     return made
 
 
@@ -64,6 +64,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     "items of arrays": (np.array([1, 2]), np.array([1, 3])),
     "frames": (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})),
     "not a number": (float("nan"), 1.0),
+    "cycles": (cycle(1), cycle(2)),
     "none": (None, 0),
 }
 
