@@ -51,7 +51,7 @@ def warn_of_other_inputs(root: StepNode, store: Store, created: Created) -> None
     try:
         given = Encoder(RunValues(scratch, paths)).encode(root)
         found = list(_differences(_Side(stored, log.blobs), _Side(given, Blobs(scratch, paths))))
-    except (InvalidInputError, CorruptLogError) as error:
+    except (InvalidInputError, CorruptLogError, RecursionError) as error:
         found = [f"they cannot be compared: {error}"]
     if found:
         more = f"; and {len(found) - _STEPS_SHOWN} more" if len(found) > _STEPS_SHOWN else ""
