@@ -46,6 +46,18 @@ def check_state(state: RunState) -> None:
         assert not (step.phase in ACTIVE and is_settled(step)), f"{step.spec.step_id} would run without a consumer"
         if step.phase in (P.READY, P.RUNNING):
             assert not step.pending_parents
+    check_ephemeral_counts(state)
+
+
+def check_ephemeral_counts(state: RunState) -> None:
+    """Check for each ephemeral value how many steps still need it."""
+    needing: dict[str, int] = dict.fromkeys(state.ephemeral, 0)
+    for step in state.steps.values():
+        if step.phase in (P.WAITING, P.READY, P.RUNNING):
+            for outcome in (state.steps[parent].outcome for parent in step.spec.parents):
+                if outcome is not None and outcome.ephemeral_step:
+                    needing[outcome.ephemeral_step] += 1
+    assert state.ephemeral == needing
 
 
 def is_settled(step: StepState) -> bool:
@@ -170,6 +182,13 @@ def test_canceled_step_stays_canceled_if_its_parents_finish() -> None:
     state = runs.state_of(graph("a b:a c:b"), [started("a"), r.StepCanceled("b", 1, "Asked")], [committed("a")])
     check_state(state)
     assert [step.phase for step in state.steps.values()] == [P.COMMITTED, P.CANCELED, P.WAITING]
+
+
+def test_canceled_step_releases_its_ephemeral_inputs() -> None:
+    dag = graph("a b:a c:a z:b,c", a=StepOptions(checkpoint=False))
+    state = runs.state_of(dag, [started("a"), runs.returned_ephemeral("a")], [r.StepCanceled("b", 1, "Asked")])
+    assert state.ephemeral == {"a": 1}
+    check_state(state)
 
 
 def test_retry_forgets_everything_about_the_failed_epochs() -> None:
