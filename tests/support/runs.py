@@ -132,6 +132,7 @@ def picture(state: RunState) -> dict[str, Any]:
         "run": (
             state.epoch,
             state.owner,
+            state.epoch_started,
             state.seq,
             state.status,
             state.released,

@@ -107,6 +107,9 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     for step in unfinished:
         step.attempt = step.failed_attempts = 0
         state.make_ready(step)
+    for step in state.steps.values():
+        if step.phase is P.WAITING:  # it may have had attempts before the loss of an ephemeral value
+            step.attempt = step.failed_attempts = 0
     ephemeral.invalidate_all(state)
 
 

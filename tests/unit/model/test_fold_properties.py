@@ -46,6 +46,18 @@ def check_state(state: RunState) -> None:
         assert not (step.phase in ACTIVE and is_settled(step)), f"{step.spec.step_id} would run without a consumer"
         if step.phase in (P.READY, P.RUNNING):
             assert not step.pending_parents
+    check_ephemeral_counts(state)
+
+
+def check_ephemeral_counts(state: RunState) -> None:
+    """Check for each ephemeral value how many steps still need it."""
+    needing: dict[str, int] = dict.fromkeys(state.ephemeral, 0)
+    for step in state.steps.values():
+        if step.phase in (P.WAITING, P.READY, P.RUNNING):
+            for outcome in (state.steps[parent].outcome for parent in step.spec.parents):
+                if outcome is not None and outcome.ephemeral_step:
+                    needing[outcome.ephemeral_step] += 1
+    assert state.ephemeral == needing
 
 
 def is_settled(step: StepState) -> bool:
@@ -155,6 +167,30 @@ def test_retry_of_a_run_that_was_ended_from_outside() -> None:
     assert set(state.ready) == {"x/x/f", "y", "x/y"}
 
 
+def test_retry_expands_a_canceled_dynamic_step_again() -> None:
+    dag, segments = nested(2, 0)
+    state = runs.state_of(dag, *segments)
+    everything = [step for step in state.steps.values() if not step.is_finished]
+    ended = [*cancellations(state, everything, "Asked"), r.StatusChanged(S.FAILED, 1, 5.0, "Asked")]
+    state = runs.state_of(dag, *segments, ended, [claimed(2, retry_failed=len(segments) + 1)])
+    check_state(state)
+    assert [state.steps[step_id].phase for step_id in ("x", "x/x")] == [P.EXPANDED] * 2
+    assert set(state.ready) == {"x/x/f", "y", "x/y"}
+
+
+def test_canceled_step_stays_canceled_if_its_parents_finish() -> None:
+    state = runs.state_of(graph("a b:a c:b"), [started("a"), r.StepCanceled("b", 1, "Asked")], [committed("a")])
+    check_state(state)
+    assert [step.phase for step in state.steps.values()] == [P.COMMITTED, P.CANCELED, P.WAITING]
+
+
+def test_canceled_step_releases_its_ephemeral_inputs() -> None:
+    dag = graph("a b:a c:a z:b,c", a=StepOptions(checkpoint=False))
+    state = runs.state_of(dag, [started("a"), runs.returned_ephemeral("a")], [r.StepCanceled("b", 1, "Asked")])
+    assert state.ephemeral == {"a": 1}
+    check_state(state)
+
+
 def test_retry_forgets_everything_about_the_failed_epochs() -> None:
     state = runs.state_of(
         graph("a b c:a,b"),
@@ -199,6 +235,20 @@ def test_claim_resets_the_attempts_of_every_unfinished_step() -> None:
     assert (state.steps["a"].attempt, state.steps["a"].failed_attempts) == (0, 0)
     assert (state.steps["s"].attempt, state.steps["s"].due) == (1, 9.0)
     assert (state.epoch, state.owner.manager, state.epoch_started, state.status) == (2, "m2", 4.0, S.RUNNING)
+
+
+def test_claim_resets_the_attempts_of_a_step_that_waits_again() -> None:
+    """It had two failed attempts, and then its ephemeral input was lost."""
+    dag = graph("a b:a", a=StepOptions(checkpoint=False), b=StepOptions(max_retries=3))
+    state = runs.state_of(
+        dag,
+        [started("a"), runs.returned_ephemeral("a")],
+        [r.StepStarted("b", 1, 3, 2.0, failed_attempts=2)],
+        [r.StepEphemeralLost("a", 1)],
+    )
+    assert (state.steps["b"].phase, state.steps["b"].failed_attempts) == (P.WAITING, 2), "the same epoch goes on"
+    fold.apply(state, 5, claimed(2))
+    assert (state.steps["b"].attempt, state.steps["b"].failed_attempts) == (0, 0)
 
 
 def test_suspects_of_several_epochs_are_kept_once() -> None:
