@@ -23,7 +23,8 @@ from tests.support.stored import in_bucket
 from workflow.engine.messages import RunAddress, StepTask
 from workflow.engine.owner.manager import ClaimRequest, Intervals, Manager
 from workflow.engine.owner.run_loop import RunLoop
-from workflow.errors import WorkflowConflictError
+from workflow.engine.retry import async_retry_while_unavailable
+from workflow.errors import StoreUnavailableError, WorkflowConflictError
 from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
@@ -89,13 +90,16 @@ async def test_runs_and_takeovers_survive_a_bad_network(
     for manager in managers:
         await manager.begin()
 
+    unanswered: list[StoreUnavailableError] = []
+
     async def finish_run(number: int) -> None:
         """Start a run on the first manager. The second manager takes over every run with an odd number."""
         created, last = made[number], managers[number % 2]
-        await managers[0].start(created)
+        await async_retry_while_unavailable(lambda: managers[0].start(created), PACE.retry, unanswered.append)
         if last is managers[1]:
+            request = ClaimRequest(created.workflow_id, 1, take_over=managers[0].identity)
             with contextlib.suppress(WorkflowConflictError):  # the run is already finished
-                await last.claim(ClaimRequest(created.workflow_id, 1, take_over=managers[0].identity))
+                await async_retry_while_unavailable(lambda: last.claim(request), PACE.retry, unanswered.append)
         await last.wait_or_resume(RunAddress(url, created.workflow_id, 1, created.run_uuid))
 
     await with_timeout(
@@ -114,5 +118,6 @@ async def test_runs_and_takeovers_survive_a_bad_network(
         executions = [each for runner in workers for each in runner.executions[created.workflow_id]]
         claims.append(set(check(objects, created.workflow_id, expected=Expected(SHAPE.oracle(), executions)).claims))
     assert claims[0::2] == [{1}] * (RUNS // 2), "a lost reply looked like a claim of another owner"
-    assert all(each <= {1, 2} for each in claims[1::2])
-    assert {1, 2} in claims, "no run was taken over"
+    # A call that failed may have claimed its run, and the repeated call then claims it again.
+    assert all(each <= set(range(1, 3 + len(unanswered))) for each in claims[1::2])
+    assert any({1, 2} <= each for each in claims), "no run was taken over"
