@@ -23,7 +23,7 @@ from dev.processes import free_port
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ROOT / "tests" / "library" / "scripts"
+SCRIPTS = ROOT / "tests" / "drivers" / "scripts"
 
 
 def environment(**more: str) -> dict[str, str]:

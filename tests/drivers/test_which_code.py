@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.library.modules import shop
+from tests.drivers.modules import shop
 from tests.support.drivers import Tree, driver, environment
 from tests.support.marks import Marks
 from tests.support.tickets import EDITED, PROGRAM
