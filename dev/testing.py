@@ -35,7 +35,8 @@ JOBS: Final = (
     Job("contract", load=1),
     Job("e2e", load=CAPACITY, after=("cluster",)),
 )
-"""The suites by priority: those that take long and fill both cores first. Suites that mostly wait have a load of 1, those that compute 2.
+"""The suites by priority: those that take long and fill both cores first. Suites that mostly wait have a load of 1,
+those that compute 2.
 
 `e2e` runs alone, because its deadlines need an idle machine. It runs after `cluster`, because both use the one local
 cluster: `cluster` stops it, starts it again and leaves it running.
