@@ -97,6 +97,11 @@ def _client(url: str, credentials: dict[str, str], name: str, journal: str) -> N
         number += 1
 
 
+def _is_appending(client: Any, journal: Path) -> bool:
+    events = [line for line in journal.read_text().splitlines() if f" {client.name}-" in line]
+    return bool(events) and events[-1].startswith("attempted")
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_reads_contain_all_acknowledged_members(tested: StoreUnderTest, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -120,9 +125,11 @@ def test_reads_contain_all_acknowledged_members(tested: StoreUnderTest, tmp_path
             if number >= CLIENTS:
                 enough = acknowledgements() + rng.randint(1, 12)
                 until(lambda enough=enough: acknowledgements() >= enough)  # type: ignore[misc]
-                kill(clients.pop(rng.randrange(len(clients))))
+                victim = rng.choice([client for client in clients if _is_appending(client, journal)] or clients)
+                clients.remove(victim)
+                kill(victim)
             arguments = (tested.url, tested.credentials, f"c{number}", str(journal))
-            client = FORKSERVER.Process(target=_client, args=arguments)
+            client = FORKSERVER.Process(target=_client, args=arguments, name=f"c{number}")
             client.start()
             clients.append(client)
     finally:
