@@ -56,7 +56,7 @@ class Workflow(StepNode, Generic[T]):
         return api.run_async(self, workflow_id, metadata)
 
 
-class StepFunction(closures.FunctionHolder, Generic[T]):
+class StepFunction(Generic[T]):
     """A function that was made a step. `.step(...)` composes it, and `.options(...)` changes how it is executed."""
 
     def __init__(self, function: Callable[..., T], options: StepOptions, name: str = "") -> None:

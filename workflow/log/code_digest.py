@@ -18,6 +18,7 @@ from typing import Any, Final
 from workflow.log import source_names
 from workflow.log.code_text import data_text, is_data, is_plain, read_code, text
 from workflow.log.source_names import Binding, SourceNames
+from workflow.model.signatures import CACHED
 
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Bytecode, and therefore a digest, is comparable only within one minor version of Python."""
@@ -27,7 +28,6 @@ _CLASS_INTERNALS: Final = frozenset(
     | {"__annotations__", "__annotate_func__", "__annotate__", "__annotations_cache__"}  # some are set on first use
 )
 _CONTAINERS: Final = (list, tuple, dict)
-_CACHED: Final = type(functools.cache(lambda: None))
 
 
 def digest(function: Callable[..., Any]) -> str:
@@ -164,7 +164,7 @@ class _Walk:
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self.visit(default)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            held = _cell_content(cell)
+            held = cell_content(cell)
             self.visit(held, captured=True)
             if name not in code.rebound_cells and not _is_proxy(held) and is_plain(held):
                 self.lines.append(f"cell {name} {text(held)}")
@@ -222,7 +222,7 @@ def _parts(found: Any) -> tuple[Any, ...]:
     inner = innermost(found)
     if inner is not found:
         return (inner,)
-    wrapped = getattr(found, "__wrapped__", None) if type(found) is _CACHED else None
+    wrapped = getattr(found, "__wrapped__", None) if type(found) is CACHED else None
     return (wrapped,) if wrapped is not None else ()
 
 
@@ -243,8 +243,9 @@ def _read_source(module: str, get_source: Callable[[str], str | None]) -> Source
         return None
 
 
-def _cell_content(cell: types.CellType) -> Any:
+def cell_content(cell: types.CellType) -> Any:
+    """Return the value of a variable of a closure; None if the variable has no value yet."""
     try:
         return cell.cell_contents
-    except ValueError:  # not bound yet
+    except ValueError:
         return None

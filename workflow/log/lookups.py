@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import copyreg
 import functools
-import operator
 import pickle
 import sys
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
-_CACHED: Final = type(functools.cache(lambda: None))
+from workflow.log.definitions import MAIN_MODULES, named
+from workflow.model.signatures import CACHED
 
 
 def pretends_to_be_a_function(obj: Any) -> bool:
@@ -32,7 +32,7 @@ def reduced_wrapper(obj: Any) -> tuple[Any, ...] | None:
 
     The cache itself is not stored, so that the copy is empty.
     """
-    if type(obj) is _CACHED:
+    if type(obj) is CACHED:
         return None if _has_its_name(obj) else _reduced_cache(obj)
     return _reduced_by_wrapt(obj)
 
@@ -40,16 +40,13 @@ def reduced_wrapper(obj: Any) -> tuple[Any, ...] | None:
 def _reduced_cache(obj: Any) -> tuple[Any, ...]:
     parameters = obj.cache_parameters()
     arguments = (obj.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
-    return _CACHED, arguments, vars(obj)
+    return CACHED, arguments, vars(obj)
 
 
 def _has_its_name(obj: Any) -> bool:
     """Return whether another process finds an object by its module and name. It does not if the object is decorated."""
-    module = sys.modules.get(obj.__module__) if obj.__module__ != "__main__" else None
-    try:
-        return operator.attrgetter(obj.__qualname__)(module) is obj
-    except Exception:  # noqa: BLE001 - the `__getattr__` of a module may raise anything for a name that it does not have
-        return False
+    module = sys.modules.get(obj.__module__) if obj.__module__ not in MAIN_MODULES else None
+    return module is not None and named(module, getattr(obj, "__qualname__", "")) is obj
 
 
 def _reduced_by_wrapt(obj: Any) -> tuple[Any, ...] | None:
@@ -91,11 +88,7 @@ def reduced_global(obj: Any, reducers: Mapping[type, Callable[[Any], Any]]) -> A
 def _module_with(obj: Any, name: str) -> types.ModuleType | None:
     """Return the loaded module that has an object under a name. Modules that raise are skipped."""
     for module_name, module in sys.modules.copy().items():
-        if not issubclass(type(module), types.ModuleType) or module_name in ("__main__", "__mp_main__"):
-            continue
-        try:
-            if operator.attrgetter(name)(module) is obj:
-                return module
-        except Exception:  # noqa: BLE001, S112 - as above
-            continue
+        is_searched = issubclass(type(module), types.ModuleType) and module_name not in MAIN_MODULES
+        if is_searched and named(module, name) is obj:
+            return module
     return None

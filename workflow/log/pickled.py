@@ -116,6 +116,11 @@ class Pickled:
             yield from part
 
 
+def whole(data: bytes | Pickled) -> bytes:
+    """Return all bytes of a pickle in one object."""
+    return data if isinstance(data, bytes) else b"".join(data)
+
+
 def joined(pieces: Sequence[bytes | memoryview | Part]) -> bytes | Pickled:
     """Return a pickle that is given in pieces; as plain bytes if it is shorter than `OUT_OF_BAND_LIMIT`."""
     if sum(map(len, pieces)) >= OUT_OF_BAND_LIMIT:

@@ -16,7 +16,7 @@ import cloudpickle
 from workflow.errors import InvalidInputError, WorkflowError
 from workflow.log import definitions, lookups, stored_names
 from workflow.log.code_digest import innermost, is_step
-from workflow.log.pickled import Pickled, PickleWriter
+from workflow.log.pickled import Pickled, PickleWriter, whole
 from workflow.log.stored_function import ORIGIN, StoredFunction, origin, store
 
 Reducer = Callable[[Any], "tuple[Any, ...] | None"]
@@ -180,13 +180,9 @@ def stored_form(function: Callable[..., Any], reduce: Reducer) -> StoredFunction
     """Return the stored form of a step's function; see `stored_function.store`."""
     return store(
         function,
-        lambda what: _bytes(dumps(what, reduce, Form.REFERENCE)),
-        lambda what, module: _bytes(dumps(what, reduce, Form.COPY, module)),
+        lambda what: whole(dumps(what, reduce, Form.REFERENCE)),
+        lambda what, module: whole(dumps(what, reduce, Form.COPY, module)),
     )
-
-
-def _bytes(data: bytes | Pickled) -> bytes:
-    return data if isinstance(data, bytes) else b"".join(data)
 
 
 def _public_name(obj: Any) -> tuple[Any, ...] | None:

@@ -20,7 +20,8 @@ ANYTHING: Final = inspect.Signature(
 )
 """The signature of a function whose arguments cannot be checked before the call."""
 
-_CACHED: Final = type(functools.cache(lambda: None))
+CACHED: Final = type(functools.cache(lambda: None))
+"""The class of a function in a cache of `functools`."""
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
@@ -32,7 +33,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     Raises:
         ValueError: the function has no signature, as some functions written in C.
     """
-    while isinstance(function, _CACHED):  # written in C, and passes its arguments on unchanged
+    while isinstance(function, CACHED):  # written in C, and passes its arguments on unchanged
         function = function.__wrapped__
     called: Any = function
     while isinstance(called, (functools.partial, types.MethodType)):

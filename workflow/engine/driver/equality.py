@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from workflow.log import values
+from workflow.log.pickled import whole
 
 _LONGEST_TEXT: Final = 80
 _MISSING: Final = object()
@@ -73,8 +74,7 @@ def _equal_by_operator(first: Any, second: Any) -> bool:
 
 
 def _pickle(value: Any) -> bytes:
-    data = values.dumps(value, lambda obj: None)
-    return data if isinstance(data, bytes) else b"".join(data)
+    return whole(values.dumps(value, lambda obj: None))
 
 
 def _shown(value: Any) -> str:

@@ -17,20 +17,11 @@ from workflow.engine.worker.arguments import Taker, is_immutable
 from workflow.engine.worker.taken import Taken, changed
 from workflow.errors import InvalidInputError
 from workflow.event_listener import Checkpointed, Poll
+from workflow.log.code_digest import cell_content, is_step
 from workflow.log.pickled import OUT_OF_BAND_LIMIT
 from workflow.model.graph import StepNode
 
 _IMMUTABLE: Final = (bytes, type, types.BuiltinFunctionType, types.ModuleType)
-
-
-class FunctionHolder:
-    """Base class of objects that hold a user's function.
-
-    Attributes:
-        function: what the step calls.
-    """
-
-    function: Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,8 +98,8 @@ def values_of(function: Callable[..., Any]) -> list[Any]:
     if isinstance(function, types.MethodType):
         return [function.__self__]
     found = _Dependencies(function).found.values()
-    functions = (types.FunctionType, types.MethodType, functools.partial, FunctionHolder)
-    return [value for value in found if not isinstance(value, functions)]
+    functions = (types.FunctionType, types.MethodType, functools.partial)
+    return [value for value in found if not (isinstance(value, functions) or is_step(value))]
 
 
 def refuse_captured_step(obj: Any) -> None:
@@ -142,23 +133,16 @@ class _Dependencies:
         if id(value) in self.found:
             return
         self.found[id(value)] = value
-        if isinstance(value, FunctionHolder):
+        if is_step(value):
             self._collect(value.function)
         elif isinstance(value, functools.partial):
             self._collect_all(value.func, *value.args, *value.keywords.values())
         elif isinstance(value, types.FunctionType):
             defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-            self._collect_all(*defaults, *map(_content, value.__closure__ or ()))
+            self._collect_all(*defaults, *map(cell_content, value.__closure__ or ()))
         elif not (isinstance(value, _IMMUTABLE) or is_immutable(value)):
             self.mutable.append(value)
 
     def _collect_all(self, *given: Any) -> None:
         for value in given:
             self._collect(value)
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # the variable has no value yet
-        return None

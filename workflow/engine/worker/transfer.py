@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from workflow.engine.messages import EphemeralValue
 from workflow.log.blobs import INLINE_LIMIT
-from workflow.log.pickled import Pickled
+from workflow.log.pickled import Pickled, whole
 from workflow.model.graph import Value
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ def publish(data: bytes | Pickled, owner: Any = None) -> EphemeralValue:
         owner: handle of the manager that is to own a large pickle, or None if this process is to own it. A process that
             owns a Ray object does not exit, and keeps the memory of its GPU, until the object is released.
     """
-    whole = data if isinstance(data, bytes) else b"".join(data)
-    if len(whole) <= INLINE_LIMIT:
-        return EphemeralValue(value=Value(inline=whole, size=len(whole)))
-    ref = ray.put(whole)
+    pickled = whole(data)
+    if len(pickled) <= INLINE_LIMIT:
+        return EphemeralValue(value=Value(inline=pickled, size=len(pickled)))
+    ref = ray.put(pickled)
     if owner is not None:
         try:
             (copy,) = ray.get(owner.own_copy.remote([ref]))
