@@ -52,11 +52,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
         self._reduce = reduce
         self._form = form
         self._home = home
+        self._root = 0
         self._step_bodies: set[int] = set()
 
-    def add_step_body(self, function: Any) -> None:
-        """Let the copy of a step's function remember the code that it is a copy of."""
-        self._step_bodies.add(id(function))
+    def dump(self, obj: Any) -> None:
+        """Pickle an object."""
+        self._root = id(innermost(obj))
+        super().dump(obj)
 
     def reducer_override(self, obj: Any) -> Any:
         """Pickle's hook: calls the reducer first, then the rules of this module, then cloudpickle's own."""
@@ -99,12 +101,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
         is_named = definitions.is_importable(module) and definitions.named(module, qualname) is step  # type: ignore[arg-type]
         if self._form is Form.REFERENCE and is_named:
             return stored_names.attribute, (step.__module__, qualname)
-        self.add_step_body(innermost(step))
+        self._step_bodies.add(id(innermost(step)))
         return None
 
     def _reduce_function(self, function: types.FunctionType) -> tuple[Any, ...] | None:
         if self._form is Form.COPY:
-            if definitions.module_name(function) == self._home or id(function) in self._step_bodies:
+            is_step_body = id(function) == self._root or id(function) in self._step_bodies
+            if is_step_body or definitions.module_name(function) == self._home:
                 return self._copy_of(function)
             return None
         if definitions.is_step_body(function):
@@ -124,7 +127,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
 
     def _copy_of(self, function: types.FunctionType) -> tuple[Any, ...]:
         make, args, (attributes, slots), *rest = self._dynamic_function_reduce(function)
-        if id(function) in self._step_bodies:
+        if (
+            id(function) in self._step_bodies and id(function) != self._root
+        ):  # `StoredFunction` has the origin of the root
             attributes = {**attributes, ORIGIN: origin(function)}
         return make, args, (attributes, slots), *rest
 
@@ -162,11 +167,8 @@ def dumps(value: Any, reduce: Reducer, form: Form = Form.VALUE, home: str = "") 
 
 def dump(value: Any, reduce: Reducer, out: PickleWriter, form: Form = Form.VALUE, home: str = "") -> None:
     """Pickle a value into a writer; see `dumps`."""
-    pickler = Pickler(out, reduce, form, home)
-    if form is Form.COPY:
-        pickler.add_step_body(innermost(value))
     try:
-        pickler.dump(value)
+        Pickler(out, reduce, form, home).dump(value)
     except WorkflowError:
         raise
     except Exception as error:

@@ -123,7 +123,9 @@ def load(stored: StoredFunction, unpickle: Callable[[bytes], Any]) -> LoadedFunc
     if stored.copy is not None and stored.python == PYTHON:
         classes = ", with the classes of the module that is here" if stored.module in sys.modules else ""
         notice = f"{why}; the copy of {name} that is stored with the run is executed{classes}" if why else ""
-        return LoadedFunction(unpickle(stored.copy), notice)
+        function = unpickle(stored.copy)
+        vars(innermost(function))[ORIGIN] = (stored.digest, stored.source)
+        return LoadedFunction(function, notice)
     no_copy = stored.no_copy or f"Python {PYTHON} cannot execute the copy, which Python {stored.python} made"
     if here is not None:
         return LoadedFunction(here, f"{why}; the present code of {name} is executed, because {no_copy}")
