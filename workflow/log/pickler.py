@@ -127,9 +127,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
 
     def _copy_of(self, function: types.FunctionType) -> tuple[Any, ...]:
         make, args, (attributes, slots), *rest = self._dynamic_function_reduce(function)
-        if (
-            id(function) in self._step_bodies and id(function) != self._root
-        ):  # `StoredFunction` has the origin of the root
+        is_root = id(function) == self._root  # its origin is in the `StoredFunction`
+        if not is_root and id(function) in self._step_bodies:
             attributes = {**attributes, ORIGIN: origin(function)}
         return make, args, (attributes, slots), *rest
 
