@@ -1,6 +1,19 @@
-"""Sources of user modules with a function `f`, for `tests/unit/log/test_code_digest.py`."""
+"""Sources of user modules with a function `f`, for the tests of digests and stored functions."""
 
 from __future__ import annotations
+
+WRAPPING = """
+    import functools
+    def wrapped(n):
+        def wrap(function):
+            @functools.wraps(function)
+            def call(*args, **kwargs): return n, function(*args, **kwargs)
+            return call
+        return wrap
+    def nameless(function):
+        return lambda *args: function(*args)
+"""
+"""A module with decorators, for the sources below."""
 
 SAME_SOURCE = {
     "plain function": "def f(x):\n    return x + 1",

@@ -27,7 +27,10 @@ from workflow.store import Store, open_store
 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
-    """Ray in this process."""
+    """Ray in this process. If two suites run in one process, they share it."""
+    if ray.is_initialized():
+        yield
+        return
     folder = tempfile.mkdtemp(prefix="rw", dir="/tmp")  # Ray's sockets need a short path
     make_lean()
     ray.init(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tests.support.claims import state_of
 from tests.support.simulation.environment import EPOCH, Environment, ProcessDiedError
@@ -30,6 +30,15 @@ from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 
 T = TypeVar("T")
+
+_CLAIM_FAILED: Final = (
+    ProcessDiedError,
+    UnavailableError,
+    asyncio.TimeoutError,
+    OwnershipError,
+    WorkflowConflictError,
+)
+"""Errors after which a claim may have been stored or refused."""
 
 RIVAL_OBJECT = "object-2"
 """uid of a Workflow object with the same workflow id, which claims a run that its owner released or lost."""
@@ -175,13 +184,7 @@ class Driver:
         try:
             await self._environment.call_manager(self._cluster, lambda manager: manager.claim(request), 30.0)
             self._environment.count("claims")
-        except (
-            ProcessDiedError,
-            UnavailableError,
-            asyncio.TimeoutError,
-            OwnershipError,
-            WorkflowConflictError,
-        ) as error:
+        except _CLAIM_FAILED as error:
             self._environment.note(self._process.name, f"claim: {type(error).__name__}")
 
     def _state(self) -> RunState | None:
@@ -320,13 +323,7 @@ class OutsideClient:
         try:
             await claiming
             self._environment.count("claims of a rival object")
-        except (
-            ProcessDiedError,
-            UnavailableError,
-            asyncio.TimeoutError,
-            OwnershipError,
-            WorkflowConflictError,
-        ) as error:
+        except _CLAIM_FAILED as error:
             self._environment.note("outside", f"rival: {type(error).__name__}")
 
     async def _call(self, call: Callable[[], T], *, refused: Any = None) -> T | Any:

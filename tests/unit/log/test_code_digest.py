@@ -15,20 +15,8 @@ from hypothesis import strategies as st
 
 import workflow
 from tests.support import user_modules
-from tests.support.code_cases import CHANGES, NO_CHANGES, SAME_SOURCE, STATE
+from tests.support.code_cases import CHANGES, NO_CHANGES, SAME_SOURCE, STATE, WRAPPING
 from workflow.log.code_digest import digest
-
-WRAPPING = """
-    import functools
-    def wrapped(n):
-        def wrap(function):
-            @functools.wraps(function)
-            def call(*args, **kwargs): return n, function(*args, **kwargs)
-            return call
-        return wrap
-    def nameless(function):
-        return lambda *args: function(*args)
-"""
 
 DIGESTS = """
     import importlib, json, pathlib, sys

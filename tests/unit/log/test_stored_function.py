@@ -17,6 +17,7 @@ import pytest
 
 import workflow
 from tests.support import user_modules
+from tests.support.code_cases import WRAPPING
 from workflow.event_listener import Poll, TimerListener
 from workflow.log import stored_function, values
 from workflow.log.code_digest import PYTHON, digest
@@ -238,16 +239,6 @@ WORKER = """
         except BaseException as error:
             found[index] = ["raised", traceback.format_exc()]
     print(json.dumps(found))
-"""
-
-WRAPPING = """
-    import functools
-    def wrapped(n):
-        def wrap(function):
-            @functools.wraps(function)
-            def call(*args, **kwargs): return n, function(*args, **kwargs)
-            return call
-        return wrap
 """
 
 

@@ -246,7 +246,7 @@ def test_claim_resets_the_attempts_of_a_step_that_waits_again() -> None:
         [r.StepStarted("b", 1, 3, 2.0, failed_attempts=2)],
         [r.StepEphemeralLost("a", 1)],
     )
-    assert (state.steps["b"].phase, state.steps["b"].failed_attempts) == (P.WAITING, 2), "the same epoch goes on"
+    assert (state.steps["b"].phase, state.steps["b"].failed_attempts) == (P.WAITING, 2), "the epoch is the same"
     fold.apply(state, 5, claimed(2))
     assert (state.steps["b"].attempt, state.steps["b"].failed_attempts) == (0, 0)
 
