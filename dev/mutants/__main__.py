@@ -15,7 +15,7 @@ from typing import Final
 
 from dev import paths
 from dev.console import print_line, stage
-from dev.mutants import equivalents, making, report, running
+from dev.mutants import equivalents, making, report, running, warm
 from dev.mutants.mutant import UNWANTED, Key, Mutant, Verdict
 from dev.mutants.selection import Baseline, choose_tests, shuffled
 
@@ -64,18 +64,20 @@ class Run:
         verdicts: the tested mutants.
     """
 
-    def __init__(self, measured: Baseline, copies: Sequence[Path], reasons: dict[Key, str], deadline: float) -> None:
+    def __init__(
+        self, measured: Baseline, copies: Sequence[tuple[Path, warm.Client]], reasons: dict[Key, str], deadline: float
+    ) -> None:
         """Start with no verdict.
 
         Args:
             measured: the tests of each line.
-            copies: one copy of the checkout for each worker.
+            copies: for each worker one copy of the checkout, and the process that collected its tests.
             reasons: the list of equivalent mutants.
             deadline: no mutant is started after this time of the monotonic clock.
         """
         self.verdicts: dict[Key, Verdict] = {}
         self._measured = measured
-        self._copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        self._copies: queue.SimpleQueue[tuple[Path, warm.Client]] = queue.SimpleQueue()
         for copy in copies:
             self._copies.put(copy)
         self._reasons = reasons
@@ -86,17 +88,23 @@ class Run:
         if time.monotonic() > self._deadline:
             return
         tests = choose_tests(mutant, self._measured)
-        copy = self._copies.get()
-        try:
-            found = running.verdict(copy, mutant, tests, sum(self._measured.seconds[test] for test in tests))
-        finally:
-            self._copies.put(copy)
+        found = self._verdict(mutant, tests) if tests else Verdict.UNTESTED
         if mutant.key in self._reasons:
             found = Verdict.EQUIVALENT if found is Verdict.SURVIVED else Verdict.WRONGLY_LISTED
         self.verdicts[mutant.key] = found
         if found in UNWANTED:
             place = f"{mutant.key.module}:{mutant.lines.start}, id {mutant.key.id}, {len(tests)} tests"
             print_line(f"\n# {found.value}: {place}\n{equivalents.entry(mutant.key)}")
+
+    def _verdict(self, mutant: Mutant, tests: Sequence[str]) -> Verdict:
+        """Return the verdict. A new process tests what the process that is ready cannot test, or did not notice."""
+        seconds = sum(self._measured.seconds[test] for test in tests)
+        copy, client = self._copies.get()
+        try:
+            found = client.verdict(mutant, tests, running.time_limit(seconds))
+            return running.verdict(copy, mutant, tests, seconds) if found in (None, Verdict.SURVIVED) else found
+        finally:
+            self._copies.put((copy, client))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -111,16 +119,21 @@ def main(arguments: Sequence[str]) -> int:
     chosen = [mutant for mutant in shuffled(made, options.seed) if not only or mutant.key.id in only]
     scratch = Path(tempfile.mkdtemp(prefix="rayworkflow-mutants-"))
     try:
-        measured, copies = _measured(modules, options.tests or folders_of(modules), scratch, options.workers)
+        tests = options.tests or folders_of(modules)
+        measured, copies = _measured(modules, tests, scratch, options.workers)
     except running.BaselineError as failed:
         print_line(f"FAIL  {failed}")
         return 1
-    run = Run(measured, copies, reasons, time.monotonic() + 60 * options.minutes)
+    with stage("collect the tests once for each worker"):
+        ready = [(copy, running.collected(copy, tests)) for copy in copies]
+    run = Run(measured, ready, reasons, time.monotonic() + 60 * options.minutes)
     with (
         stage(f"test {len(chosen)} mutants in at most {options.minutes:g} minutes"),
         concurrent.futures.ThreadPoolExecutor(max_workers=options.workers) as pool,
     ):
         list(pool.map(run.test, chosen))
+    for _, client in ready:
+        client.close()
     shutil.rmtree(scratch)
     outdated = equivalents.outdated(reasons, keys, modules)
     for key in outdated:

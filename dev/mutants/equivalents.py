@@ -23,7 +23,19 @@ def load() -> dict[Key, str]:
     Raises:
         InvalidListError: an entry is incomplete or a duplicate.
     """
-    return parse(yaml.safe_load(FILE.read_text(encoding="utf-8")) or [])
+    return read(FILE.read_text(encoding="utf-8"))
+
+
+def read(text: str) -> dict[Key, str]:
+    """Return the reason for each mutant that a text lists.
+
+    Args:
+        text: YAML, as in the file.
+
+    Raises:
+        InvalidListError: an entry is incomplete or a duplicate.
+    """
+    return parse(yaml.safe_load(text) or [])
 
 
 def parse(entries: list[dict[str, Any]]) -> dict[Key, str]:
@@ -54,7 +66,8 @@ def outdated(reasons: Mapping[Key, str], made: Collection[Key], modules: Collect
         made: all mutants of the modules.
         modules: the modules, by their paths.
     """
-    return [key for key in reasons if key.module in modules and key not in set(made)]
+    known = set(made)
+    return [key for key in reasons if key.module in modules and key not in known]
 
 
 def entry(key: Key) -> str:

@@ -1,7 +1,7 @@
 """Makes the mutants of a module: pure.
 
-What only types or imports need is not changed, nor is a docstring. The wording of an error is not changed either; an
-error without its text is a mutant.
+What only types or imports need is not changed, nor is a docstring. The wording of errors and log lines is not changed
+either; an error without its text, or a missing log line, is a mutant.
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
         place = replace(place, in_raise=True)
     yield node, place
     children = node.children
+    if _is_log_line(node):
+        return
     if isinstance(node, cst.Call) and _called(node) == "cast":
         children = node.args[1:]
     for child in children:
@@ -130,6 +132,7 @@ def _is_wording(string: Any, place: Place) -> bool:
 
 
 def _only_for_types(node: Any) -> bool:
+    """Return whether a statement defines a type or a logger, or a name that other modules import."""
     match node:
         case cst.If(test=cst.Name(value="TYPE_CHECKING")):
             return True
@@ -137,7 +140,17 @@ def _only_for_types(node: Any) -> bool:
             return True
         case cst.Assign(value=cst.Call()):
             return _called(node.value) in TYPING_CALLS
-        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value="__all__"))]):
+        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value="__all__" | "logger"))]):
+            return True
+        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=name))]):
+            return name[0].isupper() and not name.isupper()
+    return False
+
+
+def _is_log_line(node: Any) -> bool:
+    """Return whether a statement only logs. It can be dropped, but its wording is not changed."""
+    match node:
+        case cst.Expr(value=cst.Call(func=cst.Attribute(value=cst.Name(value="logger")))):
             return True
     return False
 

@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from dev import paths
+from dev.mutants import warm
 from dev.mutants.mutant import Mutant, Verdict
 from dev.mutants.selection import Baseline
 
@@ -119,7 +120,7 @@ def _measure(copy: Path, modules: tuple[str, ...], tests: tuple[str, ...], sende
     measured = coverage.Coverage(data_file=None, include=[str(copy / module) for module in modules], config_file=False)
     recorder = Recorder(measured)
     measured.start()
-    code = pytest.main([*OPTIONS, *tests], plugins=[recorder])
+    code = pytest.main([*_options(), *tests], plugins=[recorder])
     measured.stop()
     if code == pytest.ExitCode.OK:
         data = measured.get_data()
@@ -144,24 +145,52 @@ def _libraries() -> list[str]:
     ]
 
 
+def collected(copy: Path, tests: Sequence[str]) -> warm.Client:
+    """Start a process that collects the tests and then waits for mutants.
+
+    Args:
+        copy: a copy of the checkout.
+        tests: the test folders or files.
+    """
+    own, other = multiprocessing.Pipe()
+    process = FORK_SERVER.Process(
+        target=_in_copy, args=(copy, copy.with_suffix(".warm.log"), _serve, tuple(tests), other)
+    )
+    process.start()
+    other.close()
+    return warm.Client(own, process)
+
+
+def _serve(tests: tuple[str, ...], connection: Connection) -> int:
+    _write_no_bytecode()
+    return int(pytest.main([*_options(), *tests], plugins=[warm.Server(connection)]))
+
+
+def time_limit(seconds: float) -> float:
+    """Return after how many seconds a mutant has timed out.
+
+    Args:
+        seconds: the duration of its tests without a mutant.
+    """
+    return SPARE_SECONDS + SLOWNESS * seconds
+
+
 def verdict(copy: Path, mutant: Mutant, tests: Sequence[str], seconds: float) -> Verdict:
-    """Run the tests of one mutant until the first of them fails.
+    """Run the tests of one mutant in a new process until the first of them fails.
 
     Args:
         copy: a copy of the checkout that no other thread uses.
-        mutant: the mutant.
+        mutant: the changed module, with the lines of its change.
         tests: the node ids of its tests.
         seconds: the duration of these tests without a mutant.
     """
-    if not tests:
-        return Verdict.UNTESTED
     source = copy / mutant.key.module
     original = source.read_bytes()
     source.write_text(mutant.code, encoding="utf-8")
     process = FORK_SERVER.Process(target=_in_copy, args=(copy, copy.with_suffix(".log"), _notice, tuple(tests)))
     try:
         process.start()
-        process.join(SPARE_SECONDS + SLOWNESS * seconds)
+        process.join(time_limit(seconds))
         if process.exitcode is None:
             return Verdict.TIMED_OUT
         return Verdict.SURVIVED if process.exitcode == pytest.ExitCode.OK else Verdict.NOTICED
@@ -173,11 +202,20 @@ def verdict(copy: Path, mutant: Mutant, tests: Sequence[str], seconds: float) ->
         source.write_bytes(original)
 
 
-def _notice(tests: tuple[str, ...]) -> int:
+def _write_no_bytecode() -> None:
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
+def _options() -> list[str]:
+    """Return the options of pytest in the current copy, with a folder of its own for temporary files."""
+    return [*OPTIONS, f"--basetemp={Path.cwd().with_suffix('.tmp')}"]
+
+
+def _notice(tests: tuple[str, ...]) -> int:
+    _write_no_bytecode()
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-    return int(pytest.main([*OPTIONS, *files], plugins=[Chosen(tests)]))
+    return int(pytest.main([*_options(), *files], plugins=[Chosen(tests)]))
 
 
 def _in_copy(copy: Path, log: Path, work: Callable[..., int], *arguments: Any) -> None:

@@ -32,25 +32,30 @@ def choose_tests(mutant: Mutant, baseline: Baseline, limit: float = SECONDS_PER_
     """Return the tests that can notice a mutant: those named after its module first, then the fast ones.
 
     A line that is executed when its module is imported has no tests of its own. Then the tests of the function or class
-    around it count, or else all tests of the module.
+    around it count, or else all tests of the module. Tests named after the module are always chosen, because they may
+    execute it while they are collected.
 
     Args:
-        mutant: the mutant.
+        mutant: the changed module, with the lines of its change.
         baseline: the tests of each line, with their durations.
         limit: the largest sum of the durations, in seconds. At least one test is returned if there is any.
     """
     of_line = baseline.tests.get(mutant.key.module, {})
     everything = range(1, max(of_line, default=0) + 1)
+    own = {test for test in baseline.seconds if _is_own(test, mutant)}
     for lines in (mutant.lines, mutant.scope, everything):
-        found = frozenset[str]().union(*(of_line.get(line, frozenset()) for line in lines))
-        if found:
-            return _within(limit, _ordered(found, mutant, baseline), baseline)
-    return ()
+        covering = frozenset[str]().union(*(of_line.get(line, frozenset()) for line in lines))
+        if covering:
+            break
+
+    def rank(test: str) -> tuple[bool, bool, float, str]:
+        return test not in covering, test not in own, baseline.seconds.get(test, 0.0), test
+
+    return _within(limit, sorted(own | covering, key=rank), baseline)
 
 
-def _ordered(tests: frozenset[str], mutant: Mutant, baseline: Baseline) -> list[str]:
-    own = f"test_{PurePath(mutant.key.module).stem}"
-    return sorted(tests, key=lambda test: (own not in test, baseline.seconds.get(test, 0.0), test))
+def _is_own(test: str, mutant: Mutant) -> bool:
+    return f"/test_{PurePath(mutant.key.module).stem}.py::" in test
 
 
 def _within(limit: float, tests: Sequence[str], baseline: Baseline) -> tuple[str, ...]:
