@@ -32,13 +32,13 @@ class Place:
 
     Attributes:
         names: the names of the classes and functions around it.
-        scope: the innermost class or function, or the module.
+        function: the innermost function; None outside of functions.
         statement: the innermost statement.
         in_raise: whether it is a part of a `raise` statement.
     """
 
     names: tuple[str, ...]
-    scope: Any
+    function: Any
     statement: Any
     in_raise: bool = False
 
@@ -54,7 +54,7 @@ def mutants(module: str, source: str) -> list[Mutant]:
     positions, spans = wrapper.resolve(PositionProvider), wrapper.resolve(ByteSpanPositionProvider)
     tree, encoded = wrapper.module, source.encode()
     found: dict[Key, Mutant] = {}
-    for node, place in _nodes(tree, Place((), tree, tree)):
+    for node, place in _nodes(tree, Place((), None, tree)):
         for changed, replacement in _replacements(node, place):
             if isinstance(changed, cst.BaseCompoundStatement):
                 code = tree.deep_replace(changed, replacement).code
@@ -67,18 +67,21 @@ def mutants(module: str, source: str) -> list[Mutant]:
             simple = isinstance(place.statement, cst.SimpleStatementLine)
             last = positions[place.statement if simple else node].end.line
             lines = range(positions[place.statement].start.line, last + 1)
-            scope = range(positions[place.scope].start.line, positions[place.scope].end.line + 1)
-            found[key] = Mutant(key, lines, scope, code)
+            found[key] = Mutant(key, lines, _lines(positions[place.function]) if place.function else range(0), code)
     return list(found.values())
+
+
+def _lines(position: Any) -> range:
+    return range(position.start.line, position.end.line + 1)
 
 
 def diff(before: str, after: str) -> str:
     """Return the removed and added lines of one change with their signs, without indentation."""
-    old, new = before.splitlines(), after.splitlines()
+    old, new = ([line.strip() for line in text.splitlines()] for text in (before, after))
     start = _equal_lines(old, new)
     end = _equal_lines(old[start:][::-1], new[start:][::-1])
     removed, added = old[start : len(old) - end], new[start : len(new) - end]
-    return "\n".join([f"- {line.strip()}" for line in removed] + [f"+ {line.strip()}" for line in added])
+    return "\n".join([f"- {line}" for line in removed] + [f"+ {line}" for line in added])
 
 
 def _equal_lines(first: list[str], second: list[str]) -> int:
@@ -102,7 +105,8 @@ def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
     if isinstance(node, (cst.SimpleStatementLine, cst.BaseCompoundStatement)):
         place = replace(place, statement=node)
     if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-        place = replace(place, names=(*place.names, node.name.value), scope=node)
+        function = node if isinstance(node, cst.FunctionDef) else None
+        place = replace(place, names=(*place.names, node.name.value), function=function)
     if isinstance(node, cst.Raise):
         place = replace(place, in_raise=True)
     yield node, place

@@ -36,13 +36,13 @@ class Mutant:
     Attributes:
         key: its identity.
         lines: the lines of the original statement, counted from 1.
-        scope: the lines of the function or class around the statement.
+        function: the lines of the function around the statement; empty outside of functions.
         code: the text of the changed module.
     """
 
     key: Key
     lines: range
-    scope: range
+    function: range
     code: str
 
 

@@ -31,9 +31,9 @@ class Baseline:
 def choose_tests(mutant: Mutant, baseline: Baseline, limit: float = SECONDS_PER_MUTANT) -> tuple[str, ...]:
     """Return the tests that can notice a mutant: those named after its module first, then the fast ones.
 
-    A line that is executed when its module is imported has no tests of its own. Then the tests of the function or class
-    around it count, or else all tests of the module. Tests named after the module are always chosen, because they may
-    execute it while they are collected.
+    A line that is executed when its module is imported has no tests of its own. Then the tests of the function around
+    it count, or else all tests, those of the module first. Tests named after the module are always chosen, because they
+    may execute it while they are collected.
 
     Args:
         mutant: the changed module, with the lines of its change.
@@ -41,17 +41,19 @@ def choose_tests(mutant: Mutant, baseline: Baseline, limit: float = SECONDS_PER_
         limit: the largest sum of the durations, in seconds. At least one test is returned if there is any.
     """
     of_line = baseline.tests.get(mutant.key.module, {})
-    everything = range(1, max(of_line, default=0) + 1)
     own = {test for test in baseline.seconds if _is_own(test, mutant)}
-    for lines in (mutant.lines, mutant.scope, everything):
-        covering = frozenset[str]().union(*(of_line.get(line, frozenset()) for line in lines))
-        if covering:
+    of_module = frozenset[str]().union(*of_line.values())
+    covering = of_module
+    for lines in (mutant.lines, mutant.function):
+        if found := frozenset[str]().union(*(of_line.get(line, frozenset()) for line in lines)):
+            covering = found
             break
+    chosen = own | covering if covering is not of_module else own | set(baseline.seconds)
 
     def rank(test: str) -> tuple[bool, bool, float, str]:
         return test not in covering, test not in own, baseline.seconds.get(test, 0.0), test
 
-    return _within(limit, sorted(own | covering, key=rank), baseline)
+    return _within(limit, sorted(chosen, key=rank), baseline)
 
 
 def _is_own(test: str, mutant: Mutant) -> bool:

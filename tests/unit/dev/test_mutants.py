@@ -56,13 +56,13 @@ def test_tests_of_a_mutant_are_limited_by_their_duration(limit: float, expected:
     [
         ({12: {"a"}, 13: {"b"}, 14: {"c"}}, ("a", "b")),
         ({12: set(), 19: {"b"}, 20: {"c"}}, ("b",)),
-        ({12: set(), 3: {"a"}, 40: {"c"}}, ("a", "c")),
-        ({}, ()),
+        ({12: set(), 3: {"a"}, 40: {"c"}}, ("a", "c", "z")),
+        ({}, ("z",)),
     ],
-    ids=["of the statement", "of the function", "of the module", "none"],
+    ids=["of the statement", "of the function", "of the module", "all"],
 )
 def test_mutant_gets_the_tests_of_its_lines(lines: dict[int, set[str]], expected: tuple[str, ...]) -> None:
-    measured = Baseline(baseline(lines).tests, {})
+    measured = Baseline(baseline(lines).tests, {test: 1.0 for tests in lines.values() for test in tests} | {"z": 0.0})
     assert choose_tests(mutant(12, 13), measured) == expected
 
 
