@@ -64,6 +64,7 @@ STORAGES = {
         {"uri": "s3://mine/x", "endpoint": "http://minio:9000/", "region": "eu-west-1"},
         StoreRef("s3://mine/x/team?endpoint=http%3A%2F%2Fminio%3A9000&region=eu-west-1", ""),
     ),
+    "ends with a capital letter": ({"uri": "s3://mine/MAX/"}, StoreRef("s3://mine/MAX/team", "")),
     "nothing but a bucket": ({"uri": "s3://mine"}, StoreRef("s3://mine/team", "")),
 }
 
