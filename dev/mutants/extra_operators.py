@@ -18,8 +18,8 @@ def drop_statement(node: Any) -> Iterator[Any]:
 
 
 def return_none(node: Any) -> Iterator[Any]:
-    """Return None instead of a value."""
-    if node.value is not None and not _is_name(node.value, "None"):
+    """Return None instead of a value, unless the value is False, which has the same effect in a condition."""
+    if node.value is not None and not (isinstance(node.value, cst.Name) and node.value.value in ("None", "False")):
         yield node.with_changes(value=cst.Name("None"), whitespace_after_return=cst.SimpleWhitespace(" "))
 
 
@@ -28,10 +28,6 @@ def negated(condition: Any) -> Iterator[Any]:
     if isinstance(condition, (cst.Name, cst.Attribute, cst.Call, cst.Await, cst.Subscript)):
         operand = condition.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
         yield cst.UnaryOperation(operator=cst.Not(), expression=operand)
-
-
-def _is_name(node: Any, name: str) -> bool:
-    return isinstance(node, cst.Name) and node.value == name
 
 
 OPERATORS: Final[tuple[tuple[Any, Callable[[Any], Iterator[Any]]], ...]] = (
