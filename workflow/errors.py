@@ -14,7 +14,8 @@
     ├── OwnershipError                  stop: another manager or Workflow object owns the run
     │   ├── FencedError                 a later epoch owns the run; this process can commit nothing more
     │   ├── SupersededError             a later attempt replaced this one, or the run was deleted
-    │   └── WorkflowInUseError          another owner, whose heartbeat has not expired, runs this workflow id
+    │   └── WorkflowInUseError          another owner, whose heartbeat has not expired, runs this workflow id; it is a
+    │                                   RuntimeError, too
     ├── CorruptLogError                 a stored object is damaged; the text names its key
     ├── NewerFormatError                a newer version of the library wrote a stored object; upgrade
     ├── WorkflowExecutionError          the workflow finished without a value
@@ -35,12 +36,14 @@ class WorkflowError(Exception):
     """Base class of all errors of this library.
 
     Args:
-        message: what failed, why, and what the reader can do. It contains the ids that matter.
+        message: what failed, why, and what the reader can do. It contains the ids that matter. It is the attribute
+            `message`, as in Ray 1.12.
         **fields: the same facts for programs; each becomes an attribute of the error.
     """
 
     def __init__(self, message: str, **fields: Any) -> None:
         super().__init__(message)
+        self.message = message
         self.fields = dict(fields)
         for name, value in fields.items():
             setattr(self, name, value)
@@ -98,7 +101,7 @@ class SupersededError(OwnershipError):
     """A later submission attempt replaced this one, or the run was deleted or replaced."""
 
 
-class WorkflowInUseError(OwnershipError):
+class WorkflowInUseError(OwnershipError, RuntimeError):
     """Another owner, whose heartbeat has not expired, runs this workflow id."""
 
 

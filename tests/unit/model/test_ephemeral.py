@@ -188,7 +188,7 @@ def test_catching_step_wraps_an_ephemeral_value() -> None:
     )
     outcome = state.steps["x"].outcome
     assert outcome is not None
-    assert (outcome.ephemeral_step, outcome.wraps, outcome.caught) == ("x/a", 1, False)
+    assert (outcome.ephemeral_step, outcome.wrapped, outcome.caught) == ("x/a", True, False)
 
 
 @settings(max_examples=150, deadline=None)
