@@ -70,10 +70,12 @@ def read_existing(store: Store, workflow_id: str) -> reading.RunView:
 def get_output(workflow_id: str, name: str | None = None) -> Any:
     """Return an ObjectRef of the value of a workflow, or of one of its steps. The call does not wait for the value.
 
-    `ray.get` of the reference waits while the workflow is running. It raises the error that the workflow failed with,
-    and for a step all errors that are not listed below: `WorkflowNotFoundError` if there is no such step,
-    `InvalidInputError` if its value is not stored because of checkpoint=False, and `WorkflowConflictError` if the
-    workflow is RESUMABLE.
+    `ray.get` of the reference waits while the workflow is running, and raises the error that the workflow failed with.
+    For a step, it also raises these errors:
+
+    - WorkflowNotFoundError: the workflow ended without such a step.
+    - InvalidInputError: the value of the step is not stored, because the step has checkpoint=False.
+    - WorkflowConflictError: the workflow is RESUMABLE, so the value will not be produced until it is resumed.
 
     Args:
         workflow_id: the workflow.
@@ -109,8 +111,8 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     Returns:
         For a workflow: `status`, `user_metadata` and `stats`. The stats contain `start_time`, the start of the present
         epoch, and `end_time` if the workflow succeeded or failed. For a step: `name`, `step_options`, `user_metadata`,
-        `workflows` (the ids of the steps whose outcomes it takes), `workflow_refs` (always empty, as for all steps that
-        are functions) and the `stats` of its last attempt, even if that attempt failed. Times are seconds since 1970.
+        `workflows` (the ids of the steps whose outcomes it takes), `workflow_refs` (empty) and `stats`. These are the
+        times of its last attempt, even if that attempt failed. Times are seconds since 1970.
 
     Raises:
         WorkflowNotFoundError: there is no such workflow, or the run has no such step (yet).

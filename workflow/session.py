@@ -27,8 +27,8 @@ def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") ->
     Args:
         storage: `s3://bucket/prefix?endpoint=https://host` (credentials come from the environment), or a folder. If
             None, the first of these that exists: the store that this job used before, the environment variable
-            RAYWORKFLOW_STORAGE, RAY_WORKFLOW_STORAGE as in Ray 1.12, the folder `$XDG_STATE_HOME/rayworkflow` or
-            `~/.local/state/rayworkflow`.
+            RAYWORKFLOW_STORAGE or RAY_WORKFLOW_STORAGE, a default folder. The default is `$XDG_STATE_HOME/rayworkflow`
+            or `~/.local/state/rayworkflow`.
         program: a name for this program. If it resumes a run that a program of the same name created, the remaining
             steps execute its code, wherever it runs. Without a name, this is so only for the same file on the same
             machine.
