@@ -123,7 +123,7 @@ class WorkflowExecutionError(WorkflowError):
 class StepFailedError(WorkflowExecutionError):
     """A step raised in its last attempt.
 
-    It is the `__cause__` of the user's exception. It is raised itself if that exception could not be stored.
+    It is the `__cause__` of the user's exception. It is raised itself if no exception is stored with the failure.
     """
 
 
