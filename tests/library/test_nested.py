@@ -158,15 +158,14 @@ def test_given_id_names_one_workflow_for_all_steps(marks: Marks, wid: str) -> No
     assert marks.starts() == {"inner 1": 1}
 
 
-def test_failed_nested_workflow_with_given_id_is_not_repeated(marks: Marks, wid: str) -> None:
+def test_next_attempt_continues_a_nested_workflow_with_given_id(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=2)
     def named(marks: Marks) -> int:
         marks.started("outer")
-        return fails.step(marks, 1).run(f"{wid}-mine")
+        return fails.step(marks, inner.step(marks, 1)).run(f"{wid}-mine")
 
-    with pytest.raises(ValueError, match="no luck"):
-        named.step(marks).run(wid)
-    assert marks.starts() == {"outer": 2, "fails": 1}
+    assert named.step(marks).run(wid) == 2
+    assert marks.starts() == {"outer": 2, "inner 1": 1, "fails": 2}
 
 
 def test_other_dag_in_a_repeated_nested_call_is_refused(marks: Marks, wid: str) -> None:

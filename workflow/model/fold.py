@@ -154,7 +154,7 @@ def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:
     step.text = record.text
     _record_attempt(state, step, record)
     is_wrapped = step.spec.options.catch_exceptions and not record.caught
-    _resolve(state, step, Outcome(record.value, record.caught, is_wrapped))
+    _resolve(state, step, Outcome(record.value, record.caught, wrapped=is_wrapped))
 
 
 def _returned_ephemeral(state: RunState, seq: int, record: r.StepReturnedEphemeral) -> None:
@@ -163,7 +163,7 @@ def _returned_ephemeral(state: RunState, seq: int, record: r.StepReturnedEphemer
         raise _illegal(state, seq, record, "the output of the run is always stored")
     _record_attempt(state, step, record, is_progress=False)  # the value is lost with this owner
     is_wrapped = step.spec.options.catch_exceptions
-    _resolve(state, step, Outcome(Value(), is_wrapped, ephemeral_step=record.step_id))
+    _resolve(state, step, Outcome(Value(), wrapped=is_wrapped, ephemeral_step=record.step_id))
     ephemeral.add(state, step)
 
 
