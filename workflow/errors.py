@@ -86,6 +86,10 @@ class StoreUnavailableError(UnavailableError):
     """The store did not respond, or responded that it is unavailable at the moment."""
 
 
+class OwnerLostError(UnavailableError, WorkflowConflictError):
+    """No process runs the workflow any more, so it will not finish by itself. Call `workflow.resume`."""
+
+
 class OwnershipError(WorkflowError):
     """Another manager or Workflow object owns the run. Stop working on it."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from workflow.errors import OwnershipError, SupersededError, WorkflowConflictError, WorkflowError, WorkflowInUseError
-from workflow.log import keys
+from workflow.log import liveness
 from workflow.log.failpoints import AFTER_CLAIM, BEFORE_CLAIM
 from workflow.log.run_log import RunLog
 from workflow.model.records import Claimed, Record, StatusChanged
@@ -20,16 +20,6 @@ from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.model.totals import totals_of
-from workflow.store.port import Store
-
-HEARTBEAT_TIMEOUT = 30.0
-"""Seconds without a heartbeat, by the store's clock, after which a manager is considered dead."""
-
-
-def heartbeat_expired(store: Store, manager: str) -> bool:
-    """Return whether a manager's heartbeat is missing or older than 30 s by the store's own clock."""
-    info = store.head(keys.heartbeat(manager))
-    return info is None or info.age > HEARTBEAT_TIMEOUT
 
 
 class ClaimPurpose(Enum):
@@ -68,13 +58,13 @@ class Claimant:
     functions: Mapping[str, str] = field(default_factory=dict)
 
 
-def refusal(state: RunState, claimant: Claimant, owner_expired: bool) -> WorkflowError | None:
+def refusal(state: RunState, claimant: Claimant, owner_lost: bool) -> WorkflowError | None:
     """Return the error that a claim must raise, or None if the claimant may claim the run.
 
     Args:
         state: the state of the run.
         claimant: the process that wants to own it.
-        owner_expired: whether the heartbeat of the present owner has expired.
+        owner_lost: whether the present owner is considered dead; see `liveness.is_lost`.
     """
     if claimant.purpose is ClaimPurpose.REQUEST and belongs_to_other_object(state, claimant.owner.uid):
         return SupersededError(
@@ -84,7 +74,7 @@ def refusal(state: RunState, claimant: Claimant, owner_expired: bool) -> Workflo
         )
     if state.terminal is not None:
         return _refuse_finished(state, claimant, *state.terminal)
-    return _refuse_owned(state, claimant, owner_expired)
+    return _refuse_owned(state, claimant, owner_lost)
 
 
 def belongs_to_other_object(state: RunState, uid: str) -> bool:
@@ -111,7 +101,7 @@ def _refuse_finished(state: RunState, claimant: Claimant, seq: int, end: StatusC
     )
 
 
-def _refuse_owned(state: RunState, claimant: Claimant, owner_expired: bool) -> OwnershipError | None:
+def _refuse_owned(state: RunState, claimant: Claimant, owner_lost: bool) -> OwnershipError | None:
     present, wanted = state.owner, claimant.owner
     same_object = bool(wanted.uid) and present.uid == wanted.uid
     if same_object and present.attempt > wanted.attempt:
@@ -125,7 +115,7 @@ def _refuse_owned(state: RunState, claimant: Claimant, owner_expired: bool) -> O
         return None if same_manager and not state.released else _lost(state, claimant)
     # An object's own run: its later attempt may claim it, and a request of the object may end or release it.
     own = same_object and (present.attempt < wanted.attempt or claimant.purpose is ClaimPurpose.REQUEST)
-    if present == claimant.take_over or same_manager or own or state.released or owner_expired:
+    if present == claimant.take_over or same_manager or own or state.released or owner_lost:
         return None
     return _in_use(state, claimant)
 
@@ -181,7 +171,7 @@ def claim(
     """
     while True:
         log.catch_up(state)
-        refused = refusal(state, claimant, heartbeat_expired(log.store, state.owner.manager))
+        refused = refusal(state, claimant, liveness.is_lost(log.store, state.owner))
         if refused is not None:
             raise refused
         seq = state.seq + 1

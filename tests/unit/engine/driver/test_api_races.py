@@ -59,10 +59,11 @@ class OwnersCluster:
     def find(self, workflow_id: str) -> r.Created:
         return self._log.created
 
-    def attach(self, created: r.Created) -> RunHandle:
+    def observe(self, created: r.Created) -> RunHandle:
         return self._handle
 
-    def wait(self, handle: RunHandle) -> None:
+    def wait(self, handle: RunHandle, *, resumes: bool) -> None:
+        assert not resumes, "a call that cancels must not continue the run"
         state = self._log.replay()
         requests = self._log.inbox()
         assert state.is_finished or requests, "a living owner that was not asked to cancel never returns"
