@@ -56,7 +56,7 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
 
     Args:
         workflow_id: the workflow to continue.
-        take_over: claim the run even if its owner's heartbeat has not expired. Use it if you know that the owner's
+        take_over: claim the run even if its owner may be alive. Use it if you know that the owner's
             cluster is gone. If the old owner is still running, it is fenced. An owner that claims the run during the
             call is not replaced.
 
@@ -78,7 +78,7 @@ def resume_async(workflow_id: str, *, take_over: bool = False) -> Any:
 def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
     """Continue every workflow that is RESUMABLE, in the background.
 
-    A workflow whose owner is silent may be RESUMABLE or not. The call waits until that is decided, up to half a minute.
+    The owner of a running workflow may be lost already. The call waits until that is decided, up to half a minute.
     If a workflow cannot be resumed, an error is logged and the workflow is left out of the result. This happens, for
     example, if another process resumed it first. The others are resumed.
 

@@ -14,6 +14,7 @@ from enum import Enum
 from workflow.errors import OwnershipError, SupersededError, WorkflowConflictError, WorkflowError, WorkflowInUseError
 from workflow.log import liveness
 from workflow.log.failpoints import AFTER_CLAIM, BEFORE_CLAIM
+from workflow.log.liveness import HEARTBEAT_TIMEOUT
 from workflow.log.run_log import RunLog
 from workflow.model.records import Claimed, Record, StatusChanged
 from workflow.model.run_view import ErrorInfo, Owner
@@ -131,12 +132,15 @@ def _lost(state: RunState, claimant: Claimant) -> SupersededError:
 def _in_use(state: RunState, claimant: Claimant) -> WorkflowInUseError:
     present = state.owner
     acting = f", object {present.uid}, attempt {present.attempt}" if present.uid else ""
-    advice = "wait for it, or resume with take_over=True if you know that its cluster is gone"
+    advice = (
+        f"wait for it: a dead owner counts as lost {HEARTBEAT_TIMEOUT:.0f} s after its last heartbeat; or resume with "
+        "take_over=True if you know that its cluster is gone"
+    )
     if claimant.take_over is not None:
         advice = f"it claimed the run after you decided to take over from {_name(claimant.take_over)}; {advice}"
     return WorkflowInUseError(
         f"cannot claim workflow {state.created.workflow_id!r}: manager {_name(present)} (epoch {state.epoch}{acting}) "
-        f"is alive and runs it; {advice}",
+        f"runs it; {advice}",
         owner=present,
     )
 

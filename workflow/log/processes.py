@@ -37,8 +37,8 @@ def describe(pids: Sequence[int]) -> str:
 def have_ended(description: str) -> bool:
     """Return whether all described processes have certainly ended.
 
-    It is False if one of them runs, and also if that cannot be known here: they ran on another machine or in another
-    container, or there is no description.
+    It is False if one of them runs. It is also False if that cannot be known here: they ran on another machine or in
+    another container, or there is no description.
     """
     found = _DESCRIPTION.fullmatch(description)
     if found is None or found["machine"] != this_machine():

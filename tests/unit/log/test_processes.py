@@ -64,7 +64,7 @@ def test_a_text_that_describes_nothing_proves_nothing(monkeypatch: pytest.Monkey
 def test_a_process_that_hides_its_start_is_not_proven_dead(
     monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]
 ) -> None:
-    """As on a machine that shows nobody the processes of other users (`hidepid`)."""
+    """As on a machine that hides the processes of other users (`hidepid`)."""
     described = processes.describe([child.pid])
     monkeypatch.setattr(processes, "_read", lambda path: "")
     assert not processes.have_ended(described)

@@ -107,7 +107,7 @@ class ManagerActor:
         The envelope is opened where Ray unpickles it, in the process that calls `ray.get`.
 
         Args:
-            run: the run.
+            run: the run to wait for.
             resumes: whether to resume the run if its owner is lost. A call that only reads must not.
         """
         waiting = self._manager.wait_or_resume if resumes else self._manager.observe

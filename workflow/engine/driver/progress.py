@@ -23,7 +23,7 @@ LATE: Final = 10.0
 
 
 def describe_progress(store: Store, run: RunAddress) -> str:
-    """Return which workflow a call waits for, how far the run is, and whether its owner is silent; never raises."""
+    """Return which workflow a call waits for, how far the run is, and whether its owner sends heartbeats."""
     name = f"workflow {run.workflow_id!r}"
     try:
         totals = read_totals(store, run.workflow_id, run.run_number)
