@@ -10,11 +10,12 @@
     │       ├── WorkflowRunningError        the workflow is running; cancel it first
     │       └── WorkflowNotResumableError   the workflow was canceled, so it cannot be resumed
     ├── UnavailableError                the call is correct; try again later
+    │   ├── OwnerLostError              no process runs the workflow any more; resume it (also a WorkflowConflictError)
     │   └── StoreUnavailableError       the store did not respond, or responded that it is unavailable
     ├── OwnershipError                  stop: another manager or Workflow object owns the run
     │   ├── FencedError                 a later epoch owns the run; this process can commit nothing more
     │   ├── SupersededError             a later attempt replaced this one, or the run was deleted
-    │   └── WorkflowInUseError          another owner, whose heartbeat has not expired, runs this workflow id; it is a
+    │   └── WorkflowInUseError          another owner, which is not known to be lost, runs this workflow id; it is a
     │                                   RuntimeError, too
     ├── CorruptLogError                 a stored object is damaged; the text names its key
     ├── NewerFormatError                a newer version of the library wrote a stored object; upgrade
@@ -36,17 +37,20 @@ class WorkflowError(Exception):
     """Base class of all errors of this library.
 
     Args:
-        message: what failed, why, and what the reader can do. It contains the ids that matter. It is the attribute
-            `message`, as in Ray 1.12.
+        message: what failed, why, and what the reader can do. It contains the ids that matter.
         **fields: the same facts for programs; each becomes an attribute of the error.
     """
 
     def __init__(self, message: str, **fields: Any) -> None:
         super().__init__(message)
-        self.message = message
         self.fields = dict(fields)
         for name, value in fields.items():
             setattr(self, name, value)
+
+    @property
+    def message(self) -> str:
+        """The text of the error."""
+        return str(self.args[0])
 
 
 class InvalidInputError(WorkflowError, ValueError):
@@ -89,6 +93,10 @@ class StoreUnavailableError(UnavailableError):
     """The store did not respond, or responded that it is unavailable at the moment."""
 
 
+class OwnerLostError(UnavailableError, WorkflowConflictError):
+    """No process runs the workflow any more, so it will not finish by itself. Call `workflow.resume`."""
+
+
 class OwnershipError(WorkflowError):
     """Another manager or Workflow object owns the run. Stop working on it."""
 
@@ -102,7 +110,7 @@ class SupersededError(OwnershipError):
 
 
 class WorkflowInUseError(OwnershipError, RuntimeError):
-    """Another owner, whose heartbeat has not expired, runs this workflow id."""
+    """Another owner, which is not known to be lost, runs this workflow id."""
 
 
 class CorruptLogError(WorkflowError):

@@ -19,7 +19,6 @@ from workflow.errors import (
     CorruptLogError,
     InvalidInputError,
     NewerFormatError,
-    WorkflowConflictError,
     WorkflowError,
     WorkflowNotFoundError,
     WrongTypeError,
@@ -71,11 +70,11 @@ def get_output(workflow_id: str, name: str | None = None) -> Any:
     """Return an ObjectRef of the value of a workflow, or of one of its steps. The call does not wait for the value.
 
     `ray.get` of the reference waits while the workflow is running, and raises the error that the workflow failed with.
-    For a step, it also raises these errors:
+    It also raises these errors:
 
+    - OwnerLostError: the workflow became RESUMABLE, so the value will not be produced until it is resumed.
     - WorkflowNotFoundError: the workflow ended without such a step.
     - InvalidInputError: the value of the step is not stored, because the step has checkpoint=False.
-    - WorkflowConflictError: the workflow is RESUMABLE, so the value will not be produced until it is resumed.
 
     Args:
         workflow_id: the workflow.
@@ -84,16 +83,17 @@ def get_output(workflow_id: str, name: str | None = None) -> Any:
 
     Raises:
         WorkflowNotFoundError: there is no such workflow.
-        WorkflowConflictError: `name` is None and the workflow is RESUMABLE, so its value will not be produced until it
-            is resumed.
+        OwnerLostError: `name` is None and the workflow is RESUMABLE, so its value will not be produced until it is
+            resumed.
     """
     store = store_in_use()
     client = Client(store)
     log = RunLog(store, client.find(workflow_id))
     state = log.replay()
     if name is None:
-        known = result_of(state, _address(log)) if state.is_finished else None
-        return ray.put(ResultEnvelope(known)) if known is not None else output_of(_attached(client, log, state))
+        if state.is_finished:
+            return ray.put(ResultEnvelope(result_of(state, _address(log))))
+        return output_of(client.observe(log.created), resumes=False)
     try:
         known = _known_step_result(log, state, name)
     except WorkflowError as error:
@@ -186,7 +186,7 @@ def _step_output(store_url: str, workflow_id: str, name: str) -> ResultEnvelope:
     waiting = None
     while (known := _known_step_result(log, state, name)) is None:
         if waiting is None:
-            handle = _attached(client, log, state)
+            handle = client.observe(log.created)
             waiting = handle.manager.wait.remote(handle.run)
         if ray.wait([waiting], timeout=STEP_POLL)[0]:
             waiting = None  # the run is finished, or the manager no longer follows it
@@ -217,17 +217,6 @@ def _address(log: RunLog) -> RunAddress:
     return RunAddress(log.store.url, log.created.workflow_id, log.created.run_number, log.created.run_uuid)
 
 
-def _attached(client: Client, log: RunLog, state: RunState) -> RunHandle:
-    """Attach to a run to wait for it, without starting anything; raises WorkflowConflictError if it is RESUMABLE."""
-    if reading.status_of(log.store, reading.view_of(state)) is WorkflowStatus.RESUMABLE:
-        workflow_id = log.created.workflow_id
-        raise WorkflowConflictError(
-            f"workflow {workflow_id!r} is RESUMABLE: no manager owns it, so its output will not be produced; "
-            f"call workflow.resume({workflow_id!r})"
-        )
-    return client.attach(log.created)
-
-
 def _not_stored(workflow_id: str, step_id: str) -> InvalidInputError:
     return InvalidInputError(
         f"the value of step {step_id!r} of workflow {workflow_id!r} is not stored: the step has checkpoint=False, so "
@@ -240,9 +229,14 @@ def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
     return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has no step {name!r}; it has {known}")
 
 
-def output_of(handle: RunHandle) -> Any:
-    """Return an ObjectRef of a run's value."""
-    return handle.manager.output.remote(handle.run)
+def output_of(handle: RunHandle, *, resumes: bool) -> Any:
+    """Return an ObjectRef of a run's value.
+
+    Args:
+        handle: the run.
+        resumes: whether to continue the run if its owner is lost. A call that only reads must not.
+    """
+    return handle.manager.output.remote(handle.run, resumes)
 
 
 def _stats(started: float, ended: float) -> dict[str, float]:
