@@ -13,8 +13,16 @@ from workflow import reading, requests
 from workflow.engine.driver.client import Client, RunHandle, RunOptions
 from workflow.engine.driver.results import value_of
 from workflow.engine.worker import context
-from workflow.errors import WorkflowConflictError, WorkflowError, WorkflowInUseError, WorkflowRunningError
+from workflow.errors import (
+    WorkflowConflictError,
+    WorkflowError,
+    WorkflowInUseError,
+    WorkflowRunningError,
+    WrongTypeError,
+)
 from workflow.inspection import list_all, output_of, read_existing
+from workflow.log.code_digest import is_step
+from workflow.model.calls import checked_call, shown
 from workflow.model.graph import StepNode, metadata_text, underlying
 from workflow.model.status import WorkflowStatus
 from workflow.session import client_in_use, store_in_use
@@ -23,17 +31,20 @@ from workflow.store.port import Store
 logger = logging.getLogger(__name__)
 
 
+@checked_call("workflow.run")
 def run(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
     """Run a workflow and return its value; see `Workflow.run`."""
     client, handle = _start(root, workflow_id, metadata)
     return value_of(client.wait(handle))
 
 
+@checked_call("workflow.run_async")
 def run_async(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
     """Run a workflow in the background and return an ObjectRef of its value; see `Workflow.run_async`."""
     return output_of(_start(root, workflow_id, metadata)[1])
 
 
+@checked_call("workflow.resume")
 def resume(workflow_id: str, *, take_over: bool = False) -> Any:
     """Continue a workflow that is RESUMABLE or FAILED, wait for it, and return its value.
 
@@ -55,11 +66,13 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
     return value_of(client.wait(client.resume(workflow_id, take_over=take_over)))
 
 
+@checked_call("workflow.resume_async")
 def resume_async(workflow_id: str, *, take_over: bool = False) -> Any:
     """Continue a workflow like `resume`, but return an ObjectRef of its value at once."""
     return output_of(client_in_use().resume(workflow_id, take_over=take_over))
 
 
+@checked_call("workflow.resume_all")
 def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
     """Continue every workflow that is RESUMABLE, in the background.
 
@@ -82,6 +95,7 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
     return resumed
 
 
+@checked_call("workflow.cancel")
 def cancel(workflow_id: str) -> None:
     """Cancel a workflow and stop its running steps. Return after its log records the status CANCELED.
 
@@ -106,6 +120,7 @@ def cancel(workflow_id: str) -> None:
         raise WorkflowConflictError(f"cannot cancel workflow {workflow_id!r}: {why}", workflow_id=workflow_id)
 
 
+@checked_call("workflow.delete")
 def delete(workflow_id: str) -> None:
     """Delete a workflow that is not running, with everything that is stored for it.
 
@@ -145,6 +160,8 @@ def _end_as_canceled(store: Store, view: reading.RunView) -> reading.RunView:
 
 
 def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, RunHandle]:
+    if not isinstance(root, StepNode):
+        raise _not_composed(root)
     options = RunOptions(metadata=metadata_text(metadata))
     if workflow_id is None and (nested := context.next_nested_id()):
         # Each execution of a step starts its nested workflow once. One that is FAILED failed in an earlier execution.
@@ -154,3 +171,18 @@ def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] 
         workflow_id = f"{name}.{time.strftime('%Y%m%d-%H%M%S')}.{uuid.uuid4().hex[:8]}"
     client = client_in_use()
     return client, client.start(root, workflow_id, options)
+
+
+def _not_composed(given: Any) -> WrongTypeError:
+    """Return the error for something that is not a composed workflow."""
+    step = getattr(given, "__self__", given)  # `f` or `f.step`, without the call
+    if is_step(step):
+        name = underlying(step.function).__name__
+        return WrongTypeError(f"cannot run step {name!r} without arguments: call {name}.step(...), and run its result")
+    if type(given).__module__.startswith("ray.dag."):
+        advice = "decorate its functions with @workflow.step instead of @ray.remote, and call .step(...) for .bind(...)"
+    elif isinstance(given, (list, tuple, set, dict)):
+        advice = "run each workflow in it, or pass them all to one step and run that step"
+    else:
+        advice = "pass what .step(...) returns"
+    return WrongTypeError(f"cannot run {shown(given)}: it is a {type(given).__name__}, not a workflow; {advice}")

@@ -21,9 +21,11 @@ from workflow.errors import (
     NewerFormatError,
     WorkflowConflictError,
     WorkflowNotFoundError,
+    WrongTypeError,
 )
 from workflow.log import index
 from workflow.log.run_log import RunLog
+from workflow.model.calls import checked_call, shown, similar
 from workflow.model.records import FREES_ID
 from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
@@ -39,6 +41,7 @@ STEPS_SHOWN = 20
 """How many step ids an error shows at most."""
 
 
+@checked_call("workflow.get_status")
 def get_status(workflow_id: str) -> WorkflowStatus:
     """Return the status of a workflow.
 
@@ -58,12 +61,14 @@ def read_existing(store: Store, workflow_id: str) -> reading.RunView:
     view = reading.read_run(store, workflow_id)
     if view is None or (view.tombstone and view.reason in FREES_ID):
         raise WorkflowNotFoundError(
-            f"no workflow {workflow_id!r} is stored at {store.url}; list_all() returns the ids that exist",
+            f"no workflow {workflow_id!r} is stored at {store.url}; compare the id with those of workflow.list_all(), "
+            "and the address with the storage that was given to workflow.init()",
             workflow_id=workflow_id,
         )
     return view
 
 
+@checked_call("workflow.get_output")
 def get_output(workflow_id: str, *, name: str | None = None) -> Any:
     """Return the value of a workflow, or of one of its steps. If the workflow is running, wait for the value.
 
@@ -91,6 +96,7 @@ def _output(store: Store, workflow_id: str, name: str | None) -> Any:
     return value_of(result_of(state, run) if state.is_finished else client.wait(_attached(client, log, state)))
 
 
+@checked_call("workflow.get_output_async")
 def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
     """Return an ObjectRef of the value that `get_output` returns, without waiting for it.
 
@@ -107,6 +113,7 @@ def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
     return output_of(_attached(client, log, log.replay()))
 
 
+@checked_call("workflow.get_metadata")
 def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     """Return metadata of a workflow, or of one of its steps. The keys are those of Ray 1.12.
 
@@ -153,6 +160,7 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     }
 
 
+@checked_call("workflow.list_all")
 def list_all(
     status_filter: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None = None,
 ) -> list[tuple[str, WorkflowStatus]]:
@@ -230,8 +238,11 @@ def _step_named(state: RunState, name: str) -> StepState | None:
 
 
 def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
-    known = ", ".join(sorted(state.steps)[:STEPS_SHOWN])
-    return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has no step {name!r}; it has {known}")
+    listed = ", ".join(sorted(state.steps)[:STEPS_SHOWN])
+    more = f" and {len(state.steps) - STEPS_SHOWN} more" if len(state.steps) > STEPS_SHOWN else ""
+    return WorkflowNotFoundError(
+        f"workflow {state.created.workflow_id!r} has no step {name!r}{similar(name, state.steps)}; it has {listed}{more}"
+    )
 
 
 @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
@@ -263,7 +274,18 @@ def _status_in_log(workflow_id: str) -> WorkflowStatus | None:
 def _statuses(given: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None) -> set[WorkflowStatus]:
     if given is None:
         return set(WorkflowStatus)
-    try:
-        return {WorkflowStatus(each) for each in ([given] if isinstance(given, str) else given)}
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(f"{error}; a status is one of {', '.join(map(str, WorkflowStatus))}") from error
+    known = [str(status) for status in WorkflowStatus]
+    if not isinstance(given, Iterable):
+        raise WrongTypeError(
+            f"cannot filter by {shown(given)}: status_filter must be a status or a set of them; {_a_status_is(known)}"
+        )
+    found = [given] if isinstance(given, str) else list(given)
+    for each in found:
+        if each not in known:
+            question = similar(each, known) if isinstance(each, str) else ""
+            raise InvalidInputError(f"{shown(each)} is not a status{question}; {_a_status_is(known)}")
+    return {WorkflowStatus(each) for each in found}
+
+
+def _a_status_is(known: Iterable[str]) -> str:
+    return f"a status is one of {', '.join(known)}"

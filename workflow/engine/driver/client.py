@@ -187,7 +187,8 @@ class Client:
         entry = registry.current_entry(self._store, workflow_id)
         if entry is None or (isinstance(entry, Tombstone) and entry.reason in FREES_ID):
             raise WorkflowNotFoundError(
-                f"no workflow {workflow_id!r} is stored at {self._store.url}; list_all() shows those that are",
+                f"no workflow {workflow_id!r} is stored at {self._store.url}; compare the id with those of "
+                "workflow.list_all(), and the address with the storage that was given to workflow.init()",
                 workflow_id=workflow_id,
             )
         if isinstance(entry, Tombstone):
