@@ -22,7 +22,7 @@ from workflow.errors import (
 )
 from workflow.inspection import list_all, output_of, read_existing
 from workflow.log.code_digest import is_step
-from workflow.model.calls import checked_call, shown
+from workflow.model.calls import checked_call, kind_of, shown
 from workflow.model.graph import StepNode, metadata_text, underlying
 from workflow.model.status import WorkflowStatus
 from workflow.session import client_in_use, store_in_use
@@ -185,4 +185,4 @@ def _not_composed(given: Any) -> WrongTypeError:
         advice = "run each workflow in it, or pass them all to one step and run that step"
     else:
         advice = "pass what .step(...) returns"
-    return WrongTypeError(f"cannot run {shown(given)}: it is a {type(given).__name__}, not a workflow; {advice}")
+    return WrongTypeError(f"cannot run {shown(given)}: it is {kind_of(given)}, not a workflow; {advice}")

@@ -15,7 +15,7 @@ from workflow import api
 from workflow.engine.worker import arguments, closures
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.log import stored_names
-from workflow.model.calls import checked_call, shown
+from workflow.model.calls import checked_call, kind_of, shown
 from workflow.model.graph import StepNode, StepOptions, TakenValue, qualname_of, title_of, underlying
 from workflow.model.signatures import ANYTHING, only_pretends, signature_of, without_annotations
 from workflow.options import merged, name_of
@@ -166,7 +166,7 @@ class StepFunction(Generic[T]):
         taken, self._last_taken = closures.take_function(self.function, qualname_of(self.function), self._last_taken)
         return taken
 
-    @checked_call("options", "give options by name, for example .options(max_retries=3)")
+    @checked_call(".options", "give options by name, for example .options(max_retries=3)")
     def options(self, **options: Any) -> StepFunction[T]:
         """Return a copy of this step with other options.
 
@@ -245,10 +245,10 @@ def _checked(function: Any) -> Callable[..., Any]:
     _refuse_ray_object(function)
     called = underlying(function) if callable(function) else function
     if not callable(called) or not hasattr(called, "__module__"):  # methods of objects written in C have no module
-        raise WrongTypeError(
-            f"@workflow.step takes a function, not {_with_article(type(function).__name__)}; wrap it in a function: got "
-            f"{shown(function)}"
-        )
+        advice = "write it above the `def` of a function that does what the step is to do"
+        if isinstance(function, StepNode):
+            advice = "it is composed already, so run it, or pass it to another step"
+        raise WrongTypeError(f"@workflow.step takes a function, not {kind_of(function)}: {shown(function)}; {advice}")
     is_generator = inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
     if is_generator and not only_pretends(called):
         raise InvalidInputError(
@@ -277,10 +277,6 @@ def _refuse_ray_object(given: Any) -> None:
             f"{shown(given)} cannot be a step: it belongs to a Ray actor, which does not survive its cluster; write a "
             "step that finds or creates the actor, and returns what its method's .remote(...) returns"
         )
-
-
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 @functools.cache

@@ -119,7 +119,7 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
 
 def _seconds(duration: Any) -> float:
     if not isinstance(duration, numbers.Real) or isinstance(duration, bool):  # numbers of numpy are real numbers, too
-        advice = ""
+        advice = "; pass an int or a float"
         if isinstance(duration, datetime.timedelta):
             advice = "; pass its total_seconds()"
         elif isinstance(duration, StepNode):

@@ -90,6 +90,8 @@ def _unpickling_failed(error: BaseException, written_by: str) -> str:
     failed = f"a stored value cannot be unpickled: {type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{failed}; {stored_function.remedy(error.name)}"
+    if isinstance(error, MemoryError):
+        return f"{failed}; give the process more memory, for example with the option memory of the step that takes it"
     return (
         f"{failed}; written by {written_by or 'a version that is not recorded'}, read by {versions()}; provide the "
         "version of its module that wrote it, for example in the runtime_env or the image of the workers"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -24,22 +25,34 @@ LONGEST_SHOWN: Final = 100
 """Characters of a value that an error shows at most."""
 
 
+_shortened = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = _shortened.maxlong = LONGEST_SHOWN
+
+
 def shown(value: Any) -> str:
     """Return a value as an error shows it: short, on one line, and also if its class cannot represent it."""
     if isinstance(value, StepNode):  # its `repr` contains all steps before it
         return f"the composed workflow of step {value.title!r}"
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(_shortened.repr(value).split())
     except Exception:  # noqa: BLE001 - a user's `__repr__` may raise anything
         text = f"an object of class {type(value).__qualname__}"
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 
+def kind_of(value: Any) -> str:
+    """Return the class of a value with its article: `an int`."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def similar(name: str, known: Iterable[str]) -> str:
-    """Return a question for a name that is probably misspelled, as `; did you mean 'x'?`; empty if none is similar."""
+    """Return a question for a name that is probably misspelled, in brackets; empty if no known name is similar."""
     lower = {each.lower(): each for each in known}
     found = difflib.get_close_matches(name.lower(), lower, n=1)
-    return f"; did you mean {lower[found[0]]!r}?" if found else ""
+    return f" (did you mean {lower[found[0]]!r}?)" if found else ""
 
 
 def checked_call(name: str, advice: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -59,13 +72,14 @@ def checked_call(name: str, advice: str = "") -> Callable[[Callable[P, T]], Call
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(function)
+        parameters = [each for each in signature.parameters.values() if each.name != "self"]
+        expected = f"{name}{without_annotations(signature.replace(parameters=parameters))}"
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
-                expected = f"{name}{without_annotations(signature)}"
                 raise WrongTypeError(f"cannot call {expected}: {error}{'; ' if advice else ''}{advice}") from None
             for argument in given.keys() & _CHECKS.keys():
                 _CHECKS[argument](name, argument, given[argument])
