@@ -240,9 +240,8 @@ def _step_named(state: RunState, name: str) -> StepState | None:
 def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
     listed = ", ".join(sorted(state.steps)[:STEPS_SHOWN])
     more = f" and {len(state.steps) - STEPS_SHOWN} more" if len(state.steps) > STEPS_SHOWN else ""
-    return WorkflowNotFoundError(
-        f"workflow {state.created.workflow_id!r} has no step {name!r}{similar(name, state.steps)}; it has {listed}{more}"
-    )
+    what = f"no step {name!r}{similar(name, state.steps)}"
+    return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has {what}; it has {listed}{more}")
 
 
 @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it

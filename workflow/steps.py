@@ -248,7 +248,8 @@ def _checked(function: Any) -> Callable[..., Any]:
         advice = "write it above the `def` of a function that does what the step is to do"
         if isinstance(function, StepNode):
             advice = "it is composed already, so run it, or pass it to another step"
-        raise WrongTypeError(f"@workflow.step takes a function, not {kind_of(function)}: {shown(function)}; {advice}")
+        what = kind_of(function) if function is None else f"{kind_of(function)} ({shown(function)})"
+        raise WrongTypeError(f"@workflow.step takes a function, not {what}; {advice}")
     is_generator = inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
     if is_generator and not only_pretends(called):
         raise InvalidInputError(

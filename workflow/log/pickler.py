@@ -191,15 +191,15 @@ def _reason(error: Exception) -> str:
             "refer to each other by index"
         )
     if isinstance(error, MemoryError):
-        return f"{raised}; the memory of this process is too small for a copy of it: pass it in parts, or by its address"
+        return f"{raised}; this process has too little memory for a copy of it: pass it in parts, or by its address"
     if isinstance(error, pickle.PicklingError) or (isinstance(error, TypeError) and "pickle" in str(error)):
         return (
             f"{raised}; pass data instead of open files, locks, generators or connections, and create those inside the "
             "step"
         )
     return (
-        f"{raised}; a method of its class raised this while it was pickled, such as __reduce__ or __getstate__: correct "
-        "that method, or pass other data"
+        f"{raised}; a method with which its class is pickled raised this, such as __reduce__ or __getstate__: correct "
+        "it, or pass other data"
     )
 
 

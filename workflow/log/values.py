@@ -59,7 +59,9 @@ def resolve_mark(kind: str, name: str) -> Any:
     """Return the object that a mark represents. Called by `stored_names.mark` while `loads` runs in this thread."""
     resolve: Resolve | None = getattr(_environment, "resolve", None)
     if resolve is None:
-        raise CorruptLogError(f"a stored value refers to {kind} {name}, but is not read by `loads`")
+        raise CorruptLogError(
+            f"cannot unpickle a stored value by itself: it refers to {kind} {name}; read it with workflow.get_output"
+        )
     return resolve(kind, name)
 
 

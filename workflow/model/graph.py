@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from workflow.errors import InvalidInputError
 
-
 _LONGEST_SHOWN: Final = 100
 """Characters of a wrong value that an error shows."""
 

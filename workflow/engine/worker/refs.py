@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -19,6 +20,8 @@ from workflow.engine.worker.caches import SharedCache
 from workflow.errors import InvalidInputError, NewerFormatError
 from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
+from workflow.log.code_digest import cell_content
+from workflow.log.definitions import MAIN_MODULES
 from workflow.log.pickled import Pickled, PickleWriter
 from workflow.log.pickler import is_too_deep, stored_form
 from workflow.log.stored_function import StoredFunction
@@ -98,7 +101,7 @@ class ValuePickler:
 
     def _named_parts(self, value: Any) -> Sequence[tuple[str, Any]]:
         """Return the parts of a value with their names, for error messages; an empty name for the whole value."""
-        return [("", value)]
+        return _variables(value) if isinstance(value, types.FunctionType) else [("", value)]
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, ray.ObjectRef):
@@ -247,6 +250,16 @@ def _nested(value: Any, path: str, wanted: Callable[[Any], bool], depth: int) ->
     if depth < MAX_SEARCH_DEPTH and not wanted(value):
         for suffix, item in _items(value):
             yield from _nested(item, path + suffix, wanted, depth + 1)
+
+
+def _variables(function: types.FunctionType) -> list[tuple[str, Any]]:
+    """Return what is pickled with the code of a function: variables around it, and the globals of a script."""
+    names = function.__code__.co_freevars
+    found = dict(zip(names, map(cell_content, function.__closure__ or ()), strict=True))
+    if function.__module__ in MAIN_MODULES:
+        used = function.__code__.co_names
+        found |= {name: function.__globals__[name] for name in used if name in function.__globals__}
+    return [(f"variable {name}", value) for name, value in found.items()]
 
 
 def _unpicklable(named: Iterable[tuple[str, Any]], levels: int) -> str:
