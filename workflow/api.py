@@ -185,4 +185,4 @@ def _not_composed(given: Any) -> WrongTypeError:
         advice = "run each workflow in it, or pass them all to one step and run that step"
     else:
         advice = "pass what .step(...) returns"
-    return WrongTypeError(f"cannot run {shown(given)}: it is {kind_of(given)}, not a workflow; {advice}")
+    return WrongTypeError(f"cannot run {shown(given)}: {kind_of(given)} is not a workflow; {advice}")

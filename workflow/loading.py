@@ -80,7 +80,7 @@ def _import(module_name: str, entrypoint: str) -> Any:
     except SyntaxError as error:
         raise EntrypointError(
             f"spec.entrypoint {entrypoint!r}: syntax error in {os.path.basename(error.filename or module_name)}, line "
-            f"{error.lineno}: {error.msg}: {(error.text or '').strip()}"
+            f"{error.lineno}: {error.msg}: {(error.text or '').strip()}; correct the code"
         ) from error
     except Exception as error:
         last = traceback.format_exc().rstrip().splitlines()[-_TRACEBACK_LINES_SHOWN:]

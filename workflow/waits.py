@@ -8,13 +8,12 @@ import functools
 import inspect
 import json
 import math
-import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import Checkpointed, EventListener, Poll
-from workflow.model.calls import checked_call, shown, similar
+from workflow.model.calls import checked_call, is_number, shown, similar
 from workflow.model.graph import StepKind, StepNode, StepOptions, metadata_text
 from workflow.model.signatures import signature_of, without_annotations
 from workflow.options import merged
@@ -118,7 +117,7 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
 
 
 def _seconds(duration: Any) -> float:
-    if not isinstance(duration, numbers.Real) or isinstance(duration, bool):  # numbers of numpy are real numbers, too
+    if not is_number(duration):
         advice = "; pass an int or a float"
         if isinstance(duration, datetime.timedelta):
             advice = "; pass its total_seconds()"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import numbers
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, ParamSpec, TypeVar
@@ -38,6 +39,11 @@ def shown(value: Any) -> str:
     except Exception:  # noqa: BLE001 - a user's `__repr__` may raise anything
         text = f"an object of class {type(value).__qualname__}"
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number; numbers of numpy are, `True` and `False` are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def kind_of(value: Any) -> str:

@@ -73,9 +73,9 @@ class StepOptions:
             )
         for name in ("catch_exceptions", "allow_inplace"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidInputError(f"{name} must be True or False, got {getattr(self, name)!r}")
+                raise InvalidInputError(f"the option {name} must be True or False, got {getattr(self, name)!r}")
         if self.checkpoint is not None and not isinstance(self.checkpoint, bool):
-            raise InvalidInputError(f"checkpoint must be True, False or None, got {self.checkpoint!r}")
+            raise InvalidInputError(f"the option checkpoint must be True, False or None, got {self.checkpoint!r}")
 
     def allows_attempt_after(self, failed_attempts: int) -> bool:
         """Return whether another attempt may follow after this number of attempts of this epoch raised."""

@@ -315,5 +315,6 @@ def _digest(graph: Graph) -> str:
 def _tombstone_error(tombstone: Tombstone) -> WorkflowExecutionError:
     text = tombstone.error.message if tombstone.error is not None else tombstone.reason
     return WorkflowExecutionError(
-        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it started: {text}"
+        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it started: {text}; call "
+        f"workflow.delete({tombstone.workflow_id!r}) to use this id again"
     )
