@@ -83,7 +83,7 @@ def collect(store: Store, *, grace: float = DAY) -> Collected:
         StoreUnavailableError, StoreRefusedError: the store failed. The next collection continues.
     """
     if not is_number(grace) or not grace >= 0:
-        raise InvalidInputError(f"cannot collect with a grace time of {grace!r}: give a number of seconds, 0 or more")
+        raise InvalidInputError(f"cannot collect with a grace time of {grace!r} seconds: give a number, 0 or more")
     collection = _Collection(store, grace)
     collection.remove_runs_and_requests()
     collection.remove_owned_and_heartbeats()

@@ -141,7 +141,7 @@ def test_generator_as_value_is_refused() -> None:
     ids=["text", "object", "object written in C"],
 )
 def test_object_that_is_not_callable_is_refused(bad: Any, kind: str) -> None:
-    with pytest.raises(InvalidInputError, match=rf"takes a function, not a {kind} \(.*\); write it above the `def`"):
+    with pytest.raises(InvalidInputError, match=rf"takes a function, not an? {kind} \(.*\); write it above the `def`"):
         workflow.step(bad)
 
 

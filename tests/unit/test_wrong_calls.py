@@ -152,7 +152,7 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "grace is text": (
         lambda: garbage.collect(MemoryStore("a"), grace=anything),
         InvalidInputError,
-        "give a number of seconds",
+        "give a number, 0 or more",
     ),
     "unknown argument of init": (
         lambda: anything.init(address="auto"),

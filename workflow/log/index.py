@@ -221,5 +221,5 @@ def _whole_id(key: str, content: bytes) -> str:
     except ValueError:
         found = None
     if not isinstance(found, str):
-        raise damaged(key, f"it contains no workflow id, but {content[:40]!r}")
+        raise damaged(key, f"it holds no workflow id: {content[:40]!r}")
     return found

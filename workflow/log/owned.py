@@ -46,7 +46,7 @@ def list_runs(store: Store, manager: str) -> Iterator[OwnedRun]:
         try:
             found = read(store, info.key)
         except CorruptLogError as error:
-            logger.error("manager %s does not recover one of its runs: %s", manager, error)
+            logger.error("manager %s does not recover a run: %s", manager, error)
             continue
         if found is not None:
             yield found

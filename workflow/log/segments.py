@@ -82,7 +82,7 @@ def decode(key: str, data: bytes, place: tuple[str, int] | None = None) -> list[
     except CorruptLogError as error:
         raise damaged(key, str(error)) from error
     if header.records != len(records):
-        raise damaged(key, f"its header announces {header.records} records, but it contains {len(records)}")
+        raise damaged(key, f"its header announces {header.records} records, but it holds {len(records)}")
     return records
 
 
@@ -127,7 +127,7 @@ def _open(key: str, data: bytes, place: tuple[str, int] | None) -> tuple[Header,
     except (ValueError, IndexError, CorruptLogError) as error:
         _refuse_content(key, error)
     if place is not None and (header.run, header.seq) != place:
-        raise damaged(key, f"it contains segment {header.seq} of run {header.run}, which belongs elsewhere")
+        raise damaged(key, f"it holds segment {header.seq} of run {header.run}, which belongs elsewhere")
     return header, lines[1:]
 
 

@@ -97,7 +97,7 @@ def _stored(values: RunValues, blob: str) -> StoredFunction | None:
         stored = values.load_stored_function(blob)
     except (InvalidInputError, CorruptLogError) as error:
         logger.warning(
-            "cannot compare stored function %s with the code of this program, so the stored one is executed: %s",
+            "cannot compare function %s with the code of this program, so the stored function is executed: %s",
             blob,
             error,
         )
