@@ -43,14 +43,29 @@ logger = logging.getLogger(__name__)
 
 @checked_call("workflow.run")
 def run(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
-    """Run a workflow and return its value; see `Workflow.run`."""
+    """Run a workflow, wait for it, and return its value, as `root.run(workflow_id, metadata)` does.
+
+    Args:
+        root: what `.step(...)` returned.
+        workflow_id: the id of the workflow in the store. If None, a new id is generated. `help(workflow.Workflow.run)`
+            describes what a used id means.
+        metadata: JSON values to store with the run.
+
+    Raises:
+        InvalidInputError: an argument is wrong, or the id is used by another DAG (WorkflowConflictError).
+        Exception: what a step raised in its last attempt, if no step catches it.
+    """
     client, handle = _start(root, workflow_id, metadata)
     return value_of(client.wait(handle))
 
 
 @checked_call("workflow.run_async")
 def run_async(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
-    """Run a workflow in the background and return an ObjectRef of its value; see `Workflow.run_async`."""
+    """Run a workflow in the background, and return an ObjectRef of its value at once.
+
+    The run continues after this driver exits. The arguments and errors are those of `run`. What a step raised is raised
+    by `ray.get`.
+    """
     return output_of(_start(root, workflow_id, metadata)[1], resumes=True)
 
 

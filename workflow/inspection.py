@@ -176,6 +176,7 @@ def list_all(
 
     Raises:
         InvalidInputError: the filter contains something other than a status.
+        WrongTypeError: the filter is neither a status nor several of them.
     """
     wanted = _statuses(status_filter)
     found: dict[str, WorkflowStatus | None] = {}

@@ -59,6 +59,7 @@ class Workflow(StepNode, Generic[T]):
             The value of this step. The outcome of every step is stored at most once.
 
         Raises:
+            WrongTypeError, InvalidInputError: the id is not a string or not possible, or the metadata is not JSON.
             WorkflowConflictError: the id is used by another DAG.
             Exception: what a step raised in its last attempt, if no step catches it. Its cause is a StepFailedError,
                 which names the step.
@@ -69,6 +70,8 @@ class Workflow(StepNode, Generic[T]):
     @checked_call("Workflow.run_async")
     def run_async(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
         """Run the workflow in the background. The run continues after this driver exits.
+
+        The arguments and errors are those of `run`. What a step raised is raised by `ray.get`.
 
         Returns:
             An ObjectRef of the value, for `ray.get`.
@@ -207,7 +210,9 @@ def step(function: Callable[..., T]) -> StepFunction[T]: ...
 @overload
 def step(**options: Any) -> Callable[[Callable[..., T]], StepFunction[T]]: ...
 def step(*function: Callable[..., Any], **options: Any) -> Any:
-    """Make a function a workflow step. Use it as `@step` or `@step(option=...)`.
+    """Make a function a workflow step. Use it as `@workflow.step` or `@workflow.step(max_retries=3)`.
+
+    A step is not called directly: `f.step(...)` composes it with arguments, and `.run()` of the result executes it.
 
     Args:
         function: the function, if the decorator is used without options.
@@ -222,6 +227,9 @@ def step(*function: Callable[..., Any], **options: Any) -> Any:
             dynamic step that returned it.
             The options of Ray tasks are num_cpus, num_gpus, resources, memory, accelerator_type, label_selector,
             fallback_strategy, runtime_env, scheduling_strategy and enable_task_events.
+
+    Returns:
+        The step, or a decorator that makes it if only options are given.
 
     Raises:
         InvalidInputError: an option is unknown, or its value is invalid.
