@@ -137,13 +137,19 @@ class StepFunction(Generic[T]):
         more, for example of an array, is not copied. It must not change before `run` or `run_async` has stored it.
 
         Raises:
-            WrongTypeError: the arguments do not match the signature of the function.
+            WrongTypeError: the arguments do not match the signature of the function, or one is `.step` of another step.
             InvalidInputError: an argument cannot be stored.
         """
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise WrongTypeError(f"cannot compose step {self._call()}: {error}{self._advice(args)}") from None
+            raise WrongTypeError(f"cannot compose step {self._call()}: {error}{self._advice()}") from None
+        for value in (*args, *kwargs.values()):
+            if type(value) is types.MethodType and value.__func__ is StepFunction.step:
+                name = underlying(value.__self__.function).__name__
+                raise WrongTypeError(
+                    f"cannot compose step {self._call()}: {name}.step is not called; write {name}.step(...)"
+                )
         taken = None
         if not arguments.are_immutable(args, kwargs):
             title = title_of(self.function, self._name)
@@ -155,7 +161,7 @@ class StepFunction(Generic[T]):
     def _call(self) -> str:
         return f"{underlying(self.function).__qualname__}{without_annotations(self._signature)}"
 
-    def _advice(self, args: tuple[Any, ...]) -> str:
+    def _advice(self) -> str:
         """Return what to do if a method is called as a step of its class, so that its first argument is missing."""
         qualname = underlying(self.function).__qualname__
         owner = qualname.rpartition(".")[0].rpartition(".")[2]

@@ -233,6 +233,7 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         WrongTypeError,
         r"add\(.*an unexpected keyword argument 'middle'",
     ),
+    "argument is .step": (lambda: wrong.step(add.step), WrongTypeError, r"add\.step is not called; write add\.step\("),
     "method of a class": (
         lambda: Basket.total.step(1),
         WrongTypeError,
