@@ -146,7 +146,8 @@ class StepFunction(Generic[T]):
             raise WrongTypeError(f"cannot compose step {self._call()}: {error}{self._advice()}") from None
         for value in (*args, *kwargs.values()):
             if type(value) is types.MethodType and value.__func__ is StepFunction.step:
-                name = underlying(value.__self__.function).__name__
+                other: Any = value.__self__
+                name = underlying(other.function).__name__
                 raise WrongTypeError(
                     f"cannot compose step {self._call()}: {name}.step is not called; write {name}.step(...)"
                 )
