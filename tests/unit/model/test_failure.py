@@ -49,7 +49,7 @@ def test_caught_failure_is_the_outcome_of_the_step(begun: float) -> None:
     ]
 
 
-def test_failure_caught_two_levels_above_has_the_catchers_attempt() -> None:
+def test_failure_caught_two_levels_above_has_that_attempt() -> None:
     state = runs.state_of(
         graph("x o p:x,o", x=CATCH),
         [r.StepStarted("x", 1, 2, 0.5), expanded("x", graph("y y/o z:y,y/o"))],

@@ -190,7 +190,7 @@ def test_progress_resets_the_attempts_that_never_ran() -> None:
     [(0.0, 60.0, 1.0), (2.0, 60.0, 1.0), (20.0, 60.0, 5.0), (50.0, 60.0, 12.5), (4000.0, 60.0, 60.0), (50.0, 2.0, 2.0)],
 )
 def test_progress_of_a_quiet_run_is_read_less_often(since: float, poll: float, delay: float) -> None:
-    """A head without an address is not asked. The next round reads the log after the same delay."""
+    """If the head lacks an address, only the log is read, after the same delay."""
     steps = Steps(total=12, succeeded=7, running=2, summary="7/12", changed=NOW - since)
     for changes in ({}, {"named": cluster(head=head(ip="")), "submission": None}):
         observed = replace(running(workflow(state(Phase.RUNNING, steps=steps))), **changes)
