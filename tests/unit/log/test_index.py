@@ -24,9 +24,10 @@ def test_damaged_index_entry_is_named_in_error_and_log(caplog: pytest.LogCapture
     store.overwrite(key, b"torn")
     with pytest.raises(CorruptLogError) as raised:
         index.workflow_id_of(store, keys.last_part(key))
-    assert raised.value.key == key
+    assert raised.value.fields == {"key": key}
     assert list(index.list_ids(store, S.RUNNING)) == []
-    assert f"index entry skipped: index entry {key} is damaged" in caplog.text
+    (line,) = caplog.messages
+    assert f"with the status RUNNING: {key} is damaged: it holds no workflow id" in line
 
 
 def test_each_correction_of_an_entry_is_counted() -> None:

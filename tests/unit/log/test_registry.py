@@ -305,11 +305,11 @@ def test_errors_of_the_registry_have_the_key_and_the_id(store: MemoryStore) -> N
         store.overwrite(keys.registry_entry("w", 1), damage)
         with pytest.raises(CorruptLogError) as damaged:
             registry.read_entry(store, "w", 1)
-        assert damaged.value.key == keys.registry_entry("w", 1)
+        assert damaged.value.fields == {"key": keys.registry_entry("w", 1)}
     with pytest.raises(SupersededError) as superseded:
         registry.check_current(MemoryStore(), created)
-    assert superseded.value.workflow_id == "w"
+    assert superseded.value.fields == {"workflow_id": "w"}
     store.overwrite(keys.owned("m1", "u1"), b"torn")
     with pytest.raises(CorruptLogError) as torn:
         owned.read(store, keys.owned("m1", "u1"))
-    assert torn.value.key == "owned/m1/u1"
+    assert torn.value.fields == {"key": "owned/m1/u1"}

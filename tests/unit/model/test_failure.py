@@ -6,6 +6,7 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import claimed, expanded, failed, graph, started
+from workflow.model import fold
 from workflow.model import records as r
 from workflow.model.failure import cancellations, consequences
 from workflow.model.graph import StepOptions
@@ -33,7 +34,7 @@ def test_caught_failure_is_the_outcome_of_the_step(begun: float) -> None:
     """A start that is not stored, because the step was short, is taken from the failure."""
     state = runs.state_of(graph("a b:a", a=CATCH), [claimed(2)])
     if begun:
-        runs.fold.apply(state, 2, r.StepStarted("a", 2, 3, begun))
+        fold.apply(state, 2, r.StepStarted("a", 2, 3, begun))
     record = failed("a", epoch=2, attempt=3)
     assert consequences(state, state.steps["a"], record, PICKLED) == [
         r.StepCommitted(

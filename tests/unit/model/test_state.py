@@ -6,6 +6,7 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import committed, expanded, failed, graph, started
+from workflow.model import fold
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepOptions
 from workflow.model.state import RunState, StepState, below
@@ -43,7 +44,7 @@ def test_each_step_is_in_the_set_of_its_phase() -> None:
     sleepers = tuple(runs.sleeper(name, 7.0) for name in ("s", "t"))
     state = runs.state_of(Graph((*graph("a b c d:a").steps, *sleepers), "d"))
     assert sets_of(state) == {"ready": ["a", "b", "c"], "waits": ["s", "t"]}
-    apply = runs.fold.apply
+    apply = fold.apply
     apply(state, 1, started("a"))
     apply(state, 1, started("b"))
     apply(state, 1, started("a", attempt=2))

@@ -30,7 +30,7 @@ def test_transitions_of_a_run_are_complete() -> None:
         ("RUNNING", "canceled", "CANCELED"),
         ("RUNNING", "claimed", "RUNNING"),
         ("RUNNING", "failed", "FAILED"),
-        ("RUNNING", "heartbeat_expired", "RESUMABLE"),
+        ("RUNNING", "owner_lost", "RESUMABLE"),
         ("RUNNING", "released", "RESUMABLE"),
         ("RUNNING", "succeeded", "SUCCESSFUL"),
     ]

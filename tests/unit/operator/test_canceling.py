@@ -63,6 +63,9 @@ def test_request_to_cancel_is_repeated_until_its_time_limit() -> None:
         (request,) = (action for action in decision.actions if isinstance(action, RequestCancel))
         assert (request.run.run_number, request.run.uid, request.reason) == (1, UID, "spec.cancel is true")
         assert decision.requeue_after == delay
+        condition = decision.state.condition("Reconciling")
+        assert condition is not None
+        assert condition.message == "the manager of the run was requested to stop its steps"
     ended = decide(canceling(read(view()), cancel_time=NOW - 60), NOW)
     (end,) = (action for action in ended.actions if isinstance(action, EndRun))
     assert (end.status, end.reason, end.message) == ("CANCELED", "Canceled", "spec.cancel is true")

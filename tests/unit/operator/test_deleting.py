@@ -23,6 +23,7 @@ from tests.unit.operator.build import (
 from tests.unit.operator.cases import OTHER, RESUMABLE, W
 from workflow_operator.api.spec import Retention, WorkflowSpec
 from workflow_operator.api.status import ClusterStatus, Phase
+from workflow_operator.core import names
 from workflow_operator.core.actions import (
     Action,
     DeferCleanup,
@@ -57,6 +58,8 @@ OPERATOR = Owner("outside-1", "", "team/trip", build.UID, 1)
 DOWN = RunReadFailure(StoreFailure.UNAVAILABLE, "no")
 DELETING = {
     "no attempt": (Phase.PENDING, read(), {"attempt": 0}, (RemoveFinalizer,)),
+    "no attempt, store down": (Phase.PENDING, DOWN, {"attempt": 0}, (RemoveFinalizer,)),
+    "own run, but the status was deleted": (Phase.PENDING, read(view()), {"attempt": 0}, (EndRun,)),
     "own id, run is live": (Phase.RUNNING, read(view()), {}, (EndRun,)),
     "own id, no run yet": (Phase.PROVISIONING, read(), {}, (EndRun,)),
     "own id, run canceled": (Phase.RUNNING, read(view(W.CANCELED)), {}, (RemoveFinalizer,)),
@@ -128,7 +131,7 @@ def test_without_the_finalizer_only_the_cluster_is_deleted() -> None:
 
 RUN = RunRef(
     StoreRef("s3://checkpoints/all/team?endpoint=http%3A%2F%2Fminio%3A9000", "store"),
-    build.ID, 1, build.names.run_uuid(build.UID, 1), build.UID, 1, "trip",
+    build.ID, 1, names.run_uuid(build.UID, 1), build.UID, 1, "trip",
 )  # fmt: skip
 WHY = "the Workflow object was deleted"
 CLEANUPS: dict[str, tuple[WorkflowSpec, Action]] = {
@@ -147,6 +150,9 @@ def test_cleanup_names_run_and_reason_until_it_is_deferred(what: Literal["cancel
     for passed, delay in ((0.0, 5.0), (117.0, 3.0), (119.0, 1.0)):
         decision = decide(observation_of(obj, run=run), NOW + passed)
         assert (decision.actions, decision.requeue_after) == ((action,), delay)
+        condition = decision.state.condition("Reconciling")
+        assert condition is not None
+        assert (condition.reason, condition.message) == ("Deleting", WHY)
     for passed in (120.0, 500.0):
         decision = decide(observation_of(obj, run=run), NOW + passed)
         assert decision.actions == (DeferCleanup("team", RUN, what), RemoveFinalizer())
@@ -158,7 +164,7 @@ def test_cleanup_without_a_deletion_time_begins_now() -> None:
     assert DeferCleanup("team", RUN, "cancel") in decide(observation_of(deleted), NOW).actions
 
 
-SELECTED = {"cluster": ClusterStatus(name=build.ATTEMPT_NAME, uid="cluster-1", head=build.HEAD, provisioned=False)}
+SELECTED = ClusterStatus(name=build.ATTEMPT_NAME, uid="cluster-1", head=build.HEAD, provisioned=False)
 ON_SELECTED: dict[str, tuple[Phase, float, RunRead, tuple[Action, ...]]] = {
     "run is live": (Phase.RUNNING, 0.0, read(view()), (EndRun(RUN, "CANCELED", "Deleted", WHY),)),
     "run is live at the deadline": (
@@ -176,10 +182,10 @@ ON_SELECTED: dict[str, tuple[Phase, float, RunRead, tuple[Action, ...]]] = {
 def test_driver_on_a_selected_cluster_is_stopped(
     phase: Phase, passed: float, run: RunRead, actions: tuple[Action, ...]
 ) -> None:
-    obj = workflow(state(phase, **SELECTED), spec=spec(build.SELECTING), deleted=NOW)
+    obj = workflow(state(phase, cluster=SELECTED), spec=spec(build.SELECTING), deleted=NOW)
     decision = decide(observation_of(obj, run=run, named=cluster()), NOW + passed)
     head = HeadRef(build.ATTEMPT_NAME, build.HEAD, "198.18.0.5", build.ATTEMPT_NAME)
-    assert decision.actions == (StopSubmission(head, build.names.submission_id(build.UID, 1)), *actions)
+    assert decision.actions == (StopSubmission(head, names.submission_id(build.UID, 1)), *actions)
     assert decision.requeue_after == 5.0
     assert (decision.state.submission is None) == (actions == ())
 

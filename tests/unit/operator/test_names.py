@@ -54,7 +54,7 @@ def test_labels_are_valid_for_long_names_and_avoid_ray_io() -> None:
 
 @pytest.mark.parametrize("text", ["", "one", "-1", "²"], ids=["absent", "a word", "negative", "superscript"])
 def test_invalid_attempt_label_counts_as_zero(text: str) -> None:
-    assert names.attempt_of({names.ATTEMPT_LABEL: text}) == 0
+    assert names.attempt_of({names.ATTEMPT_LABEL: text}) == names.attempt_of({}) == 0
 
 
 def test_labels_name_the_workflow_and_its_attempt() -> None:

@@ -9,12 +9,13 @@ import pytest
 from tests.unit.operator import build
 from tests.unit.operator.build import DEFAULTS, spec, state, workflow
 from workflow_operator.api.status import CodeStatus, Phase
+from workflow_operator.core import names
 from workflow_operator.core.actions import RunRef, StoreRef
 from workflow_operator.core.observation import Defaults
 from workflow_operator.core.read_plan import ReadPlan, read_plan, store_of, workflow_id_of
 
 STORE = StoreRef("s3://checkpoints/all/team?endpoint=http%3A%2F%2Fminio%3A9000", "store")
-RUN = RunRef(STORE, build.ID, 1, build.names.run_uuid(build.UID, 1), build.UID, 2, "trip")
+RUN = RunRef(STORE, build.ID, 1, names.run_uuid(build.UID, 1), build.UID, 2, "trip")
 
 
 def test_plan_of_a_new_workflow() -> None:
@@ -31,7 +32,7 @@ def test_plan_of_a_running_workflow_with_code() -> None:
         code="abc",
         secret="store",
         config_map="new-code",
-        cluster=build.names.cluster_name("trip", build.UID, 2),
+        cluster=names.cluster_name("trip", build.UID, 2),
         submission=f"rwf-{build.UID}-2",
     )
 
@@ -64,7 +65,10 @@ STORAGES = {
         {"uri": "s3://mine/x", "endpoint": "http://minio:9000/", "region": "eu-west-1"},
         StoreRef("s3://mine/x/team?endpoint=http%3A%2F%2Fminio%3A9000&region=eu-west-1", ""),
     ),
-    "ends with a capital letter": ({"uri": "s3://mine/MAX/"}, StoreRef("s3://mine/MAX/team", "")),
+    "ends with a capital letter": (
+        {"uri": "s3://mine/MAX/", "endpoint": "http://minio/X/"},
+        StoreRef("s3://mine/MAX/team?endpoint=http%3A%2F%2Fminio%2FX", ""),
+    ),
     "nothing but a bucket": ({"uri": "s3://mine"}, StoreRef("s3://mine/team", "")),
 }
 

@@ -192,9 +192,8 @@ def test_progress_resets_the_attempts_that_never_ran() -> None:
 def test_progress_of_a_quiet_run_is_read_less_often(since: float, poll: float, delay: float) -> None:
     """If the head lacks an address, only the log is read, after the same delay."""
     steps = Steps(total=12, succeeded=7, running=2, summary="7/12", changed=NOW - since)
-    for changes in ({}, {"named": cluster(head=head(ip="")), "submission": None}):
-        observed = replace(running(workflow(state(Phase.RUNNING, steps=steps))), **changes)
-        observed = replace(observed, defaults=replace(observed.defaults, poll_seconds=poll))
+    plain = running(workflow(state(Phase.RUNNING, steps=steps)), defaults=replace(build.DEFAULTS, poll_seconds=poll))
+    for observed in (plain, replace(plain, named=cluster(head=head(ip="")), submission=None)):
         decision = decide(observed, NOW)
         condition = decision.state.condition("Reconciling")
         assert condition is not None
