@@ -83,6 +83,9 @@ def test_canceled_workflow_without_run_stops_its_driver() -> None:
         StopSubmission(HeadRef(ATTEMPT_NAME, HEAD, "198.18.0.5", ATTEMPT_NAME), f"rwf-{UID}-1")
     ]
     assert (decision.requeue_after, decision.state.completion_time) == (None, NOW)
+    condition = decision.state.condition("Canceled")
+    assert condition is not None
+    assert condition.message == "canceled before it owned a run"
 
 
 def test_unreadable_log_is_read_again_after_five_seconds() -> None:

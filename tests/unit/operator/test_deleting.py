@@ -197,3 +197,19 @@ def test_run_of_another_owner_is_never_deleted(incarnation: str) -> None:
         obj = workflow(state(Phase.RESUMABLE), spec=WITH_DELETE, deleted=NOW)
         actions = decide(observation_of(obj, run=read(view(status, owner=other))), NOW).actions
         assert actions == (RemoveFinalizer(),)
+
+
+INVALID: dict[str, tuple[Phase, RunRead | RunReadFailure, Action]] = {
+    "run is live": (Phase.RUNNING, read(view()), EndRun(RUN, "CANCELED", "Deleted", WHY)),
+    "store down": (Phase.RUNNING, DOWN, EndRun(RUN, "CANCELED", "Deleted", WHY)),
+    "run failed": (Phase.FAILED, read(view(W.FAILED)), RemoveFinalizer()),
+    "run succeeded": (Phase.SUCCEEDED, read(view(W.SUCCESSFUL)), RemoveFinalizer()),
+}
+
+
+@pytest.mark.parametrize(("phase", "run", "action"), INVALID.values(), ids=INVALID)
+def test_workflow_with_an_invalid_spec_keeps_its_checkpoints(
+    phase: Phase, run: RunRead | RunReadFailure, action: Action
+) -> None:
+    obj = workflow(state(phase), spec=None, refusal="spec.entrypoint is missing", deleted=NOW)
+    assert decide(observation_of(obj, run=run), NOW).actions == (action,)

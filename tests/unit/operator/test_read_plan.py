@@ -66,8 +66,8 @@ STORAGES = {
         StoreRef("s3://mine/x/team?endpoint=http%3A%2F%2Fminio%3A9000&region=eu-west-1", ""),
     ),
     "ends with a capital letter": (
-        {"uri": "s3://mine/MAX/", "endpoint": "http://minio/X/"},
-        StoreRef("s3://mine/MAX/team?endpoint=http%3A%2F%2Fminio%2FX", ""),
+        {"uri": "s3://mine/MAX/", "endpoint": "http://MINIO-X/"},
+        StoreRef("s3://mine/MAX/team?endpoint=http%3A%2F%2FMINIO-X", ""),
     ),
     "nothing but a bucket": ({"uri": "s3://mine"}, StoreRef("s3://mine/team", "")),
 }
