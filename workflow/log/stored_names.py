@@ -38,6 +38,17 @@ def dataset(blocks: list[Any]) -> Any:
     return import_module("ray.data").from_arrow_refs(blocks)
 
 
+def actor_handle(cluster: str, class_name: str, make: Any, args: tuple[Any, ...]) -> Any:
+    """Return the handle of a Ray actor; only functions contain such handles.
+
+    Args:
+        cluster: the name of the Ray cluster of the actor.
+        class_name: the name of the class of the actor.
+        make, args: Ray's function that rebuilds a handle, and its arguments.
+    """
+    return import_module("workflow.engine.worker.actor_handles").load(cluster, class_name, make, args)
+
+
 def step_function() -> Any:
     """Return a step without its function; pickle sets its state next, because the function may refer to the step.
 

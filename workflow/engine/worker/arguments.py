@@ -96,8 +96,10 @@ class ParentMarks:
 class Taker(ValuePickler):
     """Pickles a value without a run: keeps Ray objects, and takes nothing from the memory of buffers but a SHA-256."""
 
-    def __init__(self, what: str, reduce_step: StepReducer | None = None) -> None:
+    def __init__(self, what: str, reduce_step: StepReducer | None = None, *, keeps_actors: bool = False) -> None:
         self._what = what
+        self._keeps_actors = keeps_actors
+        self.actors = set()
         self._marks = ParentMarks()
         self._reduce_step = reduce_step or self._marks
         self._kept: dict[str, Any] = {}
@@ -120,7 +122,7 @@ class Taker(ValuePickler):
                 part.sha256: _place(named, candidates)
                 for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
             }
-        return Taken(tuple(self._marks.parents), parts, self._kept, places)
+        return Taken(tuple(self._marks.parents), parts, self._kept, places, actors=tuple(sorted(self.actors)))
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         self._last.append(obj)

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from workflow.engine.messages import EphemeralValue, RunAddress, StepTask
-from workflow.engine.worker import closures, context, transfer
+from workflow.engine.worker import actor_handles, closures, context, transfer
 from workflow.engine.worker.caches import SharedCache
 from workflow.engine.worker.exceptions import message_of
 from workflow.engine.worker.refs import StepReducer, ValuePickler, dereference_argument, mark_resolver
@@ -44,6 +44,9 @@ _loaded_functions: SharedCache[tuple[str, str], tuple[Any, Classes]] = SharedCac
 
 _stored_functions: SharedCache[tuple[str, int], tuple[Any, str]] = SharedCache(MAX_STORED_FUNCTIONS)
 """(run folder, id of a function) -> the function and its blob. The reference keeps the id from being reused."""
+
+_warned_of_actors: SharedCache[tuple[str, str], bool] = SharedCache(MAX_STORED_FUNCTIONS)
+"""(run folder, function) for which a warning about actors was logged."""
 
 
 @cache
@@ -221,6 +224,7 @@ class RunValues:
         """
         what = f"function of step {qualname!r}"
         closures.check_unchanged(taken, what)
+        self._warn_of_actors(what, taken.actors)
         return self._store_taken(taken, what, self._blobs.put)
 
     def _store_taken(self, taken: Taken, what: str, store: Callable[[bytes | Pickled], T]) -> T:
@@ -248,9 +252,11 @@ class RunValues:
         key = (self._folder, id(function))
         known = _stored_functions.get(key)
         if known is None or again:
-            pickler = self._pickler(f"function of step {qualname!r}", closures.refuse_captured_step)
+            what = f"function of step {qualname!r}"
+            pickler = self._pickler(what, closures.refuse_captured_step, keeps_actors=True)
             known = (function, self._blobs.put(pickler.dumps(pickler.stored_function(function) or function)))
             _stored_functions.put(key, known)
+            self._warn_of_actors(what, tuple(sorted(pickler.actors)))
         return known[1]
 
     def store_graph(self, graph: Graph) -> tuple[Graph | None, str]:
@@ -261,8 +267,17 @@ class RunValues:
         """
         return self._blobs.store_graph(graph)
 
-    def _pickler(self, what: str, reduce_step: StepReducer | None = None) -> ValuePickler:
-        return ValuePickler(self._blobs, self._folder, what, reduce_step)
+    def _warn_of_actors(self, what: str, class_names: tuple[str, ...]) -> None:
+        """Log a warning for a function that refers to actors, once for each run in this process."""
+        key = (self._folder, what)
+        if class_names and not _warned_of_actors.get(key):
+            _warned_of_actors.put(key, True)
+            logger.warning("%s", actor_handles.warning_of(what, class_names))
+
+    def _pickler(
+        self, what: str, reduce_step: StepReducer | None = None, *, keeps_actors: bool = False
+    ) -> ValuePickler:
+        return ValuePickler(self._blobs, self._folder, what, reduce_step, keeps_actors=keeps_actors)
 
 
 @contextlib.contextmanager
