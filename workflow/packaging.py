@@ -16,6 +16,7 @@ _NAMES_BY_MODULE: Final = {
     "workflow.event_listener": ("EventListener",),
     "workflow.inspection": ("get_metadata", "get_output", "get_output_async", "get_status", "list_all"),
     "workflow.model.status": ("WorkflowStatus",),
+    "workflow.ray_dags": ("continuation", "create"),
     "workflow.session": ("init",),
     "workflow.steps": ("Workflow", "step"),
     "workflow.waits": ("sleep", "wait_for_event"),

@@ -111,7 +111,9 @@ def test_actor_handle_of_another_cluster_is_explained(counter: Any, monkeypatch:
     load, args = actor_handles.reduced(counter)
     assert load(*args) == counter
     monkeypatch.setattr(actor_handles, "this_cluster", lambda: "session_2")
-    with pytest.raises(InvalidInputError, match=r"Ray actor Counter: .* cluster session_.*, this is session_2.* find the actor"):
+    with pytest.raises(
+        InvalidInputError, match=r"Ray actor Counter: .* cluster session_.*, this is session_2.* find the actor"
+    ):
         load(*args)
 
 

@@ -54,7 +54,13 @@ class ValuePickler:
     """
 
     def __init__(
-        self, blobs: Blobs, folder: str, what: str, reduce_step: StepReducer | None = None, *, keeps_actors: bool = False
+        self,
+        blobs: Blobs,
+        folder: str,
+        what: str,
+        reduce_step: StepReducer | None = None,
+        *,
+        keeps_actors: bool = False,
     ) -> None:
         self._blobs = blobs
         self._folder = folder
@@ -190,6 +196,8 @@ def mark_resolver(blobs: Blobs, folder: str, written_by: str, parent: Callable[[
     def resolve(kind: str, name: str) -> Any:
         if kind == "parent":
             return parent(int(name))
+        if kind == "parent_reference":
+            return _put(parent(int(name)))
         if kind not in ("object", "value"):
             raise NewerFormatError(
                 f"cannot load a stored value: a newer version ({written_by or 'not recorded'}) wrote it, and its mark "
