@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from workflow.ray_dags import continuation, create
     from workflow.session import init
     from workflow.steps import Workflow, step
-    from workflow.waits import sleep, wait_for_event
+    from workflow.waits import sleep, wait, wait_for_event
 
 __all__ = [
     "EventListener",
@@ -46,6 +46,7 @@ __all__ = [
     "run_async",
     "sleep",
     "step",
+    "wait",
     "wait_for_event",
 ]
 

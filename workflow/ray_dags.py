@@ -28,7 +28,7 @@ def create(dag_node: DAGNode, *args: Any, **kwargs: Any) -> Workflow[Any]:
         *args, **kwargs: the input of the DAG, which its `InputNode` represents.
 
     Raises:
-        WrongTypeError: this is not a bound task, or the DAG contains a node that cannot be a step, for example an actor.
+        WrongTypeError: this is not a bound task, or a node of the DAG cannot be a step, for example an actor.
         InvalidInputError: the input lacks what an `InputNode` refers to, or a step cannot have an option of a task.
     """
     if not isinstance(dag_node, DAGNode):
@@ -90,13 +90,13 @@ def _attribute(node: InputAttributeNode) -> Any:
         return node._execute_impl()
     except (LookupError, AttributeError, TypeError) as error:
         raise InvalidInputError(
-            f"the input of the DAG has no {node.key!r}, to which its InputNode refers: {type(error).__name__}: {error}; "
-            "pass it to workflow.create after the DAG"
+            f"the input of the DAG has no {node.key!r}, to which its InputNode refers: {type(error).__name__}: "
+            f"{error}; pass it to workflow.create after the DAG"
         ) from error
 
 
 def _unsupported(node: DAGNode) -> WrongTypeError:
     return WrongTypeError(
-        f"a {type(node).__name__} cannot be a step of a workflow: only functions with @ray.remote can, because an actor "
-        "does not outlive its cluster; bind a function that creates or finds what it needs"
+        f"a {type(node).__name__} cannot be a step of a workflow: only functions with @ray.remote can, because an "
+        "actor does not outlive its cluster; bind a function that creates or finds what it needs"
     )

@@ -49,6 +49,16 @@ def actor_handle(cluster: str, class_name: str, make: Any, args: tuple[Any, ...]
     return import_module("workflow.engine.worker.actor_handles").load(cluster, class_name, make, args)
 
 
+def remaining_workflow(run_uuid: str, step_id: str) -> Any:
+    """Return a workflow that `workflow.wait` left over: a step of a run, which other steps of this run may take.
+
+    Args:
+        run_uuid: the run.
+        step_id: the step.
+    """
+    return import_module("workflow.waits").remaining_workflow(run_uuid, step_id)
+
+
 def step_function() -> Any:
     """Return a step without its function; pickle sets its state next, because the function may refer to the step.
 

@@ -1,6 +1,7 @@
 """Ray actor handles in the functions of steps: how they are stored, and in which cluster they can be loaded.
 
-A function may refer to an actor of its cluster, as in plain Ray. Arguments and values may not: they outlive the cluster.
+A function may refer to an actor of its cluster, as in plain Ray. Arguments and values may not, because they outlive the
+cluster.
 """
 
 from __future__ import annotations

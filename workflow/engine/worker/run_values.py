@@ -19,7 +19,7 @@ from workflow.engine.worker.exceptions import message_of
 from workflow.engine.worker.refs import StepReducer, ValuePickler, dereference_argument, mark_resolver
 from workflow.engine.worker.taken import Taken
 from workflow.errors import InternalError, InvalidInputError
-from workflow.log import values
+from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
 from workflow.log.definitions import Classes, add_to_scope, class_scope
 from workflow.log.keys import RunPaths
@@ -62,11 +62,15 @@ class RunValues:
         store: the store that contains the run.
         paths: the run's keys in the store.
         written_by: versions that pickled the run's values, for error messages.
+
+    Attributes:
+        run_uuid: the run.
     """
 
     def __init__(self, store: Store, paths: RunPaths, written_by: str = "") -> None:
         self._blobs = Blobs(store, paths)
         self._folder = paths.folder
+        self.run_uuid = paths.run_uuid
         self._written_by = written_by
         self._resolve_whole = mark_resolver(self._blobs, self._folder, written_by, _refuse_parent)
 
@@ -131,7 +135,11 @@ class RunValues:
         Args:
             ephemeral: pickles of ephemeral values, by the id of the step that returned each.
         """
-        if outcome.ephemeral_step and ephemeral is not None:
+        if outcome.waited is not None:
+            ready = [self.load_outcome(each) for each in outcome.waited.ready]
+            remaining = outcome.waited.remaining
+            value = ready, [stored_names.remaining_workflow(self.run_uuid, step_id) for step_id in remaining]
+        elif outcome.ephemeral_step and ephemeral is not None:
             value = values.loads(ephemeral[outcome.ephemeral_step], self._resolve_whole, self._written_by)
         else:
             value = self.load_value(outcome.value)
@@ -297,7 +305,7 @@ def _refuse_parent(index: int) -> Any:
 
 
 def _refuse_nested_step(obj: Any) -> None:
-    if isinstance(obj, StepNode):
+    if isinstance(obj, StepNode) and obj.address is None:
         raise InvalidInputError(
             f"it holds the step {obj.qualname!r} inside another value; return the step itself, or a step that takes "
             "it as an argument"
