@@ -17,6 +17,8 @@ PUBLIC = [
     "WorkflowExecutionError",
     "WorkflowStatus",
     "cancel",
+    "continuation",
+    "create",
     "delete",
     "get_metadata",
     "get_output",
@@ -31,6 +33,7 @@ PUBLIC = [
     "run_async",
     "sleep",
     "step",
+    "wait",
     "wait_for_event",
 ]
 WITHOUT_RAY = (

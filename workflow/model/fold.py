@@ -194,8 +194,10 @@ def _wait_decided(state: RunState, seq: int, record: r.WaitDecided) -> None:
 
 def _returned_ephemeral(state: RunState, seq: int, record: r.StepReturnedEphemeral) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
-    if step.is_run_output or step.is_waited_for:
-        raise _illegal(state, seq, record, "the output of the run, and what a step waits for, are always stored")
+    if step.is_run_output:
+        raise _illegal(state, seq, record, "the output of the run is always stored")
+    if step.is_waited_for:
+        raise _illegal(state, seq, record, "the value for which a step waits is always stored")
     _record_attempt(state, step, record, is_progress=False)  # the value is lost with this owner
     is_wrapped = step.spec.options.catch_exceptions
     _resolve(state, step, Outcome(Value(), wraps=int(is_wrapped), ephemeral_step=record.step_id))
