@@ -87,11 +87,13 @@ class _Reach:
         fails_run: whether it reaches the output of the run.
         catchers: the dynamic steps that catch it.
         passed: the steps on its way, which will never have an outcome.
+        ends_at_wait: whether a WAIT was decided before one of these steps had its outcome.
     """
 
     fails_run: bool = False
     catchers: list[StepState] = field(default_factory=list)
     passed: list[StepState] = field(default_factory=list)
+    ends_at_wait: bool = False
 
 
 def _reach_of(step: StepState) -> _Reach:
@@ -105,6 +107,7 @@ def _reach_of(step: StepState) -> _Reach:
             reach.fails_run = True
             return reach
         for after in _needing(each):
+            reach.ends_at_wait |= after.is_finished and after.spec.wait is not None
             if id(after) in seen or after.is_finished:
                 continue
             seen.add(id(after))
@@ -112,6 +115,9 @@ def _reach_of(step: StepState) -> _Reach:
                 reach.catchers.append(after)
             else:
                 pending.append(after)
+    if not reach.catchers and not reach.ends_at_wait:  # a step without consumers fails the DAG that contains it
+        reach.catchers += [step.catcher] if step.catcher is not None else []
+        reach.fails_run = step.catcher is None
     return reach
 
 
