@@ -150,13 +150,7 @@ def test_failure_reaches_the_later_step_that_takes_it(catching: bool) -> None:
     state = runs.state_of(dag, [committed("a"), started("b")], [decided("w", "a")], [taking])
     found = fail(state, "b")
     if catching:
-        assert found == [
-            "StepFailed b",
-            "StepCanceled z/o",
-            "StepCanceled z/x",
-            "StepCanceled z/y",
-            "StepCommitted z",
-        ] or (sorted(found[1:-1]) == ["StepCanceled z/o", "StepCanceled z/x", "StepCanceled z/y"])
+        assert sorted(found[1:-1]) == ["StepCanceled z/o", "StepCanceled z/x", "StepCanceled z/y"]
         assert (found[0], found[-1]) == ("StepFailed b", "StepCommitted z")
         assert state.steps["end"].phase is P.READY
     else:
