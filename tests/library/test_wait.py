@@ -1,4 +1,4 @@
-"""`workflow.wait` in a real Ray: what is ready, the timeout, remaining workflows, failures, and what a resume decides."""
+"""`workflow.wait` in a real Ray: what is ready, the timeout, remaining workflows, failures, and a resume."""
 
 from __future__ import annotations
 

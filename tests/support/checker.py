@@ -103,6 +103,8 @@ class _Run:
         self._ephemeral: set[str] = set()  # visible in this epoch only: their values are not stored
         self._stopped: set[str] = set()  # failed or canceled, until a retry
         self._timers: set[str] = set()
+        self._waited: set[str] = set()  # steps for which others wait
+        self._decisions: dict[str, Fields] = {}  # WaitDecided, by step
         self._phases = Phases()
         self._header: Fields = {}  # of the object that was read last
         self._owner: Fields | None = None
@@ -205,13 +207,17 @@ class _Run:
         self.history.starts.append((record["epoch"], step_id))
 
     def timer(self, key: str, seq: int, record: Fields) -> None:
-        """A sleep begins. It is recorded once, and is never longer than intended."""
+        """A sleep or a timeout begins. It is recorded once, and is never longer than intended."""
         self._may_run(key, record, "I3")
-        self._inputs(key, record)
         spec = self._specs[record["step_id"]]
-        if spec.get("kind") != "SLEEP" or record["step_id"] in self._timers:
-            raise BrokenRuleError("steps", key, "the step does not sleep, or its timer is already set", record)
-        if record["due"] > record["at"] + spec.get("seconds", 0.0):
+        if spec.get("kind") == "WAIT":
+            seconds = spec["wait"].get("timeout")
+        else:
+            self._inputs(key, record)
+            seconds = spec.get("seconds", 0.0) if spec.get("kind") == "SLEEP" else None
+        if seconds is None or record["step_id"] in self._timers:
+            raise BrokenRuleError("steps", key, "the step has no timer, or its timer is already set", record)
+        if record["due"] > record["at"] + seconds:
             raise BrokenRuleError("steps", key, "the timer is due later than the sleep is long", record)
         self._timers.add(record["step_id"])
 
@@ -232,10 +238,30 @@ class _Run:
             self._visible[step_id] = seq
             step_id = self._gives.get(step_id, "")
 
+    def decided(self, key: str, seq: int, record: Fields) -> None:
+        """A wait ended. What is ready has outcomes, and only the timeout ends it with fewer than it waits for."""
+        step_id, ready = record["step_id"], list(record.get("ready", ()))
+        spec = self._specs[step_id]
+        self._may_run(key, record, "I1")
+        parents = list(spec.get("parents", ()))
+        if spec.get("kind") != "WAIT" or [each for each in parents if each in ready] != ready:
+            raise BrokenRuleError("steps", key, "not a wait, or what is ready are none of its parents in order", record)
+        if not self._visible.keys() >= set(ready):
+            raise BrokenRuleError("I4", key, "a step that is ready has no outcome", record)
+        wanted = min(spec["wait"].get("num_returns", 1), len(parents))
+        if len(ready) > wanted or (len(ready) < wanted and step_id not in self._timers):
+            raise BrokenRuleError("steps", key, "the wait ended with a wrong number of steps", record)
+        self._decisions[step_id] = record
+        self.history.outcomes[step_id] = seq
+        for each in self._receivers(step_id):
+            self._visible[each] = seq
+
     def returned_ephemeral(self, key: str, seq: int, record: Fields) -> None:
         """An outcome whose value is not stored."""
         self._may_run(key, record, "I1")
         self._inputs(key, record)
+        if record["step_id"] in self._waited:
+            raise BrokenRuleError("I5", key, "a value for which a step waits is not stored", record)
         for step_id in self._receivers(record["step_id"]):
             self._visible[step_id] = seq
             self._ephemeral.add(step_id)
@@ -316,6 +342,14 @@ class _Run:
                 logged = self._values.get(record["step_id"], {})
                 if _outcome(logged) != _outcome(record):
                     raise BrokenRuleError("snapshot", key, "the log has another outcome", record)
+        decisions = {record["step_id"]: record.get("ready") for record in records if record["k"] == "WaitDecided"}
+        logged_decisions = {
+            step_id: record.get("ready")
+            for step_id, record in self._decisions.items()
+            if self.history.outcomes[step_id] <= seq
+        }
+        if decisions != logged_decisions:
+            raise BrokenRuleError("snapshot", key, "the log has other decisions of waits", header)
         expansions = {record["step_id"] for record in records if record["k"] == "StepExpanded"}
         known = {step_id for step_id in self._values if self.history.outcomes[step_id] <= seq}
         if set(found) != known or expansions != {step for step, at in self._expanded.items() if at <= seq}:
@@ -381,7 +415,9 @@ class _Run:
             step_id = spec["step_id"]
             if step_id in self._specs:
                 raise BrokenRuleError("I1", key, f"two steps have the id {step_id!r}", spec)
-            if not members.issuperset(spec.get("parents", ())):
+            if spec.get("kind") == "WAIT":
+                self._waited.update(spec.get("parents", ()))
+            if not (members | self._left_over()).issuperset(spec.get("parents", ())):
                 raise BrokenRuleError(
                     "I4", key, f"step {step_id!r} has a parent that is not before it in its DAG", spec
                 )
@@ -390,13 +426,17 @@ class _Run:
             self.history.steps.append(step_id)
             if parent:
                 self._scope[step_id] = parent
-            if spec.get("kind") != "SLEEP":
+            if spec.get("kind") not in ("SLEEP", "WAIT"):
                 self._references(key, self._pickle(key, spec["function"], spec), spec)
                 self._value(key, spec["args"], spec)
         if graph["output"] not in members:
             raise BrokenRuleError("steps", key, "the output of a DAG is none of its steps", graph["output"])
         if not parent:
             self._phases.insert(graph, "")
+
+    def _left_over(self) -> set[str]:
+        """Return the steps that later DAGs may take: waits that were decided left them over."""
+        return {each for step_id in self._decisions for each in self._specs[step_id].get("parents", ())}
 
     def _may_run(self, key: str, record: Fields, number: str) -> None:
         step_id = record["step_id"]
@@ -411,8 +451,13 @@ class _Run:
             raise BrokenRuleError("steps", key, "its dynamic step already has an outcome", record)
 
     def _closed(self, step_id: str) -> bool:
+        """Return whether the dynamic step has its outcome, unless a wait may have left the step over."""
         above = self._scope.get(step_id)
-        return above is not None and above in self._visible
+        if above is None or above not in self._visible:
+            return False
+        is_caught = self._values.get(above, {}).get("caught", False)
+        has_wait = any(self._specs[each].get("kind") == "WAIT" for each, of in self._scope.items() if of == above)
+        return is_caught or not has_wait
 
     def _inputs(self, key: str, record: Fields) -> None:
         for parent in self._specs[record["step_id"]].get("parents", ()):
@@ -488,6 +533,7 @@ KINDS: dict[str, Callable[[_Run, str, int, Fields], None]] = {
     "StepStarted": _Run.started,
     "TimerSet": _Run.timer,
     "StepCommitted": _Run.committed,
+    "WaitDecided": _Run.decided,
     "StepReturnedEphemeral": _Run.returned_ephemeral,
     "StepEphemeralLost": _Run.ephemeral_lost,
     "StepExpanded": _Run.expanded,

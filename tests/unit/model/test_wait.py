@@ -177,7 +177,7 @@ def test_resume_runs_a_failed_step_that_was_left_over() -> None:
     fold.apply(state, 5, started("z"))
     assert fail(state, "z")[-1] == "StatusChanged"
     fold.apply(state, 7, claimed(2, retry_failed=state.terminal[0] if state.terminal else -1))
-    assert {step_id for step_id in state.ready} == {"s/b", "z"}
+    assert set(state.ready) == {"s/b", "z"}
 
 
 def test_finished_run_leaves_the_other_steps_over() -> None:
