@@ -137,14 +137,7 @@ def wait(
     If one of the workflows fails before the wait ends, the wait fails with its exception.
     """
     given = _checked_workflows(workflows)
-    if not isinstance(num_returns, int) or isinstance(num_returns, bool):
-        raise WrongTypeError(f"num_returns of workflow.wait must be a whole number, not {num_returns!r}")
-    if given and not 1 <= num_returns <= len(given):
-        raise InvalidInputError(
-            f"num_returns={num_returns} of workflow.wait is out of range: {len(given)} workflows are given, so it must "
-            f"be from 1 to {len(given)}"
-        )
-    options = WaitOptions(num_returns, _checked_timeout(timeout))
+    options = WaitOptions(_checked_number(num_returns, len(given)), _checked_timeout(timeout))
 
     def compose(options_given: Mapping[str, Any]) -> Wait[Any]:
         refused = sorted(set(options_given) - {"metadata", "name"})
@@ -184,6 +177,17 @@ def _checked_workflows(workflows: Any) -> tuple[Workflow[Any], ...]:
     if len({each.address or id(each) for each in workflows}) < len(workflows):
         raise InvalidInputError("workflow.wait takes each workflow once; compose a second one for a second value")
     return tuple(workflows)
+
+
+def _checked_number(num_returns: Any, given: int) -> int:
+    if not isinstance(num_returns, int) or isinstance(num_returns, bool):
+        raise WrongTypeError(f"num_returns of workflow.wait must be a whole number, not {num_returns!r}")
+    if given and not 1 <= num_returns <= given:
+        raise InvalidInputError(
+            f"num_returns={num_returns} of workflow.wait is out of range: {given} workflows are given, so it must be "
+            f"from 1 to {given}"
+        )
+    return num_returns
 
 
 def _checked_timeout(timeout: Any) -> float | None:

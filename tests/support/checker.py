@@ -23,22 +23,14 @@ A record kind that is added to the library needs a method here and a line in `KI
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tests.support.history import NO_EXPECTATIONS, Expected, History
 from tests.support.phases import Phases
 from tests.support.stored import BrokenRuleError, Fields, Objects, escaped, parsed
-
-_PARTS = re.compile(rb"rwf-parts-1 (\d+)\n")
-"""The beginning of a list of parts, with the size of its header."""
-
-_REFERENCE = re.compile(rb"\x8c@([0-9a-f]{64})\x94?\x86\x94?R")
-"""In a pickle, a call with two arguments, the last of them a sha256: how a reference to a stored object is written."""
+from tests.support.stored_values import StoredValues
 
 
 def check(objects: Objects, workflow_id: str, n: int = 1, expected: Expected = NO_EXPECTATIONS) -> History:
@@ -109,7 +101,7 @@ class _Run:
         self._header: Fields = {}  # of the object that was read last
         self._owner: Fields | None = None
         self._terminal: Fields = {}
-        self._whole: set[str] = set()
+        self._stored = StoredValues(objects, folder)
         self._puts: dict[str, str] = {}
 
     def keys(self, kind: str) -> list[str]:
@@ -144,7 +136,7 @@ class _Run:
         self._owner = created.get("owner")
         self._output = graph["output"]
         if created.get("code"):
-            self._blob(key, created["code"], created)
+            self._stored.blob(key, created["code"], created)
 
     def take(self, key: str, seq: int, record: Fields) -> None:
         """Check one record of a segment."""
@@ -192,7 +184,7 @@ class _Run:
         elif retried != -1:
             raise BrokenRuleError("end", key, "undoes a terminal record that does not exist", record)
         for name in record.get("functions", {}).values():
-            self._references(key, self._pickle(key, name, record), record)
+            self._stored.references(key, self._stored.pickle(key, name, record), record)
         for step_id in self._ephemeral:
             del self._visible[step_id]
         self._ephemeral.clear()
@@ -230,7 +222,7 @@ class _Run:
         self._open(key, record, "I1")
         if step_id not in self._expanded:  # else it had them when it expanded, and ephemeral ones may be lost since
             self._inputs(key, record)
-        self._value(key, record["value"], record)
+        self._stored.value(key, record["value"], record)
         self._values[step_id] = record
         self.history.outcomes[step_id] = seq
         self.history.executed.append(step_id)
@@ -297,7 +289,7 @@ class _Run:
         """The last attempt of a step raised."""
         self._may_run(key, record, "I1")
         if record.get("value") is not None:
-            self._value(key, record["value"], record)
+            self._stored.value(key, record["value"], record)
         self._stopped.add(record["step_id"])
 
     def canceled(self, key: str, seq: int, record: Fields) -> None:
@@ -394,7 +386,7 @@ class _Run:
         while source not in self._values:
             source = below[source]
         record = self._values[source]
-        found = record.get("text", "") if isinstance(value, str) else self._value(key, record["value"], record)
+        found = record.get("text", "") if isinstance(value, str) else self._stored.value(key, record["value"], record)
         if found != value:
             raise BrokenRuleError(
                 "I2", key, f"the expected value is {value[:200]!r}, but the run has {found[:200]!r}", record
@@ -404,7 +396,7 @@ class _Run:
         if record.get("graph") is not None:
             graph: Fields = record["graph"]
         elif record.get("graph_blob"):
-            graph = json.loads(self._blob(key, record["graph_blob"], record))
+            graph = json.loads(self._stored.blob(key, record["graph_blob"], record))
         else:
             raise BrokenRuleError("I5", key, "has neither a DAG nor its blob", record)
         return graph
@@ -427,8 +419,8 @@ class _Run:
             if parent:
                 self._scope[step_id] = parent
             if spec.get("kind") not in ("SLEEP", "WAIT"):
-                self._references(key, self._pickle(key, spec["function"], spec), spec)
-                self._value(key, spec["args"], spec)
+                self._stored.references(key, self._stored.pickle(key, spec["function"], spec), spec)
+                self._stored.value(key, spec["args"], spec)
         if graph["output"] not in members:
             raise BrokenRuleError("steps", key, "the output of a DAG is none of its steps", graph["output"])
         if not parent:
@@ -463,62 +455,6 @@ class _Run:
         for parent in self._specs[record["step_id"]].get("parents", ()):
             if parent not in self._visible:
                 raise BrokenRuleError("I4", key, f"{parent!r} had no outcome yet", record)
-
-    def _value(self, key: str, value: Fields, record: Fields) -> bytes:
-        """Return the pickle of a value; check that it and all objects that it refers to are complete."""
-        if value.get("inline") is not None:
-            data = base64.b64decode(value["inline"], validate=True)
-        elif value.get("blob"):
-            data = self._pickle(key, value["blob"], record)
-        else:
-            raise BrokenRuleError("I5", key, "the value is neither in the record nor in a blob", record)
-        if len(data) != value.get("size", 0):
-            raise BrokenRuleError("I5", key, f"the value has {len(data)} bytes, but another size is recorded", record)
-        self._references(key, data, record)
-        return data
-
-    def _references(self, key: str, data: bytes, record: Fields) -> None:
-        for found in _REFERENCE.finditer(data):
-            name = found[1].decode()
-            if name not in self._whole:
-                self._references(key, self._pickle(key, name, record), record)
-
-    def _pickle(self, key: str, name: str, record: Fields) -> bytes:
-        """Return a pickle that is stored as a blob, or in parts that a list names."""
-        data = self._blob(key, name, record)
-        begin = _PARTS.match(data)
-        if begin is None:
-            return data
-        inline = begin.end() + int(begin[1])
-        listed = json.loads(data[begin.end() : inline])
-        whole = bytearray()
-        for start, size, part in listed["parts"]:
-            gap = start - len(whole)
-            whole += data[inline : inline + gap]
-            inline += gap
-            content = self._blob(key, part, record)
-            if gap < 0 or len(whole) != start or len(content) != size:
-                raise BrokenRuleError("I5", key, f"the part {part} does not fit into its place in {name}", record)
-            whole += content
-        whole += data[inline:]
-        if len(whole) != listed["size"]:
-            raise BrokenRuleError(
-                "I5", key, f"the parts in {name} have {len(whole)} bytes, not {listed['size']}", record
-            )
-        return bytes(whole)
-
-    def _blob(self, key: str, name: str, record: Fields) -> bytes:
-        blob = f"{self._folder}/blobs/{name}"
-        data = self._objects.get(blob)
-        if data is None:
-            raise BrokenRuleError("I5", key, f"names the blob {blob}, which is missing", record)
-        if name not in self._whole:
-            if hashlib.sha256(data).hexdigest() != name:
-                raise BrokenRuleError(
-                    "I5", key, f"names the blob {blob}, whose {len(data)} bytes have another SHA-256", record
-                )
-            self._whole.add(name)
-        return data
 
 
 def _outcome(record: Fields) -> Sequence[Any]:

@@ -22,8 +22,8 @@ def mark(kind: str, name: str) -> Any:
     """Return the object that a mark in a pickle represents; see `workflow.log.values.mark`.
 
     Args:
-        kind: `parent` (the outcome of a parent step), `parent_reference` (a Ray reference to it), `object` (a Ray
-            reference to the content of a blob) or `value` (the content of a blob).
+        kind: `parent` (the outcome of a parent step) or `parent_reference` (a Ray reference to it). `value` is the
+            content of a blob, and `object` a Ray reference to it.
         name: the index of the parent, or the name of the blob.
     """
     return import_module("workflow.log.values").resolve_mark(kind, name)

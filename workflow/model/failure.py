@@ -61,7 +61,9 @@ def left_over(state: RunState) -> list[StepState]:
 
 
 def failed_input(state: RunState, graph: Graph) -> StepState | None:
-    """Return the failed step because of which a DAG cannot be executed: it needs what a WAIT left over; else None.
+    """Return the failed step because of which a DAG cannot be executed; None if it can.
+
+    Only what a WAIT left over can have failed before.
 
     Args:
         state: the state before the DAG is inserted.

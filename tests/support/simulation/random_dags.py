@@ -91,9 +91,8 @@ class Behaviour:
                 always_fails=self.always_fails,
                 waits=self.waits,
                 ephemeral=self.ephemeral,
-                some=self.some,
             )
-            return _taking(found, remaining) if self.some else found
+            return _taking(deciding(Random(self.expands + 1), found), remaining) if self.some else found
         return None
 
 
@@ -112,7 +111,6 @@ def dag(
     failures_in_total: int = 0,
     waits: bool = False,
     ephemeral: bool = False,
-    some: bool = False,
 ) -> Graph:
     """Return a random DAG. Its output depends on all of its steps.
 
@@ -124,7 +122,6 @@ def dag(
         failures_in_total: number of attempts of one step that raise, over all epochs.
         waits: the DAG may contain sleeps and events.
         ephemeral: the DAG may contain steps with ephemeral values.
-        some: the DAG may contain steps that wait for some of several. What these wait for never fails.
     """
     size = chance.randint(1, (14 if waits else 7) if not depth else 4)
     step_ids = ids.place(parent, [chance.choice("ab") for _ in range(size)])
@@ -146,30 +143,33 @@ def dag(
             spec = _with_wait(chance, spec, behaviour)
         if ephemeral and spec.kind is StepKind.TASK:
             spec = _with_ephemeral_value(chance, spec)
-        if some:
-            spec = _with_decision(chance, spec, steps, index == size - 1, step_ids[failing_index : failing_index + 1])
         steps.append(spec)
     return Graph(tuple(steps), step_ids[-1])
 
 
-def _with_decision(
-    chance: Random, spec: StepSpec, before: Sequence[StepSpec], is_output: bool, failing: Sequence[str]
-) -> StepSpec:
-    """Return the step, or one that waits for some of its parents in its place."""
-    assert spec.args.inline is not None or spec.kind is not StepKind.TASK
-    below = {spec.step_id, *failing}
-    for each in before:
-        if not below.isdisjoint(each.parents):
-            below.add(each.step_id)
-    can_fail = spec.step_id in failing or not below.isdisjoint(spec.parents)
-    if spec.parents and not is_output and not can_fail and chance.random() < 0.6:
-        wait = WaitOptions(chance.randint(1, len(spec.parents)), chance.choice((None, None, 0.0, 1.0, 20.0)))
-        return StepSpec(
-            spec.step_id, spec.step_id, "", "module.wait", Value(), spec.parents, kind=StepKind.WAIT, wait=wait
-        )
-    if spec.kind is StepKind.TASK and spec.args.inline is not None and behaviour_of(spec.args.inline).expands:
-        return replace(spec, args=replace(behaviour_of(spec.args.inline), some=True).to_args())
-    return spec
+def deciding(chance: Random, graph: Graph) -> Graph:
+    """Return a DAG in which some steps wait for some of their parents. What these wait for never fails."""
+    failing: set[str] = set()
+    steps: list[StepSpec] = []
+    for spec in graph.steps:
+        behaviour = behaviour_of(spec.args.inline) if spec.args.inline is not None else Behaviour()
+        always = behaviour.failures_per_epoch == ALWAYS and not spec.options.catch_exceptions
+        if always or behaviour.failures_in_total or not failing.isdisjoint(spec.parents):
+            failing.add(spec.step_id)
+        if spec.parents and spec.step_id not in {graph.output, *failing} and chance.random() < 0.6:
+            steps.append(_waiter(chance, spec))
+        elif behaviour.expands:
+            steps.append(replace(spec, args=replace(behaviour, some=True).to_args()))
+        else:
+            steps.append(spec)
+    return Graph(tuple(steps), graph.output)
+
+
+def _waiter(chance: Random, spec: StepSpec) -> StepSpec:
+    """Return a step that waits for some of the parents of another one, in its place."""
+    wait = WaitOptions(chance.randint(1, len(spec.parents)), chance.choice((None, None, 0.0, 1.0, 20.0)))
+    step_id = spec.step_id
+    return StepSpec(step_id, step_id, "", "module.wait", Value(), spec.parents, kind=StepKind.WAIT, wait=wait)
 
 
 def _taking(graph: Graph, remaining: Sequence[str]) -> Graph:

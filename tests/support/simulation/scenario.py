@@ -207,8 +207,9 @@ def _random_run(chance: Random, workflow_id: str, waits: bool, ephemeral: bool, 
         failures_in_total=failures_in_total,
         waits=waits,
         ephemeral=ephemeral,
-        some=some,
     )
+    if some:
+        graph = random_dags.deciding(chance, graph)
     return RunPlan(
         workflow_id,
         graph,
