@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 import workflow
+from tests.support import invariants
 from tests.support.marks import Marks
+from workflow.engine.driver import discovery
 from workflow.errors import InvalidInputError
+from workflow.store import Store
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -39,7 +43,7 @@ def split(lists: tuple[list[Any], list[workflow.Workflow[Any]]]) -> tuple[list[A
     return ready, len(remaining)
 
 
-def test_wait_returns_ready_values_and_remaining_workflows(wid: str, folder: Path) -> None:
+def test_wait_returns_ready_values_and_remaining_workflows(wid: str, folder: Path, store: Store) -> None:
     slow = opened.step(folder / "gate", 1)
     ready, remaining = workflow.wait([slow, value.step(2), value.step(3)], num_returns=2).run(wid)
     assert ready == [2, 3]
@@ -50,6 +54,7 @@ def test_wait_returns_ready_values_and_remaining_workflows(wid: str, folder: Pat
         value.step(remaining[0]).run()
     with pytest.raises(InvalidInputError, match=r"cannot return or run .* it is executed already"):
         remaining[0].run()
+    invariants.check(store, wid)
 
 
 def test_wait_ends_after_its_timeout(folder: Path) -> None:
@@ -128,40 +133,25 @@ def test_failure_of_a_remaining_workflow_fails_its_consumers(folder: Path) -> No
     assert str(error) == "late"
 
 
-def test_resumed_run_uses_the_decision_of_the_wait(wid: str, folder: Path, marks: Marks) -> None:
+def test_next_owner_uses_the_decision_of_the_wait(wid: str, folder: Path, marks: Marks, store: Store) -> None:
     @workflow.step
-    def after(marks: Marks, broken: Path, lists: Any) -> Any:
+    def after(marks: Marks, gate: Path, lists: Any) -> Any:
         ready, remaining = lists
         marks.started("after")
-        if broken.exists():
-            raise RuntimeError("not yet")
+        while not gate.exists():
+            time.sleep(0.02)
         return value.step([ready, remaining[0]])
 
-    (folder / "broken").touch()
     first, second = opened.step(folder / "1", 1), opened.step(folder / "2", 2)
     (folder / "2").touch()
-    with pytest.raises(RuntimeError, match="not yet"):
-        after.step(marks, folder / "broken", workflow.wait([first, second])).run(wid)
-    (folder / "1").touch()
-    (folder / "broken").unlink()
-    assert workflow.resume(wid) == [[2], 1]
-    assert marks.starts()["after"] == 2
-
-
-@pytest.mark.parametrize(
-    ("call", "text"),
-    [
-        (lambda: workflow.wait(value.step(1)), "takes a list of workflows"),
-        (lambda: workflow.wait([1]), "takes a list of workflows"),
-        (lambda: workflow.wait([value.step(1)], num_returns=2), "must be from 1 to 1"),
-        (lambda: workflow.wait([value.step(1)], num_returns=0), "must be from 1 to 1"),
-        (lambda: workflow.wait([value.step(1)], num_returns=1.0), "must be a whole number"),
-        (lambda: workflow.wait([value.step(1)], timeout=-1), "finite number of seconds from 0"),
-        (lambda: workflow.wait([value.step(1)], timeout="1"), "must be a number of seconds or None"),
-        (lambda: workflow.wait([value.step(1)] * 1 + [value.step(1)]).options(num_cpus=1), "no option num_cpus"),
-        (lambda: workflow.wait([(one := value.step(1)), one]), "takes each workflow once"),
-    ],
-)
-def test_wrong_calls_of_wait_are_explained(call: Any, text: str) -> None:
-    with pytest.raises(InvalidInputError, match=text):
-        call()
+    waiting = after.step(marks, folder / "after", workflow.wait([first, second])).run_async(wid)
+    marks.wait_started("after")
+    manager = discovery.find(f"manager-{discovery.fingerprint(store.url)}")
+    assert manager is not None
+    ray.kill(manager, no_restart=False)
+    (folder / "1").touch()  # both are ready now
+    marks.wait_started("after", times=2)
+    (folder / "after").touch()
+    assert workflow.get_output(wid) == [[2], 1]
+    del waiting  # it keeps the reference to the value until here
+    invariants.check(store, wid)
