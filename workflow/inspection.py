@@ -19,7 +19,6 @@ from workflow.errors import (
     CorruptLogError,
     InvalidInputError,
     NewerFormatError,
-    WorkflowConflictError,
     WorkflowNotFoundError,
 )
 from workflow.log import index
@@ -73,7 +72,7 @@ def get_output(workflow_id: str, *, name: str | None = None) -> Any:
 
     Raises:
         WorkflowNotFoundError: there is no such workflow, or it has no such step.
-        WorkflowConflictError: the workflow is RESUMABLE, so its value will not be produced until it is resumed.
+        OwnerLostError: the workflow is or becomes RESUMABLE, so its value will not be produced until it is resumed.
         InvalidInputError: the value of the step is not stored, because the step has checkpoint=False.
         Exception: the error that the workflow failed with.
     """
@@ -88,7 +87,9 @@ def _output(store: Store, workflow_id: str, name: str | None) -> Any:
     run = RunAddress(store.url, created.workflow_id, created.run_number, created.run_uuid)
     if name is not None:
         return _step_output(client, log, state, run, name)
-    return value_of(result_of(state, run) if state.is_finished else client.wait(_attached(client, log, state)))
+    if state.is_finished:
+        return value_of(result_of(state, run))
+    return value_of(client.wait(client.observe(created), resumes=False))
 
 
 def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
@@ -96,15 +97,15 @@ def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
 
     Raises:
         WorkflowNotFoundError: there is no such workflow.
-        WorkflowConflictError: `name` is None and the workflow is RESUMABLE.
+        OwnerLostError: `name` is None and the workflow is RESUMABLE.
 
     `ray.get` of the reference raises all other errors of `get_output`.
     """
     client, store = client_in_use(), store_in_use()
-    log = RunLog(store, client.find(workflow_id))
+    created = client.find(workflow_id)
     if name is not None:
         return _get_output.remote(store.url, workflow_id, name)
-    return output_of(_attached(client, log, log.replay()))
+    return output_of(client.observe(created), resumes=False)
 
 
 def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
@@ -192,22 +193,11 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
         if state.is_finished:
             return _no_step_output(state, run, name)
         if waiting is None:
-            handle = _attached(client, log, state)
+            handle = client.observe(log.created)
             waiting = handle.manager.wait.remote(handle.run)
         if ray.wait([waiting], timeout=STEP_POLL)[0]:
             waiting = None  # the run is finished, or the manager no longer follows it
         log.catch_up(state)
-
-
-def _attached(client: Client, log: RunLog, state: RunState) -> RunHandle:
-    """Attach to a run to wait for it, without starting anything; raises WorkflowConflictError if it is RESUMABLE."""
-    if reading.status_of(log.store, reading.view_of(state)) is WorkflowStatus.RESUMABLE:
-        workflow_id = log.created.workflow_id
-        raise WorkflowConflictError(
-            f"workflow {workflow_id!r} is RESUMABLE: no manager owns it, so its output will not be produced; "
-            f"call workflow.resume({workflow_id!r})"
-        )
-    return client.attach(log.created)
 
 
 def _not_stored(workflow_id: str, step_id: str) -> InvalidInputError:
@@ -239,9 +229,14 @@ def _get_output(store_url: str, workflow_id: str, name: str) -> Any:
     return _output(shared_store(store_url), workflow_id, name)
 
 
-def output_of(handle: RunHandle) -> Any:
-    """Return an ObjectRef of a run's value."""
-    return handle.manager.output.remote(handle.run)
+def output_of(handle: RunHandle, *, resumes: bool) -> Any:
+    """Return an ObjectRef of a run's value.
+
+    Args:
+        handle: the run.
+        resumes: whether to continue the run if its owner is lost. A call that only reads must not.
+    """
+    return handle.manager.output.remote(handle.run, resumes)
 
 
 def _stats(started: float, ended: float) -> dict[str, float]:
