@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support import runs
 from workflow.model import ephemeral, failure, fold, ids
 from workflow.model import records as r
-from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, WaitOptions
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value, WaitOptions
 from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
 
@@ -77,7 +77,7 @@ _KINDS = (StepKind.TASK, StepKind.TASK, StepKind.TASK, StepKind.EVENT, StepKind.
 
 def _waiter(draw: Any, step_id: str, parents: tuple[str, ...]) -> StepSpec:
     wait = WaitOptions(draw(st.integers(1, len(parents))), draw(st.sampled_from([None, 3.0])))
-    return StepSpec(step_id, "w", "", "m.w", runs.Value(), parents, StepOptions(), kind=StepKind.WAIT, wait=wait)
+    return StepSpec(step_id, "w", "", "m.w", Value(), parents, StepOptions(), kind=StepKind.WAIT, wait=wait)
 
 
 @st.composite

@@ -144,8 +144,7 @@ def test_failure_below_a_step_left_over_stops_all_of_it() -> None:
 
 @pytest.mark.parametrize("catching", [True, False])
 def test_failure_reaches_the_later_step_that_takes_it(catching: bool) -> None:
-    options = {"z": CATCH} if catching else {}
-    dag = waiting("a b w:a,b z:w end:z", **options)
+    dag = waiting("a b w:a,b z:w end:z", z=CATCH if catching else StepOptions())
     taking = expanded("z", graph("z/y:b z/x z/o:z/y,z/x"))
     state = runs.state_of(dag, [committed("a"), started("b")], [decided("w", "a")], [taking])
     found = fail(state, "b")

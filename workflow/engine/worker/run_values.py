@@ -138,7 +138,7 @@ class RunValues:
         if outcome.waited is not None:
             ready = [self.load_outcome(each) for each in outcome.waited.ready]
             remaining = outcome.waited.remaining
-            value = ready, [stored_names.remaining_workflow(self.run_uuid, step_id) for step_id in remaining]
+            value: Any = ready, [stored_names.remaining_workflow(self.run_uuid, step_id) for step_id in remaining]
         elif outcome.ephemeral_step and ephemeral is not None:
             value = values.loads(ephemeral[outcome.ephemeral_step], self._resolve_whole, self._written_by)
         else:
