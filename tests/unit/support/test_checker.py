@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import checker, history, phases, stored
+from tests.support import checker, history, phases, stored, stored_values
 from tests.support.checker import check
 from tests.support.history import Expected
 from tests.support.phases import Phases
@@ -428,7 +428,9 @@ def test_an_unfinished_run_does_not_have_the_expected_value() -> None:
         check(it.objects(), "w/1", expected=Expected(b"end"))
 
 
-@pytest.mark.parametrize("module", [checker, history, phases, stored], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [checker, history, phases, stored, stored_values], ids=lambda module: module.__name__
+)
 def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
     tree = ast.parse(Path(module.__file__).read_text())
     imported = {
@@ -438,6 +440,6 @@ def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
     }
     ours = {name for name in imported if name.split(".")[0] in ("workflow", "workflow_operator", "tests", "dev")}
-    assert ours <= {"tests.support.history", "tests.support.phases", "tests.support.stored"}, (
+    assert ours <= {f"tests.support.{name}" for name in ("history", "phases", "stored", "stored_values")}, (
         "these are checked here, too"
     )

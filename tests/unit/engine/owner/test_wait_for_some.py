@@ -23,6 +23,7 @@ from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, StepNode, Value, WaitOptions
 from workflow.model.status import WorkflowStatus
 from workflow.store.memory import MemoryStore
+from workflow.waits import remaining_workflow
 
 
 @workflow.step
@@ -61,8 +62,6 @@ def test_wait_is_encoded_with_its_parents_and_options() -> None:
 
 
 def test_remaining_workflow_is_encoded_as_its_step() -> None:
-    from workflow.waits import remaining_workflow
-
     rest = remaining_workflow("run-1", "a/b")
     (step,) = encoded(join.step([rest], rest)).steps
     assert step.parents == ("a/b",)
@@ -70,7 +69,7 @@ def test_remaining_workflow_is_encoded_as_its_step() -> None:
         encoded(join.step(rest), "run-2")
 
 
-async def test_wait_decides_with_the_first_outcomes_and_the_rest_is_stopped() -> None:
+async def test_wait_decides_with_the_first_and_the_rest_is_stopped() -> None:
     fixture = ManagerFixture()
     async with fixture.manager(script=never_returns) as (manager, runner):
         created = await start_run(fixture, manager, waiting("a b c w:a,b,c z:w", 2))
@@ -94,7 +93,7 @@ async def test_wait_decides_after_its_timeout() -> None:
     invariants.check(fixture.inner, "w")
 
 
-async def test_failure_after_the_decision_fails_only_what_takes_the_step() -> None:
+async def test_later_failure_fails_only_what_takes_the_step() -> None:
     fixture = ManagerFixture()
     async with fixture.manager(script=never_returns) as (manager, runner):
         created = await start_run(fixture, manager, waiting("a b w:a,b z:w"))
@@ -124,18 +123,21 @@ def test_waits_of_one_list_may_overlap() -> None:
     asyncio.run(scenario())
 
 
+wait: Any = workflow.wait
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: workflow.wait(join.step(1)), "takes a list of workflows"),
-        (lambda: workflow.wait([1]), "takes a list of workflows"),
-        (lambda: workflow.wait([join.step(1)], num_returns=2), "must be from 1 to 1"),
-        (lambda: workflow.wait([join.step(1)], num_returns=0), "must be from 1 to 1"),
-        (lambda: workflow.wait([join.step(1)], num_returns=1.0), "must be a whole number"),
-        (lambda: workflow.wait([join.step(1)], timeout=-1), "finite number of seconds from 0"),
-        (lambda: workflow.wait([join.step(1)], timeout="1"), "must be a number of seconds or None"),
-        (lambda: workflow.wait([join.step(1)] * 1 + [join.step(1)]).options(num_cpus=1), "no option num_cpus"),
-        (lambda: workflow.wait([(one := join.step(1)), one]), "takes each workflow once"),
+        (lambda: wait(join.step(1)), "takes a list of workflows"),
+        (lambda: wait([1]), "takes a list of workflows"),
+        (lambda: wait([join.step(1)], num_returns=2), "must be from 1 to 1"),
+        (lambda: wait([join.step(1)], num_returns=0), "must be from 1 to 1"),
+        (lambda: wait([join.step(1)], num_returns=1.0), "must be a whole number"),
+        (lambda: wait([join.step(1)], timeout=-1), "finite number of seconds from 0"),
+        (lambda: wait([join.step(1)], timeout="1"), "must be a number of seconds or None"),
+        (lambda: wait([join.step(1)] * 1 + [join.step(1)]).options(num_cpus=1), "no option num_cpus"),
+        (lambda: wait([(one := join.step(1)), one]), "takes each workflow once"),
     ],
 )
 def test_wrong_calls_of_wait_are_explained(call: Any, text: str) -> None:
