@@ -14,10 +14,10 @@ from workflow import packaging
 packaging.use_bundled_dependencies()
 
 if TYPE_CHECKING:
-    from workflow.api import cancel, delete, resume, resume_all, resume_async, run, run_async
+    from workflow.api import cancel, delete, resume, resume_all, run, run_async
     from workflow.errors import WorkflowExecutionError
     from workflow.event_listener import EventListener
-    from workflow.inspection import get_metadata, get_output, get_output_async, get_status, list_all
+    from workflow.inspection import get_metadata, get_output, get_status, list_all
     from workflow.model.status import WorkflowStatus
     from workflow.ray_dags import continuation, create
     from workflow.session import init
@@ -35,13 +35,11 @@ __all__ = [
     "delete",
     "get_metadata",
     "get_output",
-    "get_output_async",
     "get_status",
     "init",
     "list_all",
     "resume",
     "resume_all",
-    "resume_async",
     "run",
     "run_async",
     "sleep",

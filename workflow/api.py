@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 import uuid
@@ -50,9 +49,10 @@ def run_async(root: StepNode, workflow_id: str | None = None, metadata: Mapping[
 
 
 def resume(workflow_id: str, *, take_over: bool = False) -> Any:
-    """Continue a workflow that is RESUMABLE or FAILED, wait for it, and return its value.
+    """Continue a workflow that is RESUMABLE or FAILED, and return an ObjectRef of its value.
 
-    If the workflow is SUCCESSFUL, its stored value is returned.
+    If the workflow is SUCCESSFUL, the reference is to its stored value. `ray.get` of the reference raises the error
+    that the workflow fails with.
 
     Args:
         workflow_id: the workflow to continue.
@@ -64,14 +64,7 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
         WorkflowNotFoundError: nothing is stored under this id.
         WorkflowNotResumableError: the workflow was canceled.
         WorkflowInUseError: another owner runs the workflow; the text names it.
-        Exception: the error that the workflow fails with.
     """
-    client = client_in_use()
-    return value_of(client.wait(client.resume(workflow_id, take_over=take_over)))
-
-
-def resume_async(workflow_id: str, *, take_over: bool = False) -> Any:
-    """Continue a workflow like `resume`, but return an ObjectRef of its value at once."""
     return output_of(client_in_use().resume(workflow_id, take_over=take_over), resumes=True)
 
 
@@ -94,7 +87,7 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
     def resume_each(workflow_ids: Iterable[str]) -> None:
         for workflow_id in workflow_ids:
             try:
-                resumed.append((workflow_id, resume_async(workflow_id)))
+                resumed.append((workflow_id, resume(workflow_id)))
             except WorkflowError as error:
                 logger.error("cannot resume workflow %r: %s", workflow_id, error)
 
@@ -196,10 +189,8 @@ def _end_as_canceled(store: Store, view: reading.RunView) -> None:
 
 
 def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, RunHandle]:
-    options = RunOptions(metadata=metadata_text(metadata))
-    if workflow_id is None and (nested := context.next_nested_id()):
-        # Each execution of a step starts its nested workflow once. One that is FAILED failed in an earlier execution.
-        workflow_id, options = nested, dataclasses.replace(options, retry_failed=True)
+    options = RunOptions(metadata=metadata_text(metadata), retry_failed=True)
+    workflow_id = workflow_id if workflow_id is not None else context.next_nested_id() or None
     if workflow_id is None:
         name = root.name or underlying(root.function).__name__
         workflow_id = f"{name}.{time.strftime('%Y%m%d-%H%M%S')}.{uuid.uuid4().hex[:8]}"

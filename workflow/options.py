@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import ray
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from workflow.engine import strategies
 from workflow.errors import InvalidInputError
@@ -33,7 +35,6 @@ RAY_OPTIONS: Final = (
 )
 """Options of `ray.remote` that are passed on when a worker is requested for the step."""
 
-_USE_STRATEGY: Final = "give scheduling_strategy=PlacementGroupSchedulingStrategy(...) instead"
 _ONE_VALUE: Final = "a step has one value; return a tuple or a list, or give each part a step of its own"
 
 REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
@@ -46,9 +47,6 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
     ),
     "num_returns": (1, _ONE_VALUE),
     "object_store_memory": (None, "Ray has this option for actors only; give memory instead"),
-    "placement_group": ("default", _USE_STRATEGY),
-    "placement_group_bundle_index": (-1, _USE_STRATEGY),
-    "placement_group_capture_child_tasks": (None, _USE_STRATEGY),
     "retry_exceptions": (
         False,
         "max_retries limits the attempts for every exception; with catch_exceptions=True, the next step gets the "
@@ -56,6 +54,14 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
     ),
 }
 """Options of Ray tasks that a step cannot have: Ray's default, which is accepted, and what to do instead."""
+
+
+PLACEMENT: Final[Mapping[str, Any]] = {
+    "placement_group": "default",
+    "placement_group_bundle_index": -1,
+    "placement_group_capture_child_tasks": None,
+}
+"""Options of Ray 1.x that are now one scheduling strategy, with their defaults."""
 
 
 def merged(given: Mapping[str, Any], base: StepOptions) -> StepOptions:
@@ -89,6 +95,7 @@ def name_of(given: Mapping[str, Any]) -> str:
 
 def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     options = dict(base)
+    given = _with_strategy(given)
     for key, value in given.items():
         if key == "max_calls" and value in (None, 0, 1):
             options.pop(key, None)
@@ -108,6 +115,26 @@ def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any
             )
     _validate_with_ray({key: value for key, value in given.items() if key in RAY_OPTIONS and value is not None})
     return options
+
+
+def _with_strategy(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options with a scheduling strategy in place of `placement_group` and what belongs to it."""
+    placement = {key: given.get(key, default) for key, default in PLACEMENT.items()}
+    if not any(key in given for key in PLACEMENT):
+        return given
+    others = {key: value for key, value in given.items() if key not in PLACEMENT}
+    group = placement.pop("placement_group")
+    if isinstance(group, PlacementGroup):
+        if others.get("scheduling_strategy") is not None:
+            raise InvalidInputError("a step cannot have placement_group and scheduling_strategy; give only one of them")
+        return {**others, "scheduling_strategy": PlacementGroupSchedulingStrategy(group, **placement)}
+    changed = [key for key, value in placement.items() if value not in (None, PLACEMENT[key])]
+    if group not in (None, "default") or changed:
+        raise InvalidInputError(
+            f"a step cannot have {', '.join(changed) or f'placement_group={group!r}'}: give placement_group=..., as "
+            "ray.util.placement_group returns it"
+        )
+    return others
 
 
 def _validate_with_ray(options: Mapping[str, Any]) -> None:

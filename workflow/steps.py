@@ -32,9 +32,9 @@ class Workflow(StepNode, Generic[T]):
     def run(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> T:
         """Run the workflow, wait for it, and return its value.
 
-        A used id is not run again. If the workflow under this id is SUCCESSFUL, its stored value is returned. If it is
-        FAILED, its stored error is raised. If it is RUNNING, this call waits for it, and if it is RESUMABLE, this call
-        resumes it.
+        A used id continues the workflow that it names. If that workflow is SUCCESSFUL, its stored value is returned. If
+        it is RUNNING, this call waits for it. If it is RESUMABLE or FAILED, this call resumes it, and committed steps
+        do not run again.
 
         Args:
             workflow_id: the id of the workflow in the store. If None, a new id is generated. Within a step, the
@@ -46,6 +46,7 @@ class Workflow(StepNode, Generic[T]):
 
         Raises:
             WorkflowConflictError: the id is used by another DAG.
+            WorkflowCancellationError: the workflow under this id was canceled.
             Exception: what a step raised in its last attempt, if no step catches it. Its cause is a StepFailedError,
                 which names the step.
         """

@@ -43,7 +43,7 @@ def test_workflow_is_launched_from_a_ray_actor() -> None:
     server = Server.remote()
     assert ray.get(ray.get(server.handle.remote(4))) == 8
     ray.kill(server)
-    assert workflow.get_output("served-4") == 8
+    assert ray.get(workflow.get_output("served-4")) == 8
 
 
 def test_workflow_is_launched_from_a_step() -> None:

@@ -157,7 +157,7 @@ def test_stored_event_is_not_polled_again_after_manager_death(marks: Marks, wid:
     marks.wait_started("checkpointed paid", times=2)
 
     marks.open("checkpoint")
-    assert workflow.get_output(wid) == "paid"
+    assert ray.get(workflow.get_output(wid)) == "paid"
     assert marks.starts()["poll paid"] == 2
     del waiting  # it keeps the reference to the value until here
     invariants.check(store, wid)
@@ -208,7 +208,7 @@ def test_sleep_continues_after_manager_death(wid: str, store: Store) -> None:
     (timer,) = until(lambda: written(store, wid, r.TimerSet))
     kill_the_manager(store)
     until(lambda: epochs(store, wid) == 2)
-    assert workflow.get_output(wid) == [None]
+    assert ray.get(workflow.get_output(wid)) == [None]
     assert written(store, wid, r.TimerSet) == [timer]
     slept = written(store, wid, r.StepCommitted)[0]
     assert slept.started == timer.at

@@ -61,7 +61,7 @@ def test_lambda_and_partial_are_steps(wid: str) -> None:
     assert workflow.step(lambda a, b: a * b).step(6, number.step(7)).run() == 42
     base = functools.partial(int, base=2)
     assert workflow.step(functools.partial(base)).step("101").run(wid) == 5
-    assert workflow.get_output(wid, name="builtins.int") == 5
+    assert ray.get(workflow.get_output(wid, name="builtins.int")) == 5
 
 
 def test_async_function_is_awaited(marks: Marks) -> None:
@@ -157,8 +157,8 @@ def test_local_function_has_the_step_name_of_ray(wid: str) -> None:
 
     here = f"{__name__}.test_local_function_has_the_step_name_of_ray.locals"
     inner.step(workflow.step(lambda: 41).step()).run(wid)
-    assert workflow.get_output(wid, name=f"{here}.inner") == 42
-    assert workflow.get_output(wid, name=f"{here}.lambda") == 41
+    assert ray.get(workflow.get_output(wid, name=f"{here}.inner")) == 42
+    assert ray.get(workflow.get_output(wid, name=f"{here}.lambda")) == 41
     assert workflow.get_metadata(wid, f"{here}.inner")["name"] == f"{here}.inner"
     assert workflow.get_metadata(wid, f"{here}.inner")["workflows"] == [f"{here}.lambda"]
 

@@ -124,9 +124,11 @@ def _reset_failures(state: RunState) -> None:
     """
     excluded: set[StepState] = set()
     for step in state.steps.values():
-        if step.scope is not None and (step.scope in excluded or _caught_itself(step.scope)):
-            excluded.add(step)
-        elif step.phase in (P.FAILED, P.CANCELED):
+        if step in excluded or _caught_itself(step):
+            excluded.update(step.members)
+        if step in excluded:
+            continue
+        if step.phase in (P.FAILED, P.CANCELED):
             step.attempt, step.failed_attempts, step.error, step.error_value = 0, 0, None, None
             if step.members:
                 state.set_phase(step, P.EXPANDED)
@@ -137,9 +139,8 @@ def _reset_failures(state: RunState) -> None:
 
 
 def _caught_itself(step: StepState) -> bool:
-    """Return whether the outcome is a failure that this step caught, not one that a step of its sub-DAG caught."""
-    outcome = step.outcome
-    return outcome is not None and outcome.caught and outcome.wraps == 0 and step.spec.options.catch_exceptions
+    """Return whether a step has an outcome that is not that of its sub-DAG, because it caught a failure there."""
+    return step.outcome is not None and any(each.resolves is step and each.outcome is None for each in step.members)
 
 
 def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
@@ -167,7 +168,7 @@ def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:
     step.text = record.text
     _record_attempt(state, step, record)
     is_wrapped = step.spec.options.catch_exceptions and not record.caught
-    _resolve(state, step, Outcome(record.value, record.caught, wraps=int(is_wrapped)))
+    _resolve(state, step, Outcome(record.value, record.caught, wrapped=is_wrapped))
 
 
 def _wait_decided(state: RunState, seq: int, record: r.WaitDecided) -> None:
@@ -200,7 +201,7 @@ def _returned_ephemeral(state: RunState, seq: int, record: r.StepReturnedEphemer
         raise _illegal(state, seq, record, "the value for which a step waits is always stored")
     _record_attempt(state, step, record, is_progress=False)  # the value is lost with this owner
     is_wrapped = step.spec.options.catch_exceptions
-    _resolve(state, step, Outcome(Value(), wraps=int(is_wrapped), ephemeral_step=record.step_id))
+    _resolve(state, step, Outcome(Value(), wrapped=is_wrapped, ephemeral_step=record.step_id))
     ephemeral.add(state, step)
 
 

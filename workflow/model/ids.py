@@ -35,7 +35,7 @@ def place(parent: str, names: Iterable[str]) -> list[str]:
 
     Args:
         parent: the id of the dynamic step that returned the DAG; empty for the DAG of the run.
-        names: the names of the steps, in the order of the DAG.
+        names: the names of the steps, in the order in which equal names are numbered.
 
     Returns:
         The ids in the same order, unique within the run. The second step with a name gets `_1`, the third `_2`.

@@ -35,7 +35,7 @@ class Outcome:
     Attributes:
         value: the pickled value; empty for an ephemeral value, and for a wait.
         caught: whether the value is an exception. Consumers see `(None, exception)` then.
-        wraps: how often the outcome is wrapped as `(outcome, None)`: once for each catching step that it passed.
+        wrapped: whether consumers see `(value, None)`, because a step that catches exceptions returned it.
         ephemeral_step: the step that returned the value as an ephemeral one, or empty. Only the owner of this epoch has
             the value.
         waited: the outcome of a WAIT; None for all other steps.
@@ -43,13 +43,17 @@ class Outcome:
 
     value: Value
     caught: bool = False
-    wraps: int = 0
+    wrapped: bool = False
     ephemeral_step: str = ""
     waited: Waited | None = None
 
     def through(self, catching: bool) -> Outcome:
-        """Return the outcome of a dynamic step whose sub-DAG has this outcome."""
-        return replace(self, wraps=self.wraps + 1) if catching else self
+        """Return the outcome of a dynamic step whose sub-DAG has this outcome.
+
+        Args:
+            catching: whether the dynamic step catches exceptions. An outcome that is a tuple already stays as it is.
+        """
+        return replace(self, wrapped=True) if catching and not self.caught else self
 
 
 class StepState:

@@ -233,18 +233,18 @@ class VisibleOutcome:
     Attributes:
         value: the value, or the error that was caught.
         caught: the step raised, and `catch_exceptions` turned the error into an outcome.
-        wraps: number of steps with `catch_exceptions` around the value.
+        wrapped: a step with `catch_exceptions` returned the value.
         remaining: the steps that it left over, if it is the decision of a wait.
     """
 
     value: bytes
     caught: bool = False
-    wraps: int = 0
+    wrapped: bool = False
     remaining: tuple[str, ...] = ()
 
     def digest_input(self) -> bytes:
         """Return the bytes that represent this outcome in a digest."""
-        return f"{int(self.caught)}{self.wraps}".encode() + self.value
+        return f"{int(self.caught)}{int(self.wrapped)}".encode() + self.value
 
 
 class RunFailsError(Exception):
@@ -316,9 +316,9 @@ class _Oracle:
             if behaviour.failures_per_epoch == ALWAYS:
                 raise RunFailsError(spec.step_id)
             if sub_dag is None:
-                return VisibleOutcome(value_of(spec.step_id, inputs, behaviour.size), wraps=int(catches))
+                return VisibleOutcome(value_of(spec.step_id, inputs, behaviour.size), wrapped=catches)
             result = self.outcome_of(sub_dag)
-            return VisibleOutcome(result.value, result.caught, result.wraps + int(catches))
+            return VisibleOutcome(result.value, result.caught, not result.caught and (result.wrapped or catches))
         except RunFailsError as failure:
             if not catches:
                 raise

@@ -149,7 +149,7 @@ def _visible(task: StepTask, blobs: Blobs, outcome: Outcome) -> VisibleOutcome:
     if outcome.waited is not None:
         return decided([_visible(task, blobs, each) for each in outcome.waited.ready], outcome.waited.remaining)
     value = _ephemeral_value(task, outcome.ephemeral_step) if outcome.ephemeral_step else outcome.value
-    return VisibleOutcome(_read(blobs, value), outcome.caught, outcome.wraps)
+    return VisibleOutcome(_read(blobs, value), outcome.caught, outcome.wrapped)
 
 
 def _ephemeral_value(task: StepTask, step_id: str) -> Value:

@@ -144,10 +144,8 @@ class RunValues:
         else:
             value = self.load_value(outcome.value)
         if outcome.caught:
-            value = (None, value)
-        for _ in range(outcome.wraps):
-            value = (value, None)
-        return value
+            return None, value
+        return (value, None) if outcome.wrapped else value
 
     def load_value(self, value: Value) -> Any:
         """Load a value or an exception that contains no steps."""
