@@ -151,7 +151,7 @@ def _ids(parent: str, root: StepNode, parents_of: dict[int, list[StepNode]]) -> 
     seen = {id(root)}
     for node in found:  # the list grows
         for each in parents_of[id(node)]:
-            if id(each) not in seen:
+            if each.address is None and id(each) not in seen:
                 seen.add(id(each))
                 found.append(each)
     step_ids = ids.place(parent, [node.title for node in found])
