@@ -125,8 +125,9 @@ class _BoundedStore(RetryingStore):
         self._failure: StoreUnavailableError | None = None
 
     def _call(self, call: Callable[[], T]) -> T:
-        if self._failure is not None and self._remaining() < self._last_attempt:
-            raise StoreUnavailableError(str(self._failure), **self._failure.fields)
+        failure = self._failure
+        if failure is not None and (not self._may_pass(failure) or self._remaining() < self._last_attempt):
+            raise StoreUnavailableError(str(failure), **failure.fields)
         return super()._call(lambda: self._timed(call))
 
     def _timed(self, call: Callable[[], T]) -> T:
