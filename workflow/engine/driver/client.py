@@ -23,6 +23,7 @@ from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import (
+    StoreRefusedError,
     StoreUnavailableError,
     SupersededError,
     UnavailableError,
@@ -45,6 +46,9 @@ from workflow.model.run_view import Owner
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
+
+MAX_STARTS = 100
+"""Attempts to create a run while other processes create and delete runs under the same id."""
 
 MANAGER_RETRY_PAUSE = 0.2
 """Seconds between two calls of a manager that is ending."""
@@ -105,9 +109,10 @@ class Client:
             WorkflowConflictError: the id refers to a run of another DAG.
             WorkflowInUseError: another Workflow object owns the run.
             SupersededError: a later run or a later submission attempt replaced this one.
+            StoreRefusedError: the manager sees another store than this process.
             InvalidInputError: something in the DAG cannot be stored.
         """
-        while True:
+        for _ in range(MAX_STARTS):
             entry = self._registry_entry(workflow_id, options)
             if isinstance(entry, Created):
                 self._check_shape(root, entry)
@@ -125,6 +130,16 @@ class Client:
             manager, registered = self._call_manager(options, "start", created)
             if isinstance(registered, Created) and registered.run_uuid == created.run_uuid:
                 return RunHandle(manager, self._address(registered))
+            if registry.latest_run_number(self._store, workflow_id) < created.run_number:
+                raise StoreRefusedError(
+                    f"cannot start workflow {workflow_id!r}: its manager found run {created.run_number} of it in the "
+                    f"store {self._store.url}, and this process does not, so the address leads to two different "
+                    "stores; use a folder or a bucket that all nodes share (docs/stores.md)"
+                )
+        raise UnavailableError(
+            f"cannot start workflow {workflow_id!r}: other processes created and deleted a run under this id at the "
+            f"same time as each of {MAX_STARTS} attempts; try again"
+        )
 
     def attach(self, created: Created, options: RunOptions = RunOptions(), *, take_over: bool = False) -> RunHandle:
         """Find a manager that waits for a run: its owner, or one that claims the run, or one that follows it.

@@ -23,10 +23,11 @@ import ray
 
 from workflow.engine.driver import user_code
 from workflow.engine.driver.actor import NAMESPACE, ManagerActor
-from workflow.engine.worker import context
+from workflow.engine.worker import context, same_store
 from workflow.errors import UnavailableError
 from workflow.log.values import versions
 from workflow.model.run_view import Owner
+from workflow.store.credentials import SETTINGS
 
 GROUPS = {"waiting": 100_000, "leases": 100_000}
 """Concurrent calls in each concurrency group of the actor. Waiting callers never delay the exchanges of workers."""
@@ -53,18 +54,24 @@ def find_or_create(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
 
     Raises:
         UnavailableError: the manager does not answer, not even after a restart.
+        StoreRefusedError: the manager does not see the store that this process sees, or may not use it.
         WorkflowError: the manager could not be created.
     """
     task = context.current_step()
     name = (task.manager if task is not None else "") or f"manager-{fingerprint(store_url)}"
     manager = find(name)
-    if manager is None or not answers(manager, unresponsive):
+    owner = answers(manager, unresponsive) if manager is not None else None
+    if owner is None:
         manager = _create(name, store_url)
-        if not answers(manager, unresponsive):
+        owner = answers(manager, unresponsive)
+        if owner is None:
             raise UnavailableError(
                 f"manager {name} did not answer within {unresponsive:.0f} s, also after a restart; try again later, "
                 "or read the actor's log on the head node"
             )
+    if not same_store.is_proven(store_url, owner.manager):
+        witness = ask(manager.show_store.remote())
+        same_store.prove(witness, lambda: ask(manager.show_store.remote()), "this process")
     return manager
 
 
@@ -128,8 +135,7 @@ def fingerprint(store_url: str) -> str:
         versions(),
         user_code.library_code(),
         store_url,
-        os.environ.get("AWS_ACCESS_KEY_ID", ""),
-        os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        *(os.environ.get(name, "") for name in SETTINGS),
         json.dumps(context_here.runtime_env, sort_keys=True, default=str),
         *user_code.loaded_code(sys.modules),
     ]

@@ -52,7 +52,7 @@ def execute(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sto
             return function()
 
         use_function(monkeypatch, listen)
-        result = asyncio.run(EventHost().listen(TASK))
+        result = asyncio.run(EventHost(lambda: None).listen(TASK))
         assert result is not None, "nothing stopped it"
         return result
 
@@ -173,7 +173,7 @@ async def test_stopped_listener_has_no_result(store: FailingStore, monkeypatch: 
         await asyncio.sleep(60)
 
     use_function(monkeypatch, listen)
-    host = EventHost()
+    host = EventHost(lambda: None)
     listening = asyncio.ensure_future(host.listen(TASK))
     await started.wait()
     await host.stop([TASK.key])
