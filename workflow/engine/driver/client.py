@@ -20,6 +20,7 @@ from workflow.engine.driver.compared import warn_of_other_inputs
 from workflow.engine.driver.present_code import replace_functions
 from workflow.engine.driver.program import program_here
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
+from workflow.engine.worker import same_store
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import (
@@ -126,6 +127,8 @@ class Client:
                         f"cannot create run {options.run_number} of workflow {workflow_id!r}: this run was already "
                         f"{entry.reason.lower()}, and this submission may create only this run"
                     )
+            if not same_store.has_proof(self._store.url):
+                self._call_manager(options, "show_store")  # it raises before anything is stored
             created = self._created(root, workflow_id, options, entry.run_number + 1 if entry is not None else 1)
             manager, registered = self._call_manager(options, "start", created)
             if isinstance(registered, Created) and registered.run_uuid == created.run_uuid:
@@ -255,7 +258,7 @@ class Client:
             return True
         return heartbeat_expired(self._store, state.owner.manager)
 
-    def _call_manager(self, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
+    def _call_manager(self, options: RunOptions, method: str, *arguments: Any) -> tuple[Any, Any]:
         """Call a method of this environment's manager. If the manager is ending, wait for the end and create another.
 
         Returns:
@@ -265,7 +268,7 @@ class Client:
         while True:
             try:
                 manager = discovery.find_or_create(self._store.url, options.unresponsive)
-                return manager, discovery.ask(getattr(manager, method).remote(argument))
+                return manager, discovery.ask(getattr(manager, method).remote(*arguments))
             except (UnavailableError, ray.exceptions.RayActorError) as error:
                 if isinstance(error, StoreUnavailableError) or time.monotonic() > deadline:
                     raise

@@ -36,12 +36,19 @@ _proven: set[tuple[str, str]] = set()
 
 def node_here() -> str:
     """Return the node of this process, as error texts name it."""
-    return f"{ray.util.get_node_ip_address()} ({socket.gethostname()})"
+    node_id = ray.get_runtime_context().get_node_id()
+    addresses = [node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == node_id]
+    return f"{(addresses or ['unknown'])[0]} ({socket.gethostname()})"
 
 
 def is_proven(store_url: str, manager_id: str) -> bool:
     """Return whether this process has seen the heartbeat of a manager in a store."""
     return (store_url, manager_id) in _proven
+
+
+def has_proof(store_url: str) -> bool:
+    """Return whether this process has seen the heartbeat of any manager in a store."""
+    return any(url == store_url for url, _ in _proven)
 
 
 def prove(witness: StoreWitness, show_again: Callable[[], object], process: str) -> None:

@@ -123,7 +123,7 @@ def test_start_ends_if_the_manager_sees_another_store(monkeypatch: pytest.Monkey
     client = Client(MemoryStore("of the driver"))
     calls: list[str] = []
 
-    def call_manager(options: Any, method: str, argument: r.Created) -> tuple[Any, r.Created]:
+    def call_manager(options: Any, method: str, *_: r.Created) -> tuple[Any, r.Created]:
         calls.append(method)
         return None, runs.created(runs.graph("a"), run_uuid="in-the-store-of-the-manager")
 
@@ -131,15 +131,17 @@ def test_start_ends_if_the_manager_sees_another_store(monkeypatch: pytest.Monkey
     monkeypatch.setattr(client, "_created", lambda *_: runs.created(runs.graph("a"), run_uuid="of-the-driver"))
     with pytest.raises(StoreRefusedError, match=r"'w': its manager found run 1 .* two different stores; use a folder"):
         client.start(node(1), "w", RunOptions())
-    assert calls == ["start"]
+    assert calls == ["show_store", "start"]
 
 
 def test_start_gives_up_if_each_run_is_deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore("busy")
     client = Client(store)
 
-    def call_manager(options: Any, method: str, argument: r.Created) -> tuple[Any, r.Tombstone]:
-        tombstone = r.Tombstone("w", argument.run_number, WorkflowStatus.CANCELED, "Deleted", 1.0)
+    def call_manager(options: Any, method: str, *created: r.Created) -> tuple[Any, r.Tombstone | None]:
+        if not created:
+            return None, None
+        tombstone = r.Tombstone("w", created[0].run_number, WorkflowStatus.CANCELED, "Deleted", 1.0)
         registry.register(store, tombstone)
         return None, tombstone
 

@@ -178,3 +178,17 @@ async def test_stopped_listener_has_no_result(store: FailingStore, monkeypatch: 
     await started.wait()
     await host.stop([TASK.key])
     assert await listening is None
+
+
+async def test_listener_is_not_called_in_a_host_without_the_store(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise StoreRefusedError("another store")
+
+    async def listen() -> None:
+        pytest.fail("the host does not see the store")
+
+    use_function(monkeypatch, listen)
+    with pytest.raises(StoreRefusedError, match="another store"):
+        await EventHost(refuse).listen(TASK)
