@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import urllib3
-from minio.credentials import Credentials
+from minio.credentials.credentials import Credentials
 from minio.credentials.providers import (
     AWSConfigProvider,
     EnvAWSProvider,
@@ -128,7 +128,7 @@ def _profile() -> Source | None:
     return Source(f"the profile {profile!r} in {path}", lambda: AWSConfigProvider(path, profile))
 
 
-class CredentialsChain(Provider):  # type: ignore[misc]  # minio-py is not typed
+class CredentialsChain(Provider):
     """Credentials of the first source that is configured. Many threads may use one object.
 
     Args:

@@ -171,7 +171,7 @@ def _wrong_protocol(cause: Exception) -> Diagnosis | None:
     if isinstance(cause, urllib3_errors.ProtocolError):
         reply = cause.args[1] if len(cause.args) > 1 else None
         if isinstance(reply, http.client.BadStatusLine) and not isinstance(reply, http.client.RemoteDisconnected):
-            return Diagnosis(True, _TLS if _TLS_RECORD.match(reply.line) else _NOT_HTTP, lasting=True)
+            return Diagnosis(True, _TLS if _TLS_RECORD.match(str(reply.args[0])) else _NOT_HTTP, lasting=True)
     if isinstance(cause, InvalidResponseError) and _EXPECTS_TLS.search(str(cause)):
         return Diagnosis(False, _TLS)
     return None

@@ -101,6 +101,7 @@ def test_missing_credentials_are_named(given: dict[str, str], missing: str) -> N
 
 def test_store_without_credentials_states_where_to_give_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/no/such/file")
     store = open_store(f"s3://bucket/x?endpoint={ENDPOINT}")
     with pytest.raises(InvalidInputError, match=r"this process has no credentials for S3.*; set AWS_ACCESS_KEY_ID"):
         store.get("key")
