@@ -72,7 +72,7 @@ class Source:
     Attributes:
         name: the source, as error texts name it.
         provider: makes the provider that reads the source, with the settings that the environment has now.
-        is_remote: whether a service is asked. Other sources are read for each request.
+        is_remote: whether the source is a service. Other sources are read for each request.
         is_guess: whether nothing in the environment names the source.
     """
 
@@ -181,7 +181,7 @@ def _read(source: Source, *, known: bool) -> Credentials:
     """Read a source.
 
     Args:
-        source: the source.
+        source: where to look.
         known: whether the source had credentials before, so that it exists.
     """
     try:

@@ -159,7 +159,7 @@ _EXPECTS_TLS: Final = re.compile("HTTP request.{1,20}HTTPS", re.IGNORECASE)
 
 
 def _wrong_protocol(cause: Exception) -> Diagnosis | None:
-    """Return the meaning of an error that shows a wrong endpoint: the host name, or what the server speaks."""
+    """Return the meaning of an error that shows a wrong endpoint: an unknown host, or another protocol."""
     if isinstance(cause, urllib3_errors.NameResolutionError):
         resolver = cause.__cause__
         unknown = isinstance(resolver, socket.gaierror) and resolver.errno in _UNKNOWN_NAME

@@ -1,7 +1,9 @@
 """Uses addresses that lead to another store, or to none, on some nodes; prints the errors.
 
-Arguments: the folder in which the first node was started; the resource of the second node; the address of a bucket, for
-which only this process has credentials.
+stores.py FOLDER SECOND_NODE BUCKET
+
+The first node was started in FOLDER. SECOND_NODE is a resource of the second node. Only this process has credentials for
+the address BUCKET.
 """
 
 from __future__ import annotations

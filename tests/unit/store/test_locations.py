@@ -101,7 +101,7 @@ def failing(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_error_of_a_folder_names_how_to_choose_another(
     call: str, number: int, kind: type[WorkflowError], is_default: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of these are told without waiting: the budget of 30 seconds is not used."""
+    """All of these are raised without a wait."""
     slept: list[float] = []
     monkeypatch.setattr("threading.Event.wait", lambda self, timeout=None: slept.append(timeout or 0.0))
     with monkeypatch.context() as patch:
