@@ -2,8 +2,8 @@
 
 stores.py FOLDER SECOND_NODE BUCKET
 
-The first node was started in FOLDER. SECOND_NODE is a resource of the second node. Only this process has credentials for
-the address BUCKET.
+The first node was started in FOLDER. SECOND_NODE is a resource of the second node. Only this process has credentials
+for the address BUCKET.
 """
 
 from __future__ import annotations

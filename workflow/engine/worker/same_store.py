@@ -1,8 +1,8 @@
 """The proof that the processes of a run see the same store.
 
 An address can lead to another store on another node: a folder that is not shared, or a host name that means another
-server there. The manager stores its heartbeat, whose key no other process writes. A driver and each worker look for it once,
-before they use the store for this manager. A process that does not find it sees another store.
+server there. The manager stores its heartbeat, whose key no other process writes. A driver and each worker look for it
+once, before they use the store for this manager. A process that does not find it sees another store.
 """
 
 from __future__ import annotations
