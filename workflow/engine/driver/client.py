@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
@@ -19,11 +20,14 @@ from workflow.engine.driver import discovery
 from workflow.engine.driver.compared import warn_of_other_inputs
 from workflow.engine.driver.present_code import replace_functions
 from workflow.engine.driver.program import program_here
+from workflow.engine.driver.progress import describe_progress
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
+from workflow.engine.owner.completion import owner_lost
 from workflow.engine.worker import same_store
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import (
+    OwnerLostError,
     StoreRefusedError,
     StoreUnavailableError,
     SupersededError,
@@ -34,8 +38,7 @@ from workflow.errors import (
     WorkflowNotFoundError,
     WorkflowNotResumableError,
 )
-from workflow.log import registry
-from workflow.log.claim import heartbeat_expired
+from workflow.log import liveness, registry
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.log.stored_function import main_source
@@ -153,10 +156,9 @@ class Client:
         """
         log = RunLog(self._store, created)
         state = log.replay()
-        if not state.is_finished and not state.released and not take_over:
-            manager = discovery.find(state.owner.address)
-            answered = discovery.answers(manager, options.unresponsive) if manager is not None else None
-            if answered is not None and answered.manager == state.owner.manager and _same_object(state.owner, options):
+        if not take_over:
+            manager = self._manager_of_owner(state, options)
+            if manager is not None:
                 return RunHandle(manager, self._address(created))
         retry = options.retry_failed and state.status is WorkflowStatus.FAILED
         if retry or self._may_claim(state, options, take_over):
@@ -167,6 +169,26 @@ class Client:
                     raise
                 # Another manager claimed the run after it was read, or the run finished: follow it.
         return RunHandle(discovery.find_or_create(self._store.url, options.unresponsive), self._address(created))
+
+    def observe(self, created: Created) -> RunHandle:
+        """Find a manager that waits for a run, and never claim the run: its owner, or a manager that follows it.
+
+        Raises:
+            OwnerLostError: the run is not finished, and no manager owns it any more.
+        """
+        state = RunLog(self._store, created).replay()
+        manager = self._manager_of_owner(state, RunOptions())
+        if manager is None:
+            if not state.is_finished and (state.released or liveness.is_lost(self._store, state.owner)):
+                raise owner_lost(created.workflow_id)
+            manager = discovery.find_or_create(self._store.url)
+        return RunHandle(manager, self._address(created))
+
+    def _manager_of_owner(self, state: RunState, options: RunOptions) -> Any:
+        """Return the manager of this cluster that owns a run; None if the run has no owner, or one elsewhere."""
+        if state.is_finished or state.released or not _same_object(state.owner, options):
+            return None
+        return discovery.find_owner(state.owner, options.unresponsive)
 
     def resume(self, workflow_id: str, *, take_over: bool = False, options: RunOptions = RunOptions()) -> RunHandle:
         """Continue a run that is RESUMABLE or FAILED. Only wait for a run that is SUCCESSFUL, or that ends meanwhile.
@@ -205,25 +227,36 @@ class Client:
         entry = registry.current_entry(self._store, workflow_id)
         if entry is None or (isinstance(entry, Tombstone) and entry.reason in FREES_ID):
             raise WorkflowNotFoundError(
-                f"no workflow {workflow_id!r} is stored at {self._store.url}; list_all() shows those that are",
+                f"no workflow {workflow_id!r} is stored at {self._store.url}; compare the id with those of "
+                "workflow.list_all(), and the address with the storage that was given to workflow.init()",
                 workflow_id=workflow_id,
             )
         if isinstance(entry, Tombstone):
             raise _tombstone_error(entry)
         return entry
 
-    def wait(self, handle: RunHandle) -> RunResult:
-        """Wait until a run is finished. If its owner is lost meanwhile, attach to the run again.
+    def wait(self, handle: RunHandle, *, resumes: bool = True) -> RunResult:
+        """Wait until a run is finished. If its manager is lost meanwhile, find another one.
+
+        Args:
+            handle: the run.
+            resumes: whether to continue the run if its owner is lost. A call that only reads must not.
 
         Raises:
             SupersededError: the run was deleted, and its id refers to another run.
             WorkflowNotFoundError: the run was deleted.
+            OwnerLostError: its owner is lost, and this call may not continue it.
         """
         while True:
             try:
-                result: RunResult = discovery.ask(handle.manager.wait.remote(handle.run))
+                waiting = handle.manager.wait.remote(handle.run)
+                result: RunResult = discovery.ask(
+                    waiting, functools.partial(describe_progress, self._store, handle.run)
+                )
                 return result
-            except (UnavailableError, ray.exceptions.RayActorError):
+            except (UnavailableError, ray.exceptions.RayActorError) as error:
+                if isinstance(error, OwnerLostError) and not resumes:
+                    raise
                 created = self.find(handle.run.workflow_id)
                 if created.run_uuid != handle.run.run_uuid:
                     raise SupersededError(
@@ -231,7 +264,7 @@ class Client:
                         "was created under its id; call get_output for the value of that run",
                         workflow_id=created.workflow_id,
                     ) from None
-                handle = self.attach(created)
+                handle = self.attach(created) if resumes else self.observe(created)
 
     def _claim(
         self, log: RunLog, state: RunState, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
@@ -256,7 +289,7 @@ class Client:
             return False
         if options.uid or take_over or state.released:
             return True
-        return heartbeat_expired(self._store, state.owner.manager)
+        return liveness.is_lost(self._store, state.owner)
 
     def _call_manager(self, options: RunOptions, method: str, *arguments: Any) -> tuple[Any, Any]:
         """Call a method of this environment's manager. If the manager is ending, wait for the end and create another.
@@ -264,11 +297,13 @@ class Client:
         Returns:
             The manager that answered, and the result of the method.
         """
+        what = "".join(f" {each.workflow_id!r}" for each in arguments)
         deadline = time.monotonic() + options.unresponsive
         while True:
             try:
                 manager = discovery.find_or_create(self._store.url, options.unresponsive)
-                return manager, discovery.ask(getattr(manager, method).remote(*arguments))
+                answer = getattr(manager, method).remote(*arguments)
+                return manager, discovery.ask(answer, lambda: f"a manager to {method}{what}")
             except (UnavailableError, ray.exceptions.RayActorError) as error:
                 if isinstance(error, StoreUnavailableError) or time.monotonic() > deadline:
                     raise
@@ -332,5 +367,6 @@ def _digest(graph: Graph) -> str:
 def _tombstone_error(tombstone: Tombstone) -> WorkflowExecutionError:
     text = tombstone.error.message if tombstone.error is not None else tombstone.reason
     return WorkflowExecutionError(
-        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it started: {text}"
+        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it started: {text}; call "
+        f"workflow.delete({tombstone.workflow_id!r}) to use this id again"
     )
