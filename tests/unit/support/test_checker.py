@@ -423,6 +423,7 @@ def with_wait() -> Stored:
     return it
 
 
+RETURNED: Record = {"k": "StepReturnedEphemeral", "step_id": "b", "epoch": 1}
 BROKEN_WAITS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "ready without an outcome": ("I4", lambda it: it.log[1].__setitem__(1, decided("w", "b"))),
     "second decision": ("I1", lambda it: it.put(4, decided("w", "a"))),
@@ -435,7 +436,6 @@ BROKEN_WAITS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "timer of a wait without a timeout": ("steps", lambda it: it.put(1, timer("w", 1))),
     "DAG that takes another step": ("I4", lambda it: it.log.__setitem__(2, [expanded("c", 1, spec("c/1", "c"))])),
 }
-RETURNED = {"k": "StepReturnedEphemeral", "step_id": "b", "epoch": 1}
 
 
 @pytest.mark.parametrize("case", BROKEN_WAITS)
