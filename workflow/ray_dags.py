@@ -13,10 +13,12 @@ from ray.dag import DAGInputData, DAGNode, FunctionNode, InputAttributeNode, Inp
 from workflow.engine.worker import context
 from workflow.engine.worker.arguments import AsReference
 from workflow.errors import InvalidInputError, WrongTypeError
+from workflow.model.calls import checked_call
 from workflow.model.graph import StepOptions
 from workflow.steps import StepFunction, Workflow
 
 
+@checked_call("workflow.create")
 def create(dag_node: DAGNode, *args: Any, **kwargs: Any) -> Workflow[Any]:
     """Return the workflow of a DAG that was composed with `.bind`. Nothing is executed.
 
@@ -52,6 +54,7 @@ def create(dag_node: DAGNode, *args: Any, **kwargs: Any) -> Workflow[Any]:
     return found
 
 
+@checked_call("workflow.continuation")
 def continuation(dag_node: DAGNode) -> Any:
     """Continue with a DAG that was composed with `.bind`, in a workflow as in a plain Ray task.
 

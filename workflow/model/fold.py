@@ -74,8 +74,8 @@ def restore(state: RunState, records: list[r.Record]) -> None:
     head = records[0] if records else None
     if not isinstance(head, r.SnapshotHeader) or state.seq:
         raise CorruptLogError(
-            f"cannot restore run {state.created.run_uuid}: a snapshot begins with its header, and only a new state can "
-            "be restored; read the log without the snapshot"
+            f"cannot restore run {state.created.run_uuid} of workflow {state.created.workflow_id!r}: a snapshot begins "
+            "with its header, and only a new state can be restored; delete the snapshot: the log contains the same"
         )
     state.epoch, state.owner, state.epoch_started = head.epoch, head.owner, head.epoch_started
     for record in records[1:]:
@@ -122,13 +122,13 @@ def _reset_failures(state: RunState) -> None:
 
     A sub-DAG whose outcome is that of a WAIT may contain failed steps, and later steps may refer to them.
     """
-    excluded: set[StepState] = set()
+    # A step has an outcome, but the output of its sub-DAG has none: it caught the failure itself.
+    resolved = (step.resolves for step in state.steps.values() if step.outcome is None)
+    excluded = {each for each in resolved if each is not None and each.outcome is not None}
     for step in state.steps.values():
-        if step in excluded or _caught_itself(step):
-            excluded.update(step.members)
-        if step in excluded:
-            continue
-        if step.phase in (P.FAILED, P.CANCELED):
+        if step.scope is not None and step.scope in excluded:
+            excluded.add(step)
+        elif step.phase in (P.FAILED, P.CANCELED):
             step.attempt, step.failed_attempts, step.error, step.error_value = 0, 0, None, None
             if step.members:
                 state.set_phase(step, P.EXPANDED)
@@ -136,11 +136,6 @@ def _reset_failures(state: RunState) -> None:
                 state.make_ready(step)
             else:
                 state.set_phase(step, P.WAITING)
-
-
-def _caught_itself(step: StepState) -> bool:
-    """Return whether a step has an outcome that is not that of its sub-DAG, because it caught a failure there."""
-    return step.outcome is not None and any(each.resolves is step and each.outcome is None for each in step.members)
 
 
 def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
@@ -305,7 +300,8 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
     for spec in graph.steps:
         if spec.step_id in state.steps:
             raise CorruptLogError(
-                f"the log of run {state.created.run_uuid} is damaged: two steps have the id {spec.step_id!r}"
+                f"the log of run {state.created.run_uuid} is damaged: two steps have the id {spec.step_id!r}; "
+                "restore it from a copy"
             )
         step = StepState(spec, scope)
         for name in spec.parents:
@@ -320,7 +316,7 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
     if graph.output not in members:
         raise CorruptLogError(
             f"the log of run {state.created.run_uuid} is damaged: the output {graph.output!r} of a DAG is not one of "
-            "its steps"
+            "its steps; restore it from a copy"
         )
     return members
 
@@ -331,7 +327,8 @@ def _left_over(state: RunState, spec: StepSpec, parent: str) -> StepState:
     if found is None or not found.is_waited_for:
         raise CorruptLogError(
             f"the log of run {state.created.run_uuid} is damaged: step {spec.step_id!r} needs the outcome of "
-            f"{parent!r}, which is not an earlier step of the same DAG, and for which no other step waits"
+            f"{parent!r}, which is not an earlier step of the same DAG, and for which no other step waits; restore it "
+            "from a copy"
         )
     return found
 
@@ -349,7 +346,7 @@ def _illegal(state: RunState, seq: int, record: r.Record, why: str) -> CorruptLo
     what = f"{type(record).__name__} {getattr(record, 'step_id', '')}".strip()
     return CorruptLogError(
         f"workflow {state.created.workflow_id!r}, run {state.created.run_uuid}, segment {seq}: "
-        f"{what} is not allowed here: {why}",
+        f"{what} is not allowed here: {why}; restore the log from a copy, or report this error with its text",
         workflow_id=state.created.workflow_id,
         seq=seq,
     )
