@@ -118,7 +118,9 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         For a workflow: `status`, `user_metadata` and `stats`. The stats contain `start_time`, the start of the present
         epoch, and `end_time` if the workflow succeeded or failed. For a step: `name`, `step_options`, `user_metadata`,
         `workflows` (the ids of the steps whose outcomes it takes) and the `stats` of its last attempt, even if that
-        attempt failed. Times are seconds since 1970.
+        attempt failed. Not in Ray 1.12: `attempts`, the number of attempts of the present owner, and `last_error`, the
+        last exception of a step that failed or is attempted again, as text, or else None. An attempt that waits after
+        an exception counts, and its `start_time` may be in the future. Times are seconds since 1970.
 
     Raises:
         WorkflowNotFoundError: there is no such workflow, or the run has no such step (yet).
@@ -136,7 +138,7 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     step = _step_named(state, name)
     if step is None:
         raise _no_such_step(state, name)
-    options = step.spec.options
+    options, error = step.spec.options, step.error or step.last_error
     return {
         "name": step.spec.name,
         "step_options": {
@@ -150,6 +152,8 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         "user_metadata": json.loads(options.metadata),
         "workflows": list(step.spec.parents),
         "stats": _stats(step.started, step.ended),
+        "attempts": step.attempt,
+        "last_error": f"{error.kind}: {error.message}" if error is not None else None,
     }
 
 
