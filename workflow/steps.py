@@ -20,7 +20,7 @@ from workflow.options import merged, name_of
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Workflow(StepNode, Generic[T]):
     """A composed workflow that was not run: a step with its arguments, which may be other workflows."""
 
