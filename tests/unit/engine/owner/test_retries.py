@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
 import tracemalloc
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import invariants, runs
-from tests.support.fake_runner import inputs_lost, raised, returned, returned_ephemeral
+from tests.support.fake_runner import FakeRunner, inputs_lost, raised, returned, returned_ephemeral
 from tests.support.managers import ManagerFixture, never_returns, start_run, with_timeout
 from tests.support.waiting import eventually
 from workflow import requests
@@ -163,6 +164,10 @@ async def test_listener_that_raised_pauses_without_a_place() -> None:
 # --- runs ---
 
 
+def has_attempts(runner: FakeRunner, number: int) -> bool:
+    return len(runner.attempts) == number
+
+
 async def test_retries_are_visible_while_the_run_goes_on(
     fixture: ManagerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,7 +176,7 @@ async def test_retries_are_visible_while_the_run_goes_on(
     async with fixture.manager(script=never_returns) as (manager, runner):
         created = await start_run(fixture, manager, dag)
         for number in range(1, 4):
-            await eventually(lambda number=number: len(runner.attempts) == number)
+            await eventually(functools.partial(has_attempts, runner, number))
             runner.attempts[-1].answer(raised("a"))
         await eventually(lambda: len(caplog.messages) == 2)
         await eventually(lambda: len(invariants.log_of(fixture.inner, "w")) == 4)
