@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from workflow import reading
+from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle
 from workflow.engine.driver.results import value_of
 from workflow.engine.messages import RunAddress
@@ -26,7 +27,7 @@ from workflow.log import index
 from workflow.log.run_log import RunLog
 from workflow.model.records import FREES_ID
 from workflow.model.state import RunState, StepState
-from workflow.model.status import WorkflowStatus
+from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.session import client_in_use, store_in_use
 from workflow.store.port import Store
 
@@ -120,7 +121,8 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         `workflows` (the ids of the steps whose outcomes it takes) and the `stats` of its last attempt, even if that
         attempt failed. Not in Ray 1.12: `attempts`, the number of attempts of the present owner, and `last_error`, the
         last exception of a step that failed or is attempted again, as text, or else None. An attempt that waits after
-        an exception counts, and its `start_time` may be in the future. Times are seconds since 1970.
+        an exception counts, and its `start_time` may be in the future. `waiting_for` is the reason why a running step
+        has had no worker for 10 seconds, as text, or None. Times are seconds since 1970.
 
     Raises:
         WorkflowNotFoundError: there is no such workflow, or the run has no such step (yet).
@@ -154,7 +156,14 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         "stats": _stats(step.started, step.ended),
         "attempts": step.attempt,
         "last_error": f"{error.kind}: {error.message}" if error is not None else None,
+        "waiting_for": _wait_reason(state, step) or None,
     }
+
+
+def _wait_reason(state: RunState, step: StepState) -> str:
+    if step.phase is not StepPhase.RUNNING or state.is_finished:
+        return ""
+    return discovery.wait_reason(state.owner.address, state.created.run_uuid, step.spec.step_id)
 
 
 def list_all(

@@ -73,6 +73,13 @@ class ManagerActor:
         """Let the manager read the inbox of a run now; see `Manager.notify`."""
         await self._on_loop(self._manager.notify(run_uuid))
 
+    async def wait_reason(self, run_uuid: str, step_id: str) -> str:
+        """Return why a step waits for a worker; see `Leases.wait_reason`."""
+        return await self._on_loop(self._wait_reason(run_uuid, step_id))
+
+    async def _wait_reason(self, run_uuid: str, step_id: str) -> str:
+        return self._runner.leases.wait_reason((run_uuid, step_id))
+
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]  # ray ships no types for it
     async def exchange(
         self, lease_id: str, sequence: int, finished: tuple[FinishedAttempt, ...]
