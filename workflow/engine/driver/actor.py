@@ -32,6 +32,9 @@ IDLE_EXIT = 60.0
 """Seconds without a live run after which a manager ends. Each driver has a manager, which outlives it, and each is a
 process of 100 MB."""
 
+KILL_TIMEOUT = 10.0
+"""Seconds within which Ray ends the process of a manager that asked for it. After that, the process ends by itself."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -132,5 +135,7 @@ class ManagerActor:
         try:
             # Ray restarts an actor whose process only exits. `ray.kill` declares that the end is intended.
             ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+            # Ray ends this process now. If it ended by itself before, Ray would report a crash to every driver.
+            await asyncio.sleep(KILL_TIMEOUT)
         finally:
             os._exit(0)
