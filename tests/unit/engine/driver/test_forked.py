@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import ray
 
 import workflow
+from tests.support.forks import in_forked_child
 from workflow.errors import WorkflowError
 
 
@@ -38,26 +37,6 @@ CALLS: dict[str, Callable[[], Any]] = {
 }
 
 
-def in_forked_child(work: Callable[[], str]) -> str:
-    """Return what a function returns in a forked child of this process."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of any fork with threads
-        child = os.fork()
-    if not child:
-        try:
-            os.write(writer, work().encode())
-        except BaseException:  # noqa: BLE001 - the child must end here, and never continue the test
-            os.write(writer, traceback.format_exc().encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        text = pipe.read().decode()
-    os.waitpid(child, 0)
-    return text
-
-
 def refusals() -> str:
     """Return a line with the error of each call."""
     lines = []
@@ -78,13 +57,13 @@ def test_every_call_is_refused_in_a_forked_child(monkeypatch: pytest.MonkeyPatch
         assert "multiprocessing.get_context('spawn')" in line
 
 
-def test_child_of_a_process_without_ray_may_use_workflows() -> None:
+def test_child_of_a_process_without_ray_may_use_workflows(monkeypatch: pytest.MonkeyPatch) -> None:
     def work() -> str:
         from workflow.engine.driver.forked import refuse_after_fork
 
         refuse_after_fork()
         return "allowed"
 
-    assert not ray.is_initialized()
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     assert in_forked_child(work) == "allowed"
     assert sys.modules["workflow.engine.driver.forked"]._fork.connected_parent == 0
