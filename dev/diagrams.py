@@ -12,10 +12,8 @@ from workflow.model.status import TERMINAL, TRANSITIONS, StepPhase, WorkflowStat
 
 FILE: Final = paths.ROOT / "docs" / "states.md"
 _MEANING: Final = {
-    WorkflowStatus.RUNNING: "it is not finished, and its owner is alive",
-    WorkflowStatus.RESUMABLE: (
-        "it is not finished, and its owner released it or stopped sending heartbeats; `resume` continues it"
-    ),
+    WorkflowStatus.RUNNING: "it is not finished, and its owner is not known to be lost",
+    WorkflowStatus.RESUMABLE: ("it is not finished, and its owner released it or is lost; `resume` continues it"),
     WorkflowStatus.SUCCESSFUL: "it is finished, and its result is stored",
     WorkflowStatus.FAILED: (
         "a step failed in its last attempt, or the run was ended as failed; `resume` continues it without running a "

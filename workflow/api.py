@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workflow import reading, requests
+from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle, RunOptions
 from workflow.engine.driver.results import value_of
 from workflow.engine.worker import context
-from workflow.errors import WorkflowConflictError, WorkflowError, WorkflowInUseError, WorkflowRunningError
+from workflow.errors import (
+    OwnerLostError,
+    WorkflowConflictError,
+    WorkflowError,
+    WorkflowInUseError,
+    WorkflowRunningError,
+)
 from workflow.inspection import list_all, output_of, read_existing
+from workflow.log import liveness
+from workflow.log.liveness import HEARTBEAT_TIMEOUT
 from workflow.model.graph import StepNode, metadata_text, underlying
+from workflow.model.records import Created
+from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
 from workflow.session import client_in_use, store_in_use
 from workflow.store.port import Store
+
+NAMED = 5
+"""How many workflows a log line names at most."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +46,7 @@ def run(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, A
 
 def run_async(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
     """Run a workflow in the background and return an ObjectRef of its value; see `Workflow.run_async`."""
-    return output_of(_start(root, workflow_id, metadata)[1])
+    return output_of(_start(root, workflow_id, metadata)[1], resumes=True)
 
 
 def resume(workflow_id: str, *, take_over: bool = False) -> Any:
@@ -41,7 +56,7 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
 
     Args:
         workflow_id: the workflow to continue.
-        take_over: claim the run even if its owner's heartbeat has not expired. Use it if you know that the owner's
+        take_over: claim the run even if its owner may be alive. Use it if you know that the owner's
             cluster is gone. If the old owner is still running, it is fenced. An owner that claims the run during the
             call is not replaced.
 
@@ -57,12 +72,13 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
 
 def resume_async(workflow_id: str, *, take_over: bool = False) -> Any:
     """Continue a workflow like `resume`, but return an ObjectRef of its value at once."""
-    return output_of(client_in_use().resume(workflow_id, take_over=take_over))
+    return output_of(client_in_use().resume(workflow_id, take_over=take_over), resumes=True)
 
 
 def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
     """Continue every workflow that is RESUMABLE, in the background.
 
+    The owner of a running workflow may be lost already. The call waits until that is decided, up to half a minute.
     If a workflow cannot be resumed, an error is logged and the workflow is left out of the result. This happens, for
     example, if another process resumed it first. The others are resumed.
 
@@ -74,12 +90,44 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
     """
     wanted = {WorkflowStatus.RESUMABLE, *([WorkflowStatus.FAILED] if include_failed else [])}
     resumed = []
-    for workflow_id, _ in list_all(wanted):
-        try:
-            resumed.append((workflow_id, resume_async(workflow_id)))
-        except WorkflowError as error:
-            logger.error("cannot resume workflow %r: %s", workflow_id, error)
-    return resumed
+
+    def resume_each(workflow_ids: Iterable[str]) -> None:
+        for workflow_id in workflow_ids:
+            try:
+                resumed.append((workflow_id, resume_async(workflow_id)))
+            except WorkflowError as error:
+                logger.error("cannot resume workflow %r: %s", workflow_id, error)
+
+    listed = list_all({*wanted, WorkflowStatus.RUNNING})
+    resume_each(workflow_id for workflow_id, status in listed if status in wanted)
+    resume_each(_lost_later([workflow_id for workflow_id, status in listed if status is WorkflowStatus.RUNNING]))
+    return sorted(resumed, key=lambda each: each[0])
+
+
+def _lost_later(workflow_ids: Iterable[str]) -> list[str]:
+    """Wait until it is known which of these running workflows are lost, and return them."""
+    store = store_in_use()
+    owners: dict[str, Owner] = {}
+    for workflow_id in workflow_ids:
+        view = reading.read_run(store, workflow_id)
+        if view is not None and view.owner is not None and view.status is WorkflowStatus.RUNNING:
+            if discovery.find_owner(view.owner) is not None:
+                logger.info("workflow %r is not resumed: it is running in this cluster", workflow_id)
+            else:
+                owners[workflow_id] = view.owner
+    if not owners:
+        return []
+    logger.warning(
+        "resume_all waits up to %.0f s for a sign of life of the owners of %d workflows: %s",
+        HEARTBEAT_TIMEOUT,
+        len(owners),
+        ", ".join(sorted(owners)[:NAMED]),
+    )
+    lost = liveness.watch(store, set(owners.values()))
+    for workflow_id, owner in owners.items():
+        if owner not in lost:
+            logger.warning("workflow %r is not resumed: it is running on manager %s", workflow_id, owner.address)
+    return [workflow_id for workflow_id, owner in owners.items() if owner in lost]
 
 
 def cancel(workflow_id: str) -> None:
@@ -91,19 +139,24 @@ def cancel(workflow_id: str) -> None:
     """
     store, client = store_in_use(), client_in_use()
     created = client.find(workflow_id)
-    view = reading.read_run(store, workflow_id, created.run_number)
-    assert view is not None, "find returned its registry entry, which is never removed"
-    if view.ended is None and reading.status_of(store, view) is WorkflowStatus.RESUMABLE:
-        view = _end_as_canceled(store, view)
-    if view.ended is None:
-        requests.request_cancel(store, view, uid="", reason="Canceled")
-        handle = client.attach(created)
-        handle.manager.notify.remote(created.run_uuid)
-        client.wait(handle)
-        view = reading.read_run(store, workflow_id, created.run_number)
+    view = _read(store, created)
+    while view is not None and view.ended is None:
+        if reading.status_of(store, view) is WorkflowStatus.RESUMABLE:
+            _end_as_canceled(store, view)
+        else:
+            requests.request_cancel(store, view, uid="", reason="Canceled")
+            with contextlib.suppress(OwnerLostError):  # the owner is lost meanwhile, so the run is ended in its place
+                handle = client.observe(created)
+                handle.manager.notify.remote(created.run_uuid)
+                client.wait(handle, resumes=False)
+        view = _read(store, created)
     if view is None or view.status is not WorkflowStatus.CANCELED:
         why = f"it already ended with status {view.status}" if view is not None else "it was deleted"
         raise WorkflowConflictError(f"cannot cancel workflow {workflow_id!r}: {why}", workflow_id=workflow_id)
+
+
+def _read(store: Store, created: Created) -> reading.RunView | None:
+    return reading.read_run(store, created.workflow_id, created.run_number)
 
 
 def delete(workflow_id: str) -> None:
@@ -128,10 +181,10 @@ def delete(workflow_id: str) -> None:
         raise running from error
 
 
-def _end_as_canceled(store: Store, view: reading.RunView) -> reading.RunView:
-    """Cancel a run without a live owner. If a manager has claimed the run since, return it as it was."""
-    try:
-        return requests.end_run(
+def _end_as_canceled(store: Store, view: reading.RunView) -> None:
+    """Cancel a run without a live owner. If a manager has claimed the run since, it stays as it is."""
+    with contextlib.suppress(WorkflowInUseError):
+        requests.end_run(
             store,
             view.workflow_id,
             run_number=view.run_number,
@@ -140,8 +193,6 @@ def _end_as_canceled(store: Store, view: reading.RunView) -> reading.RunView:
             message="",
             requester=requests.Requester(uid="", attempt=0, name="cancel"),
         )
-    except WorkflowInUseError:
-        return view
 
 
 def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, RunHandle]:

@@ -152,7 +152,9 @@ def _follow(store: Store, handle: RunHandle, submission: Submission) -> ExitCode
                     f"its owner is now {_object(view.owner.uid)}"
                 )
         if ready:
-            discovery.ask(waiting)  # raises the manager's own error, if it replied with one
+            discovery.ask(
+                waiting, lambda: "the reply of the manager"
+            )  # raises the manager's own error, if it replied with one
             raise SupersededError(
                 f"the manager reported that workflow {submission.workflow_id!r} is finished, but its log continues: "
                 "another process resumed it"

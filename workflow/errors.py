@@ -10,11 +10,12 @@
     │       ├── WorkflowRunningError        the workflow is running; cancel it first
     │       └── WorkflowNotResumableError   the workflow was canceled, so it cannot be resumed
     ├── UnavailableError                the call is correct; try again later
+    │   ├── OwnerLostError              no process runs the workflow any more; resume it (also a WorkflowConflictError)
     │   └── StoreUnavailableError       the store did not respond, or responded that it is unavailable
     ├── OwnershipError                  stop: another manager or Workflow object owns the run
     │   ├── FencedError                 a later epoch owns the run; this process can commit nothing more
     │   ├── SupersededError             a later attempt replaced this one, or the run was deleted
-    │   └── WorkflowInUseError          another owner, whose heartbeat has not expired, runs this workflow id
+    │   └── WorkflowInUseError          another owner, which is not known to be lost, runs this workflow id
     ├── CorruptLogError                 a stored object is damaged; the text names its key
     ├── NewerFormatError                a newer version of the library wrote a stored object; upgrade
     ├── WorkflowExecutionError          the workflow finished without a value
@@ -86,6 +87,10 @@ class StoreUnavailableError(UnavailableError):
     """The store did not respond, or responded that it is unavailable at the moment."""
 
 
+class OwnerLostError(UnavailableError, WorkflowConflictError):
+    """No process runs the workflow any more, so it will not finish by itself. Call `workflow.resume`."""
+
+
 class OwnershipError(WorkflowError):
     """Another manager or Workflow object owns the run. Stop working on it."""
 
@@ -99,7 +104,7 @@ class SupersededError(OwnershipError):
 
 
 class WorkflowInUseError(OwnershipError):
-    """Another owner, whose heartbeat has not expired, runs this workflow id."""
+    """Another owner, which is not known to be lost, runs this workflow id."""
 
 
 class CorruptLogError(WorkflowError):

@@ -22,8 +22,8 @@ from typing import Final
 
 from workflow.errors import CorruptLogError, InvalidInputError, NewerFormatError, SupersededError
 from workflow.log import index, keys, owned, registry
-from workflow.log.claim import HEARTBEAT_TIMEOUT
 from workflow.log.keys import RunPaths
+from workflow.log.liveness import HEARTBEAT_TIMEOUT
 from workflow.log.owned import OwnedRun
 from workflow.log.registry import RegistryEntry
 from workflow.log.run_log import RunLog

@@ -20,7 +20,6 @@ from workflow.errors import (
     CorruptLogError,
     InvalidInputError,
     NewerFormatError,
-    WorkflowConflictError,
     WorkflowNotFoundError,
 )
 from workflow.log import index
@@ -74,7 +73,7 @@ def get_output(workflow_id: str, *, name: str | None = None) -> Any:
 
     Raises:
         WorkflowNotFoundError: there is no such workflow, or it has no such step.
-        WorkflowConflictError: the workflow is RESUMABLE, so its value will not be produced until it is resumed.
+        OwnerLostError: the workflow is or becomes RESUMABLE, so its value will not be produced until it is resumed.
         InvalidInputError: the value of the step is not stored, because the step has checkpoint=False.
         Exception: the error that the workflow failed with.
     """
@@ -89,7 +88,9 @@ def _output(store: Store, workflow_id: str, name: str | None) -> Any:
     run = RunAddress(store.url, created.workflow_id, created.run_number, created.run_uuid)
     if name is not None:
         return _step_output(client, log, state, run, name)
-    return value_of(result_of(state, run) if state.is_finished else client.wait(_attached(client, log, state)))
+    if state.is_finished:
+        return value_of(result_of(state, run))
+    return value_of(client.wait(client.observe(created), resumes=False))
 
 
 def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
@@ -97,15 +98,15 @@ def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
 
     Raises:
         WorkflowNotFoundError: there is no such workflow.
-        WorkflowConflictError: `name` is None and the workflow is RESUMABLE.
+        OwnerLostError: `name` is None and the workflow is RESUMABLE.
 
     `ray.get` of the reference raises all other errors of `get_output`.
     """
     client, store = client_in_use(), store_in_use()
-    log = RunLog(store, client.find(workflow_id))
+    created = client.find(workflow_id)
     if name is not None:
         return _get_output.remote(store.url, workflow_id, name)
-    return output_of(_attached(client, log, log.replay()))
+    return output_of(client.observe(created), resumes=False)
 
 
 def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
@@ -119,10 +120,10 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         For a workflow: `status`, `user_metadata` and `stats`. The stats contain `start_time`, the start of the present
         epoch, and `end_time` if the workflow succeeded or failed. For a step: `name`, `step_options`, `user_metadata`,
         `workflows` (the ids of the steps whose outcomes it takes) and the `stats` of its last attempt, even if that
-        attempt failed. Not in Ray 1.12: `attempts`, the number of attempts of the present owner, and `last_error`, the
-        last exception of a step that failed or is attempted again, as text, or else None. An attempt that waits after
-        an exception counts, and its `start_time` may be in the future. `waiting_for` is the reason why a running step
-        has had no worker for 10 seconds, as text, or None. Times are seconds since 1970.
+        attempt failed. Three keys are not in Ray 1.12. `attempts` counts the attempts of the present owner, with one
+        that waits after an exception; its `start_time` may be in the future. `last_error` is the last exception of a
+        step that failed or is attempted again, as text. `waiting_for` is the reason why a running step has had no
+        worker for 10 seconds, as text. Without an exception or a reason, they are None. Times are seconds since 1970.
 
     Raises:
         WorkflowNotFoundError: there is no such workflow, or the run has no such step (yet).
@@ -205,22 +206,11 @@ def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, 
         if state.is_finished:
             return _no_step_output(state, run, name)
         if waiting is None:
-            handle = _attached(client, log, state)
+            handle = client.observe(log.created)
             waiting = handle.manager.wait.remote(handle.run)
         if ray.wait([waiting], timeout=STEP_POLL)[0]:
             waiting = None  # the run is finished, or the manager no longer follows it
         log.catch_up(state)
-
-
-def _attached(client: Client, log: RunLog, state: RunState) -> RunHandle:
-    """Attach to a run to wait for it, without starting anything; raises WorkflowConflictError if it is RESUMABLE."""
-    if reading.status_of(log.store, reading.view_of(state)) is WorkflowStatus.RESUMABLE:
-        workflow_id = log.created.workflow_id
-        raise WorkflowConflictError(
-            f"workflow {workflow_id!r} is RESUMABLE: no manager owns it, so its output will not be produced; "
-            f"call workflow.resume({workflow_id!r})"
-        )
-    return client.attach(log.created)
 
 
 def _not_stored(workflow_id: str, step_id: str) -> InvalidInputError:
@@ -252,9 +242,14 @@ def _get_output(store_url: str, workflow_id: str, name: str) -> Any:
     return _output(shared_store(store_url), workflow_id, name)
 
 
-def output_of(handle: RunHandle) -> Any:
-    """Return an ObjectRef of a run's value."""
-    return handle.manager.output.remote(handle.run)
+def output_of(handle: RunHandle, *, resumes: bool) -> Any:
+    """Return an ObjectRef of a run's value.
+
+    Args:
+        handle: the run.
+        resumes: whether to continue the run if its owner is lost. A call that only reads must not.
+    """
+    return handle.manager.output.remote(handle.run, resumes)
 
 
 def _stats(started: float, ended: float) -> dict[str, float]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from workflow.errors import SupersededError
-from workflow.log import registry
-from workflow.log.claim import heartbeat_expired
+from workflow.log import liveness, registry
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView, StepCounts, StepView
@@ -133,11 +132,7 @@ class Follower:
 
 def status_of(store: Store, view: RunView) -> WorkflowStatus:
     """Return a run's status for users. It is RESUMABLE, not RUNNING, if the owner's heartbeat has expired."""
-    if (
-        view.status is WorkflowStatus.RUNNING
-        and view.owner is not None
-        and heartbeat_expired(store, view.owner.manager)
-    ):
+    if view.status is WorkflowStatus.RUNNING and view.owner is not None and liveness.is_lost(store, view.owner):
         return WorkflowStatus.RESUMABLE
     return view.status
 

@@ -117,7 +117,7 @@ def end_run(
         status: FAILED or CANCELED.
         reason: one CamelCase word.
         message: what happened and what the user can do; used if the status is FAILED.
-        requester: the sender. A run that its uid owns is claimed even if the owner's heartbeat has not expired.
+        requester: the sender. A run that its uid owns is claimed even if its owner may be alive.
 
     Returns:
         The run after the call. If the run was finished before, its status may be another one.
@@ -208,7 +208,7 @@ def delete_run(store: Store, workflow_id: str, *, run_number: int, requester: Re
 
     Raises:
         SupersededError: another Workflow object owns the run, or a later attempt of the same object. Nothing changed.
-        WorkflowInUseError: another owner runs it, and its heartbeat has not expired. Nothing changed.
+        WorkflowInUseError: another owner runs it, and is not known to be lost. Nothing changed.
     """
     latest = registry.latest_run_number(store, workflow_id)
     if latest < run_number:

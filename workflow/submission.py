@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     SUPERSEDED = 3
     """A later submission attempt or another object owns the run, or the run was deleted."""
     IN_USE = 4
-    """Another owner, whose heartbeat has not expired, runs this workflow id."""
+    """Another owner, which is not known to be lost, runs this workflow id."""
     MANAGER_UNRESPONSIVE = 5
     """The run's manager or the store did not respond in time."""
     BAD_INPUT = 6

@@ -227,7 +227,7 @@ def _describe_status(workflow_id: str) -> str:
     if workflow_id not in known:
         return "new; kill the program and run it again to see the workflow resume"
     explanations = {
-        "RUNNING": "its last owner may still be alive; the workflow resumes when the owner's heartbeat has expired",
+        "RUNNING": "another process runs it, and this one waits for its result",
         "RESUMABLE": "it resumes from its checkpoints",
         "SUCCESSFUL": "it is finished, and this is its stored result; use --id to book another trip",
     }

@@ -93,8 +93,7 @@ def test_workflows_are_resumable_after_ray_was_killed(
         for wid, where in marks.items():
             middle(where, store, wid)
         ray_tree.kill()
-    for wid in marks:
-        until(lambda wid=wid: status(store, wid) is WorkflowStatus.RESUMABLE)
+    assert [status(store, wid) for wid in marks] == [WorkflowStatus.RESUMABLE] * 2
     for (wid, where), how in zip(marks.items(), ("resume", "resume-all"), strict=True):
         before = where.starts()
         where.open("work")
@@ -107,15 +106,32 @@ def test_workflows_are_resumable_after_ray_was_killed(
 
 
 def test_same_script_continues_the_run_after_a_kill(marks: Marks, folder: Path) -> None:
-    """The script does not call `resume`. It waits until the heartbeat of the old owner has expired."""
+    """The script does not call `resume`. The death of the old owner is proven, and not waited for."""
     store = open_store(str(folder))
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as first:
         committed = middle(marks, store)
         first.kill()
+    assert status(store, "w") is WorkflowStatus.RESUMABLE
     marks.open("work")
     with driver("pipeline.py", str(folder), marks.folder, "w", "run") as second:
         assert "as expected" in second.printed("result")
     check_starts(marks, store, committed)
+
+
+def test_runs_are_released_with_the_ray_of_their_driver(marks: Marks, folder: Path) -> None:
+    """By `ray.shutdown()`, and by the end of the script. Calls that read execute nothing."""
+    store = open_store(str(folder))
+    with driver("endings.py", str(folder), marks.folder) as script:
+        output = script.printed("end of the script")
+        assert script.ended() == 0
+    assert "after the shutdown: RESUMABLE" in output
+    assert output.count("refused: workflow 'w' is RESUMABLE: no manager owns it") == 2
+    assert "a finished step: value" in output
+    assert "resumed: ['w']" in output
+    assert list(store.list("managers/")) == [], "another machine sees at once that the owner is gone"
+    assert status(store, "w") is WorkflowStatus.RESUMABLE
+    assert marks.starts() == {"first": 1, "gated": 2}
+    invariants.check(store, "w")
 
 
 def test_workflow_continues_after_its_driver_was_killed(

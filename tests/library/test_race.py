@@ -125,7 +125,7 @@ def test_run_with_a_live_owner_needs_take_over_to_be_resumed(store: Store, marks
     marks.wait_started("gated")
     owner_now = ray.get(owner.ping.remote())
     with pytest.raises(
-        WorkflowInUseError, match=f"{wid}.*manager {owner_now.address}.* is alive.*take_over=True if you know"
+        WorkflowInUseError, match=f"{wid}.*manager {owner_now.address}.* runs it.*take_over=True if you know"
     ):
         workflow.resume(wid)
 

@@ -164,7 +164,7 @@ class _Run:
         status = self.history.end or ("RESUMABLE" if self._released else "RUNNING")
         found: dict[str, Any] = {"epoch": self._epoch, "status": status, "steps": self._phases.totals()}
         if self._owner is not None:
-            found["owner"] = self._owner
+            found["owner"] = {name: value for name, value in self._owner.items() if name != "process"}
         if self.history.end:
             found["ended"] = self._terminal.get("at")
             if self._terminal.get("reason"):

@@ -14,8 +14,8 @@ from tests.support.fake_runner import FakeRunner, Script
 from workflow.engine.messages import RunAddress, RunResult, StepTask
 from workflow.engine.owner.manager import Intervals, Manager
 from workflow.engine.owner.runtime import SYSTEM_RUNTIME, Runtime
-from workflow.log.claim import HEARTBEAT_TIMEOUT
 from workflow.log.failpoints import NO_FAILPOINTS, Failpoints
+from workflow.log.liveness import HEARTBEAT_TIMEOUT
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Graph
 from workflow.model.records import Created

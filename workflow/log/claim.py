@@ -12,24 +12,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from workflow.errors import OwnershipError, SupersededError, WorkflowConflictError, WorkflowError, WorkflowInUseError
-from workflow.log import keys
+from workflow.log import liveness
 from workflow.log.failpoints import AFTER_CLAIM, BEFORE_CLAIM
+from workflow.log.liveness import HEARTBEAT_TIMEOUT
 from workflow.log.run_log import RunLog
 from workflow.model.records import Claimed, Record, StatusChanged
 from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.model.totals import totals_of
-from workflow.store.port import Store
-
-HEARTBEAT_TIMEOUT = 30.0
-"""Seconds without a heartbeat, by the store's clock, after which a manager is considered dead."""
-
-
-def heartbeat_expired(store: Store, manager: str) -> bool:
-    """Return whether a manager's heartbeat is missing or older than 30 s by the store's own clock."""
-    info = store.head(keys.heartbeat(manager))
-    return info is None or info.age > HEARTBEAT_TIMEOUT
 
 
 class ClaimPurpose(Enum):
@@ -68,13 +59,13 @@ class Claimant:
     functions: Mapping[str, str] = field(default_factory=dict)
 
 
-def refusal(state: RunState, claimant: Claimant, owner_expired: bool) -> WorkflowError | None:
+def refusal(state: RunState, claimant: Claimant, owner_lost: bool) -> WorkflowError | None:
     """Return the error that a claim must raise, or None if the claimant may claim the run.
 
     Args:
         state: the state of the run.
         claimant: the process that wants to own it.
-        owner_expired: whether the heartbeat of the present owner has expired.
+        owner_lost: whether the present owner is considered dead; see `liveness.is_lost`.
     """
     if claimant.purpose is ClaimPurpose.REQUEST and belongs_to_other_object(state, claimant.owner.uid):
         return SupersededError(
@@ -84,7 +75,7 @@ def refusal(state: RunState, claimant: Claimant, owner_expired: bool) -> Workflo
         )
     if state.terminal is not None:
         return _refuse_finished(state, claimant, *state.terminal)
-    return _refuse_owned(state, claimant, owner_expired)
+    return _refuse_owned(state, claimant, owner_lost)
 
 
 def belongs_to_other_object(state: RunState, uid: str) -> bool:
@@ -111,7 +102,7 @@ def _refuse_finished(state: RunState, claimant: Claimant, seq: int, end: StatusC
     )
 
 
-def _refuse_owned(state: RunState, claimant: Claimant, owner_expired: bool) -> OwnershipError | None:
+def _refuse_owned(state: RunState, claimant: Claimant, owner_lost: bool) -> OwnershipError | None:
     present, wanted = state.owner, claimant.owner
     same_object = bool(wanted.uid) and present.uid == wanted.uid
     if same_object and present.attempt > wanted.attempt:
@@ -125,7 +116,7 @@ def _refuse_owned(state: RunState, claimant: Claimant, owner_expired: bool) -> O
         return None if same_manager and not state.released else _lost(state, claimant)
     # An object's own run: its later attempt may claim it, and a request of the object may end or release it.
     own = same_object and (present.attempt < wanted.attempt or claimant.purpose is ClaimPurpose.REQUEST)
-    if present == claimant.take_over or same_manager or own or state.released or owner_expired:
+    if present == claimant.take_over or same_manager or own or state.released or owner_lost:
         return None
     return _in_use(state, claimant)
 
@@ -141,12 +132,15 @@ def _lost(state: RunState, claimant: Claimant) -> SupersededError:
 def _in_use(state: RunState, claimant: Claimant) -> WorkflowInUseError:
     present = state.owner
     acting = f", object {present.uid}, attempt {present.attempt}" if present.uid else ""
-    advice = "wait for it, or resume with take_over=True if you know that its cluster is gone"
+    advice = (
+        f"wait for it: a dead owner counts as lost {HEARTBEAT_TIMEOUT:.0f} s after its last heartbeat; or resume with "
+        "take_over=True if you know that its cluster is gone"
+    )
     if claimant.take_over is not None:
         advice = f"it claimed the run after you decided to take over from {_name(claimant.take_over)}; {advice}"
     return WorkflowInUseError(
         f"cannot claim workflow {state.created.workflow_id!r}: manager {_name(present)} (epoch {state.epoch}{acting}) "
-        f"is alive and runs it; {advice}",
+        f"runs it; {advice}",
         owner=present,
     )
 
@@ -181,7 +175,7 @@ def claim(
     """
     while True:
         log.catch_up(state)
-        refused = refusal(state, claimant, heartbeat_expired(log.store, state.owner.manager))
+        refused = refusal(state, claimant, liveness.is_lost(log.store, state.owner))
         if refused is not None:
             raise refused
         seq = state.seq + 1

@@ -20,6 +20,8 @@ class Owner:
         address: the name of the actor in Ray's namespace `workflow`.
         uid: the uid of the Workflow object for which it owns the run, or empty without the operator.
         attempt: the submission attempt of that object, counted from 1; 0 without the operator.
+        process: the processes that would all have to end with it, as `workflow.log.processes` describes them: that of
+            the manager, and the raylet that would restart it. Empty if they are not known.
     """
 
     manager: str
@@ -27,6 +29,7 @@ class Owner:
     address: str = ""
     uid: str = ""
     attempt: int = 0
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True)

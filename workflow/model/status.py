@@ -8,7 +8,7 @@ from enum import Enum
 class WorkflowStatus(str, Enum):
     """The status of a run, with the names that Ray uses.
 
-    RESUMABLE: the run is not finished, and its owner released it or its heartbeat expired.
+    RESUMABLE: the run is not finished, and its owner released it or is lost.
     """
 
     RUNNING = "RUNNING"
@@ -33,7 +33,7 @@ UNCLAIMABLE = TERMINAL - {WorkflowStatus.FAILED}
 S = WorkflowStatus
 TRANSITIONS: dict[tuple[WorkflowStatus, str], WorkflowStatus] = {
     (S.RUNNING, "released"): S.RESUMABLE,
-    (S.RUNNING, "heartbeat_expired"): S.RESUMABLE,
+    (S.RUNNING, "owner_lost"): S.RESUMABLE,
     (S.RUNNING, "claimed"): S.RUNNING,
     (S.RESUMABLE, "claimed"): S.RUNNING,
     (S.RUNNING, "succeeded"): S.SUCCESSFUL,

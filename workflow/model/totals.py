@@ -7,7 +7,7 @@ folds nothing; see `workflow.reading.read_totals`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workflow.model.run_view import Owner
 from workflow.model.state import RunState
@@ -20,7 +20,7 @@ class RunTotals:
 
     Attributes:
         epoch: the current epoch; 1 is the first.
-        owner: the owner of that epoch.
+        owner: the owner of that epoch, without its processes: they would be repeated in every segment.
         status: RUNNING, RESUMABLE if the owner released the run, or the terminal status.
         steps: the number of steps in each phase; phases without steps are left out.
         reason: why the run is finished, in one CamelCase word; empty if it is not, or has no reason.
@@ -45,7 +45,7 @@ def totals_of(state: RunState) -> RunTotals:
     terminal = state.terminal[1] if state.terminal is not None else None
     return RunTotals(
         epoch=state.epoch,
-        owner=state.owner,
+        owner=replace(state.owner, process=""),
         status=state.status,
         steps={phase: count for phase, count in state.phases.items() if count},
         reason=terminal.reason if terminal is not None else "",

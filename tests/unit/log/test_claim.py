@@ -199,7 +199,7 @@ def test_take_over_does_not_replace_an_owner_that_came_later(fixture: Fixture, a
         fixture.store.overwrite(keys.heartbeat("rival"), b"")
     rival = CallAt(failpoints.BEFORE_CLAIM, lambda: fixture.claim("rival", take_over=True))
     if alive:
-        with pytest.raises(WorkflowInUseError, match=r"manager-rival \(epoch 2\) is alive.* take over from manager-1;"):
+        with pytest.raises(WorkflowInUseError, match=r"manager-rival \(epoch 2\) runs it.* take over from manager-1;"):
             fixture.claim("m2", rival, take_over=True)
     else:
         assert fixture.claim("m2", rival, take_over=True).epoch == 3

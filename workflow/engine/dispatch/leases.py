@@ -323,7 +323,7 @@ class Leases:
             self._dispatch(pool)
 
     def _explain_wait(self, pool: Pool, *, is_waiting: bool) -> None:
-        """Find out why no worker starts, and log it once. The step may wait without end."""
+        """Find out why no worker starts, and log it once. The step may wait without limit."""
         if not is_waiting:
             pool.wait_checks, pool.wait_reason, pool.wait_logged = 0, None, False
             return

@@ -22,6 +22,7 @@ from workflow.engine.driver.results import ResultEnvelope
 from workflow.engine.messages import ClaimRequest, FinishedAttempt, RunAddress, RunResult, StepTask, TaskKey
 from workflow.engine.owner.manager import Manager
 from workflow.engine.worker.run_values import shared_store
+from workflow.log import processes
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
 
@@ -48,7 +49,7 @@ class ManagerActor:
     """
 
     def __init__(self, store_url: str, manager_id: str, address: str) -> None:
-        self._me = Owner(manager=manager_id, incarnation=uuid.uuid4().hex, address=address)
+        self._me = Owner(manager_id, uuid.uuid4().hex, address, process=_processes())
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
         self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor)
@@ -110,12 +111,17 @@ class ManagerActor:
         return await self._on_loop(self._manager.wait(run))
 
     @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator]
-    async def output(self, run: RunAddress) -> ResultEnvelope:
+    async def output(self, run: RunAddress, resumes: bool) -> ResultEnvelope:
         """Wait until a run is finished, and return its value or exception in an envelope.
 
         The envelope is opened where Ray unpickles it, in the process that calls `ray.get`.
+
+        Args:
+            run: the run to wait for.
+            resumes: whether to resume the run if its owner is lost. A call that only reads must not.
         """
-        return ResultEnvelope(await self._on_loop(self._manager.wait_or_resume(run)))
+        waiting = self._manager.wait_or_resume if resumes else self._manager.observe
+        return ResultEnvelope(await self._on_loop(waiting(run)))
 
     async def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
@@ -139,3 +145,9 @@ class ManagerActor:
             await asyncio.sleep(KILL_TIMEOUT)
         finally:
             os._exit(0)
+
+
+def _processes() -> str:
+    """Describe this process and the raylet that would restart it; empty if the parent is not a raylet."""
+    raylet = os.getppid()
+    return processes.describe([os.getpid(), raylet]) if processes.name(raylet) == "raylet" else ""

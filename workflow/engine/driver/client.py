@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
@@ -19,10 +20,13 @@ from workflow.engine.driver import discovery
 from workflow.engine.driver.compared import warn_of_other_inputs
 from workflow.engine.driver.present_code import replace_functions
 from workflow.engine.driver.program import program_here
+from workflow.engine.driver.progress import describe_progress
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
+from workflow.engine.owner.completion import owner_lost
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import (
+    OwnerLostError,
     StoreUnavailableError,
     SupersededError,
     UnavailableError,
@@ -32,8 +36,7 @@ from workflow.errors import (
     WorkflowNotFoundError,
     WorkflowNotResumableError,
 )
-from workflow.log import registry
-from workflow.log.claim import heartbeat_expired
+from workflow.log import liveness, registry
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.log.stored_function import main_source
@@ -135,10 +138,9 @@ class Client:
         """
         log = RunLog(self._store, created)
         state = log.replay()
-        if not state.is_finished and not state.released and not take_over:
-            manager = discovery.find(state.owner.address)
-            answered = discovery.answers(manager, options.unresponsive) if manager is not None else None
-            if answered is not None and answered.manager == state.owner.manager and _same_object(state.owner, options):
+        if not take_over:
+            manager = self._manager_of_owner(state, options)
+            if manager is not None:
                 return RunHandle(manager, self._address(created))
         retry = options.retry_failed and state.status is WorkflowStatus.FAILED
         if retry or self._may_claim(state, options, take_over):
@@ -149,6 +151,26 @@ class Client:
                     raise
                 # Another manager claimed the run after it was read, or the run finished: follow it.
         return RunHandle(discovery.find_or_create(self._store.url, options.unresponsive), self._address(created))
+
+    def observe(self, created: Created) -> RunHandle:
+        """Find a manager that waits for a run, and never claim the run: its owner, or a manager that follows it.
+
+        Raises:
+            OwnerLostError: the run is not finished, and no manager owns it any more.
+        """
+        state = RunLog(self._store, created).replay()
+        manager = self._manager_of_owner(state, RunOptions())
+        if manager is None:
+            if not state.is_finished and (state.released or liveness.is_lost(self._store, state.owner)):
+                raise owner_lost(created.workflow_id)
+            manager = discovery.find_or_create(self._store.url)
+        return RunHandle(manager, self._address(created))
+
+    def _manager_of_owner(self, state: RunState, options: RunOptions) -> Any:
+        """Return the manager of this cluster that owns a run; None if the run has no owner, or one elsewhere."""
+        if state.is_finished or state.released or not _same_object(state.owner, options):
+            return None
+        return discovery.find_owner(state.owner, options.unresponsive)
 
     def resume(self, workflow_id: str, *, take_over: bool = False, options: RunOptions = RunOptions()) -> RunHandle:
         """Continue a run that is RESUMABLE or FAILED. Only wait for a run that is SUCCESSFUL, or that ends meanwhile.
@@ -194,18 +216,28 @@ class Client:
             raise _tombstone_error(entry)
         return entry
 
-    def wait(self, handle: RunHandle) -> RunResult:
-        """Wait until a run is finished. If its owner is lost meanwhile, attach to the run again.
+    def wait(self, handle: RunHandle, *, resumes: bool = True) -> RunResult:
+        """Wait until a run is finished. If its manager is lost meanwhile, find another one.
+
+        Args:
+            handle: the run.
+            resumes: whether to continue the run if its owner is lost. A call that only reads must not.
 
         Raises:
             SupersededError: the run was deleted, and its id refers to another run.
             WorkflowNotFoundError: the run was deleted.
+            OwnerLostError: its owner is lost, and this call may not continue it.
         """
         while True:
             try:
-                result: RunResult = discovery.ask(handle.manager.wait.remote(handle.run))
+                waiting = handle.manager.wait.remote(handle.run)
+                result: RunResult = discovery.ask(
+                    waiting, functools.partial(describe_progress, self._store, handle.run)
+                )
                 return result
-            except (UnavailableError, ray.exceptions.RayActorError):
+            except (UnavailableError, ray.exceptions.RayActorError) as error:
+                if isinstance(error, OwnerLostError) and not resumes:
+                    raise
                 created = self.find(handle.run.workflow_id)
                 if created.run_uuid != handle.run.run_uuid:
                     raise SupersededError(
@@ -213,7 +245,7 @@ class Client:
                         "was created under its id; call get_output for the value of that run",
                         workflow_id=created.workflow_id,
                     ) from None
-                handle = self.attach(created)
+                handle = self.attach(created) if resumes else self.observe(created)
 
     def _claim(
         self, log: RunLog, state: RunState, options: RunOptions, *, take_over: bool = False, retry_failed: bool = False
@@ -238,7 +270,7 @@ class Client:
             return False
         if options.uid or take_over or state.released:
             return True
-        return heartbeat_expired(self._store, state.owner.manager)
+        return liveness.is_lost(self._store, state.owner)
 
     def _call_manager(self, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
         """Call a method of this environment's manager. If the manager is ending, wait for the end and create another.
@@ -250,7 +282,8 @@ class Client:
         while True:
             try:
                 manager = discovery.find_or_create(self._store.url, options.unresponsive)
-                return manager, discovery.ask(getattr(manager, method).remote(argument))
+                answer = getattr(manager, method).remote(argument)
+                return manager, discovery.ask(answer, lambda: f"a manager to {method} {argument.workflow_id!r}")
             except (UnavailableError, ray.exceptions.RayActorError) as error:
                 if isinstance(error, StoreUnavailableError) or time.monotonic() > deadline:
                     raise

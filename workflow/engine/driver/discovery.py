@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sys
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import ray
 
-from workflow.engine.driver import user_code
+from workflow.engine.driver import departure, user_code
 from workflow.engine.driver.actor import NAMESPACE, ManagerActor
 from workflow.engine.worker import context
 from workflow.errors import UnavailableError
@@ -40,8 +42,13 @@ UNRESPONSIVE = 30.0
 WAIT_REASON_TIMEOUT = 2.0
 """Seconds after which a caller no longer waits for the reason why a step has no worker."""
 
+REPORT_AFTER = 5.0
+"""Seconds after which a call that waits logs what it waits for."""
+
 HEAD = "node:__internal_head__"
 """Ray's resource that only the head node has."""
+
+logger = logging.getLogger(__name__)
 
 
 def find_or_create(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
@@ -61,13 +68,16 @@ def find_or_create(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
     task = context.current_step()
     name = (task.manager if task is not None else "") or f"manager-{fingerprint(store_url)}"
     manager = find(name)
-    if manager is None or not answers(manager, unresponsive):
+    answered = answers(manager, unresponsive) if manager is not None else None
+    if answered is None:
         manager = _create(name, store_url)
-        if not answers(manager, unresponsive):
+        answered = answers(manager, unresponsive)
+        if answered is None:
             raise UnavailableError(
                 f"manager {name} did not answer within {unresponsive:.0f} s, also after a restart; try again later, "
                 "or read the actor's log on the head node"
             )
+    departure.expect(answered, store_url)
     return manager
 
 
@@ -79,6 +89,18 @@ def find(name: str) -> Any:
         return None
 
 
+def find_owner(owner: Owner, unresponsive: float = UNRESPONSIVE) -> Any:
+    """Return the manager in the cluster that is the owner of a run, if it answers; else None.
+
+    Args:
+        owner: the owner that the log of the run names.
+        unresponsive: seconds after which a manager that does not answer is restarted.
+    """
+    manager = find(owner.address) if owner.address else None
+    answered = answers(manager, unresponsive) if manager is not None else None
+    return manager if answered is not None and answered.manager == owner.manager else None
+
+
 def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
     """Ping a manager. If it does not answer in time, Ray restarts it.
 
@@ -86,7 +108,11 @@ def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
         The identity of the manager; None if it did not answer.
     """
     try:
-        owner: Owner = ray.get(manager.ping.remote(), timeout=unresponsive)
+        owner: Owner = get_patiently(
+            manager.ping.remote(),
+            lambda: f"the manager of this driver to answer; it is restarted after {unresponsive:.0f} s",
+            unresponsive,
+        )
         return owner
     except ray.exceptions.GetTimeoutError:
         ray.kill(manager, no_restart=False)
@@ -110,12 +136,35 @@ def wait_reason(address: str, run_uuid: str, step_id: str) -> str:
         return ""
 
 
-def ask(ref: Any) -> Any:
-    """Return the result of a manager's method. An exception is raised as the manager raised it, not wrapped by Ray."""
+def ask(ref: Any, waits_for: Callable[[], str]) -> Any:
+    """Return the result of a manager's method. An exception is raised as the manager raised it, not wrapped by Ray.
+
+    Args:
+        ref: the reference of the result.
+        waits_for: describes what is waited for. It is called once and logged if the result takes more than a few
+            seconds.
+    """
     try:
-        return ray.get(ref)
+        return get_patiently(ref, waits_for)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+
+
+def get_patiently(ref: Any, waits_for: Callable[[], str], timeout: float | None = None) -> Any:
+    """Call `ray.get`, and log once what is waited for if it takes more than `REPORT_AFTER` seconds.
+
+    Args:
+        ref: the reference.
+        waits_for: describes what is waited for.
+        timeout: seconds after which `ray.exceptions.GetTimeoutError` is raised; None to wait without limit.
+    """
+    if timeout is not None and timeout <= REPORT_AFTER:
+        return ray.get(ref, timeout=timeout)
+    try:
+        return ray.get(ref, timeout=REPORT_AFTER)
+    except ray.exceptions.GetTimeoutError:
+        logger.warning("still waiting for %s", waits_for())
+    return ray.get(ref, timeout=None if timeout is None else timeout - REPORT_AFTER)
 
 
 def _create(name: str, store_url: str) -> Any:

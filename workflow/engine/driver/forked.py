@@ -1,6 +1,6 @@
 """Refuses the use of workflows in a process that was forked from a process with a connection to Ray.
 
-The threads of the connection exist only in the parent. Every call of Ray in the child would wait without end, even
+The threads of the connection exist only in the parent. Every call of Ray in the child would wait without limit, even
 `ray.shutdown`.
 """
 

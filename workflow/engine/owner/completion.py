@@ -15,19 +15,27 @@ from workflow.engine.owner.run_loop import result_of
 from workflow.engine.retry import async_retry_while_unavailable
 from workflow.errors import (
     FencedError,
+    OwnerLostError,
     StoreUnavailableError,
     SupersededError,
     UnavailableError,
     WorkflowConflictError,
     WorkflowInUseError,
 )
-from workflow.log import registry
-from workflow.log.claim import heartbeat_expired
+from workflow.log import liveness, registry
 from workflow.log.owned import OwnedRun
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created
 
 logger = logging.getLogger(__name__)
+
+
+def owner_lost(workflow_id: str) -> OwnerLostError:
+    """Return the error of a call that waits for a workflow whose owner is lost."""
+    return OwnerLostError(
+        f"workflow {workflow_id!r} is RESUMABLE: no manager owns it, so its output will not be produced; call "
+        f"workflow.resume({workflow_id!r})"
+    )
 
 
 class CompletionWaiter:
@@ -66,15 +74,19 @@ class CompletionWaiter:
             self.waiter_count -= 1
             self._runs.record_use()
 
-    async def wait_or_resume(self, run: RunAddress) -> RunResult:
-        """Return the result of a run, and resume the run if it has no owner: see `Manager.wait_or_resume`."""
+    async def observe(self, run: RunAddress) -> RunResult:
+        """Return the result of a run, and never resume the run: see `Manager.observe`."""
 
         def report(error: StoreUnavailableError) -> None:
             logger.warning("run %s: %s", run.run_uuid, error)
 
+        return await async_retry_while_unavailable(lambda: self.wait(run), self._pause, report)
+
+    async def wait_or_resume(self, run: RunAddress) -> RunResult:
+        """Return the result of a run, and resume the run if it has no owner: see `Manager.wait_or_resume`."""
         while True:
             try:
-                return await async_retry_while_unavailable(lambda: self.wait(run), self._pause, report)
+                return await self.observe(run)
             except UnavailableError:  # no manager owns the run, or this manager is leaving and refuses the claim
                 if not await self._claimed(run):
                     await asyncio.sleep(self._pause)
@@ -103,11 +115,8 @@ class CompletionWaiter:
         while not state.is_finished:
             if run.run_uuid in runs.live:
                 return None
-            if state.released or await self._in_thread(lambda: heartbeat_expired(store, state.owner.manager)):
-                raise UnavailableError(
-                    f"cannot wait for workflow {run.workflow_id!r}: it is RESUMABLE and no manager owns it; call "
-                    f"workflow.resume({run.workflow_id!r})"
-                )
+            if state.released or await self._in_thread(lambda: liveness.is_lost(store, state.owner)):
+                raise owner_lost(run.workflow_id)
             if state.owner.manager == manager_id and not runs.is_pending_release(run.run_uuid):
                 runs.add_pending(OwnedRun(run.workflow_id, run.run_number, run.run_uuid))
                 await runs.recover_pending()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from workflow.engine.owner.manager_context import ManagerContext
 from workflow.engine.owner.owned_runs import OwnedRuns
 from workflow.engine.owner.runtime import Threads
 from workflow.errors import StoreRefusedError, WorkflowError
-from workflow.log import keys, owned
+from workflow.log import liveness, owned
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +132,8 @@ class Maintenance:
 
     async def _send_heartbeat(self) -> None:
         store, identity = self._context.store, self._context.identity
-        content = json.dumps({"incarnation": identity.incarnation, "runs": len(self._runs.live)}).encode()
-        await self._heartbeat_threads.run(lambda: store.overwrite(keys.heartbeat(identity.manager), content))
+        runs = len(self._runs.live)
+        await self._heartbeat_threads.run(lambda: liveness.send_heartbeat(store, identity, runs))
 
     async def _check_fences(self) -> None:
         for loop in self._runs.live.loops():

@@ -20,7 +20,7 @@ from workflow.engine.owner.owned_runs import OwnedRuns
 from workflow.engine.owner.run_loop import Runner, RunServices
 from workflow.engine.owner.runtime import SYSTEM_RUNTIME, Runtime
 from workflow.errors import UnavailableError, WorkflowError
-from workflow.log import keys
+from workflow.log import liveness
 from workflow.log.failpoints import NO_FAILPOINTS, Failpoints
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
@@ -118,10 +118,22 @@ class Manager:
 
         Raises:
             SupersededError: the run was deleted.
-            UnavailableError: no manager owns the run any more, so it must be claimed; or this manager is leaving.
+            OwnerLostError: no manager owns the run any more, so it must be claimed.
+            UnavailableError: this manager is leaving.
         """
         self._refuse_when_leaving()
         return await self._completion.wait(run)
+
+    async def observe(self, run: RunAddress) -> RunResult:
+        """Wait until a run is finished, also while the store is unavailable. The run is never resumed.
+
+        Raises:
+            SupersededError: the run was deleted.
+            OwnerLostError: no manager owns the run any more.
+            UnavailableError: this manager is leaving.
+        """
+        self._refuse_when_leaving()
+        return await self._completion.observe(run)
 
     async def wait_or_resume(self, run: RunAddress) -> RunResult:
         """Wait until a run is finished, and claim it if its owner fails in the meantime.
@@ -171,7 +183,7 @@ class Manager:
         # A heartbeat that is being written would create the key again, so the key is removed after the last call.
         try:
             await self._threads.close(lambda: None)
-            await self._heartbeat_threads.close(lambda: self._store.delete(keys.heartbeat(self.identity.manager)))
+            await self._heartbeat_threads.close(lambda: liveness.remove_heartbeat(self._store, self.identity))
         except WorkflowError as error:
             logger.warning("manager %s leaves, but its heartbeat is not removed: %s", self.identity.address, error)
 

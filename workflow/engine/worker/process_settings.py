@@ -17,7 +17,7 @@ from typing import Any, Final
 _VARIABLES: Final[MutableMapping[Any, Any]] = os.environb if os.supports_bytes_environ else os.environ
 
 _SETTING_NO_VARIABLES: Final = sys.stdlib_module_names | {"ray", "workflow"}
-"""Modules whose import is no reason to keep the variables that a step set."""
+"""If a step imports only these modules, the variables that it set are not kept."""
 
 logger = logging.getLogger(__name__)
 

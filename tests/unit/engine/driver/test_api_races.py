@@ -17,12 +17,13 @@ from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle
 from workflow.engine.messages import ClaimRequest, RunAddress
 from workflow.errors import WorkflowConflictError, WorkflowNotFoundError, WorkflowRunningError
-from workflow.log import index, keys, registry
+from workflow.log import index, keys, liveness, registry
 from workflow.log.claim import Claimant, claim
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
+from workflow.store.memory import MemoryStore
 from workflow.store.port import Store
 
 S = WorkflowStatus
@@ -59,10 +60,11 @@ class OwnersCluster:
     def find(self, workflow_id: str) -> r.Created:
         return self._log.created
 
-    def attach(self, created: r.Created) -> RunHandle:
+    def observe(self, created: r.Created) -> RunHandle:
         return self._handle
 
-    def wait(self, handle: RunHandle) -> None:
+    def wait(self, handle: RunHandle, *, resumes: bool) -> None:
+        assert not resumes, "a call that cancels must not continue the run"
         state = self._log.replay()
         requests = self._log.inbox()
         assert state.is_finished or requests, "a living owner that was not asked to cancel never returns"
@@ -160,3 +162,33 @@ def test_resume_of_a_run_that_ends_meanwhile_returns_its_end(monkeypatch: pytest
     monkeypatch.setattr(discovery, "find_or_create", lambda url, unresponsive: "a manager that follows the run")
     handle = client.resume("w")
     assert (handle.manager, handle.run.run_uuid) == ("a manager that follows the run", "run-1")
+
+
+def test_resume_all_decides_about_each_running_workflow(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One is resumable, one is running here, and of two others the owner of one turns out to be lost."""
+    store = MemoryStore("m")
+    owners = {wid: Owner(f"m-{wid}", address=f"manager-{wid}") for wid in ("free", "here", "dead", "elsewhere")}
+    for wid, owner in owners.items():
+        created = runs.created(runs.graph("a"), workflow_id=wid, owner=owner)
+        index.set_status(store, wid, S.RUNNING, replaces=())
+        registry.register(store, created)
+        RunLog(store, created).begin()
+        if wid != "free":
+            liveness.send_heartbeat(store, owner, 1)
+    monkeypatch.setattr(api, "store_in_use", lambda: store)
+    monkeypatch.setattr(inspection, "store_in_use", lambda: store)
+    monkeypatch.setattr(api, "resume_async", lambda wid: f"reference of {wid}")
+    monkeypatch.setattr(discovery, "find_owner", lambda owner: "manager" if owner == owners["here"] else None)
+    watched: list[set[Owner]] = []
+
+    def watch(store: Store, undecided: set[Owner]) -> set[Owner]:
+        watched.append(undecided)
+        return {owners["dead"]}
+
+    monkeypatch.setattr(liveness, "watch", watch)
+    assert api.resume_all() == [("dead", "reference of dead"), ("free", "reference of free")]
+    assert watched == [{owners["dead"], owners["elsewhere"]}]
+    assert "waits up to 30 s for a sign of life of the owners of 2 workflows: dead, elsewhere" in caplog.text
+    assert "'elsewhere' is not resumed: it is running on manager manager-elsewhere" in caplog.text

@@ -17,8 +17,8 @@ from workflow.engine.worker.caches import SharedCache
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.entrypoint import _Printer
-from workflow.errors import SupersededError, UnavailableError
-from workflow.log import registry
+from workflow.errors import OwnerLostError, SupersededError, UnavailableError
+from workflow.log import liveness, registry
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
@@ -81,7 +81,7 @@ def test_waiting_for_a_replaced_run_raises_superseded(monkeypatch: pytest.Monkey
         attached.append(created.run_uuid)
         return waited
 
-    def lost(_: object) -> None:
+    def lost(_: object, waits_for: object) -> None:
         if attached:
             raise StopWaitingError  # it still waits for the same run
         raise UnavailableError("the manager ended")
@@ -98,6 +98,30 @@ def test_waiting_for_a_replaced_run_raises_superseded(monkeypatch: pytest.Monkey
     with pytest.raises(SupersededError, match=r"'w': the run that was waited for was deleted, and another"):
         client.wait(waited)
     assert attached == []
+
+
+def test_a_call_that_reads_never_continues_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner is lost while the call waits, and another manager of the cluster answers."""
+    store = MemoryStore("w")
+    created = runs.created(runs.graph("a"))
+    registry.register(store, created)
+    RunLog(store, created).begin()
+    liveness.send_heartbeat(store, created.owner, 1)
+    client = Client(store)
+
+    def lost(_: object, waits_for: object) -> None:
+        liveness.remove_heartbeat(store, created.owner)
+        raise UnavailableError("the manager ended")
+
+    monkeypatch.setattr(discovery, "find_owner", lambda owner, unresponsive: None)
+    monkeypatch.setattr(discovery, "find_or_create", lambda url: SimpleNamespace(wait=SimpleNamespace(remote=str)))
+    monkeypatch.setattr(discovery, "ask", lost)
+    monkeypatch.setattr(client, "_claim", lambda *args, **options: pytest.fail("it claimed the run"))
+    handle = client.observe(created)
+    with pytest.raises(OwnerLostError, match=r"'w' is RESUMABLE: .* call workflow.resume\('w'\)"):
+        client.wait(handle, resumes=False)
+    with pytest.raises(OwnerLostError):
+        client.observe(created)
 
 
 def test_printer_skips_the_steps_of_an_unchanged_run(capsys: pytest.CaptureFixture[str]) -> None:

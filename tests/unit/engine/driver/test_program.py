@@ -11,17 +11,21 @@ from tests.support import user_modules
 from workflow.engine.driver import program
 from workflow.engine.driver.program import program_here
 from workflow.engine.worker import context
+from workflow.log import processes
 from workflow.model.program import Program, is_same_program
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(context, "_process", context._Process())
-    for cached in (program._host, program._process):
-        cached.cache_clear()
+    _forget()
     yield
-    for cached in (program._host, program._process):
-        cached.cache_clear()
+    _forget()
+
+
+def _forget() -> None:
+    program._process.cache_clear()
+    processes.boot_id.cache_clear()
 
 
 DESCRIBED = """
@@ -53,7 +57,6 @@ def test_name_is_that_of_init() -> None:
 
 def test_containers_of_a_machine_are_different_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     before = program_here().host
-    program._host.cache_clear()
     monkeypatch.setattr("socket.gethostname", lambda: "another-container")
     assert program_here().host != before
 
@@ -65,19 +68,15 @@ def test_process_with_the_same_id_after_a_restart_differs(monkeypatch: pytest.Mo
         )
 
     before = program_here().process
-    program._process.cache_clear()
-    monkeypatch.setattr(program, "_read", read)
+    _forget()
+    monkeypatch.setattr(processes, "_read", read)
     assert program_here().process == f"boot-2-{os.getpid()}-18" != before
 
 
 def test_process_is_told_apart_where_the_system_has_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "_read", lambda path: "")
+    _forget()
+    monkeypatch.setattr(processes, "_read", lambda path: "")
     first = program_here()
     assert program_here() == first
     program._process.cache_clear()
     assert program_here().process != first.process, "another process of the same id"
-    assert program._read.__name__ == "<lambda>"
-
-
-def test_missing_file_is_no_text() -> None:
-    assert program._read("/nowhere/to/be/found") == ""

@@ -1,0 +1,99 @@
+"""The end of a process is proven by its pid and start time, and only on the machine where it ran."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from workflow.log import processes
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_running_processes_have_not_ended(child: subprocess.Popen[bytes]) -> None:
+    assert not processes.have_ended(processes.describe([os.getpid(), child.pid]))
+
+
+def test_a_killed_process_has_ended_before_it_is_waited_for(child: subprocess.Popen[bytes]) -> None:
+    """As in a container whose first process waits for no child: such a process stays as a zombie."""
+    described = processes.describe([child.pid])
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.have_ended(described)
+    child.wait()
+    assert processes.have_ended(described)
+
+
+def test_all_described_processes_must_have_ended(child: subprocess.Popen[bytes]) -> None:
+    described = processes.describe([child.pid, os.getpid()])
+    child.kill()
+    child.wait()
+    assert not processes.have_ended(described)
+
+
+def test_another_process_with_the_same_pid_is_not_mistaken(child: subprocess.Popen[bytes]) -> None:
+    machine, process = processes.describe([child.pid]).split()
+    pid, start = process.split("-")
+    assert processes.have_ended(f"{machine} {pid}-{int(start) - 1}")
+
+
+def test_nothing_is_known_of_another_machine(monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]) -> None:
+    described = processes.describe([child.pid])
+    child.kill()
+    child.wait()
+    monkeypatch.setattr(processes, "this_machine", lambda: "0123456789ab")
+    assert not processes.have_ended(described)
+
+
+@pytest.mark.parametrize("text", ["", "0123456789ab", "12-3", "x 1-2", "0123456789ab 1", "0123456789ab 1-2 "])
+def test_a_text_that_describes_nothing_proves_nothing(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(processes, "this_machine", lambda: "0123456789ab")
+    assert not processes.have_ended(text)
+
+
+def test_a_process_that_hides_its_start_is_not_proven_dead(
+    monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]
+) -> None:
+    """As on a machine that hides the processes of other users (`hidepid`)."""
+    described = processes.describe([child.pid])
+    monkeypatch.setattr(processes, "_read", lambda path: "")
+    assert not processes.have_ended(described)
+
+
+@pytest.mark.parametrize("unreadable", ["boot_id", "start_time"])
+def test_a_process_is_not_described_if_something_is_unknown(monkeypatch: pytest.MonkeyPatch, unreadable: str) -> None:
+    monkeypatch.setattr(processes, unreadable, lambda *args: "")
+    processes.this_machine.cache_clear()
+    try:
+        assert processes.describe([os.getpid()]) == ""
+    finally:
+        monkeypatch.undo()
+        processes.this_machine.cache_clear()
+
+
+def test_a_restarted_machine_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = processes.this_machine()
+    monkeypatch.setattr(processes, "boot_id", lambda: "another start")
+    processes.this_machine.cache_clear()
+    try:
+        assert processes.this_machine() not in ("", before)
+    finally:
+        monkeypatch.undo()
+        processes.this_machine.cache_clear()
+
+
+def test_parent_and_name_of_a_process(child: subprocess.Popen[bytes]) -> None:
+    assert processes.parent(child.pid) == os.getpid()
+    assert processes.name(os.getpid()) != ""
+    assert processes.last_pid(processes.describe([os.getpid(), child.pid])) == child.pid
+    assert processes.last_pid("") == 0

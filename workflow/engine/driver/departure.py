@@ -1,0 +1,43 @@
+"""Removes the heartbeats of managers that ended with the Ray that this driver started.
+
+With a driver ends the Ray that it started, and the managers in it. Their runs are then RESUMABLE for other machines at
+once, and not only when the heartbeats expire.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+
+import ray
+
+from workflow.engine.worker.run_values import shared_store
+from workflow.errors import WorkflowError
+from workflow.log import liveness, processes
+from workflow.model.run_view import Owner
+
+logger = logging.getLogger(__name__)
+
+_managers: dict[Owner, tuple[int, str]] = {}
+"""The managers that this driver has used -> its own pid, and the address of their store."""
+
+
+def expect(owner: Owner, store_url: str) -> None:
+    """Remember a manager, whose heartbeat is removed at the exit of this process if the manager has ended by then."""
+    if owner.process and owner not in _managers:
+        _managers[owner] = (os.getpid(), store_url)
+
+
+@atexit.register
+def _remove_heartbeats() -> None:
+    """Run at the exit of this process, before Ray's own exit handler: the one registered last runs first."""
+    known = {owner: url for owner, (pid, url) in _managers.items() if pid == os.getpid()}  # not in a forked child
+    if any(processes.parent(processes.last_pid(owner.process)) == os.getpid() for owner in known):
+        ray.shutdown()  # this process started the raylet, and ends it now in any case
+    for owner, url in known.items():
+        if processes.have_ended(owner.process):
+            try:
+                liveness.remove_heartbeat(shared_store(url), owner)
+            except WorkflowError as error:
+                logger.warning("manager %s has ended, but its heartbeat is not removed: %s", owner.address, error)
