@@ -39,8 +39,8 @@ from workflow.store.memory import MemoryStore
 from workflow.store.port import Store
 
 ROOT = Path(__file__).parents[1] / "unit" / "log" / "golden"
-CURRENT = "3"
-SETS = ("1", "2", "3")
+CURRENT = "2"
+SETS = ("1", "2")
 """Folders below ROOT, one for each change of the format."""
 
 SMALL = 600
