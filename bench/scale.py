@@ -151,7 +151,7 @@ def callers(storage: str) -> None:
     pid = manager_pid()
     before = memory(pid, "VmRSS")
     reset_peak(pid)
-    assert ray.get([workflow.get_output_async("awaited") for _ in range(RUNS)]) == [7] * RUNS
+    assert ray.get([workflow.get_output("awaited") for _ in range(RUNS)]) == [7] * RUNS
     used = (memory(pid, "VmHWM") - before) / RUNS / KIB
     print(f"\n{RUNS} callers that wait for one run: {used:.1f} KiB each in the manager, used by Ray", flush=True)
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from workflow import common as common  # available as attributes without an import of their own, as in Ray 1.12
 from workflow import event_listener as event_listener
-from workflow import packaging
+from workflow import missing, packaging
 
 packaging.use_bundled_dependencies()
 
 if TYPE_CHECKING:
-    from workflow.api import cancel, delete, resume, resume_all, resume_async, run, run_async
+    from workflow.api import cancel, delete, resume, resume_all, run, run_async
     from workflow.errors import WorkflowExecutionError
     from workflow.event_listener import EventListener
-    from workflow.inspection import get_metadata, get_output, get_output_async, get_status, list_all
+    from workflow.inspection import get_metadata, get_output, get_status, list_all
     from workflow.model.status import WorkflowStatus
     from workflow.session import init
     from workflow.steps import Workflow, step
@@ -32,13 +32,11 @@ __all__ = [
     "delete",
     "get_metadata",
     "get_output",
-    "get_output_async",
     "get_status",
     "init",
     "list_all",
     "resume",
     "resume_all",
-    "resume_async",
     "run",
     "run_async",
     "sleep",
@@ -55,7 +53,7 @@ def __getattr__(name: str) -> Any:
     if name in STATUSES:
         return getattr(packaging.load("WorkflowStatus"), name)
     if name not in __all__:
-        raise AttributeError(f"module 'workflow' has no attribute {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(f"module 'workflow' has no attribute {name!r}{missing.instead_of(name, __all__)}")
     return packaging.load(name)
 
 

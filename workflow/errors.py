@@ -15,7 +15,8 @@
     ├── OwnershipError                  stop: another manager or Workflow object owns the run
     │   ├── FencedError                 a later epoch owns the run; this process can commit nothing more
     │   ├── SupersededError             a later attempt replaced this one, or the run was deleted
-    │   └── WorkflowInUseError          another owner, which is not known to be lost, runs this workflow id
+    │   └── WorkflowInUseError          another owner, which is not known to be lost, runs this workflow id; it is a
+    │                                   RuntimeError, too
     ├── CorruptLogError                 a stored object is damaged; the text names its key
     ├── NewerFormatError                a newer version of the library wrote a stored object; upgrade
     ├── WorkflowExecutionError          the workflow finished without a value
@@ -45,6 +46,11 @@ class WorkflowError(Exception):
         self.fields = dict(fields)
         for name, value in fields.items():
             setattr(self, name, value)
+
+    @property
+    def message(self) -> str:
+        """The text of the error."""
+        return str(self.args[0])
 
 
 class InvalidInputError(WorkflowError, ValueError):
@@ -103,7 +109,7 @@ class SupersededError(OwnershipError):
     """A later submission attempt replaced this one, or the run was deleted or replaced."""
 
 
-class WorkflowInUseError(OwnershipError):
+class WorkflowInUseError(OwnershipError, RuntimeError):
     """Another owner, which is not known to be lost, runs this workflow id."""
 
 
@@ -125,7 +131,7 @@ class WorkflowExecutionError(WorkflowError):
 class StepFailedError(WorkflowExecutionError):
     """A step raised in its last attempt.
 
-    It is the `__cause__` of the user's exception. It is raised itself if that exception could not be stored.
+    It is the `__cause__` of the user's exception. It is raised itself if no exception is stored with the failure.
     """
 
 

@@ -12,21 +12,25 @@ import ray
 from workflow import reading
 from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle
-from workflow.engine.driver.results import value_of
-from workflow.engine.messages import RunAddress
+from workflow.engine.driver.results import ResultEnvelope, task_error
+from workflow.engine.messages import RunAddress, RunResult
 from workflow.engine.owner.run_loop import result_of
-from workflow.engine.worker.run_values import RunValues, shared_store
+from workflow.engine.worker.run_values import shared_store
 from workflow.errors import (
     CorruptLogError,
     InvalidInputError,
     NewerFormatError,
+    WorkflowError,
     WorkflowNotFoundError,
+    WrongTypeError,
 )
 from workflow.log import index
 from workflow.log.run_log import RunLog
+from workflow.model.calls import checked_call, shown, similar
 from workflow.model.records import FREES_ID
 from workflow.model.state import RunState, StepState
 from workflow.model.status import StepPhase, WorkflowStatus
+from workflow.model.step_names import step_named
 from workflow.session import client_in_use, store_in_use
 from workflow.store.port import Store
 
@@ -39,6 +43,7 @@ STEPS_SHOWN = 20
 """How many step ids an error shows at most."""
 
 
+@checked_call("workflow.get_status")
 def get_status(workflow_id: str) -> WorkflowStatus:
     """Return the status of a workflow.
 
@@ -58,57 +63,50 @@ def read_existing(store: Store, workflow_id: str) -> reading.RunView:
     view = reading.read_run(store, workflow_id)
     if view is None or (view.tombstone and view.reason in FREES_ID):
         raise WorkflowNotFoundError(
-            f"no workflow {workflow_id!r} is stored at {store.url}; list_all() returns the ids that exist",
+            f"no workflow {workflow_id!r} is stored at {store.url}; compare the id with those of workflow.list_all(), "
+            "and the address with the storage that was given to workflow.init()",
             workflow_id=workflow_id,
         )
     return view
 
 
-def get_output(workflow_id: str, *, name: str | None = None) -> Any:
-    """Return the value of a workflow, or of one of its steps. If the workflow is running, wait for the value.
+@checked_call("workflow.get_output")
+def get_output(workflow_id: str, name: str | None = None) -> Any:
+    """Return an ObjectRef of the value of a workflow, or of one of its steps. The call does not wait for the value.
+
+    `ray.get` of the reference waits while the workflow is running, and raises the error that the workflow failed with.
+    It also raises these errors:
+
+    - OwnerLostError: the workflow became RESUMABLE, so the value will not be produced until it is resumed.
+    - WorkflowNotFoundError: the workflow ended without such a step.
+    - InvalidInputError: the value of the step is not stored, because the step has checkpoint=False.
 
     Args:
         workflow_id: the workflow.
-        name: the id or name of a step; the value of the whole workflow if None.
-
-    Raises:
-        WorkflowNotFoundError: there is no such workflow, or it has no such step.
-        OwnerLostError: the workflow is or becomes RESUMABLE, so its value will not be produced until it is resumed.
-        InvalidInputError: the value of the step is not stored, because the step has checkpoint=False.
-        Exception: the error that the workflow failed with.
-    """
-    return _output(store_in_use(), workflow_id, name)
-
-
-def _output(store: Store, workflow_id: str, name: str | None) -> Any:
-    client = Client(store)
-    created = client.find(workflow_id)
-    log = RunLog(store, created)
-    state = log.replay()
-    run = RunAddress(store.url, created.workflow_id, created.run_number, created.run_uuid)
-    if name is not None:
-        return _step_output(client, log, state, run, name)
-    if state.is_finished:
-        return value_of(result_of(state, run))
-    return value_of(client.wait(client.observe(created), resumes=False))
-
-
-def get_output_async(workflow_id: str, *, name: str | None = None) -> Any:
-    """Return an ObjectRef of the value that `get_output` returns, without waiting for it.
+        name: the id or name of a step; the value of the whole workflow if None. The second step with a name has `_1`
+            added to it, the third `_2`, as in Ray 1.12.
 
     Raises:
         WorkflowNotFoundError: there is no such workflow.
-        OwnerLostError: `name` is None and the workflow is RESUMABLE.
-
-    `ray.get` of the reference raises all other errors of `get_output`.
+        OwnerLostError: `name` is None and the workflow is RESUMABLE, so its value will not be produced until it is
+            resumed.
     """
-    client, store = client_in_use(), store_in_use()
-    created = client.find(workflow_id)
-    if name is not None:
-        return _get_output.remote(store.url, workflow_id, name)
-    return output_of(client.observe(created), resumes=False)
+    store = store_in_use()
+    client = Client(store)
+    log = RunLog(store, client.find(workflow_id))
+    state = log.replay()
+    if name is None:
+        if state.is_finished:
+            return ray.put(ResultEnvelope(result_of(state, _address(log))))
+        return output_of(client.observe(log.created), resumes=False)
+    try:
+        known = _known_step_result(log, state, name)
+    except WorkflowError as error:
+        return ray.put(task_error(workflow_id, error))
+    return ray.put(ResultEnvelope(known)) if known is not None else _step_output.remote(store.url, workflow_id, name)
 
 
+@checked_call("workflow.get_metadata")
 def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     """Return metadata of a workflow, or of one of its steps. The keys are those of Ray 1.12.
 
@@ -124,6 +122,8 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         that waits after an exception; its `start_time` may be in the future. `last_error` is the last exception of a
         step that failed or is attempted again, as text. `waiting_for` is the reason why a running step has had no
         worker for 10 seconds, as text. Without an exception or a reason, they are None. Times are seconds since 1970.
+        `workflows` (the ids of the steps whose outcomes it takes), `workflow_refs` (empty) and `stats`. These are the
+        times of its last attempt, even if that attempt failed. Times are seconds since 1970.
 
     Raises:
         WorkflowNotFoundError: there is no such workflow, or the run has no such step (yet).
@@ -138,9 +138,13 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
             "user_metadata": json.loads(created.metadata),
             "stats": _stats(state.epoch_started, ended),
         }
-    step = _step_named(state, name)
+    step = step_named(state, name)
     if step is None:
         raise _no_such_step(state, name)
+    return _metadata_of_step(state, step)
+
+
+def _metadata_of_step(state: RunState, step: StepState) -> dict[str, Any]:
     options, error = step.spec.options, step.error or step.last_error
     return {
         "name": step.spec.name,
@@ -154,6 +158,7 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         },
         "user_metadata": json.loads(options.metadata),
         "workflows": list(step.spec.parents),
+        "workflow_refs": [],
         "stats": _stats(step.started, step.ended),
         "attempts": step.attempt,
         "last_error": f"{error.kind}: {error.message}" if error is not None else None,
@@ -167,6 +172,7 @@ def _wait_reason(state: RunState, step: StepState) -> str:
     return discovery.wait_reason(state.owner.address, state.created.run_uuid, step.spec.step_id)
 
 
+@checked_call("workflow.list_all")
 def list_all(
     status_filter: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None = None,
 ) -> list[tuple[str, WorkflowStatus]]:
@@ -180,7 +186,8 @@ def list_all(
         status_filter: one status, several statuses, or None for all.
 
     Raises:
-        InvalidInputError: the filter contains something other than a status.
+        WrongTypeError: the filter contains something other than strings and statuses.
+        InvalidInputError: a string in it is not a status.
     """
     wanted = _statuses(status_filter)
     found: dict[str, WorkflowStatus | None] = {}
@@ -194,23 +201,45 @@ def list_all(
     return sorted((workflow_id, status) for workflow_id, status in statuses if status in wanted)
 
 
-def _step_output(client: Client, log: RunLog, state: RunState, run: RunAddress, name: str) -> Any:
-    """Wait for the outcome of one step, not for the whole run, and return its value."""
+@ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
+def _step_output(store_url: str, workflow_id: str, name: str) -> ResultEnvelope:
+    """Wait for the outcome of one step, not for the whole run."""
+    store = shared_store(store_url)
+    client = Client(store)
+    log = RunLog(store, client.find(workflow_id))
+    state = log.replay()
     waiting = None
-    while True:
-        step = _step_named(state, name)
-        if step is not None and step.outcome is not None:
-            if step.outcome.ephemeral_step:
-                raise _not_stored(log.created.workflow_id, step.outcome.ephemeral_step)
-            return RunValues.at(run, log.created.versions).load_outcome(step.outcome)
-        if state.is_finished:
-            return _no_step_output(state, run, name)
+    while (known := _known_step_result(log, state, name)) is None:
         if waiting is None:
             handle = client.observe(log.created)
             waiting = handle.manager.wait.remote(handle.run)
         if ray.wait([waiting], timeout=STEP_POLL)[0]:
             waiting = None  # the run is finished, or the manager no longer follows it
         log.catch_up(state)
+    return ResultEnvelope(known)
+
+
+def _known_step_result(log: RunLog, state: RunState, name: str) -> RunResult | None:
+    """Return a result with the outcome of a step, or that of its run if the step has none; None if it may come later.
+
+    Raises:
+        WorkflowNotFoundError: the run succeeded without such a step.
+        InvalidInputError: the value of the step is not stored.
+    """
+    step = step_named(state, name)
+    if step is not None and step.outcome is not None:
+        if step.outcome.ephemeral_step:
+            raise _not_stored(log.created.workflow_id, step.outcome.ephemeral_step)
+        return RunResult(_address(log), WorkflowStatus.SUCCESSFUL, step.outcome, None, None, "", log.created.versions)
+    if not state.is_finished:
+        return None
+    if state.status is WorkflowStatus.SUCCESSFUL:
+        raise _no_such_step(state, name)
+    return result_of(state, _address(log))
+
+
+def _address(log: RunLog) -> RunAddress:
+    return RunAddress(log.store.url, log.created.workflow_id, log.created.run_number, log.created.run_uuid)
 
 
 def _not_stored(workflow_id: str, step_id: str) -> InvalidInputError:
@@ -220,26 +249,11 @@ def _not_stored(workflow_id: str, step_id: str) -> InvalidInputError:
     )
 
 
-def _no_step_output(state: RunState, run: RunAddress, name: str) -> Any:
-    """Raise the reason why a finished run has no outcome of a step."""
-    if state.status is not WorkflowStatus.SUCCESSFUL:
-        value_of(result_of(state, run))
-    raise _no_such_step(state, name)
-
-
-def _step_named(state: RunState, name: str) -> StepState | None:
-    """Return the step with this id, or else the first step with this name."""
-    return state.steps.get(name) or next((each for each in state.steps.values() if each.spec.name == name), None)
-
-
 def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
-    known = ", ".join(sorted(state.steps)[:STEPS_SHOWN])
-    return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has no step {name!r}; it has {known}")
-
-
-@ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]  # ray ships no types for it
-def _get_output(store_url: str, workflow_id: str, name: str) -> Any:
-    return _output(shared_store(store_url), workflow_id, name)
+    listed = ", ".join(sorted(state.steps)[:STEPS_SHOWN])
+    more = f" and {len(state.steps) - STEPS_SHOWN} more" if len(state.steps) > STEPS_SHOWN else ""
+    what = f"no step {name!r}{similar(name, state.steps)}"
+    return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has {what}; it has {listed}{more}")
 
 
 def output_of(handle: RunHandle, *, resumes: bool) -> Any:
@@ -271,7 +285,19 @@ def _status_in_log(workflow_id: str) -> WorkflowStatus | None:
 def _statuses(given: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None) -> set[WorkflowStatus]:
     if given is None:
         return set(WorkflowStatus)
-    try:
-        return {WorkflowStatus(each) for each in ([given] if isinstance(given, str) else given)}
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(f"{error}; a status is one of {', '.join(map(str, WorkflowStatus))}") from error
+    known = [str(status) for status in WorkflowStatus]
+    if not isinstance(given, Iterable):
+        raise WrongTypeError(
+            f"cannot filter by {shown(given)}: status_filter must be a status or a set of them; {_a_status_is(known)}"
+        )
+    found = [given] if isinstance(given, str) else list(given)
+    for each in found:
+        if not isinstance(each, str):
+            raise WrongTypeError(f"{shown(each)} is not a status; {_a_status_is(known)}")
+        if each not in known:
+            raise InvalidInputError(f"{shown(each)} is not a status{similar(each, known)}; {_a_status_is(known)}")
+    return {WorkflowStatus(each) for each in found}
+
+
+def _a_status_is(known: Iterable[str]) -> str:
+    return f"a status is one of {', '.join(known)}"

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import ray
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from workflow.engine import strategies
 from workflow.errors import InvalidInputError
+from workflow.model.calls import shown, similar
 from workflow.model.graph import StepOptions, metadata_text
 
 LIBRARY_OPTIONS: Final = ("allow_inplace", "catch_exceptions", "checkpoint", "max_retries", "metadata", "name")
@@ -33,7 +36,6 @@ RAY_OPTIONS: Final = (
 )
 """Options of `ray.remote` that are passed on when a worker is requested for the step."""
 
-_USE_STRATEGY: Final = "give scheduling_strategy=PlacementGroupSchedulingStrategy(...) instead"
 _ONE_VALUE: Final = "a step has one value; return a tuple or a list, or give each part a step of its own"
 
 REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
@@ -46,9 +48,6 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
     ),
     "num_returns": (1, _ONE_VALUE),
     "object_store_memory": (None, "Ray has this option for actors only; give memory instead"),
-    "placement_group": ("default", _USE_STRATEGY),
-    "placement_group_bundle_index": (-1, _USE_STRATEGY),
-    "placement_group_capture_child_tasks": (None, _USE_STRATEGY),
     "retry_exceptions": (
         False,
         "max_retries limits the attempts for every exception; with catch_exceptions=True, the next step gets the "
@@ -56,6 +55,25 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
     ),
 }
 """Options of Ray tasks that a step cannot have: Ray's default, which is accepted, and what to do instead."""
+
+ELSEWHERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("concurrency_groups", "get_if_exists", "lifetime", "max_concurrency", "max_restarts", "max_task_retries"),
+        "it is an option of Ray actors; create the actor with it within the step",
+    ),
+    "namespace": "it is an option of Ray actors; pass it to ray.init for the namespace of all steps",
+    "task_id": "give name instead",
+    "workflow_id": "pass it to .run(workflow_id=...)",
+}
+"""Options that users may expect of a step, and where they belong."""
+
+
+PLACEMENT: Final[Mapping[str, Any]] = {
+    "placement_group": "default",
+    "placement_group_bundle_index": -1,
+    "placement_group_capture_child_tasks": None,
+}
+"""Options of Ray 1.x that are now one scheduling strategy, with their defaults."""
 
 
 def merged(given: Mapping[str, Any], base: StepOptions) -> StepOptions:
@@ -83,12 +101,13 @@ def name_of(given: Mapping[str, Any]) -> str:
     """
     name = given.get("name")
     if name is not None and not isinstance(name, str):
-        raise InvalidInputError(f"name must be a string, got {name!r}")
+        raise InvalidInputError(f"the option name must be a string, got {shown(name)}")
     return name or ""
 
 
 def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     options = dict(base)
+    given = _with_strategy(given)
     for key, value in given.items():
         if key == "max_calls" and value in (None, 0, 1):
             options.pop(key, None)
@@ -97,17 +116,42 @@ def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any
         elif key in REFUSED:
             default, alternative = REFUSED[key]
             if value is not None and value != default:
-                raise InvalidInputError(f"a step cannot have {key}={value!r}: {alternative}")
+                raise InvalidInputError(f"a step cannot have {key}={shown(value)}: {alternative}")
         elif key in RAY_OPTIONS:
             options.pop(key, None)
             if value is not None:
                 options[key] = _as_json(key, value)
         elif key not in LIBRARY_OPTIONS:
-            raise InvalidInputError(
-                f"unknown step option {key}; known options: {', '.join((*LIBRARY_OPTIONS, *RAY_OPTIONS))}"
-            )
+            raise InvalidInputError(_unknown_option(key))
     _validate_with_ray({key: value for key, value in given.items() if key in RAY_OPTIONS and value is not None})
     return options
+
+
+def _with_strategy(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options with a scheduling strategy in place of `placement_group` and what belongs to it."""
+    placement = {key: given.get(key, default) for key, default in PLACEMENT.items()}
+    if not any(key in given for key in PLACEMENT):
+        return given
+    others = {key: value for key, value in given.items() if key not in PLACEMENT}
+    group = placement.pop("placement_group")
+    if isinstance(group, PlacementGroup):
+        if others.get("scheduling_strategy") is not None:
+            raise InvalidInputError("a step cannot have placement_group and scheduling_strategy; give only one of them")
+        return {**others, "scheduling_strategy": PlacementGroupSchedulingStrategy(group, **placement)}
+    changed = [key for key, value in placement.items() if value not in (None, PLACEMENT[key])]
+    if group not in (None, "default") or changed:
+        raise InvalidInputError(
+            f"a step cannot have {', '.join(changed) or f'placement_group={group!r}'}: give placement_group=..., as "
+            "ray.util.placement_group returns it"
+        )
+    return others
+
+
+def _unknown_option(key: str) -> str:
+    known = (*LIBRARY_OPTIONS, *(each for each in RAY_OPTIONS if not each.startswith("_")))
+    if key in ELSEWHERE:
+        return f"a step has no option {key}: {ELSEWHERE[key]}"
+    return f"unknown step option {key}{similar(key, known)}; known options: {', '.join(known)}"
 
 
 def _validate_with_ray(options: Mapping[str, Any]) -> None:
@@ -116,8 +160,10 @@ def _validate_with_ray(options: Mapping[str, Any]) -> None:
         try:
             ray.remote(**options)(_validate_with_ray)
         except (TypeError, ValueError) as error:
-            written = ", ".join(f"{key}={value!r}" for key, value in options.items())
-            raise InvalidInputError(f"Ray does not accept {written}: {error}") from error
+            written = ", ".join(f"{key}={shown(value)}" for key, value in options.items())
+            raise InvalidInputError(
+                f"Ray does not accept {written}: {error}; give a value that ray.remote accepts, too"
+            ) from error
 
 
 def _as_json(key: str, value: Any) -> Any:
@@ -125,7 +171,8 @@ def _as_json(key: str, value: Any) -> Any:
         return strategies.encode(value)
     try:
         return json.loads(json.dumps(value))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
-            f"option {key} must consist of JSON values, because it is stored with the workflow: {error}"
+            f"the option {key} must consist of JSON values, because it is stored with the workflow: {error}; write it "
+            "with dicts, lists, strings, numbers, booleans and None"
         ) from error

@@ -14,7 +14,7 @@ that reading and writing the log needs."""
 _NAMES_BY_MODULE: Final = {
     "workflow.errors": ("WorkflowExecutionError",),
     "workflow.event_listener": ("EventListener",),
-    "workflow.inspection": ("get_metadata", "get_output", "get_output_async", "get_status", "list_all"),
+    "workflow.inspection": ("get_metadata", "get_output", "get_status", "list_all"),
     "workflow.model.status": ("WorkflowStatus",),
     "workflow.session": ("init",),
     "workflow.steps": ("Workflow", "step"),

@@ -14,6 +14,7 @@ from workflow.engine.driver.forked import refuse_after_fork
 from workflow.engine.worker import context
 from workflow.engine.worker.run_values import shared_store
 from workflow.errors import WrongTypeError
+from workflow.model.calls import checked_call
 from workflow.store.port import Store
 from workflow.store.probe import probe
 
@@ -22,13 +23,15 @@ logger = logging.getLogger(__name__)
 _KV_NAMESPACE = b"rayworkflow"
 
 
+@checked_call("workflow.init", "to give options of Ray, call ray.init(...) before workflow.init")
 def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") -> None:
     """Choose the store for workflows, and connect to Ray if this process is not connected.
 
     Args:
         storage: `s3://bucket/prefix?endpoint=https://host` (credentials come from the environment), or a folder. If
             None, the first of these that exists: the store that this job used before, the environment variable
-            RAYWORKFLOW_STORAGE, the folder `$XDG_STATE_HOME/rayworkflow` or `~/.local/state/rayworkflow`.
+            RAYWORKFLOW_STORAGE or RAY_WORKFLOW_STORAGE, a default folder. The default is `$XDG_STATE_HOME/rayworkflow`
+            or `~/.local/state/rayworkflow`.
         program: a name for this program. If it resumes a run that a program of the same name created, the remaining
             steps execute its code, wherever it runs. Without a name, this is so only for the same file on the same
             machine.
@@ -45,7 +48,7 @@ def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") ->
     if not ray.is_initialized():
         ray.init()
     if storage is None:
-        storage = _known_url() or os.environ.get("RAYWORKFLOW_STORAGE") or _default_folder()
+        storage = _known_url() or _url_in_environment() or _default_folder()
     url = shared_store(_absolute(storage)).url
     probe(shared_store(url))
     context.set_store(url)
@@ -85,6 +88,11 @@ def _known_url() -> str:
 
 def _kv_key() -> bytes:
     return f"storage/{ray.get_runtime_context().get_job_id()}".encode()
+
+
+def _url_in_environment() -> str:
+    """Return the address in the environment, also under the name that Ray 1.12 uses; empty if there is none."""
+    return os.environ.get("RAYWORKFLOW_STORAGE") or os.environ.get("RAY_WORKFLOW_STORAGE") or ""
 
 
 def _default_folder() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import ray
 
 import workflow
 from tests.support import invariants
@@ -56,7 +57,7 @@ if __name__ == "__main__":
     if verb == "run":
         print("result", flow(Marks(folder)).run("w"))
     else:
-        print("result", workflow.resume("w"))
+        print("result", ray.get(workflow.resume("w")))
 """
 
 
@@ -80,7 +81,7 @@ def test_resume_runs_the_fixed_function(module: tuple[Path, ModuleType], marks: 
     path.write_text(SOURCE.replace(BUG, FIX))
     importlib.invalidate_caches()
     importlib.reload(users_flow)
-    assert workflow.resume(wid) == 5
+    assert ray.get(workflow.resume(wid)) == 5
     assert marks.starts() == {"load": 1, "divide": 2, "part": 1}
     invariants.check(store, wid)
 
@@ -97,7 +98,7 @@ def test_resume_keeps_a_function_that_no_module_contains(marks: Marks, wid: str)
     with pytest.raises(ZeroDivisionError):
         stepped(0).run(wid)
     with pytest.raises(ZeroDivisionError):
-        workflow.resume(wid)
+        ray.get(workflow.resume(wid))
     assert marks.starts() == {"divide": 2}
 
 

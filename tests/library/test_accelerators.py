@@ -36,7 +36,7 @@ def wait_for_the_end_of(pid: int) -> None:
 def test_process_of_the_step_ends_after_it(options: dict[str, Any], wid: str) -> None:
     pid = plain.options(**options).step().run(wid)
     wait_for_the_end_of(pid)
-    assert workflow.get_output(wid) == pid
+    assert ray.get(workflow.get_output(wid)) == pid
 
 
 def test_ray_task_gets_the_gpu_after_the_step() -> None:

@@ -157,7 +157,7 @@ def test_stored_event_is_not_polled_again_after_manager_death(marks: Marks, wid:
     marks.wait_started("checkpointed paid", times=2)
 
     marks.open("checkpoint")
-    assert workflow.get_output(wid) == "paid"
+    assert ray.get(workflow.get_output(wid)) == "paid"
     assert marks.starts()["poll paid"] == 2
     del waiting  # it keeps the reference to the value until here
     invariants.check(store, wid)
@@ -208,7 +208,7 @@ def test_sleep_continues_after_manager_death(wid: str, store: Store) -> None:
     (timer,) = until(lambda: written(store, wid, r.TimerSet))
     kill_the_manager(store)
     until(lambda: epochs(store, wid) == 2)
-    assert workflow.get_output(wid) == [None]
+    assert ray.get(workflow.get_output(wid)) == [None]
     assert written(store, wid, r.TimerSet) == [timer]
     slept = written(store, wid, r.StepCommitted)[0]
     assert slept.started == timer.at
@@ -247,7 +247,7 @@ def test_wait_for_event_refuses_invalid_listeners(listener: Any, why: str) -> No
 
 
 def test_waits_refuse_invalid_arguments_and_options() -> None:
-    with pytest.raises(WrongTypeError, match=r"TimerListener\.poll_for_event: too many"):
+    with pytest.raises(WrongTypeError, match=r"TimerListener\.poll_for_event\(.*\): too many"):
         workflow.wait_for_event(TimerListener, 1, 2)
     with pytest.raises(InvalidInputError, match="a wait has no option num_cpus"):
         workflow.sleep(1.0).options(num_cpus=1)

@@ -99,7 +99,7 @@ def test_other_arguments_count_as_the_same_dag(wid: str) -> None:
 
 def test_resume_of_a_run_of_this_manager_waits_for_it(marks: Marks, wid: str) -> None:
     reference = held.step(marks).run_async(wid)
-    assert workflow.resume_async(wid) is not None  # the same manager owns the run, so the call only waits
+    assert workflow.resume(wid) is not None  # the same manager owns the run, so the call only waits
     marks.open("held")
     assert ray.get(reference) == "held"
 
@@ -143,11 +143,11 @@ def test_list_all_returns_each_workflow_with_its_status(marks: Marks, wid: str) 
 
 def test_get_output_returns_value_of_workflow_or_step(wid: str) -> None:
     plus.options(name="total").step(one.options(name="first").step(), 41).run(wid)
-    assert workflow.get_output(wid) == 42
-    assert workflow.get_output(wid, name="first") == 1
-    assert workflow.get_output(wid, name="total") == 42
+    assert ray.get(workflow.get_output(wid)) == 42
+    assert ray.get(workflow.get_output(wid, name="first")) == 1
+    assert ray.get(workflow.get_output(wid, name="total")) == 42
     with pytest.raises(WorkflowNotFoundError, match=r"has no step 'unknown'; it has first, total"):
-        workflow.get_output(wid, name="unknown")
+        ray.get(workflow.get_output(wid, name="unknown"))
 
 
 def test_get_output_of_a_committed_step_returns_at_once(marks: Marks, wid: str) -> None:
@@ -157,7 +157,7 @@ def test_get_output_of_a_committed_step_returns_at_once(marks: Marks, wid: str) 
 
     reference = join.step([one.options(name="quick").step(), held.step(marks)]).run_async(wid)
     until(lambda: (view := read_run(_store(), wid)) is not None and view.counts.succeeded == 1)
-    assert workflow.get_output(wid, name="quick") == 1
+    assert ray.get(workflow.get_output(wid, name="quick")) == 1
     marks.open("held")
     assert ray.get(reference) == [1, "held"]
 
@@ -175,7 +175,7 @@ def test_get_output_of_a_step_waits_for_that_step_only(marks: Marks, wid: str) -
     @ray.remote
     def get() -> Any:
         marks.started("reading")
-        return workflow.get_output(wid, name="second")
+        return ray.get(workflow.get_output(wid, name="second"))
 
     second = opens.options(name="second").step(marks, held.step(marks, "a"))
     reference = join.step([second, held.step(marks, "b")]).run_async(wid)
@@ -197,7 +197,7 @@ def test_get_output_of_a_step_raises_the_workflows_error(wid: str) -> None:
     with pytest.raises(ValueError, match="no luck"):
         after.options(name="after").step(fails.step()).run(wid)
     with pytest.raises(ValueError, match="no luck"):
-        workflow.get_output(wid, name="after")
+        ray.get(workflow.get_output(wid, name="after"))
 
 
 def _store() -> Store:
@@ -243,7 +243,7 @@ def test_cancel_stops_running_steps_and_is_final(marks: Marks, wid: str, store: 
     with pytest.raises(WorkflowCancellationError, match="was canceled"):
         plus.step(ticks.step(marks)).run(wid)
     with pytest.raises(WorkflowConflictError, match="a canceled run cannot be resumed"):
-        workflow.resume(wid)
+        ray.get(workflow.resume(wid))
     assert len(marks.order()) == 1
     assert not list(store.list("notifications/"))
     invariants.check(store, wid)
@@ -266,7 +266,7 @@ def test_delete_frees_the_id_and_keeps_registry_entries(wid: str, store: Store) 
     assert [info.key.split("/")[2] for info in store.list(f"workflows/{wid}/")] == ["registry", "registry"]
     assert wid not in dict(workflow.list_all())
     assert plus.step(one.step()).run(wid) == 2
-    assert workflow.get_output(wid) == 2
+    assert ray.get(workflow.get_output(wid)) == 2
 
 
 def test_delete_of_a_running_workflow_is_refused(marks: Marks, wid: str) -> None:

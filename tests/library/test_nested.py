@@ -75,7 +75,7 @@ def test_two_levels_of_nesting_use_one_manager(marks: Marks, wid: str, store: St
     assert marks.starts() == {"outer": 1, "middle": 1, "inner 1": 1, "inner 2": 1}
     below = ids.nested(wid, 1, "outer", 1)
     nested = [below, ids.nested(below, 1, "middle", 1), ids.nested(below, 1, "middle", 2)]
-    assert [workflow.get_output(each) for each in nested] == [3, 2, 3]
+    assert [ray.get(workflow.get_output(each)) for each in nested] == [3, 2, 3]
     assert {owner_of(store, each) for each in (wid, *nested)} == managers_here()
     assert len(managers_here()) == 1
     for each in (wid, *nested):
@@ -121,7 +121,7 @@ def test_resume_keeps_outcomes_of_nested_workflows(marks: Marks, wid: str) -> No
 
     with pytest.raises(ValueError, match="no luck"):
         fails_afterwards.step(marks).run(wid)
-    assert workflow.resume(wid) == [2, 6]
+    assert ray.get(workflow.resume(wid)) == [2, 6]
     assert marks.starts() == {"outer": 2, "inner 1": 1, "inner 5": 1}
 
 
@@ -154,19 +154,18 @@ def test_given_id_names_one_workflow_for_all_steps(marks: Marks, wid: str) -> No
         return sum(values)
 
     assert total.step(*(named.step(marks, n) for n in range(3))).run(wid) == 6
-    assert workflow.get_output(f"{wid}-mine") == 2
+    assert ray.get(workflow.get_output(f"{wid}-mine")) == 2
     assert marks.starts() == {"inner 1": 1}
 
 
-def test_failed_nested_workflow_with_given_id_is_not_repeated(marks: Marks, wid: str) -> None:
+def test_next_attempt_continues_a_nested_workflow_with_given_id(marks: Marks, wid: str) -> None:
     @workflow.step(max_retries=2)
     def named(marks: Marks) -> int:
         marks.started("outer")
-        return fails.step(marks, 1).run(f"{wid}-mine")
+        return fails.step(marks, inner.step(marks, 1)).run(f"{wid}-mine")
 
-    with pytest.raises(ValueError, match="no luck"):
-        named.step(marks).run(wid)
-    assert marks.starts() == {"outer": 2, "fails": 1}
+    assert named.step(marks).run(wid) == 2
+    assert marks.starts() == {"outer": 2, "inner 1": 1, "fails": 2}
 
 
 def test_other_dag_in_a_repeated_nested_call_is_refused(marks: Marks, wid: str) -> None:
@@ -204,7 +203,7 @@ def test_nested_workflow_continues_after_outer_is_canceled(marks: Marks, wid: st
     nested = ids.nested(wid, 1, "outer", 1)
     assert workflow.get_status(nested) is WorkflowStatus.RUNNING
     marks.open("held")
-    assert workflow.get_output(nested) == 1
+    assert ray.get(workflow.get_output(nested)) == 1
 
 
 def test_canceled_nested_workflow_is_not_repeated(marks: Marks, wid: str) -> None:
@@ -219,11 +218,11 @@ def test_canceled_nested_workflow_is_not_repeated(marks: Marks, wid: str) -> Non
 def test_step_reads_other_workflows(marks: Marks, wid: str) -> None:
     @workflow.step
     def reads(other: str) -> list[Any]:
-        later = [workflow.get_output_async(other), workflow.get_output_async(other, name="inner")]
+        later = [workflow.get_output(other), workflow.get_output(other, name="inner")]
         return [
             workflow.get_status(other).name,
-            workflow.get_output(other),
-            workflow.get_output(other, name="inner"),
+            ray.get(workflow.get_output(other)),
+            ray.get(workflow.get_output(other, name="inner")),
             workflow.get_metadata(other)["user_metadata"],
             *ray.get(later),
         ]
@@ -239,7 +238,7 @@ def test_async_step_starts_workflows(marks: Marks, wid: str) -> None:
         return [here, await asyncio.to_thread(inner.step(marks, 5).run)]
 
     assert waits.options(name="waits").step(marks).run(wid) == [2, 6]
-    assert [workflow.get_output(ids.nested(wid, 1, "waits", n)) for n in (1, 2)] == [2, 6]
+    assert [ray.get(workflow.get_output(ids.nested(wid, 1, "waits", n))) for n in (1, 2)] == [2, 6]
 
 
 def test_nested_workflow_inherits_the_runtime_env(wid: str, store: Store) -> None:

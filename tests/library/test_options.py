@@ -58,7 +58,7 @@ def test_every_task_option_of_ray_is_known() -> None:
         ray.remote(lambda: None).options(nonsense=1)
     valid = set(re.findall(r"'(\w+)'", str(refused.value).split("Valid ones are")[1]))
     assert {"num_cpus", "max_calls"} <= valid
-    assert valid <= {*options.LIBRARY_OPTIONS, *options.RAY_OPTIONS, *options.REFUSED}
+    assert valid <= {*options.LIBRARY_OPTIONS, *options.RAY_OPTIONS, *options.REFUSED, *options.PLACEMENT}
 
 
 @pytest.mark.parametrize("name", sorted(options.REFUSED))

@@ -90,7 +90,7 @@ def test_one_of_two_concurrent_claims_wins(storage: str, store: Store, tmp_path:
         claims = [rival.claim.remote(ClaimRequest(wid, 1)) for rival in rivals]
         results = [_result(each) for each in claims]
         assert results.count("claimed") == 1, results
-        assert workflow.get_output(wid) == "done"
+        assert ray.get(workflow.get_output(wid)) == "done"
         assert marks.starts() == {"counted": 1}
         invariants.check(store, wid)
     for rival in rivals:
@@ -129,13 +129,13 @@ def test_run_with_a_live_owner_needs_take_over_to_be_resumed(store: Store, marks
     ):
         workflow.resume(wid)
 
-    taken = workflow.resume_async(wid, take_over=True)
+    taken = workflow.resume(wid, take_over=True)
     marks.wait_started("gated", 2)
     follows = owner.wait.remote(RunAddress(store.url, wid, 1, created.run_uuid))
     marks.open("gated")
     assert ray.get(taken) == "done"
     assert str(ray.get(follows).status) == "SUCCESSFUL"  # the old owner is fenced and follows the log of the new one
-    assert workflow.get_output(wid) == "done"
+    assert ray.get(workflow.get_output(wid)) == "done"
     invariants.check(store, wid)
     ray.kill(owner, no_restart=True)
 
@@ -150,7 +150,7 @@ def test_resumable_run_continues_with_run_or_resume(store: Store, tmp_path: Path
         if how == "run":
             assert counted.step(marks).run(wid) == "done"
         elif how == "resume":
-            assert workflow.resume(wid) == "done"
+            assert ray.get(workflow.resume(wid)) == "done"
         else:
             assert ray.get(counted.step(marks).run_async(wid)) == "done"
         assert workflow.get_status(wid) is WorkflowStatus.SUCCESSFUL
@@ -170,10 +170,8 @@ def test_cancel_of_a_resumable_run_executes_no_step(store: Store, marks: Marks, 
 
 
 OUTPUT_CALLS = {
-    "get_output": workflow.get_output,
-    "get_output_async": lambda wid: ray.get(workflow.get_output_async(wid), timeout=60),
-    "get_output of a step": lambda wid: workflow.get_output(wid, name="second"),
-    "get_output_async of a step": lambda wid: ray.get(workflow.get_output_async(wid, name="second"), timeout=60),
+    "get_output": lambda wid: ray.get(workflow.get_output(wid), timeout=60),
+    "get_output of a step": lambda wid: ray.get(workflow.get_output(wid, name="second"), timeout=60),
 }
 
 
@@ -190,7 +188,7 @@ def test_get_output_of_a_resumable_run_is_refused(store: Store, marks: Marks, wi
     assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE
     assert marks.starts() == {"counted": 1, "gated": 1}
 
-    assert workflow.resume(wid) == "done"
+    assert ray.get(workflow.resume(wid)) == "done"
     assert [call(wid) for call in OUTPUT_CALLS.values()] == ["done"] * len(OUTPUT_CALLS)
     assert marks.starts() == {"counted": 1, "gated": 2}
     invariants.check(store, wid)
@@ -198,7 +196,6 @@ def test_get_output_of_a_resumable_run_is_refused(store: Store, marks: Marks, wi
 
 def test_get_output_of_a_committed_step_works_if_resumable(store: Store, marks: Marks, wid: str) -> None:
     released(store, wid, marks)
-    assert workflow.get_output(wid, name="first") == "done"
-    assert ray.get(workflow.get_output_async(wid, name="first")) == "done"
+    assert ray.get(workflow.get_output(wid, name="first")) == "done"
     assert workflow.get_status(wid) is WorkflowStatus.RESUMABLE
     assert marks.starts() == {"counted": 1, "gated": 1}

@@ -40,11 +40,9 @@ def divides() -> int:
     [
         pytest.param(lambda wid: divides.step().run(wid), id="run"),
         pytest.param(lambda wid: ray.get(divides.step().run_async(wid)), id="run_async"),
-        pytest.param(lambda wid: workflow.resume(wid), id="resume"),
-        pytest.param(lambda wid: ray.get(workflow.resume_async(wid)), id="resume_async"),
-        pytest.param(lambda wid: workflow.get_output(wid), id="get_output"),
-        pytest.param(lambda wid: workflow.get_output(wid, name="divides"), id="get_output of the step"),
-        pytest.param(lambda wid: ray.get(workflow.get_output_async(wid)), id="get_output_async"),
+        pytest.param(lambda wid: ray.get(workflow.resume(wid)), id="resume"),
+        pytest.param(lambda wid: ray.get(workflow.get_output(wid)), id="get_output"),
+        pytest.param(lambda wid: ray.get(workflow.get_output(wid, name="divides")), id="get_output of the step"),
     ],
 )
 def test_users_exception_is_raised_with_the_users_traceback(call: Callable[[str], Any], wid: str) -> None:
@@ -92,10 +90,8 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "get_status": workflow.get_status,
     "get_output": workflow.get_output,
     "get_output of a step": lambda wid: workflow.get_output(wid, name="step"),
-    "get_output_async": workflow.get_output_async,
     "get_metadata": workflow.get_metadata,
     "resume": workflow.resume,
-    "resume_async": workflow.resume_async,
     "resume with take_over": lambda wid: workflow.resume(wid, take_over=True),
     "cancel": workflow.cancel,
     "delete": workflow.delete,
@@ -130,7 +126,7 @@ def test_error_for_a_damaged_value_names_its_key(wid: str, store: Store, fails: 
     ray.wait([reference])
     (key,) = (info.key for info in store.list(f"workflows/{wid}/runs/") if "/blobs/" in info.key and info.size > LARGE)
     store.overwrite(key, b"damaged")
-    for get in (lambda: ray.get(reference), lambda: workflow.get_output(wid)):
+    for get in (lambda: ray.get(reference), lambda: ray.get(workflow.get_output(wid))):
         with pytest.raises(errors.CorruptLogError, match=key):
             get()
 
@@ -162,7 +158,7 @@ def test_second_cancel_is_no_op_and_delete_follows(marks: Marks, wid: str, store
     with pytest.raises(errors.WorkflowNotResumableError, match="a canceled run cannot be resumed"):
         workflow.resume(wid)
     with pytest.raises(errors.WorkflowCancellationError):
-        workflow.get_output(wid)
+        ray.get(workflow.get_output(wid))
     assert (wid, workflow.CANCELED) in workflow.list_all(workflow.CANCELED)
     marks.open("never")  # a step that was still running would commit now
     assert invariants.log_bytes(store, wid) == log
@@ -190,7 +186,11 @@ def test_list_all_accepts_one_status_several_or_none(status_filter: Any, marks: 
     assert workflow.list_all([]) == []
 
 
-@pytest.mark.parametrize("bad", ["DONE", 7, {"RUNNING", "DONE"}, [None]], ids=str)
-def test_list_all_refuses_invalid_statuses(bad: Any) -> None:
-    with pytest.raises(ValueError, match="a status is one of RUNNING, RESUMABLE"):
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [("DONE", ValueError), ({"RUNNING", "DONE"}, ValueError), (7, TypeError), ({7}, TypeError), ([None], TypeError)],
+    ids=str,
+)
+def test_list_all_refuses_invalid_statuses(bad: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="a status is one of RUNNING, RESUMABLE"):
         workflow.list_all(bad)

@@ -1,4 +1,4 @@
-"""More management calls: get_metadata, get_output_async, list_all and resume_all."""
+"""More management calls: get_metadata, get_output, list_all and resume_all."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_metadata_of_a_resumed_workflow_has_the_later_times(wid: str, marks: Mar
         fails_once.step(marks, "a").run(wid)
     failed = workflow.get_metadata(wid)
     assert failed["status"] == "FAILED"
-    assert workflow.resume(wid) == "a"
+    assert ray.get(workflow.resume(wid)) == "a"
     resumed = workflow.get_metadata(wid)
     assert resumed["status"] == "SUCCESSFUL"
     assert resumed["stats"]["start_time"] > failed["stats"]["end_time"] > failed["stats"]["start_time"]
@@ -141,26 +141,26 @@ def test_metadata_of_an_unknown_workflow_or_step_is_not_found(wid: str) -> None:
         workflow.get_metadata(wid, "thrice")
 
 
-# --- get_output_async ---
+# --- get_output ---
 
 
-def test_get_output_async_returns_a_reference_at_once(wid: str, marks: Marks) -> None:
+def test_get_output_returns_a_reference_at_once(wid: str, marks: Marks) -> None:
     twice.step(held.options(name="first").step(marks, "a")).run_async(wid)
-    whole, first = workflow.get_output_async(wid), workflow.get_output_async(wid, name="first")
+    whole, first = workflow.get_output(wid), workflow.get_output(wid, name="first")
     assert not ray.wait([whole, first], timeout=0)[0]
     marks.open("a")
     assert ray.get([whole, first]) == ["aa", "a"]
 
 
-def test_get_output_async_raises_the_workflows_error(wid: str, marks: Marks) -> None:
+def test_reference_raises_the_workflows_error(wid: str, marks: Marks) -> None:
     with pytest.raises(ValueError, match="no luck"):
         fails_once.options(name="only").step(marks, "a").run(wid)
     with pytest.raises(ValueError, match="no luck"):
-        ray.get(workflow.get_output_async(wid))
+        ray.get(workflow.get_output(wid))
     with pytest.raises(ValueError, match="no luck"):
-        ray.get(workflow.get_output_async(wid, name="only"))
+        ray.get(workflow.get_output(wid, name="only"))
     with pytest.raises(WorkflowNotFoundError):
-        workflow.get_output_async(f"not-{wid}")
+        workflow.get_output(f"not-{wid}")
 
 
 # --- list_all ---

@@ -20,13 +20,11 @@ PUBLIC = [
     "delete",
     "get_metadata",
     "get_output",
-    "get_output_async",
     "get_status",
     "init",
     "list_all",
     "resume",
     "resume_all",
-    "resume_async",
     "run",
     "run_async",
     "sleep",
@@ -70,5 +68,5 @@ def test_error_without_ray_names_the_package_to_install() -> None:
 
 
 def test_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match=r"no attribute 'steps_'; it has EventListener, Workflow, "):
+    with pytest.raises(AttributeError, match=r"'steps_' \(did you mean 'step'\?\); it has EventListener, Workflow, "):
         workflow.steps_  # noqa: B018

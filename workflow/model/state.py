@@ -22,19 +22,23 @@ class Outcome:
     Attributes:
         value: the pickled value; empty for an ephemeral value.
         caught: whether the value is an exception. Consumers see `(None, exception)` then.
-        wraps: how often the outcome is wrapped as `(outcome, None)`: once for each catching step that it passed.
+        wrapped: whether consumers see `(value, None)`, because a step that catches exceptions returned it.
         ephemeral_step: the step that returned the value as an ephemeral one, or empty. Only the owner of this epoch has
             the value.
     """
 
     value: Value
     caught: bool = False
-    wraps: int = 0
+    wrapped: bool = False
     ephemeral_step: str = ""
 
     def through(self, catching: bool) -> Outcome:
-        """Return the outcome of a dynamic step whose sub-DAG has this outcome."""
-        return replace(self, wraps=self.wraps + 1) if catching else self
+        """Return the outcome of a dynamic step whose sub-DAG has this outcome.
+
+        Args:
+            catching: whether the dynamic step catches exceptions. An outcome that is a tuple already stays as it is.
+        """
+        return replace(self, wrapped=True) if catching and not self.caught else self
 
 
 class StepState:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import ray
 from user import connect
 
 import workflow
@@ -43,7 +44,10 @@ def main(store: str, folder: str, workflow_id: str, how: str) -> None:
     connect()
     workflow.init(store)
     marks = Marks(folder)
-    value = spread.step(marks).run(workflow_id) if how == "run" else workflow.resume(workflow_id, take_over=True)
+    if how == "run":
+        value = spread.step(marks).run(workflow_id)
+    else:
+        value = ray.get(workflow.resume(workflow_id, take_over=True))
     print("result", value, "as expected" if value == sum(n * n for n in range(SIZE)) else "WRONG", flush=True)
 
 

@@ -74,7 +74,7 @@ def main(store: str, folder: str, workflow_id: str, how: str) -> None:
         assert resumed == workflow_id
         value = ray.get(reference)
     else:
-        value = workflow.resume(workflow_id, take_over=how == "take-over")
+        value = ray.get(workflow.resume(workflow_id, take_over=how == "take-over"))
     print("result", value, "as expected" if value == EXPECTED else "WRONG", flush=True)
 
 

@@ -194,16 +194,16 @@ class VisibleOutcome:
     Attributes:
         value: the value, or the error that was caught.
         caught: the step raised, and `catch_exceptions` turned the error into an outcome.
-        wraps: number of steps with `catch_exceptions` around the value.
+        wrapped: a step with `catch_exceptions` returned the value.
     """
 
     value: bytes
     caught: bool = False
-    wraps: int = 0
+    wrapped: bool = False
 
     def digest_input(self) -> bytes:
         """Return the bytes that represent this outcome in a digest."""
-        return f"{int(self.caught)}{self.wraps}".encode() + self.value
+        return f"{int(self.caught)}{int(self.wrapped)}".encode() + self.value
 
 
 class RunFailsError(Exception):
@@ -246,9 +246,9 @@ def _outcome(spec: StepSpec, inputs: Sequence[VisibleOutcome]) -> VisibleOutcome
         if behaviour.failures_per_epoch == ALWAYS:
             raise RunFailsError(spec.step_id)
         if sub_dag is None:
-            return VisibleOutcome(value_of(spec.step_id, inputs, behaviour.size), wraps=int(catches))
+            return VisibleOutcome(value_of(spec.step_id, inputs, behaviour.size), wrapped=catches)
         result = oracle(sub_dag)
-        return VisibleOutcome(result.value, result.caught, result.wraps + int(catches))
+        return VisibleOutcome(result.value, result.caught, not result.caught and (result.wrapped or catches))
     except RunFailsError as failure:
         if not catches:
             raise

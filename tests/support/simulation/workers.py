@@ -128,7 +128,7 @@ class SimulatedRunner:
         inputs = []
         for parent in task.parents:
             value = _ephemeral_value(task, parent.ephemeral_step) if parent.ephemeral_step else parent.value
-            inputs.append(VisibleOutcome(_read(blobs, value), parent.caught, parent.wraps))
+            inputs.append(VisibleOutcome(_read(blobs, value), parent.caught, parent.wrapped))
         attempts = self._model.attempts[task.key] = self._model.attempts.get(task.key, 0) + 1
         if (
             behaviour.failures_per_epoch == ALWAYS

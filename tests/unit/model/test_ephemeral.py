@@ -13,8 +13,8 @@ from tests.support.simulated import SimulatedRun, simulated_runs
 from workflow.errors import CorruptLogError
 from workflow.model import ephemeral, fold
 from workflow.model import records as r
-from workflow.model.graph import StepKind, StepOptions
-from workflow.model.state import RunState
+from workflow.model.graph import StepKind, StepOptions, Value
+from workflow.model.state import Outcome, RunState
 from workflow.model.status import StepPhase, WorkflowStatus
 
 NO_CHECKPOINT = StepOptions(checkpoint=False)
@@ -182,13 +182,16 @@ def test_stored_value_cannot_be_lost() -> None:
         fold.apply(state, 2, r.StepEphemeralLost("a", 1))
 
 
-def test_catching_step_wraps_an_ephemeral_value() -> None:
+@pytest.mark.parametrize("catches", [True, False])
+def test_catching_step_wraps_an_ephemeral_value(catches: bool) -> None:
     state = runs.state_of(
-        graph("x y:x", x=CATCH_WITHOUT_CHECKPOINT), [expanded("x", graph("x/a"))], [returned_ephemeral("x/a")]
+        graph("x y:x", x=CATCH_WITHOUT_CHECKPOINT),
+        [expanded("x", graph("x/a", x__a=StepOptions(catch_exceptions=catches)))],
+        [returned_ephemeral("x/a")],
     )
-    outcome = state.steps["x"].outcome
-    assert outcome is not None
-    assert (outcome.ephemeral_step, outcome.wraps, outcome.caught) == ("x/a", 1, False)
+    inner, outer = state.steps["x/a"].outcome, state.steps["x"].outcome
+    assert inner == Outcome(Value(), wrapped=catches, ephemeral_step="x/a")
+    assert outer == Outcome(Value(), wrapped=True, ephemeral_step="x/a")
 
 
 @settings(max_examples=150, deadline=None)

@@ -210,16 +210,16 @@ def test_outcome_of_a_deep_recursion_resolves_without_recursion() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outer", "inner", "caught", "wraps"),
+    ("outer", "inner", "caught", "wrapped"),
     [
-        pytest.param(False, False, False, 0, id="no step catches"),
-        pytest.param(True, False, False, 1, id="the dynamic step catches"),
-        pytest.param(False, True, False, 1, id="its output catches"),
-        pytest.param(True, True, False, 2, id="both catch"),
-        pytest.param(True, True, True, 1, id="the output raised and both catch"),
+        pytest.param(False, False, False, False, id="no step catches"),
+        pytest.param(True, False, False, True, id="the dynamic step catches"),
+        pytest.param(False, True, False, True, id="its output catches"),
+        pytest.param(True, True, False, True, id="both catch"),
+        pytest.param(True, True, True, False, id="the output raised and both catch"),
     ],
 )
-def test_each_catching_step_wraps_once(outer: bool, inner: bool, caught: bool, wraps: int) -> None:
+def test_outcome_is_a_tuple_once_as_in_ray(outer: bool, inner: bool, caught: bool, wrapped: bool) -> None:
     state = runs.state_of(
         graph("x", x=StepOptions(catch_exceptions=outer)),
         [expanded("x", graph("x/a", x__a=StepOptions(catch_exceptions=inner)))],
@@ -227,7 +227,7 @@ def test_each_catching_step_wraps_once(outer: bool, inner: bool, caught: bool, w
     )
     outcome = state.steps["x"].outcome
     assert outcome is not None
-    assert (outcome.caught, outcome.wraps) == (caught, wraps)
+    assert (outcome.caught, outcome.wrapped) == (caught, wrapped)
 
 
 def failure_records(state: RunState, step_id: str) -> list[str]:

@@ -147,7 +147,7 @@ RUNNING = {
         (DeleteCluster,),
         expect={
             "result": None,
-            "result_location": f"too large for the status: read it with workflow.get_output({build.ID!r})",
+            "result_location": f"too large for the status: read it with ray.get(workflow.get_output({build.ID!r}))",
         },
     ),
     "selected cluster is not deleted after a failure": Case(

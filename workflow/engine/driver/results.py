@@ -73,6 +73,11 @@ def _open_envelope(result: RunResult) -> Any:
     try:
         return value_of(result)
     except Exception as error:  # noqa: BLE001 - raised by `ray.get` in the user's code
-        shown = error.__cause__ if isinstance(error.__cause__, StepFailedError) else error
-        text = "".join(traceback.format_exception_only(shown))
-        return RayTaskError(result.run.workflow_id, text, error, proctitle=f"workflow {result.run.workflow_id}")
+        return task_error(result.run.workflow_id, error)
+
+
+def task_error(workflow_id: str, error: Exception) -> RayTaskError:
+    """Return an error that `ray.get` raises as an error of the given class if it is the value of a reference."""
+    shown = error.__cause__ if isinstance(error.__cause__, StepFailedError) else error
+    text = "".join(traceback.format_exception_only(shown))
+    return RayTaskError(workflow_id, text, error, proctitle=f"workflow {workflow_id}")

@@ -44,11 +44,10 @@ class Encoder:
         ordered = self._parents_first(root)
         # Equal names and equal arguments share one object: a manager keeps the steps of all its runs in memory.
         names = [sys.intern(str(node.title)) for node, _, _ in ordered]
-        step_ids = ids.place(parent, names)
-        id_of = {id(node): step_id for (node, _, _), step_id in zip(ordered, step_ids, strict=True)}
+        id_of = _ids(parent, root, {id(node): parents for node, _, parents in ordered})
         steps = tuple(
             StepSpec(
-                step_id=step_id,
+                step_id=id_of[id(node)],
                 name=name,
                 function="" if node.kind is StepKind.SLEEP else self._function_of(node),
                 qualname=sys.intern(node.qualname),
@@ -59,7 +58,7 @@ class Encoder:
                 kind=node.kind,
                 seconds=node.seconds,
             )
-            for (node, args, parents), step_id, name in zip(ordered, step_ids, names, strict=True)
+            for (node, args, parents), name in zip(ordered, names, strict=True)
         )
         return Graph(steps, id_of[id(root)])
 
@@ -117,6 +116,22 @@ class Encoder:
 
     def _store_function(self, function: Callable[..., Any], qualname: str) -> str:
         return self._values.store_function(function, qualname)
+
+
+def _ids(parent: str, root: StepNode, parents_of: dict[int, list[StepNode]]) -> dict[int, str]:
+    """Return the step id of each node by the node's `id()`. Equal names are numbered from the root, breadth first.
+
+    This is the order of Ray 1.12, so that `get_output(id, name="load_1")` of old code means the same step.
+    """
+    found = [root]
+    seen = {id(root)}
+    for node in found:  # the list grows
+        for each in parents_of[id(node)]:
+            if id(each) not in seen:
+                seen.add(id(each))
+                found.append(each)
+    step_ids = ids.place(parent, [node.title for node in found])
+    return {id(node): step_id for node, step_id in zip(found, step_ids, strict=True)}
 
 
 class ShapeEncoder(Encoder):

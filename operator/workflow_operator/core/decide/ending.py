@@ -115,7 +115,8 @@ def _result(view: RunView) -> dict[str, Any]:
     if view.status is not WorkflowStatus.SUCCESSFUL or text is None:
         return {}
     if len(text) > RESULT_LIMIT:
-        return {"result_location": f"too large for the status: read it with workflow.get_output({view.workflow_id!r})"}
+        read = f"ray.get(workflow.get_output({view.workflow_id!r}))"
+        return {"result_location": f"too large for the status: read it with {read}"}
     try:
         return {"result": json.loads(text)}
     except ValueError:

@@ -179,7 +179,7 @@ def test_resume_all_decides_about_each_running_workflow(
             liveness.send_heartbeat(store, owner, 1)
     monkeypatch.setattr(api, "store_in_use", lambda: store)
     monkeypatch.setattr(inspection, "store_in_use", lambda: store)
-    monkeypatch.setattr(api, "resume_async", lambda wid: f"reference of {wid}")
+    monkeypatch.setattr(api, "resume", lambda wid: f"reference of {wid}")
     monkeypatch.setattr(discovery, "find_owner", lambda owner: "manager" if owner == owners["here"] else None)
     watched: list[set[Owner]] = []
 

@@ -137,7 +137,7 @@ async def test_exception_is_caught_after_the_last_attempt(fixture: ManagerFixtur
     assert ended.status is WorkflowStatus.SUCCESSFUL
     assert runner.started == ["a"] * max_retries + ["b"]
     (caught,) = runner.last_attempt("b").task.parents
-    assert (caught.caught, caught.wraps, caught.value.inline) == (True, 0, b"pickled error")
+    assert (caught.caught, caught.wrapped, caught.value.inline) == (True, False, b"pickled error")
 
 
 async def test_failure_stops_running_steps_and_starts_none(fixture: ManagerFixture) -> None:
