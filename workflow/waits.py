@@ -28,7 +28,7 @@ _LISTENERS_CACHED: Final = 1_000
 _ALWAYS_STORED: Final = StepOptions(checkpoint=True)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Wait(Workflow[T]):
     """A composed sleep or wait for an event.
 

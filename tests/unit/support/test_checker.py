@@ -429,7 +429,7 @@ BROKEN_WAITS: dict[str, tuple[str, Callable[[Stored], object]]] = {
     "second decision": ("I1", lambda it: it.put(4, decided("w", "a"))),
     "too few without a timeout": ("steps", lambda it: it.log[1].__setitem__(1, decided("w"))),
     "too many": ("steps", lambda it: it.log.__setitem__(1, [*map(done, "ab"), decided("w", "a", "b")])),
-    "ready and not a parent": ("steps", lambda it: it.log[1].__setitem__(1, decided("w", "c"))),
+    "ready is not a parent": ("steps", lambda it: it.log[1].__setitem__(1, decided("w", "c"))),
     "decision of a task": ("steps", lambda it: it.put(3, decided("b"))),
     "consumer before the decision": ("I4", lambda it: it.log[1].pop(1)),
     "value that is not stored": ("I5", lambda it: it.log[3].__setitem__(0, RETURNED)),
