@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow import common as common  # available as attributes without an import of their own, as in Ray 1.12
 from workflow import event_listener as event_listener
-from workflow import packaging
+from workflow import missing, packaging
 
 packaging.use_bundled_dependencies()
 
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
     if name in STATUSES:
         return getattr(packaging.load("WorkflowStatus"), name)
     if name not in __all__:
-        raise AttributeError(f"module 'workflow' has no attribute {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(f"module 'workflow' has no attribute {name!r}{missing.instead_of(name, __all__)}")
     return packaging.load(name)
 
 

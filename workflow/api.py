@@ -20,10 +20,13 @@ from workflow.errors import (
     WorkflowError,
     WorkflowInUseError,
     WorkflowRunningError,
+    WrongTypeError,
 )
 from workflow.inspection import list_all, output_of, read_existing
 from workflow.log import liveness
+from workflow.log.code_digest import is_step
 from workflow.log.liveness import HEARTBEAT_TIMEOUT
+from workflow.model.calls import checked_call, kind_of, shown
 from workflow.model.graph import StepNode, metadata_text, underlying
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
@@ -37,17 +40,35 @@ NAMED = 5
 logger = logging.getLogger(__name__)
 
 
+@checked_call("workflow.run")
 def run(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
-    """Run a workflow and return its value; see `Workflow.run`."""
+    """Run a workflow, wait for it, and return its value, as `root.run(workflow_id, metadata)` does.
+
+    Args:
+        root: what `.step(...)` returned.
+        workflow_id: the id of the workflow in the store. If None, a new id is generated. `help(workflow.Workflow.run)`
+            describes what a used id means.
+        metadata: JSON values to store with the run.
+
+    Raises:
+        InvalidInputError: an argument is wrong, or the id is used by another DAG (WorkflowConflictError).
+        Exception: what a step raised in its last attempt, if no step catches it.
+    """
     client, handle = _start(root, workflow_id, metadata)
     return value_of(client.wait(handle))
 
 
+@checked_call("workflow.run_async")
 def run_async(root: StepNode, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
-    """Run a workflow in the background and return an ObjectRef of its value; see `Workflow.run_async`."""
+    """Run a workflow in the background, and return an ObjectRef of its value at once.
+
+    The run continues after this driver exits. The arguments and errors are those of `run`. What a step raised is raised
+    by `ray.get`.
+    """
     return output_of(_start(root, workflow_id, metadata)[1], resumes=True)
 
 
+@checked_call("workflow.resume")
 def resume(workflow_id: str, *, take_over: bool = False) -> Any:
     """Continue a workflow that is RESUMABLE or FAILED, and return an ObjectRef of its value.
 
@@ -68,6 +89,7 @@ def resume(workflow_id: str, *, take_over: bool = False) -> Any:
     return output_of(client_in_use().resume(workflow_id, take_over=take_over), resumes=True)
 
 
+@checked_call("workflow.resume_all")
 def resume_all(include_failed: bool = False) -> list[tuple[str, Any]]:
     """Continue every workflow that is RESUMABLE, in the background.
 
@@ -123,6 +145,7 @@ def _lost_later(workflow_ids: Iterable[str]) -> list[str]:
     return [workflow_id for workflow_id, owner in owners.items() if owner in lost]
 
 
+@checked_call("workflow.cancel")
 def cancel(workflow_id: str) -> None:
     """Cancel a workflow and stop its running steps. Return after its log records the status CANCELED.
 
@@ -152,6 +175,7 @@ def _read(store: Store, created: Created) -> reading.RunView | None:
     return reading.read_run(store, created.workflow_id, created.run_number)
 
 
+@checked_call("workflow.delete")
 def delete(workflow_id: str) -> None:
     """Delete a workflow that is not running, with everything that is stored for it.
 
@@ -189,6 +213,8 @@ def _end_as_canceled(store: Store, view: reading.RunView) -> None:
 
 
 def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] | None) -> tuple[Client, RunHandle]:
+    if not isinstance(root, StepNode):
+        raise _not_composed(root)
     options = RunOptions(metadata=metadata_text(metadata), retry_failed=True)
     workflow_id = workflow_id if workflow_id is not None else context.next_nested_id() or None
     if workflow_id is None:
@@ -196,3 +222,18 @@ def _start(root: StepNode, workflow_id: str | None, metadata: Mapping[str, Any] 
         workflow_id = f"{name}.{time.strftime('%Y%m%d-%H%M%S')}.{uuid.uuid4().hex[:8]}"
     client = client_in_use()
     return client, client.start(root, workflow_id, options)
+
+
+def _not_composed(given: Any) -> WrongTypeError:
+    """Return the error for something that is not a composed workflow."""
+    step = getattr(given, "__self__", given)  # `f` or `f.step`, without the call
+    if is_step(step):
+        name = underlying(step.function).__name__
+        return WrongTypeError(f"cannot run step {name!r} without arguments: call {name}.step(...), and run its result")
+    if type(given).__module__.startswith("ray.dag."):
+        advice = "decorate its functions with @workflow.step instead of @ray.remote, and call .step(...) for .bind(...)"
+    elif isinstance(given, (list, tuple, set, dict)):
+        advice = "run each workflow in it, or pass them all to one step and run that step"
+    else:
+        advice = "pass what .step(...) returns"
+    return WrongTypeError(f"cannot run {shown(given)}: {kind_of(given)} is not a workflow; {advice}")

@@ -27,6 +27,7 @@ from workflow.log.liveness import HEARTBEAT_TIMEOUT
 from workflow.log.owned import OwnedRun
 from workflow.log.registry import RegistryEntry
 from workflow.log.run_log import RunLog
+from workflow.model.calls import is_number
 from workflow.model.records import FREES_ID, Created, Tombstone
 from workflow.model.status import UNCLAIMABLE, WorkflowStatus
 from workflow.requests import remove_below, withdraw_all
@@ -81,8 +82,8 @@ def collect(store: Store, *, grace: float = DAY) -> Collected:
         InvalidInputError: `grace` is negative.
         StoreUnavailableError, StoreRefusedError: the store failed. The next collection continues.
     """
-    if grace < 0:
-        raise InvalidInputError(f"cannot collect with a grace time of {grace} seconds: give 0 or more")
+    if not is_number(grace) or not grace >= 0:
+        raise InvalidInputError(f"cannot collect with a grace time of {grace!r} seconds: give a number, 0 or more")
     collection = _Collection(store, grace)
     collection.remove_runs_and_requests()
     collection.remove_owned_and_heartbeats()

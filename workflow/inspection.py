@@ -25,6 +25,7 @@ from workflow.errors import (
 )
 from workflow.log import index
 from workflow.log.run_log import RunLog
+from workflow.model.calls import checked_call, shown, similar
 from workflow.model.records import FREES_ID
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
@@ -41,6 +42,7 @@ STEPS_SHOWN = 20
 """How many step ids an error shows at most."""
 
 
+@checked_call("workflow.get_status")
 def get_status(workflow_id: str) -> WorkflowStatus:
     """Return the status of a workflow.
 
@@ -60,12 +62,14 @@ def read_existing(store: Store, workflow_id: str) -> reading.RunView:
     view = reading.read_run(store, workflow_id)
     if view is None or (view.tombstone and view.reason in FREES_ID):
         raise WorkflowNotFoundError(
-            f"no workflow {workflow_id!r} is stored at {store.url}; list_all() returns the ids that exist",
+            f"no workflow {workflow_id!r} is stored at {store.url}; compare the id with those of workflow.list_all(), "
+            "and the address with the storage that was given to workflow.init()",
             workflow_id=workflow_id,
         )
     return view
 
 
+@checked_call("workflow.get_output")
 def get_output(workflow_id: str, name: str | None = None) -> Any:
     """Return an ObjectRef of the value of a workflow, or of one of its steps. The call does not wait for the value.
 
@@ -101,6 +105,7 @@ def get_output(workflow_id: str, name: str | None = None) -> Any:
     return ray.put(ResultEnvelope(known)) if known is not None else _step_output.remote(store.url, workflow_id, name)
 
 
+@checked_call("workflow.get_metadata")
 def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     """Return metadata of a workflow, or of one of its steps. The keys are those of Ray 1.12.
 
@@ -148,6 +153,7 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     }
 
 
+@checked_call("workflow.list_all")
 def list_all(
     status_filter: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None = None,
 ) -> list[tuple[str, WorkflowStatus]]:
@@ -225,8 +231,10 @@ def _not_stored(workflow_id: str, step_id: str) -> InvalidInputError:
 
 
 def _no_such_step(state: RunState, name: str) -> WorkflowNotFoundError:
-    known = ", ".join(sorted(state.steps)[:STEPS_SHOWN])
-    return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has no step {name!r}; it has {known}")
+    listed = ", ".join(sorted(state.steps)[:STEPS_SHOWN])
+    more = f" and {len(state.steps) - STEPS_SHOWN} more" if len(state.steps) > STEPS_SHOWN else ""
+    what = f"no step {name!r}{similar(name, state.steps)}"
+    return WorkflowNotFoundError(f"workflow {state.created.workflow_id!r} has {what}; it has {listed}{more}")
 
 
 def output_of(handle: RunHandle, *, resumes: bool) -> Any:
@@ -258,13 +266,19 @@ def _status_in_log(workflow_id: str) -> WorkflowStatus | None:
 def _statuses(given: WorkflowStatus | str | Iterable[WorkflowStatus | str] | None) -> set[WorkflowStatus]:
     if given is None:
         return set(WorkflowStatus)
-    known = f"a status is one of {', '.join(map(str, WorkflowStatus))}"
+    known = [str(status) for status in WorkflowStatus]
     if not isinstance(given, Iterable):
-        raise WrongTypeError(f"cannot list workflows with status {given!r}: {known}; give one, several or none")
-    statuses = {given} if isinstance(given, str) else set(given)
-    for each in statuses:
+        raise WrongTypeError(
+            f"cannot filter by {shown(given)}: status_filter must be a status or a set of them; {_a_status_is(known)}"
+        )
+    found = [given] if isinstance(given, str) else list(given)
+    for each in found:
         if not isinstance(each, str):
-            raise WrongTypeError(f"cannot list workflows with status {each!r}: {known}")
-        if each not in list(WorkflowStatus):
-            raise InvalidInputError(f"cannot list workflows with status {each!r}: {known}")
-    return set(map(WorkflowStatus, statuses))
+            raise WrongTypeError(f"{shown(each)} is not a status; {_a_status_is(known)}")
+        if each not in known:
+            raise InvalidInputError(f"{shown(each)} is not a status{similar(each, known)}; {_a_status_is(known)}")
+    return {WorkflowStatus(each) for each in found}
+
+
+def _a_status_is(known: Iterable[str]) -> str:
+    return f"a status is one of {', '.join(known)}"

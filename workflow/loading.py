@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import traceback
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any, Final
 from workflow.engine.worker.exceptions import describe
 from workflow.errors import EntrypointError
 from workflow.model.graph import StepNode
-from workflow.model.signatures import signature_of
+from workflow.model.signatures import signature_of, without_annotations
 from workflow.steps import StepFunction
 
 _NAMES_SHOWN: Final = 30
@@ -81,7 +80,7 @@ def _import(module_name: str, entrypoint: str) -> Any:
     except SyntaxError as error:
         raise EntrypointError(
             f"spec.entrypoint {entrypoint!r}: syntax error in {os.path.basename(error.filename or module_name)}, line "
-            f"{error.lineno}: {error.msg}: {(error.text or '').strip()}"
+            f"{error.lineno}: {error.msg}: {(error.text or '').strip()}; correct the code"
         ) from error
     except Exception as error:
         last = traceback.format_exc().rstrip().splitlines()[-_TRACEBACK_LINES_SHOWN:]
@@ -105,7 +104,7 @@ def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
         signature.bind(**args)
     except TypeError as error:
         raise EntrypointError(
-            f"spec.args {sorted(args)} do not fit {entrypoint}{_without_annotations(signature)}: {error}"
+            f"spec.args {sorted(args)} do not fit {entrypoint}{without_annotations(signature)}: {error}"
         ) from error
     if step is not None:
         return step.step(**args)
@@ -122,9 +121,3 @@ def _call(target: Any, entrypoint: str, args: Mapping[str, Any]) -> StepNode:
             "returns a Workflow (what .step(...) returns)"
         )
     return root
-
-
-def _without_annotations(signature: inspect.Signature) -> inspect.Signature:
-    """Return the signature with parameter names and defaults only: annotations make error messages long."""
-    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
-    return signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from workflow.engine import strategies
 from workflow.errors import InvalidInputError
+from workflow.model.calls import shown, similar
 from workflow.model.graph import StepOptions, metadata_text
 
 LIBRARY_OPTIONS: Final = ("allow_inplace", "catch_exceptions", "checkpoint", "max_retries", "metadata", "name")
@@ -55,6 +56,17 @@ REFUSED: Final[Mapping[str, tuple[Any, str]]] = {
 }
 """Options of Ray tasks that a step cannot have: Ray's default, which is accepted, and what to do instead."""
 
+ELSEWHERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("concurrency_groups", "get_if_exists", "lifetime", "max_concurrency", "max_restarts", "max_task_retries"),
+        "it is an option of Ray actors; create the actor with it within the step",
+    ),
+    "namespace": "it is an option of Ray actors; pass it to ray.init for the namespace of all steps",
+    "task_id": "give name instead",
+    "workflow_id": "pass it to .run(workflow_id=...)",
+}
+"""Options that users may expect of a step, and where they belong."""
+
 
 PLACEMENT: Final[Mapping[str, Any]] = {
     "placement_group": "default",
@@ -89,7 +101,7 @@ def name_of(given: Mapping[str, Any]) -> str:
     """
     name = given.get("name")
     if name is not None and not isinstance(name, str):
-        raise InvalidInputError(f"name must be a string, got {name!r}")
+        raise InvalidInputError(f"the option name must be a string, got {shown(name)}")
     return name or ""
 
 
@@ -104,15 +116,13 @@ def _for_ray(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any
         elif key in REFUSED:
             default, alternative = REFUSED[key]
             if value is not None and value != default:
-                raise InvalidInputError(f"a step cannot have {key}={value!r}: {alternative}")
+                raise InvalidInputError(f"a step cannot have {key}={shown(value)}: {alternative}")
         elif key in RAY_OPTIONS:
             options.pop(key, None)
             if value is not None:
                 options[key] = _as_json(key, value)
         elif key not in LIBRARY_OPTIONS:
-            raise InvalidInputError(
-                f"unknown step option {key}; known options: {', '.join((*LIBRARY_OPTIONS, *RAY_OPTIONS))}"
-            )
+            raise InvalidInputError(_unknown_option(key))
     _validate_with_ray({key: value for key, value in given.items() if key in RAY_OPTIONS and value is not None})
     return options
 
@@ -137,14 +147,23 @@ def _with_strategy(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return others
 
 
+def _unknown_option(key: str) -> str:
+    known = (*LIBRARY_OPTIONS, *(each for each in RAY_OPTIONS if not each.startswith("_")))
+    if key in ELSEWHERE:
+        return f"a step has no option {key}: {ELSEWHERE[key]}"
+    return f"unknown step option {key}{similar(key, known)}; known options: {', '.join(known)}"
+
+
 def _validate_with_ray(options: Mapping[str, Any]) -> None:
     """Let Ray check the options where the user writes them, not only when the step is executed."""
     if options:
         try:
             ray.remote(**options)(_validate_with_ray)
         except (TypeError, ValueError) as error:
-            written = ", ".join(f"{key}={value!r}" for key, value in options.items())
-            raise InvalidInputError(f"Ray does not accept {written}: {error}") from error
+            written = ", ".join(f"{key}={shown(value)}" for key, value in options.items())
+            raise InvalidInputError(
+                f"Ray does not accept {written}: {error}; give a value that ray.remote accepts, too"
+            ) from error
 
 
 def _as_json(key: str, value: Any) -> Any:
@@ -152,7 +171,8 @@ def _as_json(key: str, value: Any) -> Any:
         return strategies.encode(value)
     try:
         return json.loads(json.dumps(value))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
-            f"option {key} must consist of JSON values, because it is stored with the workflow: {error}"
+            f"the option {key} must consist of JSON values, because it is stored with the workflow: {error}; write it "
+            "with dicts, lists, strings, numbers, booleans and None"
         ) from error

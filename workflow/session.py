@@ -13,6 +13,7 @@ from workflow.engine.driver.client import Client
 from workflow.engine.worker import context
 from workflow.engine.worker.run_values import shared_store
 from workflow.errors import WrongTypeError
+from workflow.model.calls import checked_call
 from workflow.store.port import Store
 from workflow.store.probe import probe
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 _KV_NAMESPACE = b"rayworkflow"
 
 
+@checked_call("workflow.init", "to give options of Ray, call ray.init(...) before workflow.init")
 def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") -> None:
     """Choose the store for workflows, and connect to Ray if this process is not connected.
 

@@ -7,23 +7,42 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+
+import ray
 
 from workflow import api
 from workflow.engine.worker import arguments, closures
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.log import stored_names
+from workflow.model.calls import checked_call, kind_of, shown
 from workflow.model.graph import StepNode, StepOptions, TakenValue, qualname_of, title_of, underlying
-from workflow.model.signatures import ANYTHING, only_pretends, signature_of
+from workflow.model.signatures import ANYTHING, only_pretends, signature_of, without_annotations
 from workflow.options import merged, name_of
 
 T = TypeVar("T")
+
+_INSTEAD_OF_WORKFLOW_ATTRIBUTES: Final = {
+    "options": ": give options before the arguments, as f.options(...).step(...)",
+    "step": ": it has its arguments already; run it, or pass it to another step",
+    "remote": ": call run_async() for an ObjectRef of its value",
+    "execute": ": call run()",
+    **dict.fromkeys(("ref", "result", "executed", "step_id", "value"), ": nothing is executed before run() is called"),
+}
+"""Attributes that users of Ray may expect of a composed workflow, and what to do instead."""
+
+_INSTEAD_OF_STEP_ATTRIBUTES: Final = {
+    **dict.fromkeys(("run", "run_async"), ": give it its arguments first, as {0}.step(...).run()"),
+    **dict.fromkeys(("remote", "bind"), ": call {0}.step(...), then .run() on the result"),
+}
+"""Attributes that users of Ray may expect of a step, and what to do instead."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Workflow(StepNode, Generic[T]):
     """A composed workflow that was not run: a step with its arguments, which may be other workflows."""
 
+    @checked_call("Workflow.run")
     def run(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> T:
         """Run the workflow, wait for it, and return its value.
 
@@ -40,6 +59,7 @@ class Workflow(StepNode, Generic[T]):
             The value of this step. The outcome of every step is stored at most once.
 
         Raises:
+            WrongTypeError, InvalidInputError: the id is not a string or not possible, or the metadata is not JSON.
             WorkflowConflictError: the id is used by another DAG.
             WorkflowCancellationError: the workflow under this id was canceled.
             Exception: what a step raised in its last attempt, if no step catches it. Its cause is a StepFailedError,
@@ -48,13 +68,23 @@ class Workflow(StepNode, Generic[T]):
         result: T = api.run(self, workflow_id, metadata)
         return result
 
+    @checked_call("Workflow.run_async")
     def run_async(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Any:
         """Run the workflow in the background. The run continues after this driver exits.
+
+        The arguments and errors are those of `run`. What a step raised is raised by `ray.get`.
 
         Returns:
             An ObjectRef of the value, for `ray.get`.
         """
         return api.run_async(self, workflow_id, metadata)
+
+    if not TYPE_CHECKING:  # for type checkers, a workflow has no other attributes
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"a {type(self).__name__} has no attribute {name!r}{_INSTEAD_OF_WORKFLOW_ATTRIBUTES.get(name, '')}"
+            )
 
 
 class StepFunction(Generic[T]):
@@ -108,13 +138,20 @@ class StepFunction(Generic[T]):
         more, for example of an array, is not copied. It must not change before `run` or `run_async` has stored it.
 
         Raises:
-            WrongTypeError: the arguments do not match the signature of the function.
+            WrongTypeError: the arguments do not match the signature of the function, or one is `.step` of another step.
             InvalidInputError: an argument cannot be stored.
         """
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise WrongTypeError(f"{underlying(self.function).__qualname__}{self._signature}: {error}") from None
+            raise WrongTypeError(f"cannot compose step {self._call()}: {error}{self._advice()}") from None
+        for value in (*args, *kwargs.values()):
+            if type(value) is types.MethodType and value.__func__ is StepFunction.step:
+                other: Any = value.__self__
+                name = underlying(other.function).__name__
+                raise WrongTypeError(
+                    f"cannot compose step {self._call()}: {name}.step is not called; write {name}.step(...)"
+                )
         taken = None
         if not arguments.are_immutable(args, kwargs):
             title = title_of(self.function, self._name)
@@ -123,12 +160,24 @@ class StepFunction(Generic[T]):
         function = self._take_function()
         return Workflow(self.function, args, kwargs, self._options, self._name, taken=taken, taken_function=function)
 
+    def _call(self) -> str:
+        return f"{underlying(self.function).__qualname__}{without_annotations(self._signature)}"
+
+    def _advice(self) -> str:
+        """Return what to do if a method is called as a step of its class, so that its first argument is missing."""
+        qualname = underlying(self.function).__qualname__
+        owner = qualname.rpartition(".")[0].rpartition(".")[2]
+        if next(iter(self._signature.parameters), "") != "self" or not owner.isidentifier():
+            return ""
+        return f"; it is a method, so call it on an object: {owner}(...).{qualname.rpartition('.')[2]}.step(...)"
+
     def _take_function(self) -> TakenValue | None:
         if not closures.depends_on_values(self.function):
             return None
         taken, self._last_taken = closures.take_function(self.function, qualname_of(self.function), self._last_taken)
         return taken
 
+    @checked_call(".options", "give options by name, for example .options(max_retries=3)")
     def options(self, **options: Any) -> StepFunction[T]:
         """Return a copy of this step with other options.
 
@@ -147,9 +196,18 @@ class StepFunction(Generic[T]):
             return self
         return StepFunction(types.MethodType(self.function, instance), self._options, self._name)
 
+    if not TYPE_CHECKING:  # for type checkers, a step has no other attributes
+
+        def __getattr__(self, name: str) -> Any:
+            function = vars(self).get("function")  # none while it is unpickled
+            called = underlying(function).__name__ if function is not None else ""
+            raise AttributeError(
+                f"step {called!r} has no attribute {name!r}{_INSTEAD_OF_STEP_ATTRIBUTES.get(name, '').format(called)}"
+            )
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         function = underlying(self.function)
-        raise TypeError(
+        raise WrongTypeError(
             f"cannot call step {function.__qualname__} directly: call {function.__name__}.step(...), then .run() on "
             "the result"
         )
@@ -159,8 +217,10 @@ class StepFunction(Generic[T]):
 def step(function: Callable[..., T]) -> StepFunction[T]: ...
 @overload
 def step(**options: Any) -> Callable[[Callable[..., T]], StepFunction[T]]: ...
-def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Make a function a workflow step. Use it as `@step` or `@step(option=...)`.
+def step(*function: Callable[..., Any], **options: Any) -> Any:
+    """Make a function a workflow step. Use it as `@workflow.step` or `@workflow.step(max_retries=3)`.
+
+    A step is not called directly: `f.step(...)` composes it with arguments, and `.run()` of the result executes it.
 
     Args:
         function: the function, if the decorator is used without options.
@@ -176,24 +236,36 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
             The options of Ray tasks are num_cpus, num_gpus, resources, memory, accelerator_type, label_selector,
             fallback_strategy, runtime_env, scheduling_strategy and enable_task_events.
 
+    Returns:
+        The step, or a decorator that makes it if only options are given.
+
     Raises:
         InvalidInputError: an option is unknown, or its value is invalid.
+        WrongTypeError: what is decorated is not a function.
     """
     given, name = merged(options, StepOptions()), name_of(options)
-    if function is None:
+    if not function:
         return lambda decorated: StepFunction(_checked(decorated), given, name)
-    return StepFunction(_checked(function), given, name)
+    if len(function) > 1:
+        raise WrongTypeError(
+            f"@workflow.step takes one function, got {shown(function)}; give options by name, for example "
+            "@workflow.step(max_retries=3)"
+        )
+    return StepFunction(_checked(function[0]), given, name)
 
 
 def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, StepFunction):
         name = underlying(function.function).__qualname__
         raise InvalidInputError(f"{name} is a step already; change its options with .options(...)")
+    _refuse_ray_object(function)
     called = underlying(function) if callable(function) else function
     if not callable(called) or not hasattr(called, "__module__"):  # methods of objects written in C have no module
-        raise InvalidInputError(
-            f"@workflow.step takes a function, not a {type(function).__name__}; wrap it in a function"
-        )
+        advice = "write it above the `def` of a function that does what the step is to do"
+        if isinstance(function, StepNode):
+            advice = "it is composed already, so run it, or pass it to another step"
+        what = kind_of(function) if function is None else f"{kind_of(function)} ({shown(function)})"
+        raise WrongTypeError(f"@workflow.step takes a function, not {what}; {advice}")
     is_generator = inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
     if is_generator and not only_pretends(called):
         raise InvalidInputError(
@@ -201,6 +273,27 @@ def _checked(function: Any) -> Callable[..., Any]:
             "list, or give each part a step of its own"
         )
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _refuse_ray_object(given: Any) -> None:
+    """Refuse what `@ray.remote` returns, which Ray does not execute if it is called."""
+    if isinstance(given, ray.remote_function.RemoteFunction):
+        name = given._function_name.rpartition(".")[2]
+        raise WrongTypeError(
+            f"{name} cannot be a step: it is a Ray remote function; write @workflow.step above its `def` instead of "
+            f"@ray.remote, or write a step that returns {name}.remote(...)"
+        )
+    if isinstance(given, ray.actor.ActorClass):
+        name = given.__ray_metadata__.class_name
+        raise WrongTypeError(
+            f"{name} cannot be a step: it is a Ray actor class; decorate functions with @workflow.step, and create the "
+            "actor within a step"
+        )
+    if isinstance(given, (ray.actor.ActorMethod, ray.actor.ActorHandle)):
+        raise WrongTypeError(
+            f"{shown(given)} cannot be a step: it belongs to a Ray actor, which does not survive its cluster; write a "
+            "step that finds or creates the actor, and returns what its method's .remote(...) returns"
+        )
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import inspect
 import json
@@ -12,8 +13,9 @@ from typing import Any, Final, TypeVar
 
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import Checkpointed, EventListener, Poll
-from workflow.model.graph import StepKind, StepOptions, metadata_text
-from workflow.model.signatures import signature_of
+from workflow.model.calls import checked_call, is_number, shown, similar
+from workflow.model.graph import StepKind, StepNode, StepOptions, metadata_text
+from workflow.model.signatures import signature_of, without_annotations
 from workflow.options import merged
 from workflow.steps import StepFunction, Workflow
 
@@ -46,13 +48,16 @@ class Wait(Workflow[T]):
         """
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
-            raise InvalidInputError(f"a wait has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
+            raise InvalidInputError(
+                f"a wait has no option {', '.join(unknown)}{similar(unknown[0], OPTIONS)}; it has {', '.join(OPTIONS)}"
+            )
         assert self.compose is not None, "sleep and wait_for_event always pass it"
         if "metadata" in options:  # a copy, because a later call may use it again
             options["metadata"] = json.loads(metadata_text(options["metadata"]))
         return self.compose({**self.given, **options})
 
 
+@checked_call("workflow.sleep")
 def sleep(duration: float) -> Wait[None]:
     """Return a workflow that finishes with None after some time.
 
@@ -66,11 +71,7 @@ def sleep(duration: float) -> Wait[None]:
         WrongTypeError: the duration is not a number.
         InvalidInputError: the duration is not finite.
     """
-    if not isinstance(duration, (int, float)) or isinstance(duration, bool):
-        raise WrongTypeError(f"sleep takes a number of seconds, not {duration!r}")
-    if not math.isfinite(duration):
-        raise InvalidInputError(f"sleep takes a finite number of seconds, not {duration!r}")
-    seconds = max(float(duration), 0.0)
+    seconds = max(_seconds(duration), 0.0)
 
     def compose(given: Mapping[str, Any]) -> Wait[None]:
         step = StepFunction(sleep, _ALWAYS_STORED).options(**given).step(seconds)
@@ -79,6 +80,7 @@ def sleep(duration: float) -> Wait[None]:
     return compose({})
 
 
+@checked_call("workflow.wait_for_event")
 def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwargs: Any) -> Wait[Any]:
     """Return a workflow that waits until an event listener returns an event. Its value is the event.
 
@@ -94,10 +96,12 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
             the signature of `poll_for_event`.
     """
     listener = _checked(event_listener_type)
+    signature = signature_of(listener.poll_for_event)
     try:
-        signature_of(listener.poll_for_event).bind(None, *args, **kwargs)
+        signature.bind(None, *args, **kwargs)
     except TypeError as error:
-        raise WrongTypeError(f"{listener.__qualname__}.poll_for_event: {error}") from None
+        called = f"{listener.__qualname__}.poll_for_event{without_annotations(signature)}"
+        raise WrongTypeError(f"wait_for_event cannot pass its other arguments to {called}: {error}") from None
 
     poll_step = StepFunction(_poll(listener), _ALWAYS_STORED).step(*args, **kwargs)
 
@@ -110,6 +114,23 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
         return _wait(last, StepKind.EVENT, given, compose)
 
     return compose({})
+
+
+def _seconds(duration: Any) -> float:
+    if not is_number(duration):
+        advice = "; pass an int or a float"
+        if isinstance(duration, datetime.timedelta):
+            advice = "; pass its total_seconds()"
+        elif isinstance(duration, StepNode):
+            advice = "; if a step computes the duration, let another step take it and return workflow.sleep(duration)"
+        raise WrongTypeError(f"sleep takes a number of seconds, not {shown(duration)}{advice}")
+    try:
+        seconds = float(duration)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise InvalidInputError(f"sleep takes a finite number of seconds, not {shown(duration)}")
+    return seconds
 
 
 def _wait(
@@ -135,7 +156,22 @@ def _wait(
 
 def _checked(given: Any) -> Any:
     if not isinstance(given, type) or not issubclass(given, EventListener):
-        raise WrongTypeError(f"wait_for_event takes a subclass of workflow.EventListener, not {given!r}")
+        is_object = isinstance(given, EventListener)
+        advice = f"; pass the class {type(given).__qualname__} instead of an object of it" if is_object else ""
+        raise WrongTypeError(f"wait_for_event takes a subclass of workflow.EventListener, not {shown(given)}{advice}")
+    if given.poll_for_event is EventListener.poll_for_event:
+        raise WrongTypeError(
+            f"wait_for_event cannot use {given.__qualname__}: it does not define `async def poll_for_event(self, ...)`"
+        )
+    try:
+        signature_of(given).bind()
+    except TypeError as error:
+        raise WrongTypeError(
+            f"wait_for_event cannot use {given.__qualname__}: its __init__ must work without arguments, because an "
+            f"object is created for each call ({error}); let poll_for_event take them"
+        ) from None
+    except ValueError:  # it has no signature, as some classes written in C; the call checks it
+        pass
     for method in ("poll_for_event", "event_checkpointed"):
         if not inspect.iscoroutinefunction(getattr(given, method)):
             raise WrongTypeError(f"{given.__qualname__}.{method} must be an `async def`, because it is awaited")

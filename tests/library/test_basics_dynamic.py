@@ -137,7 +137,8 @@ def test_returning_a_step_inside_a_list_is_refused_with_advice() -> None:
         return [factorial.step(2)]
 
     with pytest.raises(
-        InvalidInputError, match=r"holds the step .*factorial.* inside another value; return the step itself"
+        InvalidInputError,
+        match=r"contains the composed workflow of step .*factorial.* inside another value; return what",
     ):
         bad.step().run()
 

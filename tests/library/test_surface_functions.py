@@ -141,7 +141,7 @@ def test_generator_as_value_is_refused() -> None:
     ids=["text", "object", "object written in C"],
 )
 def test_object_that_is_not_callable_is_refused(bad: Any, kind: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"takes a function, not a {kind}; wrap it in a function"):
+    with pytest.raises(InvalidInputError, match=rf"takes a function, not an? {kind} \(.*\); write it above the `def`"):
         workflow.step(bad)
 
 
@@ -265,6 +265,6 @@ def test_generator_in_an_argument_is_refused(holds: Any) -> None:
 
 def test_step_inside_a_returned_value_is_refused() -> None:
     with pytest.raises(
-        InvalidInputError, match=r"value returned by step .*holds the step .*number.*inside another value"
+        InvalidInputError, match=r"value returned by step .*composed workflow of step .*number.*inside another value"
     ):
         workflow.step(lambda: [number.step(1)]).step().run()

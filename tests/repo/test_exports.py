@@ -68,5 +68,5 @@ def test_error_without_ray_names_the_package_to_install() -> None:
 
 
 def test_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match=r"no attribute 'steps_'; it has EventListener, Workflow, "):
+    with pytest.raises(AttributeError, match=r"'steps_' \(did you mean 'step'\?\); it has EventListener, Workflow, "):
         workflow.steps_  # noqa: B018

@@ -96,7 +96,8 @@ class LinkServer:
         writer.write(server_nonce)
         client_nonce, proof = await reader.readexactly(_NONCE_SIZE), await reader.readexactly(_NONCE_SIZE)
         if not hmac.compare_digest(proof, _proof(self._secret, b"worker", server_nonce)):
-            logger.warning("refused a connection from %s: wrong secret", writer.get_extra_info("peername"))
+            peer = writer.get_extra_info("peername")
+            logger.warning("refused a connection from %s: it is not a worker, because its secret is wrong", peer)
             return False
         writer.write(_proof(self._secret, b"manager", client_nonce))
         return True

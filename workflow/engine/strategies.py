@@ -13,6 +13,7 @@ from ray.util import scheduling_strategies as s
 from ray.util.placement_group import PlacementGroup, placement_group_table
 
 from workflow.errors import InvalidInputError
+from workflow.model.calls import shown
 
 _NAMES = ("DEFAULT", "SPREAD")
 _PRIVATE = ("_spill_on_unavailable", "_fail_on_unavailable")
@@ -43,7 +44,8 @@ def encode(strategy: Any) -> Any:
             "capture": strategy.placement_group_capture_child_tasks,
         }
     raise InvalidInputError(
-        f'scheduling_strategy must be "DEFAULT", "SPREAD" or one of ray.util.scheduling_strategies, got {strategy!r}'
+        'scheduling_strategy must be "DEFAULT", "SPREAD" or one of ray.util.scheduling_strategies, got '
+        f"{shown(strategy)}"
     )
 
 

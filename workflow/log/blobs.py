@@ -11,6 +11,7 @@ import json
 
 from workflow.errors import CorruptLogError
 from workflow.log import parts, segments
+from workflow.log.damage import damaged
 from workflow.log.failpoints import AFTER_BLOB, BEFORE_BLOB, NO_FAILPOINTS, Failpoints
 from workflow.log.keys import RunPaths
 from workflow.log.parts import PartList, StoredPart
@@ -187,4 +188,4 @@ def _check(key: str, data: bytes | memoryview, name: str) -> None:
 
 
 def _damaged(key: str, size: int) -> CorruptLogError:
-    return CorruptLogError(f"{key} is damaged: the SHA-256 of its {size} bytes is not its name", key=key)
+    return damaged(key, f"the SHA-256 of its {size} bytes is not its name")

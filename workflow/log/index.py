@@ -17,6 +17,7 @@ from typing import Final
 
 from workflow.errors import CorruptLogError
 from workflow.log import keys, registry, segments
+from workflow.log.damage import damaged
 from workflow.log.run_log import RunLog
 from workflow.model.records import FREES_ID, Created, Tombstone
 from workflow.model.state import RunState
@@ -74,7 +75,7 @@ def list_ids(store: Store, status: WorkflowStatus) -> Iterator[str]:
             try:
                 found = _whole_id(info.key, content)
             except CorruptLogError as error:
-                logger.error("index entry skipped: %s", error)
+                logger.error("the list of workflows leaves out one with the status %s: %s", status, error)
                 continue
         yield found
 
@@ -220,5 +221,5 @@ def _whole_id(key: str, content: bytes) -> str:
     except ValueError:
         found = None
     if not isinstance(found, str):
-        raise CorruptLogError(f"index entry {key} is damaged: it holds no workflow id: {content[:40]!r}", key=key)
+        raise damaged(key, f"it holds no workflow id: {content[:40]!r}")
     return found

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from workflow.errors import InvalidInputError, WrongTypeError
+from workflow.model import ids
 
 LONGEST_PART = 180
 """Bytes of an escaped workflow id; a longer one is shortened."""
@@ -31,9 +31,7 @@ def escape(workflow_id: str) -> str:
         WrongTypeError: the id is not a string.
         InvalidInputError: the id is empty, `.` or `..`.
     """
-    if not isinstance(workflow_id, str) or workflow_id in ("", ".", ".."):
-        kind = InvalidInputError if isinstance(workflow_id, str) else WrongTypeError
-        raise kind(f"{workflow_id!r} cannot be a workflow id; give any string except '', '.' and '..'")
+    ids.check(workflow_id, repr(workflow_id))
     part = quote(workflow_id, safe="", errors="surrogatepass")
     if len(part) <= LONGEST_PART:
         return part

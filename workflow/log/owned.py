@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from workflow.errors import CorruptLogError
 from workflow.log import keys
+from workflow.log.damage import damaged
 from workflow.store.port import Store
 
 logger = logging.getLogger(__name__)
@@ -64,4 +65,4 @@ def read(store: Store, key: str) -> OwnedRun | None:
         data = json.loads(content)
         return OwnedRun(data["workflow_id"], data["run_number"], keys.last_part(key))
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptLogError(f"{key} is damaged: it names no run: {content[:40]!r}", key=key) from error
+        raise damaged(key, f"it names no run, but contains {content[:40]!r}") from error

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from workflow.errors import CorruptLogError
 from workflow.log import segments
+from workflow.log.damage import damaged
 
 FORMAT_NAME: Final = b"rwf-parts-"
 FORMAT: Final = FORMAT_NAME + b"1"
@@ -99,5 +99,5 @@ def decoded(data: memoryview, key: str) -> PartList:
     found = PartList(fields["size"], [StoredPart(*each) for each in fields["parts"]], data[end:])
     sizes = [size for _, size in found.gaps()]
     if min(sizes) < 0 or sum(sizes) != len(found.inline):
-        raise CorruptLogError(f"{key} is damaged: its parts do not fill {found.size} bytes", key=key)
+        raise damaged(key, f"its parts do not fill {found.size} bytes")
     return found

@@ -71,7 +71,7 @@ class Part:
             last = block
         if sent.hexdigest() != self.sha256:
             raise InvalidInputError(
-                "the value was changed while it was stored; return a value that no other thread writes to",
+                "the value was changed while it was stored; pass or return a value that no other thread writes to",
                 part=self.sha256,
             )
         yield last

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+import pickle
 import sys
 import types
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from workflow.log import definitions, lookups, stored_names
 from workflow.log.code_digest import innermost, is_step
 from workflow.log.pickled import Pickled, PickleWriter, whole
 from workflow.log.stored_function import ORIGIN, StoredFunction, origin, store
+from workflow.model.calls import kind_of
 
 Reducer = Callable[[Any], "tuple[Any, ...] | None"]
 """Called for each object that pickle cannot store by itself; returns what `values.mark` returns, or None to keep it."""
@@ -156,7 +158,7 @@ def dumps(value: Any, reduce: Reducer, form: Form = Form.VALUE, home: str = "") 
         home: the module whose code is copied; only for `Form.COPY`.
 
     Raises:
-        InvalidInputError: an object in the value cannot be pickled; the message contains pickle's reason.
+        InvalidInputError: an object in the value cannot be pickled. Its field `reason` is the reason, with advice.
         StoreUnavailableError: the reducer could not store an object that it replaces.
     """
     out = PickleWriter()
@@ -171,10 +173,34 @@ def dump(value: Any, reduce: Reducer, out: PickleWriter, form: Form = Form.VALUE
     except WorkflowError:
         raise
     except Exception as error:
-        raise InvalidInputError(
-            f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; pass data instead of open "
-            "files, locks, generators or connections, and create those inside the step"
-        ) from error
+        reason = _reason(error)
+        raise InvalidInputError(f"{kind_of(value)} cannot be pickled: {reason}", reason=reason) from error
+
+
+def is_too_deep(error: BaseException | None) -> bool:
+    """Return whether a value is nested too deeply to be pickled; cloudpickle 3.1.3 replaces the RecursionError."""
+    return isinstance(error, RecursionError) or (isinstance(error, pickle.PicklingError) and "recursion" in str(error))
+
+
+def _reason(error: Exception) -> str:
+    """Return why a value cannot be pickled, and what a user can do."""
+    raised = f"{type(error).__name__}: {error}"
+    if is_too_deep(error):
+        return (
+            "its objects are nested too deeply for pickle; pass it in a flat form, for example as a list of items that "
+            "refer to each other by index"
+        )
+    if isinstance(error, MemoryError):
+        return f"{raised}; this process has too little memory for a copy of it: pass it in parts, or by its address"
+    if isinstance(error, pickle.PicklingError) or (isinstance(error, TypeError) and "pickle" in str(error)):
+        return (
+            f"{raised}; pass data instead of open files, locks, generators or connections, and create those inside the "
+            "step"
+        )
+    return (
+        f"{raised}; a method with which its class is pickled raised this, such as __reduce__ or __getstate__: correct "
+        "it, or pass other data"
+    )
 
 
 def stored_form(function: Callable[..., Any], reduce: Reducer) -> StoredFunction | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from workflow.errors import CorruptLogError, FencedError, SupersededError
 from workflow.log import keys, registry, segments
 from workflow.log.blobs import Blobs
+from workflow.log.damage import damaged
 from workflow.log.failpoints import (
     AFTER_COMMIT,
     AFTER_SNAPSHOT,
@@ -163,7 +164,7 @@ class RunLog:
         seq = int(keys.last_part(newest))
         totals = segments.decode_header(newest, data, (self.created.run_uuid, seq)).totals
         if totals is None:
-            raise CorruptLogError(f"{newest} is damaged: its header has no totals", key=newest)
+            raise damaged(newest, "its header has no totals")
         return seq, totals
 
     def replay(self) -> RunState:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from workflow.errors import CorruptLogError, NewerFormatError
+from workflow.log.damage import damaged
 from workflow.log.version import library_version
 from workflow.model import codec
 from workflow.model.records import Record
@@ -79,11 +80,9 @@ def decode(key: str, data: bytes, place: tuple[str, int] | None = None) -> list[
     except ValueError as error:
         _refuse_content(key, error)
     except CorruptLogError as error:
-        raise CorruptLogError(f"{key} is damaged: {error}", key=key) from error
+        raise damaged(key, str(error)) from error
     if header.records != len(records):
-        raise CorruptLogError(
-            f"{key} is damaged: its header announces {header.records} records, but it holds {len(records)}", key=key
-        )
+        raise damaged(key, f"its header announces {header.records} records, but it holds {len(records)}")
     return records
 
 
@@ -115,9 +114,9 @@ def _open(key: str, data: bytes, place: tuple[str, int] | None) -> tuple[Header,
     first, _, body = data.partition(b"\n")
     words = first.split(b" ")
     if len(words) != 2 or not words[0].startswith(FORMAT_NAME.encode()):
-        raise CorruptLogError(f"{key} is damaged: it is not an object of a log; it begins with {data[:40]!r}", key=key)
+        raise damaged(key, f"it is not an object of a log, but begins with {data[:40]!r}")
     if _checksum(words[0], body).encode() != words[1]:
-        raise CorruptLogError(f"{key} is damaged: the checksum of its {len(data)} bytes does not match", key=key)
+        raise damaged(key, f"the checksum of its {len(data)} bytes does not match")
     _check_format(key, words[0].decode("ascii", "replace"), body)
     try:
         lines = body.decode("ascii").splitlines()
@@ -128,9 +127,7 @@ def _open(key: str, data: bytes, place: tuple[str, int] | None) -> tuple[Header,
     except (ValueError, IndexError, CorruptLogError) as error:
         _refuse_content(key, error)
     if place is not None and (header.run, header.seq) != place:
-        raise CorruptLogError(
-            f"{key} is damaged: it holds segment {header.seq} of run {header.run}, which belongs elsewhere", key=key
-        )
+        raise damaged(key, f"it holds segment {header.seq} of run {header.run}, which belongs elsewhere")
     return header, lines[1:]
 
 
@@ -145,7 +142,7 @@ def _check_format(key: str, name: str, body: bytes) -> None:
         except ValueError:
             fields = None
         raise newer(key, f"format {name}", _version_in(fields))
-    raise CorruptLogError(f"{key} is damaged: no version wrote the format {name!r}", key=key)
+    raise damaged(key, f"no version wrote the format {name!r}")
 
 
 def _version_in(fields: Any) -> str:
@@ -154,8 +151,7 @@ def _version_in(fields: Any) -> str:
 
 
 def _refuse_content(key: str, error: Exception) -> NoReturn:
-    text = f"{key} is damaged: its checksum matches, but its content does not: {error}"
-    raise CorruptLogError(text, key=key) from error
+    raise damaged(key, f"its checksum matches, but its content does not ({error})") from error
 
 
 def _checksum(format_name: bytes, body: bytes) -> str:

@@ -59,7 +59,9 @@ def resolve_mark(kind: str, name: str) -> Any:
     """Return the object that a mark represents. Called by `stored_names.mark` while `loads` runs in this thread."""
     resolve: Resolve | None = getattr(_environment, "resolve", None)
     if resolve is None:
-        raise CorruptLogError(f"a stored value refers to {kind} {name}, but is not read by `loads`")
+        raise CorruptLogError(
+            f"cannot unpickle a stored value by itself: it refers to {kind} {name}; read it with workflow.get_output"
+        )
     return resolve(kind, name)
 
 
@@ -90,6 +92,8 @@ def _unpickling_failed(error: BaseException, written_by: str) -> str:
     failed = f"a stored value cannot be unpickled: {type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{failed}; {stored_function.remedy(error.name)}"
+    if isinstance(error, MemoryError):
+        return f"{failed}; give the process more memory, for example with the option memory of the step that takes it"
     return (
         f"{failed}; written by {written_by or 'a version that is not recorded'}, read by {versions()}; provide the "
         "version of its module that wrote it, for example in the runtime_env or the image of the workers"

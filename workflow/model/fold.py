@@ -70,8 +70,8 @@ def restore(state: RunState, records: list[r.Record]) -> None:
     head = records[0] if records else None
     if not isinstance(head, r.SnapshotHeader) or state.seq:
         raise CorruptLogError(
-            f"cannot restore run {state.created.run_uuid}: a snapshot begins with its header, and only a new state can "
-            "be restored; read the log without the snapshot"
+            f"cannot restore run {state.created.run_uuid} of workflow {state.created.workflow_id!r}: a snapshot begins "
+            "with its header, and only a new state can be restored; delete the snapshot: the log contains the same"
         )
     state.epoch, state.owner, state.epoch_started = head.epoch, head.owner, head.epoch_started
     for record in records[1:]:
@@ -264,14 +264,15 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
     for spec in graph.steps:
         if spec.step_id in state.steps:
             raise CorruptLogError(
-                f"the log of run {state.created.run_uuid} is damaged: two steps have the id {spec.step_id!r}"
+                f"the log of run {state.created.run_uuid} is damaged: two steps have the id {spec.step_id!r}; "
+                "restore it from a copy"
             )
         step = StepState(spec, scope)
         for parent in spec.parents:
             if parent not in members:
                 raise CorruptLogError(
                     f"the log of run {state.created.run_uuid} is damaged: step {spec.step_id!r} needs the outcome of "
-                    f"{parent!r}, which is not an earlier step of the same DAG"
+                    f"{parent!r}, which is not an earlier step of the same DAG; restore it from a copy"
                 )
             members[parent].dependants.append(step)
         step.pending_parents = len(spec.parents)
@@ -282,7 +283,7 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
     if graph.output not in members:
         raise CorruptLogError(
             f"the log of run {state.created.run_uuid} is damaged: the output {graph.output!r} of a DAG is not one of "
-            "its steps"
+            "its steps; restore it from a copy"
         )
     return members
 
@@ -300,7 +301,7 @@ def _illegal(state: RunState, seq: int, record: r.Record, why: str) -> CorruptLo
     what = f"{type(record).__name__} {getattr(record, 'step_id', '')}".strip()
     return CorruptLogError(
         f"workflow {state.created.workflow_id!r}, run {state.created.run_uuid}, segment {seq}: "
-        f"{what} is not allowed here: {why}",
+        f"{what} is not allowed here: {why}; restore the log from a copy, or report this error with its text",
         workflow_id=state.created.workflow_id,
         seq=seq,
     )

@@ -7,9 +7,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from workflow.errors import InvalidInputError
+
+_LONGEST_SHOWN: Final = 100
+"""Characters of a wrong value that an error shows."""
 
 
 class StepKind(str, Enum):
@@ -70,9 +73,9 @@ class StepOptions:
             )
         for name in ("catch_exceptions", "allow_inplace"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidInputError(f"{name} must be True or False, got {getattr(self, name)!r}")
+                raise InvalidInputError(f"the option {name} must be True or False, got {getattr(self, name)!r}")
         if self.checkpoint is not None and not isinstance(self.checkpoint, bool):
-            raise InvalidInputError(f"checkpoint must be True, False or None, got {self.checkpoint!r}")
+            raise InvalidInputError(f"the option checkpoint must be True, False or None, got {self.checkpoint!r}")
 
     def allows_attempt_after(self, failed_attempts: int) -> bool:
         """Return whether another attempt may follow after this number of attempts of this epoch raised."""
@@ -86,11 +89,23 @@ def metadata_text(given: Mapping[str, Any] | None) -> str:
         InvalidInputError: it is not a dict of JSON values.
     """
     if not isinstance(given, (Mapping, type(None))):
-        raise InvalidInputError(f"metadata must be a dict of JSON values, got {given!r}")
+        raise InvalidInputError(f"metadata must be a dict of JSON values, got {repr(given)[:_LONGEST_SHOWN]}")
     try:
         return json.dumps(dict(given or {}))
-    except TypeError as error:
-        raise InvalidInputError(f"metadata must be a dict of JSON values: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        place = next((f"[{key!r}]" for key, value in (given or {}).items() if not _is_json(key, value)), "")
+        raise InvalidInputError(
+            f"metadata must be a dict of JSON values, and metadata{place} is not one: {error}; use strings, numbers, "
+            "booleans, None, lists, and dicts whose keys are strings"
+        ) from error
+
+
+def _is_json(key: Any, value: Any) -> bool:
+    try:
+        json.dumps({key: value})
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+from workflow.errors import InvalidInputError, WrongTypeError
+
 LONGEST_SCOPE = 120
 """The longest parent id, in characters, that is a prefix of its children's ids. A longer one is replaced by its hash.
 With this limit, ids stay short at any depth of recursion."""
@@ -19,6 +21,22 @@ its end, the step id at its start."""
 
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._~-]")
 """Characters that a key of the store would escape."""
+
+
+def check(workflow_id: object, shown: str) -> None:
+    """Check that a value can be a workflow id.
+
+    Args:
+        workflow_id: the value.
+        shown: the value as the error shows it.
+
+    Raises:
+        WrongTypeError: the value is not a string.
+        InvalidInputError: the value is empty, `.` or `..`.
+    """
+    if not isinstance(workflow_id, str) or workflow_id in ("", ".", ".."):
+        kind = InvalidInputError if isinstance(workflow_id, str) else WrongTypeError
+        raise kind(f"{shown} cannot be a workflow id; give any string except '', '.' and '..'")
 
 
 def scope_of(parent: str) -> str:

@@ -48,6 +48,12 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return ANYTHING
 
 
+def without_annotations(signature: inspect.Signature) -> inspect.Signature:
+    """Return the signature with parameter names and defaults only: annotations make error messages long."""
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+
+
 def only_pretends(called: Any) -> bool:
     """Return whether an object gives itself the class of a function, as proxies of `wrapt` do.
 

@@ -91,7 +91,10 @@ class EventDispatcher:
         if host is self._host:
             self._host = None
             self._lost_hosts += 1
-            logger.warning("an event host is lost; %d waits are started again on another host", len(self._waits))
+            logger.warning(
+                "the process of the event listeners is lost; its %d waits are started again in another process",
+                len(self._waits),
+            )
         delay = HOST_BACKOFF.delay(max(self._lost_hosts, 1))
         asyncio.get_running_loop().call_later(delay, self._dispatch, wait)
 

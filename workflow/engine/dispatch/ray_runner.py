@@ -73,7 +73,7 @@ class RayRunner:
             try:
                 self._link_address = await self._link_server.open(ray.util.get_node_ip_address())
             except OSError as error:
-                logger.warning("no direct connections to workers, only actor calls: %s", error)
+                logger.warning("workers do not connect directly, but call this actor, which is slower: %s", error)
 
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         """Start one attempt."""

@@ -127,7 +127,7 @@ class ManagerActor:
         try:
             await self._manager.leave()
         except Exception:  # the manager refuses all calls by now, so it must end to free its name
-            logger.exception("manager %s", self._me.address)
+            logger.exception("manager %s ends, but could not leave in order; its runs can be resumed", self._me.address)
         try:
             # Ray restarts an actor whose process only exits. `ray.kill` declares that the end is intended.
             ray.kill(ray.get_runtime_context().current_actor, no_restart=True)

@@ -209,7 +209,8 @@ class Client:
         entry = registry.current_entry(self._store, workflow_id)
         if entry is None or (isinstance(entry, Tombstone) and entry.reason in FREES_ID):
             raise WorkflowNotFoundError(
-                f"no workflow {workflow_id!r} is stored at {self._store.url}; list_all() shows those that are",
+                f"no workflow {workflow_id!r} is stored at {self._store.url}; compare the id with those of "
+                "workflow.list_all(), and the address with the storage that was given to workflow.init()",
                 workflow_id=workflow_id,
             )
         if isinstance(entry, Tombstone):
@@ -347,5 +348,6 @@ def _digest(graph: Graph) -> str:
 def _tombstone_error(tombstone: Tombstone) -> WorkflowExecutionError:
     text = tombstone.error.message if tombstone.error is not None else tombstone.reason
     return WorkflowExecutionError(
-        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it started: {text}"
+        f"workflow {tombstone.workflow_id!r} ended {tombstone.status} before it started: {text}; call "
+        f"workflow.delete({tombstone.workflow_id!r}) to use this id again"
     )

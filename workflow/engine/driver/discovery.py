@@ -23,7 +23,8 @@ from typing import Any
 
 import ray
 
-from workflow.engine.driver import departure, user_code
+import workflow
+from workflow.engine.driver import departure, user_code, worker_imports
 from workflow.engine.driver.actor import NAMESPACE, ManagerActor
 from workflow.engine.worker import context
 from workflow.errors import UnavailableError
@@ -103,6 +104,9 @@ def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
 
     Returns:
         The identity of the manager; None if it did not answer.
+
+    Raises:
+        InvalidInputError: the workers of Ray cannot import this library.
     """
     try:
         owner: Owner = get_patiently(
@@ -118,6 +122,10 @@ def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
         cause = getattr(error, "cause", None)
         if isinstance(cause, Exception):
             raise cause from error
+        hiding = worker_imports.hiding_file(worker_imports.folders_here(), next(iter(workflow.__path__)))
+        refused = worker_imports.explained(str(error), hiding)
+        if refused is not None:
+            raise refused from error
         return None
 
 

@@ -96,7 +96,11 @@ def _stored(values: RunValues, blob: str) -> StoredFunction | None:
     try:
         stored = values.load_stored_function(blob)
     except (InvalidInputError, CorruptLogError) as error:
-        logger.warning("cannot compare function %s with the code of this program: %s", blob, error)
+        logger.warning(
+            "cannot compare function %s with the code of this program, so the stored function is executed: %s",
+            blob,
+            error,
+        )
         return None
     return stored if isinstance(stored, StoredFunction) else None
 

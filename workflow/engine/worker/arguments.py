@@ -102,6 +102,7 @@ class Taker(ValuePickler):
         self._reduce_step = reduce_step or self._marks
         self._kept: dict[str, Any] = {}
         self._last: deque[Any] = deque(maxlen=_MAX_CANDIDATES)
+        self._named: Sequence[tuple[str, Any]] = ()
 
     def take(self, value: Any, named: Sequence[tuple[str, Any]]) -> Taken:
         """Take a value.
@@ -110,6 +111,7 @@ class Taker(ValuePickler):
             value: what is pickled now.
             named: returns its parts with their names, for error messages.
         """
+        self._named = named
         out = _TakingWriter(self._last)
         self.dump(value, out)
         parts = tuple(shared_parts(out.pieces(), may_split=not self._kept))
@@ -121,6 +123,9 @@ class Taker(ValuePickler):
                 for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
             }
         return Taken(tuple(self._marks.parents), parts, self._kept, places)
+
+    def _named_parts(self, value: Any) -> Sequence[tuple[str, Any]]:
+        return [(f"argument {name}", part) for name, part in self._named] or super()._named_parts(value)
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         self._last.append(obj)

@@ -105,7 +105,10 @@ def values_of(function: Callable[..., Any]) -> list[Any]:
 def refuse_captured_step(obj: Any) -> None:
     """Refuse a composed step in a function; a `StepReducer`."""
     if isinstance(obj, StepNode):
-        raise InvalidInputError(f"it holds the step {obj.qualname!r} itself; pass the step as an argument instead")
+        raise InvalidInputError(
+            f"it refers to the composed workflow of step {obj.qualname!r}, which has no value yet; pass that as an "
+            "argument to .step(...), so that this step gets its value"
+        )
 
 
 def _digest(what: str, captured: tuple[Any, ...]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import ray
@@ -19,12 +20,18 @@ from workflow.engine.worker.caches import SharedCache
 from workflow.errors import InvalidInputError, NewerFormatError
 from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
+from workflow.log.code_digest import cell_content
+from workflow.log.definitions import MAIN_MODULES
 from workflow.log.pickled import Pickled, PickleWriter
-from workflow.log.pickler import stored_form
+from workflow.log.pickler import is_too_deep, stored_form
 from workflow.log.stored_function import StoredFunction
+from workflow.model.calls import kind_of
+from workflow.model.graph import StepNode
 
 MAX_REMEMBERED_BLOBS: Final = 10_000
 MAX_SEARCH_DEPTH: Final = 20
+MAX_SEARCHED: Final = 1_000
+"""Parts of one object that are pickled to find the one that cannot be."""
 
 _blob_of: SharedCache[tuple[str, str], str] = SharedCache(MAX_REMEMBERED_BLOBS)
 """(run folder, ObjectID) -> name of the blob that contains the content of the reference."""
@@ -78,13 +85,23 @@ class ValuePickler:
         try:
             yield
         except _ActorHandleError:
-            path = next(paths_to(value, _is_actor), None)
+            named = self._named_parts(value)
+            path = next((path for name, part in named for path in paths_to(part, _is_actor, name or "value")), None)
             raise InvalidInputError(
                 f"{self._what}: cannot store a Ray actor handle{f' at {path}' if path else ''}: an actor does not "
                 "survive its cluster; pass what is needed to create or find the actor instead, for example its name"
             ) from None
         except InvalidInputError as error:
-            raise InvalidInputError(f"{self._what}: {error}") from error
+            reason = error.fields.get("reason")
+            if reason is None:
+                raise InvalidInputError(f"{self._what}: {error}") from error
+            deepest = 0 if is_too_deep(error.__cause__) else MAX_SEARCH_DEPTH
+            what = _unpicklable(self._named_parts(value), deepest) or kind_of(value)
+            raise InvalidInputError(f"{self._what}: {what} cannot be pickled: {reason}") from error
+
+    def _named_parts(self, value: Any) -> Sequence[tuple[str, Any]]:
+        """Return the parts of a value with their names, for error messages; an empty name for the whole value."""
+        return _variables(value) if isinstance(value, types.FunctionType) else [("", value)]
 
     def _reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, ray.ObjectRef):
@@ -233,6 +250,40 @@ def _nested(value: Any, path: str, wanted: Callable[[Any], bool], depth: int) ->
     if depth < MAX_SEARCH_DEPTH and not wanted(value):
         for suffix, item in _items(value):
             yield from _nested(item, path + suffix, wanted, depth + 1)
+
+
+def _variables(function: types.FunctionType) -> list[tuple[str, Any]]:
+    """Return what is pickled with the code of a function: variables around it, and the globals of a script."""
+    names = function.__code__.co_freevars
+    found = dict(zip(names, map(cell_content, function.__closure__ or ()), strict=True))
+    if function.__module__ in MAIN_MODULES:
+        used = function.__code__.co_names
+        found |= {name: function.__globals__[name] for name in used if name in function.__globals__}
+    return [(f"variable {name}", value) for name, value in found.items()]
+
+
+def _unpicklable(named: Iterable[tuple[str, Any]], levels: int) -> str:
+    """Return the kind and the place of the innermost object that cannot be pickled; empty if none is found.
+
+    Args:
+        named: objects with their places. The first that cannot be pickled is searched.
+        levels: how many levels of containers are searched.
+    """
+    for path, value in itertools.islice(named, MAX_SEARCHED):
+        if not _can_be_pickled(value):
+            inside = ((path + suffix if path else f"value{suffix}", item) for suffix, item in _items(value))
+            found = _unpicklable(inside, levels - 1) if levels else ""
+            return found or (f"{kind_of(value)} at {path}" if path else kind_of(value))
+    return ""
+
+
+def _can_be_pickled(value: Any) -> bool:
+    finder = StepFinder("", lambda obj: values.mark("parent", "0") if isinstance(obj, StepNode) else None)
+    try:
+        values.dumps(value, finder._reduce)
+    except InvalidInputError as error:
+        return "reason" not in error.fields
+    return True
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:

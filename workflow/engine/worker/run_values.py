@@ -25,6 +25,7 @@ from workflow.log.definitions import Classes, add_to_scope, class_scope
 from workflow.log.keys import RunPaths
 from workflow.log.pickled import Pickled
 from workflow.log.stored_function import StoredFunction
+from workflow.model.calls import kind_of
 from workflow.model.graph import Graph, StepNode, Value
 from workflow.model.state import Outcome
 from workflow.store import Store, open_store
@@ -169,9 +170,9 @@ class RunValues:
             data = pickler.dumps(error)
             copy = self._rebuilt(error, data)
             if type(copy) is not type(error):
-                raise InvalidInputError("it is unpickled as another type")
+                raise InvalidInputError(f"it is unpickled as {kind_of(copy)}; correct its __reduce__")
             if not isinstance(error, Exception):
-                raise InvalidInputError("it would end or cancel the process that reads it")
+                raise InvalidInputError("it would end or cancel the process that reads it; raise an Exception instead")
             return self._blobs.store_value(data)
         except InvalidInputError as why:
             message = message_of(error)[: values.LONGEST_TEXT // 2]  # short enough that it never becomes a blob
@@ -282,6 +283,6 @@ def _refuse_parent(index: int) -> Any:
 def _refuse_nested_step(obj: Any) -> None:
     if isinstance(obj, StepNode):
         raise InvalidInputError(
-            f"it holds the step {obj.qualname!r} inside another value; return the step itself, or a step that takes "
-            "it as an argument"
+            f"it contains the composed workflow of step {obj.qualname!r} inside another value; return what .step(...) "
+            "returned, or return a step that takes it as an argument"
         )

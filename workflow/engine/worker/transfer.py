@@ -52,7 +52,11 @@ def publish(data: bytes | Pickled, owner: Any = None) -> EphemeralValue:
             (copy,) = ray.get(owner.own_copy.remote([ref]))
             ray.wait([copy], fetch_local=False)
         except RayError as error:
-            logger.warning("this process stays until an ephemeral value is released, because it owns it: %s", error)
+            logger.warning(
+                "this worker keeps its process and the memory of its GPU until a value of a step with checkpoint=False "
+                "is not needed any more, because no other process could copy that value: %s",
+                error,
+            )
         else:
             ref = copy
     return EphemeralValue(ref=ref)

@@ -244,5 +244,7 @@ def test_a_composed_step_in_a_closure_is_refused_at_once() -> None:
     def outer() -> Any:
         return inner
 
-    with pytest.raises(InvalidInputError, match=r"holds the step .*join' itself; pass the step as an argument"):
+    with pytest.raises(
+        InvalidInputError, match=r"composed workflow of step .*join', which has no value yet; pass that as an argument"
+    ):
         outer.step()
