@@ -19,9 +19,19 @@ import ray
 
 from workflow.engine.dispatch.ray_runner import RayRunner
 from workflow.engine.driver.results import ResultEnvelope
-from workflow.engine.messages import ClaimRequest, FinishedAttempt, RunAddress, RunResult, StepTask, TaskKey
+from workflow.engine.messages import (
+    ClaimRequest,
+    FinishedAttempt,
+    RunAddress,
+    RunResult,
+    StepTask,
+    StoreWitness,
+    TaskKey,
+)
 from workflow.engine.owner.manager import Manager
+from workflow.engine.worker import same_store
 from workflow.engine.worker.run_values import shared_store
+from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.log import processes
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
@@ -32,6 +42,9 @@ NAMESPACE = "workflow"
 IDLE_EXIT = 60.0
 """Seconds without a live run after which a manager ends. Each driver has a manager, which outlives it, and each is a
 process of 100 MB."""
+
+KILL_TIMEOUT = 10.0
+"""Seconds within which Ray ends the process of a manager that asked for it. After that, the process ends by itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +62,8 @@ class ManagerActor:
         self._me = Owner(manager_id, uuid.uuid4().hex, address, process=_processes())
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
-        self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor)
+        self._witness = StoreWitness(store_url, manager_id, same_store.node_here())
+        self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor, self._witness)
         self._manager = Manager(shared_store(store_url), self._me, self._runner)
         asyncio.run_coroutine_threadsafe(self._runner.begin(), self._loop).result()
         # Not awaited, because the store may be unavailable. Ray never restarts an actor whose constructor raised
@@ -62,6 +76,14 @@ class ManagerActor:
         """Return the identity of the manager."""
         return self._me
 
+    async def show_store(self) -> StoreWitness:
+        """Store a heartbeat, which shows other processes which store this manager uses; see `Manager.show_store`."""
+        try:
+            await self._on_loop(self._manager.show_store())
+        except (StoreRefusedError, StoreUnavailableError) as error:
+            raise same_store.unusable(error, "the manager", self._witness.node, self._witness.store_url) from error
+        return self._witness
+
     async def start(self, created: Created) -> Created | Tombstone:
         """Create a run; see `Manager.start`."""
         return await self._on_loop(self._manager.start(created))
@@ -73,6 +95,13 @@ class ManagerActor:
     async def notify(self, run_uuid: str) -> None:
         """Let the manager read the inbox of a run now; see `Manager.notify`."""
         await self._on_loop(self._manager.notify(run_uuid))
+
+    async def wait_reason(self, run_uuid: str, step_id: str) -> str:
+        """Return why a step waits for a worker; see `Leases.wait_reason`."""
+        return await self._on_loop(self._wait_reason(run_uuid, step_id))
+
+    async def _wait_reason(self, run_uuid: str, step_id: str) -> str:
+        return self._runner.leases.wait_reason((run_uuid, step_id))
 
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]  # ray ships no types for it
     async def exchange(
@@ -131,6 +160,8 @@ class ManagerActor:
         try:
             # Ray restarts an actor whose process only exits. `ray.kill` declares that the end is intended.
             ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+            # Ray ends this process now. If it ended by itself before, Ray would report a crash to every driver.
+            await asyncio.sleep(KILL_TIMEOUT)
         finally:
             os._exit(0)
 

@@ -26,10 +26,12 @@ import ray
 import workflow
 from workflow.engine.driver import departure, user_code, worker_imports
 from workflow.engine.driver.actor import NAMESPACE, ManagerActor
-from workflow.engine.worker import context
+from workflow.engine.messages import StoreWitness
+from workflow.engine.worker import context, same_store
 from workflow.errors import UnavailableError
 from workflow.log.values import versions
 from workflow.model.run_view import Owner
+from workflow.store.credentials import SETTINGS
 
 GROUPS = {"waiting": 100_000, "leases": 100_000}
 """Concurrent calls in each concurrency group of the actor. Waiting callers never delay the exchanges of workers."""
@@ -39,6 +41,9 @@ CALLS = 1_000
 
 UNRESPONSIVE = 30.0
 """Seconds after which a manager that does not answer is restarted."""
+
+WAIT_REASON_TIMEOUT = 2.0
+"""Seconds after which a caller no longer waits for the reason why a step has no worker."""
 
 REPORT_AFTER = 5.0
 """Seconds after which a call that waits logs what it waits for."""
@@ -61,6 +66,7 @@ def find_or_create(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
 
     Raises:
         UnavailableError: the manager does not answer, not even after a restart.
+        StoreRefusedError: the manager does not see the store that this process sees, or may not use it.
         WorkflowError: the manager could not be created.
     """
     task = context.current_step()
@@ -76,7 +82,14 @@ def find_or_create(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
                 "or read the actor's log on the head node"
             )
     departure.expect(answered, store_url)
+    if not same_store.is_proven(store_url, answered.manager):
+        same_store.prove(_witness(manager), lambda: _witness(manager), "this process")
     return manager
+
+
+def _witness(manager: Any) -> StoreWitness:
+    witness: StoreWitness = ask(manager.show_store.remote(), lambda: "the manager to reach its store")
+    return witness
 
 
 def find(name: str) -> Any:
@@ -127,6 +140,18 @@ def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
         if refused is not None:
             raise refused from error
         return None
+
+
+def wait_reason(address: str, run_uuid: str, step_id: str) -> str:
+    """Return why a running step waits for a worker, if the manager with this name is in this cluster and knows it."""
+    manager = find(address)
+    if manager is None or not hasattr(manager, "wait_reason"):  # an earlier version of this library created it
+        return ""
+    try:
+        reason: str = ray.get(manager.wait_reason.remote(run_uuid, step_id), timeout=WAIT_REASON_TIMEOUT)
+        return reason
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
+        return ""
 
 
 def ask(ref: Any, waits_for: Callable[[], str]) -> Any:
@@ -185,8 +210,7 @@ def fingerprint(store_url: str) -> str:
         versions(),
         user_code.library_code(),
         store_url,
-        os.environ.get("AWS_ACCESS_KEY_ID", ""),
-        os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        *(os.environ.get(name, "") for name in SETTINGS),
         json.dumps(context_here.runtime_env, sort_keys=True, default=str),
         *user_code.loaded_code(sys.modules),
     ]
