@@ -31,7 +31,7 @@ from workflow.log.run_log import RunLog
 from workflow.log.stored_function import StoredFunction
 from workflow.model import failure, snapshot
 from workflow.model import records as r
-from workflow.model.graph import Graph, StepKind, StepOptions
+from workflow.model.graph import Graph, StepKind, StepOptions, WaitOptions
 from workflow.model.program import Program
 from workflow.model.run_view import Owner
 from workflow.requests import Requester
@@ -131,7 +131,7 @@ def values_in_parts(store: Store) -> None:
 
 def failure_and_retry(store: Store) -> None:
     log = begin(store, graph("a b:a", a=StepOptions(max_retries=2, ray={"num_cpus": 2}, metadata='{"k": 1}')))
-    runs.append(log, [started("a")], [r.StepStarted("a", 1, 2, 3.0, failed_attempts=1)])
+    runs.append(log, [started("a")], [r.StepStarted("a", 1, 2, 3.0, failed_attempts=1, error=failed("a").error)])
     state = log.replay()
     log.append(state, failure.consequences(state, state.steps["a"], failed("a"), runs.value("pickled error")))
     new = log.blobs.put(b"a corrected function")
@@ -164,6 +164,22 @@ def waits(store: Store) -> None:
     runs.append(log, [r.TimerSet("s", 1, 2.0, 62.0), started("e"), started("o")])
     claim(log, log.replay(), Claimant(Owner("m2", "i2"), 30.0))
     runs.append(log, [started("e", 2)], [committed("s", 2)])
+
+
+def wait_for_some(store: Store) -> None:
+    """A wait with a timeout decides, a later DAG takes what it left over, and another wait is open."""
+    *steps, last = graph("a b z:w").steps[:2] + graph("w:a,b z:w,v v:a,b").steps
+    first = dataclasses.replace(steps[2], kind=StepKind.WAIT, function="", wait=WaitOptions(2, 60.0))
+    second = dataclasses.replace(last, kind=StepKind.WAIT, function="", wait=WaitOptions(2))
+    dag = Graph((*steps[:2], first, second, steps[3], *graph("o:z").steps), "o")
+    log = begin(store, dag)
+    runs.append(log, [r.TimerSet("w", 1, 2.0, 62.0), started("a"), started("b")], [committed("a")])
+    claim(log, log.replay(), Claimant(Owner("m2", "i2"), 63.0))
+    runs.append(log, [r.WaitDecided("w", 2, ("a",), 2.0, 63.0)], [started("b", 2)])
+    state = log.replay()
+    log.write_snapshot(state.seq, snapshot.compact(state))
+    runs.append(log, [committed("b", 2), r.WaitDecided("v", 2, ("a", "b"), ended=64.0), started("z", 2)])
+    runs.append(log, [expanded("z", graph("z/y:b"), 2), started("z/y", 2)])
 
 
 def ephemeral(store: Store) -> None:
@@ -218,9 +234,10 @@ def with_snapshot(store: Store) -> None:
     runs.append(log, [r.TimerSet("s", 1, 2.0, 62.0), started("a"), started("c"), started("e")])
     runs.append(log, [committed("a"), runs.returned_ephemeral("c"), expanded("e", graph("e/1 e/2:e/1")), started("b")])
     runs.append(log, [r.RequestHandled("request-1", 1, "nothing")], [failed("b"), r.StepCanceled("f", 1, "with b")])
+    runs.append(log, [started("d")], [r.StepStarted("d", 1, 2, 9.0, failed_attempts=1, error=failed("d").error)])
     state = log.replay()
     log.write_snapshot(state.seq, snapshot.compact(state))
-    runs.append(log, [started("e/1"), started("d")])
+    runs.append(log, [started("e/1")])
 
 
 def tombstone(store: Store) -> None:
@@ -242,6 +259,7 @@ LOGS: dict[str, Callable[[Store], None]] = {
     "caught-failure": caught_failure,
     "expansion": expansion,
     "waits": waits,
+    "wait-for-some": wait_for_some,
     "ephemeral": ephemeral,
     "cancel": cancel,
     "release-and-claim": release_and_claim,
@@ -269,8 +287,11 @@ def pickles() -> dict[str, bytes]:
         "poll": Poll(TimerListener),
         "checkpointed": Checkpointed(TimerListener, True),
         "mark": _Replaced(values.mark("parent", "0")),
+        "mark-parent-reference": _Replaced(values.mark("parent_reference", "0")),
         "mark-value": _Replaced(values.mark("value", "0" * 64)),
         "dataset": _Replaced((stored_names.dataset, ([],))),
+        "actor-handle": _Replaced((stored_names.actor_handle, ("session_1", "Counter", operator.add, (1, 2)))),
+        "remaining-workflow": _Replaced((stored_names.remaining_workflow, ("run-1", "a"))),
         "public-function": sleep,
         "error": errors.WorkflowConflictError("no", status=S.RUNNING),
         "error-newer": errors.NewerFormatError("no", key="k"),

@@ -7,9 +7,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import Any, Final
 
 from workflow.errors import InvalidInputError
+
+SHOWN_PARENTS: Final = 3
+"""Parents that the `repr` of a composed step names."""
+
+MAX_SEARCHED: Final = 1_000
+"""Arguments that are searched for these parents."""
 
 _LONGEST_SHOWN: Final = 100
 """Characters of a wrong value that an error shows."""
@@ -21,6 +28,7 @@ class StepKind(str, Enum):
     TASK = "TASK"  # a function that a worker executes
     EVENT = "EVENT"  # a coroutine of an event listener, which needs no worker
     SLEEP = "SLEEP"  # a pause, which needs no function and no process
+    WAIT = "WAIT"  # waits for some of its parents, which needs no function and no process
 
     def __str__(self) -> str:
         return self.value
@@ -137,6 +145,27 @@ def title_of(function: Callable[..., Any], name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitOptions:
+    """When a WAIT decides which of its parents are ready.
+
+    Attributes:
+        num_returns: how many parents are ready at most. The wait decides as soon as so many have their outcomes.
+        timeout: the seconds after which it decides in any case; None for no limit.
+    """
+
+    num_returns: int = 1
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepAddress:
+    """A step of a run that exists already."""
+
+    run_uuid: str
+    step_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class TakenValue:
     """A value as it was when `.step()` was called. `workflow.engine.worker.taken.Taken` adds its pickle.
 
@@ -147,7 +176,7 @@ class TakenValue:
     parents: tuple[StepNode, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepNode:
     """A step with its arguments that is not executed yet. Users compose them to DAGs.
 
@@ -162,6 +191,8 @@ class StepNode:
         seconds: the duration of a SLEEP.
         taken: the arguments as they were when `.step()` was called; None if they cannot change.
         taken_function: the function as it was then, if it depends on values; else None.
+        wait: the options of a WAIT, whose `args` are the steps for which it waits; else None.
+        address: the step of a run that this one represents, which a WAIT left over; None for a new step.
     """
 
     function: Callable[..., Any]
@@ -173,6 +204,8 @@ class StepNode:
     seconds: float = 0.0
     taken: TakenValue | None = None
     taken_function: TakenValue | None = None
+    wait: WaitOptions | None = None
+    address: StepAddress | None = None
 
     @property
     def qualname(self) -> str:
@@ -183,6 +216,38 @@ class StepNode:
     def title(self) -> str:
         """The name of the step; see `title_of`."""
         return title_of(self.function, self.name)
+
+    def __repr__(self) -> str:
+        """Return the name of the step and those of some of its parents. A DAG of any size has a short text."""
+        parents = self._parents(SHOWN_PARENTS + 1)
+        names = [repr(parent.title) for parent in parents[:SHOWN_PARENTS]]
+        names += ["..."] if len(parents) > SHOWN_PARENTS else []
+        after = f" after {', '.join(names)}" if names else ""
+        return f"<workflow {self.title!r}{after}>"
+
+    def _parents(self, limit: int) -> list[StepNode]:
+        """Return the first parents, each once. Only arguments that cannot change are searched: tuples, not lists."""
+        if self.taken is not None:
+            return list(self.taken.parents[:limit])
+        found: dict[int, StepNode] = {}
+        pending: list[Any] = [*reversed(list(self.kwargs.values())), *reversed(self.args)]
+        for _ in range(MAX_SEARCHED):
+            if not pending or len(found) == limit:
+                break
+            value = pending.pop()
+            if isinstance(value, StepNode):
+                found.setdefault(id(value), value)
+            elif isinstance(value, (tuple, frozenset)):
+                pending += reversed(list(islice(value, MAX_SEARCHED)))
+        return list(found.values())
+
+    def __copy__(self) -> StepNode:
+        """Return the same step, which cannot change. A copy would run a second time."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StepNode:
+        """Return the same step; see `__copy__`."""
+        return self
 
     def __reduce__(self) -> str:
         # Pickle calls this only outside a DAG. When a DAG is encoded, the packer replaces each step first.
@@ -202,11 +267,13 @@ class StepSpec:
         function: the sha256 of the pickled function, which is a blob of the run; empty for a SLEEP.
         qualname: the name of the function: `module.qualname`.
         args: the pickle of `(args, kwargs)`, with marks instead of parents and object references.
-        parents: ids of the steps whose outcomes are arguments, each once, in the order of the arguments.
+        parents: ids of the steps whose outcomes are arguments, each once, in the order of the arguments. They are
+            earlier steps of the same DAG, or steps of the run that a WAIT left over.
         options: how the step is executed.
         module: the module in which a later process finds the function by its name, or empty.
         kind: what the step does.
         seconds: the duration of a SLEEP.
+        wait: the options of a WAIT; None for all other steps.
     """
 
     step_id: str
@@ -219,6 +286,14 @@ class StepSpec:
     module: str = ""
     kind: StepKind = StepKind.TASK
     seconds: float = 0.0
+    wait: WaitOptions | None = None
+
+    @property
+    def timer(self) -> float | None:
+        """The seconds until its timer ends: the duration of a SLEEP, or the timeout of a WAIT. None without a timer."""
+        if self.kind is StepKind.SLEEP:
+            return self.seconds
+        return self.wait.timeout if self.wait is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,11 +90,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """An attempt of a step starts when this segment is stored. Some attempts start a little earlier.
+    """An attempt of a step starts when this segment is stored. Some attempts start a little earlier or later.
 
     Attributes:
         attempt: number of attempts in this epoch, including this one.
+        at: when the attempt starts. This is after a pause if the attempts before raised.
         failed_attempts: number of earlier attempts that raised. Others were interrupted, or lost an ephemeral input.
+        error: what the attempt before raised, without its traceback; None if it did not raise.
     """
 
     step_id: str
@@ -102,11 +104,12 @@ class StepStarted:
     attempt: int
     at: float
     failed_attempts: int = 0
+    error: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TimerSet:
-    """A sleep began. It continues in later epochs: the next owner resumes it from this record.
+    """A sleep, or a wait with a timeout, began. It continues in later epochs from this record.
 
     Attributes:
         at: when it began.
@@ -136,6 +139,22 @@ class StepCommitted:
     caught: bool = False
     text: str = ""
     attempt: int = 1
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitDecided:
+    """The one outcome of a wait. Its consumers get the outcomes of these steps, and references to the others.
+
+    Attributes:
+        ready: ids of the parents that count as ready, in the order of the parents. They have their outcomes.
+        started: when its timer was set, or 0 without a timeout.
+    """
+
+    step_id: str
+    epoch: int
+    ready: tuple[str, ...] = ()
     started: float = 0.0
     ended: float = 0.0
 
@@ -250,6 +269,7 @@ Record = (
     | StepStarted
     | TimerSet
     | StepCommitted
+    | WaitDecided
     | StepReturnedEphemeral
     | StepEphemeralLost
     | StepExpanded

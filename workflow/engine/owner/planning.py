@@ -23,6 +23,7 @@ from workflow.engine.messages import (
     StepResult,
     StepTask,
 )
+from workflow.engine.owner import retries
 from workflow.engine.owner.timers import SLEEP_VALUE, StepTimers
 from workflow.model import ephemeral, failure, timers
 from workflow.model import records as r
@@ -48,6 +49,14 @@ class AttemptFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptDue:
+    """The pause before an attempt is over."""
+
+    step_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRun:
     """A request to cancel the run.
 
@@ -68,12 +77,14 @@ class SegmentPlan:
     Attributes:
         to_start: the steps to start an attempt of.
         to_stop: the ids of the steps whose attempts must be stopped.
+        notices: lines for the log of the manager.
     """
 
     seq: int
     records: list[r.Record] = field(default_factory=list)
     to_start: list[StepState] = field(default_factory=list)
     to_stop: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     @property
     def has_no_stored_outcome(self) -> bool:
@@ -89,6 +100,7 @@ class Planner:
         address: the run, as workers receive it.
         now: returns the seconds since 1970.
         attempt_finished: called with the step id, attempt and result of each sleep that is over.
+        attempt_due: called with the step id and attempt when the pause before an attempt is over.
     """
 
     def __init__(
@@ -97,21 +109,28 @@ class Planner:
         address: RunAddress,
         now: Callable[[], float],
         attempt_finished: Callable[[str, int, StepResult], None],
+        attempt_due: Callable[[str, int], None],
     ) -> None:
         self.state = state
         self._address = address
         self._now = now
         self._attempt_finished = attempt_finished
+        self._attempt_due = attempt_due
         self._timers = StepTimers()
+        # Steps that need a worker and wait for their next attempt, and those of them whose pause is over.
+        self._paused: set[str] = set()
+        self._due: dict[str, StepState] = {}
         self._ephemeral_values: dict[str, EphemeralValue] = {}
         # Steps whose ephemeral value was lost before. Their next value is stored, so that losses cannot repeat forever.
         self._lost_before: set[str] = set()
 
-    def plan(self, messages: Sequence[AttemptFinished | CancelRun]) -> SegmentPlan:
+    def plan(self, messages: Sequence[AttemptFinished | AttemptDue | CancelRun]) -> SegmentPlan:
         """Return the next segment: what follows from the messages, in their order, and the steps that may start now."""
         plan = SegmentPlan(self.state.seq + 1)
         for message in messages:
             self._plan_message(message, plan)
+            self._plan_decisions(plan)
+        self._plan_decisions(plan)
         self._plan_starts(plan)
         return plan
 
@@ -144,20 +163,22 @@ class Planner:
         )
 
     def resume_sleeps(self) -> None:
-        """Set timers for the sleeps that an earlier owner started."""
+        """Set timers for the sleeps and the waits with timeouts that an earlier owner started."""
         now = self._now()
         for step in self.state.sleeping.values():
-            self._set_timer(step, timers.left(step.spec.seconds, step.due, now))
+            self._set_timer(step, timers.left(step.spec.timer or 0.0, step.due, now))
 
     def stop_timers(self) -> None:
-        """Stop all timers: no sleep is reported as finished any more."""
+        """Stop all timers: no sleep and no pause is reported as finished any more."""
         self._timers.stop_all()
 
-    def _plan_message(self, message: AttemptFinished | CancelRun, plan: SegmentPlan) -> None:
+    def _plan_message(self, message: AttemptFinished | AttemptDue | CancelRun, plan: SegmentPlan) -> None:
         if self.state.is_finished:
             return
         if isinstance(message, CancelRun):
             self._plan_cancellation(message, plan)
+        elif isinstance(message, AttemptDue):
+            self._plan_due(message, plan)
         else:
             step = self.state.running.get(message.step_id) or self.state.sleeping.get(message.step_id)
             # The result of an attempt that was stopped or replaced is ignored.
@@ -165,6 +186,9 @@ class Planner:
                 self._plan_result(step, message, plan)
 
     def _plan_result(self, step: StepState, message: AttemptFinished, plan: SegmentPlan) -> None:
+        if step.spec.kind is StepKind.WAIT:  # its timeout is over
+            self._plan_decision(step, plan)
+            return
         result, attempt, epoch = message.result, message.attempt, self.state.epoch
         times = {"attempt": attempt, "started": result.started, "ended": result.ended}
         if isinstance(result, Returned):
@@ -178,18 +202,89 @@ class Planner:
         elif isinstance(result, InputsLost):
             self._plan_loss(step, result, plan)
         elif isinstance(result, Expanded):
-            inline = None if result.blob else result.graph
-            expanded = r.StepExpanded(message.step_id, epoch, inline, result.blob, **times)  # type: ignore[arg-type]
-            self._record(plan, expanded, result.graph)
+            self._plan_expansion(step, result, attempt, plan)
         elif not result.system and step.spec.options.allows_attempt_after(step.failed_attempts + 1):
-            failed_attempts = step.failed_attempts + 1
-            self._record(plan, r.StepStarted(message.step_id, epoch, attempt + 1, self._now(), failed_attempts))
-            plan.to_start.append(step)
+            self._plan_retry(step, result, plan)
         else:
             self._plan_failure(step, result, attempt, plan)
-        output = self.state.output
-        if not self.state.is_finished and output is not None and output.outcome is not None:
-            self._record(plan, r.StatusChanged(WorkflowStatus.SUCCESSFUL, epoch, self._now()))
+        self._plan_success(plan)
+
+    def _plan_success(self, plan: SegmentPlan) -> None:
+        """Finish the run if its output has its outcome. Steps that a wait left over are not executed any more."""
+        state = self.state
+        if state.is_finished or state.output is None or state.output.outcome is None:
+            return
+        canceled = failure.cancellations(state, failure.left_over(state), "the workflow finished without it")
+        self._record_cancellations(plan, canceled)
+        self._record(plan, r.StatusChanged(WorkflowStatus.SUCCESSFUL, state.epoch, self._now()))
+
+    def _plan_decisions(self, plan: SegmentPlan) -> None:
+        """Decide all waits whose inputs are ready. A decision may make other waits ready."""
+        while waits := [step for step in self.state.waits.values() if step.spec.wait is not None and step.has_inputs]:
+            for step in waits:
+                if not self.state.is_finished:
+                    self._plan_decision(step, plan)
+            if self.state.is_finished:
+                return
+
+    def _plan_decision(self, step: StepState, plan: SegmentPlan) -> None:
+        """Decide a wait: of the steps that have outcomes now, the first ones are ready, and all others remain."""
+        assert step.spec.wait is not None, "only a wait is decided"
+        self._timers.stop(step.spec.step_id)
+        done = (parent for parent in step.spec.parents if self.state.steps[parent].outcome is not None)
+        ready = tuple(islice(done, step.spec.wait.num_returns))
+        started = step.started if step.due else 0.0
+        self._record(plan, r.WaitDecided(step.spec.step_id, self.state.epoch, ready, started, self._now()))
+        self._plan_success(plan)
+
+    def _plan_expansion(self, step: StepState, result: Expanded, attempt: int, plan: SegmentPlan) -> None:
+        broken = failure.failed_input(self.state, result.graph)
+        if broken is not None and broken.error is not None:
+            pickled = broken.error_value if broken.error_value is not None else SLEEP_VALUE
+            raised = Raised(broken.error, pickled, result.started, result.ended)
+            self._plan_failure(step, raised, attempt, plan)
+            return
+        expanded = r.StepExpanded(
+            step.spec.step_id,
+            self.state.epoch,
+            None if result.blob else result.graph,
+            result.blob,
+            attempt=attempt,
+            started=result.started,
+            ended=result.ended,
+        )
+        self._record(plan, expanded, result.graph)
+
+    def _plan_retry(self, step: StepState, raised: Raised, plan: SegmentPlan) -> None:
+        """Plan the next attempt of a step that raised. It starts after a pause, or at once if there is none."""
+        step_id, failed_attempts = step.spec.step_id, step.failed_attempts + 1
+        pause = retries.pause_after(failed_attempts, f"{self._address.run_uuid} {step_id}")
+        error, at = retries.recorded_error(raised.error), self._now() + pause
+        self._record(plan, r.StepStarted(step_id, self.state.epoch, step.attempt + 1, at, failed_attempts, error))
+        if retries.is_logged(failed_attempts):
+            plan.notices.append(retries.log_line(self._address.workflow_id, step, raised.error, pause))
+        if not pause:
+            plan.to_start.append(step)
+            return
+        if step.needs_worker:
+            self._paused.add(step_id)
+        attempt = step.attempt
+        self._timers.set(step_id, pause, lambda: self._attempt_due(step_id, attempt))
+
+    def _plan_due(self, due: AttemptDue, plan: SegmentPlan) -> None:
+        """Start an attempt whose pause is over. If it needs a worker, it waits for a free place like a ready step."""
+        step = self.state.running.get(due.step_id)
+        if step is not None and step.attempt == due.attempt:
+            if step.needs_worker:
+                self._due[due.step_id] = step
+            else:
+                plan.to_start.append(step)
+
+    def _stop_timer(self, step_id: str) -> None:
+        """Forget the sleep or the pause of a step that is canceled or waits for its inputs again."""
+        self._timers.stop(step_id)
+        self._paused.discard(step_id)
+        self._due.pop(step_id, None)
 
     def _plan_failure(self, step: StepState, raised: Raised, attempt: int, plan: SegmentPlan) -> None:
         failed = r.StepFailed(
@@ -201,9 +296,13 @@ class Planner:
             started=raised.started,
             ended=raised.ended,
         )
-        for record in failure.consequences(self.state, step, failed, raised.value):
+        self._record_cancellations(plan, failure.consequences(self.state, step, failed, raised.value))
+
+    def _record_cancellations(self, plan: SegmentPlan, records: Sequence[r.Record]) -> None:
+        """Add records to the plan, and stop the timers and attempts of the steps that these cancel."""
+        for record in records:
             if isinstance(record, r.StepCanceled):
-                self._timers.stop(record.step_id)
+                self._stop_timer(record.step_id)
                 if record.step_id in self.state.running:
                     plan.to_stop.append(record.step_id)
             self._record(plan, record)
@@ -214,7 +313,10 @@ class Planner:
         for lost in ephemeral.lost(self.state, inputs_lost.step_ids):
             self._lost_before.add(lost.spec.step_id)
             self._record(plan, r.StepEphemeralLost(lost.spec.step_id, self.state.epoch))
-        plan.to_stop += [step_id for step_id in others if step_id not in self.state.running]
+        stopped = [step_id for step_id in others if step_id not in self.state.running]
+        for step_id in stopped:
+            self._stop_timer(step_id)
+        plan.to_stop += stopped
 
     def _plan_cancellation(self, message: CancelRun, plan: SegmentPlan) -> None:
         state = self.state
@@ -253,10 +355,13 @@ class Planner:
             plan.to_start.clear()
             return
         plan.to_start = [step for step in plan.to_start if step.spec.step_id in state.running]
+        for step_id in list(islice(self._due, self._free_places())):
+            plan.to_start.append(self._due.pop(step_id))
+            self._paused.remove(step_id)
         now = self._now()
         for step in self._startable_steps():
-            step_id, seconds = step.spec.step_id, step.spec.seconds
-            if step.spec.kind is StepKind.SLEEP:
+            step_id, seconds = step.spec.step_id, step.spec.timer
+            if seconds is not None:
                 self._record(plan, r.TimerSet(step_id, state.epoch, now, now + seconds))
                 self._set_timer(step, seconds)
             else:
@@ -265,9 +370,11 @@ class Planner:
 
     def _startable_steps(self) -> list[StepState]:
         """Return all ready waits, and as many of the ready tasks as `MAX_RUNNING_TASKS` allows."""
-        state = self.state
-        free_places = max(MAX_RUNNING_TASKS - state.running_tasks, 0)
-        return [*state.waits.values(), *islice(state.ready.values(), free_places)]
+        return [*self.state.waits.values(), *islice(self.state.ready.values(), self._free_places())]
+
+    def _free_places(self) -> int:
+        """Return how many more tasks may be submitted to Ray. Tasks in a pause are not submitted."""
+        return max(MAX_RUNNING_TASKS - self.state.running_tasks + len(self._paused), 0)
 
     def _set_timer(self, step: StepState, seconds: float) -> None:
         def wake() -> None:
