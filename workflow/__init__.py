@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from workflow.event_listener import EventListener
     from workflow.inspection import get_metadata, get_output, get_status, list_all
     from workflow.model.status import WorkflowStatus
+    from workflow.ray_dags import continuation, create
     from workflow.session import init
     from workflow.steps import Workflow, step
-    from workflow.waits import sleep, wait_for_event
+    from workflow.waits import sleep, wait, wait_for_event
 
 __all__ = [
     "EventListener",
@@ -29,6 +30,8 @@ __all__ = [
     "WorkflowExecutionError",
     "WorkflowStatus",
     "cancel",
+    "continuation",
+    "create",
     "delete",
     "get_metadata",
     "get_output",
@@ -41,6 +44,7 @@ __all__ = [
     "run_async",
     "sleep",
     "step",
+    "wait",
     "wait_for_event",
 ]
 

@@ -231,7 +231,7 @@ def _not_composed(given: Any) -> WrongTypeError:
         name = underlying(step.function).__name__
         return WrongTypeError(f"cannot run step {name!r} without arguments: call {name}.step(...), and run its result")
     if type(given).__module__.startswith("ray.dag."):
-        advice = "decorate its functions with @workflow.step instead of @ray.remote, and call .step(...) for .bind(...)"
+        advice = "pass workflow.create(...) of it"
     elif isinstance(given, (list, tuple, set, dict)):
         advice = "run each workflow in it, or pass them all to one step and run that step"
     else:

@@ -85,6 +85,7 @@ def collect(store: Store, *, grace: float = DAY) -> Collected:
     if not is_number(grace) or not grace >= 0:
         raise InvalidInputError(f"cannot collect with a grace time of {grace!r} seconds: give a number, 0 or more")
     collection = _Collection(store, grace)
+    collection.remove_probes()
     collection.remove_runs_and_requests()
     collection.remove_owned_and_heartbeats()
     collection.correct_index()
@@ -140,6 +141,13 @@ class _Collection:
         self._store = store
         self._grace = grace
         self.collected = Collected()
+
+    def remove_probes(self) -> None:
+        """Remove what a probe left whose process died."""
+        for prefix in (keys.PROBED_RUN, *keys.PROBED_FOLDERS):
+            for info in self._store.list(prefix):
+                if info.age >= self._grace:
+                    self._store.delete(info.key)
 
     def remove_runs_and_requests(self) -> None:
         """Look at all keys below `workflows/` in one pass.

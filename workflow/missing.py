@@ -19,9 +19,6 @@ _PUBLIC_MODULES: Final = (
 _INSTEAD: Final = {
     "virtual_actor": _VIRTUAL_ACTORS,
     "get_actor": _VIRTUAL_ACTORS,
-    "wait": "there is no wait for the first of several workflows; see docs/non-goals.md",
-    "create": "there is no support for .bind(...): decorate functions with @workflow.step and call .step(...)",
-    "continuation": "there is no support for .bind(...): return what .step(...) returns from a step",
     "options": "give options to the decorator, as @workflow.step(max_retries=3), or to a step, as f.options(...)",
     "storage": "pass an address or a folder to workflow.init(...); see docs/stores.md",
     "Storage": "pass an address or a folder to workflow.init(...); see docs/stores.md",

@@ -16,9 +16,10 @@ _NAMES_BY_MODULE: Final = {
     "workflow.event_listener": ("EventListener",),
     "workflow.inspection": ("get_metadata", "get_output", "get_status", "list_all"),
     "workflow.model.status": ("WorkflowStatus",),
+    "workflow.ray_dags": ("continuation", "create"),
     "workflow.session": ("init",),
     "workflow.steps": ("Workflow", "step"),
-    "workflow.waits": ("sleep", "wait_for_event"),
+    "workflow.waits": ("sleep", "wait", "wait_for_event"),
 }
 _MODULE_OF: Final = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 import ray
 from ray.experimental import internal_kv
@@ -14,7 +13,9 @@ from workflow.engine.driver.forked import refuse_after_fork
 from workflow.engine.worker import context
 from workflow.engine.worker.run_values import shared_store
 from workflow.errors import WrongTypeError
+from workflow.log import keys
 from workflow.model.calls import checked_call
+from workflow.store import locations
 from workflow.store.port import Store
 from workflow.store.probe import probe
 
@@ -28,7 +29,7 @@ def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") ->
     """Choose the store for workflows, and connect to Ray if this process is not connected.
 
     Args:
-        storage: `s3://bucket/prefix?endpoint=https://host` (credentials come from the environment), or a folder. If
+        storage: `s3://bucket/prefix?endpoint=https://host` (docs/stores.md, section Credentials), or a folder. If
             None, the first of these that exists: the store that this job used before, the environment variable
             RAYWORKFLOW_STORAGE or RAY_WORKFLOW_STORAGE, a default folder. The default is `$XDG_STATE_HOME/rayworkflow`
             or `~/.local/state/rayworkflow`.
@@ -38,6 +39,7 @@ def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") ->
 
     Raises:
         StoreRefusedError: the store cannot hold a log; the text names the property that it lacks.
+        StoreUnavailableError: the store does not respond within 30 seconds, or its address leads to another server.
         WrongTypeError: `storage` is neither a string nor a path, or `program` is not a string.
         InvalidInputError: `storage` is an address of an unknown kind, or this process was forked from a process that
             is connected to Ray.
@@ -48,9 +50,11 @@ def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") ->
     if not ray.is_initialized():
         ray.init()
     if storage is None:
-        storage = _known_url() or _url_in_environment() or _default_folder()
-    url = shared_store(_absolute(storage)).url
-    probe(shared_store(url))
+        storage = _known_url() or _url_in_environment() or None
+    is_default = storage is None
+    url = shared_store(locations.absolute(locations.default_folder() if storage is None else storage)).url
+    with locations.naming_the_choice(url, is_default):
+        probe(shared_store(url), keys.PROBED_RUN, keys.PROBED_FOLDERS)
     context.set_store(url)
     context.set_program_name(program)
     internal_kv._internal_kv_put(_kv_key(), url.encode(), namespace=_KV_NAMESPACE)
@@ -92,17 +96,4 @@ def _kv_key() -> bytes:
 
 def _url_in_environment() -> str:
     """Return the address in the environment, also under the name that Ray 1.12 uses; empty if there is none."""
-    return os.environ.get("RAYWORKFLOW_STORAGE") or os.environ.get("RAY_WORKFLOW_STORAGE") or ""
-
-
-def _default_folder() -> str:
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return str(Path(state) / "rayworkflow")
-
-
-def _absolute(storage: str | os.PathLike[str]) -> str:
-    if not isinstance(storage, (str, os.PathLike)):
-        raise WrongTypeError(f"storage must be an address or a folder, as a string or a path, not {storage!r}")
-    if not storage or "://" in str(storage):
-        return str(storage)
-    return str(Path(storage).expanduser().resolve())
+    return os.environ.get(locations.VARIABLE) or os.environ.get("RAY_WORKFLOW_STORAGE") or ""

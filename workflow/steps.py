@@ -42,6 +42,11 @@ _INSTEAD_OF_STEP_ATTRIBUTES: Final = {
 class Workflow(StepNode, Generic[T]):
     """A composed workflow that was not run: a step with its arguments, which may be other workflows."""
 
+    def __reduce__(self) -> Any:
+        if self.address is not None:
+            return stored_names.remaining_workflow, (self.address.run_uuid, self.address.step_id)
+        return super().__reduce__()
+
     @checked_call("Workflow.run")
     def run(self, workflow_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> T:
         """Run the workflow, wait for it, and return its value.

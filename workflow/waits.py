@@ -1,4 +1,4 @@
-"""Workflows that only wait: `sleep` and `wait_for_event`. They use no CPU and no worker while they wait."""
+"""Workflows that only wait: `sleep`, `wait_for_event` and `wait`. They use no CPU and no worker while they wait."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import functools
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from workflow.errors import InvalidInputError, WrongTypeError
 from workflow.event_listener import Checkpointed, EventListener, Poll
 from workflow.model.calls import checked_call, is_number, shown, similar
-from workflow.model.graph import StepKind, StepNode, StepOptions, metadata_text
+from workflow.model.graph import StepAddress, StepKind, StepNode, StepOptions, WaitOptions, metadata_text
 from workflow.model.signatures import signature_of, without_annotations
-from workflow.options import merged
+from workflow.options import merged, name_of
 from workflow.steps import StepFunction, Workflow
 
 T = TypeVar("T")
@@ -131,6 +131,97 @@ def _seconds(duration: Any) -> float:
     if not math.isfinite(seconds):
         raise InvalidInputError(f"sleep takes a finite number of seconds, not {shown(duration)}")
     return seconds
+
+
+@checked_call("workflow.wait")
+def wait(
+    workflows: Sequence[Workflow[Any]], num_returns: int = 1, timeout: float | None = None
+) -> Wait[tuple[list[Any], list[Workflow[Any]]]]:
+    """Return a workflow that waits for some of several workflows.
+
+    Its value consists of two lists. The first contains the values of the workflows that are ready, the second contains
+    the remaining workflows. Both have the order of the given list. What was ready is stored, so that a resumed run goes
+    on with the same lists.
+
+    The remaining workflows continue. A step that takes the lists may pass them to a step that it returns, or wait for
+    them again. Those that are still running when the whole workflow finishes are stopped.
+
+    Args:
+        workflows: the workflows to wait for; no two of them are the same.
+        num_returns: how many values the first list contains. It contains fewer after the timeout.
+        timeout: seconds after which the wait ends in any case; None for no limit. They begin when the run reaches the
+            wait, and continue while no cluster is running.
+
+    Raises:
+        WrongTypeError: an argument has the wrong type.
+        InvalidInputError: a workflow is given twice, or a number is out of range.
+
+    If one of the workflows fails before the wait ends, the wait fails with its exception.
+    """
+    given = _checked_workflows(workflows)
+    options = WaitOptions(_checked_number(num_returns, len(given)), _checked_timeout(timeout))
+
+    def compose(options_given: Mapping[str, Any]) -> Wait[Any]:
+        refused = sorted(set(options_given) - {"metadata", "name"})
+        if refused:
+            raise InvalidInputError(f"workflow.wait has no option {', '.join(refused)}; it has metadata, name")
+        given_options = {"name": "workflow.wait", **options_given}
+        return Wait(
+            wait,
+            given,
+            {},
+            merged(given_options, _ALWAYS_STORED),
+            name_of(given_options),
+            StepKind.WAIT,
+            wait=options,
+            given=options_given,
+            compose=compose,
+        )
+
+    return compose({})
+
+
+def remaining_workflow(run_uuid: str, step_id: str) -> Workflow[Any]:
+    """Return a workflow that a wait left over.
+
+    Args:
+        run_uuid: the run of the wait.
+        step_id: the id of the step whose outcome is the value of the workflow.
+    """
+    return Workflow(wait, (), {}, StepOptions(), step_id, address=StepAddress(run_uuid, step_id))
+
+
+def _checked_workflows(workflows: Any) -> tuple[Workflow[Any], ...]:
+    if not isinstance(workflows, (list, tuple)) or not all(isinstance(each, Workflow) for each in workflows):
+        raise WrongTypeError(
+            f"workflow.wait takes a list of workflows, not {workflows!r}; compose each with .step(...) first"
+        )
+    if len({each.address or id(each) for each in workflows}) < len(workflows):
+        raise InvalidInputError("workflow.wait takes each workflow once; compose a second one for a second value")
+    return tuple(workflows)
+
+
+def _checked_number(num_returns: Any, given: int) -> int:
+    if not isinstance(num_returns, int) or isinstance(num_returns, bool):
+        raise WrongTypeError(f"num_returns of workflow.wait must be a whole number, not {num_returns!r}")
+    if given and not 1 <= num_returns <= given:
+        raise InvalidInputError(
+            f"num_returns={num_returns} of workflow.wait is out of range: {given} workflows are given, so it must be "
+            f"from 1 to {given}"
+        )
+    return num_returns
+
+
+def _checked_timeout(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+        raise WrongTypeError(f"timeout of workflow.wait must be a number of seconds or None, not {timeout!r}")
+    if not (math.isfinite(timeout) and timeout >= 0):
+        raise InvalidInputError(
+            f"timeout of workflow.wait must be a finite number of seconds from 0, not {timeout!r}; None means no limit"
+        )
+    return float(timeout)
 
 
 def _wait(

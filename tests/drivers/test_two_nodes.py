@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dev.minio_server import MinioServer
 from tests.support import invariants
-from tests.support.drivers import cluster, driver, joined
+from tests.support.drivers import Tree, cluster, driver, joined
 from tests.support.history import Expected
 from tests.support.marks import Marks
 from tests.support.waiting import until
@@ -17,10 +18,16 @@ from workflow.store import open_store
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def first_node() -> Iterator[tuple[Tree, str]]:
+    """The first node, and its address."""
+    with cluster() as started:
+        yield started
+
+
+@pytest.fixture
+def address(first_node: tuple[Tree, str]) -> str:
     """The address of the first node."""
-    with cluster() as (_, address):
-        yield address
+    return first_node[1]
 
 
 def ephemeral(folder: Path) -> set[str]:
@@ -80,3 +87,29 @@ def test_only_unfinished_steps_of_a_dead_node_run_again(marks: Marks, folder: Pa
     assert starts["work6"] == 2
     expected = Expected("66", [(1, step_id) for step_id in marks.order()])
     assert set(invariants.check(store, "w", expected=expected).claims) == {1}, "the death of a node causes no claim"
+
+
+def test_node_that_does_not_see_the_store_is_named(
+    first_node: tuple[Tree, str], minio_server: MinioServer, bucket: str
+) -> None:
+    head, address = first_node
+    url = f"s3://{bucket}/flows?endpoint={minio_server.endpoint}"
+    keys = {"AWS_ACCESS_KEY_ID": minio_server.access_key, "AWS_SECRET_ACCESS_KEY": minio_server.secret_key}
+    with (
+        joined(address, {"apart": 4}),
+        driver("stores.py", head.look_around()[0].cwd(), "apart", url, address=address, **keys) as script,
+    ):
+        output = script.printed("end")
+        assert script.ended() == 0
+    lines = dict(line.partition(" ")[::2] for line in output.splitlines())
+    for case in ("manager", "again"):
+        assert "this process on node" in lines[case]
+        assert "does not see there what the manager on node" in lines[case]
+        assert "use a folder that all nodes mount at this path" in lines[case]
+    assert lines["left"] == "['#clock']", "nothing is stored before the proof"
+    assert lines["same"] == "returned 1"
+    assert "the worker on node" in lines["worker"]
+    assert "the manager on node" in lines["credentials"]
+    assert "this process has no credentials for S3" in lines["credentials"]
+    assert lines["credentials"].endswith("docs/stores.md, section Credentials")
+    assert int(lines["credentials"].split()[1]) < 15

@@ -9,7 +9,14 @@ from collections import Counter
 
 import pytest
 
-from tests.support.simulation.scenario import COLLECTOR_FROM, EPHEMERAL_FROM, EXTENDED_FROM, SERIES, simulate
+from tests.support.simulation.scenario import (
+    COLLECTOR_FROM,
+    EPHEMERAL_FROM,
+    EXTENDED_FROM,
+    SERIES,
+    WAITS_FROM,
+    simulate,
+)
 
 NAMED_SEEDS = {
     20: "a manager does not release a deleted run",
@@ -34,6 +41,7 @@ NAMED_SEEDS = {
 """Seeds that found a bug -> the rule that the bug broke."""
 
 SEEDS = [first + number for first in SERIES for number in range(300 // len(SERIES))]
+SEEDS += [WAITS_FROM + number for number in range(30)]
 MINIMUM_COUNTS = {
     "managers: kill": 200, "managers: stop": 200, "managers: zombie": 200, "managers: disconnect": 200,
     "managers: leave": 150, "workers died": 300, "workers died during startup": 100, "drivers died": 20,
@@ -41,6 +49,7 @@ MINIMUM_COUNTS = {
     "finished CANCELED (Asked)": 10, "finished CANCELED (Deleted)": 3, "finished CANCELED (Outside)": 1,
     "outside: died during a request": 1, "collections": 1_000, "collected: runs": 5, "collected: abandoned": 5,
     "ephemeral values lost": 20, "StepReturnedEphemeral": 100, "StepEphemeralLost": 20,
+    "WaitDecided": 30,
 }  # fmt: skip
 """Event -> how often it must happen in all seeds together. The seeds test only faults that do happen."""
 

@@ -17,6 +17,8 @@ PUBLIC = [
     "WorkflowExecutionError",
     "WorkflowStatus",
     "cancel",
+    "continuation",
+    "create",
     "delete",
     "get_metadata",
     "get_output",
@@ -29,6 +31,7 @@ PUBLIC = [
     "run_async",
     "sleep",
     "step",
+    "wait",
     "wait_for_event",
 ]
 WITHOUT_RAY = (

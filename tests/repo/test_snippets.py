@@ -69,7 +69,7 @@ def ray_address() -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("page", ["docs/migration.md", "docs/steps.md"])
+@pytest.mark.parametrize("page", ["docs/migration.md", "docs/steps.md", "docs/events.md"])
 def test_snippets_of_a_page_run(page: str, tmp_path: Path, ray_address: str) -> None:
     script = tmp_path / "snippet.py"
     script.write_text("\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)))

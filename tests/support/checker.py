@@ -23,22 +23,14 @@ A record kind that is added to the library needs a method here and a line in `KI
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tests.support.history import NO_EXPECTATIONS, Expected, History
 from tests.support.phases import Phases
 from tests.support.stored import BrokenRuleError, Fields, Objects, escaped, parsed
-
-_PARTS = re.compile(rb"rwf-parts-1 (\d+)\n")
-"""The beginning of a list of parts, with the size of its header."""
-
-_REFERENCE = re.compile(rb"\x8c@([0-9a-f]{64})\x94?\x86\x94?R")
-"""In a pickle, a call with two arguments, the last of them a sha256: how a reference to a stored object is written."""
+from tests.support.stored_values import StoredValues
 
 
 def check(objects: Objects, workflow_id: str, n: int = 1, expected: Expected = NO_EXPECTATIONS) -> History:
@@ -103,11 +95,13 @@ class _Run:
         self._ephemeral: set[str] = set()  # visible in this epoch only: their values are not stored
         self._stopped: set[str] = set()  # failed or canceled, until a retry
         self._timers: set[str] = set()
+        self._waited: set[str] = set()  # steps for which others wait
+        self._decisions: dict[str, Fields] = {}  # WaitDecided, by step
         self._phases = Phases()
         self._header: Fields = {}  # of the object that was read last
         self._owner: Fields | None = None
         self._terminal: Fields = {}
-        self._whole: set[str] = set()
+        self._stored = StoredValues(objects, folder)
         self._puts: dict[str, str] = {}
 
     def keys(self, kind: str) -> list[str]:
@@ -142,7 +136,7 @@ class _Run:
         self._owner = created.get("owner")
         self._output = graph["output"]
         if created.get("code"):
-            self._blob(key, created["code"], created)
+            self._stored.blob(key, created["code"], created)
 
     def take(self, key: str, seq: int, record: Fields) -> None:
         """Check one record of a segment."""
@@ -190,7 +184,7 @@ class _Run:
         elif retried != -1:
             raise BrokenRuleError("end", key, "undoes a terminal record that does not exist", record)
         for name in record.get("functions", {}).values():
-            self._references(key, self._pickle(key, name, record), record)
+            self._stored.references(key, self._stored.pickle(key, name, record), record)
         for step_id in self._ephemeral:
             del self._visible[step_id]
         self._ephemeral.clear()
@@ -205,13 +199,17 @@ class _Run:
         self.history.starts.append((record["epoch"], step_id))
 
     def timer(self, key: str, seq: int, record: Fields) -> None:
-        """A sleep begins. It is recorded once, and is never longer than intended."""
+        """A sleep or a timeout begins. It is recorded once, and is never longer than intended."""
         self._may_run(key, record, "I3")
-        self._inputs(key, record)
         spec = self._specs[record["step_id"]]
-        if spec.get("kind") != "SLEEP" or record["step_id"] in self._timers:
-            raise BrokenRuleError("steps", key, "the step does not sleep, or its timer is already set", record)
-        if record["due"] > record["at"] + spec.get("seconds", 0.0):
+        if spec.get("kind") == "WAIT":
+            seconds = spec["wait"].get("timeout")
+        else:
+            self._inputs(key, record)
+            seconds = spec.get("seconds", 0.0) if spec.get("kind") == "SLEEP" else None
+        if seconds is None or record["step_id"] in self._timers:
+            raise BrokenRuleError("steps", key, "the step has no timer, or its timer is already set", record)
+        if record["due"] > record["at"] + seconds:
             raise BrokenRuleError("steps", key, "the timer is due later than the sleep is long", record)
         self._timers.add(record["step_id"])
 
@@ -224,7 +222,7 @@ class _Run:
         self._open(key, record, "I1")
         if step_id not in self._expanded:  # else it had them when it expanded, and ephemeral ones may be lost since
             self._inputs(key, record)
-        self._value(key, record["value"], record)
+        self._stored.value(key, record["value"], record)
         self._values[step_id] = record
         self.history.outcomes[step_id] = seq
         self.history.executed.append(step_id)
@@ -232,10 +230,30 @@ class _Run:
             self._visible[step_id] = seq
             step_id = self._gives.get(step_id, "")
 
+    def decided(self, key: str, seq: int, record: Fields) -> None:
+        """A wait ended. What is ready has outcomes, and only the timeout ends it with fewer than it waits for."""
+        step_id, ready = record["step_id"], list(record.get("ready", ()))
+        spec = self._specs[step_id]
+        self._may_run(key, record, "I1")
+        parents = list(spec.get("parents", ()))
+        if spec.get("kind") != "WAIT" or [each for each in parents if each in ready] != ready:
+            raise BrokenRuleError("steps", key, "not a wait, or what is ready are none of its parents in order", record)
+        if not self._visible.keys() >= set(ready):
+            raise BrokenRuleError("I4", key, "a step that is ready has no outcome", record)
+        wanted = min(spec["wait"].get("num_returns", 1), len(parents))
+        if len(ready) > wanted or (len(ready) < wanted and step_id not in self._timers):
+            raise BrokenRuleError("steps", key, "the wait ended with a wrong number of steps", record)
+        self._decisions[step_id] = record
+        self.history.outcomes[step_id] = seq
+        for each in self._receivers(step_id):
+            self._visible[each] = seq
+
     def returned_ephemeral(self, key: str, seq: int, record: Fields) -> None:
         """An outcome whose value is not stored."""
         self._may_run(key, record, "I1")
         self._inputs(key, record)
+        if record["step_id"] in self._waited:
+            raise BrokenRuleError("I5", key, "a value for which a step waits is not stored", record)
         for step_id in self._receivers(record["step_id"]):
             self._visible[step_id] = seq
             self._ephemeral.add(step_id)
@@ -271,7 +289,7 @@ class _Run:
         """The last attempt of a step raised."""
         self._may_run(key, record, "I1")
         if record.get("value") is not None:
-            self._value(key, record["value"], record)
+            self._stored.value(key, record["value"], record)
         self._stopped.add(record["step_id"])
 
     def canceled(self, key: str, seq: int, record: Fields) -> None:
@@ -316,6 +334,14 @@ class _Run:
                 logged = self._values.get(record["step_id"], {})
                 if _outcome(logged) != _outcome(record):
                     raise BrokenRuleError("snapshot", key, "the log has another outcome", record)
+        decisions = {record["step_id"]: record.get("ready") for record in records if record["k"] == "WaitDecided"}
+        logged_decisions = {
+            step_id: record.get("ready")
+            for step_id, record in self._decisions.items()
+            if self.history.outcomes[step_id] <= seq
+        }
+        if decisions != logged_decisions:
+            raise BrokenRuleError("snapshot", key, "the log has other decisions of waits", header)
         expansions = {record["step_id"] for record in records if record["k"] == "StepExpanded"}
         known = {step_id for step_id in self._values if self.history.outcomes[step_id] <= seq}
         if set(found) != known or expansions != {step for step, at in self._expanded.items() if at <= seq}:
@@ -360,7 +386,7 @@ class _Run:
         while source not in self._values:
             source = below[source]
         record = self._values[source]
-        found = record.get("text", "") if isinstance(value, str) else self._value(key, record["value"], record)
+        found = record.get("text", "") if isinstance(value, str) else self._stored.value(key, record["value"], record)
         if found != value:
             raise BrokenRuleError(
                 "I2", key, f"the expected value is {value[:200]!r}, but the run has {found[:200]!r}", record
@@ -370,7 +396,7 @@ class _Run:
         if record.get("graph") is not None:
             graph: Fields = record["graph"]
         elif record.get("graph_blob"):
-            graph = json.loads(self._blob(key, record["graph_blob"], record))
+            graph = json.loads(self._stored.blob(key, record["graph_blob"], record))
         else:
             raise BrokenRuleError("I5", key, "has neither a DAG nor its blob", record)
         return graph
@@ -381,7 +407,9 @@ class _Run:
             step_id = spec["step_id"]
             if step_id in self._specs:
                 raise BrokenRuleError("I1", key, f"two steps have the id {step_id!r}", spec)
-            if not members.issuperset(spec.get("parents", ())):
+            if spec.get("kind") == "WAIT":
+                self._waited.update(spec.get("parents", ()))
+            if not (members | self._left_over()).issuperset(spec.get("parents", ())):
                 raise BrokenRuleError(
                     "I4", key, f"step {step_id!r} has a parent that is not before it in its DAG", spec
                 )
@@ -390,13 +418,17 @@ class _Run:
             self.history.steps.append(step_id)
             if parent:
                 self._scope[step_id] = parent
-            if spec.get("kind") != "SLEEP":
-                self._references(key, self._pickle(key, spec["function"], spec), spec)
-                self._value(key, spec["args"], spec)
+            if spec.get("kind") not in ("SLEEP", "WAIT"):
+                self._stored.references(key, self._stored.pickle(key, spec["function"], spec), spec)
+                self._stored.value(key, spec["args"], spec)
         if graph["output"] not in members:
             raise BrokenRuleError("steps", key, "the output of a DAG is none of its steps", graph["output"])
         if not parent:
             self._phases.insert(graph, "")
+
+    def _left_over(self) -> set[str]:
+        """Return the steps that later DAGs may take: waits that were decided left them over."""
+        return {each for step_id in self._decisions for each in self._specs[step_id].get("parents", ())}
 
     def _may_run(self, key: str, record: Fields, number: str) -> None:
         step_id = record["step_id"]
@@ -411,69 +443,18 @@ class _Run:
             raise BrokenRuleError("steps", key, "its dynamic step already has an outcome", record)
 
     def _closed(self, step_id: str) -> bool:
+        """Return whether the dynamic step has its outcome, unless a wait may have left the step over."""
         above = self._scope.get(step_id)
-        return above is not None and above in self._visible
+        if above is None or above not in self._visible:
+            return False
+        is_caught = self._values.get(above, {}).get("caught", False)
+        has_wait = any(self._specs[each].get("kind") == "WAIT" for each, of in self._scope.items() if of == above)
+        return is_caught or not has_wait
 
     def _inputs(self, key: str, record: Fields) -> None:
         for parent in self._specs[record["step_id"]].get("parents", ()):
             if parent not in self._visible:
                 raise BrokenRuleError("I4", key, f"{parent!r} had no outcome yet", record)
-
-    def _value(self, key: str, value: Fields, record: Fields) -> bytes:
-        """Return the pickle of a value; check that it and all objects that it refers to are complete."""
-        if value.get("inline") is not None:
-            data = base64.b64decode(value["inline"], validate=True)
-        elif value.get("blob"):
-            data = self._pickle(key, value["blob"], record)
-        else:
-            raise BrokenRuleError("I5", key, "the value is neither in the record nor in a blob", record)
-        if len(data) != value.get("size", 0):
-            raise BrokenRuleError("I5", key, f"the value has {len(data)} bytes, but another size is recorded", record)
-        self._references(key, data, record)
-        return data
-
-    def _references(self, key: str, data: bytes, record: Fields) -> None:
-        for found in _REFERENCE.finditer(data):
-            name = found[1].decode()
-            if name not in self._whole:
-                self._references(key, self._pickle(key, name, record), record)
-
-    def _pickle(self, key: str, name: str, record: Fields) -> bytes:
-        """Return a pickle that is stored as a blob, or in parts that a list names."""
-        data = self._blob(key, name, record)
-        begin = _PARTS.match(data)
-        if begin is None:
-            return data
-        inline = begin.end() + int(begin[1])
-        listed = json.loads(data[begin.end() : inline])
-        whole = bytearray()
-        for start, size, part in listed["parts"]:
-            gap = start - len(whole)
-            whole += data[inline : inline + gap]
-            inline += gap
-            content = self._blob(key, part, record)
-            if gap < 0 or len(whole) != start or len(content) != size:
-                raise BrokenRuleError("I5", key, f"the part {part} does not fit into its place in {name}", record)
-            whole += content
-        whole += data[inline:]
-        if len(whole) != listed["size"]:
-            raise BrokenRuleError(
-                "I5", key, f"the parts in {name} have {len(whole)} bytes, not {listed['size']}", record
-            )
-        return bytes(whole)
-
-    def _blob(self, key: str, name: str, record: Fields) -> bytes:
-        blob = f"{self._folder}/blobs/{name}"
-        data = self._objects.get(blob)
-        if data is None:
-            raise BrokenRuleError("I5", key, f"names the blob {blob}, which is missing", record)
-        if name not in self._whole:
-            if hashlib.sha256(data).hexdigest() != name:
-                raise BrokenRuleError(
-                    "I5", key, f"names the blob {blob}, whose {len(data)} bytes have another SHA-256", record
-                )
-            self._whole.add(name)
-        return data
 
 
 def _outcome(record: Fields) -> Sequence[Any]:
@@ -488,6 +469,7 @@ KINDS: dict[str, Callable[[_Run, str, int, Fields], None]] = {
     "StepStarted": _Run.started,
     "TimerSet": _Run.timer,
     "StepCommitted": _Run.committed,
+    "WaitDecided": _Run.decided,
     "StepReturnedEphemeral": _Run.returned_ephemeral,
     "StepEphemeralLost": _Run.ephemeral_lost,
     "StepExpanded": _Run.expanded,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from tests.support import checker
 from tests.support.history import NO_EXPECTATIONS, Expected, History
-from tests.support.stored import escaped, in_folder, in_memory
+from tests.support.minio import client_at
+from tests.support.stored import escaped, in_bucket, in_folder, in_memory
 from workflow.log import registry, segments
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
@@ -60,10 +61,17 @@ def executed(store: Store, workflow_id: str, run_number: int = 1) -> list[str]:
 
 
 def check(store: Store, workflow_id: str, run_number: int = 1, expected: Expected = NO_EXPECTATIONS) -> History:
-    """Check a run of a folder store or a memory store with the independent checker. Raises its `BrokenRuleError`."""
-    prefix = f"workflows/{escaped(workflow_id)}"
-    objects = in_memory(store, f"{prefix}/") if store.url.startswith("memory:") else in_folder(store.url, prefix)
-    return checker.check(objects, workflow_id, run_number, expected)
+    """Check a run with the independent checker. Raises its `BrokenRuleError`."""
+    return checker.check(_objects(store, f"workflows/{escaped(workflow_id)}"), workflow_id, run_number, expected)
+
+
+def _objects(store: Store, folder: str) -> dict[str, bytes]:
+    """Return the objects below a folder, read without this library if they are outside of this process."""
+    if store.url.startswith("memory:"):
+        return in_memory(store, f"{folder}/")
+    if store.url.startswith("s3:"):
+        return in_bucket(*client_at(store.url), below=f"{folder}/")
+    return in_folder(store.url, folder)
 
 
 def _created(store: Store, workflow_id: str, run_number: int) -> r.Created:

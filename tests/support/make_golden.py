@@ -31,7 +31,7 @@ from workflow.log.run_log import RunLog
 from workflow.log.stored_function import StoredFunction
 from workflow.model import failure, snapshot
 from workflow.model import records as r
-from workflow.model.graph import Graph, StepKind, StepOptions
+from workflow.model.graph import Graph, StepKind, StepOptions, WaitOptions
 from workflow.model.program import Program
 from workflow.model.run_view import Owner
 from workflow.requests import Requester
@@ -166,6 +166,22 @@ def waits(store: Store) -> None:
     runs.append(log, [started("e", 2)], [committed("s", 2)])
 
 
+def wait_for_some(store: Store) -> None:
+    """A wait with a timeout decides, a later DAG takes what it left over, and another wait is open."""
+    *steps, last = graph("a b z:w").steps[:2] + graph("w:a,b z:w,v v:a,b").steps
+    first = dataclasses.replace(steps[2], kind=StepKind.WAIT, function="", wait=WaitOptions(2, 60.0))
+    second = dataclasses.replace(last, kind=StepKind.WAIT, function="", wait=WaitOptions(2))
+    dag = Graph((*steps[:2], first, second, steps[3], *graph("o:z").steps), "o")
+    log = begin(store, dag)
+    runs.append(log, [r.TimerSet("w", 1, 2.0, 62.0), started("a"), started("b")], [committed("a")])
+    claim(log, log.replay(), Claimant(Owner("m2", "i2"), 63.0))
+    runs.append(log, [r.WaitDecided("w", 2, ("a",), 2.0, 63.0)], [started("b", 2)])
+    state = log.replay()
+    log.write_snapshot(state.seq, snapshot.compact(state))
+    runs.append(log, [committed("b", 2), r.WaitDecided("v", 2, ("a", "b"), ended=64.0), started("z", 2)])
+    runs.append(log, [expanded("z", graph("z/y:b"), 2), started("z/y", 2)])
+
+
 def ephemeral(store: Store) -> None:
     once = StepOptions(checkpoint=False)
     log = begin(store, graph("a b:a c:b", a=once, b=once))
@@ -243,6 +259,7 @@ LOGS: dict[str, Callable[[Store], None]] = {
     "caught-failure": caught_failure,
     "expansion": expansion,
     "waits": waits,
+    "wait-for-some": wait_for_some,
     "ephemeral": ephemeral,
     "cancel": cancel,
     "release-and-claim": release_and_claim,
@@ -270,8 +287,11 @@ def pickles() -> dict[str, bytes]:
         "poll": Poll(TimerListener),
         "checkpointed": Checkpointed(TimerListener, True),
         "mark": _Replaced(values.mark("parent", "0")),
+        "mark-parent-reference": _Replaced(values.mark("parent_reference", "0")),
         "mark-value": _Replaced(values.mark("value", "0" * 64)),
         "dataset": _Replaced((stored_names.dataset, ([],))),
+        "actor-handle": _Replaced((stored_names.actor_handle, ("session_1", "Counter", operator.add, (1, 2)))),
+        "remaining-workflow": _Replaced((stored_names.remaining_workflow, ("run-1", "a"))),
         "public-function": sleep,
         "error": errors.WorkflowConflictError("no", status=S.RUNNING),
         "error-newer": errors.NewerFormatError("no", key="k"),

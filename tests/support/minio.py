@@ -6,9 +6,11 @@ import contextlib
 import uuid
 import warnings
 from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from minio import Minio
+from minio.credentials.providers import AWSConfigProvider
 
 from dev.minio_server import MinioServer
 from workflow.store.s3 import S3Address, S3Credentials
@@ -34,6 +36,16 @@ def client_of(server: MinioServer) -> Minio:
         secure=False,
         region="us-east-1",
     )
+
+
+def client_at(url: str) -> tuple[Minio, str, str]:
+    """Return a plain client with the credentials of the user's profile, the bucket and the prefix of an address."""
+    parts = urlsplit(url)
+    endpoint = urlsplit(parse_qs(parts.query)["endpoint"][0])
+    client = Minio(
+        endpoint.netloc, credentials=AWSConfigProvider(), secure=endpoint.scheme == "https", region="us-east-1"
+    )
+    return client, parts.netloc, parts.path.strip("/")
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ class Phases:
         self._above: dict[str, str] = {}  # step -> the dynamic step that returned it
         self._gives: dict[str, str] = {}  # output of a sub-DAG -> the dynamic step that gets its outcome
         self._expanded: set[str] = set()
+        self._waits: dict[str, Fields] = {}  # step that waits for some of its parents -> its options
+        self._caught: set[str] = set()  # dynamic steps that caught a failure themselves
         self._source: dict[str, str] = {}  # step with an ephemeral outcome -> the step that returned the value
 
     def totals(self) -> dict[str, int]:
@@ -55,7 +57,9 @@ class Phases:
                 self._children.setdefault(parent, []).append(step_id)
             if above:
                 self._above[step_id] = above
-            self._move(step_id, "WAITING" if parents else "READY")
+            if spec.get("kind") == "WAIT":
+                self._waits[step_id] = {"num_returns": 1, "timeout": None, **spec["wait"]}
+            self._wait_or_be_ready(step_id)
         if above:
             self._gives[graph["output"]] = above
 
@@ -65,6 +69,10 @@ class Phases:
         if kind in MOVES:
             self._move(step_id, MOVES[kind])
         elif kind == "StepCommitted":
+            if record.get("caught", False) and step_id in self._expanded:
+                self._caught.add(step_id)
+            self._finish(step_id, ephemeral=False)
+        elif kind == "WaitDecided":
             self._finish(step_id, ephemeral=False)
         elif kind == "StepReturnedEphemeral":
             self._finish(step_id, ephemeral=True)
@@ -86,10 +94,13 @@ class Phases:
         self.counts[phase] += 1
 
     def _has_inputs(self, step_id: str) -> bool:
-        return all(self._phase[parent] == "COMMITTED" for parent in self._parents[step_id])
+        parents, wait = self._parents[step_id], self._waits.get(step_id)
+        needed = len(parents) if wait is None else min(wait["num_returns"], len(parents))
+        return sum(self._phase[parent] == "COMMITTED" for parent in parents) >= needed
 
     def _wait_or_be_ready(self, step_id: str) -> None:
-        self._move(step_id, "READY" if self._has_inputs(step_id) else "WAITING")
+        has_timer = step_id in self._waits and self._waits[step_id]["timeout"] is not None
+        self._move(step_id, "READY" if has_timer or self._has_inputs(step_id) else "WAITING")
 
     def _finish(self, step_id: str, ephemeral: bool) -> None:
         for each in self._receivers(step_id):
@@ -97,7 +108,7 @@ class Phases:
             if ephemeral:
                 self._source[each] = step_id
             for child in self._children.get(each, ()):
-                if self._phase[child] == "WAITING":
+                if self._phase[child] == "WAITING" or (self._phase[child] == "SLEEPING" and self._has_inputs(child)):
                     self._wait_or_be_ready(child)
 
     def _receivers(self, step_id: str) -> list[str]:
@@ -134,11 +145,11 @@ class Phases:
             self._lose(step_id)
 
     def _undo_failures(self) -> None:
-        """Failed and canceled steps may run again, except below a dynamic step that has its outcome."""
+        """Failed and canceled steps may run again, except below a dynamic step that caught a failure."""
         closed: set[str] = set()
         for step_id, phase in self._phase.items():
             above = self._above.get(step_id)
-            if above is not None and (above in closed or self._phase[above] == "COMMITTED"):
+            if above is not None and (above in closed or above in self._caught):
                 closed.add(step_id)
             elif phase in ("FAILED", "CANCELED"):
                 if step_id in self._expanded:

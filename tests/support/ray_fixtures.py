@@ -24,6 +24,9 @@ from tests.support.marks import Marks
 from workflow.engine.driver.actor import NAMESPACE
 from workflow.store import Store, open_store
 
+CREDENTIALS = os.path.join(tempfile.gettempdir(), f"rayworkflow-credentials-{os.getpid()}")
+"""The AWS credentials file of all processes of the Ray below. It exists while tests run on S3."""
+
 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
@@ -32,6 +35,7 @@ def ray_here() -> Iterator[None]:
         yield
         return
     folder = tempfile.mkdtemp(prefix="rw", dir="/tmp")  # Ray's sockets need a short path
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = CREDENTIALS
     make_lean()
     ray.init(
         num_cpus=4,
@@ -55,6 +59,11 @@ def storage(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = str(tmp_path_factory.mktemp("store"))
     workflow.init(folder)
     yield folder
+    end_managers()
+
+
+def end_managers() -> None:
+    """End all managers of this Ray."""
     for named in ray.util.list_named_actors(all_namespaces=True):
         if named["namespace"] == NAMESPACE:
             ray.kill(ray.get_actor(named["name"], namespace=NAMESPACE), no_restart=True)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.support import runs
 from workflow.model import ephemeral, failure, fold, ids
 from workflow.model import records as r
-from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec
-from workflow.model.state import RunState
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value, WaitOptions
+from workflow.model.state import RunState, StepState
 from workflow.model.status import WorkflowStatus
 
 MOST_STEPS = 40
@@ -38,8 +38,14 @@ class SimulatedRun:
 
 
 @st.composite
-def dags(draw: st.DrawFn, parent: str = "") -> Graph:
-    """Draw a DAG of up to four steps, all of which lead to the last one, as the encoder creates them."""
+def dags(draw: st.DrawFn, parent: str = "", left_over: tuple[str, ...] = ()) -> Graph:
+    """Draw a DAG of up to four steps, all of which lead to the last one, as the encoder creates them.
+
+    Args:
+        draw: hypothesis' source of choices.
+        parent: the dynamic step that returns the DAG, or empty.
+        left_over: steps of the run that waits left over, which steps of the DAG may take.
+    """
     size = draw(st.integers(1, 4))
     step_ids = ids.place(parent, ["s"] * size)
     steps: list[StepSpec] = []
@@ -49,16 +55,29 @@ def dags(draw: st.DrawFn, parent: str = "") -> Graph:
         if index == size - 1:
             parents |= without_child
         without_child = (without_child - parents) | {step_id}
+        if parents and draw(st.integers(0, 3)) == 0:
+            steps.append(_waiter(draw, step_id, tuple(sorted(parents))))
+            continue
+        if left_over:
+            parents |= draw(st.sets(st.sampled_from(left_over), max_size=2))
         options = StepOptions(
             catch_exceptions=draw(st.booleans()), checkpoint=draw(st.sampled_from([False, None, True]))
         )
-        kind = draw(st.sampled_from([StepKind.TASK, StepKind.TASK, *StepKind])) if not parents else StepKind.TASK
+        kind = draw(st.sampled_from(_KINDS)) if not parents else StepKind.TASK
         if kind is StepKind.SLEEP:
             steps.append(runs.sleeper(step_id, 7.0, options=options))
         else:
             args = runs.value(step_id)
             steps.append(StepSpec(step_id, "s", "f" * 64, "m.s", args, tuple(sorted(parents)), options, kind=kind))
     return Graph(tuple(steps), step_ids[-1])
+
+
+_KINDS = (StepKind.TASK, StepKind.TASK, StepKind.TASK, StepKind.EVENT, StepKind.SLEEP)
+
+
+def _waiter(draw: Any, step_id: str, parents: tuple[str, ...]) -> StepSpec:
+    wait = WaitOptions(draw(st.integers(1, len(parents))), draw(st.sampled_from([None, 3.0])))
+    return StepSpec(step_id, "w", "", "m.w", Value(), parents, StepOptions(), kind=StepKind.WAIT, wait=wait)
 
 
 @st.composite
@@ -77,13 +96,32 @@ def _start(draw: Any, run: SimulatedRun) -> None:
     if ready and not run.state.is_finished:
         chosen = draw(st.lists(st.sampled_from(ready), min_size=1, max_size=3, unique=True))
         run.write([_start_record(run.state, step_id) for step_id in chosen])
+        _finish(run)
 
 
 def _start_record(state: RunState, step_id: str) -> r.Record:
     step = state.steps[step_id]
-    if step.spec.kind is StepKind.SLEEP:
-        return r.TimerSet(step_id, state.epoch, 2.0, 2.0 + step.spec.seconds)
+    if step.spec.kind is StepKind.WAIT and step.has_inputs:
+        return decision(state, step)
+    if step.spec.timer is not None:
+        return r.TimerSet(step_id, state.epoch, 2.0, 2.0 + step.spec.timer)
     return runs.started(step_id, state.epoch)
+
+
+def decision(state: RunState, step: StepState) -> r.WaitDecided:
+    """Return the decision of a wait that ends now."""
+    assert step.spec.wait is not None
+    done = [parent for parent in step.spec.parents if state.steps[parent].outcome is not None]
+    return r.WaitDecided(step.spec.step_id, state.epoch, tuple(done[: step.spec.wait.num_returns]), ended=3.0)
+
+
+def _finish(run: SimulatedRun) -> None:
+    """Write the end of a run whose output has its outcome."""
+    state = run.state
+    assert state.output is not None
+    if not state.is_finished and state.output.outcome is not None:
+        canceled = failure.cancellations(state, failure.left_over(state), "left over")
+        run.write([*canceled, r.StatusChanged(WorkflowStatus.SUCCESSFUL, state.epoch, 5.0)])
 
 
 def _retry(draw: Any, run: SimulatedRun) -> None:
@@ -105,12 +143,14 @@ def _commit(draw: Any, run: SimulatedRun) -> None:
     if not active or run.state.is_finished:
         return
     step = draw(st.sampled_from(active))
+    if step.spec.kind is StepKind.WAIT:
+        run.write([decision(run.state, step)])
+        _finish(run)
+        return
     is_stored = step.checkpointed or not step.needs_worker
     record = runs.committed if is_stored else runs.returned_ephemeral
     run.write([record(step.spec.step_id, run.state.epoch, attempt=step.attempt)])
-    assert run.state.output is not None
-    if run.state.output.outcome is not None:
-        run.write([r.StatusChanged(WorkflowStatus.SUCCESSFUL, run.state.epoch, 5.0)])
+    _finish(run)
 
 
 def _lose(draw: Any, run: SimulatedRun) -> None:
@@ -124,21 +164,31 @@ def _lose(draw: Any, run: SimulatedRun) -> None:
 def _expand(draw: Any, run: SimulatedRun) -> None:
     running = list(run.state.running.values())
     if running and not run.state.is_finished and len(run.state.steps) < MOST_STEPS:
-        step_id = draw(st.sampled_from(running)).spec.step_id
-        run.write([runs.expanded(step_id, draw(dags(parent=step_id)), run.state.epoch)])
+        step = draw(st.sampled_from(running))
+        step_id = step.spec.step_id
+        dag = draw(dags(parent=step_id, left_over=_left_over_for(run.state, step)))
+        if failure.failed_input(run.state, dag) is None:
+            run.write([runs.expanded(step_id, dag, run.state.epoch)])
+        else:
+            _write_failure(run, step)
+
+
+def _left_over_for(state: RunState, step: StepState) -> tuple[str, ...]:
+    """Return the steps to which a step may refer, because a wait whose decision it takes left them over."""
+    outcomes = [state.steps[parent].outcome for parent in step.spec.parents]
+    return tuple(each for found in outcomes if found and found.waited for each in found.waited.remaining)
 
 
 def _fail(draw: Any, run: SimulatedRun) -> None:
     running = list(run.state.running.values())
-    if not running or run.state.is_finished:
-        return
-    step = draw(st.sampled_from(running))
+    if running and not run.state.is_finished:
+        _write_failure(run, draw(st.sampled_from(running)))
+
+
+def _write_failure(run: SimulatedRun, step: StepState) -> None:
     record = runs.failed(step.spec.step_id, run.state.epoch, step.attempt)
-    records = failure.consequences(run.state, step, record, runs.value("error"))
-    run.write(records)
-    assert run.state.output is not None
-    if not run.state.is_finished and run.state.output.outcome is not None:
-        run.write([r.StatusChanged(WorkflowStatus.SUCCESSFUL, run.state.epoch, 5.0)])
+    run.write(failure.consequences(run.state, step, record, runs.value("error")))
+    _finish(run)
 
 
 def _claim(draw: Any, run: SimulatedRun) -> None:

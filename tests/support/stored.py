@@ -77,10 +77,17 @@ def in_memory(store: _Listed, below: str = "") -> dict[str, bytes]:
     return {info.key: store.get(info.key) or b"" for info in store.list(below)}
 
 
-def in_bucket(client: Minio, bucket: str, prefix: str) -> dict[str, bytes]:
-    """Return the objects below a prefix of a bucket, which must not change during the call."""
+def in_bucket(client: Minio, bucket: str, prefix: str, below: str = "") -> dict[str, bytes]:
+    """Return the objects of a store in a bucket. They must not change during the call.
+
+    Args:
+        client: a client with access to the bucket.
+        bucket: name of the bucket.
+        prefix: the root of the store in the bucket.
+        below: return only objects whose keys start with this text.
+    """
     found = {}
-    for entry in client.list_objects(bucket, prefix=f"{prefix}/", recursive=True):
+    for entry in client.list_objects(bucket, prefix=f"{prefix}/{below}", recursive=True):
         response = client.get_object(bucket, str(entry.object_name))
         try:
             found[str(entry.object_name).removeprefix(f"{prefix}/")] = response.read()

@@ -34,5 +34,5 @@ def test_names_are_in_the_modules_of_ray() -> None:
     assert recovery.WorkflowNotResumableError is errors.WorkflowNotResumableError
     assert common.Workflow.__name__ == "Workflow"
     assert common.Event is not None
-    with pytest.raises(AttributeError, match="'workflow.common' has no attribute 'Nothing'; it has Event, Workflow"):
+    with pytest.raises(AttributeError, match=r"'workflow\.common' has no attribute 'Nothing'; it has Event, Workflow"):
         common.Nothing  # noqa: B018

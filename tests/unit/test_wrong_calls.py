@@ -93,7 +93,7 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "run a DAG of Ray": (
         lambda: anything.run(remote_add.bind(1, 2)),
         WrongTypeError,
-        r"a FunctionNode.*@workflow\.step",
+        r"a FunctionNode.*workflow\.create\(",
     ),
     "run a step": (lambda: anything.run(add), WrongTypeError, r"cannot run step 'add' .*call add\.step\(\.\.\.\)"),
     "run .step": (lambda: anything.run(add.step), WrongTypeError, r"cannot run step 'add' .*call add\.step\(\.\.\.\)"),

@@ -23,6 +23,21 @@ class RunAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreWitness:
+    """What a manager stored to show which store it uses: its heartbeat.
+
+    Attributes:
+        store_url: address of the store.
+        manager_id: id of the manager, from which the key of its heartbeat follows.
+        node: the node of the manager, for error texts.
+    """
+
+    store_url: str
+    manager_id: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimRequest:
     """Asks a manager to claim a run and to continue it.
 

@@ -51,7 +51,7 @@ def digest(function: Callable[..., Any]) -> str:
 
 
 def innermost(function: Any) -> Any:
-    """Return what a step, a partial or a bound method calls."""
+    """Return what a step, a Ray task, a partial or a bound method calls."""
     while True:
         if isinstance(function, functools.partial):
             function = function.func
@@ -59,6 +59,8 @@ def innermost(function: Any) -> Any:
             function = function.__func__
         elif is_step(function):
             function = function.function
+        elif is_ray_task(function):
+            function = function._function
         else:
             return function
 
@@ -78,6 +80,12 @@ def is_step(value: Any) -> bool:
     """Return whether a value is a `StepFunction`. The class is not imported here, because it needs Ray."""
     steps = sys.modules.get("workflow.steps")
     return steps is not None and type(value) is getattr(steps, "StepFunction", None)
+
+
+def is_ray_task(value: Any) -> bool:
+    """Return whether a value is a function with `@ray.remote`. Ray is not imported here."""
+    tasks = sys.modules.get("ray.remote_function")
+    return tasks is not None and type(value) is getattr(tasks, "RemoteFunction", None)
 
 
 class _Walk:

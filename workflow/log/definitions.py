@@ -18,7 +18,7 @@ from typing import Any, Final
 from cloudpickle import cloudpickle
 
 from workflow.log import stored_names
-from workflow.log.code_digest import innermost, is_step
+from workflow.log.code_digest import innermost, is_ray_task, is_step
 
 MAIN_MODULES: Final = frozenset({"__main__", "__mp_main__"})
 """Modules that no other process can import: the user's script, in each process under the same name."""
@@ -87,7 +87,7 @@ def named(module: types.ModuleType, qualname: str) -> Any:
 
 
 def is_step_body(function: types.FunctionType) -> bool:
-    """Return whether a function is that of the step with its name, in a module that other processes can import.
+    """Return whether a function is that of the step or Ray task with its name, in a module that others can import.
 
     A decorator of another module may have made the function, so that its globals are those of that module.
     """
@@ -95,7 +95,7 @@ def is_step_body(function: types.FunctionType) -> bool:
     if not isinstance(module, types.ModuleType) or not is_importable(module):
         return False
     found = named(module, function.__qualname__)
-    return is_step(found) and innermost(found) is function
+    return (is_step(found) or is_ray_task(found)) and innermost(found) is function
 
 
 def home_module(function: types.FunctionType) -> str:

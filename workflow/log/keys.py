@@ -22,6 +22,16 @@ NOTIFICATIONS = "notifications/"
 MANAGERS = "managers/"
 OWNED = "owned/"
 WORKFLOWS = "workflows/"
+INDEX = "index/"
+
+PROBE = f"{CUT}probe"
+"""Begins the part of a key that no workflow id yields, for objects of a probe."""
+
+PROBED_RUN = f"{WORKFLOWS}{PROBE}/runs/"
+"""The keys of a probe, which have as many parts as the keys of a run."""
+
+PROBED_FOLDERS = tuple(f"{folder}{PROBE}/" for folder in (MANAGERS, OWNED, NOTIFICATIONS, INDEX))
+"""The other folders that runs use."""
 
 
 def escape(workflow_id: str) -> str:
@@ -76,7 +86,7 @@ def heartbeat(manager: str) -> str:
 
 def index(status: str, workflow_id: str | None = None) -> str:
     """Return the key of an index entry; without a workflow id, the prefix of all entries of the status."""
-    return f"index/{status}/{escape(workflow_id) if workflow_id is not None else ''}"
+    return f"{INDEX}{status}/{escape(workflow_id) if workflow_id is not None else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ def mark(kind: str, name: str) -> Any:
     """Return the object that a mark in a pickle represents; see `workflow.log.values.mark`.
 
     Args:
-        kind: `parent` (the outcome of a parent step), `object` (a Ray reference to the content of a blob) or `value`
-            (the content of a blob).
+        kind: `parent` (the outcome of a parent step) or `parent_reference` (a Ray reference to it). `value` is the
+            content of a blob, and `object` a Ray reference to it.
         name: the index of the parent, or the name of the blob.
     """
     return import_module("workflow.log.values").resolve_mark(kind, name)
@@ -36,6 +36,27 @@ def dataset(blocks: list[Any]) -> Any:
         blocks: references to its blocks, which are Arrow tables.
     """
     return import_module("ray.data").from_arrow_refs(blocks)
+
+
+def actor_handle(cluster: str, class_name: str, make: Any, args: tuple[Any, ...]) -> Any:
+    """Return the handle of a Ray actor; only functions contain such handles.
+
+    Args:
+        cluster: the name of the Ray cluster of the actor.
+        class_name: the name of the class of the actor.
+        make, args: Ray's function that rebuilds a handle, and its arguments.
+    """
+    return import_module("workflow.engine.worker.actor_handles").load(cluster, class_name, make, args)
+
+
+def remaining_workflow(run_uuid: str, step_id: str) -> Any:
+    """Return a workflow that `workflow.wait` left over: a step of a run, which other steps of this run may take.
+
+    Args:
+        run_uuid: the run.
+        step_id: the step.
+    """
+    return import_module("workflow.waits").remaining_workflow(run_uuid, step_id)
 
 
 def step_function() -> Any:

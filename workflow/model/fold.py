@@ -7,17 +7,21 @@ CorruptLogError: two owners committed, or the log was edited.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from workflow.errors import CorruptLogError
 from workflow.model import ephemeral
 from workflow.model import records as r
-from workflow.model.graph import Graph, StepKind, Value
-from workflow.model.state import Outcome, RunState, StepState, below
+from workflow.model.graph import Graph, StepKind, StepSpec, Value
+from workflow.model.state import Outcome, RunState, StepState, Waited, below
 from workflow.model.status import TRANSITIONS, StepPhase, WorkflowStatus
 
 P = StepPhase
+
+_WAITS_FOR_INPUTS: Final = (P.WAITING, P.SLEEPING)
+"""Phases in which a step becomes ready when its inputs have outcomes. Of the sleeping steps, only a WAIT has inputs."""
 
 
 def begin(created: r.Created, graph: Graph) -> RunState:
@@ -114,19 +118,24 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
 
 
 def _reset_failures(state: RunState) -> None:
-    """Make failed and canceled steps run again, except those in the sub-DAG of a step that has its outcome."""
-    excluded: set[StepState] = set()
+    """Make failed and canceled steps run again, except those in the sub-DAG of a step that caught their failure.
+
+    A sub-DAG whose outcome is that of a WAIT may contain failed steps, and later steps may refer to them.
+    """
+    # A step has an outcome, but the output of its sub-DAG has none: it caught the failure itself.
+    resolved = (step.resolves for step in state.steps.values() if step.outcome is None)
+    excluded = {each for each in resolved if each is not None and each.outcome is not None}
     for step in state.steps.values():
-        if step.scope is not None and (step.scope in excluded or step.scope.outcome is not None):
+        if step.scope is not None and step.scope in excluded:
             excluded.add(step)
         elif step.phase in (P.FAILED, P.CANCELED):
             step.attempt, step.failed_attempts, step.error, step.error_value = 0, 0, None, None
             if step.members:
                 state.set_phase(step, P.EXPANDED)
-            elif step.pending_parents:
-                state.set_phase(step, P.WAITING)
-            else:
+            elif step.may_start:
                 state.make_ready(step)
+            else:
+                state.set_phase(step, P.WAITING)
 
 
 def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
@@ -138,8 +147,8 @@ def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
 
 def _timer_set(state: RunState, seq: int, record: r.TimerSet) -> None:
     step = _step(state, seq, record, P.READY)
-    if step.spec.kind is not StepKind.SLEEP:
-        raise _illegal(state, seq, record, "the step is not a sleep")
+    if step.spec.timer is None:
+        raise _illegal(state, seq, record, "the step has no timer")
     state.deactivate(step)
     state.sleeping[record.step_id] = step
     state.set_phase(step, P.SLEEPING)
@@ -157,10 +166,34 @@ def _committed(state: RunState, seq: int, record: r.StepCommitted) -> None:
     _resolve(state, step, Outcome(record.value, record.caught, wrapped=is_wrapped))
 
 
+def _wait_decided(state: RunState, seq: int, record: r.WaitDecided) -> None:
+    step = _step(state, seq, record, P.READY, P.SLEEPING)
+    if step.spec.kind is not StepKind.WAIT:
+        raise _illegal(state, seq, record, "the step does not wait for others")
+    chosen = frozenset(record.ready)
+    ready, remaining = [], []
+    for parent in step.spec.parents:
+        outcome = state.steps[parent].outcome
+        if parent not in chosen:
+            remaining.append(parent)
+        elif outcome is not None:
+            ready.append(outcome)
+    if len(ready) != len(record.ready):
+        raise _illegal(state, seq, record, "a step that is ready has no outcome, or is none for which it waits")
+    state.deactivate(step)
+    step.epoch, step.attempt, step.started, step.ended = record.epoch, 1, record.started, record.ended
+    state.epochs_without_progress, state.suspect_steps = 0, ()
+    if step.is_run_output:
+        step.text = json.dumps({"ready": list(record.ready), "remaining": remaining})
+    _resolve(state, step, Outcome(Value(), waited=Waited(tuple(ready), tuple(remaining))))
+
+
 def _returned_ephemeral(state: RunState, seq: int, record: r.StepReturnedEphemeral) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     if step.is_run_output:
         raise _illegal(state, seq, record, "the output of the run is always stored")
+    if step.is_waited_for:
+        raise _illegal(state, seq, record, "the value for which a step waits is always stored")
     _record_attempt(state, step, record, is_progress=False)  # the value is lost with this owner
     is_wrapped = step.spec.options.catch_exceptions
     _resolve(state, step, Outcome(Value(), wrapped=is_wrapped, ephemeral_step=record.step_id))
@@ -185,6 +218,7 @@ def _expanded(state: RunState, seq: int, record: r.StepExpanded, graph: Graph | 
     step.members = tuple(members.values())
     members[graph.output].resolves = step
     members[graph.output].is_run_output = step.is_run_output
+    members[graph.output].is_waited_for |= step.is_waited_for
 
 
 def _failed(state: RunState, seq: int, record: r.StepFailed) -> None:
@@ -223,6 +257,7 @@ _HANDLERS: dict[type[Any], Callable[[RunState, int, Any], None]] = {
     r.StepStarted: _started,
     r.TimerSet: _timer_set,
     r.StepCommitted: _committed,
+    r.WaitDecided: _wait_decided,
     r.StepReturnedEphemeral: _returned_ephemeral,
     r.StepEphemeralLost: _ephemeral_lost,
     r.StepFailed: _failed,
@@ -250,7 +285,8 @@ def _resolve(state: RunState, step: StepState, outcome: Outcome) -> None:
         state.set_phase(step, P.COMMITTED)
         for dependant in step.dependants:
             dependant.pending_parents -= 1
-            if dependant.pending_parents == 0 and dependant.phase is P.WAITING:
+            if dependant.has_inputs and dependant.phase in _WAITS_FOR_INPUTS:
+                state.deactivate(dependant)
                 state.make_ready(dependant)
         if step.resolves is None:
             return
@@ -268,17 +304,14 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
                 "restore it from a copy"
             )
         step = StepState(spec, scope)
-        for parent in spec.parents:
-            if parent not in members:
-                raise CorruptLogError(
-                    f"the log of run {state.created.run_uuid} is damaged: step {spec.step_id!r} needs the outcome of "
-                    f"{parent!r}, which is not an earlier step of the same DAG; restore it from a copy"
-                )
-            members[parent].dependants.append(step)
-        step.pending_parents = len(spec.parents)
+        for name in spec.parents:
+            parent = members.get(name) or _left_over(state, spec, name)
+            parent.dependants.append(step)
+            parent.is_waited_for |= spec.kind is StepKind.WAIT
+            step.pending_parents += parent.outcome is None
         members[spec.step_id] = step
         state.add_step(step)
-        if not step.pending_parents:
+        if step.may_start:
             state.make_ready(step)
     if graph.output not in members:
         raise CorruptLogError(
@@ -286,6 +319,18 @@ def _insert(state: RunState, graph: Graph, scope: StepState | None) -> dict[str,
             "its steps; restore it from a copy"
         )
     return members
+
+
+def _left_over(state: RunState, spec: StepSpec, parent: str) -> StepState:
+    """Return a parent of another DAG: a step for which a WAIT waited."""
+    found = state.steps.get(parent)
+    if found is None or not found.is_waited_for:
+        raise CorruptLogError(
+            f"the log of run {state.created.run_uuid} is damaged: step {spec.step_id!r} needs the outcome of "
+            f"{parent!r}, which is not an earlier step of the same DAG, and for which no other step waits; restore it "
+            "from a copy"
+        )
+    return found
 
 
 def _step(state: RunState, seq: int, record: Any, *allowed: StepPhase) -> StepState:
@@ -308,5 +353,8 @@ def _illegal(state: RunState, seq: int, record: r.Record, why: str) -> CorruptLo
 
 
 def unfinished_below(step: StepState) -> list[StepState]:
-    """Return the unfinished steps of its sub-DAG, at any depth. They are canceled if `step` catches a failure."""
+    """Return the unfinished steps of its sub-DAG, at any depth. They are canceled if `step` catches a failure.
+
+    The sub-DAG of a finished step may have such steps, too: those that a WAIT left over.
+    """
     return [each for each in below(step) if not each.is_finished]

@@ -28,6 +28,7 @@ class StepKind(str, Enum):
     TASK = "TASK"  # a function that a worker executes
     EVENT = "EVENT"  # a coroutine of an event listener, which needs no worker
     SLEEP = "SLEEP"  # a pause, which needs no function and no process
+    WAIT = "WAIT"  # waits for some of its parents, which needs no function and no process
 
     def __str__(self) -> str:
         return self.value
@@ -144,6 +145,27 @@ def title_of(function: Callable[..., Any], name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitOptions:
+    """When a WAIT decides which of its parents are ready.
+
+    Attributes:
+        num_returns: how many parents are ready at most. The wait decides as soon as so many have their outcomes.
+        timeout: the seconds after which it decides in any case; None for no limit.
+    """
+
+    num_returns: int = 1
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepAddress:
+    """A step of a run that exists already."""
+
+    run_uuid: str
+    step_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class TakenValue:
     """A value as it was when `.step()` was called. `workflow.engine.worker.taken.Taken` adds its pickle.
 
@@ -169,6 +191,8 @@ class StepNode:
         seconds: the duration of a SLEEP.
         taken: the arguments as they were when `.step()` was called; None if they cannot change.
         taken_function: the function as it was then, if it depends on values; else None.
+        wait: the options of a WAIT, whose `args` are the steps for which it waits; else None.
+        address: the step of a run that this one represents, which a WAIT left over; None for a new step.
     """
 
     function: Callable[..., Any]
@@ -180,6 +204,8 @@ class StepNode:
     seconds: float = 0.0
     taken: TakenValue | None = None
     taken_function: TakenValue | None = None
+    wait: WaitOptions | None = None
+    address: StepAddress | None = None
 
     @property
     def qualname(self) -> str:
@@ -241,11 +267,13 @@ class StepSpec:
         function: the sha256 of the pickled function, which is a blob of the run; empty for a SLEEP.
         qualname: the name of the function: `module.qualname`.
         args: the pickle of `(args, kwargs)`, with marks instead of parents and object references.
-        parents: ids of the steps whose outcomes are arguments, each once, in the order of the arguments.
+        parents: ids of the steps whose outcomes are arguments, each once, in the order of the arguments. They are
+            earlier steps of the same DAG, or steps of the run that a WAIT left over.
         options: how the step is executed.
         module: the module in which a later process finds the function by its name, or empty.
         kind: what the step does.
         seconds: the duration of a SLEEP.
+        wait: the options of a WAIT; None for all other steps.
     """
 
     step_id: str
@@ -258,6 +286,14 @@ class StepSpec:
     module: str = ""
     kind: StepKind = StepKind.TASK
     seconds: float = 0.0
+    wait: WaitOptions | None = None
+
+    @property
+    def timer(self) -> float | None:
+        """The seconds until its timer ends: the duration of a SLEEP, or the timeout of a WAIT. None without a timer."""
+        if self.kind is StepKind.SLEEP:
+            return self.seconds
+        return self.wait.timeout if self.wait is not None else None
 
 
 @dataclass(frozen=True, slots=True)

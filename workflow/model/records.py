@@ -109,7 +109,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class TimerSet:
-    """A sleep began. It continues in later epochs: the next owner resumes it from this record.
+    """A sleep, or a wait with a timeout, began. It continues in later epochs from this record.
 
     Attributes:
         at: when it began.
@@ -139,6 +139,22 @@ class StepCommitted:
     caught: bool = False
     text: str = ""
     attempt: int = 1
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitDecided:
+    """The one outcome of a wait. Its consumers get the outcomes of these steps, and references to the others.
+
+    Attributes:
+        ready: ids of the parents that count as ready, in the order of the parents. They have their outcomes.
+        started: when its timer was set, or 0 without a timeout.
+    """
+
+    step_id: str
+    epoch: int
+    ready: tuple[str, ...] = ()
     started: float = 0.0
     ended: float = 0.0
 
@@ -253,6 +269,7 @@ Record = (
     | StepStarted
     | TimerSet
     | StepCommitted
+    | WaitDecided
     | StepReturnedEphemeral
     | StepEphemeralLost
     | StepExpanded

@@ -74,9 +74,13 @@ def _expansion(step: StepState) -> r.StepExpanded:
     )
 
 
-def _outcome(step: StepState) -> r.StepCommitted | r.StepReturnedEphemeral:
+def _outcome(step: StepState) -> r.StepCommitted | r.StepReturnedEphemeral | r.WaitDecided:
     outcome = step.outcome
     assert outcome is not None, "a step in the journal has an outcome, or its first entry is its expansion"
+    if step.spec.wait is not None:
+        assert outcome.waited is not None, "the outcome of a wait is what it decided"
+        ready = tuple(parent for parent in step.spec.parents if parent not in outcome.waited.remaining)
+        return r.WaitDecided(step.spec.step_id, step.epoch, ready, step.started, step.ended)
     if outcome.ephemeral_step:
         return r.StepReturnedEphemeral(step.spec.step_id, step.epoch, step.attempt, step.started, step.ended)
     return r.StepCommitted(

@@ -16,21 +16,36 @@ from workflow.model.status import StepPhase, WorkflowStatus
 
 
 @dataclass(frozen=True, slots=True)
+class Waited:
+    """What a WAIT decided.
+
+    Attributes:
+        ready: the outcomes of the steps that were ready.
+        remaining: the ids of the other steps for which it waited.
+    """
+
+    ready: tuple[Outcome, ...]
+    remaining: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What every consumer of a step sees.
 
     Attributes:
-        value: the pickled value; empty for an ephemeral value.
+        value: the pickled value; empty for an ephemeral value, and for a wait.
         caught: whether the value is an exception. Consumers see `(None, exception)` then.
         wrapped: whether consumers see `(value, None)`, because a step that catches exceptions returned it.
         ephemeral_step: the step that returned the value as an ephemeral one, or empty. Only the owner of this epoch has
             the value.
+        waited: the outcome of a WAIT; None for all other steps.
     """
 
     value: Value
     caught: bool = False
     wrapped: bool = False
     ephemeral_step: str = ""
+    waited: Waited | None = None
 
     def through(self, catching: bool) -> Outcome:
         """Return the outcome of a dynamic step whose sub-DAG has this outcome.
@@ -54,8 +69,9 @@ class StepState:
         checkpoint: whether its value is to be stored, by its own options or those of the enclosing steps.
         members: the steps of its sub-DAG, after it expanded.
         is_run_output: whether its outcome is the outcome of the run, directly or through dynamic steps.
+        is_waited_for: whether a WAIT waits for its outcome, directly or through dynamic steps.
         text: a rendering of its value.
-        due: the end of its sleep, in seconds since 1970, after its timer is set.
+        due: the end of its timer, in seconds since 1970, after the timer is set.
         attempt: the number of its last attempt in this epoch.
         failed_attempts: the attempts of this epoch that raised and were followed by another attempt.
         last_error: what the attempt before the running one raised, or None.
@@ -73,6 +89,7 @@ class StepState:
         "error_value",
         "failed_attempts",
         "is_run_output",
+        "is_waited_for",
         "last_error",
         "members",
         "outcome",
@@ -93,6 +110,7 @@ class StepState:
         self.dependants: list[StepState] = []
         self.resolves: StepState | None = None
         self.is_run_output = False
+        self.is_waited_for = False
         self.catcher: StepState | None = None
         if scope is not None:
             self.catcher = scope if scope.spec.options.catch_exceptions else scope.catcher
@@ -113,13 +131,26 @@ class StepState:
 
     @property
     def needs_worker(self) -> bool:
-        """Whether it uses a worker while it runs. Sleeps and events use none."""
+        """Whether it uses a worker while it runs. Sleeps, events and waits use none."""
         return self.spec.kind is StepKind.TASK
 
     @property
     def checkpointed(self) -> bool:
-        """Whether its value is stored. The output of the run is always stored."""
-        return self.checkpoint or self.is_run_output
+        """Whether its value is stored. The output of the run and that for which a step waits are always stored."""
+        return self.checkpoint or self.is_run_output or self.is_waited_for
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether enough parents have outcomes: all of them, or as many as a WAIT needs."""
+        if self.spec.wait is None:
+            return self.pending_parents == 0
+        parents = len(self.spec.parents)
+        return parents - self.pending_parents >= min(self.spec.wait.num_returns, parents)
+
+    @property
+    def may_start(self) -> bool:
+        """Whether it is ready. A WAIT with a timeout is ready without inputs, because its timer can be set."""
+        return self.has_inputs or (self.spec.wait is not None and self.spec.wait.timeout is not None)
 
     @property
     def is_finished(self) -> bool:
@@ -194,7 +225,7 @@ class RunState:
 
     @property
     def only_waiting(self) -> bool:
-        """Whether the run does nothing except wait for sleeps and events."""
+        """Whether the run does nothing except wait for sleeps, events and timeouts."""
         uses_workers = self.running_tasks > 0 or bool(self.ready)
         return not uses_workers and bool(self.sleeping or self.running or self.waits)
 

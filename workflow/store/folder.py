@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 
 from workflow.errors import CorruptLogError, StoreUnavailableError
 from workflow.store.folder_errors import translate_errors
+from workflow.store.folder_sharing import make_folder, share_with_group
 from workflow.store.key_rules import RESERVED, check_key
 from workflow.store.port import Allocate, Data, ObjectInfo
 
@@ -152,7 +153,7 @@ class FolderStore:
         parent = os.path.dirname(folder)
         if folder != self._root:
             self._make_durable(parent)
-            _make_folder(folder)
+            make_folder(folder)
             _sync_folder(parent)
         elif not os.path.isdir(folder):
             self._make_durable_root(folder)
@@ -178,7 +179,7 @@ class FolderStore:
         parent = os.path.dirname(folder)
         if not os.path.isdir(parent):
             self._make_durable_root(parent)
-        _make_folder(folder)
+        make_folder(folder)
         _sync_folder(parent)
 
     def _walk(self, folder: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
@@ -219,6 +220,7 @@ class FolderStore:
             raise
         try:
             os.utime(fd)
+            share_with_group(fd, self._root)
             return os.fstat(fd).st_mtime
         finally:
             os.close(fd)
@@ -249,11 +251,6 @@ def _scan(path: str) -> dict[str, os.stat_result]:
     return found
 
 
-def _make_folder(path: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path)
-
-
 def _sync_folder(path: str) -> None:
     fd = os.open(path, _OPEN_FOLDER)
     try:
@@ -268,6 +265,7 @@ def _write_file(folder_fd: int, name: str, data: Data, trailer: bytes, *, replac
     fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=folder_fd)
     try:
         with open(fd, "wb") as file:
+            share_with_group(fd, folder_fd)
             file.writelines((data,) if isinstance(data, bytes) else data)
             file.write(trailer)
             file.flush()

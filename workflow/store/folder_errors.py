@@ -14,7 +14,7 @@ from typing import Final
 from workflow.errors import StoreRefusedError, StoreUnavailableError
 
 REFUSED: Final = {
-    errno.EACCES: "allow this user to read and write there",
+    errno.EACCES: "allow this user to read and write there (docs/stores.md shows a folder for a group)",
     errno.EPERM: "allow this user to read and write there, on a file system with hard links",
     errno.EROFS: "the file system is mounted read-only; choose another folder",
     errno.ENOTDIR: "there is a file in the place of a folder; move it, or choose another folder",
@@ -40,6 +40,9 @@ UNAVAILABLE: Final = {
 }
 """Errors that may pass -> advice."""
 
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that last until a user frees space. A run waits for that, but a first use is refused at once."""
+
 
 @contextlib.contextmanager
 def translate_errors(operation: str, key: str, path: str) -> Iterator[None]:
@@ -53,4 +56,4 @@ def translate_errors(operation: str, key: str, path: str) -> Iterator[None]:
         if number in REFUSED:
             raise StoreRefusedError(f"{text} ({name}); {REFUSED[number]}", key=key, path=path) from error
         advice = UNAVAILABLE.get(number, "this error is not in the table of known errors; check the system log")
-        raise StoreUnavailableError(f"{text} ({name}); {advice}", key=key, path=path) from error
+        raise StoreUnavailableError(f"{text} ({name}); {advice}", key=key, path=path, lasting=number in FULL) from error

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from workflow.errors import InvalidInputError
+from workflow.store.credentials import CredentialsChain
 from workflow.store.folder import FolderStore
 from workflow.store.key_rules import check_key
 from workflow.store.memory import MemoryStore
@@ -37,8 +38,8 @@ def open_store(url: str, *, access_key: str | None = None, secret_key: str | Non
             `memory://name`. The endpoint defaults to `AWS_ENDPOINT_URL`, then to AWS. The region defaults to
             `AWS_REGION`, then to `AWS_DEFAULT_REGION`, then to `us-east-1`.
         access_key: access key for S3. The default is `AWS_ACCESS_KEY_ID`.
-        secret_key: secret key for S3. The default is `AWS_SECRET_ACCESS_KEY`. If neither key is given,
-            `AWS_SESSION_TOKEN` is used too.
+        secret_key: secret key for S3. The default is `AWS_SECRET_ACCESS_KEY`. If neither key is given, the credentials
+            come from the first source that `workflow.store.credentials` finds, and are refreshed before they expire.
 
     Returns:
         The store, which retries each unavailable call for 30 seconds.
@@ -129,11 +130,12 @@ def _has_host(parts: SplitResult) -> bool:
         return False
 
 
-def _s3_credentials(access_key: str | None, secret_key: str | None) -> S3Credentials:
-    token = None if access_key or secret_key else os.environ.get("AWS_SESSION_TOKEN")
+def _s3_credentials(access_key: str | None, secret_key: str | None) -> S3Credentials | CredentialsChain:
+    if not access_key and not secret_key:
+        return CredentialsChain()
     access_key = access_key or os.environ.get("AWS_ACCESS_KEY_ID")
     secret_key = secret_key or os.environ.get("AWS_SECRET_ACCESS_KEY")
     if not access_key or not secret_key:
         missing = "access key" if not access_key else "secret key"
         raise InvalidInputError(f"cannot open the store: its {missing} is missing; {_SET_CREDENTIALS}")
-    return S3Credentials(access_key, secret_key, token or None)
+    return S3Credentials(access_key, secret_key)

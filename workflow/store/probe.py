@@ -10,30 +10,41 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NoReturn
 
 from workflow.errors import StoreRefusedError
 from workflow.store.port import Store
+from workflow.store.retrying import RetryingStore
+
+LIMIT_SECONDS: Final = 30.0
+"""Seconds for which the probe as a whole retries calls of a store that is unavailable."""
 
 _RIVALS: Final = 8
 _REMEDY: Final = "use a store and a release that docs/stores.md names"
 
 
-def probe(store: Store) -> None:
-    """Write, read and remove a few keys below `probe/`.
+def probe(store: Store, prefix: str = "probe/", folders: Sequence[str] = ()) -> None:
+    """Write, read and remove a few keys.
 
     Args:
-        store: the store to check.
+        store: the store to check. If `open_store` opened it, all calls together are retried for 30 seconds.
+        prefix: the keys are below this prefix.
+        folders: further prefixes below which one key is written and removed.
 
     Raises:
         StoreRefusedError: the store lacks a property, which the text names, or it refuses access.
-        StoreUnavailableError: the store does not respond.
+        StoreUnavailableError: the store does not respond, or its address leads to a server that is not a store.
     """
-    root = f"probe/{uuid.uuid4().hex}"
+    if isinstance(store, RetryingStore):
+        store = store.within(LIMIT_SECONDS)
+    mark = uuid.uuid4().hex
+    root = f"{prefix}{mark}/log"
     keys = [f"{root}/{number}" for number in range(4)]
-    with _cleanup(store, keys):
+    with _cleanup(store, [*keys, *(folder + mark for folder in folders)]):
+        for folder in folders:
+            store.create(folder + mark, b"", mark)
         _check_create(store, keys[0])
         _check_put_id(store, keys[1])
         _check_single_winner(store, keys[2])

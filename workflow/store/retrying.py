@@ -40,6 +40,14 @@ class RetryingStore:
         self._closed = threading.Event()
         self._sleep: Callable[[float], Any] = sleep or self._closed.wait
 
+    def within(self, seconds: float) -> Store:
+        """Return the same store with one limit for all calls together, for its first use.
+
+        Each attempt is expected to take as long as the last one, and is not made if it would end after the limit. An
+        error that shows wrong settings is raised at once, because nothing has worked with them yet.
+        """
+        return _BoundedStore(self._inner, seconds, self._sleep)
+
     @property
     def url(self) -> str:
         """The address of the inner store."""
@@ -92,16 +100,55 @@ class RetryingStore:
         result: T = tenacity.Retrying(
             stop=self._is_used_up,
             wait=tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS),
-            retry=tenacity.retry_if_exception_type(StoreUnavailableError),
+            retry=tenacity.retry_if_exception(self._may_pass),
             retry_error_callback=_give_up,
             sleep=self._sleep,
         )(_call_without_tracebacks, call)
         return result
 
+    def _may_pass(self, error: BaseException) -> bool:
+        return isinstance(error, StoreUnavailableError)
+
     def _is_used_up(self, state: tenacity.RetryCallState) -> bool:
         # The sum of the waits counts too, so that a test finishes even if its sleep takes no time.
         spent = max(time.monotonic() - state.start_time, state.idle_for)
         return self._closed.is_set() or spent + state.upcoming_sleep > self._budget
+
+
+class _BoundedStore(RetryingStore):
+    """A store whose calls share one limit; see `RetryingStore.within`."""
+
+    def __init__(self, inner: Store, seconds: float, sleep: Callable[[float], Any]) -> None:
+        super().__init__(inner, seconds, sleep)
+        self._deadline = time.monotonic() + seconds
+        self._last_attempt = 0.0
+        self._failure: StoreUnavailableError | None = None
+
+    def _call(self, call: Callable[[], T]) -> T:
+        failure = self._failure
+        if failure is not None and (not self._may_pass(failure) or self._remaining() < self._last_attempt):
+            raise StoreUnavailableError(str(failure), **failure.fields)
+        return super()._call(lambda: self._timed(call))
+
+    def _timed(self, call: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            return call()
+        except StoreUnavailableError as error:
+            self._last_attempt = time.monotonic() - began
+            self._failure = error
+            raise
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return isinstance(error, StoreUnavailableError) and not error.fields.get("lasting")
+
+    def _is_used_up(self, state: tenacity.RetryCallState) -> bool:
+        if self._remaining() < state.upcoming_sleep + self._last_attempt:
+            return True
+        return super()._is_used_up(state)
+
+    def _remaining(self) -> float:
+        return self._deadline - time.monotonic()
 
 
 def _call_without_tracebacks(call: Callable[[], T]) -> T:

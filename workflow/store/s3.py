@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 import tenacity
 import urllib3
 from minio import Minio
+from minio.credentials.providers import Provider, StaticProvider
 from minio.error import InvalidResponseError, S3Error
 
 from workflow.errors import StoreRefusedError, StoreUnavailableError
@@ -102,25 +103,30 @@ class S3Credentials:
     session_token: str | None = field(default=None, repr=False)
 
 
+def _static(keys: S3Credentials) -> Provider:
+    return StaticProvider(keys.access_key, keys.secret_key, keys.session_token)
+
+
 class S3Store:
     """A store below a prefix of a bucket. `workflow.store.Store` documents its methods.
 
     Args:
         address: bucket, prefix, endpoint and region.
-        credentials: keys that may get, put, delete and list below the prefix.
+        credentials: keys that may get, put, delete and list below the prefix, or a provider of such keys. A provider is
+            asked before each request.
         timeout: limits for one request. The default is 5 s to connect and 15 s without receiving a byte.
     """
 
-    def __init__(self, address: S3Address, credentials: S3Credentials, timeout: urllib3.Timeout = _TIMEOUT) -> None:
+    def __init__(
+        self, address: S3Address, credentials: S3Credentials | Provider, timeout: urllib3.Timeout = _TIMEOUT
+    ) -> None:
         self._address = address
         self._root = f"{address.prefix}/" if address.prefix else ""
         self._pool = _Pool(maxsize=_CONNECTIONS, retries=False, timeout=timeout)
         scheme, _, host = address.endpoint.partition("://")
         self._client = Minio(
             host,
-            access_key=credentials.access_key,
-            secret_key=credentials.secret_key,
-            session_token=credentials.session_token,
+            credentials=credentials if isinstance(credentials, Provider) else _static(credentials),
             secure=scheme == "https",
             region=address.region,
             http_client=self._pool,
@@ -255,7 +261,7 @@ class S3Store:
         )
         if response.status == HTTPStatus.PRECONDITION_FAILED:
             return False
-        if response.status != HTTPStatus.OK:
+        if response.status != HTTPStatus.OK or "etag" not in response.headers:
             if "xml" not in response.headers.get("content-type", ""):
                 shown = response.data[:_SHOWN_OF_RESPONSE].decode(errors="replace")
                 raise InvalidResponseError(response.status, response.headers.get("content-type"), shown)

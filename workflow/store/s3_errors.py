@@ -6,6 +6,9 @@ Only the S3 adapter uses it. It is a module of its own so that a test can compar
 from __future__ import annotations
 
 import contextlib
+import http.client
+import re
+import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,10 +47,14 @@ class Diagnosis:
     Attributes:
         retryable: a retry may succeed.
         advice: what the user can do.
+        lasting: the settings are probably wrong. A run waits for a correction, but a first use is refused at once.
+        credentials: the cause is the credentials, or that they are missing.
     """
 
     retryable: bool
     advice: str
+    lasting: bool = False
+    credentials: bool = False
 
 
 _KEY_ID: Final = "correct the access key (AWS_ACCESS_KEY_ID)"
@@ -59,18 +66,21 @@ _ADDRESS: Final = "correct the endpoint in the store's address: ?endpoint=http:/
 _NOT_S3: Final = "the server there is not an S3 server; " + _ADDRESS
 _UNSUPPORTED: Final = "the server does not support this; use one that docs/stores.md names"
 _LATER: Final = "try again later"
+_NO_TLS: Final = "the server there does not accept TLS like this; use http:// in the endpoint, or correct its port"
+_TLS: Final = "the server there expects TLS; use https:// in the endpoint, or correct its port"
+_NOT_HTTP: Final = "the server there is not an HTTP server; " + _ADDRESS
 
 ERROR_CODES: Final = {
     "NoSuchBucket": Diagnosis(False, "create the bucket, or correct its name in the store's address"),
     "InvalidBucketName": Diagnosis(False, "correct the bucket's name in the store's address"),
-    "AccessDenied": Diagnosis(False, _RIGHTS),
-    "AllAccessDisabled": Diagnosis(False, _RIGHTS),
+    "AccessDenied": Diagnosis(False, _RIGHTS, credentials=True),
+    "AllAccessDisabled": Diagnosis(False, _RIGHTS, credentials=True),
     "AccountProblem": Diagnosis(False, "ask the administrator of the store about this account"),
-    "InvalidAccessKeyId": Diagnosis(False, _KEY_ID),
-    "SignatureDoesNotMatch": Diagnosis(False, _SECRET),
-    "ExpiredToken": Diagnosis(False, _TOKEN),
-    "InvalidToken": Diagnosis(False, _TOKEN),
-    "InvalidTokenId": Diagnosis(False, _TOKEN),
+    "InvalidAccessKeyId": Diagnosis(False, _KEY_ID, credentials=True),
+    "SignatureDoesNotMatch": Diagnosis(False, _SECRET, credentials=True),
+    "ExpiredToken": Diagnosis(False, _TOKEN, credentials=True),
+    "InvalidToken": Diagnosis(False, _TOKEN, credentials=True),
+    "InvalidTokenId": Diagnosis(False, _TOKEN, credentials=True),
     "RequestTimeTooSkewed": Diagnosis(False, "correct the clock of this machine, which differs from the server's"),
     "AuthorizationHeaderMalformed": Diagnosis(False, _REGION),
     "AuthorizationQueryParametersError": Diagnosis(False, _REGION),
@@ -135,13 +145,43 @@ def diagnose(error: Exception) -> Diagnosis:
     cause = _innermost(error)
     if isinstance(cause, S3Error):
         return ERROR_CODES.get(cause.code or "", UNKNOWN_CODE)
-    return next(diagnosis for kind, diagnosis in CLIENT_ERRORS if isinstance(cause, kind))
+    return _wrong_protocol(cause) or next(diagnosis for kind, diagnosis in CLIENT_ERRORS if isinstance(cause, kind))
+
+
+_UNKNOWN_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+"""Answers of the resolver that the name does not exist. Other answers mean that the resolver failed."""
+
+_TLS_RECORD: Final = re.compile("[\x14-\x17]\x03[\x00-\x04]")
+"""The first bytes of a TLS record. A TLS server sends one as its reply to a request in plain text."""
+
+_EXPECTS_TLS: Final = re.compile("HTTP request.{1,20}HTTPS", re.IGNORECASE)
+"""Part of the page with which HTTP servers refuse a request in plain text on a port for TLS."""
+
+
+def _wrong_protocol(cause: Exception) -> Diagnosis | None:
+    """Return the meaning of an error that shows a wrong endpoint: an unknown host, or another protocol."""
+    if isinstance(cause, urllib3_errors.NameResolutionError):
+        resolver = cause.__cause__
+        unknown = isinstance(resolver, socket.gaierror) and resolver.errno in _UNKNOWN_NAME
+        return Diagnosis(True, "the host name is unknown; check DNS, or " + _ADDRESS, lasting=True) if unknown else None
+    if isinstance(cause, urllib3_errors.SSLError):
+        tls = cause.args[0] if cause.args else None
+        broke = isinstance(tls, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
+        return Diagnosis(True, _NO_TLS, lasting=True) if isinstance(tls, ssl.SSLError) and not broke else None
+    if isinstance(cause, urllib3_errors.ProtocolError):
+        reply = cause.args[1] if len(cause.args) > 1 else None
+        if isinstance(reply, http.client.BadStatusLine) and not isinstance(reply, http.client.RemoteDisconnected):
+            return Diagnosis(True, _TLS if _TLS_RECORD.match(str(reply.args[0])) else _NOT_HTTP, lasting=True)
+    if isinstance(cause, InvalidResponseError) and _EXPECTS_TLS.search(str(cause)):
+        return Diagnosis(False, _TLS)
+    return None
 
 
 def _error(diagnosis: Diagnosis, context: RequestContext, what: str) -> WorkflowError:
     kind = StoreUnavailableError if diagnosis.retryable else StoreRefusedError
     text = f"cannot {context.operation} {context.object} at {context.endpoint}: {what}; {diagnosis.advice}"
-    return kind(text, object=context.object, endpoint=context.endpoint)
+    facts = {"lasting": diagnosis.lasting, "credentials": diagnosis.credentials}
+    return kind(text, object=context.object, endpoint=context.endpoint, **facts)
 
 
 def _innermost(error: Exception) -> Exception:

@@ -23,21 +23,24 @@ def problems_of(environment: Environment, plan: RunPlan, objects: dict[str, byte
     if run is None or terminal is None:
         return [f"{plan.workflow_id} is not finished"]
     succeeded = terminal["status"] == "SUCCESSFUL"
-    expected = Expected(plan.value if succeeded else None, run.executions)
+    value = plan.value_for(run.decisions)
+    expected = Expected(value if succeeded else None, run.executions)
     try:
         checker.check(objects, plan.workflow_id, expected=expected)
     except AssertionError as error:
         return [f"{plan.workflow_id}: {error}"]
-    return [problem for problem in (_unjustified_status(plan, terminal), _wrong_result(plan, terminal)) if problem]
+    return [
+        problem for problem in (_unjustified_status(plan, terminal), _wrong_result(plan, terminal, value)) if problem
+    ]
 
 
-def _wrong_result(plan: RunPlan, terminal: dict[str, Any]) -> str:
+def _wrong_result(plan: RunPlan, terminal: dict[str, Any], expected: bytes | None) -> str:
     """Return how the result that the driver received differs from the log, or an empty string."""
     result = plan.result
     if result is None:
         return ""
     value = result.outcome.value.inline if result.outcome is not None else None
-    wrong = result.status != terminal["status"] or (value is not None and value != plan.value)
+    wrong = result.status != terminal["status"] or (value is not None and value != expected)
     return f"the driver received {result}, but the log contains {terminal}" if wrong else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -61,7 +61,7 @@ class RunPlan:
         request_uncertain: some client does not know whether its request was sent.
         done: the driver has finished.
         result: the result that the driver received.
-        value: the value according to the oracle, or None if the run always fails.
+        value: the value according to the oracle if each wait chooses its first parents; None if the run always fails.
     """
 
     workflow_id: str
@@ -75,10 +75,14 @@ class RunPlan:
     result: RunResult | None = None
 
     def __post_init__(self) -> None:
+        self.value = self.value_for({})
+
+    def value_for(self, decisions: Mapping[str, Sequence[str]]) -> bytes | None:
+        """Return the value of the run if its waits decided so; None if it always fails."""
         try:
-            self.value: bytes | None = oracle(self.graph).value
+            return oracle(self.graph, decisions).value
         except RunFailsError:
-            self.value = None
+            return None
 
     @property
     def run_uuid(self) -> str:

@@ -158,7 +158,7 @@ class LeasedRunner(SimulatedRunner):
             if chance.random() < 0.5:
                 await asyncio.sleep(chance.expovariate(1.0 / model.mean_duration))
             if model.death_rate and chance.random() < model.death_rate:
-                caught = step.catcher is not None or step.spec.options.catch_exceptions
+                caught = step.catcher is not None or step.spec.options.catch_exceptions or model.limits_deaths
                 deaths = self._deaths[task.key] = self._deaths.get(task.key, 0) + 1
                 # A neighbour in the same batch may add one death. Deaths must not decide whether an error is caught.
                 if deaths < MAX_DEATHS - 1 or not caught:

@@ -29,6 +29,7 @@ class ObservedRun:
         times_finished: how often the run reached a terminal state.
         request_made_at: request -> `times_finished` when it was made, or -1 if the run was finished then.
         timer_due: sleep step -> the earliest time at which it may end.
+        decisions: what was ready, for each wait that was decided.
         object: uid of the Workflow object that owns the run; empty for an owner without an object, None if unknown.
         released: the last owner released the run.
     """
@@ -43,6 +44,7 @@ class ObservedRun:
     times_finished: int = 0
     request_made_at: dict[str, int] = field(default_factory=dict)
     timer_due: dict[str, float] = field(default_factory=dict)
+    decisions: dict[str, list[str]] = field(default_factory=dict)
     object: str | None = None
     released: bool = False
 
@@ -166,6 +168,12 @@ class Observer:
             while step_id:
                 run.outcomes.add(step_id)
                 step_id = run.passes_outcome_to.get(step_id, "")
+        elif kind == "WaitDecided":
+            if step_id in run.decisions:
+                self.violations.append(f"I1: {step_id!r} decided twice")
+            run.decisions[step_id] = record.get("ready", [])
+            run.committed_in[step_id] = record["epoch"]
+            run.outcomes.add(step_id)
         elif kind == "StatusChanged" and record["status"] == "RESUMABLE":
             run.released = True
         elif kind == "StatusChanged":

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
 
 from tests.support.runs import FUNCTION, sleeper
 from workflow.model import ids
-from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value, WaitOptions
 
 DEEPEST = 3
 ALWAYS = 99
@@ -49,6 +49,7 @@ class Behaviour:
         depth: number of dynamic steps around this one.
         waits: the returned DAG may contain sleeps and events.
         ephemeral: the returned DAG may contain steps with ephemeral values.
+        some: the returned DAG may contain steps that wait for some of several, and takes what such a step left over.
     """
 
     failures_per_epoch: int = 0
@@ -60,24 +61,30 @@ class Behaviour:
     depth: int = 0
     waits: bool = False
     ephemeral: bool = False
+    some: bool = False
 
     def to_args(self) -> Value:
         """Return the behaviour as arguments of a step."""
         fields = {_ARGUMENT_NAMES.get(name, name): value for name, value in asdict(self).items()}
-        for name in ("waits", "passes"):
+        for name in ("waits", "passes", "some"):
             if not fields[name]:
                 del fields[name]  # older seeds do not have it
         data = json.dumps(fields).encode()
         return Value(inline=data, size=len(data))
 
-    def sub_dag(self, step_id: str) -> Graph | None:
-        """Return the DAG that the step returns, or None."""
+    def sub_dag(self, step_id: str, remaining: Sequence[str] = ()) -> Graph | None:
+        """Return the DAG that the step returns, or None.
+
+        Args:
+            step_id: the step.
+            remaining: the steps that waits left over, if the step takes their decisions.
+        """
         if self.tail:
             (child,) = ids.place(step_id, ["t"])
             after = Behaviour(tail=self.tail - 1, size=self.size, depth=self.depth + 1)
             return Graph((_spec(child, (), after, StepOptions()),), child)
         if self.expands:
-            return dag(
+            found = dag(
                 Random(self.expands),
                 step_id,
                 self.depth + 1,
@@ -85,6 +92,7 @@ class Behaviour:
                 waits=self.waits,
                 ephemeral=self.ephemeral,
             )
+            return _taking(deciding(Random(self.expands + 1), found), remaining) if self.some else found
         return None
 
 
@@ -137,6 +145,37 @@ def dag(
             spec = _with_ephemeral_value(chance, spec)
         steps.append(spec)
     return Graph(tuple(steps), step_ids[-1])
+
+
+def deciding(chance: Random, graph: Graph) -> Graph:
+    """Return a DAG in which some steps wait for some of their parents. What these wait for never fails."""
+    failing: set[str] = set()
+    steps: list[StepSpec] = []
+    for spec in graph.steps:
+        behaviour = behaviour_of(spec.args.inline) if spec.args.inline is not None else Behaviour()
+        always = behaviour.failures_per_epoch == ALWAYS and not spec.options.catch_exceptions
+        if always or behaviour.failures_in_total or not failing.isdisjoint(spec.parents):
+            failing.add(spec.step_id)
+        if spec.parents and spec.step_id not in {graph.output, *failing} and chance.random() < 0.6:
+            steps.append(_waiter(chance, spec))
+        elif behaviour.expands:
+            steps.append(replace(spec, args=replace(behaviour, some=True).to_args()))
+        else:
+            steps.append(spec)
+    return Graph(tuple(steps), graph.output)
+
+
+def _waiter(chance: Random, spec: StepSpec) -> StepSpec:
+    """Return a step that waits for some of the parents of another one, in its place."""
+    wait = WaitOptions(chance.randint(1, len(spec.parents)), chance.choice((None, None, 0.0, 1.0, 20.0)))
+    step_id = spec.step_id
+    return StepSpec(step_id, step_id, "", "module.wait", Value(), spec.parents, kind=StepKind.WAIT, wait=wait)
+
+
+def _taking(graph: Graph, remaining: Sequence[str]) -> Graph:
+    """Return a DAG whose last step takes what waits left over, too."""
+    *others, last = graph.steps
+    return Graph((*others, replace(last, parents=(*last.parents, *remaining[:2]))), graph.output)
 
 
 def _draw(chance: Random, depth: int) -> tuple[Behaviour, StepOptions]:
@@ -195,11 +234,13 @@ class VisibleOutcome:
         value: the value, or the error that was caught.
         caught: the step raised, and `catch_exceptions` turned the error into an outcome.
         wrapped: a step with `catch_exceptions` returned the value.
+        remaining: the steps that it left over, if it is the decision of a wait.
     """
 
     value: bytes
     caught: bool = False
     wrapped: bool = False
+    remaining: tuple[str, ...] = ()
 
     def digest_input(self) -> bytes:
         """Return the bytes that represent this outcome in a digest."""
@@ -224,32 +265,61 @@ def error_of(step_id: str) -> bytes:
     return b"error of " + step_id.encode()
 
 
-def oracle(graph: Graph) -> VisibleOutcome:
+def decided(ready: Sequence[VisibleOutcome], remaining: Sequence[str]) -> VisibleOutcome:
+    """Return the outcome of a wait."""
+    value = b";".join((b"|".join(each.digest_input() for each in ready), *map(str.encode, remaining)))
+    return VisibleOutcome(value, remaining=tuple(remaining))
+
+
+def oracle(graph: Graph, decisions: Mapping[str, Sequence[str]] | None = None) -> VisibleOutcome:
     """Return the outcome of a DAG.
+
+    Args:
+        graph: the DAG.
+        decisions: what was ready, for each wait that was decided. For the others, it is the first parents.
 
     Raises:
         RunFailsError: the DAG always fails.
     """
-    outcomes: dict[str, VisibleOutcome] = {}
-    for spec in graph.steps:
-        outcomes[spec.step_id] = _outcome(spec, [outcomes[parent] for parent in spec.parents])
-    return outcomes[graph.output]
+    return _Oracle(decisions or {}).outcome_of(graph)
 
 
-def _outcome(spec: StepSpec, inputs: Sequence[VisibleOutcome]) -> VisibleOutcome:
-    if spec.kind is StepKind.SLEEP:
-        return VisibleOutcome(SLEPT)
-    assert spec.args.inline is not None
-    behaviour, catches = behaviour_of(spec.args.inline), spec.options.catch_exceptions
-    sub_dag = behaviour.sub_dag(spec.step_id)
-    try:
-        if behaviour.failures_per_epoch == ALWAYS:
-            raise RunFailsError(spec.step_id)
-        if sub_dag is None:
-            return VisibleOutcome(value_of(spec.step_id, inputs, behaviour.size), wrapped=catches)
-        result = oracle(sub_dag)
-        return VisibleOutcome(result.value, result.caught, not result.caught and (result.wrapped or catches))
-    except RunFailsError as failure:
-        if not catches:
-            raise
-        return VisibleOutcome(error_of(str(failure)), caught=True)
+class _Oracle:
+    def __init__(self, decisions: Mapping[str, Sequence[str]]) -> None:
+        self._decisions = decisions
+        self._specs: dict[str, StepSpec] = {}
+        self._outcomes: dict[str, VisibleOutcome] = {}
+
+    def outcome_of(self, graph: Graph) -> VisibleOutcome:
+        self._specs.update((spec.step_id, spec) for spec in graph.steps)
+        if not any(spec.wait for spec in graph.steps):
+            for spec in graph.steps:  # the first step that fails is the one whose error is caught
+                self._of(spec.step_id)
+        return self._of(graph.output)
+
+    def _of(self, step_id: str) -> VisibleOutcome:
+        if step_id not in self._outcomes:
+            self._outcomes[step_id] = self._computed(self._specs[step_id])
+        return self._outcomes[step_id]
+
+    def _computed(self, spec: StepSpec) -> VisibleOutcome:
+        if spec.kind is StepKind.SLEEP:
+            return VisibleOutcome(SLEPT)
+        if spec.wait is not None:
+            ready = self._decisions.get(spec.step_id, spec.parents[: spec.wait.num_returns])
+            return decided([self._of(each) for each in ready], [each for each in spec.parents if each not in ready])
+        inputs = [self._of(parent) for parent in spec.parents]
+        assert spec.args.inline is not None
+        behaviour, catches = behaviour_of(spec.args.inline), spec.options.catch_exceptions
+        sub_dag = behaviour.sub_dag(spec.step_id, [each for found in inputs for each in found.remaining])
+        try:
+            if behaviour.failures_per_epoch == ALWAYS:
+                raise RunFailsError(spec.step_id)
+            if sub_dag is None:
+                return VisibleOutcome(value_of(spec.step_id, inputs, behaviour.size), wrapped=catches)
+            result = self.outcome_of(sub_dag)
+            return VisibleOutcome(result.value, result.caught, not result.caught and (result.wrapped or catches))
+        except RunFailsError as failure:
+            if not catches:
+                raise
+            return VisibleOutcome(error_of(str(failure)), caught=True)

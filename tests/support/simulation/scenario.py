@@ -47,6 +47,9 @@ EPHEMERAL_FROM = 3_000_000
 RIVALS_FROM = 4_000_000
 """Seeds from this number on also have a second Workflow object, which claims runs while requests are sent to them."""
 
+WAITS_FROM = 5_000_000
+"""Seeds from this number on also have steps that wait for some of several others."""
+
 SERIES = (0, EXTENDED_FROM, COLLECTOR_FROM, EPHEMERAL_FROM, RIVALS_FROM)
 
 QUIET_SECONDS = 60.0
@@ -145,11 +148,11 @@ def _in_virtual_time(environment: Environment, seed: int) -> Iterator[None]:
 
 async def _run_scenario(environment: Environment, seed: int) -> list[str]:
     chance = environment.chance
-    _choose_fault_rates(environment)
+    _choose_fault_rates(environment, seed)
     for name in ("east", "west", "south")[: chance.choice((2, 2, 3))]:
         environment.add_cluster(name)
     plans = [
-        _random_run(chance, f"w{number}", bool(environment.slots), seed >= EPHEMERAL_FROM)
+        _random_run(chance, f"w{number}", bool(environment.slots), seed >= EPHEMERAL_FROM, seed >= WAITS_FROM)
         for number in range(chance.choice((1, 2, 4) if environment.slots else (1, 1, 2)))
     ]
     if seed >= RIVALS_FROM:
@@ -183,7 +186,7 @@ async def _run_scenario(environment: Environment, seed: int) -> list[str]:
     return problems + unneeded_keys(environment, plans, objects) + leftovers(environment.shared.objects, failed)
 
 
-def _choose_fault_rates(environment: Environment) -> None:
+def _choose_fault_rates(environment: Environment, seed: int) -> None:
     """Choose a mix of faults. Each seed lacks some of them, because all faults together would hide each other."""
     chance, network = environment.chance, environment.network
     network.mean_delay = chance.choice((0.002, 0.01, 0.05))
@@ -191,15 +194,22 @@ def _choose_fault_rates(environment: Environment) -> None:
     network.reply_loss_rate = chance.choice((0.0, 0.02, 0.1))
     network.stall_rate = chance.choice((0.0, 0.0, 0.01, 0.03))
     environment.worker_model.mean_duration = chance.choice((0.1, 1.0, 3.0, 8.0))
+    environment.worker_model.limits_deaths = seed >= WAITS_FROM
     environment.worker_model.death_rate = chance.choice((0.0, 0.0, 0.1, 0.4))
 
 
-def _random_run(chance: Random, workflow_id: str, waits: bool, ephemeral: bool) -> RunPlan:
+def _random_run(chance: Random, workflow_id: str, waits: bool, ephemeral: bool, some: bool) -> RunPlan:
     kind = chance.random()
     failures_in_total = chance.randint(1, 2) if 0.06 <= kind < 0.14 else 0
     graph = random_dags.dag(
-        chance, always_fails=kind < 0.06, failures_in_total=failures_in_total, waits=waits, ephemeral=ephemeral
+        chance,
+        always_fails=kind < 0.06,
+        failures_in_total=failures_in_total,
+        waits=waits,
+        ephemeral=ephemeral,
     )
+    if some:
+        graph = random_dags.deciding(chance, graph)
     return RunPlan(
         workflow_id,
         graph,

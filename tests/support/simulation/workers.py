@@ -12,7 +12,7 @@ from random import Random
 
 from tests.support.simulation.loop import Process, context_of
 from tests.support.simulation.observer import Observer
-from tests.support.simulation.random_dags import ALWAYS, VisibleOutcome, behaviour_of, error_of, value_of
+from tests.support.simulation.random_dags import ALWAYS, VisibleOutcome, behaviour_of, decided, error_of, value_of
 from tests.support.simulation.store import SharedStore, SimulatedStore, SimulatedThreads
 from workflow.engine.messages import (
     EphemeralValue,
@@ -31,7 +31,7 @@ from workflow.log.blobs import Blobs
 from workflow.log.keys import RunPaths
 from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo
-from workflow.model.state import StepState
+from workflow.model.state import Outcome, StepState
 
 MAX_DEATHS = 3
 LOSS_RATE = 0.1
@@ -49,6 +49,7 @@ class WorkerModel:
         mean_duration: mean duration of a step in seconds.
         death_rate: share of the attempts whose worker dies.
         attempts: (run, step) -> number of attempts that raised or returned, over all managers and epochs.
+        limits_deaths: whether deaths of workers never make a step fail. It could fail before or after a wait ends.
     """
 
     chance: Random
@@ -57,6 +58,7 @@ class WorkerModel:
     mean_duration: float
     death_rate: float
     attempts: dict[TaskKey, int]
+    limits_deaths: bool = False
 
     def attempt_started(self, task: StepTask, epoch: int, step: StepState) -> None:
         """Record that a worker received an attempt."""
@@ -86,7 +88,7 @@ class SimulatedRunner:
     def start(self, run: RunLoop, step: StepState, task: StepTask) -> None:
         model = self._model
         model.attempt_started(task, run.state.epoch, step)
-        uncaught = step.catcher is None and not step.spec.options.catch_exceptions
+        uncaught = step.catcher is None and not step.spec.options.catch_exceptions and not model.limits_deaths
         attempt = self._execute_attempt(run, task, step.spec.kind, uncaught)
         self._running[task.key] = model.shared.loop.spawn(self._workers, attempt)
 
@@ -125,10 +127,7 @@ class SimulatedRunner:
         if task.ephemeral_inputs and self._model.chance.random() < LOSS_RATE:
             self._model.shared.count("ephemeral values lost")
             return InputsLost(tuple(task.ephemeral_inputs)[:1], 0.0, 0.0)
-        inputs = []
-        for parent in task.parents:
-            value = _ephemeral_value(task, parent.ephemeral_step) if parent.ephemeral_step else parent.value
-            inputs.append(VisibleOutcome(_read(blobs, value), parent.caught, parent.wrapped))
+        inputs = [_visible(task, blobs, parent) for parent in task.parents]
         attempts = self._model.attempts[task.key] = self._model.attempts.get(task.key, 0) + 1
         if (
             behaviour.failures_per_epoch == ALWAYS
@@ -136,7 +135,7 @@ class SimulatedRunner:
             or attempts <= behaviour.failures_in_total
         ):
             return raised(task.step_id, "ValueError")
-        sub_dag = behaviour.sub_dag(task.step_id)
+        sub_dag = behaviour.sub_dag(task.step_id, [each for found in inputs for each in found.remaining])
         if sub_dag is not None:
             inline, blob = blobs.store_graph(sub_dag)
             return Expanded(sub_dag if inline is None else inline, blob, 0.0, 0.0)
@@ -144,6 +143,13 @@ class SimulatedRunner:
         if not task.checkpoint:
             return ReturnedEphemeral(EphemeralValue(Value(inline=data, size=len(data))), 0.0, 0.0)
         return Returned(blobs.store_value(data), "", 0.0, 0.0)
+
+
+def _visible(task: StepTask, blobs: Blobs, outcome: Outcome) -> VisibleOutcome:
+    if outcome.waited is not None:
+        return decided([_visible(task, blobs, each) for each in outcome.waited.ready], outcome.waited.remaining)
+    value = _ephemeral_value(task, outcome.ephemeral_step) if outcome.ephemeral_step else outcome.value
+    return VisibleOutcome(_read(blobs, value), outcome.caught, outcome.wrapped)
 
 
 def _ephemeral_value(task: StepTask, step_id: str) -> Value:

@@ -15,7 +15,7 @@ from workflow.log import keys, parts, pickled, segments, stored_names
 from workflow.log.blobs import INLINE_LIMIT
 from workflow.log.keys import RunPaths
 from workflow.model import codec
-from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value, WaitOptions
 from workflow.model.program import Program
 from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.status import StepPhase, WorkflowStatus
@@ -39,7 +39,9 @@ def test_each_record_has_a_section_with_all_its_fields(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [Owner, Program, ErrorInfo, Value, Graph, StepSpec, StepOptions], ids=lambda part: part.__name__
+    "part",
+    [Owner, Program, ErrorInfo, Value, Graph, StepSpec, StepOptions, WaitOptions],
+    ids=lambda part: part.__name__,
 )
 def test_each_part_of_records_is_described_with_all_its_fields(part: Any) -> None:
     rows = PROSE.partition("## Parts of records")[2].partition("\nA blob")[0].splitlines()

@@ -122,15 +122,21 @@ def test_a_users_pickle_refers_only_to_stable_names(case: str) -> None:
     assert [name for name in names_in(data) if not is_stable(*name)] == []
 
 
+def _need_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the functions that need Ray Data or a cluster."""
+    monkeypatch.setattr(stored_names, "dataset", lambda blocks: blocks)
+    monkeypatch.setattr(stored_names, "actor_handle", lambda *args: args)
+
+
 @pytest.mark.parametrize("path", PICKLES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_a_golden_pickle_refers_only_to_stable_names(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_names, "dataset", lambda blocks: blocks)  # the real one needs Ray Data
+    _need_no_ray(monkeypatch)
     assert [name for name in names_in(path.read_bytes()) if not is_stable(*name)] == []
 
 
 def test_the_golden_pickles_contain_every_stored_name(monkeypatch: pytest.MonkeyPatch) -> None:
     made = pickles()
-    monkeypatch.setattr(stored_names, "dataset", lambda blocks: blocks)
+    _need_no_ray(monkeypatch)
     found = {name for data in made.values() for module, name in names_in(data) if module == stored_names.__name__}
     assert found == OWN
 

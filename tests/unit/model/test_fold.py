@@ -62,7 +62,7 @@ def test_step_record_is_allowed_only_in_its_phases(name: str, phase: StepPhase) 
 
 
 def test_only_a_sleep_gets_a_timer_and_only_once() -> None:
-    with pytest.raises(CorruptLogError, match="the step is not a sleep"):
+    with pytest.raises(CorruptLogError, match="the step has no timer"):
         runs.state_of(graph("x"), [TIMER])
     with pytest.raises(CorruptLogError, match="the step is SLEEPING"):
         runs.state_of(ASLEEP, [TIMER], [TIMER])

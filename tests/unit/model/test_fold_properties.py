@@ -46,7 +46,7 @@ def check_state(state: RunState) -> None:
         assert step.last_error is None or step.phase is P.RUNNING
         assert not (step.phase in ACTIVE and is_settled(step)), f"{step.spec.step_id} would run without a consumer"
         if step.phase in (P.READY, P.RUNNING):
-            assert not step.pending_parents
+            assert step.may_start
     check_ephemeral_counts(state)
 
 
@@ -62,9 +62,9 @@ def check_ephemeral_counts(state: RunState) -> None:
 
 
 def is_settled(step: StepState) -> bool:
-    """Return whether an enclosing dynamic step has its outcome, at any level."""
+    """Return whether an enclosing dynamic step has its outcome, at any level, and no wait left steps over in it."""
     scope = step.scope
-    while scope is not None and scope.outcome is None:
+    while scope is not None and (scope.outcome is None or any(each.spec.wait for each in scope.members)):
         scope = scope.scope
     return scope is not None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import checker, history, phases, stored
+from tests.support import checker, history, phases, stored, stored_values
 from tests.support.checker import check
 from tests.support.history import Expected
 from tests.support.phases import Phases
@@ -400,6 +400,55 @@ EXPECTED: dict[str, tuple[str, Expected]] = {
 }
 
 
+def decided(step_id: str, *ready: str) -> Record:
+    return {"k": "WaitDecided", "step_id": step_id, "epoch": 1, "ready": list(ready)}
+
+
+def done(step_id: str) -> Record:
+    return committed(step_id, 1)
+
+
+def with_wait() -> Stored:
+    """A correct run in which `w` waits for one of `a` and `b`, and a later DAG takes `b`."""
+    it = Stored(totals=None, after={f"{FOLDER}/snapshot/{9:020d}": None})
+    wait = {"step_id": "w", "kind": "WAIT", "wait": {}, "args": {}, "parents": ["a", "b"]}
+    it.created["graph"] = {"steps": [spec("a"), spec("b"), wait, spec("c", "w")], "output": "c"}
+    it.log = [
+        [started("a", 1), started("b", 1)],
+        [committed("a", 1), decided("w", "a"), started("c", 1)],
+        [expanded("c", 1, spec("c/1", "b"))],
+        [committed("b", 1), started("c/1", 1)],
+        [committed("c/1", 1), status("SUCCESSFUL", 1)],
+    ]
+    return it
+
+
+RETURNED = {"k": "StepReturnedEphemeral", "step_id": "b", "epoch": 1}
+BROKEN_WAITS: dict[str, tuple[str, Callable[[Stored], object]]] = {
+    "ready without an outcome": ("I4", lambda it: it.log[1].__setitem__(1, decided("w", "b"))),
+    "second decision": ("I1", lambda it: it.put(4, decided("w", "a"))),
+    "too few without a timeout": ("steps", lambda it: it.log[1].__setitem__(1, decided("w"))),
+    "too many": ("steps", lambda it: it.log.__setitem__(1, [*map(done, "ab"), decided("w", "a", "b")])),
+    "ready is not a parent": ("steps", lambda it: it.log[1].__setitem__(1, decided("w", "c"))),
+    "decision of a task": ("steps", lambda it: it.put(3, decided("b"))),
+    "consumer before the decision": ("I4", lambda it: it.log[1].pop(1)),
+    "value that is not stored": ("I5", lambda it: it.log[3].__setitem__(0, RETURNED)),
+    "timer of a wait without a timeout": ("steps", lambda it: it.put(1, timer("w", 1))),
+    "DAG that takes another step": ("I4", lambda it: it.log.__setitem__(2, [expanded("c", 1, spec("c/1", "c"))])),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_WAITS)
+def test_a_broken_promise_of_a_wait_is_reported(case: str) -> None:
+    check(with_wait().objects(), "w/1")
+    number, breaks = BROKEN_WAITS[case]
+    it = with_wait()
+    breaks(it)
+    with pytest.raises(BrokenRuleError) as found:
+        check(it.objects(), "w/1")
+    assert found.value.number == number
+
+
 @pytest.mark.parametrize("case", EXPECTED)
 def test_expectations_of_a_test_are_compared(case: str) -> None:
     number, expected = EXPECTED[case]
@@ -428,7 +477,9 @@ def test_an_unfinished_run_does_not_have_the_expected_value() -> None:
         check(it.objects(), "w/1", expected=Expected(b"end"))
 
 
-@pytest.mark.parametrize("module", [checker, history, phases, stored], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [checker, history, phases, stored, stored_values], ids=lambda module: module.__name__
+)
 def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
     tree = ast.parse(Path(module.__file__).read_text())
     imported = {
@@ -438,6 +489,6 @@ def test_the_checker_shares_no_code_with_the_library(module: Any) -> None:
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
     }
     ours = {name for name in imported if name.split(".")[0] in ("workflow", "workflow_operator", "tests", "dev")}
-    assert ours <= {"tests.support.history", "tests.support.phases", "tests.support.stored"}, (
+    assert ours <= {f"tests.support.{name}" for name in ("history", "phases", "stored", "stored_values")}, (
         "these are checked here, too"
     )

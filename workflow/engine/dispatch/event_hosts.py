@@ -22,15 +22,22 @@ class EventHosts:
     Args:
         loop: the engine's event loop.
         failure: returns the result for a step that Ray could not execute, from the step's id and Ray's error.
+        check_store: called in a host; raises StoreRefusedError if it does not see the store of the manager.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, failure: Callable[[str, BaseException], Raised]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        failure: Callable[[str, BaseException], Raised],
+        check_store: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._failure = failure
+        self._check_store = check_store
 
     def open(self) -> Any:
         """Create an actor, and return its handle."""
-        return ray.remote(num_cpus=0, max_concurrency=MAX_WAITS_PER_HOST)(EventHost).remote()
+        return ray.remote(num_cpus=0, max_concurrency=MAX_WAITS_PER_HOST)(EventHost).remote(self._check_store)
 
     def listen(self, host: Any, task: StepTask, answer: Callable[[StepResult | None], None]) -> None:
         """Start a wait in an actor."""

@@ -29,10 +29,13 @@ from workflow.engine.dispatch.events import EventDispatcher
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.dispatch.pool import Cause, ends_process
 from workflow.engine.link import LinkAddress, LinkServer
-from workflow.engine.messages import Raised, StepTask
+from workflow.engine.messages import Raised, StepTask, StoreWitness
 from workflow.engine.owner.run_loop import RunLoop
+from workflow.engine.worker.exceptions import describe
+from workflow.engine.worker.same_store import prove_worker
 from workflow.engine.worker.transfer import copied
 from workflow.engine.worker.worker_loop import serve
+from workflow.errors import WorkflowError
 from workflow.model.graph import StepKind, Value
 from workflow.model.run_view import ErrorInfo
 from workflow.model.state import StepState
@@ -52,11 +55,13 @@ class RayRunner:
     Args:
         loop: the engine's event loop.
         manager: handle of the manager actor, for the actor calls of workers.
+        witness: shows workers which store the manager uses.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, manager: Any) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, manager: Any, witness: StoreWitness) -> None:
         self._loop = loop
         self._manager = manager
+        self._witness = witness
         self._serve = ray.remote(serve)
         self._serve_and_exit = ray.remote(max_calls=1)(serve)
         self._copied = ray.remote(num_cpus=0, max_retries=0)(copied)  # with retries, Ray would keep the original
@@ -64,7 +69,9 @@ class RayRunner:
         self._cluster_size: Mapping[str, float] = {}
         self._cluster_size_read_at = -CLUSTER_SIZE_MAX_AGE
         self.leases = Leases(self._open_lease, self._end_lease, self._slots, system_failure, cause_of, _explain)
-        self._events = EventDispatcher(EventHosts(loop, system_failure))
+        self._events = EventDispatcher(
+            EventHosts(loop, system_failure, functools.partial(prove_worker, witness, manager))
+        )
         self._link_server = LinkServer(self.leases.exchange)
         self._link_address: LinkAddress | None = None
 
@@ -100,7 +107,7 @@ class RayRunner:
         exits = ends_process(options, self._accelerators)
         # No retries by Ray: `Leases` knows which attempts a lost worker had, and dispatches those again.
         serve_lease = (self._serve_and_exit if exits else self._serve).options(name=name, max_retries=0, **ray_options)
-        ref = serve_lease.remote(self._manager, lease_id, self._link_address, exits)
+        ref = serve_lease.remote(self._manager, lease_id, self._witness, self._link_address, exits)
         ref.future().add_done_callback(functools.partial(self._lease_ended, lease_id))
         return ref
 
@@ -147,7 +154,15 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def system_failure(step_id: str, error: BaseException) -> Raised:
-    """Return the result for a step that Ray could not execute, after all retries."""
+    """Return the result for a step that Ray could not execute, after all retries.
+
+    A worker that refuses all work, for example because it sees another store, raises an error of this library.
+    """
+    refusal = error.cause if isinstance(error, RayTaskError) else None
+    if isinstance(refusal, WorkflowError):
+        pickled = pickle.dumps(refusal)
+        described = describe(refusal, step_id)
+        return Raised(described, Value(inline=pickled, size=len(pickled)), 0.0, 0.0, system=True)
     what = str(error).splitlines()[0] if isinstance(error, RayError) and str(error) else repr(error)
     info = ErrorInfo(kind=f"ray.{type(error).__name__}", message=what, traceback=str(error)[-2000:], step_id=step_id)
     exception = RuntimeError(f"step {step_id!r} could not be executed by Ray: {type(error).__name__}: {what}")

@@ -19,9 +19,19 @@ import ray
 
 from workflow.engine.dispatch.ray_runner import RayRunner
 from workflow.engine.driver.results import ResultEnvelope
-from workflow.engine.messages import ClaimRequest, FinishedAttempt, RunAddress, RunResult, StepTask, TaskKey
+from workflow.engine.messages import (
+    ClaimRequest,
+    FinishedAttempt,
+    RunAddress,
+    RunResult,
+    StepTask,
+    StoreWitness,
+    TaskKey,
+)
 from workflow.engine.owner.manager import Manager
+from workflow.engine.worker import same_store
 from workflow.engine.worker.run_values import shared_store
+from workflow.errors import StoreRefusedError, StoreUnavailableError
 from workflow.log import processes
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import Owner
@@ -52,7 +62,8 @@ class ManagerActor:
         self._me = Owner(manager_id, uuid.uuid4().hex, address, process=_processes())
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
-        self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor)
+        self._witness = StoreWitness(store_url, manager_id, same_store.node_here())
+        self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor, self._witness)
         self._manager = Manager(shared_store(store_url), self._me, self._runner)
         asyncio.run_coroutine_threadsafe(self._runner.begin(), self._loop).result()
         # Not awaited, because the store may be unavailable. Ray never restarts an actor whose constructor raised
@@ -64,6 +75,14 @@ class ManagerActor:
     async def ping(self) -> Owner:
         """Return the identity of the manager."""
         return self._me
+
+    async def show_store(self) -> StoreWitness:
+        """Store a heartbeat, which shows other processes which store this manager uses; see `Manager.show_store`."""
+        try:
+            await self._on_loop(self._manager.show_store())
+        except (StoreRefusedError, StoreUnavailableError) as error:
+            raise same_store.unusable(error, "the manager", self._witness.node, self._witness.store_url) from error
+        return self._witness
 
     async def start(self, created: Created) -> Created | Tombstone:
         """Create a run; see `Manager.start`."""

@@ -23,10 +23,12 @@ from workflow.engine.driver.program import program_here
 from workflow.engine.driver.progress import describe_progress
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.engine.owner.completion import owner_lost
+from workflow.engine.worker import same_store
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.errors import (
     OwnerLostError,
+    StoreRefusedError,
     StoreUnavailableError,
     SupersededError,
     UnavailableError,
@@ -48,6 +50,9 @@ from workflow.model.run_view import Owner
 from workflow.model.state import RunState
 from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
+
+MAX_STARTS = 100
+"""Attempts to create a run while other processes create and delete runs under the same id."""
 
 MANAGER_RETRY_PAUSE = 0.2
 """Seconds between two calls of a manager that is ending."""
@@ -108,9 +113,10 @@ class Client:
             WorkflowConflictError: the id refers to a run of another DAG.
             WorkflowInUseError: another Workflow object owns the run.
             SupersededError: a later run or a later submission attempt replaced this one.
+            StoreRefusedError: the manager sees another store than this process.
             InvalidInputError: something in the DAG cannot be stored.
         """
-        while True:
+        for _ in range(MAX_STARTS):
             entry = self._registry_entry(workflow_id, options)
             if isinstance(entry, Created):
                 self._check_shape(root, entry)
@@ -124,10 +130,22 @@ class Client:
                         f"cannot create run {options.run_number} of workflow {workflow_id!r}: this run was already "
                         f"{entry.reason.lower()}, and this submission may create only this run"
                     )
+            if not same_store.has_proof(self._store.url):
+                self._call_manager(options, "show_store")  # it raises before anything is stored
             created = self._created(root, workflow_id, options, entry.run_number + 1 if entry is not None else 1)
             manager, registered = self._call_manager(options, "start", created)
             if isinstance(registered, Created) and registered.run_uuid == created.run_uuid:
                 return RunHandle(manager, self._address(registered))
+            if registry.latest_run_number(self._store, workflow_id) < created.run_number:
+                raise StoreRefusedError(
+                    f"cannot start workflow {workflow_id!r}: its manager found run {created.run_number} of it in the "
+                    f"store {self._store.url}, and this process does not, so the address leads to two different "
+                    "stores; use a folder or a bucket that all nodes share (docs/stores.md)"
+                )
+        raise UnavailableError(
+            f"cannot start workflow {workflow_id!r}: other processes created and deleted a run under this id at the "
+            f"same time as each of {MAX_STARTS} attempts; try again"
+        )
 
     def attach(self, created: Created, options: RunOptions = RunOptions(), *, take_over: bool = False) -> RunHandle:
         """Find a manager that waits for a run: its owner, or one that claims the run, or one that follows it.
@@ -273,18 +291,19 @@ class Client:
             return True
         return liveness.is_lost(self._store, state.owner)
 
-    def _call_manager(self, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
+    def _call_manager(self, options: RunOptions, method: str, *arguments: Any) -> tuple[Any, Any]:
         """Call a method of this environment's manager. If the manager is ending, wait for the end and create another.
 
         Returns:
             The manager that answered, and the result of the method.
         """
+        what = "".join(f" {each.workflow_id!r}" for each in arguments)
         deadline = time.monotonic() + options.unresponsive
         while True:
             try:
                 manager = discovery.find_or_create(self._store.url, options.unresponsive)
-                answer = getattr(manager, method).remote(argument)
-                return manager, discovery.ask(answer, lambda: f"a manager to {method} {argument.workflow_id!r}")
+                answer = getattr(manager, method).remote(*arguments)
+                return manager, discovery.ask(answer, lambda: f"a manager to {method}{what}")
             except (UnavailableError, ray.exceptions.RayActorError) as error:
                 if isinstance(error, StoreUnavailableError) or time.monotonic() > deadline:
                     raise

@@ -98,6 +98,10 @@ def _differences(stored: _Side, given: _Side) -> Iterator[str]:
             if new.seconds != old.seconds:
                 yield f"step {new.step_id!r} waits {old.seconds} s in the stored run, and {new.seconds} s here"
             continue
+        if new.kind is StepKind.WAIT:
+            if new.wait != old.wait:
+                yield f"step {new.step_id!r} has {old.wait} in the stored run, and {new.wait} here"
+            continue
         pair = (old.function, new.function)
         if pair not in functions:
             functions[pair] = _function_difference(old, stored.blobs, new, given.blobs)

@@ -26,10 +26,12 @@ import ray
 import workflow
 from workflow.engine.driver import departure, user_code, worker_imports
 from workflow.engine.driver.actor import NAMESPACE, ManagerActor
-from workflow.engine.worker import context
+from workflow.engine.messages import StoreWitness
+from workflow.engine.worker import context, same_store
 from workflow.errors import UnavailableError
 from workflow.log.values import versions
 from workflow.model.run_view import Owner
+from workflow.store.credentials import SETTINGS
 
 GROUPS = {"waiting": 100_000, "leases": 100_000}
 """Concurrent calls in each concurrency group of the actor. Waiting callers never delay the exchanges of workers."""
@@ -64,6 +66,7 @@ def find_or_create(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
 
     Raises:
         UnavailableError: the manager does not answer, not even after a restart.
+        StoreRefusedError: the manager does not see the store that this process sees, or may not use it.
         WorkflowError: the manager could not be created.
     """
     task = context.current_step()
@@ -79,7 +82,14 @@ def find_or_create(store_url: str, unresponsive: float = UNRESPONSIVE) -> Any:
                 "or read the actor's log on the head node"
             )
     departure.expect(answered, store_url)
+    if not same_store.is_proven(store_url, answered.manager):
+        same_store.prove(_witness(manager), lambda: _witness(manager), "this process")
     return manager
+
+
+def _witness(manager: Any) -> StoreWitness:
+    witness: StoreWitness = ask(manager.show_store.remote(), lambda: "the manager to reach its store")
+    return witness
 
 
 def find(name: str) -> Any:
@@ -200,8 +210,7 @@ def fingerprint(store_url: str) -> str:
         versions(),
         user_code.library_code(),
         store_url,
-        os.environ.get("AWS_ACCESS_KEY_ID", ""),
-        os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        *(os.environ.get(name, "") for name in SETTINGS),
         json.dumps(context_here.runtime_env, sort_keys=True, default=str),
         *user_code.loaded_code(sys.modules),
     ]

@@ -96,6 +96,11 @@ class Maintenance:
             self._preparation = asyncio.ensure_future(self._prepare())
         await asyncio.shield(self._preparation)  # concurrent callers share one preparation
 
+    async def show_store(self) -> None:
+        """Store a heartbeat now, as `Manager.show_store` describes."""
+        await self.ready()
+        await self._send_heartbeat()
+
     async def _prepare(self) -> None:
         try:
             await self._send_heartbeat()

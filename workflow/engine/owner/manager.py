@@ -145,6 +145,16 @@ class Manager:
         self._refuse_when_leaving()
         return await self._completion.wait_or_resume(run)
 
+    async def show_store(self) -> None:
+        """Store a heartbeat now, for a process that checks whether it sees the same store.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: the store does not allow it now.
+            UnavailableError: this manager is leaving.
+        """
+        self._refuse_when_leaving()
+        await self._maintenance.show_store()
+
     async def notify(self, run_uuid: str) -> None:
         """Read the inbox of a run now, instead of after the next regular read of the notifications.
 

@@ -129,6 +129,8 @@ class Planner:
         plan = SegmentPlan(self.state.seq + 1)
         for message in messages:
             self._plan_message(message, plan)
+            self._plan_decisions(plan)
+        self._plan_decisions(plan)
         self._plan_starts(plan)
         return plan
 
@@ -161,10 +163,10 @@ class Planner:
         )
 
     def resume_sleeps(self) -> None:
-        """Set timers for the sleeps that an earlier owner started."""
+        """Set timers for the sleeps and the waits with timeouts that an earlier owner started."""
         now = self._now()
         for step in self.state.sleeping.values():
-            self._set_timer(step, timers.left(step.spec.seconds, step.due, now))
+            self._set_timer(step, timers.left(step.spec.timer or 0.0, step.due, now))
 
     def stop_timers(self) -> None:
         """Stop all timers: no sleep and no pause is reported as finished any more."""
@@ -184,6 +186,9 @@ class Planner:
                 self._plan_result(step, message, plan)
 
     def _plan_result(self, step: StepState, message: AttemptFinished, plan: SegmentPlan) -> None:
+        if step.spec.kind is StepKind.WAIT:  # its timeout is over
+            self._plan_decision(step, plan)
+            return
         result, attempt, epoch = message.result, message.attempt, self.state.epoch
         times = {"attempt": attempt, "started": result.started, "ended": result.ended}
         if isinstance(result, Returned):
@@ -197,16 +202,58 @@ class Planner:
         elif isinstance(result, InputsLost):
             self._plan_loss(step, result, plan)
         elif isinstance(result, Expanded):
-            inline = None if result.blob else result.graph
-            expanded = r.StepExpanded(message.step_id, epoch, inline, result.blob, **times)  # type: ignore[arg-type]
-            self._record(plan, expanded, result.graph)
+            self._plan_expansion(step, result, attempt, plan)
         elif not result.system and step.spec.options.allows_attempt_after(step.failed_attempts + 1):
             self._plan_retry(step, result, plan)
         else:
             self._plan_failure(step, result, attempt, plan)
-        output = self.state.output
-        if not self.state.is_finished and output is not None and output.outcome is not None:
-            self._record(plan, r.StatusChanged(WorkflowStatus.SUCCESSFUL, epoch, self._now()))
+        self._plan_success(plan)
+
+    def _plan_success(self, plan: SegmentPlan) -> None:
+        """Finish the run if its output has its outcome. Steps that a wait left over are not executed any more."""
+        state = self.state
+        if state.is_finished or state.output is None or state.output.outcome is None:
+            return
+        canceled = failure.cancellations(state, failure.left_over(state), "the workflow finished without it")
+        self._record_cancellations(plan, canceled)
+        self._record(plan, r.StatusChanged(WorkflowStatus.SUCCESSFUL, state.epoch, self._now()))
+
+    def _plan_decisions(self, plan: SegmentPlan) -> None:
+        """Decide all waits whose inputs are ready. A decision may make other waits ready."""
+        while waits := [step for step in self.state.waits.values() if step.spec.wait is not None and step.has_inputs]:
+            for step in waits:
+                if not self.state.is_finished:
+                    self._plan_decision(step, plan)
+            if self.state.is_finished:
+                return
+
+    def _plan_decision(self, step: StepState, plan: SegmentPlan) -> None:
+        """Decide a wait: of the steps that have outcomes now, the first ones are ready, and all others remain."""
+        assert step.spec.wait is not None, "only a wait is decided"
+        self._timers.stop(step.spec.step_id)
+        done = (parent for parent in step.spec.parents if self.state.steps[parent].outcome is not None)
+        ready = tuple(islice(done, step.spec.wait.num_returns))
+        started = step.started if step.due else 0.0
+        self._record(plan, r.WaitDecided(step.spec.step_id, self.state.epoch, ready, started, self._now()))
+        self._plan_success(plan)
+
+    def _plan_expansion(self, step: StepState, result: Expanded, attempt: int, plan: SegmentPlan) -> None:
+        broken = failure.failed_input(self.state, result.graph)
+        if broken is not None and broken.error is not None:
+            pickled = broken.error_value if broken.error_value is not None else SLEEP_VALUE
+            raised = Raised(broken.error, pickled, result.started, result.ended)
+            self._plan_failure(step, raised, attempt, plan)
+            return
+        expanded = r.StepExpanded(
+            step.spec.step_id,
+            self.state.epoch,
+            None if result.blob else result.graph,
+            result.blob,
+            attempt=attempt,
+            started=result.started,
+            ended=result.ended,
+        )
+        self._record(plan, expanded, result.graph)
 
     def _plan_retry(self, step: StepState, raised: Raised, plan: SegmentPlan) -> None:
         """Plan the next attempt of a step that raised. It starts after a pause, or at once if there is none."""
@@ -249,7 +296,11 @@ class Planner:
             started=raised.started,
             ended=raised.ended,
         )
-        for record in failure.consequences(self.state, step, failed, raised.value):
+        self._record_cancellations(plan, failure.consequences(self.state, step, failed, raised.value))
+
+    def _record_cancellations(self, plan: SegmentPlan, records: Sequence[r.Record]) -> None:
+        """Add records to the plan, and stop the timers and attempts of the steps that these cancel."""
+        for record in records:
             if isinstance(record, r.StepCanceled):
                 self._stop_timer(record.step_id)
                 if record.step_id in self.state.running:
@@ -309,8 +360,8 @@ class Planner:
             self._paused.remove(step_id)
         now = self._now()
         for step in self._startable_steps():
-            step_id, seconds = step.spec.step_id, step.spec.seconds
-            if step.spec.kind is StepKind.SLEEP:
+            step_id, seconds = step.spec.step_id, step.spec.timer
+            if seconds is not None:
                 self._record(plan, r.TimerSet(step_id, state.epoch, now, now + seconds))
                 self._set_timer(step, seconds)
             else:

@@ -9,6 +9,7 @@ taken, and a buffer that changes before it is stored is refused. Equal bytes of 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -22,6 +23,7 @@ import ray
 
 from workflow.engine.worker.refs import StepReducer, ValuePickler, paths_to
 from workflow.engine.worker.taken import Taken, shared_parts
+from workflow.errors import InternalError
 from workflow.log import values
 from workflow.log.pickled import OUT_OF_BAND_LIMIT, PickleWriter
 from workflow.model.graph import StepNode
@@ -73,6 +75,21 @@ def take_arguments(
     return taker.take((args, dict(kwargs)), _named(args, kwargs, signature))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class AsReference:
+    """A composed step within a container. The step that consumes it gets an ObjectRef of its outcome."""
+
+    step: StepNode
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Ray pickles the arguments of a task in a DAG to search them, and drops the pickle.
+        return _refuse_to_load, ()
+
+
+def _refuse_to_load() -> None:
+    raise InternalError("cannot load a composed step: it was pickled without its run; please report this error")
+
+
 class ParentMarks:
     """Replaces the composed steps in a value by marks; a `StepReducer`.
 
@@ -85,19 +102,24 @@ class ParentMarks:
         self._index_of: dict[int, int] = {}
 
     def __call__(self, obj: Any) -> tuple[Any, ...] | None:
-        if not isinstance(obj, StepNode):
-            return None
-        if id(obj) not in self._index_of:
-            self._index_of[id(obj)] = len(self.parents)
-            self.parents.append(obj)
-        return values.mark("parent", str(self._index_of[id(obj)]))
+        if isinstance(obj, AsReference):
+            return values.mark("parent_reference", self._index(obj.step))
+        return values.mark("parent", self._index(obj)) if isinstance(obj, StepNode) else None
+
+    def _index(self, step: StepNode) -> str:
+        if id(step) not in self._index_of:
+            self._index_of[id(step)] = len(self.parents)
+            self.parents.append(step)
+        return str(self._index_of[id(step)])
 
 
 class Taker(ValuePickler):
     """Pickles a value without a run: keeps Ray objects, and takes nothing from the memory of buffers but a SHA-256."""
 
-    def __init__(self, what: str, reduce_step: StepReducer | None = None) -> None:
+    def __init__(self, what: str, reduce_step: StepReducer | None = None, *, keeps_actors: bool = False) -> None:
         self._what = what
+        self._keeps_actors = keeps_actors
+        self.actors = set()
         self._marks = ParentMarks()
         self._reduce_step = reduce_step or self._marks
         self._kept: dict[str, Any] = {}
@@ -122,7 +144,7 @@ class Taker(ValuePickler):
                 part.sha256: _place(named, candidates)
                 for part, candidates in zip(reversed(buffers), reversed(out.candidates), strict=True)
             }
-        return Taken(tuple(self._marks.parents), parts, self._kept, places)
+        return Taken(tuple(self._marks.parents), parts, self._kept, places, actors=tuple(sorted(self.actors)))
 
     def _named_parts(self, value: Any) -> Sequence[tuple[str, Any]]:
         return [(f"argument {name}", part) for name, part in self._named] or super()._named_parts(value)

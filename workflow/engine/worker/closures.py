@@ -61,7 +61,7 @@ def take_function(function: Callable[..., Any], qualname: str, last: LastTaken |
     if known is not None and last is not None and (known.captured or not last.may_change):
         return known, last
     what = f"function of step {qualname!r}"
-    taker = Taker(what, refuse_captured_step)
+    taker = Taker(what, refuse_captured_step, keeps_actors=True)
     taken = taker.take(taker.stored_function(function) or function, [])
     mutable = tuple(dependencies.mutable)
     # An object whose method is a step is pickled for each call, as an argument is.
@@ -112,7 +112,7 @@ def refuse_captured_step(obj: Any) -> None:
 
 
 def _digest(what: str, captured: tuple[Any, ...]) -> str:
-    return Taker(what, refuse_captured_step).take(captured, []).sha256
+    return Taker(what, refuse_captured_step, keeps_actors=True).take(captured, []).sha256
 
 
 class _Dependencies:

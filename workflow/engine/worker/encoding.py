@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from workflow.engine.worker.arguments import ParentMarks
 from workflow.engine.worker.functions import module_of
 from workflow.engine.worker.refs import StepFinder, StepReducer
 from workflow.engine.worker.run_values import RunValues
 from workflow.engine.worker.taken import Taken
+from workflow.errors import InvalidInputError
 from workflow.model import ids
 from workflow.model.graph import Graph, StepKind, StepNode, StepSpec, Value
+
+_WITHOUT_FUNCTION: Final = (StepKind.SLEEP, StepKind.WAIT)
 
 
 class Encoder:
@@ -27,6 +30,7 @@ class Encoder:
     """
 
     def __init__(self, run_values: RunValues) -> None:
+        self._run_uuid = run_values.run_uuid
         self._values = run_values
         self._inline: dict[bytes, Value] = {}
         self._functions: dict[int | str, str] = {}
@@ -41,6 +45,11 @@ class Encoder:
         Raises:
             InvalidInputError: an argument or a function cannot be stored. The message names the step.
         """
+        if root.address is not None:
+            raise InvalidInputError(
+                f"cannot return or run {root.title!r}, which workflow.wait left over: it is executed already; pass it "
+                "to a step, and return that step"
+            )
         ordered = self._parents_first(root)
         # Equal names and equal arguments share one object: a manager keeps the steps of all its runs in memory.
         names = [sys.intern(str(node.title)) for node, _, _ in ordered]
@@ -49,14 +58,15 @@ class Encoder:
             StepSpec(
                 step_id=id_of[id(node)],
                 name=name,
-                function="" if node.kind is StepKind.SLEEP else self._function_of(node),
+                function="" if node.kind in _WITHOUT_FUNCTION else self._function_of(node),
                 qualname=sys.intern(node.qualname),
                 args=args,
-                parents=tuple(id_of[id(each)] for each in parents),
+                parents=tuple(each.address.step_id if each.address else id_of[id(each)] for each in parents),
                 options=node.step_options,
-                module="" if node.kind is StepKind.SLEEP else module_of(node.function),
+                module="" if node.kind in _WITHOUT_FUNCTION else module_of(node.function),
                 kind=node.kind,
                 seconds=node.seconds,
+                wait=node.wait,
             )
             for (node, args, parents), name in zip(ordered, names, strict=True)
         )
@@ -75,7 +85,8 @@ class Encoder:
                 continue
             if id(node) not in encoded:
                 encoded[id(node)] = (node, *self._encode_arguments(node))
-                pending = [each for each in reversed(encoded[id(node)][2]) if id(each) not in done]
+                parents = [each for each in reversed(encoded[id(node)][2]) if not self._exists(each, node)]
+                pending = [each for each in parents if id(each) not in done]
                 if pending:
                     stack += pending
                     continue
@@ -84,10 +95,23 @@ class Encoder:
             ordered.append(encoded[id(node)])
         return ordered
 
+    def _exists(self, parent: StepNode, node: StepNode) -> bool:
+        """Return whether a parent is a step that a wait of this run left over."""
+        if parent.address is None:
+            return False
+        if parent.address.run_uuid != self._run_uuid:
+            raise InvalidInputError(
+                f"step {node.title!r} takes {parent.title!r}, which workflow.wait left over in another run: such a "
+                "workflow is not executed outside of its run; use it in a step that takes the result of workflow.wait"
+            )
+        return True
+
     def _encode_arguments(self, node: StepNode) -> tuple[Value, list[StepNode]]:
         """Return the stored arguments of a step, and its parents in the order of their marks."""
         if node.kind is StepKind.SLEEP:
             return Value(), []
+        if node.kind is StepKind.WAIT:
+            return Value(), list(node.args)
         if isinstance(node.taken, Taken):
             return self._store_taken_arguments(node, node.taken), list(node.taken.parents)
         marks = ParentMarks()
@@ -127,7 +151,7 @@ def _ids(parent: str, root: StepNode, parents_of: dict[int, list[StepNode]]) -> 
     seen = {id(root)}
     for node in found:  # the list grows
         for each in parents_of[id(node)]:
-            if id(each) not in seen:
+            if each.address is None and id(each) not in seen:
                 seen.add(id(each))
                 found.append(each)
     step_ids = ids.place(parent, [node.title for node in found])
@@ -139,6 +163,7 @@ class ShapeEncoder(Encoder):
 
     def __init__(self) -> None:
         """A shape belongs to no run, so there is no place to store values."""
+        self._run_uuid = ""
 
     def _store_taken_arguments(self, node: StepNode, taken: Taken) -> Value:
         """Taken arguments name their parents, so that nothing is pickled or unpickled."""

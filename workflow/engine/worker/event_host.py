@@ -6,7 +6,7 @@ Each wait is a coroutine on the actor's one asyncio loop. Everything that reads 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from workflow.engine.messages import StepResult, StepTask, TaskKey
 from workflow.engine.worker import context
@@ -15,9 +15,14 @@ from workflow.engine.worker.refs import dereference_result
 
 
 class EventHost:
-    """Runs attempts of EVENT steps, whose functions are coroutine functions. The class of the Ray actor."""
+    """Runs attempts of EVENT steps, whose functions are coroutine functions. The class of the Ray actor.
 
-    def __init__(self) -> None:
+    Args:
+        check_store: raises StoreRefusedError if this process does not see the store of the manager.
+    """
+
+    def __init__(self, check_store: Callable[[], None]) -> None:
+        self._check_store = check_store
         self._waits: dict[TaskKey, asyncio.Task[StepResult]] = {}
 
     async def listen(self, task: StepTask) -> StepResult | None:
@@ -25,9 +30,12 @@ class EventHost:
 
         Returns:
             The result; None if `stop` was called for it.
+
+        Raises:
+            StoreRefusedError: this process does not see the store of the manager.
         """
         attempt = Attempt(task)
-        wait = self._waits[task.key] = asyncio.ensure_future(_execute(task, attempt))
+        wait = self._waits[task.key] = asyncio.ensure_future(self._execute(task, attempt))
         try:
             return await wait
         except asyncio.CancelledError as error:
@@ -39,6 +47,10 @@ class EventHost:
         finally:
             if self._waits.get(task.key) is wait:
                 del self._waits[task.key]
+
+    async def _execute(self, task: StepTask, attempt: Attempt) -> StepResult:
+        await asyncio.to_thread(self._check_store)
+        return await _execute(task, attempt)
 
     async def stop(self, waits: Sequence[TaskKey]) -> None:
         """Cancel the coroutines of these waits."""

@@ -1,5 +1,6 @@
-"""Ray objects inside values: the content of references and datasets is stored as blobs, and actor handles are refused.
+"""Ray objects inside values: the content of references and datasets is stored as blobs.
 
+Actor handles are refused, except in functions; see `actor_handles`.
 A blob that is loaded becomes a Ray object again. The process remembers the blob of each reference. So the content of a
 reference that many steps take is pickled and stored once.
 """
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import ray
 
+from workflow.engine.worker import actor_handles
 from workflow.engine.worker.caches import SharedCache
 from workflow.errors import InvalidInputError, NewerFormatError
 from workflow.log import stored_names, values
@@ -52,13 +54,27 @@ class ValuePickler:
         folder: the run's folder in the store.
         what: what is pickled, for error messages, for example `arguments of step 'x'`.
         reduce_step: replaces composed steps; None if the value cannot contain any.
+        keeps_actors: whether actor handles are stored, as in functions, and not refused.
+
+    Attributes:
+        actors: the names of the classes of the actors whose handles were stored.
     """
 
-    def __init__(self, blobs: Blobs, folder: str, what: str, reduce_step: StepReducer | None = None) -> None:
+    def __init__(
+        self,
+        blobs: Blobs,
+        folder: str,
+        what: str,
+        reduce_step: StepReducer | None = None,
+        *,
+        keeps_actors: bool = False,
+    ) -> None:
         self._blobs = blobs
         self._folder = folder
         self._what = what
         self._reduce_step = reduce_step
+        self._keeps_actors = keeps_actors
+        self.actors: set[str] = set()
 
     def dumps(self, value: Any) -> bytes | Pickled:
         """Pickle a value. The content of every reference in it is stored first.
@@ -86,7 +102,9 @@ class ValuePickler:
             yield
         except _ActorHandleError:
             named = self._named_parts(value)
-            path = next((path for name, part in named for path in paths_to(part, _is_actor, name or "value")), None)
+            path = next(
+                (path for name, part in named for path in paths_to(part, actor_handles.is_actor, name or "value")), None
+            )
             raise InvalidInputError(
                 f"{self._what}: cannot store a Ray actor handle{f' at {path}' if path else ''}: an actor does not "
                 "survive its cluster; pass what is needed to create or find the actor instead, for example its name"
@@ -110,8 +128,11 @@ class ValuePickler:
             reduced = self._reduce_step(obj)
             if reduced is not None:
                 return reduced
-        if _is_actor(obj):
-            raise _ActorHandleError(self._what)
+        if actor_handles.is_actor(obj):
+            if not self._keeps_actors:
+                raise _ActorHandleError(self._what)
+            self.actors.add(actor_handles.class_name_of(obj))
+            return actor_handles.reduced(obj)
         return self._reduce_dataset(obj) if is_dataset(obj) else None
 
     def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
@@ -153,6 +174,7 @@ class StepFinder(ValuePickler):
     def __init__(self, what: str, reduce_step: StepReducer) -> None:
         self._what = what
         self._reduce_step = reduce_step
+        self._keeps_actors = False
 
     def _reduce_reference(self, ref: Any) -> tuple[Any, ...]:
         return values.mark("object", "")  # its content cannot contain a step
@@ -193,6 +215,8 @@ def mark_resolver(blobs: Blobs, folder: str, written_by: str, parent: Callable[[
     def resolve(kind: str, name: str) -> Any:
         if kind == "parent":
             return parent(int(name))
+        if kind == "parent_reference":
+            return _put(parent(int(name)))
         if kind not in ("object", "value"):
             raise NewerFormatError(
                 f"cannot load a stored value: a newer version ({written_by or 'not recorded'}) wrote it, and its mark "
@@ -224,10 +248,6 @@ def _first_of(wrapped: list[Any]) -> Any:
 def is_dataset(obj: Any) -> bool:
     """Return whether an object is a Dataset, without importing ray.data, which is slow."""
     return any(base.__name__ == "Dataset" and str(base.__module__).startswith("ray.data") for base in type(obj).__mro__)
-
-
-def _is_actor(obj: Any) -> bool:
-    return isinstance(obj, ray.actor.ActorHandle)
 
 
 def paths_to(value: Any, wanted: Callable[[Any], bool], path: str = "value", limit: int | None = None) -> Iterator[str]:

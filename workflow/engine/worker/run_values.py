@@ -13,13 +13,13 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from workflow.engine.messages import EphemeralValue, RunAddress, StepTask
-from workflow.engine.worker import closures, context, transfer
+from workflow.engine.worker import actor_handles, closures, context, transfer
 from workflow.engine.worker.caches import SharedCache
 from workflow.engine.worker.exceptions import message_of
 from workflow.engine.worker.refs import StepReducer, ValuePickler, dereference_argument, mark_resolver
 from workflow.engine.worker.taken import Taken
 from workflow.errors import InternalError, InvalidInputError
-from workflow.log import values
+from workflow.log import stored_names, values
 from workflow.log.blobs import Blobs
 from workflow.log.definitions import Classes, add_to_scope, class_scope
 from workflow.log.keys import RunPaths
@@ -46,6 +46,9 @@ _loaded_functions: SharedCache[tuple[str, str], tuple[Any, Classes]] = SharedCac
 _stored_functions: SharedCache[tuple[str, int], tuple[Any, str]] = SharedCache(MAX_STORED_FUNCTIONS)
 """(run folder, id of a function) -> the function and its blob. The reference keeps the id from being reused."""
 
+_warned_of_actors: SharedCache[tuple[str, str], bool] = SharedCache(MAX_STORED_FUNCTIONS)
+"""(run folder, function) for which a warning about actors was logged."""
+
 
 @cache
 def shared_store(url: str) -> Store:
@@ -60,11 +63,15 @@ class RunValues:
         store: the store that contains the run.
         paths: the run's keys in the store.
         written_by: versions that pickled the run's values, for error messages.
+
+    Attributes:
+        run_uuid: the run.
     """
 
     def __init__(self, store: Store, paths: RunPaths, written_by: str = "") -> None:
         self._blobs = Blobs(store, paths)
         self._folder = paths.folder
+        self.run_uuid = paths.run_uuid
         self._written_by = written_by
         self._resolve_whole = mark_resolver(self._blobs, self._folder, written_by, _refuse_parent)
 
@@ -129,7 +136,11 @@ class RunValues:
         Args:
             ephemeral: pickles of ephemeral values, by the id of the step that returned each.
         """
-        if outcome.ephemeral_step and ephemeral is not None:
+        if outcome.waited is not None:
+            ready = [self.load_outcome(each) for each in outcome.waited.ready]
+            remaining = outcome.waited.remaining
+            value: Any = ready, [stored_names.remaining_workflow(self.run_uuid, step_id) for step_id in remaining]
+        elif outcome.ephemeral_step and ephemeral is not None:
             value = values.loads(ephemeral[outcome.ephemeral_step], self._resolve_whole, self._written_by)
         else:
             value = self.load_value(outcome.value)
@@ -220,6 +231,7 @@ class RunValues:
         """
         what = f"function of step {qualname!r}"
         closures.check_unchanged(taken, what)
+        self._warn_of_actors(what, taken.actors)
         return self._store_taken(taken, what, self._blobs.put)
 
     def _store_taken(self, taken: Taken, what: str, store: Callable[[bytes | Pickled], T]) -> T:
@@ -247,9 +259,11 @@ class RunValues:
         key = (self._folder, id(function))
         known = _stored_functions.get(key)
         if known is None or again:
-            pickler = self._pickler(f"function of step {qualname!r}", closures.refuse_captured_step)
+            what = f"function of step {qualname!r}"
+            pickler = self._pickler(what, closures.refuse_captured_step, keeps_actors=True)
             known = (function, self._blobs.put(pickler.dumps(pickler.stored_function(function) or function)))
             _stored_functions.put(key, known)
+            self._warn_of_actors(what, tuple(sorted(pickler.actors)))
         return known[1]
 
     def store_graph(self, graph: Graph) -> tuple[Graph | None, str]:
@@ -260,8 +274,17 @@ class RunValues:
         """
         return self._blobs.store_graph(graph)
 
-    def _pickler(self, what: str, reduce_step: StepReducer | None = None) -> ValuePickler:
-        return ValuePickler(self._blobs, self._folder, what, reduce_step)
+    def _warn_of_actors(self, what: str, class_names: tuple[str, ...]) -> None:
+        """Log a warning for a function that refers to actors, once for each run in this process."""
+        key = (self._folder, what)
+        if class_names and not _warned_of_actors.get(key):
+            _warned_of_actors.put(key, True)
+            logger.warning("%s", actor_handles.warning_of(what, class_names))
+
+    def _pickler(
+        self, what: str, reduce_step: StepReducer | None = None, *, keeps_actors: bool = False
+    ) -> ValuePickler:
+        return ValuePickler(self._blobs, self._folder, what, reduce_step, keeps_actors=keeps_actors)
 
 
 @contextlib.contextmanager
@@ -281,7 +304,7 @@ def _refuse_parent(index: int) -> Any:
 
 
 def _refuse_nested_step(obj: Any) -> None:
-    if isinstance(obj, StepNode):
+    if isinstance(obj, StepNode) and obj.address is None:
         raise InvalidInputError(
             f"it contains the composed workflow of step {obj.qualname!r} inside another value; return what .step(...) "
             "returned, or return a step that takes it as an argument"

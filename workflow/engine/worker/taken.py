@@ -37,6 +37,7 @@ class Taken(TakenValue):
         buffers: SHA-256 of each buffer that was not copied -> its place in the value.
         captured: large values in a function that was taken once for several calls. They must not change.
         captured_sha256: the digest of their pickle.
+        actors: the names of the classes of the actors whose handles a function contains.
     """
 
     parts: tuple[Part, ...]
@@ -44,6 +45,7 @@ class Taken(TakenValue):
     buffers: Mapping[str, str] = field(default_factory=dict)
     captured: tuple[Any, ...] = ()
     captured_sha256: str = ""
+    actors: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

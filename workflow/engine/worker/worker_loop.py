@@ -15,9 +15,10 @@ from typing import Any
 import ray
 
 from workflow.engine.link import Link, LinkAddress
-from workflow.engine.messages import FinishedAttempt, StepResult, StepTask
+from workflow.engine.messages import FinishedAttempt, StepResult, StepTask, StoreWitness
 from workflow.engine.worker import context
 from workflow.engine.worker.execution import execute
+from workflow.engine.worker.same_store import prove_worker
 
 RETURN_UNSTARTED_AFTER = 0.02
 """Seconds after which a worker returns the attempts of its batch that it has not started. A batch contains steps that
@@ -26,15 +27,20 @@ were short before. If one takes long, the others must not wait for it, because i
 logger = logging.getLogger(__name__)
 
 
-def serve(manager: Any, lease_id: str, address: LinkAddress | None, exits: bool = False) -> None:
+def serve(manager: Any, lease_id: str, witness: StoreWitness, address: LinkAddress | None, exits: bool = False) -> None:
     """Execute attempts until the manager has none.
 
     Args:
         manager: handle of the manager actor.
         lease_id: id of this worker's lease.
+        witness: shows which store the manager uses.
         address: address of the manager's server for direct connections; None to use actor calls only.
         exits: whether Ray ends this process after the call.
+
+    Raises:
+        StoreRefusedError: this worker does not see the store of the manager, so it can execute no step.
     """
+    prove_worker(witness, manager)
     context.set_object_owner(manager if exits else None)
     connection = _ManagerConnection(manager, lease_id, address)
     finished: tuple[FinishedAttempt, ...] = ()

@@ -10,14 +10,14 @@ import ray
 
 from tests.support import runs
 from workflow.engine.driver import discovery
-from workflow.engine.driver.client import Client, RunHandle
+from workflow.engine.driver.client import Client, RunHandle, RunOptions
 from workflow.engine.messages import RunAddress
 from workflow.engine.worker import refs
 from workflow.engine.worker.caches import SharedCache
 from workflow.engine.worker.encoding import Encoder, ShapeEncoder
 from workflow.engine.worker.run_values import RunValues
 from workflow.entrypoint import _Printer
-from workflow.errors import OwnerLostError, SupersededError, UnavailableError
+from workflow.errors import OwnerLostError, StoreRefusedError, SupersededError, UnavailableError
 from workflow.log import liveness, registry
 from workflow.log.keys import RunPaths
 from workflow.log.run_log import RunLog
@@ -141,3 +141,35 @@ def test_printer_skips_the_steps_of_an_unchanged_run(capsys: pytest.CaptureFixtu
     assert printed_phases() == []
     runs.append(RunLog(store, created), [runs.started("a")])
     assert printed_phases() == ["RUNNING", "WAITING"]
+
+
+def test_start_ends_if_the_manager_sees_another_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(MemoryStore("of the driver"))
+    calls: list[str] = []
+
+    def call_manager(options: Any, method: str, *_: r.Created) -> tuple[Any, r.Created]:
+        calls.append(method)
+        return None, runs.created(runs.graph("a"), run_uuid="in-the-store-of-the-manager")
+
+    monkeypatch.setattr(client, "_call_manager", call_manager)
+    monkeypatch.setattr(client, "_created", lambda *_: runs.created(runs.graph("a"), run_uuid="of-the-driver"))
+    with pytest.raises(StoreRefusedError, match=r"'w': its manager found run 1 .* two different stores; use a folder"):
+        client.start(node(1), "w", RunOptions())
+    assert calls == ["show_store", "start"]
+
+
+def test_start_gives_up_if_each_run_is_deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore("busy")
+    client = Client(store)
+
+    def call_manager(options: Any, method: str, *created: r.Created) -> tuple[Any, r.Tombstone | None]:
+        if not created:
+            return None, None
+        tombstone = r.Tombstone("w", created[0].run_number, WorkflowStatus.CANCELED, "Deleted", 1.0)
+        registry.register(store, tombstone)
+        return None, tombstone
+
+    monkeypatch.setattr(client, "_call_manager", call_manager)
+    monkeypatch.setattr(client, "_created", lambda *given: runs.created(runs.graph("a"), run_number=given[-1]))
+    with pytest.raises(UnavailableError, match=r"created and deleted a run under this id .* 100 attempts; try again"):
+        client.start(node(1), "w", RunOptions())

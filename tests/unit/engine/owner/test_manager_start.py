@@ -19,6 +19,7 @@ from workflow.engine.driver.actor import ManagerActor
 from workflow.engine.messages import RunAddress
 from workflow.engine.owner.manager import ClaimRequest
 from workflow.engine.owner.runtime import STORE_THREADS
+from workflow.engine.worker import same_store
 from workflow.errors import StoreRefusedError, StoreUnavailableError, UnavailableError
 from workflow.model.records import Created
 from workflow.model.run_view import Owner
@@ -126,6 +127,7 @@ def test_actor_is_created_while_the_store_is_unavailable(monkeypatch: pytest.Mon
     store = HeartbeatBlockingStore()
     monkeypatch.setattr(actor, "shared_store", lambda url: store)
     monkeypatch.setattr(actor, "RayRunner", RunnerWithoutRay)
+    monkeypatch.setattr(same_store, "node_here", lambda: "here")
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor=None))
     made = ManagerActor("memory://blocking", "m1", "manager-m1")
     assert asyncio.run(made.ping()).manager == "m1"

@@ -52,7 +52,7 @@ def execute(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sto
             return function()
 
         use_function(monkeypatch, listen)
-        result = asyncio.run(EventHost().listen(TASK))
+        result = asyncio.run(EventHost(lambda: None).listen(TASK))
         assert result is not None, "nothing stopped it"
         return result
 
@@ -173,8 +173,22 @@ async def test_stopped_listener_has_no_result(store: FailingStore, monkeypatch: 
         await asyncio.sleep(60)
 
     use_function(monkeypatch, listen)
-    host = EventHost()
+    host = EventHost(lambda: None)
     listening = asyncio.ensure_future(host.listen(TASK))
     await started.wait()
     await host.stop([TASK.key])
     assert await listening is None
+
+
+async def test_listener_is_not_called_in_a_host_without_the_store(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise StoreRefusedError("another store")
+
+    async def listen() -> None:
+        pytest.fail("the host does not see the store")
+
+    use_function(monkeypatch, listen)
+    with pytest.raises(StoreRefusedError, match="another store"):
+        await EventHost(refuse).listen(TASK)
