@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import ray
 
 import workflow
 from tests.support.forks import in_forked_child
@@ -49,7 +50,7 @@ def test_metadata_shows_attempts_and_the_last_error(wid: str, marks: Marks) -> N
     assert (shown["last_error"], shown["waiting_for"]) == ("ValueError: not open", None)
     assert set(shown["stats"]) == {"start_time"}
     marks.open("open")
-    attempts = workflow.get_output(wid)
+    attempts = ray.get(workflow.get_output(wid))
     finished = workflow.get_metadata(wid, "fails")
     assert (finished["attempts"], finished["last_error"], finished["waiting_for"]) == (attempts, None, None)
 

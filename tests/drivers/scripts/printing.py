@@ -49,7 +49,7 @@ if __name__ == "__main__":
             print("flaky failed")
     else:
         marks.pass_gate("second")
-        workflow.resume("flaky")
+        ray.get(workflow.resume("flaky"))
         print("flaky resumed")
     hold.step(marks).run("held")
     print("held returned")
