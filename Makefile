@@ -41,6 +41,12 @@ test: venv  ## all setup and all test suites; SUITES="unit repo" selects suites
 test-matrix: venv  ## unit tests and specification snippets on each supported Python and Ray version
 	@$(PY) -m dev.matrix
 
+# --- mutation tests (CONTRIBUTING.md) ---
+.PHONY: mutants
+mutants: venv  ## change the pure modules, list changes that no test notices; MINUTES=30 MODULES="workflow/log/claim.py"
+	@$(IN) .venv/bin/uv pip install --quiet --python .venv/bin/python --group mutants
+	.venv/bin/python -m dev.mutants --minutes $(or $(MINUTES),30) $(MODULES)
+
 # --- soak test ---
 .PHONY: soak
 soak: venv  ## simulate the engine with 10,000 seeds, in two processes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workflow.errors import InvalidInputError
@@ -32,6 +32,8 @@ def test_an_unusual_id_has_keys_that_every_store_accepts(workflow_id: str) -> No
 
 
 @given(workflow_id=st.text(st.characters(exclude_categories=()), min_size=1, max_size=300))
+@example(workflow_id="half of a character: \ud800")
+@example(workflow_id="\ud800" * 100)
 def test_an_id_is_one_part_of_a_key_and_can_be_read_back(workflow_id: str) -> None:
     if workflow_id in (".", ".."):
         return

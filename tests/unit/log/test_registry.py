@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from tests.support import runs
-from tests.support.failpoints import CallAt
+from tests.support.failpoints import CallAt, Dies, die
 from tests.support.interleaving import InterleavedStore
 from workflow.errors import CorruptLogError, SupersededError
-from workflow.log import failpoints, index, keys, owned, registry
+from workflow.log import failpoints, index, keys, owned, registry, segments
 from workflow.log.blobs import Blobs
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created, Record, Tombstone
@@ -91,8 +91,6 @@ def test_long_ids_with_one_shortened_form_are_distinguished(store: MemoryStore) 
 
 
 def test_an_entry_with_another_record_is_damage(store: MemoryStore) -> None:
-    from workflow.log import segments
-
     damage: list[list[Record]] = [[runs.started("a")], [], [stone(1), stone(1)], [stone(1), runs.started("a")]]
     for records in damage:
         store.overwrite(keys.registry_entry("w", 1), segments.encode("u", 0, "p", records))
@@ -284,3 +282,34 @@ def test_index_update_leaves_an_entry_that_readers_check(store: MemoryStore, cha
     assert index.update(log, state, S.FAILED, replaces=index.CLAIMABLE) is (change != "nothing")
     expected = "FAILED" if change == "nothing" else "RUNNING"
     assert [info.key for info in store.list("index/")] == [f"index/{expected}/w"]
+
+
+@pytest.mark.parametrize("entry", [runs.created(DAG), stone(1)], ids=["a run", "a tombstone"])
+def test_header_of_an_entry_names_the_run(store: MemoryStore, entry: Created | Tombstone) -> None:
+    registry.register(store, entry)
+    key = keys.registry_entry("w", 1)
+    header = segments.decode_header(key, store.get(key) or b"")
+    assert (header.run, header.seq) == (entry.run_uuid if isinstance(entry, Created) else "", 0)
+
+
+def test_entry_exists_when_its_writer_dies_after_it(store: MemoryStore) -> None:
+    with pytest.raises(Dies):
+        registry.register(store, stone(1), CallAt(failpoints.AFTER_REGISTER, die))
+    assert registry.current_entry(store, "w") == stone(1)
+
+
+def test_errors_of_the_registry_have_the_key_and_the_id(store: MemoryStore) -> None:
+    created = runs.created(DAG)
+    registry.register(store, runs.created(DAG, "other"))
+    for damage in (store.get(keys.registry_entry("other", 1)) or b"", segments.encode("u", 0, "p", [])):
+        store.overwrite(keys.registry_entry("w", 1), damage)
+        with pytest.raises(CorruptLogError) as damaged:
+            registry.read_entry(store, "w", 1)
+        assert damaged.value.fields == {"key": keys.registry_entry("w", 1)}
+    with pytest.raises(SupersededError) as superseded:
+        registry.check_current(MemoryStore(), created)
+    assert superseded.value.fields == {"workflow_id": "w"}
+    store.overwrite(keys.owned("m1", "u1"), b"torn")
+    with pytest.raises(CorruptLogError) as torn:
+        owned.read(store, keys.owned("m1", "u1"))
+    assert torn.value.fields == {"key": "owned/m1/u1"}

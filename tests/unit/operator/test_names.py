@@ -7,8 +7,10 @@ import re
 import pytest
 
 from tests.unit.operator.build import UID
+from workflow_operator.api import GROUP
 from workflow_operator.core import names
 
+RUN_UUID, CLEANUP = "a0bf9fc0-1359-5a9c-bf1f-3741d323b76f", "rayworkflow-cleanup-ad178abde436f532"
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -52,4 +54,26 @@ def test_labels_are_valid_for_long_names_and_avoid_ray_io() -> None:
 
 @pytest.mark.parametrize("text", ["", "one", "-1", "²"], ids=["absent", "a word", "negative", "superscript"])
 def test_invalid_attempt_label_counts_as_zero(text: str) -> None:
-    assert names.attempt_of({names.ATTEMPT_LABEL: text}) == 0
+    assert names.attempt_of({names.ATTEMPT_LABEL: text}) == names.attempt_of({}) == 0
+
+
+def test_labels_name_the_workflow_and_its_attempt() -> None:
+    assert names.cluster_labels("trip", UID, 2) == {
+        "app.kubernetes.io/name": "rayworkflow",
+        "app.kubernetes.io/instance": "trip",
+        "app.kubernetes.io/component": "cluster",
+        "app.kubernetes.io/managed-by": "rayworkflow-operator",
+        f"{GROUP}/workflow": "trip",
+        f"{GROUP}/workflow-uid": UID,
+        f"{GROUP}/attempt": "2",
+    }
+
+
+def test_names_stay_the_same_after_an_upgrade_of_the_operator() -> None:
+    """An operator finds by them what an older one created. Another value would create everything a second time."""
+    assert names.run_uuid(UID, 1) == RUN_UUID
+    assert names.submission_id(UID, 1) == f"rwf-{UID}-1"
+    assert names.cleanup_name(UID, 1) == CLEANUP
+    assert names.default_workflow_id("team", "trip", UID) == f"team.trip.{UID}"
+    fixed = {names.FINALIZER, names.TEMPLATE_LABEL, names.RESUME_ANNOTATION}
+    assert fixed == {f"{GROUP}/finalizer", f"{GROUP}/template", f"{GROUP}/resume"}

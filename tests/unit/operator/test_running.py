@@ -10,7 +10,7 @@ import pytest
 from tests.unit.operator import build
 from tests.unit.operator.build import NOW, cluster, head, job, read, running, state, tombstone, view, workflow
 from tests.unit.operator.cases import CANCELED, CHOSEN, MANUAL, OTHER, RECORDED, SHARED, Case, J, W, check
-from workflow_operator.api.status import HeadIdentity, Phase, Resumes
+from workflow_operator.api.status import HeadIdentity, Phase, Resumes, Steps
 from workflow_operator.core.actions import DeleteCluster, StopSubmission, SubmitRun
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import ErrorInfo, StepCounts
@@ -183,3 +183,21 @@ def test_progress_resets_the_attempts_that_never_ran() -> None:
     decision = decide(running(workflow(before), run=read(view(counts=StepCounts(12, 8, 1)))), NOW)
     assert decision.state.resumes.never_ran == 0
     assert decision.state.steps.summary == "8/12"
+
+
+@pytest.mark.parametrize(
+    ("since", "poll", "delay"),
+    [(0.0, 60.0, 1.0), (2.0, 60.0, 1.0), (20.0, 60.0, 5.0), (50.0, 60.0, 12.5), (4000.0, 60.0, 60.0), (50.0, 2.0, 2.0)],
+)
+def test_progress_of_a_quiet_run_is_read_less_often(since: float, poll: float, delay: float) -> None:
+    """If the head lacks an address, only the log is read, after the same delay."""
+    steps = Steps(total=12, succeeded=7, running=2, summary="7/12", changed=NOW - since)
+    plain = running(workflow(state(Phase.RUNNING, steps=steps)), defaults=replace(build.DEFAULTS, poll_seconds=poll))
+    for observed in (plain, replace(plain, named=cluster(head=head(ip="")), submission=None)):
+        decision = decide(observed, NOW)
+        condition = decision.state.condition("Reconciling")
+        assert condition is not None
+        assert (condition.reason, condition.message) == (
+            "SubmissionRunning", "the submission of attempt 1 is running",
+        )  # fmt: skip
+        assert (decision.actions, decision.requeue_after) == ((), delay)

@@ -6,6 +6,8 @@ a manager, or if it does not cancel within 60 seconds, the operator writes the t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from workflow_operator.api.status import Ending
 from workflow_operator.core.actions import RequestCancel
 from workflow_operator.core.conditions import Explanation
@@ -33,7 +35,7 @@ def canceling(context: ReconcileContext) -> Outcome:
     if ownership is Ownership.IN_USE or context.facts.is_free_run_of_other_owner:
         explanation = Explanation("Canceled", "canceled before it owned a run")
         outcome = context.move(Event.CANCELED_WITHOUT_RUN, explanation, None, completion_time=context.now)
-        return Outcome(outcome.state, explanation, stop_on_selected_cluster(context), None)
+        return replace(outcome, actions=stop_on_selected_cluster(context))
     has_cluster = context.state.cluster is not None and not cluster_failure(context)
     if ownership is Ownership.OURS and context.facts.owner_alive and context.state.ending is None and has_cluster:
         requested = _request_cancel(context)

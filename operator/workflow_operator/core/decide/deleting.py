@@ -23,7 +23,7 @@ from workflow_operator.core.actions import (
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import stop_on_selected_cluster
-from workflow_operator.core.log_facts import DELETED, Ownership, claimed_by, claimed_by_other_object
+from workflow_operator.core.log_facts import DELETED, Ownership, claimed_by_other_object
 from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.names import FINALIZER
 from workflow_operator.core.state import TERMINAL
@@ -136,9 +136,9 @@ def _may_continue_later(context: ReconcileContext) -> bool:
 
 
 def _is_released(context: ReconcileContext) -> bool:
-    """Return whether the last claim is the operator's own, made to release the run."""
+    """Return whether the last claim, which this Workflow made, is the operator's own and released the run."""
     view = context.facts.view
-    if view is None or view.owner is None or not claimed_by(context.workflow, view):
+    if view is None or view.owner is None:
         return False
     claimed_by_operator = not view.owner.incarnation  # a manager always has an incarnation
     return view.status is WorkflowStatus.RESUMABLE and claimed_by_operator

@@ -1,0 +1,163 @@
+"""Makes the mutants of a module: pure.
+
+What only types or imports need is not changed, nor is a docstring. The wording of errors and log lines is not changed
+either; an error without its text, or a missing log line, is a mutant.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import libcst as cst
+from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper, PositionProvider
+from mutmut.mutation.mutators import mutation_operators, operator_string
+
+from dev.mutants import extra_operators
+from dev.mutants.mutant import Key, Mutant
+
+OPERATORS: Final = (*mutation_operators, *extra_operators.OPERATORS)
+SKIPPED: Final = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom)
+TYPING_CALLS: Final = ("TypeVar", "NewType", "ParamSpec")
+CODECS: Final = ("utf-8", "ascii")
+NEVER_REPLACED: Final = ("len", "isinstance", "issubclass", "cast")
+"""Calls whose arguments are not dropped: each test of the line notices it. The arguments themselves are changed."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node is.
+
+    Attributes:
+        names: the names of the classes and functions around it.
+        function: the innermost function; None outside of functions.
+        statement: the innermost statement.
+        in_raise: whether it is a part of a `raise` statement.
+    """
+
+    names: tuple[str, ...]
+    function: Any
+    statement: Any
+    in_raise: bool = False
+
+
+def mutants(module: str, source: str) -> list[Mutant]:
+    """Return the mutants of a module in the order of the source.
+
+    Args:
+        module: the path of the module from the root of the checkout.
+        source: the text of the module.
+    """
+    wrapper = MetadataWrapper(cst.parse_module(source))
+    positions, spans = wrapper.resolve(PositionProvider), wrapper.resolve(ByteSpanPositionProvider)
+    tree, encoded = wrapper.module, source.encode()
+    found: dict[Key, Mutant] = {}
+    for node, place in _nodes(tree, Place((), None, tree)):
+        for changed, replacement in _replacements(node, place):
+            if isinstance(changed, cst.BaseCompoundStatement):
+                code = tree.deep_replace(changed, replacement).code
+            else:  # the same, but much faster
+                start, end = spans[changed].start, spans[changed].start + spans[changed].length
+                code = (encoded[:start] + tree.code_for_node(replacement).encode() + encoded[end:]).decode()
+            if not _is_valid(code):
+                continue
+            key = Key(module, ".".join(place.names) or "<module>", diff(source, code))
+            simple = isinstance(place.statement, cst.SimpleStatementLine)
+            last = positions[place.statement if simple else node].end.line
+            lines = range(positions[place.statement].start.line, last + 1)
+            found[key] = Mutant(key, lines, _lines(positions[place.function]) if place.function else range(0), code)
+    return list(found.values())
+
+
+def _lines(position: Any) -> range:
+    return range(position.start.line, position.end.line + 1)
+
+
+def diff(before: str, after: str) -> str:
+    """Return the removed and added lines of one change with their signs, without indentation."""
+    old, new = ([line.strip() for line in text.splitlines()] for text in (before, after))
+    start = _equal_lines(old, new)
+    end = _equal_lines(old[start:][::-1], new[start:][::-1])
+    removed, added = old[start : len(old) - end], new[start : len(new) - end]
+    return "\n".join([f"- {line}" for line in removed] + [f"+ {line}" for line in added])
+
+
+def _equal_lines(first: list[str], second: list[str]) -> int:
+    """Return the number of equal lines at the beginning of both."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((number for number, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+def _is_valid(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
+    """Yield each node that may be changed, with its place."""
+    if isinstance(node, SKIPPED) or _only_for_types(node):
+        return
+    if isinstance(node, (cst.SimpleStatementLine, cst.BaseCompoundStatement)):
+        place = replace(place, statement=node)
+    if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+        function = node if isinstance(node, cst.FunctionDef) else None
+        place = replace(place, names=(*place.names, node.name.value), function=function)
+    if isinstance(node, cst.Raise):
+        place = replace(place, in_raise=True)
+    yield node, place
+    children = node.children
+    if _is_log_line(node):
+        return
+    if isinstance(node, cst.Call) and _called(node) == "cast":
+        children = node.args[1:]
+    for child in children:
+        yield from _nodes(child, place)
+
+
+def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
+    """Yield what is changed at a node, and by what it is replaced."""
+    if isinstance(node, cst.Call) and _called(node) in NEVER_REPLACED:
+        return
+    for kind, operator in OPERATORS:
+        if isinstance(node, kind) and not (operator is operator_string and _is_wording(node, place)):
+            yield from ((node, replacement) for replacement in operator(node))
+    if isinstance(node, extra_operators.CONDITIONAL):
+        yield from ((node.test, replacement) for replacement in extra_operators.negated(node.test))
+
+
+def _is_wording(string: Any, place: Place) -> bool:
+    """Return whether a string is the text of an error, or the name of a codec, whose case has no meaning."""
+    return place.in_raise or (isinstance(string, cst.SimpleString) and string.raw_value in CODECS)
+
+
+def _only_for_types(node: Any) -> bool:
+    """Return whether a statement defines a type or a logger, or a name that other modules import."""
+    match node:
+        case cst.If(test=cst.Name(value="TYPE_CHECKING")):
+            return True
+        case cst.AnnAssign(annotation=cst.Annotation(annotation=cst.Name(value="TypeAlias"))):
+            return True
+        case cst.Assign(value=cst.Call()):
+            return _called(node.value) in TYPING_CALLS
+        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value="__all__" | "logger"))]):
+            return True
+        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=name))]):
+            return name[0].isupper() and not name.isupper()
+    return False
+
+
+def _is_log_line(node: Any) -> bool:
+    """Return whether a statement only logs. It can be dropped, but its wording is not changed."""
+    match node:
+        case cst.Expr(value=cst.Call(func=cst.Attribute(value=cst.Name(value="logger")))):
+            return True
+    return False
+
+
+def _called(call: Any) -> str | None:
+    return str(call.func.value) if isinstance(call.func, cst.Name) else None
