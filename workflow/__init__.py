@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workflow import common as common  # available as attributes without an import of their own, as in Ray 1.12
 from workflow import event_listener as event_listener
 from workflow import missing, packaging
+from workflow import recovery as recovery
 
 packaging.use_bundled_dependencies()
 

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from workflow import reading
+from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle
 from workflow.engine.driver.results import ResultEnvelope, task_error
 from workflow.engine.messages import RunAddress, RunResult
@@ -27,8 +28,8 @@ from workflow.log import index
 from workflow.log.run_log import RunLog
 from workflow.model.calls import checked_call, shown, similar
 from workflow.model.records import FREES_ID
-from workflow.model.state import RunState
-from workflow.model.status import WorkflowStatus
+from workflow.model.state import RunState, StepState
+from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.model.step_names import step_named
 from workflow.session import client_in_use, store_in_use
 from workflow.store.port import Store
@@ -116,6 +117,11 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     Returns:
         For a workflow: `status`, `user_metadata` and `stats`. The stats contain `start_time`, the start of the present
         epoch, and `end_time` if the workflow succeeded or failed. For a step: `name`, `step_options`, `user_metadata`,
+        `workflows` (the ids of the steps whose outcomes it takes) and the `stats` of its last attempt, even if that
+        attempt failed. Three keys are not in Ray 1.12. `attempts` counts the attempts of the present owner, with one
+        that waits after an exception; its `start_time` may be in the future. `last_error` is the last exception of a
+        step that failed or is attempted again, as text. `waiting_for` is the reason why a running step has had no
+        worker for 10 seconds, as text. Without an exception or a reason, they are None. Times are seconds since 1970.
         `workflows` (the ids of the steps whose outcomes it takes), `workflow_refs` (empty) and `stats`. These are the
         times of its last attempt, even if that attempt failed. Times are seconds since 1970.
 
@@ -135,7 +141,11 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
     step = step_named(state, name)
     if step is None:
         raise _no_such_step(state, name)
-    options = step.spec.options
+    return _metadata_of_step(state, step)
+
+
+def _metadata_of_step(state: RunState, step: StepState) -> dict[str, Any]:
+    options, error = step.spec.options, step.error or step.last_error
     return {
         "name": step.spec.name,
         "step_options": {
@@ -150,7 +160,16 @@ def get_metadata(workflow_id: str, name: str | None = None) -> dict[str, Any]:
         "workflows": list(step.spec.parents),
         "workflow_refs": [],
         "stats": _stats(step.started, step.ended),
+        "attempts": step.attempt,
+        "last_error": f"{error.kind}: {error.message}" if error is not None else None,
+        "waiting_for": _wait_reason(state, step) or None,
     }
+
+
+def _wait_reason(state: RunState, step: StepState) -> str:
+    if step.phase is not StepPhase.RUNNING or state.is_finished:
+        return ""
+    return discovery.wait_reason(state.owner.address, state.created.run_uuid, step.spec.step_id)
 
 
 @checked_call("workflow.list_all")

@@ -25,7 +25,6 @@ _INSTEAD: Final = {
     "PENDING": "a workflow is RUNNING as soon as it exists",
     "exceptions": "the errors are in workflow.errors",
     "execution": "use the functions of workflow itself; see docs/migration.md",
-    "recovery": "the errors are in workflow.errors; call workflow.resume(...)",
 }
 """Names that users may expect, and what to do instead. A name that the package has is never looked up here."""
 

@@ -181,7 +181,7 @@ def _step_view(step: StepState) -> StepView:
         epoch=step.epoch,
         started=step.started or None,
         ended=step.ended or None,
-        error=step.error,
+        error=step.error or step.last_error,
     )
 
 

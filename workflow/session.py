@@ -9,6 +9,7 @@ import ray
 from ray.experimental import internal_kv
 
 from workflow.engine.driver.client import Client
+from workflow.engine.driver.forked import refuse_after_fork
 from workflow.engine.worker import context
 from workflow.engine.worker.run_values import shared_store
 from workflow.errors import WrongTypeError
@@ -40,8 +41,10 @@ def init(storage: str | os.PathLike[str] | None = None, *, program: str = "") ->
         StoreRefusedError: the store cannot hold a log; the text names the property that it lacks.
         StoreUnavailableError: the store does not respond within 30 seconds, or its address leads to another server.
         WrongTypeError: `storage` is neither a string nor a path, or `program` is not a string.
-        InvalidInputError: `storage` is an address of an unknown kind.
+        InvalidInputError: `storage` is an address of an unknown kind, or this process was forked from a process that
+            is connected to Ray.
     """
+    refuse_after_fork()
     if not isinstance(program, str):
         raise WrongTypeError(f"program must be a name, as a string, not {program!r}")
     if not ray.is_initialized():
@@ -69,6 +72,7 @@ def store_in_use() -> Store:
     If none is known, `init` chooses one. The job's store is read at each call, because the driver may call `init` again
     with another store while this worker process lives.
     """
+    refuse_after_fork()
     url = _known_url()
     if not url:
         init()

@@ -38,7 +38,7 @@ _INSTEAD_OF_STEP_ATTRIBUTES: Final = {
 """Attributes that users of Ray may expect of a step, and what to do instead."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Workflow(StepNode, Generic[T]):
     """A composed workflow that was not run: a step with its arguments, which may be other workflows."""
 

@@ -28,7 +28,7 @@ _LISTENERS_CACHED: Final = 1_000
 _ALWAYS_STORED: Final = StepOptions(checkpoint=True)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Wait(Workflow[T]):
     """A composed sleep or wait for an event.
 
@@ -194,7 +194,7 @@ def remaining_workflow(run_uuid: str, step_id: str) -> Workflow[Any]:
 def _checked_workflows(workflows: Any) -> tuple[Workflow[Any], ...]:
     if not isinstance(workflows, (list, tuple)) or not all(isinstance(each, Workflow) for each in workflows):
         raise WrongTypeError(
-            f"workflow.wait takes a list of workflows, not {workflows!r}; compose each with .step(...) first"
+            f"workflow.wait takes a list of workflows, not {shown(workflows)}; compose each with .step(...) first"
         )
     if len({each.address or id(each) for each in workflows}) < len(workflows):
         raise InvalidInputError("workflow.wait takes each workflow once; compose a second one for a second value")
@@ -203,7 +203,7 @@ def _checked_workflows(workflows: Any) -> tuple[Workflow[Any], ...]:
 
 def _checked_number(num_returns: Any, given: int) -> int:
     if not isinstance(num_returns, int) or isinstance(num_returns, bool):
-        raise WrongTypeError(f"num_returns of workflow.wait must be a whole number, not {num_returns!r}")
+        raise WrongTypeError(f"num_returns of workflow.wait must be a whole number, not {shown(num_returns)}")
     if given and not 1 <= num_returns <= given:
         raise InvalidInputError(
             f"num_returns={num_returns} of workflow.wait is out of range: {given} workflows are given, so it must be "
@@ -216,7 +216,7 @@ def _checked_timeout(timeout: Any) -> float | None:
     if timeout is None:
         return None
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-        raise WrongTypeError(f"timeout of workflow.wait must be a number of seconds or None, not {timeout!r}")
+        raise WrongTypeError(f"timeout of workflow.wait must be a number of seconds or None, not {shown(timeout)}")
     if not (math.isfinite(timeout) and timeout >= 0):
         raise InvalidInputError(
             f"timeout of workflow.wait must be a finite number of seconds from 0, not {timeout!r}; None means no limit"

@@ -13,8 +13,8 @@ from dev.minio_server import MinioServer
 from tests.library.test_basics_dynamic import test_recursive_factorial, test_trip_steps_run_in_the_documented_order
 from tests.library.test_basics_errors import (
     test_caught_exception_is_the_users_own,
+    test_only_run_and_resume_repeat_the_failed_step,
     test_resume_runs_the_failed_step_and_no_committed_one,
-    test_run_of_a_failed_workflow_raises_its_stored_error,
     test_step_that_raises_makes_the_workflow_failed,
     test_unpicklable_exception_is_raised_as_text,
 )
@@ -58,12 +58,12 @@ __all__ = [
     "test_get_output_returns_value_of_workflow_or_step",
     "test_list_all_returns_each_workflow_with_its_status",
     "test_metadata_of_a_workflow_and_of_a_step",
+    "test_only_run_and_resume_repeat_the_failed_step",
     "test_recursive_factorial",
     "test_resume_all_resumes_failed_workflows_on_request",
     "test_resume_keeps_outcomes_of_nested_workflows",
     "test_resume_repeats_only_ephemeral_steps_it_needs",
     "test_resume_runs_the_failed_step_and_no_committed_one",
-    "test_run_of_a_failed_workflow_raises_its_stored_error",
     "test_run_of_a_finished_workflow_returns_the_stored_value",
     "test_step_that_raises_makes_the_workflow_failed",
     "test_trip_steps_run_in_the_documented_order",

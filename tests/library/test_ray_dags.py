@@ -49,7 +49,7 @@ def test_create_runs_a_dag_with_its_input(wid: str) -> None:
     composed = workflow.create(dag, 2, "x", more=3)
     assert isinstance(composed, workflow.Workflow)
     assert composed.run(wid) == "5 (5, 'x') {'last': 6}"
-    assert workflow.get_output(wid, name=f"{__name__}.add") == 5
+    assert ray.get(workflow.get_output(wid, name=f"{__name__}.add")) == 5
     assert ray.get(workflow.create(dag, 2, "x", more=3).run_async(wid)) == composed.run(wid)
 
 
@@ -66,7 +66,7 @@ def test_results_within_containers_are_references() -> None:
 
 def test_continuation_takes_the_place_of_a_step(wid: str) -> None:
     assert workflow.create(countdown.bind(3)).run(wid) == "done"
-    assert workflow.get_output(wid, name=f"{__name__}.countdown") == "done"
+    assert ray.get(workflow.get_output(wid, name=f"{__name__}.countdown")) == "done"
 
 
 def test_continuation_outside_of_workflows_uses_plain_ray() -> None:
@@ -84,7 +84,7 @@ def test_options_of_a_task_are_those_of_the_step(wid: str, marks: Marks) -> None
 
     dag = flaky.options(max_retries=3, name="often", resources={"special": 1}).bind(marks)
     assert workflow.create(dag).run(wid) == {"CPU": 2.0, "special": 1.0}
-    assert workflow.get_output(wid, name="often") == {"CPU": 2.0, "special": 1.0}
+    assert ray.get(workflow.get_output(wid, name="often")) == {"CPU": 2.0, "special": 1.0}
 
 
 def test_failed_dag_runs_only_its_failed_part_again(wid: str, marks: Marks) -> None:
@@ -102,7 +102,7 @@ def test_failed_dag_runs_only_its_failed_part_again(wid: str, marks: Marks) -> N
 
     with pytest.raises(ValueError, match="the first attempt"):
         workflow.create(second.bind(marks, first.bind(marks))).run(wid)
-    assert workflow.resume(wid) == 2
+    assert ray.get(workflow.resume(wid)) == 2
     assert marks.starts() == {"first": 1, "second": 2}
 
 

@@ -49,7 +49,7 @@ def test_wait_returns_ready_values_and_remaining_workflows(wid: str, folder: Pat
     assert ready == [2, 3]
     assert [isinstance(each, workflow.Workflow) for each in remaining] == [True]
     assert workflow.get_status(wid) is workflow.SUCCESSFUL, "the remaining workflow was stopped"
-    assert workflow.get_output(wid, name="workflow.wait")[0] == [2, 3]
+    assert ray.get(workflow.get_output(wid, name="workflow.wait"))[0] == [2, 3]
     with pytest.raises(InvalidInputError, match=r"which workflow.wait left over in another run"):
         value.step(remaining[0]).run()
     with pytest.raises(InvalidInputError, match=r"cannot return or run .* it is executed already"):
@@ -152,6 +152,6 @@ def test_next_owner_uses_the_decision_of_the_wait(wid: str, folder: Path, marks:
     (folder / "1").touch()  # both are ready now
     marks.wait_started("after", times=2)
     (folder / "after").touch()
-    assert workflow.get_output(wid) == [[2], 1]
+    assert ray.get(workflow.get_output(wid)) == [[2], 1]
     del waiting  # it keeps the reference to the value until here
     invariants.check(store, wid)

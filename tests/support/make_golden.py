@@ -131,7 +131,7 @@ def values_in_parts(store: Store) -> None:
 
 def failure_and_retry(store: Store) -> None:
     log = begin(store, graph("a b:a", a=StepOptions(max_retries=2, ray={"num_cpus": 2}, metadata='{"k": 1}')))
-    runs.append(log, [started("a")], [r.StepStarted("a", 1, 2, 3.0, failed_attempts=1)])
+    runs.append(log, [started("a")], [r.StepStarted("a", 1, 2, 3.0, failed_attempts=1, error=failed("a").error)])
     state = log.replay()
     log.append(state, failure.consequences(state, state.steps["a"], failed("a"), runs.value("pickled error")))
     new = log.blobs.put(b"a corrected function")
@@ -234,9 +234,10 @@ def with_snapshot(store: Store) -> None:
     runs.append(log, [r.TimerSet("s", 1, 2.0, 62.0), started("a"), started("c"), started("e")])
     runs.append(log, [committed("a"), runs.returned_ephemeral("c"), expanded("e", graph("e/1 e/2:e/1")), started("b")])
     runs.append(log, [r.RequestHandled("request-1", 1, "nothing")], [failed("b"), r.StepCanceled("f", 1, "with b")])
+    runs.append(log, [started("d")], [r.StepStarted("d", 1, 2, 9.0, failed_attempts=1, error=failed("d").error)])
     state = log.replay()
     log.write_snapshot(state.seq, snapshot.compact(state))
-    runs.append(log, [started("e/1"), started("d")])
+    runs.append(log, [started("e/1")])
 
 
 def tombstone(store: Store) -> None:

@@ -167,6 +167,7 @@ def _picture_of(step: StepState) -> tuple[Any, ...]:
         step.outcome,
         step.error,
         step.error_value,
+        step.last_error,
         step.text,
         step.is_run_output,
         step.checkpoint,
@@ -176,5 +177,6 @@ def _picture_of(step: StepState) -> tuple[Any, ...]:
         [each.spec.step_id for each in step.members],
         [each.spec.step_id for each in step.dependants],
         None if has_no_attempt else (step.attempt, step.epoch, step.started, step.ended),
+        step.failed_attempts if step.phase is StepPhase.RUNNING else None,
         step.due if step.phase is StepPhase.SLEEPING else None,
     )

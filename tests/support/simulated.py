@@ -128,7 +128,14 @@ def _retry(draw: Any, run: SimulatedRun) -> None:
     running = list(run.state.running.values())
     if running and not run.state.is_finished:
         step = draw(st.sampled_from(running))
-        run.write([runs.started(step.spec.step_id, run.state.epoch, step.attempt + 1)])
+        step_id, epoch, attempt, failures = (
+            step.spec.step_id,
+            run.state.epoch,
+            step.attempt + 1,
+            step.failed_attempts + 1,
+        )
+        error = draw(st.sampled_from([runs.failed(step_id).error, None]))
+        run.write([r.StepStarted(step_id, epoch, attempt, 2.0, failures, error)])
 
 
 def _commit(draw: Any, run: SimulatedRun) -> None:

@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 
-from workflow import common, errors, recovery
+import workflow
+from workflow import common, errors
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_error_has_a_message_also_after_pickling() -> None:
 
 
 def test_names_are_in_the_modules_of_ray() -> None:
-    assert recovery.WorkflowNotResumableError is errors.WorkflowNotResumableError
+    assert workflow.recovery.WorkflowNotResumableError is errors.WorkflowNotResumableError
     assert common.Workflow.__name__ == "Workflow"
     assert common.Event is not None
     with pytest.raises(AttributeError, match=r"'workflow\.common' has no attribute 'Nothing'; it has Event, Workflow"):

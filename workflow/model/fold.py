@@ -109,7 +109,7 @@ def _claimed(state: RunState, seq: int, record: r.Claimed) -> None:
     unfinished = [*state.running.values(), *state.ready.values(), *state.waits.values()]
     state.ready, state.waits, state.running, state.running_tasks = {}, {}, {}, 0
     for step in unfinished:
-        step.attempt = step.failed_attempts = 0
+        step.attempt, step.failed_attempts, step.last_error = 0, 0, None
         state.make_ready(step)
     for step in state.steps.values():
         if step.phase is P.WAITING:  # it may have had attempts before the loss of an ephemeral value
@@ -142,7 +142,7 @@ def _started(state: RunState, seq: int, record: r.StepStarted) -> None:
     step = _step(state, seq, record, P.READY, P.RUNNING)
     state.make_running(step)
     step.epoch, step.attempt, step.failed_attempts = record.epoch, record.attempt, record.failed_attempts
-    step.started, step.ended = record.at, 0.0
+    step.started, step.ended, step.last_error = record.at, 0.0, record.error
 
 
 def _timer_set(state: RunState, seq: int, record: r.TimerSet) -> None:

@@ -7,9 +7,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import Any, Final
 
 from workflow.errors import InvalidInputError
+
+SHOWN_PARENTS: Final = 3
+"""Parents that the `repr` of a composed step names."""
+
+MAX_SEARCHED: Final = 1_000
+"""Arguments that are searched for these parents."""
 
 _LONGEST_SHOWN: Final = 100
 """Characters of a wrong value that an error shows."""
@@ -169,7 +176,7 @@ class TakenValue:
     parents: tuple[StepNode, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepNode:
     """A step with its arguments that is not executed yet. Users compose them to DAGs.
 
@@ -209,6 +216,38 @@ class StepNode:
     def title(self) -> str:
         """The name of the step; see `title_of`."""
         return title_of(self.function, self.name)
+
+    def __repr__(self) -> str:
+        """Return the name of the step and those of some of its parents. A DAG of any size has a short text."""
+        parents = self._parents(SHOWN_PARENTS + 1)
+        names = [repr(parent.title) for parent in parents[:SHOWN_PARENTS]]
+        names += ["..."] if len(parents) > SHOWN_PARENTS else []
+        after = f" after {', '.join(names)}" if names else ""
+        return f"<workflow {self.title!r}{after}>"
+
+    def _parents(self, limit: int) -> list[StepNode]:
+        """Return the first parents, each once. Only arguments that cannot change are searched: tuples, not lists."""
+        if self.taken is not None:
+            return list(self.taken.parents[:limit])
+        found: dict[int, StepNode] = {}
+        pending: list[Any] = [*reversed(list(self.kwargs.values())), *reversed(self.args)]
+        for _ in range(MAX_SEARCHED):
+            if not pending or len(found) == limit:
+                break
+            value = pending.pop()
+            if isinstance(value, StepNode):
+                found.setdefault(id(value), value)
+            elif isinstance(value, (tuple, frozenset)):
+                pending += reversed(list(islice(value, MAX_SEARCHED)))
+        return list(found.values())
+
+    def __copy__(self) -> StepNode:
+        """Return the same step, which cannot change. A copy would run a second time."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StepNode:
+        """Return the same step; see `__copy__`."""
+        return self
 
     def __reduce__(self) -> str:
         # Pickle calls this only outside a DAG. When a DAG is encoded, the packer replaces each step first.

@@ -90,11 +90,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """An attempt of a step starts when this segment is stored. Some attempts start a little earlier.
+    """An attempt of a step starts when this segment is stored. Some attempts start a little earlier or later.
 
     Attributes:
         attempt: number of attempts in this epoch, including this one.
+        at: when the attempt starts. This is after a pause if the attempts before raised.
         failed_attempts: number of earlier attempts that raised. Others were interrupted, or lost an ephemeral input.
+        error: what the attempt before raised, without its traceback; None if it did not raise.
     """
 
     step_id: str
@@ -102,6 +104,7 @@ class StepStarted:
     attempt: int
     at: float
     failed_attempts: int = 0
+    error: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

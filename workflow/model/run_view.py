@@ -61,8 +61,8 @@ class StepView:
         parent_expansion: the id of the dynamic step that returned it, or empty.
         attempts: the attempts that were started in the epoch of its last record.
         epoch: the epoch that wrote its last record; 0 if it has none.
-        started, ended: seconds since 1970, or None.
-        error: the error with which the step failed, or None.
+        started, ended: seconds since 1970, or None. If earlier attempts raised, the next one may start in the future.
+        error: the error with which the step failed. If it is RUNNING, that of the attempt before. Otherwise None.
     """
 
     step_id: str

@@ -39,7 +39,7 @@ def compact(state: RunState) -> list[r.Record]:
         if step.phase is StepPhase.CANCELED
     ]
     records += [
-        r.StepStarted(step.spec.step_id, step.epoch, step.attempt, step.started, step.failed_attempts)
+        r.StepStarted(step.spec.step_id, step.epoch, step.attempt, step.started, step.failed_attempts, step.last_error)
         for step in state.running.values()
     ]
     records += [r.TimerSet(step.spec.step_id, step.epoch, step.started, step.due) for step in state.sleeping.values()]

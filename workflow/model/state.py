@@ -74,6 +74,7 @@ class StepState:
         due: the end of its timer, in seconds since 1970, after the timer is set.
         attempt: the number of its last attempt in this epoch.
         failed_attempts: the attempts of this epoch that raised and were followed by another attempt.
+        last_error: what the attempt before the running one raised, or None.
     """
 
     __slots__ = (
@@ -89,6 +90,7 @@ class StepState:
         "failed_attempts",
         "is_run_output",
         "is_waited_for",
+        "last_error",
         "members",
         "outcome",
         "pending_parents",
@@ -118,6 +120,7 @@ class StepState:
         self.outcome: Outcome | None = None
         self.error: ErrorInfo | None = None
         self.error_value: Value | None = None
+        self.last_error: ErrorInfo | None = None
         self.text = ""
         self.attempt = 0
         self.failed_attempts = 0
@@ -269,6 +272,7 @@ class RunState:
     def deactivate(self, step: StepState) -> None:
         """Record that the step is not ready, running or sleeping any more."""
         step_id = step.spec.step_id
+        step.last_error = None
         (self.ready if step.needs_worker else self.waits).pop(step_id, None)
         was_running = self.running.pop(step_id, None) is not None
         if was_running and step.needs_worker:

@@ -53,8 +53,9 @@ def _details(step: StepView) -> str:
         words.append("<- " + ", ".join(map(_short, step.parents)))
     if step.attempts > 1:
         words.append(f"({step.attempts} attempts)")
-    if step.error is not None and step.phase is StepPhase.FAILED:
-        words.append(f"{step.error.kind}: {step.error.message}")
+    if step.error is not None and step.phase in (StepPhase.FAILED, StepPhase.RUNNING):
+        before = "last error " if step.phase is StepPhase.RUNNING else ""
+        words.append(f"{before}{step.error.kind}: {step.error.message}")
     return "  ".join(words)
 
 

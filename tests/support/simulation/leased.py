@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.support.simulation.loop import Process, context_of, resolve
 from tests.support.simulation.workers import MAX_DEATHS, SimulatedRunner, WorkerModel, raised
+from workflow.engine.dispatch.demand import WaitReason
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.dispatch.pool import Cause
 from workflow.engine.messages import FinishedAttempt, StepTask, TaskKey
@@ -54,6 +55,7 @@ class LeasedRunner(SimulatedRunner):
             lambda options: slots,
             lambda step_id, error: raised(step_id, "ray.WorkerCrashedError", system=True),
             lambda error: Cause.WORKER,
+            lambda options: WaitReason("the simulated cluster is busy", fits=True),
         )
         self._deaths: dict[TaskKey, int] = {}
         self._started: dict[TaskKey, tuple[int, StepState]] = {}

@@ -301,7 +301,7 @@ def test_entry_exists_when_its_writer_dies_after_it(store: MemoryStore) -> None:
 def test_errors_of_the_registry_have_the_key_and_the_id(store: MemoryStore) -> None:
     created = runs.created(DAG)
     registry.register(store, runs.created(DAG, "other"))
-    for damage in (store.get(keys.registry_entry("other", 1)) or b"", segments.encode("u", 0, "p", [])):
+    for damage in (store.get(keys.registry_entry("other", 1)) or b"", segments.encode("u", 0, "p", []), b"torn"):
         store.overwrite(keys.registry_entry("w", 1), damage)
         with pytest.raises(CorruptLogError) as damaged:
             registry.read_entry(store, "w", 1)

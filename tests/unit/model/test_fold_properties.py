@@ -43,6 +43,7 @@ def check_state(state: RunState) -> None:
         assert step.pending_parents == sum(parent.outcome is None for parent in parents)
         assert (step.outcome is not None) == (step.phase is P.COMMITTED)
         assert (step.error is not None) == (step.phase is P.FAILED)
+        assert step.last_error is None or step.phase is P.RUNNING
         assert not (step.phase in ACTIVE and is_settled(step)), f"{step.spec.step_id} would run without a consumer"
         if step.phase in (P.READY, P.RUNNING):
             assert step.may_start

@@ -19,6 +19,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from workflow.engine.dispatch.demand import WaitReason
 from workflow.engine.dispatch.pool import Cause, Lease, Pool, StepAttempt
 from workflow.engine.messages import Expanded, FinishedAttempt, Raised, StepTask, TaskKey
 from workflow.engine.owner.run_loop import RunLoop
@@ -48,6 +49,12 @@ MAX_IDLE_CHECKS = 20
 """Consecutive checks, one per STALL_TIMEOUT, that found an empty queue. After that, workers that were requested and
 have not started are canceled, because an autoscaled cluster would add a node for them."""
 
+EXPLAIN_EVERY = 20
+"""Checks, one per STALL_TIMEOUT, between two explanations why no worker starts. The first one is after 10 seconds."""
+
+PATIENT_CHECKS = 60
+"""Checks after which the reason is logged if the steps fit into the cluster. If they do not, it is logged at once."""
+
 MAX_MEASURED_FUNCTIONS = 10_000
 MAX_AFFINITIES = 10_000
 MAX_POOLS = 100
@@ -69,6 +76,7 @@ class Leases:
         slots: returns how many workers with these Ray options fit into the cluster now.
         failure: returns the result for a step that could not be executed, from the step's id and the error.
         cause: returns why a worker ended, from the error of its Ray task.
+        explain: returns why no worker with these Ray options starts.
     """
 
     def __init__(
@@ -78,12 +86,14 @@ class Leases:
         slots: Callable[[Mapping[str, Any]], int],
         failure: Callable[[str, BaseException], Raised],
         cause: Callable[[BaseException], Cause],
+        explain: Callable[[Mapping[str, Any]], WaitReason],
     ) -> None:
         self._start_worker = open_lease
         self._end_worker = end_lease
         self._slots = slots
         self._failure = failure
         self._cause = cause
+        self._explain = explain
         self._pools: dict[str, Pool] = {}
         self._leases: dict[str, Lease] = {}
         self._attempts: dict[TaskKey, StepAttempt] = {}
@@ -302,6 +312,7 @@ class Leases:
     def _check_stalled(self, pool: Pool, dispatched_before: int) -> None:
         pool.stall_timer = None
         stalled = pool.dispatched == dispatched_before and pool.backoff_timer is None
+        self._explain_wait(pool, is_waiting=stalled and pool.has_no_worker)
         wanted = 2 * pool.oversubscription + 8 if stalled else pool.oversubscription
         # Each queued attempt needs at most one worker more than there are.
         pool.oversubscription = min(wanted, len(pool.leases) + len(pool.queue)) if pool.queue else 0
@@ -310,6 +321,33 @@ class Leases:
             self._cancel_starting(pool)
         else:
             self._dispatch(pool)
+
+    def _explain_wait(self, pool: Pool, *, is_waiting: bool) -> None:
+        """Find out why no worker starts, and log it once. The step may wait without limit."""
+        if not is_waiting:
+            pool.wait_checks, pool.wait_reason, pool.wait_logged = 0, None, False
+            return
+        pool.wait_checks += 1
+        if pool.wait_checks % EXPLAIN_EVERY:
+            return
+        reason = pool.wait_reason = self._explain(pool.options)
+        if not pool.wait_logged and (not reason.fits or pool.wait_checks >= PATIENT_CHECKS):
+            pool.wait_logged = True
+            first = pool.queue[0]
+            logger.warning(
+                "workflow %r: step %r has no worker yet: %s%s",
+                first.task.run.workflow_id,
+                first.task.step_id,
+                reason.text,
+                f"; {len(pool.queue)} steps wait for this" if len(pool.queue) > 1 else "",
+            )
+
+    def wait_reason(self, key: TaskKey) -> str:
+        """Return why an attempt waits for a worker; empty if it is executed, or does not wait for long."""
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.pool.wait_reason is None or attempt not in attempt.pool.queue:
+            return ""
+        return attempt.pool.wait_reason.text
 
     def _cancel_starting(self, pool: Pool) -> None:
         pool.idle_checks = 0

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from workflow.engine.dispatch.demand import WaitReason
 from workflow.engine.messages import StepTask
 from workflow.engine.owner.run_loop import RunLoop
 
@@ -119,6 +120,9 @@ class Pool:
         idle_checks: number of consecutive checks that found an empty queue.
         dispatch_scheduled: whether a dispatch is scheduled on the event loop.
         stall_timer: checks whether the pool stalled.
+        wait_checks: number of consecutive checks that found a queue, and no worker that asked for work.
+        wait_reason: why the queue waits; None if it does not, or not for long.
+        wait_logged: whether the reason was logged.
     """
 
     options: Mapping[str, Any]
@@ -133,6 +137,9 @@ class Pool:
     idle_checks: int = 0
     dispatch_scheduled: bool = False
     stall_timer: asyncio.TimerHandle | None = None
+    wait_checks: int = 0
+    wait_reason: WaitReason | None = None
+    wait_logged: bool = False
 
     @property
     def is_reusable(self) -> bool:
@@ -145,6 +152,11 @@ class Pool:
     def is_unused(self) -> bool:
         """Whether the pool can be dropped. Only its measurements are lost."""
         return not (self.queue or self.leases or self.stall_timer or self.backoff_timer or self.dispatch_scheduled)
+
+    @property
+    def has_no_worker(self) -> bool:
+        """Whether attempts are queued, and none of the requested workers has asked for work."""
+        return bool(self.queue) and all(lease.is_starting for lease in self.leases.values())
 
     def starting(self) -> int:
         """Return the number of workers that have not asked for work yet."""

@@ -23,6 +23,7 @@ from ray.exceptions import (
 )
 
 from workflow.engine import link, strategies
+from workflow.engine.dispatch.demand import ClusterNode, WaitReason, demand_of, wait_reason
 from workflow.engine.dispatch.event_hosts import EventHosts
 from workflow.engine.dispatch.events import EventDispatcher
 from workflow.engine.dispatch.leases import Leases
@@ -67,7 +68,7 @@ class RayRunner:
         self._accelerators = frozenset(ray.get_runtime_context().get_accelerator_ids())
         self._cluster_size: Mapping[str, float] = {}
         self._cluster_size_read_at = -CLUSTER_SIZE_MAX_AGE
-        self.leases = Leases(self._open_lease, self._end_lease, self._slots, system_failure, cause_of)
+        self.leases = Leases(self._open_lease, self._end_lease, self._slots, system_failure, cause_of, _explain)
         self._events = EventDispatcher(
             EventHosts(loop, system_failure, functools.partial(prove_worker, witness, manager))
         )
@@ -122,14 +123,15 @@ class RayRunner:
         if time.monotonic() - self._cluster_size_read_at > CLUSTER_SIZE_MAX_AGE:
             self._cluster_size = ray.cluster_resources()
             self._cluster_size_read_at = time.monotonic()
-        demand = {
-            "CPU": options.get("num_cpus", 1),
-            "GPU": options.get("num_gpus", 0),
-            "memory": options.get("memory", 0),
-            **options.get("resources", {}),
-        }
-        fits = [int(self._cluster_size.get(name, 0) // amount) for name, amount in demand.items() if amount]
+        fits = [int(self._cluster_size.get(name, 0) // amount) for name, amount in demand_of(options).items()]
         return max(1, min(fits, default=SLOTS_WITHOUT_RESOURCES))
+
+
+def _explain(options: Mapping[str, Any]) -> WaitReason:
+    """Return why no worker with these options starts in this cluster."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [ClusterNode(node["NodeID"], node["Resources"], node.get("Labels") or {}) for node in alive]
+    return wait_reason(options, nodes, ray.available_resources())
 
 
 def cause_of(error: BaseException) -> Cause:

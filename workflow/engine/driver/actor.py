@@ -43,6 +43,9 @@ IDLE_EXIT = 60.0
 """Seconds without a live run after which a manager ends. Each driver has a manager, which outlives it, and each is a
 process of 100 MB."""
 
+KILL_TIMEOUT = 10.0
+"""Seconds within which Ray ends the process of a manager that asked for it. After that, the process ends by itself."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -92,6 +95,13 @@ class ManagerActor:
     async def notify(self, run_uuid: str) -> None:
         """Let the manager read the inbox of a run now; see `Manager.notify`."""
         await self._on_loop(self._manager.notify(run_uuid))
+
+    async def wait_reason(self, run_uuid: str, step_id: str) -> str:
+        """Return why a step waits for a worker; see `Leases.wait_reason`."""
+        return await self._on_loop(self._wait_reason(run_uuid, step_id))
+
+    async def _wait_reason(self, run_uuid: str, step_id: str) -> str:
+        return self._runner.leases.wait_reason((run_uuid, step_id))
 
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]  # ray ships no types for it
     async def exchange(
@@ -150,6 +160,8 @@ class ManagerActor:
         try:
             # Ray restarts an actor whose process only exits. `ray.kill` declares that the end is intended.
             ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+            # Ray ends this process now. If it ended by itself before, Ray would report a crash to every driver.
+            await asyncio.sleep(KILL_TIMEOUT)
         finally:
             os._exit(0)
 

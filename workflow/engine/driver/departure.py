@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+from typing import Final
 
 import ray
 
@@ -16,6 +17,10 @@ from workflow.engine.worker.run_values import shared_store
 from workflow.errors import WorkflowError
 from workflow.log import liveness, processes
 from workflow.model.run_view import Owner
+from workflow.store.retrying import RetryingStore
+
+PATIENCE: Final = 3.0
+"""Seconds for which the exit of a driver waits for a store. A heartbeat that stays expires later."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +42,10 @@ def _remove_heartbeats() -> None:
         ray.shutdown()  # this process started the raylet, and ends it now in any case
     for owner, url in known.items():
         if processes.have_ended(owner.process):
+            store = shared_store(url)
+            if isinstance(store, RetryingStore):
+                store = store.within(PATIENCE)
             try:
-                liveness.remove_heartbeat(shared_store(url), owner)
+                liveness.remove_heartbeat(store, owner)
             except WorkflowError as error:
                 logger.warning("manager %s has ended, but its heartbeat is not removed: %s", owner.address, error)

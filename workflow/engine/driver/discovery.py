@@ -42,6 +42,9 @@ CALLS = 1_000
 UNRESPONSIVE = 30.0
 """Seconds after which a manager that does not answer is restarted."""
 
+WAIT_REASON_TIMEOUT = 2.0
+"""Seconds after which a caller no longer waits for the reason why a step has no worker."""
+
 REPORT_AFTER = 5.0
 """Seconds after which a call that waits logs what it waits for."""
 
@@ -137,6 +140,18 @@ def answers(manager: Any, unresponsive: float = UNRESPONSIVE) -> Owner | None:
         if refused is not None:
             raise refused from error
         return None
+
+
+def wait_reason(address: str, run_uuid: str, step_id: str) -> str:
+    """Return why a running step waits for a worker, if the manager with this name is in this cluster and knows it."""
+    manager = find(address)
+    if manager is None or not hasattr(manager, "wait_reason"):  # an earlier version of this library created it
+        return ""
+    try:
+        reason: str = ray.get(manager.wait_reason.remote(run_uuid, step_id), timeout=WAIT_REASON_TIMEOUT)
+        return reason
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
+        return ""
 
 
 def ask(ref: Any, waits_for: Callable[[], str]) -> Any:

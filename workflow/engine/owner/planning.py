@@ -23,6 +23,7 @@ from workflow.engine.messages import (
     StepResult,
     StepTask,
 )
+from workflow.engine.owner import retries
 from workflow.engine.owner.timers import SLEEP_VALUE, StepTimers
 from workflow.model import ephemeral, failure, timers
 from workflow.model import records as r
@@ -48,6 +49,14 @@ class AttemptFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptDue:
+    """The pause before an attempt is over."""
+
+    step_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRun:
     """A request to cancel the run.
 
@@ -68,12 +77,14 @@ class SegmentPlan:
     Attributes:
         to_start: the steps to start an attempt of.
         to_stop: the ids of the steps whose attempts must be stopped.
+        notices: lines for the log of the manager.
     """
 
     seq: int
     records: list[r.Record] = field(default_factory=list)
     to_start: list[StepState] = field(default_factory=list)
     to_stop: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     @property
     def has_no_stored_outcome(self) -> bool:
@@ -89,6 +100,7 @@ class Planner:
         address: the run, as workers receive it.
         now: returns the seconds since 1970.
         attempt_finished: called with the step id, attempt and result of each sleep that is over.
+        attempt_due: called with the step id and attempt when the pause before an attempt is over.
     """
 
     def __init__(
@@ -97,17 +109,22 @@ class Planner:
         address: RunAddress,
         now: Callable[[], float],
         attempt_finished: Callable[[str, int, StepResult], None],
+        attempt_due: Callable[[str, int], None],
     ) -> None:
         self.state = state
         self._address = address
         self._now = now
         self._attempt_finished = attempt_finished
+        self._attempt_due = attempt_due
         self._timers = StepTimers()
+        # Steps that need a worker and wait for their next attempt, and those of them whose pause is over.
+        self._paused: set[str] = set()
+        self._due: dict[str, StepState] = {}
         self._ephemeral_values: dict[str, EphemeralValue] = {}
         # Steps whose ephemeral value was lost before. Their next value is stored, so that losses cannot repeat forever.
         self._lost_before: set[str] = set()
 
-    def plan(self, messages: Sequence[AttemptFinished | CancelRun]) -> SegmentPlan:
+    def plan(self, messages: Sequence[AttemptFinished | AttemptDue | CancelRun]) -> SegmentPlan:
         """Return the next segment: what follows from the messages, in their order, and the steps that may start now."""
         plan = SegmentPlan(self.state.seq + 1)
         for message in messages:
@@ -152,14 +169,16 @@ class Planner:
             self._set_timer(step, timers.left(step.spec.timer or 0.0, step.due, now))
 
     def stop_timers(self) -> None:
-        """Stop all timers: no sleep is reported as finished any more."""
+        """Stop all timers: no sleep and no pause is reported as finished any more."""
         self._timers.stop_all()
 
-    def _plan_message(self, message: AttemptFinished | CancelRun, plan: SegmentPlan) -> None:
+    def _plan_message(self, message: AttemptFinished | AttemptDue | CancelRun, plan: SegmentPlan) -> None:
         if self.state.is_finished:
             return
         if isinstance(message, CancelRun):
             self._plan_cancellation(message, plan)
+        elif isinstance(message, AttemptDue):
+            self._plan_due(message, plan)
         else:
             step = self.state.running.get(message.step_id) or self.state.sleeping.get(message.step_id)
             # The result of an attempt that was stopped or replaced is ignored.
@@ -185,9 +204,7 @@ class Planner:
         elif isinstance(result, Expanded):
             self._plan_expansion(step, result, attempt, plan)
         elif not result.system and step.spec.options.allows_attempt_after(step.failed_attempts + 1):
-            failed_attempts = step.failed_attempts + 1
-            self._record(plan, r.StepStarted(message.step_id, epoch, attempt + 1, self._now(), failed_attempts))
-            plan.to_start.append(step)
+            self._plan_retry(step, result, plan)
         else:
             self._plan_failure(step, result, attempt, plan)
         self._plan_success(plan)
@@ -238,6 +255,37 @@ class Planner:
         )
         self._record(plan, expanded, result.graph)
 
+    def _plan_retry(self, step: StepState, raised: Raised, plan: SegmentPlan) -> None:
+        """Plan the next attempt of a step that raised. It starts after a pause, or at once if there is none."""
+        step_id, failed_attempts = step.spec.step_id, step.failed_attempts + 1
+        pause = retries.pause_after(failed_attempts, f"{self._address.run_uuid} {step_id}")
+        error, at = retries.recorded_error(raised.error), self._now() + pause
+        self._record(plan, r.StepStarted(step_id, self.state.epoch, step.attempt + 1, at, failed_attempts, error))
+        if retries.is_logged(failed_attempts):
+            plan.notices.append(retries.log_line(self._address.workflow_id, step, raised.error, pause))
+        if not pause:
+            plan.to_start.append(step)
+            return
+        if step.needs_worker:
+            self._paused.add(step_id)
+        attempt = step.attempt
+        self._timers.set(step_id, pause, lambda: self._attempt_due(step_id, attempt))
+
+    def _plan_due(self, due: AttemptDue, plan: SegmentPlan) -> None:
+        """Start an attempt whose pause is over. If it needs a worker, it waits for a free place like a ready step."""
+        step = self.state.running.get(due.step_id)
+        if step is not None and step.attempt == due.attempt:
+            if step.needs_worker:
+                self._due[due.step_id] = step
+            else:
+                plan.to_start.append(step)
+
+    def _stop_timer(self, step_id: str) -> None:
+        """Forget the sleep or the pause of a step that is canceled or waits for its inputs again."""
+        self._timers.stop(step_id)
+        self._paused.discard(step_id)
+        self._due.pop(step_id, None)
+
     def _plan_failure(self, step: StepState, raised: Raised, attempt: int, plan: SegmentPlan) -> None:
         failed = r.StepFailed(
             step.spec.step_id,
@@ -254,7 +302,7 @@ class Planner:
         """Add records to the plan, and stop the timers and attempts of the steps that these cancel."""
         for record in records:
             if isinstance(record, r.StepCanceled):
-                self._timers.stop(record.step_id)
+                self._stop_timer(record.step_id)
                 if record.step_id in self.state.running:
                     plan.to_stop.append(record.step_id)
             self._record(plan, record)
@@ -265,7 +313,10 @@ class Planner:
         for lost in ephemeral.lost(self.state, inputs_lost.step_ids):
             self._lost_before.add(lost.spec.step_id)
             self._record(plan, r.StepEphemeralLost(lost.spec.step_id, self.state.epoch))
-        plan.to_stop += [step_id for step_id in others if step_id not in self.state.running]
+        stopped = [step_id for step_id in others if step_id not in self.state.running]
+        for step_id in stopped:
+            self._stop_timer(step_id)
+        plan.to_stop += stopped
 
     def _plan_cancellation(self, message: CancelRun, plan: SegmentPlan) -> None:
         state = self.state
@@ -304,6 +355,9 @@ class Planner:
             plan.to_start.clear()
             return
         plan.to_start = [step for step in plan.to_start if step.spec.step_id in state.running]
+        for step_id in list(islice(self._due, self._free_places())):
+            plan.to_start.append(self._due.pop(step_id))
+            self._paused.remove(step_id)
         now = self._now()
         for step in self._startable_steps():
             step_id, seconds = step.spec.step_id, step.spec.timer
@@ -316,9 +370,11 @@ class Planner:
 
     def _startable_steps(self) -> list[StepState]:
         """Return all ready waits, and as many of the ready tasks as `MAX_RUNNING_TASKS` allows."""
-        state = self.state
-        free_places = max(MAX_RUNNING_TASKS - state.running_tasks, 0)
-        return [*state.waits.values(), *islice(state.ready.values(), free_places)]
+        return [*self.state.waits.values(), *islice(self.state.ready.values(), self._free_places())]
+
+    def _free_places(self) -> int:
+        """Return how many more tasks may be submitted to Ray. Tasks in a pause are not submitted."""
+        return max(MAX_RUNNING_TASKS - self.state.running_tasks + len(self._paused), 0)
 
     def _set_timer(self, step: StepState, seconds: float) -> None:
         def wake() -> None:

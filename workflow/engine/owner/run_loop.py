@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from workflow.engine.messages import RunAddress, RunResult, StepResult, StepTask
-from workflow.engine.owner.planning import AttemptFinished, CancelRun, Planner, SegmentPlan
+from workflow.engine.owner.planning import AttemptDue, AttemptFinished, CancelRun, Planner, SegmentPlan
 from workflow.engine.retry import async_retry_while_unavailable
 from workflow.errors import StoreUnavailableError, WorkflowError
 from workflow.log.run_log import RunLog, Segment
@@ -60,7 +60,7 @@ class _CheckFence:
     """A message: check whether another owner has written the next segment."""
 
 
-Message = AttemptFinished | CancelRun | _CheckFence
+Message = AttemptFinished | AttemptDue | CancelRun | _CheckFence
 
 
 class RunLoop:
@@ -82,7 +82,7 @@ class RunLoop:
         self.state = state
         self.address = address
         self._services = services
-        self._planner = Planner(state, address, services.now, self.step_done)
+        self._planner = Planner(state, address, services.now, self.step_done, self._attempt_due)
         self._messages: list[Message] = []
         self._wake = asyncio.Event()
         self._records_since_snapshot = 0
@@ -102,6 +102,9 @@ class RunLoop:
         An owner that stores nothing, because it only waits, learns in this way that it was fenced.
         """
         self._post(_CheckFence())
+
+    def _attempt_due(self, step_id: str, attempt: int) -> None:
+        self._post(AttemptDue(step_id, attempt))
 
     def _post(self, message: Message) -> None:
         self._messages.append(message)
@@ -152,7 +155,11 @@ class RunLoop:
                 self._start(plan)
             self._pending_stops = []
             self._records_since_snapshot += len(plan.records)
+            for notice in plan.notices:
+                logger.warning("%s", notice)
             await self._write_snapshot_if_due()
+        else:
+            self._start(plan)  # attempts after a pause, whose starts were recorded before it
 
     async def _store(self, segment: Segment) -> None:
         def report(error: StoreUnavailableError) -> None:

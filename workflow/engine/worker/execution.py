@@ -28,6 +28,7 @@ from workflow.engine.retry import retry_while_unavailable
 from workflow.engine.worker import context
 from workflow.engine.worker.encoding import Encoder
 from workflow.engine.worker.exceptions import describe
+from workflow.engine.worker.process_settings import ProcessSettings
 from workflow.engine.worker.refs import dereference_result
 from workflow.engine.worker.run_values import Inputs, RunValues
 from workflow.engine.worker.transfer import EphemeralValuesLostError
@@ -49,10 +50,19 @@ def execute(task: StepTask) -> StepResult:
     Returns:
         Its value, the DAG it returned, what it raised, or which of its inputs are lost.
     """
+    settings = ProcessSettings()
+    try:
+        return _execute(task, settings)
+    finally:
+        settings.restore()
+
+
+def _execute(task: StepTask, settings: ProcessSettings) -> StepResult:
     attempt = Attempt(task)
     try:
         with context.of_step(task):
             function, args, kwargs = attempt.load_inputs()
+            settings.save()
             result = function(*args, **kwargs)
             if inspect.iscoroutine(result):
                 result = _run(result)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from workflow.engine.dispatch.demand import WaitReason
 from workflow.engine.dispatch.leases import Leases
 from workflow.engine.dispatch.ray_runner import cause_of, system_failure
 from workflow.engine.messages import Expanded, FinishedAttempt, Returned, RunAddress, StepTask, TaskKey
 from workflow.model.graph import Graph, Value
 
 ADDRESS = RunAddress("memory://", "w", 1, "run")
+IT_WAITS = WaitReason("it waits", fits=True)
 SHORT, LONG = 0.0001, 1.0
 """Durations of steps in seconds."""
 
@@ -29,6 +31,7 @@ class LeaseFixture:
         results: step id and result of each finished attempt, in order.
         refuses: exception that a request for a worker raises.
         function: qualified name of the function of the next steps.
+        wait_reason: why no worker starts.
     """
 
     slots: int = 2
@@ -38,9 +41,17 @@ class LeaseFixture:
     refuses: Exception | None = None
     function: str = "m.f"
     address: RunAddress = ADDRESS
+    wait_reason: WaitReason = IT_WAITS
 
     def __post_init__(self) -> None:
-        self.leases = Leases(self._open, self.ended.append, lambda options: self.slots, system_failure, cause_of)
+        self.leases = Leases(
+            self._open,
+            self.ended.append,
+            lambda options: self.slots,
+            system_failure,
+            cause_of,
+            lambda options: self.wait_reason,
+        )
 
     def _open(self, lease_id: str, name: str, options: Mapping[str, Any]) -> str:
         if self.refuses is not None:

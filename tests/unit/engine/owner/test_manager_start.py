@@ -200,6 +200,7 @@ async def test_actor_process_exits_even_if_leave_fails(
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor="me"))
     monkeypatch.setattr(ray, "kill", lambda who, no_restart: ended.append(f"killed {who} for good: {no_restart}"))
     monkeypatch.setattr("os._exit", lambda code: ended.append(f"exit {code}"))
+    monkeypatch.setattr(actor, "KILL_TIMEOUT", 0.0)
     idle = ManagerActor.__new__(ManagerActor)
     idle._me, idle._manager = Owner("m1", "i1", "manager-m1"), Leaving()  # type: ignore[assignment]
     await idle._leave_when_idle()

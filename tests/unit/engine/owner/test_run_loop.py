@@ -14,7 +14,8 @@ from tests.support.managers import ManagerFixture, new_run, run_to_result, with_
 from tests.support.waiting import eventually
 from workflow import requests
 from workflow.engine.messages import Expanded, Raised, Returned, StepTask
-from workflow.engine.owner import planning, run_loop
+from workflow.engine.owner import planning, retries, run_loop
+from workflow.engine.retry import Backoff
 from workflow.model import records as r
 from workflow.model.graph import StepOptions
 from workflow.model.status import StepPhase, WorkflowStatus
@@ -65,8 +66,15 @@ async def test_shared_step_runs_once(fixture: ManagerFixture) -> None:
     ],
 )
 async def test_max_retries_limits_the_attempts(
-    fixture: ManagerFixture, max_retries: int, raises: int, attempts: int, status: str
+    fixture: ManagerFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    max_retries: int,
+    raises: int,
+    attempts: int,
+    status: str,
 ) -> None:
+    monkeypatch.setattr(retries, "RETRY_BACKOFF", Backoff(0.001, 0.001))
+
     def script(task: StepTask) -> Returned | Raised:
         return raised(task.step_id) if task.attempt <= raises else returned()
 
