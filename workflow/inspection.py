@@ -12,6 +12,7 @@ import ray
 from workflow import reading
 from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle
+from workflow.engine.driver.progress import REPORT_AFTER, describe_progress
 from workflow.engine.driver.results import ResultEnvelope, task_error
 from workflow.engine.messages import RunAddress, RunResult
 from workflow.engine.owner.run_loop import result_of
@@ -208,13 +209,17 @@ def _step_output(store_url: str, workflow_id: str, name: str) -> ResultEnvelope:
     client = Client(store)
     log = RunLog(store, client.find(workflow_id))
     state = log.replay()
-    waiting = None
+    waiting, polls = None, 0
     while (known := _known_step_result(log, state, name)) is None:
         if waiting is None:
             handle = client.observe(log.created)
             waiting = handle.manager.wait.remote(handle.run)
         if ray.wait([waiting], timeout=STEP_POLL)[0]:
             waiting = None  # the run is finished, or the manager no longer follows it
+        polls += 1
+        if polls == round(REPORT_AFTER / STEP_POLL):
+            described = describe_progress(log.store, _address(log))
+            logger.warning("get_output of step %r is still waiting for %s", name, described)
         log.catch_up(state)
     return ResultEnvelope(known)
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import ray
 
 from workflow.engine.dispatch.ray_runner import RayRunner
+from workflow.engine.driver.progress import REPORT_AFTER, describe_progress
 from workflow.engine.driver.results import ResultEnvelope
 from workflow.engine.messages import (
     ClaimRequest,
@@ -139,8 +140,13 @@ class ManagerActor:
             run: the run to wait for.
             resumes: whether to resume the run if its owner is lost. A call that only reads must not.
         """
-        waiting = self._manager.wait_or_resume if resumes else self._manager.observe
-        return ResultEnvelope(await self._on_loop(waiting(run)))
+        if resumes:
+            return ResultEnvelope(await self._on_loop(self._manager.wait_or_resume(run)))
+        observing = asyncio.ensure_future(self._on_loop(self._manager.observe(run)))
+        if not (await asyncio.wait([observing], timeout=REPORT_AFTER))[0]:
+            described = await asyncio.to_thread(describe_progress, shared_store(run.store_url), run)
+            logger.warning("get_output is still waiting for %s", described)
+        return ResultEnvelope(await observing)
 
     async def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

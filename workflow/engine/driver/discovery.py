@@ -26,6 +26,7 @@ import ray
 import workflow
 from workflow.engine.driver import departure, user_code, worker_imports
 from workflow.engine.driver.actor import NAMESPACE, ManagerActor
+from workflow.engine.driver.progress import REPORT_AFTER
 from workflow.engine.messages import StoreWitness
 from workflow.engine.worker import context, same_store
 from workflow.errors import UnavailableError
@@ -44,9 +45,6 @@ UNRESPONSIVE = 30.0
 
 WAIT_REASON_TIMEOUT = 2.0
 """Seconds after which a caller no longer waits for the reason why a step has no worker."""
-
-REPORT_AFTER = 5.0
-"""Seconds after which a call that waits logs what it waits for."""
 
 HEAD = "node:__internal_head__"
 """Ray's resource that only the head node has."""

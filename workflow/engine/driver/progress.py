@@ -13,6 +13,9 @@ from workflow.model.totals import RunTotals
 from workflow.reading import read_run, read_totals
 from workflow.store.port import Store
 
+REPORT_AFTER: Final = 5.0
+"""Seconds after which a call that waits logs what it waits for."""
+
 LARGEST_READ: Final = 1_000
 """The largest number of steps with which a run is read whole, to name the steps that are running."""
 
