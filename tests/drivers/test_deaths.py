@@ -85,7 +85,7 @@ def test_driver_death_before_run_creation_leaves_only_garbage(
     with driver("deadly.py", str(folder), marks.folder, "w", place, address=address) as first:
         assert first.ended() == -9
     assert set(marks.died()) == {place}
-    left = in_folder(folder)
+    left = in_folder(folder, "workflows")
     assert len(left) == stored
     assert all("/blobs/" in key for key in left)
     assert any(CONTENT["the driver's"] in data for data in left.values())

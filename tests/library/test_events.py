@@ -259,8 +259,8 @@ def test_waits_refuse_invalid_arguments_and_options() -> None:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """The example of docs/events.md as a script."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "events.md").read_text(), flags=re.DOTALL)
+    """The first example of docs/events.md as a script."""
+    code, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "events.md").read_text(), flags=re.DOTALL)
     path = tmp_path / "order.py"
     path.write_text(code)
     return path

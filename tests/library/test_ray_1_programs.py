@@ -192,7 +192,8 @@ def test_metadata_has_the_keys_of_ray(wid: str) -> None:
     of_run, of_step = workflow.get_metadata(wid), workflow.get_metadata(wid, "trip")
     assert set(of_run) == {"status", "user_metadata", "stats"}
     assert (of_run["status"], of_run["user_metadata"]) == ("SUCCESSFUL", {"k2": "v2"})
-    assert set(of_step) == {"name", "workflows", "workflow_refs", "step_options", "user_metadata", "stats"}
+    keys_of_ray = {"name", "workflows", "workflow_refs", "step_options", "user_metadata", "stats"}
+    assert set(of_step) == keys_of_ray | {"attempts", "last_error", "waiting_for"}
     assert of_step["step_options"]["step_type"] == "FUNCTION"
     assert of_step["user_metadata"] == {"k1": "v1"}
     for stats in (of_run["stats"], of_step["stats"]):

@@ -81,12 +81,13 @@ def die_while_storing(marks: Marks, where: str) -> None:
 
 
 def die_before_calling(marks: Marks, where: str) -> None:
-    """Kill this driver after it stored everything for its run, before it calls a manager."""
+    """Kill this driver after it stored everything for its run, before it calls a manager to start the run."""
     call = Client._call_manager
 
-    def die_and_call(client: Client, options: RunOptions, method: str, argument: Any) -> tuple[Any, Any]:
-        die_once(marks, where)
-        return call(client, options, method, argument)
+    def die_and_call(client: Client, options: RunOptions, method: str, *arguments: Any) -> tuple[Any, Any]:
+        if method == "start":
+            die_once(marks, where)
+        return call(client, options, method, *arguments)
 
     Client._call_manager = die_and_call  # type: ignore[method-assign]
 

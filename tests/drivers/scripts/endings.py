@@ -41,10 +41,10 @@ def main(store: str, folder: str) -> None:
     print("after the shutdown:", workflow.get_status("w"), flush=True)
     for name in (None, "__main__.gated"):
         try:
-            workflow.get_output("w", name=name)
+            ray.get(workflow.get_output("w", name=name))
         except OwnerLostError as error:
             print("refused:", error, flush=True)
-    print("a finished step:", workflow.get_output("w", name="__main__.first"), flush=True)
+    print("a finished step:", ray.get(workflow.get_output("w", name="__main__.first")), flush=True)
     print("resumed:", [workflow_id for workflow_id, _ in workflow.resume_all()], flush=True)
     marks.wait_started("gated", 2)
     print("end of the script", flush=True)

@@ -303,7 +303,8 @@ class Client:
             try:
                 manager = discovery.find_or_create(self._store.url, options.unresponsive)
                 answer = getattr(manager, method).remote(*arguments)
-                return manager, discovery.ask(answer, lambda: f"a manager to {method}{what}")
+                words = method.replace("_", " ")
+                return manager, discovery.ask(answer, functools.partial("a manager to {}{}".format, words, what))
             except (UnavailableError, ray.exceptions.RayActorError) as error:
                 if isinstance(error, StoreUnavailableError) or time.monotonic() > deadline:
                     raise
