@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 
+from tests.faults import test_simulation
 from tests.support.simulation.clients import FUNCTION
 from tests.support.simulation.scenario import COLLECTOR_FROM, EPHEMERAL_FROM, RIVALS_FROM, simulate
 from workflow import garbage, requests
@@ -121,11 +122,15 @@ def right_checked_too_early() -> Any:
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_injected_bug_is_found(bug: Callable[[], Any], seeds: range, problems_start_with: tuple[str, ...]) -> None:
+    others = []
     with bug():
-        problems = [problem for seed in seeds for problem in simulate(seed).problems]
-    assert [problem for problem in problems if problem.startswith(problems_start_with)], problems[:20]
+        for seed in seeds:
+            problems = simulate(seed).problems
+            if any(problem.startswith(problems_start_with) for problem in problems):
+                return
+            others += problems
+    pytest.fail(f"no seed found the bug; the problems found are {others[:20]}")
 
 
-def test_same_seeds_pass_without_bugs() -> None:
-    reports = [simulate(seed) for seed in (*SEEDS, *COLLECTOR_SEEDS, *EPHEMERAL_SEEDS, *RIVALS_SEEDS)]
-    assert [report.describe() for report in reports if report.problems] == []
+def test_same_seeds_are_simulated_without_bugs() -> None:
+    assert {*SEEDS, *COLLECTOR_SEEDS, *EPHEMERAL_SEEDS, *RIVALS_SEEDS} <= set(test_simulation.SEEDS)

@@ -43,7 +43,8 @@ def main(store: str, folder: str) -> None:
         try:
             ray.get(workflow.get_output("w", name=name))
         except OwnerLostError as error:
-            print("refused:", error, flush=True)
+            cause = getattr(error, "cause", error)  # `ray.get` raises an error of both classes
+            print(f"refused {type(cause).__name__}: {cause}", flush=True)
     print("a finished step:", ray.get(workflow.get_output("w", name="__main__.first")), flush=True)
     print("resumed:", [workflow_id for workflow_id, _ in workflow.resume_all()], flush=True)
     marks.wait_started("gated", 2)

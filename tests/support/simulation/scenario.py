@@ -50,7 +50,7 @@ RIVALS_FROM = 4_000_000
 WAITS_FROM = 5_000_000
 """Seeds from this number on also have steps that wait for some of several others."""
 
-SERIES = (0, EXTENDED_FROM, COLLECTOR_FROM, EPHEMERAL_FROM, RIVALS_FROM)
+SERIES = (0, EXTENDED_FROM, COLLECTOR_FROM, EPHEMERAL_FROM, RIVALS_FROM, WAITS_FROM)
 
 QUIET_SECONDS = 60.0
 """Virtual seconds after the last run finished. No temporary key may be in the store after that."""
