@@ -39,7 +39,13 @@ def ensure() -> None:
         with stage(f"make a Python {platform.python_version()} environment"):
             run([sys.executable, "-m", "venv", "--clear", FOLDER])
     with stage("install the project and its tools"):
-        run([PYTHON, "-m", "pip", "install", "--quiet", "--editable", ".[dev]"], cwd=paths.ROOT)
+        run([PYTHON, "-m", "pip", "install", "--quiet", versions.UV])
+        # uv links files from its cache, where pip copies and compiles each: 10 seconds instead of 110.
+        run(
+            [PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", PYTHON, "--editable", ".[dev]"],
+            cwd=paths.ROOT,
+            env={**os.environ, "UV_NATIVE_TLS": "1"},  # the certificates of the machine, as pip uses them
+        )
     for old in FOLDER.glob("installed-*"):
         old.unlink()
     marker.touch()

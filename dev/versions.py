@@ -17,6 +17,8 @@ COREDNS: Final = "v1.15.0"
 KIND: Final = "v0.30.0"
 PAUSE: Final = "v1"
 RAY: Final = "2.60.0"
+UV: Final = "uv>=0.9,<1"
+"""Installs the Python environment; the same bounds as in pyproject.toml."""
 
 GO_AT_LEAST: Final = (1, 26)
 PYTHON_AT_LEAST: Final = (3, 10)

@@ -39,3 +39,7 @@ def test_folder_name_contains_version_and_content_hash() -> None:
     module = next(module for module in versions.GO_MODULES if module.folder == "kubernetes")
     folder = binaries.location(module, "kubelet").parent.parent.name
     assert folder == f"kubernetes-{versions.KUBERNETES}-{binaries.content_key(module)}"
+
+
+def test_environment_is_installed_by_the_uv_of_the_project() -> None:
+    assert f'"{versions.UV}"' in (paths.ROOT / "pyproject.toml").read_text()
