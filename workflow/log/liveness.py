@@ -55,9 +55,10 @@ def is_lost(store: Store, owner: Owner) -> bool:
 
     Its processes ran on this machine and have ended, or its heartbeat is missing or older than 30 s.
     """
-    if processes.have_ended(owner.process):
-        return True
-    age = heartbeat_age(store, owner.manager)
+    return processes.have_ended(owner.process) or _is_expired(heartbeat_age(store, owner.manager))
+
+
+def _is_expired(age: float | None) -> bool:
     return age is None or age > HEARTBEAT_TIMEOUT
 
 
@@ -79,20 +80,17 @@ def watch(
         The owners that are lost. The call takes no longer than `HEARTBEAT_TIMEOUT` and a few seconds.
     """
     lost: set[Owner] = set()
-    undecided: dict[Owner, tuple[float, float]] = {}
-    for owner in owners:
-        age = heartbeat_age(store, owner.manager)
-        if age is not None:
-            undecided[owner] = (age, monotonic())
-        else:
-            lost.add(owner)
+    first_seen: dict[Owner, tuple[float, float]] = {}
+    undecided = dict.fromkeys(owners)
     while undecided:
-        for owner, (first_age, since) in list(undecided.items()):
+        for owner in list(undecided):
             age = heartbeat_age(store, owner.manager)
-            if age is None or age > HEARTBEAT_TIMEOUT or processes.have_ended(owner.process):
+            if age is None or _is_expired(age) or processes.have_ended(owner.process):
                 lost.add(owner)
                 del undecided[owner]
-            elif age + _CLOCK_TOLERANCE < first_age + monotonic() - since:
+                continue
+            first_age, since = first_seen.setdefault(owner, (age, monotonic()))
+            if age + _CLOCK_TOLERANCE < first_age + monotonic() - since:
                 del undecided[owner]
         if undecided:
             sleep(WATCH_PAUSE)

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from workflow.errors import StoreRefusedError
 from workflow.store.port import Store
-from workflow.store.retrying import RetryingStore
+from workflow.store.retrying import within
 
 LIMIT_SECONDS: Final = 30.0
 """Seconds for which the probe as a whole retries calls of a store that is unavailable."""
@@ -37,8 +37,7 @@ def probe(store: Store, prefix: str = "probe/", folders: Sequence[str] = ()) -> 
         StoreRefusedError: the store lacks a property, which the text names, or it refuses access.
         StoreUnavailableError: the store does not respond, or its address leads to a server that is not a store.
     """
-    if isinstance(store, RetryingStore):
-        store = store.within(LIMIT_SECONDS)
+    store = within(store, LIMIT_SECONDS)
     mark = uuid.uuid4().hex
     root = f"{prefix}{mark}/log"
     keys = [f"{root}/{number}" for number in range(4)]

@@ -23,6 +23,16 @@ _LONGEST_WAIT_SECONDS: Final = 5.0
 T = TypeVar("T")
 
 
+def within(store: Store, seconds: float) -> Store:
+    """Return a store with one limit for all calls together; see `RetryingStore.within`.
+
+    Args:
+        store: a store. One that does not retry is returned as it is.
+        seconds: the limit.
+    """
+    return store.within(seconds) if isinstance(store, RetryingStore) else store
+
+
 class RetryingStore:
     """A store that retries each unavailable call for a limited time. `workflow.store.Store` documents its methods.
 

@@ -191,7 +191,7 @@ def test_finished_run_leaves_the_other_steps_over() -> None:
 @settings(max_examples=150, deadline=None)
 @given(run=simulated_runs())
 def test_failure_reaches_exactly_what_needs_the_step(run: SimulatedRun) -> None:
-    """No unfinished step depends on one that failed or was canceled, and a run that goes on can reach its output."""
+    """No unfinished step depends on one that failed or was canceled, and a run that continues can reach its output."""
     state = run.state
     if state.is_finished:
         return

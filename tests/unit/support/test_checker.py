@@ -376,16 +376,21 @@ def test_a_dynamic_step_catches_the_failure_of_its_sub_dag() -> None:
     assert check(it.objects(), "w/1").executed == ["a", "b", "b"]
 
 
-@pytest.mark.parametrize("case", BREAKS)
-def test_a_broken_promise_is_reported_with_number_and_key(case: str) -> None:
-    number, breaks = BREAKS[case]
-    it = Stored()
+def refused(it: Stored, breaks: Callable[[Stored], object]) -> BrokenRuleError:
+    """Break a promise in a store, and return the error that reports it."""
     breaks(it)
     with pytest.raises(BrokenRuleError) as found:
         check(it.objects(), "w/1")
-    assert found.value.number == number
-    assert found.value.key.startswith("workflows/w%2F1/")
-    assert found.value.key in str(found.value)
+    return found.value
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_a_broken_promise_is_reported_with_number_and_key(case: str) -> None:
+    number, breaks = BREAKS[case]
+    found = refused(Stored(), breaks)
+    assert found.number == number
+    assert found.key.startswith("workflows/w%2F1/")
+    assert found.key in str(found)
 
 
 EXPECTED: dict[str, tuple[str, Expected]] = {
@@ -442,11 +447,7 @@ BROKEN_WAITS: dict[str, tuple[str, Callable[[Stored], object]]] = {
 def test_a_broken_promise_of_a_wait_is_reported(case: str) -> None:
     check(with_wait().objects(), "w/1")
     number, breaks = BROKEN_WAITS[case]
-    it = with_wait()
-    breaks(it)
-    with pytest.raises(BrokenRuleError) as found:
-        check(it.objects(), "w/1")
-    assert found.value.number == number
+    assert refused(with_wait(), breaks).number == number
 
 
 @pytest.mark.parametrize("case", EXPECTED)

@@ -17,7 +17,7 @@ from workflow.engine.worker.run_values import shared_store
 from workflow.errors import WorkflowError
 from workflow.log import liveness, processes
 from workflow.model.run_view import Owner
-from workflow.store.retrying import RetryingStore
+from workflow.store.retrying import within
 
 PATIENCE: Final = 3.0
 """Seconds for which the exit of a driver waits for a store. A heartbeat that stays expires later."""
@@ -42,10 +42,7 @@ def _remove_heartbeats() -> None:
         ray.shutdown()  # this process started the raylet, and ends it now in any case
     for owner, url in known.items():
         if processes.have_ended(owner.process):
-            store = shared_store(url)
-            if isinstance(store, RetryingStore):
-                store = store.within(PATIENCE)
             try:
-                liveness.remove_heartbeat(store, owner)
+                liveness.remove_heartbeat(within(shared_store(url), PATIENCE), owner)
             except WorkflowError as error:
                 logger.warning("manager %s has ended, but its heartbeat is not removed: %s", owner.address, error)
