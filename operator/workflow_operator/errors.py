@@ -2,6 +2,7 @@
 
     OperatorError
     ├── UnreachableError    no answer, or a temporary failure: the outcome is unknown, and the operator retries
+    │   └── AnsweredError   the server answered that it failed: it is alive
     ├── RefusedError        the request was rejected: a condition shows the reason, and the user must change something
     └── ConflictError       the object changed after it was read: the operator observes again at once
 
@@ -17,6 +18,10 @@ class OperatorError(Exception):
 
 class UnreachableError(OperatorError):
     """There was no answer, or a temporary failure. The outcome is unknown, and a retry may succeed."""
+
+
+class AnsweredError(UnreachableError):
+    """The server answered with a failure. A retry may succeed, and the answer shows that the server is alive."""
 
 
 class RefusedError(OperatorError):

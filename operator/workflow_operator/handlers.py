@@ -17,6 +17,7 @@ from typing import Any, cast
 import kopf
 
 from workflow_operator.adapters.kube import PODS, RAYCLUSTERS, WORKFLOWS, watch_session
+from workflow_operator.adapters.kuberay import disruption_of
 from workflow_operator.core.names import UID_LABEL
 from workflow_operator.reconcile import Reconciler
 from workflow_operator.watch_index import Key
@@ -135,9 +136,16 @@ def trigger_registry(
         trigger(lambda: reconciler.watch_index.by_cluster(str(namespace), name, uid))
 
     @kopf.on.event(*_kind(PODS), registry=registry)
-    async def pod_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
-        cluster = labels.get(CLUSTER_LABEL, "")
-        trigger(lambda: reconciler.watch_index.by_pod(str(namespace), cluster))
+    async def pod_changed(namespace: str | None, labels: kopf.Labels, body: kopf.Body, **_: Any) -> None:
+        cluster, disruption = labels.get(CLUSTER_LABEL, ""), disruption_of(dict(body))
+        uid = str(body["metadata"]["uid"])
+
+        def affected() -> set[Key]:
+            if disruption is not None:
+                reconciler.disruptions[uid] = disruption
+            return reconciler.watch_index.by_pod(str(namespace), cluster)
+
+        trigger(affected)
 
     return registry
 

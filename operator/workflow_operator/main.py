@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -122,7 +121,7 @@ async def serve(settings: Settings) -> None:
         async def lead() -> None:
             metrics.leader.set(1)
             async with assemble(settings, kube) as components:
-                dependencies = Dependencies(components.clients, settings.defaults, time.time, metrics)
+                dependencies = Dependencies(components.clients, settings.defaults, kube.clock.now, metrics)
                 await _watch_and_reconcile(settings, Reconciler(dependencies), components)
 
         if settings.leader_election:

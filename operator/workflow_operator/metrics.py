@@ -63,7 +63,21 @@ class Metrics:
             registry=self.registry,
             buckets=RECOVERY_BUCKETS,
         )
+        self._add_heads()
         self.leader = Gauge("rayworkflow_leader", "1 if this replica is the leader, else 0.", registry=self.registry)
+
+    def _add_heads(self) -> None:
+        """Add the metrics of the heads that the operator asks."""
+        self.unreachable_heads = Gauge(
+            "rayworkflow_unreachable_heads",
+            "Number of heads that did not reply to the last request.",
+            registry=self.registry,
+        )
+        self.network_suspected = Gauge(
+            "rayworkflow_network_suspected",
+            "1 if so many heads became unreachable together that the operator suspects its own network, else 0.",
+            registry=self.registry,
+        )
 
     @contextmanager
     def measure_reconcile(self) -> Iterator[None]:

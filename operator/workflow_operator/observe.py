@@ -14,6 +14,8 @@ from workflow_operator.core.observation import (
     ClusterView,
     ConfigMapView,
     Defaults,
+    Disruption,
+    HeadRefused,
     HeadUnreachable,
     Observation,
     RunRead,
@@ -68,6 +70,7 @@ async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults
         secret=secret,
         config_map=config_map,
         refused=refused,
+        disruption=await _disruption(clients, workflow, plan, named),
     )
 
 
@@ -94,9 +97,20 @@ async def _named(
 
 async def _submission(
     clients: Clients, workflow: WorkflowObject, plan: ReadPlan, named: ClusterView | None
-) -> SubmissionView | HeadUnreachable | None:
+) -> SubmissionView | HeadUnreachable | HeadRefused | None:
     head = head_to_query(workflow, named) if plan.submission else None
     return await clients.jobs.state(workflow.namespace, head, plan.submission) if head else None
+
+
+async def _disruption(
+    clients: Clients, workflow: WorkflowObject, plan: ReadPlan, named: ClusterView | None
+) -> Disruption | None:
+    """Read why the recorded head pod ended, if it is gone while a submission is expected on it."""
+    recorded = workflow.state.cluster.head if workflow.state.cluster and plan.submission else None
+    current = named.head.identity.pod_uid if named is not None and named.head is not None else ""
+    if recorded is None or current == recorded.pod_uid:
+        return None
+    return await clients.clusters.disruption(workflow.namespace, recorded.pod_uid)
 
 
 async def _run(

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
+from cachetools import LRUCache
 
 from workflow_operator.api.status import dump_status
 from workflow_operator.apply import Failpoints, NoFailpoints, apply
 from workflow_operator.core.decide import decide
-from workflow_operator.core.observation import Defaults
+from workflow_operator.core.head_census import HeadCensus, HeadsReport
+from workflow_operator.core.observation import Defaults, Disruption, HeadUnreachable, Observation
 from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 from workflow_operator.metrics import Metrics
 from workflow_operator.observe import Clients, observe
@@ -28,6 +30,8 @@ MAX_CONCURRENT_RECONCILES = 32
 
 CONFLICT_SECONDS = 0.05
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
+MAX_DISRUPTIONS = 2000
+"""Disrupted head pods that are remembered. Most of them are gone when the next reconciliation reads them."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,16 @@ class Reconciler:
 
     Attributes:
         watch_index: which Workflows depend on which RayClusters and pods.
+        disruptions: why Kubernetes ended head pods, by pod UID, as the watch showed it.
     """
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
         self._tasks: dict[Key, _Task] = {}
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_RECONCILES)
+        self._census: HeadCensus | None = None
         self.watch_index = WatchIndex()
+        self.disruptions: LRUCache[str, Disruption] = LRUCache(MAX_DISRUPTIONS)
 
     def trigger(self, key: Key) -> None:
         """Request a reconciliation of a Workflow. Several calls before it starts count as one."""
@@ -157,7 +164,7 @@ class Reconciler:
             return None
         self.watch_index.update(key, workflow.uid, workflow.spec, workflow.state)
         refused, task.refused = task.refused, ""
-        observation = await observe(deps.clients, workflow, deps.defaults, refused)
+        observation = self._with_experience(await observe(deps.clients, workflow, deps.defaults, refused))
         await deps.failpoints.reach("observed")
         decision = decide(observation, deps.now())
         if decision.actions or dump_status(decision.state) != dump_status(workflow.state):
@@ -170,6 +177,26 @@ class Reconciler:
             await apply(deps.clients, workflow, version, decision.actions, deps.failpoints)
         deps.metrics.set_phase(key, decision.state.phase)
         return decision.requeue_after
+
+    def _with_experience(self, observation: Observation) -> Observation:
+        """Add what this process knows about the recorded head."""
+        cluster = observation.workflow.state.cluster
+        head = cluster.head.pod_uid if cluster is not None and cluster.head is not None else ""
+        if not head:
+            return observation
+        disruption = self.disruptions.get(head) or observation.disruption
+        return replace(observation, disruption=disruption, heads=self._report(head, observation))
+
+    def _report(self, head: str, observation: Observation) -> HeadsReport | None:
+        """Record the reply of a head, and return the report about it; None if it was not asked."""
+        if observation.submission is None:
+            return None
+        now, metrics = asyncio.get_running_loop().time(), self._dependencies.metrics
+        replied = not isinstance(observation.submission, HeadUnreachable)
+        self._census = (self._census or HeadCensus(now)).record(head, replied, now)
+        metrics.unreachable_heads.set(self._census.unreachable)
+        metrics.network_suspected.set(self._census.suspects_network)
+        return self._census.report(head, now)
 
 
 def _backoff(task: _Task) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
+from workflow_operator.core.server_clock import ServerClock
 from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 
 Object = dict[str, Any]
@@ -108,11 +110,15 @@ class Kube:
     Args:
         api: the transport; the caller closes it.
         timeout: the timeout of a request, in seconds.
+
+    Attributes:
+        clock: follows the clock of the API server.
     """
 
     def __init__(self, api: client.ApiClient, *, timeout: float = 15.0) -> None:
         self.api = api
         self._timeout = timeout
+        self.clock = ServerClock(time.time, time.monotonic)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """Return an object, or None if it does not exist."""
@@ -200,7 +206,9 @@ class Kube:
                 method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
                 auth_settings=["BearerToken"],
             )  # fmt: skip
+            sent = self.clock.started()
             response: Any = await self.api.call_api(*request, _request_timeout=self._timeout)
+            self.clock.follow(response.headers.get("Date"), sent)
             text = (await response.read()).decode()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise UnreachableError(

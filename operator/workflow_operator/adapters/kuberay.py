@@ -14,13 +14,24 @@ from workflow_operator.adapters.kube import EVENTS, PODS, RAYCLUSTERS, Kube, Obj
 from workflow_operator.api.base import parse_time
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.names import UID_LABEL
-from workflow_operator.core.observation import ClusterView, HeadView, PodProblem
+from workflow_operator.core.observation import ClusterView, Disruption, HeadView, PodProblem
 from workflow_operator.errors import ConflictError
 
 CLUSTER_LABEL = "ray.io/cluster"
 TYPE_LABEL = "ray.io/node-type"
 STARTING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Reasons of a waiting container that starts normally."""
+
+NODE_LOST = "NodeLost"
+DISRUPTION_EVENTS = {
+    "Preempted": "PreemptionByScheduler",
+    "TaintManagerEviction": "DeletionByTaintManager",
+    "NodeNotReady": NODE_LOST,
+}
+"""Reasons of the events on a pod that Kubernetes ended, and the reasons of the condition DisruptionTarget for them."""
+
+_NODE_PRESSURE = "The node was low on resource"
+"""Start of the message of an eviction by the kubelet that the pod itself did not cause."""
 
 
 class KubeRayClusters:
@@ -57,6 +68,11 @@ class KubeRayClusters:
     async def delete(self, namespace: str, name: str, uid: str) -> None:
         """Delete the RayCluster with this uid. If it no longer exists or has another uid, do nothing."""
         await self._kube.delete(RAYCLUSTERS, namespace, name, uid)
+
+    async def disruption(self, namespace: str, pod_uid: str) -> Disruption | None:
+        """Return why Kubernetes ended a pod that is gone, according to its events, or None."""
+        found = await self._kube.list(EVENTS, namespace, {}, fields={"involvedObject.uid": pod_uid})
+        return disruption_of_events(found)
 
     async def _view(self, namespace: str, cluster: Object) -> ClusterView:
         name, uid = cluster["metadata"]["name"], cluster["metadata"]["uid"]
@@ -114,7 +130,41 @@ def head_view(pod: Object) -> HeadView:
         ready=_true(conditions, "Ready"),
         deleting="deletionTimestamp" in meta,
         reason=status.get("reason") or ended.get("reason") or "",
+        disruption=disruption_of(pod),
+        node_lost=_is_node_lost(status, conditions),
     )
+
+
+def disruption_of(pod: Object) -> Disruption | None:
+    """Return why Kubernetes ends a pod, by its condition DisruptionTarget, or None."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            return Disruption(condition.get("reason") or "DisruptionTarget", condition.get("message") or "")
+    return None
+
+
+def disruption_of_events(events: Iterable[Object]) -> Disruption | None:
+    """Return why Kubernetes ended a pod, by the newest event on it that shows this, or None."""
+    for event in sorted(events, key=_event_time, reverse=True):
+        reason, message = str(event.get("reason")), str(event.get("message") or "")
+        known = DISRUPTION_EVENTS.get(reason)
+        if reason == "Evicted" and message.startswith(_NODE_PRESSURE):
+            known = "TerminationByKubelet"
+        if known:
+            return Disruption(known, message, node_lost=known == NODE_LOST)
+    return None
+
+
+def _is_node_lost(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether the node controller set the pod to not Ready. The kubelet would also have reported the containers.
+
+    The kubelet always gives a reason for a pod that is not Ready, and the node controller gives none.
+    """
+    if status.get("reason") == NODE_LOST:
+        return True
+    ready = conditions.get("Ready") or {}
+    unexplained = ready.get("status") in ("False", "Unknown") and not ready.get("reason")
+    return unexplained and _true(conditions, "ContainersReady")
 
 
 def pod_problem(pod: Object) -> PodProblem | None:
@@ -142,8 +192,12 @@ def pod_problem(pod: Object) -> PodProblem | None:
 
 def newest_warning(events: Iterable[Object]) -> str:
     """Return `reason: message` of the newest event, or empty."""
-    last = max(events, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), default=None)
+    last = max(events, key=_event_time, default=None)
     return f"{last.get('reason')}: {last.get('message')}" if last else ""
+
+
+def _event_time(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _ray_container(pod: Object) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import aiohttp
 
-from workflow_operator.errors import RefusedError, UnreachableError
+from workflow_operator.errors import AnsweredError, RefusedError, UnreachableError
 
 TERMINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 TEXT_LIMIT = 2000
@@ -214,9 +214,9 @@ class _Answer:
         try:
             value = json.loads(self.text)
         except ValueError as error:
-            raise UnreachableError(f"the response of the head is not JSON: {self.text[:200]!r}") from error
+            raise AnsweredError(f"the response of the head is not JSON: {self.text[:200]!r}") from error
         if not isinstance(value, dict):
-            raise UnreachableError(f"the response of the head is not a JSON object: {self.text[:200]!r}")
+            raise AnsweredError(f"the response of the head is not a JSON object: {self.text[:200]!r}")
         return cast("dict[str, Any]", value)
 
 
@@ -230,7 +230,7 @@ def _refusal(method: str, head: HeadEndpoint, path: str, answer: _Answer) -> Exc
         return RefusedError("the package is larger than the 100 MiB that Ray accepts; put large files into the image")
     if answer.status == 400:
         return RefusedError(f"Ray refuses the submission: {last_line(answer.text)}")
-    return UnreachableError(
+    return AnsweredError(
         f"{method} {path} on the head at {head.address} failed: HTTP {answer.status}: {last_line(answer.text)}"
     )
 

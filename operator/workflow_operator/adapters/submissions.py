@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from workflow_operator.adapters.ray_jobs import HeadEndpoint, Job, RayJobs, Submission
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import HeadRef, RunRef, SubmitRun
-from workflow_operator.core.observation import HeadUnreachable, JobState, SubmissionView
-from workflow_operator.errors import RefusedError, UnreachableError
+from workflow_operator.core.observation import HeadRefused, HeadUnreachable, JobState, SubmissionView
+from workflow_operator.errors import AnsweredError, RefusedError, UnreachableError
 
 PackageUpload = tuple[str, bytes]
 """The name of a package on the head, and the bytes of its zip."""
@@ -50,11 +50,25 @@ class Submissions:
         self._sources = sources
         self._address = address
 
-    async def state(self, namespace: str, head: HeadRef, submission_id: str) -> SubmissionView | HeadUnreachable:
-        """Return the state of a submission. A head that rejects the request counts as unreachable."""
+    async def state(
+        self, namespace: str, head: HeadRef, submission_id: str
+    ) -> SubmissionView | HeadUnreachable | HeadRefused:
+        """Return the state of a submission, or whether the head did not reply or replied otherwise.
+
+        Raises:
+            UnreachableError: the API server did not return the token; this shows nothing about the head.
+        """
         try:
-            job = await self._jobs.job(await self._head(namespace, head), submission_id)
-        except (UnreachableError, RefusedError) as error:
+            endpoint = await self._head(namespace, head)
+        except RefusedError as error:
+            return HeadRefused("TokenUnreadable", str(error))
+        try:
+            job = await self._jobs.job(endpoint, submission_id)
+        except RefusedError as error:
+            return HeadRefused("HeadRefusesToken", str(error))
+        except AnsweredError as error:
+            return HeadRefused("HeadError", str(error))
+        except UnreachableError as error:
             return HeadUnreachable(str(error))
         return SubmissionView(JobState.UNKNOWN) if job is None else _view(job)
 

@@ -149,13 +149,18 @@ class Recovery(Value):
     failure."""
     backoff: Backoff = Field(default_factory=Backoff)
     """Delay between attempts."""
+    max_disruptions: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Number of consecutive disruptions without a newly finished step after which the Workflow fails. A disruption is
+    an attempt that Kubernetes ended, for example by a preemption, an eviction, the loss of a spot node, or a suspended
+    RayCluster. Disruptions do not count towards maxResumes."""
 
 
 class FailureDetection(Value):
     """When an unreachable cluster counts as failed."""
 
     unreachable_seconds: Annotated[int, Field(ge=5, le=3600)] = 60
-    """Seconds without a reply from the head after which its cluster counts as failed."""
+    """Seconds without a reply from the head after which its cluster counts as failed. This must be confirmed: the
+    heartbeat of the run's owner has expired, or no owner is known and the head pod is not Ready."""
 
 
 class Checkpoints(Value):

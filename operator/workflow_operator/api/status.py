@@ -71,6 +71,9 @@ class ClusterStatus(Value):
     """True while the RayCluster is suspended in a queue before its head is ready."""
     unreachable_since: Time | None = None
     """Time of the first request without a reply from the head; absent while it replies."""
+    unreachable_until: Time | None = None
+    """Time of a recent request without a reply, refreshed every 10 seconds. If the operator then sends no request for
+    30 seconds, for example because it was restarted, the next request counts as the first."""
 
 
 class SubmissionStatus(Value):
@@ -115,9 +118,15 @@ class Resumes(Value):
     total: int = 0
     """Submission attempts that followed a failure."""
     without_progress: int = 0
-    """Consecutive resumes without a newly finished step, including attempts that never owned the run."""
+    """Consecutive attempts that ended without a newly finished step, for whatever reason. The delay before the next
+    attempt grows with this number."""
     never_ran: int = 0
     """Attempts among them that failed before they owned the run."""
+    disruptions: int = 0
+    """Attempts since the last newly finished step that Kubernetes ended, for example by a preemption. They count
+    towards spec.recovery.maxDisruptions and not towards maxResumes."""
+    excused: int = 0
+    """Epochs of the run without progress that a disruption ended. They do not count towards maxResumes."""
 
 
 class Failure(Value):
@@ -206,6 +215,9 @@ class WorkflowState(Value):
     """The result as JSON, if it has at most 4096 characters."""
     result_location: str = ""
     """How to read a result that is too large for the status."""
+    attempt_steps: int | None = None
+    """Number of succeeded steps when this attempt started. An attempt that ends with the same number made no
+    progress."""
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of this type, or None."""

@@ -5,8 +5,8 @@ The values are frozen, so that a test can write down a round. Times are seconds 
 - It reads the Workflow with its `resource_version`, and the PATCH of the status carries that version.
 - It reads the submission before the log. So a submission that ended without a terminal state in the log is a fact, and
   not an effect of the order of the reads.
-- A failed read of the log or of the head is a value: `RunReadFailure` or `HeadUnreachable`. After a failure of the
-  Kubernetes API, the whole round is repeated.
+- A failed read of the log or of the head is a value: `RunReadFailure`, `HeadUnreachable` or `HeadRefused`. After a
+  failure of the Kubernetes API, the whole round is repeated.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from enum import Enum
 
 from workflow_operator.api.spec import WorkflowSpec
 from workflow_operator.api.status import HeadIdentity, WorkflowState
+from workflow_operator.core.head_census import HeadsReport
 from workflow_operator.core.log_view import RunView, WorkflowStatus
 
 DEFAULT_POLL_SECONDS = 1.0
@@ -68,6 +69,21 @@ class PodProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class Disruption:
+    """Why Kubernetes ended a pod that had not failed by itself.
+
+    Attributes:
+        reason: one word, such as PreemptionByScheduler, EvictionByEvictionAPI or DeletionByTaintManager.
+        message: the text of Kubernetes, or empty.
+        node_lost: whether the node of the pod was lost, and nothing else is known.
+    """
+
+    reason: str
+    message: str = ""
+    node_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class HeadView:
     """The head pod of a RayCluster. If there are two, this is the one that is not being deleted.
 
@@ -79,6 +95,8 @@ class HeadView:
         ready: whether the pod is Ready.
         deleting: whether the pod has a deletionTimestamp.
         reason: the reason of the pod, such as Evicted or NodeLost, or of the container, such as OOMKilled; or empty.
+        disruption: why Kubernetes ends the pod (its condition DisruptionTarget), or None.
+        node_lost: whether Kubernetes set the pod to not Ready because its node no longer reports.
     """
 
     pod_name: str
@@ -89,6 +107,8 @@ class HeadView:
     ready: bool = False
     deleting: bool = False
     reason: str = ""
+    disruption: Disruption | None = None
+    node_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +121,8 @@ class ClusterView:
         ready: whether it was provisioned and its head is ready, by its conditions. KubeRay never resets this, so it
             does not show whether the head is alive.
         suspended: whether spec.suspend is true or its conditions include Suspended.
-        failed: the text of KubeRay if the cluster failed (ReplicaFailure, state failed), or empty.
+        failed: what KubeRay failed to do, such as the creation of a pod (ReplicaFailure, state failed); or empty.
+            KubeRay repeats it, so it does not show that the cluster failed.
         deleting: whether it has a deletionTimestamp.
         warning: its newest Warning event, such as an invalid spec; or empty.
         pod_problem: the most important problem of its pods, with the head first; or None.
@@ -152,12 +173,25 @@ class SubmissionView:
 
 @dataclass(frozen=True, slots=True)
 class HeadUnreachable:
-    """The head did not reply, or replied that it is not available.
+    """The head did not reply.
 
     Attributes:
         message: the request and its result.
     """
 
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRefused:
+    """The head replied without the state of the submission, or it could not be asked without a token.
+
+    Attributes:
+        reason: HeadRefusesToken, TokenUnreadable or HeadError, used in conditions.
+        message: the request and its result, with what to do.
+    """
+
+    reason: str
     message: str
 
 
@@ -273,6 +307,8 @@ class Observation:
         config_map: the ConfigMap with the code, or None without spec.code.
         refused: why the API server or the head refused an action of the last round, or empty. Only the process
             remembers it: after a restart, the action is attempted and refused again.
+        heads: how many heads became unreachable together with the recorded one, or None if this was not counted.
+        disruption: why Kubernetes ended the recorded head pod, if that pod is gone; or None.
     """
 
     workflow: WorkflowObject
@@ -280,8 +316,10 @@ class Observation:
     clusters: tuple[ClusterView, ...] = ()
     named: ClusterView | None = None
     candidates: tuple[ClusterView, ...] = ()
-    submission: SubmissionView | HeadUnreachable | None = None
+    submission: SubmissionView | HeadUnreachable | HeadRefused | None = None
     run: RunRead | RunReadFailure | None = None
     secret: SecretView | None = None
     config_map: ConfigMapView | None = None
     refused: str = ""
+    heads: HeadsReport | None = None
+    disruption: Disruption | None = None

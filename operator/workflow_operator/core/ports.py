@@ -29,6 +29,8 @@ from workflow_operator.core.actions import (
 from workflow_operator.core.observation import (
     ClusterView,
     ConfigMapView,
+    Disruption,
+    HeadRefused,
     HeadUnreachable,
     RunRead,
     RunReadFailure,
@@ -86,11 +88,16 @@ class Clusters(Protocol):
     async def delete(self, namespace: str, name: str, uid: str) -> None:
         """Delete a RayCluster with this uid; succeed if it no longer exists or has another uid."""
 
+    async def disruption(self, namespace: str, pod_uid: str) -> Disruption | None:
+        """Read from the events of a pod that is gone why Kubernetes ended it; return None if they do not show it."""
+
 
 class Jobs(Protocol):
     """The Jobs API of one head."""
 
-    async def state(self, namespace: str, head: HeadRef, submission_id: str) -> SubmissionView | HeadUnreachable:
+    async def state(
+        self, namespace: str, head: HeadRef, submission_id: str
+    ) -> SubmissionView | HeadUnreachable | HeadRefused:
         """Read the state of a submission from its head."""
 
     async def submit(self, namespace: str, submission: SubmitRun) -> None:

@@ -31,7 +31,8 @@ def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, c
         attempt=run.attempt,
         store=run.store.url,
         code=code,
-        max_resumes=spec.recovery.max_resumes,
+        # The log counts disruptions too, so its limit is higher, and the operator applies the exact one.
+        max_resumes=spec.recovery.max_resumes + spec.recovery.max_disruptions,
         manager_unresponsive_seconds=spec.manager_unresponsive_seconds,
         metadata={},
     )

@@ -118,7 +118,7 @@ def test_submission_has_the_payload_of_the_entrypoint() -> None:
         "attempt": 3,
         "store": "s3://b/team",
         "code": "abc",
-        "maxResumes": 5,
+        "maxResumes": 105,
         "managerUnresponsiveSeconds": 60,
         "metadata": {},
     }

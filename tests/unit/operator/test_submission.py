@@ -48,7 +48,7 @@ def test_entrypoint_reads_every_field_that_the_operator_writes(expected: Submiss
     written = spec(
         entrypoint=expected.entrypoint,
         args=expected.args,
-        recovery={"maxResumes": expected.max_resumes},
+        recovery={"maxResumes": expected.max_resumes, "maxDisruptions": 0},
         managerUnresponsiveSeconds=expected.manager_unresponsive_seconds,
     )
     run = RunRef(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from workflow_operator.api.spec import Recovery
 from workflow_operator.api.status import Phase, Steps, WorkflowState
 from workflow_operator.core import log_facts, names
 from workflow_operator.core.actions import Action, Decision, DeleteCluster, EmitEvent
+from workflow_operator.core.attempt_count import RESET
 from workflow_operator.core.conditions import conditions
 from workflow_operator.core.decide.canceling import canceling
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
@@ -24,6 +26,7 @@ from workflow_operator.core.decide.running import running
 from workflow_operator.core.log_facts import LogFacts, Ownership
 from workflow_operator.core.log_view import RunView
 from workflow_operator.core.observation import Observation
+from workflow_operator.core.recorded_times import correct_times
 from workflow_operator.core.state import TERMINAL
 
 PHASES: Mapping[Phase, Callable[[ReconcileContext], Outcome]] = {
@@ -60,7 +63,8 @@ def decide(observation: Observation, now: float) -> Decision:
     if state.phase is None:
         state = state.model_copy(update={"phase": Phase.PENDING, "phase_time": now})
     if state.phase not in TERMINAL:
-        state = _update_from_log(state, facts, now)
+        recovery = workflow.spec.recovery if workflow.spec else Recovery()
+        state = _update_from_log(correct_times(state, recovery.backoff, now), facts, now)
     context = ReconcileContext(observation, now, state, facts)
     outcome = deleting(context) if workflow.deleted is not None else PHASES[state.phase or Phase.PENDING](context)
     return _decision(context, outcome)
@@ -83,7 +87,7 @@ def _update_from_log(state: WorkflowState, facts: LogFacts, now: float) -> Workf
     if facts.ownership is Ownership.OURS and view.owner is not None and view.owner.attempt > state.attempt:
         changes |= _restore_attempt(state, view, view.owner.attempt)
     if view.counts.succeeded > state.steps.succeeded or view.counts.total > state.steps.total:
-        changes["resumes"] = state.resumes.model_copy(update={"never_ran": 0})
+        changes["resumes"] = state.resumes.model_copy(update=RESET)
     return state.model_copy(update=changes)
 
 

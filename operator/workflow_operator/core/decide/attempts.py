@@ -12,6 +12,7 @@ from workflow_operator.core.cluster_manifest import ClusterRequest, Refusal, bui
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.failure import is_owned
+from workflow_operator.core.decide.reachability import REPLIED
 from workflow_operator.core.log_facts import claimed_by
 from workflow_operator.core.observation import RunReadFailure, StoreFailure
 from workflow_operator.core.read_plan import store_of, workflow_id_of
@@ -107,7 +108,7 @@ def start_attempt(context: ReconcileContext, explanation: Explanation, *, resume
     attempt = _last_attempt(context) + 1
     reused = context.state.cluster
     manifest = manifest_of(context, attempt) if reused is None else None
-    cluster = reused.model_copy(update={"head": None, "unreachable_since": None}) if reused else None
+    cluster = reused.model_copy(update={"head": None, **REPLIED}) if reused else None
     actions: tuple[Action, ...] = ()
     if isinstance(manifest, dict):
         name = names.cluster_name(context.workflow.name, context.workflow.uid, attempt)
@@ -119,6 +120,7 @@ def start_attempt(context: ReconcileContext, explanation: Explanation, *, resume
         update={
             "attempt": attempt,
             "attempt_time": context.now,
+            "attempt_steps": context.state.steps.succeeded,
             "storage": store.url,
             "secret_name": store.secret,
             "workflow_id": workflow_id_of(context.workflow),

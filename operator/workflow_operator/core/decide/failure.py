@@ -1,6 +1,9 @@
 """Detects failures of a cluster or its submission, and decides what follows.
 
-The phases with an attempt call it. It does not use `status.state` of KubeRay, which stays `ready` while a head fails.
+The phases with an attempt call it. A cluster fails only on evidence. Its head pod, or the RayCluster itself, is
+gone, replaced, being deleted or terminated. Or the head does not reply, and something else confirms its failure
+(`reachability`). A pod that KubeRay could not create is not such evidence. Neither is `status.state` of KubeRay, which
+stays `ready` while a head fails.
 """
 
 from __future__ import annotations
@@ -9,13 +12,22 @@ from dataclasses import dataclass
 
 from workflow.submission import ExitCode
 from workflow_operator.api.spec import RecoveryPolicy
-from workflow_operator.api.status import ClusterStatus, Ending, Failure, Resumes
+from workflow_operator.api.status import ClusterStatus, Ending, Failure, Phase, Resumes
 from workflow_operator.core import backoff
+from workflow_operator.core.attempt_count import (
+    CLUSTER_SUSPENDED,
+    HEAD_DISRUPTED,
+    HEAD_NODE_LOST,
+    EndedAttempt,
+    count,
+    end_of,
+)
 from workflow_operator.core.conditions import Explanation, clip
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
+from workflow_operator.core.decide.reachability import failure_of, no_reply
 from workflow_operator.core.log_facts import Ownership, claimed_by
 from workflow_operator.core.names import UID_LABEL
-from workflow_operator.core.observation import ClusterView, HeadView, JobState, SubmissionView
+from workflow_operator.core.observation import ClusterView, Disruption, HeadView, JobState, SubmissionView
 from workflow_operator.core.state import Event
 
 _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
@@ -54,12 +66,16 @@ def cluster_failure(context: ReconcileContext) -> DetectedFailure | None:
         return None
     if cluster.deleting:
         return DetectedFailure("RayClusterDeleted", f"{name} is being deleted")
-    if cluster.failed:
-        return DetectedFailure("RayClusterFailed", f"{name} failed: {cluster.failed}")
     if cluster.suspended:
         text = f"{name} was suspended after it was ready"
-        return DetectedFailure("RayClusterSuspended", text) if recorded.head else None
-    return _head_failure(recorded, cluster.head) or _head_timeout(context, recorded)
+        return DetectedFailure(CLUSTER_SUSPENDED, text) if recorded.head else None
+    return _head_failure(recorded, cluster.head, context.observation.disruption)
+
+
+def unreachable_head(context: ReconcileContext) -> DetectedFailure | None:
+    """Return the failure of a head that does not reply in this round, if it is confirmed; or None."""
+    failure = failure_of(context, no_reply(context))
+    return DetectedFailure(*failure) if failure else None
 
 
 def submission_failure(context: ReconcileContext) -> DetectedFailure | None:
@@ -121,7 +137,7 @@ def fail_attempt(context: ReconcileContext, failure: DetectedFailure, **changes:
         failure: why the attempt failed.
         changes: further changes of the state.
     """
-    resumes = _count_attempt(context)
+    resumes = _count_attempt(context, failure)
     keeps_cluster = (
         failure.head_alive
         and resumes.never_ran < _MAX_ATTEMPTS_WITHOUT_RUN
@@ -155,52 +171,70 @@ def fail_permanently(context: ReconcileContext, failure: DetectedFailure) -> Out
     return fail_attempt(context, failure, ending=ending)
 
 
-def _head_failure(recorded: ClusterStatus, head: HeadView | None) -> DetectedFailure | None:
+def _head_failure(recorded: ClusterStatus, head: HeadView | None, seen: Disruption | None) -> DetectedFailure | None:
+    """Return why the head has failed, or None.
+
+    Args:
+        recorded: the recorded cluster.
+        head: the current head pod, or None.
+        seen: why Kubernetes ended the recorded head pod, if that pod is gone and this is known.
+    """
     if recorded.head is None:
-        if head is not None and head.phase == "Failed":
+        # KubeRay replaces a pod that failed before its Ray container started, for example one that a node rejected.
+        if head is not None and head.phase == "Failed" and head.identity.container_id:
             why = f" ({head.reason})" if head.reason else ""
-            return DetectedFailure("HeadPodFailed", f"head pod {head.pod_name} failed before it was ready{why}")
+            text = f"head pod {head.pod_name} failed before it was ready{why}"
+            return _disrupted(text, head.disruption) or DetectedFailure("HeadPodFailed", text)
         return None
     problem = _lost_head(recorded, head)
-    return DetectedFailure("HeadPodLost", problem) if problem else None
+    if not problem:
+        return None
+    is_recorded = head is not None and head.identity.pod_uid == recorded.head.pod_uid
+    disruption = head.disruption if head is not None and is_recorded else None
+    return _disrupted(problem, disruption or seen) or DetectedFailure("HeadPodLost", problem)
+
+
+def _disrupted(problem: str, disruption: Disruption | None) -> DetectedFailure | None:
+    """Return a failure that Kubernetes caused, or None if it did not."""
+    if disruption is None:
+        return None
+    detail = f": {disruption.message}" if disruption.message else ""
+    reason = HEAD_NODE_LOST if disruption.node_lost else HEAD_DISRUPTED
+    return DetectedFailure(reason, f"{problem} ({disruption.reason}{detail})")
 
 
 def _lost_head(recorded: ClusterStatus, head: HeadView | None) -> str:
-    """Return why the recorded head is lost, or an empty string."""
+    """Return why the recorded head is lost, or an empty string.
+
+    A pod in the phase Unknown, or one without a state of its Ray container, may still work.
+    """
     if head is None:
         return f"the head pod of RayCluster {recorded.name} no longer exists"
     if recorded.head is not None and head.identity.pod_uid != recorded.head.pod_uid:
         return f"the head pod of RayCluster {recorded.name} was replaced by {head.pod_name}"
     if head.deleting:
         return f"head pod {head.pod_name} is being deleted"
-    if head.identity != recorded.head or not head.running:
-        why = f" ({head.reason})" if head.reason else ""
+    why = f" ({head.reason})" if head.reason else ""
+    if head.phase in ("Failed", "Succeeded"):
+        return f"head pod {head.pod_name} is {head.phase}{why}"
+    if head.identity.container_id and (head.identity != recorded.head or not head.running):
         return f"the Ray container of head pod {head.pod_name} terminated{why}"
-    if head.phase != "Running":
-        return f"head pod {head.pod_name} is {head.phase} {head.reason}".rstrip()
     return ""
 
 
-def _head_timeout(context: ReconcileContext, recorded: ClusterStatus) -> DetectedFailure | None:
-    since = recorded.unreachable_since
-    if since is None or context.now - since < context.unreachable_seconds:
-        return None
-    text = f"the head of RayCluster {recorded.name} did not reply for {context.now - since:.0f} s"
-    return DetectedFailure("HeadUnreachable", text)
-
-
-def _count_attempt(context: ReconcileContext) -> Resumes:
-    """Count the failed attempt.
-
-    The status counts attempts that never owned the run. The log counts epochs without progress.
-    """
-    old, facts = context.state.resumes, context.facts
+def _count_attempt(context: ReconcileContext, failure: DetectedFailure) -> Resumes:
+    """Count the failed attempt."""
+    state, facts = context.state, context.facts
     is_ours = claimed_by(context.workflow, facts.view)
-    epochs = facts.view.epochs_without_progress if facts.view is not None and is_ours else 0
-    never_ran = old.never_ran
-    if facts.ownership is not Ownership.UNREAD and not _attempt_ran(context):
-        never_ran += 1
-    return old.model_copy(update={"never_ran": never_ran, "without_progress": epochs + never_ran})
+    started_with = state.attempt_steps
+    ended = EndedAttempt(
+        end=end_of(failure.reason),
+        progressed=None if started_with is None else state.steps.succeeded > started_with,
+        owned=_attempt_ran(context),
+        log_read=facts.ownership is not Ownership.UNREAD,
+        epochs=facts.view.epochs_without_progress if facts.view is not None and is_ours else 0,
+    )
+    return count(state.resumes, ended)
 
 
 def _attempt_ran(context: ReconcileContext) -> bool:
@@ -208,4 +242,5 @@ def _attempt_ran(context: ReconcileContext) -> bool:
     facts = context.facts
     if facts.view is None or facts.view.owner is None or not claimed_by(context.workflow, facts.view):
         return False
-    return facts.owner_alive or facts.view.owner.attempt == context.state.attempt
+    is_attached = facts.owner_alive and context.state.phase is Phase.RUNNING
+    return is_attached or facts.view.owner.attempt == context.state.attempt

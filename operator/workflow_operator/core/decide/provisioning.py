@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from workflow_operator.api.status import ClusterStatus
 from workflow_operator.core.actions import CreateCluster
+from workflow_operator.core.attempt_count import TEMPLATE_CHANGED
 from workflow_operator.core.cluster_manifest import Refusal, digest
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import manifest_of
@@ -17,10 +18,13 @@ from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileC
 from workflow_operator.core.decide.ending import stop_on_selected_cluster
 from workflow_operator.core.decide.failure import DetectedFailure, fail_attempt, is_owned
 from workflow_operator.core.decide.submitted import follow_head, interruption, post_submission
+from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.names import TEMPLATE_LABEL, UID_LABEL
-from workflow_operator.core.observation import ClusterView
+from workflow_operator.core.observation import ClusterView, HeadRefused, HeadUnreachable
 
 _POLL = 5.0
+_INVALID = ("InvalidRayCluster",)
+"""Start of the reasons of KubeRay's events on a spec that it does not accept."""
 
 
 def provisioning(context: ReconcileContext) -> Outcome:
@@ -33,6 +37,8 @@ def _limit_by_deadline(context: ReconcileContext, outcome: Outcome) -> Outcome:
     state = outcome.state
     if state.phase is not context.state.phase or (state.cluster is not None and state.cluster.queued):
         return outcome
+    if _may_run_unseen(context):
+        return outcome
     since = state.attempt_time if state.attempt_time is not None else context.now
     left = since + context.deadline_seconds - context.now
     if left > 0:
@@ -43,6 +49,12 @@ def _limit_by_deadline(context: ReconcileContext, outcome: Outcome) -> Outcome:
     )
     failed = fail_attempt(context, DetectedFailure("PreRunningDeadlineExceeded", text))
     return replace(failed, actions=stop_on_selected_cluster(context))
+
+
+def _may_run_unseen(context: ReconcileContext) -> bool:
+    """Return whether a live manager of this Workflow owns the run, and the head does not report the submission."""
+    is_owned_alive = context.facts.ownership is Ownership.OURS and context.facts.owner_alive
+    return is_owned_alive and isinstance(context.observation.submission, (HeadRefused, HeadUnreachable))
 
 
 def _provision(context: ReconcileContext) -> Outcome:
@@ -68,7 +80,7 @@ def _provision(context: ReconcileContext) -> Outcome:
     if recorded.head is None and not _is_head_ready(cluster):
         if _template_changed(context, cluster):
             text = f"spec.cluster.template changed before RayCluster {cluster.name} was ready: creating another one"
-            return fail_attempt(context, DetectedFailure("TemplateChanged", text))
+            return fail_attempt(context, DetectedFailure(TEMPLATE_CHANGED, text))
         return context.stay(_why_not_ready(cluster), _POLL, cluster=recorded)
     context = context.with_state(cluster=recorded)
     return follow_head(context) or post_submission(context, cluster)
@@ -76,7 +88,7 @@ def _provision(context: ReconcileContext) -> Outcome:
 
 def _is_head_ready(cluster: ClusterView) -> bool:
     head = cluster.head
-    if head is None or cluster.deleting or cluster.suspended or cluster.failed:
+    if head is None or cluster.deleting or cluster.suspended:
         return False
     return head.running and head.ready and not head.deleting and bool(head.ip and head.identity.container_id)
 
@@ -128,9 +140,23 @@ def _create_cluster(context: ReconcileContext, recorded: ClusterStatus) -> Outco
 
 
 def _why_not_ready(cluster: ClusterView) -> Explanation:
+    """Return what the head of a cluster waits for, in the words of Kubernetes and KubeRay."""
     if cluster.pod_problem is not None:
-        return Explanation(cluster.pod_problem.reason, cluster.pod_problem.message, blocked=True)
-    if cluster.warning:
+        text = f"{cluster.pod_problem.message}; {cluster.failed}" if cluster.failed else cluster.pod_problem.message
+        return Explanation(cluster.pod_problem.reason, text, blocked=True)
+    if cluster.warning.startswith(_INVALID):
         text = f"KubeRay did not create the pods of RayCluster {cluster.name}: correct spec.cluster.template"
         return Explanation("RayClusterWarning", f"{text}: {cluster.warning}", blocked=True, stalled=True)
+    if cluster.failed or cluster.warning:
+        problem = cluster.failed or cluster.warning
+        if cluster.warning and cluster.warning not in problem:
+            problem = f"{problem}; {cluster.warning}" if problem else cluster.warning
+        text = f"KubeRay retries until spec.preRunningDeadlineSeconds: RayCluster {cluster.name}: {problem}"
+        return Explanation(_reason(problem), text, blocked=True)
     return Explanation("ClusterStarting", f"waiting for the head of RayCluster {cluster.name}")
+
+
+def _reason(problem: str) -> str:
+    """Return the reason at the start of a text of KubeRay, such as FailedCreateHeadPod; else a general one."""
+    word = problem.partition(":")[0]
+    return word if word.isalnum() else "ReplicaFailure"

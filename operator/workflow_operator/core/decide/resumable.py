@@ -14,6 +14,7 @@ from workflow_operator.core.decide.attempts import attempt_blocker, start_attemp
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import end_run, terminal_from_log
 from workflow_operator.core.decide.failure import cluster_failure, is_owned
+from workflow_operator.core.decide.limits import exhausted_limit
 from workflow_operator.core.decide.submitted import wait_for_other_owner
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.names import RESUME_ANNOTATION
@@ -39,28 +40,10 @@ def resumable(context: ReconcileContext) -> Outcome:
     if ending is not None:
         text = f"writing the state {ending.status} to the log: {ending.message}"
         return context.stay(Explanation(ending.reason, text), _POLL, *end_run(context))
-    if _are_resumes_exhausted(context):
-        return _fail_run(context, "ResumesExhausted", _exhausted_message(context))
+    exhausted = exhausted_limit(context)
+    if exhausted:
+        return _fail_run(context, *exhausted)
     return _wait_or_resume(context)
-
-
-def _are_resumes_exhausted(context: ReconcileContext) -> bool:
-    view = context.facts.view
-    is_ours = view is not None and context.facts.ownership is Ownership.OURS
-    epochs = view.epochs_without_progress if view is not None and is_ours else 0
-    without_progress = epochs + context.state.resumes.never_ran
-    return context.state.last_failure is not None and without_progress >= context.recovery.max_resumes
-
-
-def _exhausted_message(context: ReconcileContext) -> str:
-    view, failure = context.facts.view, context.state.last_failure
-    steps = (*(view.suspect_steps if view else ()), *(failure.running_steps if failure else ()))
-    running = f"; steps that were running at the failures: {', '.join(dict.fromkeys(steps))}" if steps else ""
-    last = f"; the last failure was {failure.reason}: {failure.message}" if failure else ""
-    return (
-        f"{context.state.resumes.without_progress} consecutive resumes or attempts finished no step "
-        f"(spec.recovery.maxResumes: {context.recovery.max_resumes}){running}{last}"
-    )
 
 
 def _fail_run(context: ReconcileContext, reason: str, message: str) -> Outcome:

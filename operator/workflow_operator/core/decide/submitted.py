@@ -12,20 +12,25 @@ from workflow_operator.core.decide.attempts import code_of, code_problem, stage_
 from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import terminal_from_log
 from workflow_operator.core.decide.failure import (
+    DetectedFailure,
     cluster_failure,
     fail_attempt,
     fail_permanently,
     invalid_input,
     is_id_in_use,
     submission_failure,
+    unreachable_head,
 )
+from workflow_operator.core.decide.limits import exhausted_while_running
+from workflow_operator.core.decide.reachability import REPLIED, NoReply, explain, no_reply
 from workflow_operator.core.log_facts import Ownership
-from workflow_operator.core.observation import ClusterView, HeadUnreachable, JobState
+from workflow_operator.core.observation import ClusterView, HeadRefused, HeadUnreachable, JobState
 from workflow_operator.core.state import Event
 from workflow_operator.core.submission import submit
 
 _POLL = 5.0
 _SHORT_POLL = 1.0
+_SUBMISSION_SECONDS = 60.0
 
 
 def interruption(context: ReconcileContext) -> Outcome | None:
@@ -38,9 +43,12 @@ def interruption(context: ReconcileContext) -> Outcome | None:
         return finished
     if context.cancel_requested:
         return context.move(Event.CANCEL_REQUESTED, Explanation("Canceling", "spec.cancel is true"))
-    failure = cluster_failure(context)
+    failure = cluster_failure(context) or unreachable_head(context)
     if failure:
         return fail_attempt(context, failure)
+    exhausted = exhausted_while_running(context)
+    if exhausted:
+        return fail_permanently(context, DetectedFailure("ResumesExhausted", exhausted, head_alive=True))
     failure = invalid_input(context)
     if failure:
         return fail_permanently(context, failure)
@@ -63,10 +71,15 @@ def follow_head(context: ReconcileContext) -> Outcome | None:
     reply, cluster, submission = context.observation.submission, context.state.cluster, context.state.submission
     if reply is None or cluster is None or submission is None or cluster.head is None:
         return None
-    if isinstance(reply, HeadUnreachable):
-        return _wait_for_head(context, cluster, reply)
+    found = no_reply(context)
+    if found is not None:
+        return _wait_for_head(context, found)
+    if isinstance(reply, HeadRefused):
+        return _wait_for_answer(context, cluster, reply)
+    if isinstance(reply, HeadUnreachable):  # the pod disappeared in this round, which `cluster_failure` decides
+        return context.stay(Explanation("HeadUnreachable", reply.message, blocked=True), _SHORT_POLL)
     context = context.with_state(
-        cluster=cluster.model_copy(update={"unreachable_since": None}),
+        cluster=cluster.model_copy(update=REPLIED),
         submission=submission.model_copy(update={"state": reply.state.value}),
     )
     if reply.state is JobState.UNKNOWN:
@@ -101,8 +114,10 @@ def post_submission(context: ReconcileContext, cluster: ClusterView) -> Outcome:
     if problem:
         return context.stay(problem, _POLL)
     code = code_of(context)
-    with_head = recorded.model_copy(update={"head": head.identity, "unreachable_since": None})
+    with_head = recorded.model_copy(update={"head": head.identity, **REPLIED})
     state = context.state.model_copy(update={"cluster": with_head, "code": code})
+    if recorded.head is None:
+        state = state.model_copy(update={"attempt_time": _time_to_submit(context)})
     target = HeadRef(cluster.name, head.identity, head.ip, cluster.token_secret)
     action = submit(context.spec, run, target, submission.id, code.sha256 if code else "")
     explanation = Explanation("Submitting", f"submitting to the head of RayCluster {cluster.name}")
@@ -123,20 +138,58 @@ def progress_delay(context: ReconcileContext) -> float:
 def _submission_running(context: ReconcileContext) -> Outcome:
     if context.state.phase is Phase.RUNNING:
         return context.stay(running_explanation(context), progress_delay(context))
+    return _enter_running(context, running_explanation(context))
+
+
+def _enter_running(context: ReconcileContext, explanation: Explanation) -> Outcome:
     start = context.state.start_time if context.state.start_time is not None else context.now
-    return context.move(Event.SUBMISSION_RUNNING, running_explanation(context), _SHORT_POLL, start_time=start)
+    return context.move(Event.SUBMISSION_RUNNING, explanation, _SHORT_POLL, start_time=start)
 
 
 def running_explanation(context: ReconcileContext) -> Explanation:
-    """Return the explanation of the phase Running, which includes a failed read of the log."""
+    """Return the explanation of the phase Running, which includes a failed read of the log and trouble of KubeRay."""
     if context.facts.ownership is Ownership.UNREAD:
         return store_problem(context)
-    return Explanation("SubmissionRunning", f"the submission of attempt {context.state.attempt} is running")
+    text = f"the submission of attempt {context.state.attempt} is running"
+    named = context.observation.named
+    if named is not None and named.failed:
+        problem = f"KubeRay cannot change the pods of RayCluster {named.name}: {named.failed}"
+        return Explanation("ReplicaFailure", f"{text} on the pods that exist; {problem}", blocked=True)
+    return Explanation("SubmissionRunning", text)
 
 
-def _wait_for_head(context: ReconcileContext, cluster: ClusterStatus, reply: HeadUnreachable) -> Outcome:
-    since = cluster.unreachable_since if cluster.unreachable_since is not None else context.now
-    left = since + context.unreachable_seconds - context.now
-    unreachable = cluster.model_copy(update={"unreachable_since": since})
-    explanation = Explanation("HeadUnreachable", reply.message, blocked=True)
-    return context.stay(explanation, earliest(max(left, _SHORT_POLL), _POLL), cluster=unreachable)
+def _wait_for_head(context: ReconcileContext, found: NoReply) -> Outcome:
+    """Wait for a head that does not reply. If the log shows that the attempt runs, its phase is Running."""
+    context = context.with_state(cluster=found.cluster)
+    explanation = explain(context, found)
+    if _runs_by_log(context):
+        return _enter_running(context, explanation)
+    left = context.unreachable_seconds - found.seconds
+    return context.stay(explanation, earliest(max(left, _SHORT_POLL), _POLL))
+
+
+def _wait_for_answer(context: ReconcileContext, cluster: ClusterStatus, reply: HeadRefused) -> Outcome:
+    """Wait until the head reports the state of the submission. A reply, even a refusal, proves that the head works."""
+    context = context.with_state(cluster=cluster.model_copy(update=REPLIED))
+    explanation = Explanation(reply.reason, reply.message, blocked=True)
+    if _runs_by_log(context):
+        return _enter_running(context, explanation)
+    return context.stay(explanation, _POLL)
+
+
+def _runs_by_log(context: ReconcileContext) -> bool:
+    """Return whether this attempt is in Provisioning, although the log shows that its manager runs the run."""
+    facts, view = context.facts, context.facts.view
+    owner = view.owner if view is not None and facts.ownership is Ownership.OURS else None
+    is_own = owner is not None and owner.attempt == context.state.attempt
+    return context.state.phase is Phase.PROVISIONING and is_own and facts.owner_alive
+
+
+def _time_to_submit(context: ReconcileContext) -> float:
+    """Return the start of the attempt, corrected so that the submission has a minute after the head became ready.
+
+    The head may have become ready long ago, while no operator was running.
+    """
+    started = context.state.attempt_time if context.state.attempt_time is not None else context.now
+    reserved = min(_SUBMISSION_SECONDS, context.deadline_seconds)
+    return max(started, context.now - context.deadline_seconds + reserved)
