@@ -70,3 +70,13 @@ FAILURE = Failure(time=NOW - 9, reason="HeadPodLost", message="gone", running_st
 RECORDED = ClusterStatus(name=build.ATTEMPT_NAME, uid="cluster-1", head=build.HEAD)
 CHOSEN = ClusterStatus(name="shared", uid="cluster-s", provisioned=False, head=build.HEAD)
 SHARED = cluster(name="shared", uid="cluster-s", labels={"pool": "a"}, owner_uid="", token_secret="")
+
+
+def unreachable(seconds: float, asked: float = 5.0) -> ClusterStatus:
+    """Return the recorded cluster, whose head has not replied for some time.
+
+    Args:
+        seconds: the time since the first request without a reply.
+        asked: the time since the recorded request without a reply.
+    """
+    return RECORDED.model_copy(update={"unreachable_since": NOW - seconds, "unreachable_until": NOW - asked})

@@ -9,7 +9,19 @@ import pytest
 
 from tests.unit.operator import build
 from tests.unit.operator.build import NOW, cluster, head, job, read, running, state, tombstone, view, workflow
-from tests.unit.operator.cases import CANCELED, CHOSEN, MANUAL, OTHER, RECORDED, SHARED, Case, J, W, check
+from tests.unit.operator.cases import (
+    CANCELED,
+    CHOSEN,
+    MANUAL,
+    OTHER,
+    RECORDED,
+    SHARED,
+    Case,
+    J,
+    W,
+    check,
+    unreachable,
+)
 from workflow_operator.api.status import HeadIdentity, Phase, Resumes, Steps
 from workflow_operator.core.actions import DeleteCluster, StopSubmission, SubmitRun
 from workflow_operator.core.decide import decide
@@ -57,7 +69,12 @@ RUNNING = {
     "RayCluster replaced": Case(
         failing(cluster(uid="cluster-x")), Phase.RESUMABLE, "RayClusterDeleted", (DeleteCluster,)
     ),
-    "RayCluster failed": Case(failing(cluster(failed="quota")), Phase.RESUMABLE, "RayClusterFailed", (DeleteCluster,)),
+    "KubeRay cannot create a pod": Case(
+        failing(cluster(failed="FailedCreateWorkerPod: exceeded quota")),
+        Phase.RUNNING,
+        "ReplicaFailure",
+        message="exceeded quota",
+    ),
     "RayCluster preempted": Case(
         failing(cluster(suspended=True)), Phase.RESUMABLE, "RayClusterSuspended", (DeleteCluster,)
     ),
@@ -65,19 +82,20 @@ RUNNING = {
         running(submission=HeadUnreachable("connection refused")),
         Phase.RUNNING,
         "HeadUnreachable",
-        expect={"cluster": RECORDED.model_copy(update={"unreachable_since": NOW})},
+        expect={"cluster": RECORDED.model_copy(update={"unreachable_since": NOW, "unreachable_until": NOW})},
     ),
-    "head unreachable until the time limit": Case(
+    "head unreachable until the time limit, owner lost": Case(
         running(
-            workflow(state(Phase.RUNNING, cluster=RECORDED.model_copy(update={"unreachable_since": NOW - 60}))),
+            workflow(state(Phase.RUNNING, cluster=unreachable(60))),
             submission=HeadUnreachable("connection refused"),
+            run=read(view(), W.RESUMABLE),
         ),
         Phase.RESUMABLE,
         "HeadUnreachable",
         (DeleteCluster,),
     ),
     "head replies again": Case(
-        running(workflow(state(Phase.RUNNING, cluster=RECORDED.model_copy(update={"unreachable_since": NOW - 9})))),
+        running(workflow(state(Phase.RUNNING, cluster=unreachable(9)))),
         Phase.RUNNING,
         "SubmissionRunning",
         expect={"cluster": RECORDED},

@@ -21,6 +21,7 @@ from workflow_operator.core.decide.ending import terminal
 from workflow_operator.core.decide.failure import is_owned
 from workflow_operator.core.decide.pending import pending
 from workflow_operator.core.decide.provisioning import provisioning
+from workflow_operator.core.decide.reachability import with_reply
 from workflow_operator.core.decide.resumable import resumable
 from workflow_operator.core.decide.running import running
 from workflow_operator.core.log_facts import LogFacts, Ownership
@@ -65,7 +66,7 @@ def decide(observation: Observation, now: float) -> Decision:
     if state.phase not in TERMINAL:
         recovery = workflow.spec.recovery if workflow.spec else Recovery()
         state = _update_from_log(correct_times(state, recovery.backoff, now), facts, now)
-    context = ReconcileContext(observation, now, state, facts)
+    context = with_reply(ReconcileContext(observation, now, state, facts))
     outcome = deleting(context) if workflow.deleted is not None else PHASES[state.phase or Phase.PENDING](context)
     return _decision(context, outcome)
 

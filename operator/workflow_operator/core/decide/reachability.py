@@ -20,7 +20,7 @@ from workflow_operator.core.attempt_count import HEAD_NODE_LOST
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import ReconcileContext
 from workflow_operator.core.log_facts import Ownership
-from workflow_operator.core.observation import HeadUnreachable, HeadView
+from workflow_operator.core.observation import HeadRefused, HeadUnreachable, HeadView, SubmissionView
 
 PAUSE_SECONDS = 30.0
 """If the operator sent no request to a head for this long, it does not know whether the head would have replied."""
@@ -72,6 +72,14 @@ def no_reply(context: ReconcileContext) -> NoReply | None:
     seconds = context.now - (cluster.unreachable_since or context.now)
     confirmed, doubt = _evidence(context, named.head, seconds)
     return NoReply(cluster, seconds, confirmed, _own_network(context) or doubt, named.head.node_lost)
+
+
+def with_reply(context: ReconcileContext) -> ReconcileContext:
+    """Return the context in which the head counts as reachable, if it replied in this round."""
+    recorded = context.state.cluster
+    if recorded is None or not isinstance(context.observation.submission, (SubmissionView, HeadRefused)):
+        return context
+    return context.with_state(cluster=recorded.model_copy(update=REPLIED))
 
 
 def failure_of(context: ReconcileContext, found: NoReply | None) -> tuple[str, str] | None:

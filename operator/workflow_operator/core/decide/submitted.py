@@ -5,7 +5,7 @@ The operator submits only to the head that is recorded in the status, with the s
 
 from __future__ import annotations
 
-from workflow_operator.api.status import ClusterStatus, Phase
+from workflow_operator.api.status import Phase
 from workflow_operator.core.actions import HeadRef
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import code_of, code_problem, stage_code, store_problem
@@ -75,11 +75,10 @@ def follow_head(context: ReconcileContext) -> Outcome | None:
     if found is not None:
         return _wait_for_head(context, found)
     if isinstance(reply, HeadRefused):
-        return _wait_for_answer(context, cluster, reply)
+        return _wait_for_answer(context, reply)
     if isinstance(reply, HeadUnreachable):  # the pod disappeared in this round, which `cluster_failure` decides
         return context.stay(Explanation("HeadUnreachable", reply.message, blocked=True), _SHORT_POLL)
     context = context.with_state(
-        cluster=cluster.model_copy(update=REPLIED),
         submission=submission.model_copy(update={"state": reply.state.value}),
     )
     if reply.state is JobState.UNKNOWN:
@@ -168,9 +167,8 @@ def _wait_for_head(context: ReconcileContext, found: NoReply) -> Outcome:
     return context.stay(explanation, earliest(max(left, _SHORT_POLL), _POLL))
 
 
-def _wait_for_answer(context: ReconcileContext, cluster: ClusterStatus, reply: HeadRefused) -> Outcome:
+def _wait_for_answer(context: ReconcileContext, reply: HeadRefused) -> Outcome:
     """Wait until the head reports the state of the submission. A reply, even a refusal, proves that the head works."""
-    context = context.with_state(cluster=cluster.model_copy(update=REPLIED))
     explanation = Explanation(reply.reason, reply.message, blocked=True)
     if _runs_by_log(context):
         return _enter_running(context, explanation)
