@@ -213,3 +213,16 @@ def test_node_loss_explains_an_unreachable_head() -> None:
     assert found.state.last_failure is not None
     assert found.state.last_failure.reason == "HeadNodeLost"
     assert found.state.resumes.disruptions == 1
+
+
+def test_deadline_spares_attempts_while_the_network_is_suspect() -> None:
+    many = HeadsReport(4, 4, 999)
+    kept = ask(unreachable(60), phase=Phase.PROVISIONING, run=NOBODY, heads=many, now=NOW + 25, head=UNREADY)
+    assert kept.state.phase is Phase.PROVISIONING
+    late = ask(RECORDED, phase=Phase.PROVISIONING, run=NOBODY, heads=many, now=NOW + 99_999)
+    assert late.state.phase is Phase.PROVISIONING
+    reconciling = late.state.condition("Reconciling")
+    assert reconciling is not None
+    assert reconciling.reason == "NetworkSuspected"
+    alone = ask(RECORDED, phase=Phase.PROVISIONING, run=NOBODY, heads=HeadsReport(1, 1, 999), now=NOW + 99_999)
+    assert alone.state.phase is Phase.RESUMABLE

@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from workflow_operator.adapters.kuberay import cluster_view, head_view, newest_warning, pod_problem
+from workflow_operator.adapters.kuberay import (
+    cluster_view,
+    disruption_of,
+    disruption_of_events,
+    head_view,
+    newest_warning,
+    pod_problem,
+)
 from workflow_operator.api.status import HeadIdentity
+from workflow_operator.core.observation import Disruption
 
 TIME = "2026-11-24T10:00:00Z"
 LATER = "2026-11-24T10:00:09Z"
@@ -149,3 +157,93 @@ def test_newest_warning_is_returned() -> None:
     ]
     assert newest_warning(events) == "New: 2"
     assert newest_warning([]) == ""
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "PreemptionByScheduler",
+        "EvictionByEvictionAPI",
+        "DeletionByTaintManager",
+        "TerminationByKubelet",
+        "DeletionByPodGC",
+        "AnotherController",
+    ],
+)
+def test_condition_of_a_disruption_gives_its_reason(reason: str) -> None:
+    disrupted = pod(conditions=[condition("Ready"), condition("DisruptionTarget", reason=reason, message="why")])
+    assert disruption_of(disrupted) == head_view(disrupted).disruption == Disruption(reason, "why")
+
+
+@pytest.mark.parametrize("conditions", [[], [condition("Ready")], [condition("DisruptionTarget", "False", reason="x")]])
+def test_pod_without_that_condition_is_not_disrupted(conditions: list[dict[str, str]]) -> None:
+    assert disruption_of(pod(conditions=conditions)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "lost"),
+    [
+        pytest.param(
+            {"conditions": [condition("Ready", "False"), condition("ContainersReady")]}, True, id="node does not report"
+        ),
+        pytest.param(
+            {"reason": "NodeLost", "conditions": [condition("Ready", "Unknown")]}, True, id="older Kubernetes"
+        ),
+        pytest.param(
+            {
+                "conditions": [
+                    condition("Ready", "False", reason="ContainersNotReady"),
+                    condition("ContainersReady", "False"),
+                ]
+            },
+            False,
+            id="probe failed",
+        ),
+        pytest.param(
+            {
+                "conditions": [
+                    condition("Ready", "False", reason="ReadinessGatesNotReady"),
+                    condition("ContainersReady"),
+                ]
+            },
+            False,
+            id="readiness gate",
+        ),
+        pytest.param({"conditions": [condition("Ready"), condition("ContainersReady")]}, False, id="ready"),
+        pytest.param({}, False, id="no conditions"),
+    ],
+)
+def test_lost_node_is_recognized_by_the_conditions_of_the_pod(status: dict[str, Any], lost: bool) -> None:
+    assert head_view(pod(**status)).node_lost is lost
+
+
+def event(reason: str, message: str = "why", at: str = TIME) -> dict[str, Any]:
+    return {"reason": reason, "message": message, "lastTimestamp": at}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        pytest.param([], None, id="no events"),
+        pytest.param([event("Killing"), event("Unhealthy")], None, id="other events"),
+        pytest.param([event("Preempted")], Disruption("PreemptionByScheduler", "why"), id="preempted"),
+        pytest.param([event("TaintManagerEviction")], Disruption("DeletionByTaintManager", "why"), id="taint"),
+        pytest.param([event("NodeNotReady")], Disruption("NodeLost", "why", node_lost=True), id="node lost"),
+        pytest.param(
+            [event("NodeNotReady"), event("TaintManagerEviction", at=LATER), event("Killing", at=LATER)],
+            Disruption("DeletionByTaintManager", "why"),
+            id="the newest",
+        ),
+        pytest.param(
+            [event("Evicted", "The node was low on resource: memory.")],
+            Disruption("TerminationByKubelet", "The node was low on resource: memory."),
+            id="node pressure",
+        ),
+        pytest.param(
+            [event("Evicted", "Container ray exceeded its local ephemeral storage limit")], None, id="own fault"
+        ),
+    ],
+)
+def test_events_show_why_a_pod_is_gone(events: list[dict[str, Any]], expected: Disruption | None) -> None:
+    assert disruption_of_events(events) == expected
+    assert disruption_of_events(reversed(events)) == expected

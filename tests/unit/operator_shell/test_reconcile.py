@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
 from tests.support.waiting import eventually
 from workflow_operator import reconcile
-from workflow_operator.core.observation import Defaults, Observation, WorkflowObject
+from workflow_operator.api.status import ClusterStatus, HeadIdentity, WorkflowState
+from workflow_operator.core.observation import (
+    Defaults,
+    Disruption,
+    HeadRefused,
+    HeadUnreachable,
+    JobState,
+    Observation,
+    SubmissionView,
+    WorkflowObject,
+)
 from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 from workflow_operator.metrics import Metrics
 from workflow_operator.observe import Clients
@@ -145,3 +155,53 @@ async def test_success_ends_the_backoff() -> None:
     assert await delays(4) == [0.5, 1.0, 2.0, None]
     workflows.errors = [UnreachableError("no answer"), ConflictError("changed"), UnreachableError("no answer")]
     assert await delays(4) == [0.5, reconcile.CONFLICT_SECONDS, 1.0, None]
+
+
+def recorded(head: str, reply: object) -> Observation:
+    """Return the observation of a Workflow whose head was asked."""
+    cluster = ClusterStatus(name=head, head=HeadIdentity(pod_uid=head, container_id="c"))
+    obj = WorkflowObject(head, "team", head, 1, "1", 0.0, None, state=WorkflowState(cluster=cluster))
+    return Observation(obj, submission=cast("Any", reply))
+
+
+async def test_replies_of_all_heads_are_counted() -> None:
+    metrics = Metrics()
+    reconciler = reconciler_of(Workflows([]), metrics)
+    no_reply, reply = HeadUnreachable("no answer"), SubmissionView(JobState.RUNNING)
+    refused = HeadRefused("HeadError", "HTTP 500")
+    for head, answer in (("a", no_reply), ("b", no_reply), ("d", reply), ("e", refused)):
+        reconciler._with_experience(recorded(head, answer))
+    report = reconciler._with_experience(recorded("c", no_reply)).heads
+    assert report is not None
+    assert (report.asked, report.unreachable) == (5, 3)
+    assert report.suspects_network
+    assert "rayworkflow_unreachable_heads 3.0" in metrics.exposition().decode()
+    assert "rayworkflow_network_suspected 1.0" in metrics.exposition().decode()
+    again = reconciler._with_experience(recorded("a", reply)).heads
+    assert again is not None
+    assert not again.suspects_network
+    assert "rayworkflow_network_suspected 0.0" in metrics.exposition().decode()
+
+
+async def test_workflows_of_one_head_count_once() -> None:
+    reconciler = reconciler_of(Workflows([]))
+    for _ in range(5):
+        report = reconciler._with_experience(recorded("shared", HeadUnreachable("no answer"))).heads
+    assert report is not None
+    assert (report.asked, report.unreachable) == (1, 1)
+
+
+async def test_head_that_is_not_asked_has_no_report() -> None:
+    reconciler = reconciler_of(Workflows([]))
+    assert reconciler._with_experience(recorded("a", None)).heads is None
+    without_cluster = Observation(WorkflowObject("trip", "team", "uid", 1, "1", 0.0, None))
+    assert reconciler._with_experience(without_cluster) == without_cluster
+
+
+async def test_disruption_that_a_watch_showed_is_remembered() -> None:
+    reconciler = reconciler_of(Workflows([]))
+    seen, read = Disruption("PreemptionByScheduler"), Disruption("NodeLost", node_lost=True)
+    assert reconciler._with_experience(replace(recorded("a", None), disruption=read)).disruption == read
+    reconciler.disruptions["a"] = seen
+    assert reconciler._with_experience(replace(recorded("a", None), disruption=read)).disruption == seen
+    assert reconciler._with_experience(recorded("b", None)).disruption is None

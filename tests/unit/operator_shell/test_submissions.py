@@ -10,8 +10,8 @@ from workflow_operator.adapters.ray_jobs import HeadEndpoint, Job, RayJobs, Subm
 from workflow_operator.adapters.submissions import Sources, Submissions
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import HeadRef, RunRef, StoreRef, SubmitRun
-from workflow_operator.core.observation import HeadUnreachable, JobState, SubmissionView
-from workflow_operator.errors import RefusedError, UnreachableError
+from workflow_operator.core.observation import HeadRefused, HeadUnreachable, JobState, SubmissionView
+from workflow_operator.errors import AnsweredError, RefusedError, UnreachableError
 
 IDENTITY = HeadIdentity(pod_uid="pod-1", container_id="c-1")
 HEAD = HeadRef("trip-1", IDENTITY, "198.18.0.9", "trip-1")
@@ -41,9 +41,14 @@ class RecordingJobs(RayJobs):
 
 
 def submissions(
-    jobs: RecordingJobs, current: HeadIdentity | None = IDENTITY, address: str = "http://{ip}:8265"
+    jobs: RecordingJobs,
+    current: HeadIdentity | None = IDENTITY,
+    address: str = "http://{ip}:8265",
+    token_error: Exception | None = None,
 ) -> Submissions:
     async def token(namespace: str, secret: str) -> str:
+        if token_error is not None:
+            raise token_error
         return f"token of {secret}"
 
     async def library() -> tuple[str, bytes]:
@@ -108,12 +113,27 @@ async def test_head_address_is_built_from_the_pod_ip(ip: str, address: str) -> N
         (None, SubmissionView(JobState.UNKNOWN)),
         (Job("rwf-1", "FAILED", {}, "boom", exit_code=3), SubmissionView(JobState.FAILED, 3, "boom")),
         (UnreachableError("connection refused"), HeadUnreachable("connection refused")),
-        (RefusedError("wrong token"), HeadUnreachable("wrong token")),
+        (RefusedError("wrong token"), HeadRefused("HeadRefusesToken", "wrong token")),
+        (AnsweredError("HTTP 500"), HeadRefused("HeadError", "HTTP 500")),
     ],
-    ids=["unknown", "failed", "no answer", "refused"],
+    ids=["unknown", "failed", "no answer", "refused", "error"],
 )
 async def test_answer_of_the_head_becomes_a_value(answer: Job | Exception | None, view: object) -> None:
     assert await submissions(RecordingJobs(answer=answer)).state("team", HEAD, "rwf-1") == view
+
+
+async def test_missing_token_is_not_a_missing_reply() -> None:
+    jobs = RecordingJobs()
+    adapter = submissions(jobs, token_error=RefusedError("the Secret trip-1 does not exist"))
+    refused = HeadRefused("TokenUnreadable", "the Secret trip-1 does not exist")
+    assert await adapter.state("team", HEAD, "rwf-1") == refused
+    assert not jobs.calls
+
+
+async def test_failure_of_the_api_server_ends_the_round() -> None:
+    adapter = submissions(RecordingJobs(), token_error=UnreachableError("the API server does not answer"))
+    with pytest.raises(UnreachableError, match="the API server"):
+        await adapter.state("team", HEAD, "rwf-1")
 
 
 def test_tokens_and_environments_are_not_in_the_repr() -> None:

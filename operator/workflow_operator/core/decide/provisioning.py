@@ -52,9 +52,15 @@ def _limit_by_deadline(context: ReconcileContext, outcome: Outcome) -> Outcome:
 
 
 def _may_run_unseen(context: ReconcileContext) -> bool:
-    """Return whether a live manager of this Workflow owns the run, and the head does not report the submission."""
+    """Return whether the attempt may run, although its head does not report the submission.
+
+    A live manager of this Workflow owns the run, or the network of the operator may have failed.
+    """
+    reply, heads = context.observation.submission, context.observation.heads
+    if isinstance(reply, HeadUnreachable) and heads is not None and heads.suspects_network:
+        return True
     is_owned_alive = context.facts.ownership is Ownership.OURS and context.facts.owner_alive
-    return is_owned_alive and isinstance(context.observation.submission, (HeadRefused, HeadUnreachable))
+    return is_owned_alive and isinstance(reply, (HeadRefused, HeadUnreachable))
 
 
 def _provision(context: ReconcileContext) -> Outcome:

@@ -31,8 +31,6 @@ REFRESH_SECONDS = 10.0
 REPLIED: dict[str, object] = {"unreachable_since": None, "unreachable_until": None}
 """The fields of `ClusterStatus` while the head replies."""
 
-_EXPLAINED = "HeadUnreachable"
-
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
@@ -107,7 +105,9 @@ def explain(context: ReconcileContext, found: NoReply) -> Explanation:
     message = reply.message if isinstance(reply, HeadUnreachable) else "the head does not reply"
     limit = f"{context.unreachable_seconds:.0f} s without a reply"
     text = f"the cluster is kept: {found.doubt}" if found.doubt else f"the cluster counts as failed after {limit}"
-    return Explanation(_EXPLAINED, f"{message}; {text}", blocked=True)
+    heads = context.observation.heads
+    reason = "NetworkSuspected" if heads is not None and heads.suspects_network else "HeadUnreachable"
+    return Explanation(reason, f"{message}; {text}", blocked=True)
 
 
 def continued(cluster: ClusterStatus, now: float) -> ClusterStatus:
