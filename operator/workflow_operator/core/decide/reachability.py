@@ -69,7 +69,7 @@ def no_reply(context: ReconcileContext) -> NoReply | None:
     cluster = continued(recorded, context.now)
     seconds = context.now - (cluster.unreachable_since or context.now)
     confirmed, doubt = _evidence(context, named.head, seconds)
-    return NoReply(cluster, seconds, confirmed, _own_network(context) or doubt, named.head.node_lost)
+    return NoReply(cluster, seconds, confirmed, _own_network(context, doubt), named.head.node_lost)
 
 
 def with_reply(context: ReconcileContext) -> ReconcileContext:
@@ -125,17 +125,22 @@ def continued(cluster: ClusterStatus, now: float) -> ClusterStatus:
     return cluster.model_copy(update={"unreachable_until": now})
 
 
-def _own_network(context: ReconcileContext) -> str:
-    """Return why the operator suspects its own network, or an empty string."""
+def _own_network(context: ReconcileContext, doubt: str) -> str:
+    """Return why the operator suspects its own network, and otherwise another doubt, which may be empty.
+
+    Args:
+        context: the current round.
+        doubt: why the head itself may work, or empty.
+    """
     heads = context.observation.heads
     if heads is None:
-        return ""
+        return doubt
     if heads.suspects_network:
         return (
             f"{heads.unreachable} of {heads.asked} heads became unreachable within one minute, so the network of the "
             f"operator may have failed; check it, or delete the RayCluster if it has really failed"
         )
-    return "" if heads.is_settled else "the operator started less than a minute ago"
+    return doubt or ("" if heads.is_settled else "the operator started less than a minute ago")
 
 
 def _evidence(context: ReconcileContext, head: HeadView, seconds: float) -> tuple[str, str]:
