@@ -153,7 +153,7 @@ def test_disruptions_have_their_own_limit(reason: str, epochs: int, resumes: Res
         assert found.state.phase is Phase.PROVISIONING
 
 
-def test_no_resumes_allowed_still_permits_a_resume_after_a_disruption() -> None:
+def test_disruption_is_resumed_if_no_resumes_are_allowed() -> None:
     assert wait("HeadDisrupted", 0, Resumes(disruptions=1, excused=1), maxResumes=0).state.phase is Phase.PROVISIONING
     found = wait("HeadPodLost", 1, Resumes(disruptions=1, excused=1), maxResumes=0)
     assert [action.reason for action in found.actions if isinstance(action, EndRun)] == ["ResumesExhausted"]

@@ -198,7 +198,7 @@ def test_deadline_spares_a_run_that_continues_unseen() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.RESUMABLE, Phase.CANCELING], ids=str)
 def test_old_outage_decides_nothing_in_later_phases(phase: Phase) -> None:
-    """In these phases the head is not asked, so that the recorded times say nothing about it."""
+    """In these phases the head is not asked, so the recorded times prove nothing."""
     kept = cluster()
     obj = workflow(
         state(phase, cluster=unreachable(9999), next_attempt_time=NOW), spec=spec(cancel=phase is Phase.CANCELING)

@@ -158,7 +158,7 @@ async def test_success_ends_the_backoff() -> None:
 
 
 def recorded(head: str, reply: object) -> Observation:
-    """Return the observation of a Workflow whose head was asked."""
+    """Return the observation of a Workflow with the reply of its head."""
     cluster = ClusterStatus(name=head, head=HeadIdentity(pod_uid=head, container_id="c"))
     obj = WorkflowObject(head, "team", head, 1, "1", 0.0, None, state=WorkflowState(cluster=cluster))
     return Observation(obj, submission=cast("Any", reply))
