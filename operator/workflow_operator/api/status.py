@@ -126,7 +126,7 @@ class Resumes(Value):
     """Attempts since the last newly finished step that Kubernetes ended, for example by a preemption. They count
     towards spec.recovery.maxDisruptions and not towards maxResumes."""
     excused: int = 0
-    """Epochs of the run without progress that a disruption ended. They do not count towards maxResumes."""
+    """Claims of the run after a disruption since the last newly finished step. They do not count towards maxResumes."""
 
 
 class Failure(Value):

@@ -6,8 +6,8 @@ follow, and progress resets all of them:
 - `without_progress`: all attempts in a row without progress. The delay before the next attempt grows with it.
 - `never_ran`: those that failed before they owned the run. `maxResumes` limits them together with the epochs without
   progress in the log.
-- `disruptions`: those that Kubernetes ended. `maxDisruptions` limits them. The log counts their epochs as without
-  progress, so `excused` is subtracted from that number.
+- `disruptions`: those that Kubernetes ended. `maxDisruptions` limits them. The log counts each claim until a step
+  finishes, also the claim after a disruption, so `excused` is subtracted from that number.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def count(before: Resumes, ended: EndedAttempt) -> Resumes:
             "never_ran": never_ran,
             "without_progress": max(in_a_row, ended.epochs + never_ran),
             "disruptions": old.disruptions + disrupted,
-            "excused": old.excused + (disrupted and ended.owned and not ended.progressed),
+            "excused": old.excused + (disrupted and ended.owned),
         }
     )
 

@@ -35,7 +35,7 @@ COUNTED = {
     "a disruption of an attempt with progress": (
         numbers(2, 5, 3, 2),
         ended(DISRUPTION, progressed=True),
-        numbers(disrupted=1),
+        numbers(disrupted=1, excused=1),
     ),
     "a disruption without progress": (numbers(row=1), ended(DISRUPTION), numbers(0, 2, 1, 1)),
     "another disruption without progress": (

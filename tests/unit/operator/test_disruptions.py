@@ -6,13 +6,26 @@ from typing import Any
 
 import pytest
 
-from tests.unit.operator.build import NOW, cluster, head, observation_of, read, running, spec, state, view, workflow
+from tests.unit.operator.build import (
+    HEAD,
+    NOW,
+    cluster,
+    head,
+    job,
+    observation_of,
+    read,
+    running,
+    spec,
+    state,
+    view,
+    workflow,
+)
 from tests.unit.operator.cases import FAILURE, RESUMABLE
-from workflow_operator.api.status import Failure, HeadIdentity, Phase, Resumes, Steps
+from workflow_operator.api.status import ClusterStatus, Failure, HeadIdentity, Phase, Resumes, Steps
 from workflow_operator.core.actions import Decision, EmitEvent, EndRun
 from workflow_operator.core.attempt_count import DISRUPTIONS
 from workflow_operator.core.decide import decide
-from workflow_operator.core.log_view import StepCounts
+from workflow_operator.core.log_view import Owner, StepCounts
 from workflow_operator.core.observation import Disruption
 
 OTHER_HEAD = HeadIdentity(pod_uid="pod-2", container_id="containerd://2")
@@ -175,3 +188,55 @@ def test_managers_that_fail_in_a_row_end_the_run(epochs: int, excused: int, ends
         assert found.state.ending is not None
         assert found.state.ending.reason == "ResumesExhausted"
         assert "6 consecutive owners" in found.state.ending.message
+
+
+class Life:
+    """The attempts of one Workflow, whose log counts claims as the library does: each claim until a step commits."""
+
+    def __init__(self, **recovery: int) -> None:
+        self.spec = spec(recovery=recovery)
+        self.state = state(Phase.RUNNING, steps=SEEN, attempt_steps=6)
+        self.claims = 0
+
+    def ends(self, **broken: Any) -> str:
+        """End the running attempt, start the next one, and return the reason for which the run ends; or empty."""
+        healthy, named = cluster(self.state.attempt), cluster(self.state.attempt, **broken)
+        owner = Owner("manager", "process", "manager", workflow().uid, self.state.attempt)
+        run = view(owner=owner, epochs_without_progress=self.claims)
+        alive, lost = read(run), read(run, RESUMABLE)
+        recorded = ClusterStatus(name=named.name, uid=named.uid, head=HEAD)
+        obj = workflow(self.state.model_copy(update={"cluster": recorded}), spec=self.spec)
+        works = decide(running(obj, named=healthy, clusters=(healthy,), submission=job(), run=alive), NOW)
+        assert works.state.phase is Phase.RUNNING
+        obj = workflow(works.state, spec=self.spec)
+        failed = decide(running(obj, named=named, clusters=(named,), submission=None, run=lost), NOW)
+        assert failed.state.phase is Phase.RESUMABLE
+        due = failed.state.next_attempt_time or NOW
+        started = decide(observation_of(workflow(failed.state, spec=self.spec), run=lost), due)
+        if started.state.ending is not None:
+            return started.state.ending.reason
+        self.claims += 1
+        self.state = started.state.model_copy(update={"phase": Phase.RUNNING})
+        return ""
+
+
+LOST: dict[str, Any] = {"head": None}
+SUSPENDED: dict[str, Any] = {"suspended": True}
+
+
+@pytest.mark.parametrize(
+    ("limit", "ends", "last"),
+    [
+        pytest.param(0, [LOST], "ResumesExhausted", id="no resume"),
+        pytest.param(2, [LOST] * 3, "ResumesExhausted", id="two resumes"),
+        pytest.param(0, [SUSPENDED, LOST], "ResumesExhausted", id="a disruption, then a failure"),
+        pytest.param(0, [SUSPENDED] * 9, "", id="only disruptions"),
+        pytest.param(2, [SUSPENDED] * 9, "", id="only disruptions, some resumes"),
+        pytest.param(2, [LOST, SUSPENDED, SUSPENDED, LOST, SUSPENDED, LOST], "ResumesExhausted", id="both"),
+        pytest.param(100, [SUSPENDED] * 11, "DisruptionsExhausted", id="too many disruptions"),
+    ],
+)
+def test_run_ends_after_the_permitted_failures(limit: int, ends: list[dict[str, Any]], last: str) -> None:
+    life = Life(maxResumes=limit, maxDisruptions=10)
+    reasons = [life.ends(**broken) for broken in ends]
+    assert reasons == [*[""] * (len(ends) - 1), last]
