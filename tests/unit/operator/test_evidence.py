@@ -20,7 +20,7 @@ from tests.unit.operator.build import (
     view,
     workflow,
 )
-from tests.unit.operator.cases import CHOSEN, RECORDED, RESUMABLE, SHARED
+from tests.unit.operator.cases import CHOSEN, RECORDED, RESUMABLE, SHARED, J
 from workflow_operator.api.spec import Backoff
 from workflow_operator.api.status import ClusterStatus, Phase, Resumes
 from workflow_operator.core.actions import Decision, DeleteCluster, EmitEvent, SubmitRun
@@ -146,7 +146,7 @@ def test_submission_has_a_minute_after_the_head_is_ready(seconds: float, deadlin
     assert found.state.attempt_time is not None
     assert found.state.attempt_time + deadline - (NOW + seconds) == left
     pending = observation_of(
-        workflow(found.state, spec=obj.spec), named=ready, clusters=(ready,), submission=job(build.JobState.PENDING)
+        workflow(found.state, spec=obj.spec), named=ready, clusters=(ready,), submission=job(J.PENDING)
     )
     assert decide(pending, NOW + seconds + left - 1).state.phase is Phase.PROVISIONING
     assert decide(pending, NOW + seconds + left).state.phase is Phase.RESUMABLE
@@ -157,7 +157,7 @@ def test_submission_has_a_minute_after_the_head_is_ready(seconds: float, deadlin
 
 def end(reason: str, resumes: Resumes, **changes: Any) -> Decision:
     """Return the decision of a round that ends an attempt without progress for a reason."""
-    status = {"resumes": resumes, "attempt_steps": 7, "steps": decide(running(), NOW).state.steps}
+    status: dict[str, Any] = {"resumes": resumes, "attempt_steps": 7, "steps": decide(running(), NOW).state.steps}
     lost = read(view(), RESUMABLE)
     if reason == "PreRunningDeadlineExceeded":
         return decide(

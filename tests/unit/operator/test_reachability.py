@@ -141,7 +141,7 @@ def test_count_is_refreshed_every_ten_seconds() -> None:
 
 def test_head_without_an_owner_fails_after_the_deadline() -> None:
     """A head whose processes are frozen before they claimed the run may stay Ready without a readiness probe."""
-    limit = {"obj": {"spec": spec(preRunningDeadlineSeconds=300)}}
+    limit: dict[str, Any] = {"obj": {"spec": spec(preRunningDeadlineSeconds=300)}}
     assert not is_deleted(ask(unreachable(299), run=NOBODY, **limit))
     found = ask(unreachable(300), run=NOBODY, **limit)
     assert is_deleted(found)
