@@ -20,6 +20,7 @@ from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle, RunOptions
 from workflow.engine.worker.run_values import shared_store
 from workflow.errors import (
+    CorruptLogError,
     EntrypointError,
     InvalidInputError,
     StoreRefusedError,
@@ -49,6 +50,7 @@ EXIT_CODES: Final[tuple[tuple[type[WorkflowError], ExitCode], ...]] = (
     # The credentials or rights may be corrected later, so the run is left as it is.
     (StoreRefusedError, ExitCode.CRASHED),
     (InvalidInputError, ExitCode.BAD_INPUT),
+    (CorruptLogError, ExitCode.CHECKPOINTS_UNREADABLE),
 )
 """Errors that leave the run as it is, with their exit codes. The first class that matches counts."""
 

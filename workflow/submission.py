@@ -35,6 +35,8 @@ class ExitCode(IntEnum):
     """The run's manager or the store did not respond in time."""
     BAD_INPUT = 6
     """The submission itself is malformed. No later attempt can succeed."""
+    CHECKPOINTS_UNREADABLE = 7
+    """An object of the run is missing or damaged. Every attempt fails until a user restores it from a copy."""
 
 
 class Refusal(str, Enum):

@@ -206,6 +206,8 @@ class WorkflowState(Value):
     """The result as JSON, if it has at most 4096 characters."""
     result_location: str = ""
     """How to read a result that is too large for the status."""
+    checkpoints_lost_since: Time | None = None
+    """Time since which the storage lacks stored data of the run; absent while all data that is read exists."""
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of this type, or None."""
