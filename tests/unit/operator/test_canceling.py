@@ -14,7 +14,6 @@ from workflow_operator.core.actions import DeleteCluster, EndRun, HeadRef, Reque
 from workflow_operator.core.decide import decide
 from workflow_operator.core.observation import Observation, RunReadFailure, StoreFailure
 
-
 DOWN = RunReadFailure(StoreFailure.UNAVAILABLE, "no")
 
 
