@@ -10,7 +10,6 @@ the Secret of its storage, or it failed for seven days.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import structlog
@@ -32,17 +31,23 @@ MESSAGE = "the Workflow was deleted"
 log = structlog.get_logger(__name__)
 
 
-async def run_forever(references: KubeReferences, runs: ports.Runs) -> None:
-    """Try to finish all deferred cleanups every 60 seconds, until canceled."""
+async def run_forever(references: KubeReferences, runs: ports.Runs, now: Callable[[], float]) -> None:
+    """Try to finish all deferred cleanups every 60 seconds, until canceled.
+
+    Args:
+        references: the records of the deferred cleanups.
+        runs: the runs in storage.
+        now: returns the time in seconds since 1970.
+    """
     while True:
         try:
-            await finish_all(references, runs)
+            await finish_all(references, runs, now)
         except OperatorError as error:
             log.warning("cannot list deferred cleanups", error=str(error))
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def finish_all(references: KubeReferences, runs: ports.Runs, now: Callable[[], float] = time.time) -> None:
+async def finish_all(references: KubeReferences, runs: ports.Runs, now: Callable[[], float]) -> None:
     """Try to finish each deferred cleanup once. One that fails stays recorded, unless it can never be finished.
 
     Args:

@@ -1,4 +1,4 @@
-"""Calls that a round waits for only for a limited time. A call that takes longer continues, and later rounds wait again.
+"""Calls for which a round waits a limited time. A call that takes longer continues, and later rounds wait again.
 
 A store that does not respond therefore delays no round for longer, and no call is repeated while it still runs.
 """

@@ -96,7 +96,7 @@ class FakePorts:
 
 async def test_deferred_cleanups_are_carried_out_and_removed() -> None:
     ports = FakePorts(*(DeferCleanup("team", RUN, what) for what in ("release", "cancel", "delete")))
-    await deferred_cleanup.finish_all(ports, ports)  # type: ignore[arg-type]
+    await deferred_cleanup.finish_all(ports, ports, lambda: CREATED + 60)  # type: ignore[arg-type]
     assert ports.recorded == []
     assert [type(action) for action in ports.done] == [ReleaseRun, EndRun, DeleteCheckpoints]
 
