@@ -106,8 +106,9 @@ def is_registered(store: Store, workflow_id: str, run_number: int) -> bool:
 
 
 def remains_of(store: Store, workflow_id: str, run_number: int, run_uuid: str) -> Remains:
-    """Return what a store contains of a run that was read before. A deletion leaves a tombstone, so the loss of a
-    registry entry is a loss of data.
+    """Return what a store contains of a run that was read before.
+
+    A deletion leaves a tombstone, so a missing registry entry means that data was lost.
 
     Args:
         store: the store of the run.

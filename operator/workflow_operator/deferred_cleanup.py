@@ -3,8 +3,8 @@
 `main.py` runs it beside the reconciler. Each deferred cleanup contains the identity of its Workflow. The library checks
 again, before it changes a run, that the run still belongs to that Workflow.
 
-A cleanup that can never be finished is given up with a line in the operator's log: its namespace is gone together with
-the Secret of its storage, or it failed for seven days.
+A cleanup is given up, with a line in the operator's log, if its namespace is gone together with the Secret of its
+storage. It is also given up after it failed for seven days.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ async def _never_finished(cleanup: DeferCleanup, references: KubeReferences, age
     """Return why a cleanup that failed will never be finished, or an empty string.
 
     Args:
-        cleanup: the cleanup.
+        cleanup: the cleanup that failed.
         references: reads if its namespace still exists.
         age: seconds since it was recorded.
     """

@@ -85,7 +85,7 @@ async def _allowed(read: Awaitable[T], absent: T, terminating: bool) -> T:
     """Return what was read. In a namespace that is being deleted, the operator's Role may be gone already.
 
     Args:
-        read: the read.
+        read: reads objects of the namespace.
         absent: the value for an absent object. It is returned if the read is refused in such a namespace.
         terminating: whether the namespace is being deleted.
     """

@@ -85,8 +85,7 @@ async def until_namespace_is_gone(harness: Harness) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("store", ["store up", "store down"])
-@pytest.mark.parametrize("rights", ["all rights", "Role deleted first"])
+@pytest.mark.parametrize(("rights", "store"), [("all rights", "store up"), ("Role deleted first", "store down")])
 @pytest.mark.usefixtures("namespace_controller")
 async def test_namespace_is_deleted_within_30_seconds(
     harness: Harness, account: Account, rights: str, store: str

@@ -133,7 +133,7 @@ def test_namespaced_install_can_have_no_cluster_wide_rights() -> None:
     assert bound == {NAMESPACE, "team-a", "team-b"}
 
 
-def test_namespaced_install_can_remove_finalizers_without_its_roles() -> None:
+def test_finalizers_can_be_removed_without_the_roles() -> None:
     """The deletion of a namespace may delete the Role before the Workflows."""
     objects = render("rayworkflow", ALL_OPTIONS)
     assert [key for key in objects if key[0].startswith("Cluster")] == [

@@ -1,6 +1,6 @@
 """Calls for which a round waits a limited time. A call that takes longer continues, and later rounds wait again.
 
-A store that does not respond therefore delays no round for longer, and no call is repeated while it still runs.
+So a store that hangs delays a round by this time only. While a call runs, it is not repeated.
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ class StoredRuns:
 
         Args:
             namespace: the namespace of the Workflow.
-            run: the run.
+            run: the run to act on.
             what: names the work; the same work on the same run is done once at a time.
             work: what to do.
         """

@@ -140,7 +140,7 @@ FREEING = {
     "selected cluster, submission ended": Case(
         canceling(selected=True, submission=job(J.STOPPED)), Phase.CANCELING, "CancelOwed"
     ),
-    "selected cluster, head silent": Case(
+    "selected cluster, head unreachable": Case(
         canceling(selected=True, submission=HeadUnreachable("no")), Phase.CANCELING, "CancelOwed"
     ),
 }

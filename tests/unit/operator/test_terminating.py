@@ -74,7 +74,7 @@ def test_cleanup_in_a_terminating_namespace(observation: Observation, wanted: li
     assert types(observation) == wanted
 
 
-def test_cleanup_that_needs_a_secret_of_the_namespace_is_abandoned() -> None:
+def test_cleanup_that_needs_the_secret_is_abandoned() -> None:
     """A ConfigMap about it could never be finished."""
     observation = terminating(run=None, secret=NO_SECRET)
     assert types(observation, NOW + TERMINATING_SECONDS - 0.5) == [EndRun, RemoveFinalizer]

@@ -68,7 +68,7 @@ async def observed(ports: FakePorts, obj: Workflow) -> Observation:
 RUNNING = workflow(state(Phase.RUNNING, epoch=1))
 
 
-async def test_forbidden_objects_count_as_absent_in_a_terminating_namespace() -> None:
+async def test_forbidden_objects_are_absent_in_a_terminating_namespace() -> None:
     deleted = workflow(state(Phase.RUNNING, epoch=1), deleted=1.0)
     found = await observed(FakePorts(terminating=True, forbidden=True), deleted)
     assert found.namespace_terminating

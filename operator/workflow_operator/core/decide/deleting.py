@@ -36,7 +36,7 @@ from workflow_operator.core.state import TERMINAL
 DEADLINE_SECONDS = 40.0
 """After this time, a cleanup that storage did not accept is deferred. Rounds and calls add up to 20 seconds."""
 
-TERMINATING_SECONDS = 10.0
+TERMINATING_SECONDS = 5.0
 """The same if the namespace is being deleted, so that it is gone within 30 seconds."""
 
 REFUSED_SECONDS = 15.0
@@ -79,7 +79,7 @@ def deleting(context: ReconcileContext) -> Outcome:
     left = deleted + limit - context.now
     if left <= 0:
         return without_cluster.stay(explanation, _POLL, *stop, *_give_up(context, cleanup, -left), RemoveFinalizer())
-    # A log that cannot be read without its Secret does not show the effect of the action: its success is enough.
+    # If the Secret is gone, the log is not read again, so the success of the action is enough.
     last = (RemoveFinalizer(),) if _lacks_secret(context) else ()
     return without_cluster.stay(explanation, earliest(_POLL, left), *stop, cleanup.action, *last)
 
