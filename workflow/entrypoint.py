@@ -33,7 +33,7 @@ from workflow.errors import (
     WorkflowInUseError,
 )
 from workflow.loading import load
-from workflow.log import registry
+from workflow.log import keys, registry
 from workflow.model.records import Created
 from workflow.model.run_view import ErrorInfo, RunView
 from workflow.model.status import WorkflowStatus
@@ -98,6 +98,10 @@ def _attach_or_create(client: Client, store: Store, submission: Submission) -> R
     entry = registry.read_entry(store, submission.workflow_id, submission.run_number)
     if isinstance(entry, Created) and entry.owner.uid == submission.uid:
         return client.attach(entry, options)
+    if entry is None and submission.run_exists:
+        key = keys.registry_entry(submission.workflow_id, submission.run_number)
+        text = f"{key} is missing, although this run was read before: the store lost it; restore it from a copy"
+        raise CorruptLogError(text, key=key, missing=True)
     root = load(submission.entrypoint, submission.args)
     return client.start(root, submission.workflow_id, options)
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from dev import binaries
-from dev.console import SetupError
+from dev import binaries, paths
+from dev.console import SetupError, run
 from dev.control_plane import ControlPlane
 from dev.processes import Daemon
 from tests.operator.harness import Harness
@@ -128,3 +129,35 @@ async def test_watches_of_other_namespaces_survive_a_missing_one(harness: Harnes
         await harness.create("second")
         await harness.until_phase(Phase.SUCCEEDED, "second")
         assert not operator.done()
+
+
+def test_chart_leaves_out_a_namespace_that_is_being_deleted(plane: ControlPlane) -> None:
+    """Helm would fail if it created a Role there. A namespace that does not exist is left out, too."""
+    names = [f"chart-{name}" for name in ("served", "deleted", "release")]
+    for name in names:
+        plane.kubectl("create", "namespace", name)
+    deleted = names[1]
+    plane.kubectl("-n", deleted, "create", "configmap", "hold")
+    hold = ("-n", deleted, "patch", "configmap", "hold", "--type=merge", "-p")
+    plane.kubectl(*hold, '{"metadata":{"finalizers":["example.com/hold"]}}')
+    plane.kubectl("delete", "namespace", deleted, "--wait=false")
+    rendered = {flag: _roles(plane, flag, names[0], deleted, "chart-missing") for flag in ("true", "false")}
+    plane.kubectl(*hold, '{"metadata":{"finalizers":null}}')
+    assert rendered == {"true": {names[0]}, "false": {names[0], deleted, "chart-missing"}}
+
+
+def _roles(plane: ControlPlane, skip: str, *watched: str) -> set[str]:
+    """Return the namespaces for which the chart makes a Role, with access to the API server.
+
+    Args:
+        plane: the API server.
+        skip: the value `namespaceDeletion.skipUnavailable`.
+        watched: the value `watchNamespaces`.
+    """
+    values = f"watchNamespaces={{{','.join(watched)}}},namespaceDeletion.skipUnavailable={skip}"
+    chart = paths.ROOT / "charts" / "rayworkflow"
+    command = [binaries.ensure("helm"), "--kubeconfig", plane.kubeconfig, "template", "x", chart, "--dry-run=server"]
+    text = run([*command, "-n", "chart-release", "-s", "templates/rbac.yaml", "--set", values])
+    found = [each for each in yaml.safe_load_all(text) if each]
+    roles = {each["metadata"]["namespace"] for each in found if each["kind"] == "Role"}
+    return roles - {"chart-release"}

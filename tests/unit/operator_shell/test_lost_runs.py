@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.operator_shell.test_runs import code, credentials, read, register_run, store_of
 from tests.unit.operator_shell.test_runs import run as run
+from workflow import requests
 from workflow.errors import CorruptLogError, StoreRefusedError
 from workflow.log import keys
 from workflow.log.blobs import Blobs
@@ -135,14 +136,14 @@ async def test_hanging_change_delays_no_round_and_is_not_repeated(
 ) -> None:
     register_run(run)
     proceed, started = threading.Event(), []
-    end_run = adapter.requests.end_run
+    end_run = requests.end_run
 
     def block(*arguments: Any, **options: Any) -> Any:
         started.append(time.monotonic())
         proceed.wait()
         return end_run(*arguments, **options)
 
-    monkeypatch.setattr(adapter.requests, "end_run", block)
+    monkeypatch.setattr(requests, "end_run", block)
     runs._calls = BoundedCalls(0.05)
     action = EndRun(run, "CANCELED", "Deleted", "deleted")
     for _ in range(3):
@@ -156,12 +157,12 @@ async def test_hanging_change_delays_no_round_and_is_not_repeated(
 
 
 async def test_bounded_call_reports_each_result_once() -> None:
-    calls, results = BoundedCalls(20.0), iter([ValueError("first"), "second"])
+    calls, attempts = BoundedCalls(20.0), iter(["first", "second"])
 
     async def work() -> str:
-        found = next(results)
-        if isinstance(found, ValueError):
-            raise found
+        found = next(attempts)
+        if found == "first":
+            raise ValueError(found)
         return found
 
     with pytest.raises(ValueError, match="first"):
