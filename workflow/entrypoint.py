@@ -20,6 +20,7 @@ from workflow.engine.driver import discovery
 from workflow.engine.driver.client import Client, RunHandle, RunOptions
 from workflow.engine.worker.run_values import shared_store
 from workflow.errors import (
+    CorruptLogError,
     EntrypointError,
     InvalidInputError,
     StoreRefusedError,
@@ -32,7 +33,7 @@ from workflow.errors import (
     WorkflowInUseError,
 )
 from workflow.loading import load
-from workflow.log import registry
+from workflow.log import keys, registry
 from workflow.model.records import Created
 from workflow.model.run_view import ErrorInfo, RunView
 from workflow.model.status import WorkflowStatus
@@ -49,6 +50,7 @@ EXIT_CODES: Final[tuple[tuple[type[WorkflowError], ExitCode], ...]] = (
     # The credentials or rights may be corrected later, so the run is left as it is.
     (StoreRefusedError, ExitCode.CRASHED),
     (InvalidInputError, ExitCode.BAD_INPUT),
+    (CorruptLogError, ExitCode.CHECKPOINTS_UNREADABLE),
 )
 """Errors that leave the run as it is, with their exit codes. The first class that matches counts."""
 
@@ -96,6 +98,10 @@ def _attach_or_create(client: Client, store: Store, submission: Submission) -> R
     entry = registry.read_entry(store, submission.workflow_id, submission.run_number)
     if isinstance(entry, Created) and entry.owner.uid == submission.uid:
         return client.attach(entry, options)
+    if entry is None and submission.run_exists:
+        key = keys.registry_entry(submission.workflow_id, submission.run_number)
+        text = f"{key} is missing, although this run was read before: the store lost it; restore it from a copy"
+        raise CorruptLogError(text, key=key, missing=True)
     root = load(submission.entrypoint, submission.args)
     return client.start(root, submission.workflow_id, options)
 

@@ -114,7 +114,7 @@ class WorkflowInUseError(OwnershipError, RuntimeError):
 
 
 class CorruptLogError(WorkflowError):
-    """A stored object is damaged. The text names its key."""
+    """A stored object is damaged. The text names its key. The field `missing` is True if the object does not exist."""
 
 
 class NewerFormatError(WorkflowError):

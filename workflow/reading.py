@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from workflow.errors import SupersededError
-from workflow.log import liveness, registry
+from workflow.log import keys, liveness, registry
 from workflow.log.run_log import RunLog
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView, StepCounts, StepView
@@ -16,13 +18,16 @@ __all__ = [
     "ErrorInfo",
     "Follower",
     "Owner",
+    "Remains",
     "RunTotals",
     "RunView",
     "StepCounts",
     "StepView",
     "WorkflowStatus",
+    "is_registered",
     "read_run",
     "read_totals",
+    "remains_of",
     "status_of",
     "view_of",
 ]
@@ -76,6 +81,50 @@ def read_totals(store: Store, workflow_id: str, run_number: int | None = None) -
         return newest[1] if newest is not None else totals_of(log.begin())
     except SupersededError:  # deleted during the call
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What a store contains of a run.
+
+    Attributes:
+        entry: the key of the registry entry that created the run.
+        log: the key of the first segment of its log.
+        has_entry: whether the registry entry exists.
+        has_log: whether the first segment or a snapshot exists. It is False if the entry exists, and not read then.
+    """
+
+    entry: str
+    log: str
+    has_entry: bool
+    has_log: bool = False
+
+
+def is_registered(store: Store, workflow_id: str, run_number: int) -> bool:
+    """Return whether the registry entry of a run, or the tombstone in its place, exists. Costs one HEAD."""
+    return store.head(keys.registry_entry(workflow_id, run_number)) is not None
+
+
+def remains_of(store: Store, workflow_id: str, run_number: int, run_uuid: str) -> Remains:
+    """Return what a store contains of a run that was read before.
+
+    A deletion leaves a tombstone, so a missing registry entry means that data was lost.
+
+    Args:
+        store: the store of the run.
+        workflow_id: the user's id.
+        run_number: the number of the run under that id.
+        run_uuid: the unique id of the run.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: the store could not be read.
+    """
+    paths = keys.RunPaths(workflow_id, run_number, run_uuid)
+    entry, first = keys.registry_entry(workflow_id, run_number), paths.segment(1)
+    if is_registered(store, workflow_id, run_number):
+        return Remains(entry, first, has_entry=True)
+    has_log = store.head(first) is not None or next(store.list(paths.snapshots), None) is not None
+    return Remains(entry, first, has_entry=False, has_log=has_log)
 
 
 class Follower:

@@ -35,6 +35,8 @@ class ExitCode(IntEnum):
     """The run's manager or the store did not respond in time."""
     BAD_INPUT = 6
     """The submission itself is malformed. No later attempt can succeed."""
+    CHECKPOINTS_UNREADABLE = 7
+    """An object of the run is missing or damaged. Every attempt fails until a user restores it from a copy."""
 
 
 class Refusal(str, Enum):
@@ -63,6 +65,8 @@ class Submission:
         max_resumes: how many consecutive claims may make no progress before the run fails; -1 means no limit.
         manager_unresponsive_seconds: seconds after which a manager that does not respond is given up.
         metadata: JSON values that are stored with the run.
+        run_exists: whether the operator has read the run before. If it is missing, its data was lost, and the
+            submission must not create it again from its first step.
     """
 
     entrypoint: str
@@ -77,6 +81,7 @@ class Submission:
     max_resumes: int
     manager_unresponsive_seconds: float
     metadata: Mapping[str, Any]
+    run_exists: bool = False
 
     def to_json(self) -> str:
         """Return the JSON text that `parse` reads."""

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import structlog
+
 from workflow_operator.core import actions
 from workflow_operator.core.observation import WorkflowObject
 from workflow_operator.observe import Clients
+
+log = structlog.get_logger(__name__)
 
 
 class Failpoints(Protocol):
@@ -81,5 +85,11 @@ async def _carry_out(clients: Clients, workflow: WorkflowObject, resource_versio
             await clients.runs.delete(namespace, action)
         case actions.DeferCleanup():
             await clients.references.defer_cleanup(action)
+        case actions.AbandonCleanup():
+            run = action.run
+            log.warning(
+                "cleanup abandoned", namespace=namespace, workflow=run.name, cleanup=action.what, why=action.why,
+                workflow_id=run.workflow_id, run_number=run.run_number, storage=run.store.url,
+            )  # fmt: skip
         case actions.EmitEvent():
             await clients.workflows.emit(workflow, action)

@@ -1,7 +1,7 @@
 """The watches: kopf watches objects, and each event triggers the Workflows that depend on the object.
 
 kopf keeps the watches open: it reconnects, resumes after the last resource version, and lists all objects again if that
-version has expired. It has a thread and an event loop of its own, because on exit it cancels all tasks in its loop.
+version has expired. It has threads and event loops of its own, because on exit it cancels all tasks in its loop.
 It writes nothing: no peering (peers of equal priority pause each other), no annotations, no finalizers, no events.
 `reconcile.py` observes, decides and applies in the main loop.
 """
@@ -11,16 +11,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
 import kopf
+import structlog
 
 from workflow_operator.adapters.kube import PODS, RAYCLUSTERS, WORKFLOWS, watch_session
 from workflow_operator.adapters.kuberay import disruption_of
 from workflow_operator.core.names import UID_LABEL
 from workflow_operator.reconcile import Reconciler
 from workflow_operator.watch_index import Key
+
+log = structlog.get_logger(__name__)
 
 CLUSTER_LABEL = "ray.io/cluster"
 WATCHER = "rayworkflow-operator"
@@ -44,8 +48,15 @@ class Scope:
     kubeconfig: str = ""
 
 
+WATCH_RETRY_SECONDS = 20.0
+"""Interval at which a namespace that cannot be watched is watched again."""
+
+
 class Watches:
-    """The watches of one operator, in a thread of their own.
+    """The watches of one operator. Each namespace of the scope has a thread, or the whole cluster has one.
+
+    A namespace may be missing or being deleted, and then its Role is missing, too. That does not stop the watches of
+    the other namespaces.
 
     Args:
         reconciler: reconciles the Workflows that events trigger.
@@ -59,22 +70,43 @@ class Watches:
         self._reconciler = reconciler
         self._scope = scope
         self._stop = threading.Event()
+        self._threads: set[asyncio.Future[None]] = set()
         self.ready = threading.Event()
 
     async def run(self) -> None:
-        """Watch until canceled. If the watches end otherwise, raise their error."""
+        """Watch until canceled. If the watch of the whole cluster ends otherwise, raise its error."""
+        namespaces = self._scope.namespaces
+        with ThreadPoolExecutor(max(len(namespaces), 1), thread_name_prefix="watch") as executor:
+            try:
+                if namespaces:
+                    await asyncio.gather(*(self._keep_watching(executor, namespace) for namespace in namespaces))
+                else:
+                    await self._watch(executor, ())
+            finally:
+                self._stop.set()
+                await asyncio.gather(*self._threads, return_exceptions=True)
+
+    async def _keep_watching(self, executor: Executor, namespace: str) -> None:
+        """Watch one namespace until canceled. After an error, begin again."""
+        while True:
+            try:
+                await self._watch(executor, (namespace,))
+            except Exception as error:  # noqa: BLE001 - no error in one namespace may stop the others
+                remedy = "create the namespace, and upgrade the release so that it gets its Role"
+                log.warning("cannot watch a namespace", namespace=namespace, error=str(error), remedy=remedy)
+            await asyncio.sleep(WATCH_RETRY_SECONDS)
+
+    async def _watch(self, executor: Executor, namespaces: tuple[str, ...]) -> None:
         loop = asyncio.get_running_loop()
         registry = trigger_registry(
             self._reconciler, lambda call: loop.call_soon_threadsafe(call), self._scope.kubeconfig
         )
-        watching = asyncio.create_task(asyncio.to_thread(self._in_thread, registry))
-        try:
-            await asyncio.shield(watching)
-        finally:
-            self._stop.set()
-            await asyncio.gather(watching, return_exceptions=True)
+        watching = loop.run_in_executor(executor, self._in_thread, registry, namespaces)
+        self._threads.add(watching)
+        await asyncio.shield(watching)
+        self._threads.discard(watching)
 
-    def _in_thread(self, registry: kopf.OperatorRegistry) -> None:
+    def _in_thread(self, registry: kopf.OperatorRegistry, namespaces: tuple[str, ...]) -> None:
         asyncio.run(
             kopf.operator(
                 registry=registry,
@@ -82,8 +114,8 @@ class Watches:
                 standalone=True,
                 # Without an identity kopf looks up the user's name, which a container image need not have.
                 identity=cast("Any", WATCHER),
-                clusterwide=not self._scope.namespaces,
-                namespaces=list(self._scope.namespaces),
+                clusterwide=not namespaces,
+                namespaces=list(namespaces),
                 stop_flag=self._stop,
                 ready_flag=self.ready,
             )

@@ -122,7 +122,7 @@ async def serve(settings: Settings) -> None:
             metrics.leader.set(1)
             async with assemble(settings, kube) as components:
                 dependencies = Dependencies(components.clients, settings.defaults, kube.clock.now, metrics)
-                await _watch_and_reconcile(settings, Reconciler(dependencies), components)
+                await _watch_and_reconcile(settings, Reconciler(dependencies), components, kube.clock.now)
 
         if settings.leader_election:
             config = LeaseConfig(
@@ -133,12 +133,16 @@ async def serve(settings: Settings) -> None:
             await lead()
 
 
-async def _watch_and_reconcile(settings: Settings, reconciler: Reconciler, components: Components) -> None:
+async def _watch_and_reconcile(
+    settings: Settings, reconciler: Reconciler, components: Components, now: Callable[[], float]
+) -> None:
     """Watch, reconcile and finish deferred cleanups, until canceled or until one of these tasks fails."""
     watches = Watches(reconciler, Scope(settings.namespaces, settings.kubeconfig))
     tasks = [
         asyncio.create_task(watches.run(), name="watches"),
-        asyncio.create_task(run_forever(components.references, components.clients.runs), name="deferred cleanup"),
+        asyncio.create_task(
+            run_forever(components.references, components.clients.runs, now), name="deferred cleanup"
+        ),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -7,9 +7,12 @@ was unfinished after the submission ended.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from workflow_operator.core import ports
+from workflow_operator.core.log_facts import is_missing
 from workflow_operator.core.observation import (
     ClusterView,
     ConfigMapView,
@@ -25,6 +28,9 @@ from workflow_operator.core.observation import (
     WorkflowObject,
 )
 from workflow_operator.core.read_plan import ReadPlan, head_to_query, read_plan
+from workflow_operator.errors import RefusedError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,16 @@ async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults
         UnreachableError: the API server could not be read.
     """
     plan = read_plan(workflow, defaults)
+    terminating = plan.namespace and await clients.references.namespace_terminating(workflow.namespace)
+    no_clusters: tuple[ClusterView, ...] = ()
+    absent = SecretView(plan.secret, present=False) if plan.secret else None
     clusters, candidates, secret, config_map = await asyncio.gather(
-        clients.clusters.owned(workflow.namespace, workflow.uid),
-        _candidates(clients, workflow, plan),
-        _secret(clients, workflow, plan),
-        _config_map(clients, workflow, plan),
+        _allowed(clients.clusters.owned(workflow.namespace, workflow.uid), no_clusters, terminating),
+        _allowed(_candidates(clients, workflow, plan), no_clusters, terminating),
+        _allowed(_secret(clients, workflow, plan), absent, terminating),
+        _allowed(_config_map(clients, workflow, plan), None, terminating),
     )
-    named = await _named(clients, workflow, plan, (*clusters, *candidates))
+    named = await _allowed(_named(clients, workflow, plan, (*clusters, *candidates)), None, terminating)
     submission = await _submission(clients, workflow, plan, named)
     return Observation(
         workflow=workflow,
@@ -71,7 +80,24 @@ async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults
         config_map=config_map,
         refused=refused,
         disruption=await _disruption(clients, workflow, plan, named),
+        namespace_terminating=terminating,
     )
+
+
+async def _allowed(read: Awaitable[T], absent: T, terminating: bool) -> T:
+    """Return what was read. In a namespace that is being deleted, the operator's Role may be gone already.
+
+    Args:
+        read: reads objects of the namespace.
+        absent: the value for an absent object. It is returned if the read is refused in such a namespace.
+        terminating: whether the namespace is being deleted.
+    """
+    try:
+        return await read
+    except RefusedError:
+        if not terminating:
+            raise
+        return absent
 
 
 async def _candidates(clients: Clients, workflow: WorkflowObject, plan: ReadPlan) -> tuple[ClusterView, ...]:
@@ -119,4 +145,7 @@ async def _run(
     credentials_incomplete = secret is not None and (not secret.present or bool(secret.missing))
     if plan.store is None or credentials_incomplete:
         return None
-    return await clients.runs.read(workflow.namespace, plan.store, plan.workflow_id, plan.staged, plan.code)
+    found = await clients.runs.read(workflow.namespace, plan.store, plan.workflow_id, plan.staged, plan.code)
+    if isinstance(found, RunRead) and plan.recorded is not None and is_missing(workflow, found):
+        return await clients.runs.loss(workflow.namespace, plan.recorded) or found
+    return found

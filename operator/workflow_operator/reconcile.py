@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 from cachetools import LRUCache
 
-from workflow_operator.api.status import dump_status
+from workflow_operator.api.status import Phase, dump_status
 from workflow_operator.apply import Failpoints, NoFailpoints, apply
 from workflow_operator.core.decide import decide
 from workflow_operator.core.head_census import HeadCensus, HeadsReport
@@ -32,6 +32,8 @@ CONFLICT_SECONDS = 0.05
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
 MAX_DISRUPTIONS = 2000
 """Disrupted head pods that are remembered. Most of them are gone when the next reconciliation reads them."""
+URGENT_RETRY_SECONDS = 4.0
+"""Longest backoff while a Workflow is canceled or deleted, because that must free its compute within a time limit."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class _Task:
         failures: the number of consecutive failed reconciliations.
         refused: why the last reconciliation was refused, for the next one; or empty.
         running: the asyncio task, or None before it starts.
+        urgent: whether the Workflow is being canceled or deleted, so that the backoff is short.
     """
 
     triggered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,6 +73,7 @@ class _Task:
     failures: int = 0
     refused: str = ""
     running: asyncio.Task[None] | None = None
+    urgent: bool = False
 
     def trigger(self) -> None:
         """Request another reconciliation."""
@@ -164,6 +168,7 @@ class Reconciler:
             return None
         self.watch_index.update(key, workflow.uid, workflow.spec, workflow.state)
         refused, task.refused = task.refused, ""
+        task.urgent = workflow.deleted is not None or workflow.state.phase is Phase.CANCELING
         observation = self._with_experience(await observe(deps.clients, workflow, deps.defaults, refused))
         await deps.failpoints.reach("observed")
         decision = decide(observation, deps.now())
@@ -202,4 +207,5 @@ class Reconciler:
 def _backoff(task: _Task) -> float:
     """Count a failed reconciliation, and return the seconds until the next one. They double up to 30."""
     task.failures += 1
-    return float(min(FIRST_RETRY_SECONDS * 2 ** min(task.failures - 1, 10), LAST_RETRY_SECONDS))
+    longest = URGENT_RETRY_SECONDS if task.urgent else LAST_RETRY_SECONDS
+    return float(min(FIRST_RETRY_SECONDS * 2 ** min(task.failures - 1, 10), longest))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from workflow import entrypoint
+from workflow.engine.driver.client import Client
 from workflow.errors import (
+    CorruptLogError,
     EntrypointError,
     InvalidInputError,
     StoreRefusedError,
@@ -32,6 +36,7 @@ SUBMISSION = Submission("a:b", {}, "w", 1, "r", "u", 1, "s3://bucket", "", 5, 60
         pytest.param(StoreUnavailableError("no response"), ExitCode.MANAGER_UNRESPONSIVE, id="store-unavailable"),
         pytest.param(StoreRefusedError("key expired"), ExitCode.CRASHED, id="store-refused-may-be-corrected"),
         pytest.param(InvalidInputError("bad input"), ExitCode.BAD_INPUT, id="bad-input"),
+        pytest.param(CorruptLogError("no blob"), ExitCode.CHECKPOINTS_UNREADABLE, id="checkpoints-unreadable"),
     ],
 )
 def test_error_determines_the_exit_code(
@@ -76,3 +81,13 @@ def test_refusal_is_recorded_with_a_reason_that_is_no_class_name(error: Workflow
 def test_every_exit_code_is_returned_for_some_case() -> None:
     by_error = {code for _, code in entrypoint.EXIT_CODES}
     assert by_error | {ExitCode.FINISHED} == set(ExitCode)
+
+
+def test_run_that_was_read_before_is_not_created_again() -> None:
+    """The store lost it. A new run under its number would repeat all its steps."""
+    store = MemoryStore()
+    again = dataclasses.replace(SUBMISSION, run_exists=True)
+    with pytest.raises(CorruptLogError, match="the store lost it") as lost:
+        entrypoint._attach_or_create(Client(store), store, again)
+    assert getattr(lost.value, "missing", False)
+    assert not list(store.list(""))

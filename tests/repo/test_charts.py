@@ -126,11 +126,24 @@ def rules(role: dict[str, Any]) -> set[tuple[str, str, str]]:
     }
 
 
-def test_namespaced_install_has_no_cluster_wide_rights() -> None:
-    objects = render("rayworkflow", ALL_OPTIONS)
+def test_namespaced_install_can_have_no_cluster_wide_rights() -> None:
+    objects = render("rayworkflow", {**ALL_OPTIONS, "namespaceDeletion.clusterRole": "false"})
     assert not [key for key in objects if key[0].startswith("Cluster")]
     bound = {key[1] for key in objects if key[0] == "RoleBinding"}
     assert bound == {NAMESPACE, "team-a", "team-b"}
+
+
+def test_finalizers_can_be_removed_without_the_roles() -> None:
+    """The deletion of a namespace may delete the Role before the Workflows."""
+    objects = render("rayworkflow", ALL_OPTIONS)
+    assert [key for key in objects if key[0].startswith("Cluster")] == [
+        ("ClusterRole", "", "rayworkflow-finalizer"),
+        ("ClusterRoleBinding", "", "rayworkflow-finalizer"),
+    ]
+    workflows = {("rayworkflow.dev", "workflows", verb) for verb in ("get", "list", "watch", "patch")}
+    others = {("rayworkflow.dev", "workflows/status", "patch"), ("", "namespaces", "get")}
+    assert rules(objects["ClusterRole", "", "rayworkflow-finalizer"]) == workflows | others
+    assert not [key for key in render("rayworkflow") if key[2].endswith("-finalizer")]
 
 
 def test_role_and_cluster_role_have_the_same_rules() -> None:
@@ -142,7 +155,7 @@ def test_role_and_cluster_role_have_the_same_rules() -> None:
 @pytest.mark.parametrize("values", [{}, ALL_OPTIONS], ids=["cluster", "namespaces"])
 def test_roles_grant_least_privilege(values: dict[str, str]) -> None:
     roles = [each for (kind, _, name), each in render("rayworkflow", values).items() if kind in ("Role", "ClusterRole")]
-    served = [rules(role) for role in roles if not role["metadata"]["name"].endswith("-operator")]
+    served = [rules(role) for role in roles if not role["metadata"]["name"].endswith(("-operator", "-finalizer"))]
     assert served
     for allowed in served:
         assert {verb for _, resource, verb in allowed if resource == "secrets"} == {"get"}

@@ -179,7 +179,9 @@ def _name_of(data: bytes | Part) -> str:
 
 
 def _missing(key: str) -> CorruptLogError:
-    return CorruptLogError(f"blob {key} is missing, but the log names it; restore it from a copy", key=key)
+    return CorruptLogError(
+        f"blob {key} is missing, but the log names it; restore it from a copy", key=key, missing=True
+    )
 
 
 def _check(key: str, data: bytes | memoryview, name: str) -> None:

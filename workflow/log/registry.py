@@ -91,9 +91,12 @@ def check_current(store: Store, created: Created) -> None:
     """
     run_number = latest_run_number(store, created.workflow_id)
     if run_number != created.run_number:
+        entry = keys.registry_entry(created.workflow_id, created.run_number)
+        # A deletion leaves a tombstone with a higher number.
+        lost = "" if run_number > created.run_number else f"; the store lost {entry}: restore it from a copy"
         raise SupersededError(
             f"run {created.run_number} of workflow {created.workflow_id!r} was deleted or replaced: the registry entry "
-            f"that counts now is {run_number}",
+            f"that counts now is {run_number}{lost}",
             workflow_id=created.workflow_id,
         )
 

@@ -230,4 +230,4 @@ class RunLog:
 
 
 def _missing(key: str) -> CorruptLogError:
-    return CorruptLogError(f"{key} is missing, but the store lists it; restore it from a copy", key=key)
+    return CorruptLogError(f"{key} is missing, but the store lists it; restore it from a copy", key=key, missing=True)

@@ -49,12 +49,14 @@ class Diagnosis:
         advice: what the user can do.
         lasting: the settings are probably wrong. A run waits for a correction, but a first use is refused at once.
         credentials: the cause is the credentials, or that they are missing.
+        bucket_missing: the server replied that it has no such bucket.
     """
 
     retryable: bool
     advice: str
     lasting: bool = False
     credentials: bool = False
+    bucket_missing: bool = False
 
 
 _KEY_ID: Final = "correct the access key (AWS_ACCESS_KEY_ID)"
@@ -71,7 +73,9 @@ _TLS: Final = "the server there expects TLS; use https:// in the endpoint, or co
 _NOT_HTTP: Final = "the server there is not an HTTP server; " + _ADDRESS
 
 ERROR_CODES: Final = {
-    "NoSuchBucket": Diagnosis(False, "create the bucket, or correct its name in the store's address"),
+    "NoSuchBucket": Diagnosis(
+        False, "create the bucket, or correct its name in the store's address", bucket_missing=True
+    ),
     "InvalidBucketName": Diagnosis(False, "correct the bucket's name in the store's address"),
     "AccessDenied": Diagnosis(False, _RIGHTS, credentials=True),
     "AllAccessDisabled": Diagnosis(False, _RIGHTS, credentials=True),
@@ -180,7 +184,11 @@ def _wrong_protocol(cause: Exception) -> Diagnosis | None:
 def _error(diagnosis: Diagnosis, context: RequestContext, what: str) -> WorkflowError:
     kind = StoreUnavailableError if diagnosis.retryable else StoreRefusedError
     text = f"cannot {context.operation} {context.object} at {context.endpoint}: {what}; {diagnosis.advice}"
-    facts = {"lasting": diagnosis.lasting, "credentials": diagnosis.credentials}
+    facts = {
+        "lasting": diagnosis.lasting,
+        "credentials": diagnosis.credentials,
+        "bucket_missing": diagnosis.bucket_missing,
+    }
     return kind(text, object=context.object, endpoint=context.endpoint, **facts)
 
 

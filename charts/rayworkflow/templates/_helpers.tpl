@@ -64,3 +64,23 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
+
+{{/*
+The namespaces of watchNamespaces that accept objects, as a JSON array. A namespace that does not exist or is being
+deleted is left out, because Helm would fail there. Without a cluster, as in `helm template`, all are returned.
+*/}}
+{{- define "rayworkflow.namespaces" -}}
+{{- $found := list }}
+{{- $connected := and .Values.namespaceDeletion.skipUnavailable (lookup "v1" "Namespace" "" .Release.Namespace) }}
+{{- range .Values.watchNamespaces }}
+{{- if $connected }}
+{{- $namespace := lookup "v1" "Namespace" "" . }}
+{{- if and $namespace (not $namespace.metadata.deletionTimestamp) }}
+{{- $found = append $found . }}
+{{- end }}
+{{- else }}
+{{- $found = append $found . }}
+{{- end }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}

@@ -55,6 +55,7 @@ PODS = Resource("v1", "pods")
 SECRETS = Resource("v1", "secrets")
 CONFIGMAPS = Resource("v1", "configmaps")
 EVENTS = Resource("v1", "events")
+NAMESPACES = Resource("v1", "namespaces")
 LEASES = Resource("coordination.k8s.io/v1", "leases")
 
 

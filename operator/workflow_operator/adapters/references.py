@@ -11,11 +11,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from workflow_operator.adapters.kube import CONFIGMAPS, SECRETS, Kube, Object
+import structlog
+
+from workflow_operator.adapters.kube import CONFIGMAPS, NAMESPACES, SECRETS, Kube, Object
 from workflow_operator.core.actions import DeferCleanup, RunRef, StoreRef
 from workflow_operator.core.names import FIELD_MANAGER, cleanup_name
 from workflow_operator.core.observation import ConfigMapView, SecretView
 from workflow_operator.errors import ConflictError, RefusedError
+
+log = structlog.get_logger(__name__)
 
 ACCESS_KEY, SECRET_KEY = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 TOKEN_KEY = "auth_token"
@@ -101,6 +105,14 @@ class KubeReferences:
             )
         return token
 
+    async def namespace_terminating(self, namespace: str) -> bool:
+        """Return whether a namespace is being deleted or is gone; False if the operator may not read it."""
+        try:
+            found = await self._kube.get(NAMESPACES, "", namespace)
+        except RefusedError:
+            return False
+        return found is None or "deletionTimestamp" in found["metadata"]
+
     async def defer_cleanup(self, cleanup: DeferCleanup) -> None:
         """Record a deferred cleanup. If it is already recorded, do nothing."""
         body = {
@@ -117,12 +129,23 @@ class KubeReferences:
     async def deferred(self) -> list[tuple[Object, DeferCleanup]]:
         """Return all recorded cleanups, each with the ConfigMap that records it."""
         found = await self._kube.list(CONFIGMAPS, self._operator_namespace, CLEANUP_LABELS)
-        return [(config_map, parse_cleanup(config_map["data"][CLEANUP_KEY])) for config_map in found]
+        parsed = [(config_map, _readable_cleanup(config_map)) for config_map in found]
+        return [(config_map, cleanup) for config_map, cleanup in parsed if cleanup is not None]
 
     async def finish_cleanup(self, config_map: Object) -> None:
         """Delete the record of a finished cleanup."""
         meta = config_map["metadata"]
         await self._kube.delete(CONFIGMAPS, self._operator_namespace, meta["name"], meta["uid"])
+
+
+def _readable_cleanup(config_map: Object) -> DeferCleanup | None:
+    """Return the cleanup that a ConfigMap records, or None if a user or another version wrote something else there."""
+    try:
+        return parse_cleanup(config_map["data"][CLEANUP_KEY])
+    except (KeyError, TypeError, ValueError) as error:
+        name = config_map["metadata"]["name"]
+        log.warning("unreadable deferred cleanup", config_map=name, error=repr(error), remedy="delete the ConfigMap")
+        return None
 
 
 def parse_cleanup(text: str) -> DeferCleanup:

@@ -29,6 +29,7 @@ from workflow.errors import (
 from workflow.model.run_view import RunView
 from workflow.model.status import WorkflowStatus
 from workflow.store import Store, open_store
+from workflow_operator.adapters.bounded import BoundedCalls
 from workflow_operator.core.actions import (
     DeleteCheckpoints,
     EndRun,
@@ -38,7 +39,7 @@ from workflow_operator.core.actions import (
     StageCode,
     StoreRef,
 )
-from workflow_operator.core.observation import RunRead, RunReadFailure, StoreFailure
+from workflow_operator.core.observation import Loss, RunRead, RunReadFailure, StoreFailure
 from workflow_operator.errors import RefusedError, UnreachableError
 
 T = TypeVar("T")
@@ -52,6 +53,9 @@ READ_SECONDS = 5.0
 
 LIVENESS_SECONDS = 5.0
 """Interval at which the owner's heartbeat, and newer runs under the same workflow id, are read."""
+
+ACT_SECONDS = 10.0
+"""Time for which a round waits until a change of a run is stored. A change that takes longer continues."""
 
 CANCEL_REPEAT_SECONDS = 10.0
 """Interval at which a cancel request is repeated. Each repetition adds a request to the inbox of the run."""
@@ -117,9 +121,11 @@ class StoredRuns:
         self._code = code
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
         self._stores: dict[tuple[str, StoreRef], _OpenStore] = {}
+        self._calls = BoundedCalls(ACT_SECONDS)
 
     def close(self) -> None:
         """Close threads and connections, and cancel the calls that still wait."""
+        self._calls.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for opened in self._stores.values():
             for followed in opened.followed.values():
@@ -139,9 +145,30 @@ class StoredRuns:
                 code_staged = await self._is_staged(opened, staged, code)
             return RunRead(view, followed.liveness, code_staged)
         except WorkflowError as error:
-            return RunReadFailure(_store_failure(error), str(error))
+            return RunReadFailure(_store_failure(error), str(error), _loss(error))
         except RefusedError as refusal:
             return RunReadFailure(StoreFailure.REFUSED, str(refusal))
+
+    async def loss(self, namespace: str, run: RunRef) -> RunReadFailure | None:
+        """Return what the store no longer contains of a run, or None if its registry entry exists."""
+        try:
+            remains = await self._act(
+                namespace,
+                run,
+                "remains",
+                lambda store: reading.remains_of(store, run.workflow_id, run.run_number, run.run_uuid),
+            )
+        except UnreachableError as error:
+            return RunReadFailure(StoreFailure.UNAVAILABLE, str(error))
+        except RefusedError as refusal:
+            return RunReadFailure(StoreFailure.REFUSED, str(refusal))
+        if remains.has_entry:
+            return None
+        if remains.has_log:
+            text = f"{remains.entry} is missing, but {remains.log} exists"
+            return RunReadFailure(StoreFailure.LOST, text, Loss.OBJECT)
+        text = f"{run.store.url} replied, and contains neither {remains.entry} nor {remains.log}"
+        return RunReadFailure(StoreFailure.LOST, text, Loss.RUN)
 
     async def code(self, namespace: str, run: RunRef, sha256: str) -> bytes:
         """Return the copy of the user's code that is stored with the run.
@@ -152,6 +179,7 @@ class StoredRuns:
         return await self._act(
             namespace,
             run,
+            f"read code {sha256}",
             lambda store: requests.read_code(store, run.workflow_id, run.run_number, run.run_uuid, sha256),
         )
 
@@ -173,6 +201,7 @@ class StoredRuns:
         await self._act(
             namespace,
             run,
+            f"stage code {digest}",
             lambda store: requests.stage_code(store, run.workflow_id, run.run_number, run.run_uuid, data),
         )
 
@@ -190,7 +219,7 @@ class StoredRuns:
                 requests.request_cancel(store, view, uid=run.uid, reason=action.reason)
                 followed.cancel_requested = now
 
-        await self._act(namespace, run, request)
+        await self._act(namespace, run, "request cancel", request)
 
     async def end(self, namespace: str, action: EndRun) -> None:
         """Write a terminal status to the log of the run. If another owner has the run, do nothing."""
@@ -208,7 +237,7 @@ class StoredRuns:
                     requester=_requester(namespace, run),
                 )
 
-        await self._act(namespace, run, end)
+        await self._act(namespace, run, f"end {action.status} {action.reason}", end)
 
     async def release(self, namespace: str, action: ReleaseRun) -> None:
         """Release the run, so that a later object can resume it. If another owner has it or none exists, do nothing."""
@@ -221,7 +250,7 @@ class StoredRuns:
                     store, run.workflow_id, run_number=run.run_number, requester=requester, reason=action.reason
                 )
 
-        await self._act(namespace, run, release)
+        await self._act(namespace, run, "release", release)
 
     async def delete(self, namespace: str, action: DeleteCheckpoints) -> None:
         """Delete the run and everything it stored. If another owner has the run, do nothing."""
@@ -232,12 +261,37 @@ class StoredRuns:
                 requester = _requester(namespace, run)
                 requests.delete_run(store, run.workflow_id, run_number=run.run_number, requester=requester)
 
-        await self._act(namespace, run, delete)
+        await self._act(namespace, run, "delete", delete)
 
-    async def _act(self, namespace: str, run: RunRef, work: Callable[[Store], T]) -> T:
-        with _operator_errors():
-            opened = await self._open(namespace, run.store)
-            return await self._in_thread(opened, lambda: work(opened.store))
+    async def _act(self, namespace: str, run: RunRef, what: str, work: Callable[[Store], T]) -> T:
+        """Do something with a run in a thread, and wait for it for at most 10 seconds.
+
+        Args:
+            namespace: the namespace of the Workflow.
+            run: the run to act on.
+            what: names the work; the same work on the same run is done once at a time.
+            work: what to do.
+        """
+
+        async def act() -> T:
+            with _operator_errors():
+                opened = await self._open_for_change(namespace, run.store)
+                return await self._in_thread(opened, lambda: work(opened.store))
+
+        return await self._calls.call((namespace, run, what), act)
+
+    async def _open_for_change(self, namespace: str, ref: StoreRef) -> _OpenStore:
+        """Return the open store. If its Secret is gone, return the store that was opened with it.
+
+        The Secret of a namespace that is being deleted may disappear before its Workflows.
+        """
+        try:
+            return await self._open(namespace, ref)
+        except RefusedError:
+            known = self._stores.get((namespace, ref))
+            if known is None:
+                raise
+            return known
 
     async def _open(self, namespace: str, ref: StoreRef) -> _OpenStore:
         """Return the open store, and open it again if its credentials have changed."""
@@ -306,6 +360,9 @@ def _refresh(followed: _FollowedRun, store: Store, workflow_id: str, now: float)
     """Read the run. Every few seconds also read its owner's heartbeat, and newer runs under the same id."""
     before, view = followed.view, followed.follower.poll()
     due = view is not before or now - followed.liveness_checked >= LIVENESS_SECONDS
+    if view is not None and due and not reading.is_registered(store, workflow_id, view.run_number):
+        followed.follower = reading.Follower(store, workflow_id)  # what is in memory is no longer in the store
+        view = followed.follower.poll()
     if view is not None and (due or view.status.is_terminal):
         later = reading.Follower(store, workflow_id, view.run_number + 1)
         next_view = later.poll()
@@ -327,6 +384,13 @@ def _retrieve_exception(refresh: asyncio.Task[None]) -> None:
 
 def _requester(namespace: str, run: RunRef) -> requests.Requester:
     return requests.Requester(uid=run.uid, attempt=run.attempt, name=f"{namespace}/{run.name}")
+
+
+def _loss(error: WorkflowError) -> Loss | None:
+    """Return what is missing according to an error of the library."""
+    if isinstance(error, CorruptLogError):
+        return Loss.OBJECT if getattr(error, "missing", False) else None
+    return Loss.BUCKET if getattr(error, "bucket_missing", False) else None
 
 
 def _store_failure(error: WorkflowError) -> StoreFailure:

@@ -218,6 +218,8 @@ class WorkflowState(Value):
     attempt_steps: int | None = None
     """Number of succeeded steps when this attempt started. An attempt that ends with the same number made no
     progress."""
+    checkpoints_lost_since: Time | None = None
+    """Time since which the storage lacks stored data of the run; absent while all data that is read exists."""
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of this type, or None."""

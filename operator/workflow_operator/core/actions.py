@@ -223,6 +223,20 @@ class DeferCleanup:
 
 
 @dataclass(frozen=True, slots=True)
+class AbandonCleanup:
+    """Report in the operator's log that a cleanup is given up, because nothing can finish it later.
+
+    Attributes:
+        what: the cleanup that is given up, as in `DeferCleanup`.
+        why: why it cannot be finished later.
+    """
+
+    run: RunRef
+    what: Literal["release", "cancel", "delete"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class EmitEvent:
     """Write a Kubernetes event on the Workflow. It may be written twice, and a failure does not end the round.
 
@@ -250,6 +264,7 @@ Action = (
     | ReleaseRun
     | DeleteCheckpoints
     | DeferCleanup
+    | AbandonCleanup
     | EmitEvent
 )
 

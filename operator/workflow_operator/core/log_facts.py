@@ -10,7 +10,7 @@ from enum import Enum
 
 from workflow_operator.core import names
 from workflow_operator.core.log_view import RunView, WorkflowStatus
-from workflow_operator.core.observation import RunRead, RunReadFailure, WorkflowObject
+from workflow_operator.core.observation import Loss, RunRead, RunReadFailure, WorkflowObject
 
 DELETED, ABANDONED = "Deleted", "Abandoned"
 """Reasons of tombstones after which the workflow id may have another run."""
@@ -40,6 +40,7 @@ class LogFacts:
         run_number: the number of the run that an attempt would execute if it started now.
         run_uuid: the unique id of that run.
         code_staged: the blobs of the run contain the copy of the code that the status names.
+        loss: what the store no longer contains of a run that was read from it before, or None.
     """
 
     ownership: Ownership
@@ -48,6 +49,7 @@ class LogFacts:
     run_number: int = 0
     run_uuid: str = ""
     code_staged: bool = False
+    loss: Loss | None = None
 
     @property
     def owner_alive(self) -> bool:
@@ -74,12 +76,28 @@ def read(workflow: WorkflowObject, run: RunRead | RunReadFailure | None) -> LogF
         run: the newest run under its workflow id, as it was read.
     """
     if not isinstance(run, RunRead):
-        return LogFacts(Ownership.UNREAD)
+        loss = run.loss if run is not None and workflow.state.epoch else None
+        return LogFacts(Ownership.UNREAD, loss=loss)
+    if is_missing(workflow, run):
+        return LogFacts(Ownership.UNREAD, loss=Loss.RUN)
     ownership, run_number = _ownership(workflow, run)
     view = run.view
     exists = view is not None and view.run_number == run_number and not view.tombstone
     run_uuid = view.run_uuid if view is not None and exists else names.run_uuid(workflow.uid, run_number)
     return LogFacts(ownership, view, run.liveness, run_number, run_uuid, run.code_staged)
+
+
+def is_missing(workflow: WorkflowObject, run: RunRead) -> bool:
+    """Return whether the store no longer contains a run that was read from it before, nor a tombstone for it.
+
+    A deletion always writes a tombstone under the next run number, so a missing run is lost data.
+
+    Args:
+        workflow: the object, whose status shows that the run was read.
+        run: the newest run under its workflow id, as it was read.
+    """
+    newest = run.view.run_number if run.view is not None else 0
+    return workflow.state.epoch > 0 and newest < workflow.state.run_number
 
 
 def claimed_by(workflow: WorkflowObject, view: RunView | None) -> bool:
@@ -106,7 +124,7 @@ def _ownership(workflow: WorkflowObject, run: RunRead) -> tuple[Ownership, int]:
     """Return the relation to the run, and the number of the run that an attempt would execute."""
     state, view = workflow.state, run.view
     if view is None:
-        return (Ownership.GONE, state.run_number) if state.epoch else (Ownership.FREE, max(state.run_number, 1))
+        return Ownership.FREE, max(state.run_number, 1)
     if view.run_number < state.run_number:
         return Ownership.FREE, state.run_number
     if view.tombstone:

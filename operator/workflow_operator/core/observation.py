@@ -253,6 +253,19 @@ class StoreFailure(str, Enum):
     """A stored object is damaged."""
     NEWER = "WrittenByNewerVersion"
     """A newer version of the library wrote a stored object; the operator must be upgraded."""
+    LOST = "CheckpointsLost"
+    """The store contains nothing of a run that was read from it before."""
+
+
+class Loss(str, Enum):
+    """What a store that replied no longer contains."""
+
+    RUN = "the registry entry and the log of the run"
+    """All of the run is missing, so nothing can continue it."""
+    OBJECT = "an object of the run"
+    """A single object is missing. It may be restored from a copy."""
+    BUCKET = "the bucket"
+    """The server is perhaps starting and has not loaded its buckets yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,10 +275,12 @@ class RunReadFailure:
     Attributes:
         kind: whether the store is unavailable, refused the request, or contains a damaged object.
         message: what failed, why, and what to do; it contains no credentials.
+        loss: what the store no longer contains, if it replied and something is missing; or None.
     """
 
     kind: StoreFailure
     message: str
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +324,8 @@ class Observation:
             remembers it: after a restart, the action is attempted and refused again.
         heads: how many heads became unreachable together with the recorded one, or None if this was not counted.
         disruption: why Kubernetes ended the recorded head pod, if that pod is gone; or None.
+        namespace_terminating: whether the namespace of the Workflow is being deleted. It is read before an attempt may
+            start, and during a cancellation or deletion. If it is True, objects that may not be read count as absent.
     """
 
     workflow: WorkflowObject
@@ -323,3 +340,4 @@ class Observation:
     refused: str = ""
     heads: HeadsReport | None = None
     disruption: Disruption | None = None
+    namespace_terminating: bool = False

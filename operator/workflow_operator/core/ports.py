@@ -128,6 +128,9 @@ class Runs(Protocol):
             code: the digest of that copy, or empty.
         """
 
+    async def loss(self, namespace: str, run: RunRef) -> RunReadFailure | None:
+        """Read what remains of a run whose registry entry is missing; return None if the entry exists."""
+
     async def stage_code(self, namespace: str, action: StageCode) -> None:
         """Copy the user's code to the blobs of a run."""
 
@@ -152,6 +155,9 @@ class References(Protocol):
 
     async def config_map(self, namespace: str, name: str) -> ConfigMapView:
         """Read whether the code exists, and the digest of its package."""
+
+    async def namespace_terminating(self, namespace: str) -> bool:
+        """Return whether a namespace is being deleted or is gone; False if the operator may not read it."""
 
     async def defer_cleanup(self, cleanup: DeferCleanup) -> None:
         """Record a deferred cleanup; succeed if it is already recorded."""

@@ -15,6 +15,8 @@ from workflow_operator.core.actions import HeadRef, RunRef, StoreRef
 from workflow_operator.core.observation import ClusterView, Defaults, WorkflowObject
 
 _PHASES_WITH_SUBMISSION = frozenset({Phase.PROVISIONING, Phase.RUNNING, Phase.CANCELING})
+_PHASES_WITHOUT_ATTEMPT = frozenset({None, Phase.PENDING, Phase.PROVISIONING, Phase.RESUMABLE})
+"""Phases in which a cluster may be created. That is useless in a namespace that is being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class ReadPlan:
         cluster: the name of the RayCluster in the status, or empty.
         selector: the labels of candidates; empty without a selector, or after a cluster was selected.
         submission: the submission id to read, or empty; `head_to_query` returns the head.
+        recorded: the run that was read before, or None. If it is missing, `observe` reads what remains of it.
+        namespace: whether to read if the namespace is being deleted.
     """
 
     store: StoreRef | None
@@ -42,6 +46,8 @@ class ReadPlan:
     cluster: str = ""
     selector: Mapping[str, str] = field(default_factory=dict)
     submission: str = ""
+    recorded: RunRef | None = None
+    namespace: bool = False
 
 
 def read_plan(workflow: WorkflowObject, defaults: Defaults) -> ReadPlan:
@@ -60,6 +66,8 @@ def read_plan(workflow: WorkflowObject, defaults: Defaults) -> ReadPlan:
         cluster=state.cluster.name if state.cluster else "",
         selector=dict(selector.match_labels) if selector else {},
         submission=state.submission.id if state.submission and state.phase in _PHASES_WITH_SUBMISSION else "",
+        recorded=run_of(workflow, store) if store and state.epoch else None,
+        namespace=workflow.deleted is not None or state.phase in _PHASES_WITHOUT_ATTEMPT,
     )
 
 

@@ -23,6 +23,7 @@ class Event(str, Enum):
     CANCELED_WITHOUT_RUN = "canceled before it owned a run"
     FAILED_WITHOUT_RUN = "blocked until the deadline"
     SUPERSEDED = "run deleted, finished earlier, or owned by another"
+    CHECKPOINTS_LOST = "checkpoints lost"
     LOG_SUCCEEDED = "log contains SUCCESSFUL"
     LOG_FAILED = "log contains FAILED"
     LOG_CANCELED = "log contains CANCELED"
@@ -47,6 +48,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (P.CANCELING, E.CANCELED_WITHOUT_RUN): P.CANCELED,
     **{(phase, E.CANCEL_REQUESTED): P.CANCELING for phase in LIVE if phase is not P.CANCELING},
     **{(phase, E.SUPERSEDED): P.FAILED for phase in LIVE},
+    **{(phase, E.CHECKPOINTS_LOST): P.FAILED for phase in LIVE},
     **{(phase, E.LOG_SUCCEEDED): P.SUCCEEDED for phase in LIVE},
     **{(phase, E.LOG_FAILED): P.FAILED for phase in LIVE},
     **{(phase, E.LOG_CANCELED): P.CANCELED for phase in LIVE},

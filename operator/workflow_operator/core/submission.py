@@ -11,7 +11,9 @@ from workflow_operator.api.spec import WorkflowSpec
 from workflow_operator.core.actions import HeadRef, RunRef, SubmitRun
 
 
-def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, code: str) -> SubmitRun:
+def submit(
+    spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, code: str, *, run_exists: bool = False
+) -> SubmitRun:
     """Build the submission of an attempt.
 
     Args:
@@ -20,6 +22,7 @@ def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, c
         head: the only head that the submission may be posted to.
         submission_id: the id that `status` records for this attempt.
         code: sha256 of the stored copy of the user's code; empty if the image contains the code.
+        run_exists: whether the run was read from storage before, so that it must not be created again.
     """
     submission = Submission(
         entrypoint=spec.entrypoint,
@@ -35,6 +38,7 @@ def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, c
         max_resumes=spec.recovery.max_resumes + spec.recovery.max_disruptions,
         manager_unresponsive_seconds=spec.manager_unresponsive_seconds,
         metadata={},
+        run_exists=run_exists,
     )
     return SubmitRun(
         head=head,

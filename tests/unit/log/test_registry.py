@@ -313,3 +313,12 @@ def test_errors_of_the_registry_have_the_key_and_the_id(store: MemoryStore) -> N
     with pytest.raises(CorruptLogError) as torn:
         owned.read(store, keys.owned("m1", "u1"))
     assert torn.value.fields == {"key": "owned/m1/u1"}
+
+
+def test_missing_registry_entry_is_reported_as_lost(store: MemoryStore) -> None:
+    """A deletion would have left a tombstone."""
+    created = runs.created(DAG)
+    registry.register(store, created)
+    store.delete(keys.registry_entry("w", 1))
+    with pytest.raises(SupersededError, match=f"the store lost {keys.registry_entry('w', 1)}: restore it from a copy"):
+        registry.check_current(store, created)

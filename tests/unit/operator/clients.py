@@ -105,6 +105,7 @@ class FakeClients:
         network_up: whether the heads reply.
         staged: the digests of the copies of the code in the blobs.
         deferred: the kinds of the recorded deferred cleanups.
+        store_failure: why the log cannot be read while the store is not up.
     """
 
     spec: WorkflowSpec
@@ -123,6 +124,7 @@ class FakeClients:
     network_up: bool = True
     staged: set[str] = field(default_factory=set)
     deferred: list[str] = field(default_factory=list)
+    store_failure: StoreFailure = StoreFailure.UNAVAILABLE
 
     # Reads and actions of the operator.
 
@@ -180,7 +182,7 @@ class FakeClients:
 
     def _read(self, code: str) -> RunRead | RunReadFailure:
         if not self.store_up:
-            return RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")
+            return RunReadFailure(self.store_failure, "no answer")
         if not self.log:
             return RunRead(code_staged=code in self.staged)
         run = self.log[max(self.log)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from workflow_operator.api.status import ClusterStatus, Ending, Phase
 from workflow_operator.core.actions import DeleteCluster, EndRun, HeadRef, RequestCancel, StopSubmission
 from workflow_operator.core.decide import decide
 from workflow_operator.core.observation import Observation, RunReadFailure, StoreFailure
+
+DOWN = RunReadFailure(StoreFailure.UNAVAILABLE, "no")
 
 
 def canceling(run: Any, named: Any = None, **changes: Any) -> Observation:
@@ -34,11 +37,22 @@ CANCELING = {
         canceling(read(view()), None, cluster=None), Phase.CANCELING, "EndingRun", (DeleteCluster, EndRun)
     ),
     "manager does not cancel in time": Case(
-        canceling(read(view()), cancel_time=NOW - 60), Phase.CANCELING, "EndingRun", (EndRun,)
+        canceling(read(view()), cancel_time=NOW - 60), Phase.CANCELING, "EndingRun", (DeleteCluster, EndRun)
     ),
-    "heartbeat expired": Case(canceling(read(view(), RESUMABLE)), Phase.CANCELING, "EndingRun", (EndRun,)),
-    "head pod deleted": Case(canceling(read(view()), cluster(head=None)), Phase.CANCELING, "EndingRun", (EndRun,)),
-    "no run yet": Case(canceling(read()), Phase.CANCELING, "EndingRun", (EndRun,)),
+    "heartbeat expired": Case(
+        canceling(read(view(), RESUMABLE)), Phase.CANCELING, "EndingRun", (DeleteCluster, EndRun)
+    ),
+    "head pod deleted": Case(
+        canceling(read(view()), cluster(head=None)), Phase.CANCELING, "EndingRun", (DeleteCluster, EndRun)
+    ),
+    "no run yet": Case(canceling(read()), Phase.CANCELING, "EndingRun", (DeleteCluster, EndRun)),
+    "store refuses the request": Case(
+        replace(canceling(read(view())), refused="403"),
+        Phase.CANCELING,
+        "CancelOwed",
+        (DeleteCluster, EndRun),
+        message="Last problem: 403",
+    ),
     "log contains CANCELED": Case(canceling(read(view(W.CANCELED))), Phase.CANCELED, "Canceled", (DeleteCluster,)),
     "log contains SUCCESSFUL": Case(
         canceling(read(view(W.SUCCESSFUL))), Phase.SUCCEEDED, "Succeeded", (DeleteCluster,)
@@ -47,7 +61,7 @@ CANCELING = {
     "another owner released it": Case(
         canceling(read(view(owner=OTHER), RESUMABLE)), Phase.CANCELED, "Canceled", (DeleteCluster,)
     ),
-    "store down": Case(canceling(RunReadFailure(StoreFailure.UNAVAILABLE, "no")), Phase.CANCELING, "StoreUnavailable"),
+    "store down": Case(canceling(DOWN, phase_time=NOW - 29), Phase.CANCELING, "StoreUnavailable"),
 }
 
 
@@ -89,4 +103,5 @@ def test_canceled_workflow_without_run_stops_its_driver() -> None:
 
 
 def test_unreadable_log_is_read_again_after_five_seconds() -> None:
-    assert decide(canceling(RunReadFailure(StoreFailure.UNAVAILABLE, "no")), NOW).requeue_after == 5.0
+    assert decide(canceling(DOWN), NOW).requeue_after == 5.0
+    assert decide(canceling(DOWN, phase_time=NOW - 29), NOW).requeue_after == 1.0

@@ -106,7 +106,7 @@ DELETING = {
         (RemoveFinalizer,),
     ),
     "store down": (Phase.RUNNING, DOWN, {}, (EndRun,)),
-    "store down at the deadline": (Phase.RUNNING, DOWN, {"now": NOW + 120}, (DeferCleanup, RemoveFinalizer)),
+    "store down at the deadline": (Phase.RUNNING, DOWN, {"now": NOW + 40}, (DeferCleanup, RemoveFinalizer)),
     "store down, run finished, retention Retain": (
         Phase.FAILED,
         DOWN,
@@ -147,13 +147,13 @@ def test_cleanup_names_run_and_reason_until_it_is_deferred(what: Literal["cancel
     """The last second before the deadline differs from the deadline itself. Later rounds decide the same."""
     spec_, action = CLEANUPS[what]
     obj = workflow(state(Phase.RUNNING), spec=spec_, deleted=NOW)
-    for passed, delay in ((0.0, 5.0), (117.0, 3.0), (119.0, 1.0)):
+    for passed, delay in ((0.0, 5.0), (37.0, 3.0), (39.0, 1.0)):
         decision = decide(observation_of(obj, run=run), NOW + passed)
         assert (decision.actions, decision.requeue_after) == ((action,), delay)
         condition = decision.state.condition("Reconciling")
         assert condition is not None
         assert (condition.reason, condition.message) == ("Deleting", WHY)
-    for passed in (120.0, 500.0):
+    for passed in (40.0, 500.0):
         decision = decide(observation_of(obj, run=run), NOW + passed)
         assert decision.actions == (DeferCleanup("team", RUN, what), RemoveFinalizer())
         assert decision.requeue_after == 5.0
@@ -169,7 +169,7 @@ ON_SELECTED: dict[str, tuple[Phase, float, RunRead, tuple[Action, ...]]] = {
     "run is live": (Phase.RUNNING, 0.0, read(view()), (EndRun(RUN, "CANCELED", "Deleted", WHY),)),
     "run is live at the deadline": (
         Phase.RUNNING,
-        120.0,
+        40.0,
         read(view()),
         (DeferCleanup("team", RUN, "cancel"), RemoveFinalizer()),
     ),

@@ -30,7 +30,7 @@ CASES = {
     "store down": Case(1, RunReadFailure(StoreFailure.UNAVAILABLE, "no"), Ownership.UNREAD, 0),
     "no run": Case(0, read(), Ownership.FREE),
     "no run after a submission": Case(1, read(), Ownership.FREE),
-    "run no longer exists": Case(1, read(), Ownership.GONE, epoch=1),
+    "run no longer exists": Case(1, read(), Ownership.UNREAD, 0, epoch=1),
     "claimed by this Workflow": Case(1, read(OURS), Ownership.OURS),
     "heartbeat expired": Case(1, read(OURS, W.RESUMABLE), Ownership.OURS),
     "status lost": Case(0, read(OURS), Ownership.OURS),

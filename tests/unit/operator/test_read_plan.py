@@ -19,7 +19,7 @@ RUN = RunRef(STORE, build.ID, 1, names.run_uuid(build.UID, 1), build.UID, 2, "tr
 
 
 def test_plan_of_a_new_workflow() -> None:
-    assert read_plan(workflow(), DEFAULTS) == ReadPlan(STORE, build.ID, secret="store")
+    assert read_plan(workflow(), DEFAULTS) == ReadPlan(STORE, build.ID, secret="store", namespace=True)
 
 
 def test_plan_of_a_running_workflow_with_code() -> None:
@@ -42,7 +42,7 @@ def test_plan_without_any_storage(invalid: bool) -> None:
     code = CodeStatus(config_map="trip-code", sha256="abc")
     obj = workflow(state(Phase.PENDING, attempt=0, code=code))
     obj = replace(obj, spec=None) if invalid else obj
-    assert read_plan(obj, Defaults()) == ReadPlan(None, build.ID, code="abc")
+    assert read_plan(obj, Defaults()) == ReadPlan(None, build.ID, code="abc", namespace=True)
 
 
 @pytest.mark.parametrize("phase", Phase, ids=str)
@@ -82,3 +82,16 @@ def test_storage_of_the_spec_takes_nothing_from_the_defaults(storage: dict[str, 
 def test_default_storage_has_region_and_secret_of_the_operator() -> None:
     defaults = Defaults("s3://all/", storage_region="us-east-1", storage_secret="keys")
     assert store_of(workflow(spec=None), defaults) == StoreRef("s3://all/team?region=us-east-1", "keys")
+
+
+def test_run_that_was_read_before_is_named_in_the_plan() -> None:
+    assert read_plan(workflow(state(Phase.RUNNING, attempt=2, epoch=1)), DEFAULTS).recorded == RUN
+    assert read_plan(workflow(state(Phase.RUNNING, attempt=2)), DEFAULTS).recorded is None
+
+
+@pytest.mark.parametrize("phase", Phase, ids=str)
+def test_namespace_is_read_before_an_attempt_and_at_the_end(phase: Phase) -> None:
+    obj = workflow(state(phase))
+    starts = phase in (Phase.PENDING, Phase.PROVISIONING, Phase.RESUMABLE)
+    assert read_plan(obj, DEFAULTS).namespace == starts
+    assert read_plan(replace(obj, deleted=1.0), DEFAULTS).namespace

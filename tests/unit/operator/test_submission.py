@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.operator import build
-from tests.unit.operator.build import HEAD, job, read, running, spec, state, view, workflow
+from tests.unit.operator.build import HEAD, NOW, job, read, running, spec, state, view, workflow
 from tests.unit.operator.cases import OTHER, Case, J, W, check
 from workflow.errors import InvalidInputError
 from workflow.submission import PROGRAM, ExitCode, Refusal, Submission
 from workflow_operator.api.status import Phase
-from workflow_operator.core.actions import DeleteCluster, HeadRef, RunRef, StoreRef
+from workflow_operator.core.actions import DeleteCluster, HeadRef, RunRef, StoreRef, SubmitRun
+from workflow_operator.core.decide import decide
 from workflow_operator.core.submission import submit
 
 TEXTS = st.text(min_size=1, max_size=20)
@@ -118,6 +119,13 @@ AFTER_EXIT = {
         Refusal.ENTRYPOINT_INVALID.value,
         message="no args",
     ),
+    ExitCode.CHECKPOINTS_UNREADABLE: Case(
+        running(submission=job(J.FAILED, ExitCode.CHECKPOINTS_UNREADABLE, "blob abc is missing")),
+        Phase.RESUMABLE,
+        "CheckpointsUnreadable",
+        (DeleteCluster,),
+        message="blob abc is missing",
+    ),
 }
 
 
@@ -129,3 +137,13 @@ def test_operator_handles_every_exit_code(code: ExitCode) -> None:
 def test_operator_resumes_a_run_that_is_unfinished_after_exit_0() -> None:
     seen = running(submission=job(J.SUCCEEDED, ExitCode.FINISHED))
     check(Case(seen, Phase.RESUMABLE, "SubmissionEndedEarly", expect={"cluster": build.state(Phase.RUNNING).cluster}))
+
+
+def test_submission_names_a_run_that_was_read_before() -> None:
+    """The driver must not create such a run again, if the store lost it after the decision."""
+    for epoch, exists in ((0, False), (2, True)):
+        obj = workflow(state(Phase.PROVISIONING, epoch=epoch))
+        seen = running(obj, submission=job(J.UNKNOWN), run=read(view(epoch=2), W.RESUMABLE))
+        seen = seen if epoch else dataclasses.replace(seen, run=read())
+        (action,) = (each for each in decide(seen, NOW).actions if isinstance(each, SubmitRun))
+        assert Submission.parse(shlex.split(action.entrypoint)[-1]).run_exists == exists

@@ -19,6 +19,8 @@ from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.deleting import deleting
 from workflow_operator.core.decide.ending import terminal
 from workflow_operator.core.decide.failure import is_owned
+from workflow_operator.core.decide.lost import lost
+from workflow_operator.core.decide.lost import update as update_lost
 from workflow_operator.core.decide.pending import pending
 from workflow_operator.core.decide.provisioning import provisioning
 from workflow_operator.core.decide.reachability import with_reply
@@ -65,10 +67,18 @@ def decide(observation: Observation, now: float) -> Decision:
         state = state.model_copy(update={"phase": Phase.PENDING, "phase_time": now})
     if state.phase not in TERMINAL:
         recovery = workflow.spec.recovery if workflow.spec else Recovery()
-        state = _update_from_log(correct_times(state, recovery.backoff, now), facts, now)
+        state = correct_times(state, recovery.backoff, now)
+        state = update_lost(_update_from_log(state, facts, now), facts, now)
     context = with_reply(ReconcileContext(observation, now, state, facts))
-    outcome = deleting(context) if workflow.deleted is not None else PHASES[state.phase or Phase.PENDING](context)
-    return _decision(context, outcome)
+    return _decision(context, _outcome(context))
+
+
+def _outcome(context: ReconcileContext) -> Outcome:
+    if context.is_deleted:
+        return deleting(context)
+    phase = context.state.phase or Phase.PENDING
+    missing = lost(context) if phase not in TERMINAL else None
+    return missing or PHASES[phase](context)
 
 
 def _update_from_log(state: WorkflowState, facts: LogFacts, now: float) -> WorkflowState:
@@ -137,7 +147,7 @@ def _delete_obsolete_clusters(context: ReconcileContext, state: WorkflowState) -
     These are clusters of earlier attempts, and all clusters if the Workflow is finished or being deleted.
     """
     current = state.cluster.name if state.cluster is not None else ""
-    needs_no_cluster = context.workflow.deleted is not None or state.phase in TERMINAL
+    needs_no_cluster = context.is_deleted or state.phase in TERMINAL
     return tuple(
         DeleteCluster(cluster.name, cluster.uid)
         for cluster in context.observation.clusters

@@ -6,7 +6,7 @@ Pending calls it for the first attempt and after the workflow id was in use. Res
 from __future__ import annotations
 
 from workflow_operator.api.status import ClusterStatus, CodeStatus, SubmissionStatus, WorkflowState
-from workflow_operator.core import names
+from workflow_operator.core import loss, names
 from workflow_operator.core.actions import Action, CreateCluster, StageCode, StoreRef
 from workflow_operator.core.cluster_manifest import ClusterRequest, Refusal, build
 from workflow_operator.core.conditions import Explanation
@@ -52,6 +52,8 @@ def secret_problem(context: ReconcileContext) -> Explanation | None:
 def store_problem(context: ReconcileContext) -> Explanation:
     """Return why the log could not be read, and what to do."""
     run, secret = context.observation.run, context.observation.secret
+    if context.facts.loss is not None:
+        return loss.explain(context.state, run, context.facts.loss, context.now)
     if isinstance(run, RunReadFailure):
         source = f" (credentials from Secret {secret.name})" if secret is not None else ""
         stalled = run.kind is not StoreFailure.UNAVAILABLE

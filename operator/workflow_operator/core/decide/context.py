@@ -67,6 +67,11 @@ class ReconcileContext:
         """Whether spec.cancel is true."""
         return self.spec is not None and self.spec.cancel
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the object is being deleted, or its namespace is, and then the object will be, too."""
+        return self.workflow.deleted is not None or self.observation.namespace_terminating
+
     def run(self) -> RunRef | None:
         """Return the run in the state, with this Workflow as the requester; None if no storage is known."""
         store = store_of(self.workflow, self.observation.defaults)

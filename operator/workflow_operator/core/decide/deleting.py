@@ -1,8 +1,10 @@
 """Decides the rounds of a Workflow that is being deleted.
 
 The operator deletes its clusters, releases or ends the run, and deletes checkpoints according to `retention`. If
-storage does not accept this within 120 seconds, the rest becomes a deferred cleanup in the operator's own namespace.
-Nothing is created in the Workflow's namespace, because that may be being deleted too.
+storage does not accept this in time, the rest becomes a deferred cleanup in the operator's own namespace.
+
+If the namespace is being deleted, its Secrets disappear too. The time is then shorter, and what needs a Secret is
+abandoned: it could never be finished. A run that is not released can be resumed after its heartbeat expired.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from typing import Literal
 
 from workflow_operator.api.spec import Checkpoints, Retention
 from workflow_operator.core.actions import (
+    AbandonCleanup,
     Action,
     DeferCleanup,
     DeleteCheckpoints,
+    EmitEvent,
     EndRun,
     ReleaseRun,
     RemoveFinalizer,
@@ -26,9 +30,18 @@ from workflow_operator.core.decide.ending import stop_on_selected_cluster
 from workflow_operator.core.log_facts import DELETED, Ownership, claimed_by_other_object
 from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.names import FINALIZER
+from workflow_operator.core.observation import Loss
 from workflow_operator.core.state import TERMINAL
 
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 40.0
+"""After this time, a cleanup that storage did not accept is deferred. Rounds and calls add up to 20 seconds."""
+
+TERMINATING_SECONDS = 5.0
+"""The same if the namespace is being deleted, so that it is gone within 30 seconds."""
+
+REFUSED_SECONDS = 15.0
+"""After this further time, a cleanup that cannot be deferred is abandoned."""
+
 _POLL = 5.0
 _REASON = "the Workflow object was deleted"
 
@@ -62,17 +75,44 @@ def deleting(context: ReconcileContext) -> Outcome:
             return without_cluster.with_state(submission=None).stay(explanation, _POLL, *stop)
         return without_cluster.stay(explanation, _POLL, *stop, RemoveFinalizer())
     deleted = context.workflow.deleted if context.workflow.deleted is not None else context.now
-    left = deleted + DEADLINE_SECONDS - context.now
+    limit = TERMINATING_SECONDS if context.observation.namespace_terminating else DEADLINE_SECONDS
+    left = deleted + limit - context.now
     if left <= 0:
-        deferred = DeferCleanup(context.workflow.namespace, cleanup.run, cleanup.what)
-        return without_cluster.stay(explanation, _POLL, *stop, deferred, RemoveFinalizer())
-    return without_cluster.stay(explanation, earliest(_POLL, left), *stop, cleanup.action)
+        return without_cluster.stay(explanation, _POLL, *stop, *_give_up(context, cleanup, -left), RemoveFinalizer())
+    # If the Secret is gone, the log is not read again, so the success of the action is enough.
+    last = (RemoveFinalizer(),) if _lacks_secret(context) else ()
+    return without_cluster.stay(explanation, earliest(_POLL, left), *stop, cleanup.action, *last)
+
+
+def _lacks_secret(context: ReconcileContext) -> bool:
+    secret = context.observation.secret
+    return secret is not None and (not secret.present or bool(secret.missing))
+
+
+def _give_up(context: ReconcileContext, cleanup: PendingCleanup, late: float) -> tuple[Action, ...]:
+    """Defer a cleanup, or abandon it if nothing could finish it later.
+
+    Args:
+        context: the current round.
+        cleanup: what storage did not accept.
+        late: seconds since the time limit.
+    """
+    if context.observation.namespace_terminating and cleanup.run.store.secret:
+        why = f"namespace {context.workflow.namespace} is being deleted together with Secret {cleanup.run.store.secret}"
+    elif context.observation.refused and late >= REFUSED_SECONDS:
+        why = f"it cannot be deferred: {context.observation.refused}"
+    else:
+        return (DeferCleanup(context.workflow.namespace, cleanup.run, cleanup.what),)
+    text = f"run {cleanup.run.run_number} of workflow id {cleanup.run.workflow_id!r} stays in storage as it is: {why}"
+    return (EmitEvent("Warning", "CleanupAbandoned", text), AbandonCleanup(cleanup.run, cleanup.what, why))
 
 
 def _pending_cleanup(context: ReconcileContext) -> PendingCleanup | None:
     """Return the next change that storage needs, or None if there is nothing left to do."""
     run, ownership = context.run(), context.facts.ownership
     if run is None or (context.state.attempt == 0 and ownership is not Ownership.OURS):
+        return None
+    if context.facts.loss is Loss.RUN:
         return None
     if context.state.phase in TERMINAL and ownership not in (Ownership.ENDED, Ownership.UNREAD):
         return None

@@ -30,6 +30,9 @@ from workflow_operator.core.names import UID_LABEL
 from workflow_operator.core.observation import ClusterView, Disruption, HeadView, JobState, SubmissionView
 from workflow_operator.core.state import Event
 
+UNREADABLE = "CheckpointsUnreadable"
+"""The reason of a failure that every attempt repeats until a user restores an object in storage."""
+
 _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 _SHOWN_STEPS = 5
 _MESSAGE_LIMIT = 1000
@@ -104,6 +107,8 @@ def submission_failure(context: ReconcileContext) -> DetectedFailure | None:
     if job.exit_code == ExitCode.SUPERSEDED:
         text = f"a later submission attempt owns the run{detail}"
         return DetectedFailure("SubmissionSuperseded", text, head_alive=True)
+    if job.exit_code == ExitCode.CHECKPOINTS_UNREADABLE:
+        return DetectedFailure(UNREADABLE, f"an object of the run is missing or damaged{detail}")
     code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
     return DetectedFailure("SubmissionFailed", f"the submission failed{code}{detail}", head_alive=True)
 

@@ -6,12 +6,16 @@ the log.
 
 from __future__ import annotations
 
+from workflow_operator.api.status import Ending
 from workflow_operator.core import names
-from workflow_operator.core.actions import AddFinalizer
+from workflow_operator.core.actions import AddFinalizer, DeleteCluster
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import attempt_blocker, secret_problem, start_attempt, store_problem
+from workflow_operator.core.decide.canceling import CANCEL_REASON, cancel_owed
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import stop_on_selected_cluster, terminal_from_log
+from workflow_operator.core.decide.failure import is_owned
+from workflow_operator.core.decide.freeing import GRACE_SECONDS
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.read_plan import workflow_id_of
 from workflow_operator.core.state import Event
@@ -53,10 +57,31 @@ def _cancel(context: ReconcileContext) -> Outcome:
     if context.state.attempt > 0 and not has_other_owner:
         return context.move(Event.CANCEL_REQUESTED, Explanation("Canceling", "spec.cancel is true"))
     if context.facts.ownership is Ownership.UNREAD and context.observation.run is not None:
-        return context.stay(store_problem(context), _STORE_POLL)
+        unread = _cancel_unread(context)
+        if unread:
+            return unread
     explanation = Explanation("Canceled", "canceled before it owned a run")
     outcome = context.move(Event.CANCELED_WITHOUT_RUN, explanation, None, completion_time=context.now)
     return Outcome(outcome.state, explanation, stop_on_selected_cluster(context), None)
+
+
+def _cancel_unread(context: ReconcileContext) -> Outcome | None:
+    """Cancel a Workflow without an attempt in its status, whose log cannot be read.
+
+    If it has clusters, its status was lost, and it may own a run: the clusters are deleted, and the log must be read.
+
+    Returns:
+        None if it owns nothing and the store did not return in time, so that it can be canceled.
+    """
+    since = context.state.cancel_time if context.state.cancel_time is not None else context.now
+    owned = [cluster for cluster in context.observation.clusters if is_owned(context, cluster)]
+    if owned or context.state.ending is not None:
+        ending = Ending(status="CANCELED", reason="Canceled", message=CANCEL_REASON)
+        context = context.with_state(cancel_time=since, ending=ending)
+        deleted = [DeleteCluster(cluster.name, cluster.uid) for cluster in owned if not cluster.deleting]
+        return context.stay(cancel_owed(context), _STORE_POLL, *deleted)
+    left = since + GRACE_SECONDS - context.now
+    return context.stay(store_problem(context), earliest(_STORE_POLL, left), cancel_time=since) if left > 0 else None
 
 
 def _wait_for_other_owner(context: ReconcileContext) -> Outcome:

@@ -13,7 +13,7 @@ from workflow_operator.core.conditions import Explanation, clip
 from workflow_operator.core.decide.attempts import attempt_blocker, start_attempt, store_problem
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import end_run, terminal_from_log
-from workflow_operator.core.decide.failure import cluster_failure, is_owned
+from workflow_operator.core.decide.failure import UNREADABLE, cluster_failure, is_owned
 from workflow_operator.core.decide.limits import exhausted_limit
 from workflow_operator.core.decide.submitted import wait_for_other_owner
 from workflow_operator.core.log_facts import Ownership
@@ -59,6 +59,10 @@ def _wait_or_resume(context: ReconcileContext) -> Outcome:
         text = f"spec.recovery.policy is Manual: set the annotation {RESUME_ANNOTATION} to another value to resume"
         explanation = Explanation("WaitingForResume", text, blocked=True, stalled=True)
         return context.stay(explanation, SLOW_POLL, cluster=None)
+    failure = state.last_failure
+    if failure is not None and failure.reason == UNREADABLE and not resume_requested:
+        text = f"{failure.message}. Restore it from a copy, then set the annotation {RESUME_ANNOTATION} to resume"
+        return context.stay(Explanation(UNREADABLE, text, blocked=True, stalled=True), SLOW_POLL, cluster=None)
     due = state.next_attempt_time if state.next_attempt_time is not None else context.now
     if context.now < due and not resume_requested:
         explanation = Explanation("BackingOff", f"attempt {state.attempt + 1} starts at {format_time(due)}")

@@ -118,7 +118,8 @@ def post_submission(context: ReconcileContext, cluster: ClusterView) -> Outcome:
     if recorded.head is None:
         state = state.model_copy(update={"attempt_time": _time_to_submit(context)})
     target = HeadRef(cluster.name, head.identity, head.ip, cluster.token_secret)
-    action = submit(context.spec, run, target, submission.id, code.sha256 if code else "")
+    digest, exists = code.sha256 if code else "", context.state.epoch > 0
+    action = submit(context.spec, run, target, submission.id, digest, run_exists=exists)
     explanation = Explanation("Submitting", f"submitting to the head of RayCluster {cluster.name}")
     if context.observation.refused:
         explanation = Explanation("SubmissionRefused", context.observation.refused, blocked=True)

@@ -381,6 +381,21 @@ async def test_deleted_run_is_not_claimed_and_its_owner_stops(fixture: ManagerFi
         await eventually(lambda: not fixture.keys("owned/"))
 
 
+async def test_owner_stops_if_the_store_is_emptied(fixture: ManagerFixture) -> None:
+    """It learns so from its next check of the fence. What it wrote after the loss belongs to no run."""
+    async with fixture.manager(script=never_returns) as (manager, runner):
+        created = await start_run(fixture, manager)
+        await eventually(lambda: runner.started == ["a"])
+        waiting = asyncio.ensure_future(manager.wait(fixture.address(created)))
+        for info in list(fixture.inner.list("")):
+            fixture.inner.delete(info.key)
+        with pytest.raises(SupersededError, match=r"the store lost .*: restore it from a copy"):
+            await with_timeout(waiting)
+        await eventually(lambda: runner.stopped == ["a"])
+        assert registry.current_entry(fixture.inner, "w") is None
+        assert not [key for key in fixture.keys("") if "/log/" in key]
+
+
 async def test_waiter_that_reads_the_log_learns_of_deletion(fixture: ManagerFixture) -> None:
     async with fixture.manager(script=never_returns) as (manager, _):
         created = await start_run(fixture, manager)
