@@ -131,10 +131,12 @@ async def _submission(
 async def _disruption(
     clients: Clients, workflow: WorkflowObject, plan: ReadPlan, named: ClusterView | None
 ) -> Disruption | None:
-    """Read why the recorded head pod ended, if it is gone while a submission is expected on it."""
+    """Read why the recorded head pod ends, if it is gone or being deleted while a submission is expected on it."""
     recorded = workflow.state.cluster.head if workflow.state.cluster and plan.submission else None
-    current = named.head.identity.pod_uid if named is not None and named.head is not None else ""
-    if recorded is None or current == recorded.pod_uid:
+    head = named.head if named is not None else None
+    if recorded is None:
+        return None
+    if head is not None and head.identity.pod_uid == recorded.pod_uid and (head.disruption or not head.deleting):
         return None
     return await clients.clusters.disruption(workflow.namespace, recorded.pod_uid)
 

@@ -78,6 +78,7 @@ async def test_submission_that_ended_early_is_a_failure() -> None:
     assert decide(early, NOW).state.phase is Phase.RESUMABLE
 
 
+EXPLAINED = head(deleting=True, disruption=Disruption("PreemptionByScheduler"))
 OTHER = head(identity=HeadIdentity(pod_uid="pod-2", container_id="c"))
 
 
@@ -85,7 +86,8 @@ OTHER = head(identity=HeadIdentity(pod_uid="pod-2", container_id="c"))
     ("named", "phase", "reads"),
     [
         pytest.param(cluster(), Phase.RUNNING, [], id="the head exists"),
-        pytest.param(cluster(head=head(deleting=True)), Phase.RUNNING, [], id="the head is being deleted"),
+        pytest.param(cluster(head=head(deleting=True)), Phase.RUNNING, ["events of pod-1"], id="it is being deleted"),
+        pytest.param(cluster(head=EXPLAINED), Phase.RUNNING, [], id="it is being deleted, and a condition shows why"),
         pytest.param(cluster(head=None), Phase.RUNNING, ["events of pod-1"], id="the head is gone"),
         pytest.param(cluster(head=OTHER), Phase.RUNNING, ["events of pod-1"], id="the head was replaced"),
         pytest.param(cluster(head=None), Phase.RESUMABLE, [], id="no attempt"),
