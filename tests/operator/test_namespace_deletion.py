@@ -156,9 +156,10 @@ def _roles(plane: ControlPlane, skip: str, *watched: str) -> set[str]:
     """
     values = f"watchNamespaces={{{','.join(watched)}}},namespaceDeletion.skipUnavailable={skip}"
     chart = paths.ROOT / "charts" / "rayworkflow"
-    command = [binaries.ensure("helm"), "--kubeconfig", plane.kubeconfig, "template", "x", chart, "--dry-run=server"]
-    command += ["--kube-version", "1.34"]
-    text = run([*command, "-n", "chart-release", "-s", "templates/rbac.yaml", "--set", values])
+    helm: list[str | Path] = [binaries.ensure("helm"), "--kubeconfig", plane.kubeconfig]
+    helm += ["template", "x", chart, "--dry-run=server"]
+    release = ["--kube-version", "1.34", "-n", "chart-release"]
+    text = run([*helm, *release, "-s", "templates/rbac.yaml", "--set", values])
     found = [each for each in yaml.safe_load_all(text) if each]
     roles = {each["metadata"]["namespace"] for each in found if each["kind"] == "Role"}
     return roles - {"chart-release"}

@@ -121,6 +121,7 @@ def test_submission_has_the_payload_of_the_entrypoint() -> None:
         "maxResumes": 105,
         "managerUnresponsiveSeconds": 60,
         "metadata": {},
+        "runExists": False,
     }
 
 
