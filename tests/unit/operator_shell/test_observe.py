@@ -56,6 +56,9 @@ class World:
         self.reads.append(f"events of {pod_uid}")
         return Disruption("PreemptionByScheduler")
 
+    async def namespace_terminating(self, namespace: str) -> bool:
+        return False
+
     def _after(self, what: str) -> None:
         self.reads.append(what)
         self.ended = self.ended or self.ends_between

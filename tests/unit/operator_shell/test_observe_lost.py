@@ -48,6 +48,9 @@ class FakePorts:
     async def named(self, namespace: str, name: str) -> None:
         await self._clusters()
 
+    async def disruption(self, namespace: str, pod_uid: str) -> None:
+        """No event shows why the head is gone."""
+
     async def secret(self, namespace: str, name: str) -> SecretView:
         await self._clusters()
         return SecretView(name, True)
