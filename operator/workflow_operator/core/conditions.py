@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from workflow_operator.api.status import Condition, Phase, WorkflowState
 from workflow_operator.core.state import TERMINAL
+from workflow_operator.core.texts import TEXT_LIMIT, clip
 
-TEXT_LIMIT = 4000
+__all__ = ["TEXT_LIMIT", "Explanation", "clip", "conditions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +30,6 @@ class Explanation:
     message: str
     blocked: bool = False
     stalled: bool = False
-
-
-def clip(text: str, limit: int = TEXT_LIMIT) -> str:
-    """Shorten a text by removing its middle: the end of a traceback is the most useful part.
-
-    Args:
-        limit: the maximum length of the result, in characters.
-    """
-    if len(text) <= limit:
-        return text
-    separator = "\n...\n"
-    head = limit // 4
-    tail = limit - head - len(separator)
-    return f"{text[:head]}{separator}{text[-tail:]}"
 
 
 def conditions(state: WorkflowState, explanation: Explanation, generation: int, now: float) -> tuple[Condition, ...]:

@@ -25,6 +25,7 @@ from workflow_operator.core.log_facts import LogFacts, Ownership
 from workflow_operator.core.log_view import RunView
 from workflow_operator.core.observation import Observation
 from workflow_operator.core.state import TERMINAL
+from workflow_operator.core.texts import clip
 
 PHASES: Mapping[Phase, Callable[[ReconcileContext], Outcome]] = {
     Phase.PENDING: pending,
@@ -148,9 +149,9 @@ def _events(context: ReconcileContext, state: WorkflowState, outcome: Outcome) -
     explanation = outcome.explanation
     if state.phase is not context.workflow.state.phase:
         warning = state.phase in (Phase.RESUMABLE, Phase.FAILED) or explanation.blocked
-        text = f"{state.phase}: {explanation.message}"[:_EVENT_TEXT_LIMIT]
+        text = clip(f"{state.phase}: {explanation.message}", _EVENT_TEXT_LIMIT)
         return (EmitEvent("Warning" if warning else "Normal", explanation.reason, text),)
     before = context.workflow.state.condition("Reconciling")
     if explanation.blocked and (before is None or before.reason != explanation.reason):
-        return (EmitEvent("Warning", explanation.reason, explanation.message[:_EVENT_TEXT_LIMIT]),)
+        return (EmitEvent("Warning", explanation.reason, clip(explanation.message, _EVENT_TEXT_LIMIT)),)
     return ()
