@@ -5,13 +5,22 @@ Called by `decide`. `workflow.submission` defines the command line and the exit 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from workflow.submission import Submission
 from workflow_operator.api import GROUP
 from workflow_operator.api.spec import WorkflowSpec
 from workflow_operator.core.actions import HeadRef, RunRef, SubmitRun
 
 
-def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, code: str) -> SubmitRun:
+def submit(
+    spec: WorkflowSpec,
+    run: RunRef,
+    head: HeadRef,
+    submission_id: str,
+    code: str,
+    metadata: Mapping[str, str] | None = None,
+) -> SubmitRun:
     """Build the submission of an attempt.
 
     Args:
@@ -20,6 +29,7 @@ def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, c
         head: the only head that the submission may be posted to.
         submission_id: the id that `status` records for this attempt.
         code: sha256 of the stored copy of the user's code; empty if the image contains the code.
+        metadata: stored with the run, to name the Workflow that created it; None for no metadata.
     """
     submission = Submission(
         entrypoint=spec.entrypoint,
@@ -33,7 +43,7 @@ def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, c
         code=code,
         max_resumes=spec.recovery.max_resumes,
         manager_unresponsive_seconds=spec.manager_unresponsive_seconds,
-        metadata={},
+        metadata=dict(metadata or {}),
     )
     return SubmitRun(
         head=head,

@@ -21,6 +21,7 @@ from workflow_operator.core.decide.failure import (
 )
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.observation import ClusterView, HeadUnreachable, JobState
+from workflow_operator.core.owner_names import owner_name, run_metadata
 from workflow_operator.core.state import Event
 from workflow_operator.core.submission import submit
 
@@ -52,7 +53,8 @@ def interruption(context: ReconcileContext) -> Outcome | None:
 
 def wait_for_other_owner(context: ReconcileContext) -> Outcome:
     """Return to Pending without a cluster, because another owner runs the workflow id."""
-    text = "another owner runs the workflow id: waiting until that run is finished or released"
+    owner = owner_name(context.facts.view if context.facts.ownership is Ownership.IN_USE else None)
+    text = f"{owner} runs the workflow id: waiting until that run is finished or released"
     since = context.state.blocked_since if context.state.blocked_since is not None else context.now
     explanation = Explanation("WorkflowIdInUse", text, blocked=True)
     return context.move(Event.ID_IN_USE, explanation, cluster=None, submission=None, blocked_since=since)
@@ -104,7 +106,9 @@ def post_submission(context: ReconcileContext, cluster: ClusterView) -> Outcome:
     with_head = recorded.model_copy(update={"head": head.identity, "unreachable_since": None})
     state = context.state.model_copy(update={"cluster": with_head, "code": code})
     target = HeadRef(cluster.name, head.identity, head.ip, cluster.token_secret)
-    action = submit(context.spec, run, target, submission.id, code.sha256 if code else "")
+    sha256 = code.sha256 if code else ""
+    metadata = run_metadata(context.workflow.namespace, context.workflow.name, context.workflow.uid)
+    action = submit(context.spec, run, target, submission.id, sha256, metadata)
     explanation = Explanation("Submitting", f"submitting to the head of RayCluster {cluster.name}")
     if context.observation.refused:
         explanation = Explanation("SubmissionRefused", context.observation.refused, blocked=True)
