@@ -79,6 +79,9 @@ class HeadView:
         ready: whether the pod is Ready.
         deleting: whether the pod has a deletionTimestamp.
         reason: the reason of the pod, such as Evicted or NodeLost, or of the container, such as OOMKilled; or empty.
+        detail: more about that reason for messages, such as the exit code and the memory limit; or empty.
+        sidecars: the other containers of the pod that must be ready and are not.
+        started: when the Ray container started, or None.
     """
 
     pod_name: str
@@ -89,6 +92,27 @@ class HeadView:
     ready: bool = False
     deleting: bool = False
     reason: str = ""
+    detail: str = ""
+    sidecars: tuple[str, ...] = ()
+    started: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersView:
+    """The worker pods of a RayCluster, as a summary whose size does not depend on their number.
+
+    Attributes:
+        desired: how many workers KubeRay should have started.
+        ready: how many worker pods are Ready.
+        problem: the problem that most of the other pods have, in the words of Kubernetes or KubeRay; or None. A worker
+            that was killed is a problem, even if its replacement is ready.
+        affected: how many pods have that problem; 0 if KubeRay could not create them.
+    """
+
+    desired: int = 0
+    ready: int = 0
+    problem: PodProblem | None = None
+    affected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +131,7 @@ class ClusterView:
         pod_problem: the most important problem of its pods, with the head first; or None.
         head: its head pod, or None if there is none.
         token_secret: the name of the Secret with its token (key auth_token); empty if it requires no token.
+        workers: its worker pods.
     """
 
     name: str
@@ -122,6 +147,7 @@ class ClusterView:
     pod_problem: PodProblem | None = None
     head: HeadView | None = None
     token_secret: str = ""
+    workers: WorkersView = WorkersView()
 
 
 class JobState(str, Enum):
@@ -201,11 +227,13 @@ class RunRead:
             view.
         code_staged: whether the blobs of the run contain the copy of the code that the status names. It is only read
             if status.code is set and the view names no code.
+        waiting: why steps have had no worker for a while, as the manager of the run reports it; or empty.
     """
 
     view: RunView | None = None
     liveness: WorkflowStatus | None = None
     code_staged: bool = False
+    waiting: str = ""
 
 
 class StoreFailure(str, Enum):
