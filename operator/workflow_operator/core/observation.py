@@ -22,6 +22,11 @@ from workflow_operator.core.log_view import RunView, WorkflowStatus
 DEFAULT_POLL_SECONDS = 1.0
 """Longest delay between two reads of a running Workflow's progress, in seconds; the chart sets the same default."""
 
+OOM_KILLED = "OOMKilled"
+"""Reason of Kubernetes for a container that exceeded its memory limit."""
+KILLED = frozenset({OOM_KILLED, "Evicted"})
+"""Reasons of pods that were killed. They are replaced soon, so they are shown longer than they exist."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkflowObject:
@@ -104,15 +109,16 @@ class WorkersView:
     Attributes:
         desired: how many workers KubeRay should have started.
         ready: how many worker pods are Ready.
-        problem: the problem that most of the other pods have, in the words of Kubernetes or KubeRay; or None. A worker
-            that was killed is a problem, even if its replacement is ready.
+        problem: the problem that most of the other pods have, in the words of Kubernetes or KubeRay; or None.
         affected: how many pods have that problem; 0 if KubeRay could not create them.
+        killed: the worker that was killed last, even if it was restarted or replaced since; or None.
     """
 
     desired: int = 0
     ready: int = 0
     problem: PodProblem | None = None
     affected: int = 0
+    killed: PodProblem | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ the error of a traceback is never cut off.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -72,9 +73,7 @@ def _cause(text: str) -> str:
         return ""
     if start >= 0:  # the error follows the indented frames
         after_frames = [
-            line
-            for before, line in zip(lines[1:], lines[2:], strict=False)
-            if before[:1].isspace() and _NAMED.match(line)
+            line for before, line in itertools.pairwise(lines) if before[:1].isspace() and _NAMED.match(line)
         ]
         if after_frames:
             return after_frames[-1].strip()

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from workflow_operator.adapters.kuberay import cluster_view, head_view, newest_warning, pod_problem
+from workflow_operator.adapters.kuberay import cluster_view, head_view, newest_warning
+from workflow_operator.adapters.pod_status import pod_problem
 from workflow_operator.api.status import HeadIdentity
 
 TIME = "2026-11-24T10:00:00Z"

@@ -356,7 +356,9 @@ def test_reason_of_a_wait_is_read_every_few_seconds() -> None:
     ],
 )
 def test_wait_is_not_read_if_no_step_can_wait(view: RunView | None, status: WorkflowStatus | None) -> None:
-    followed = _FollowedRun(Follower(open_store("memory://unused"), "trip"), view=view, liveness=status, waiting="an old reason")
+    followed = _FollowedRun(
+        Follower(open_store("memory://unused"), "trip"), view=view, liveness=status, waiting="an old reason"
+    )
     _refresh_waiting(followed, open_store("memory://unused"), 100.0)
     assert followed.waiting == ""
     assert followed.waiting_checked == float("-inf")

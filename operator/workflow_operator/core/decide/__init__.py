@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from workflow_operator.api.status import Phase, Steps, WorkflowState
 from workflow_operator.core import log_facts, names
 from workflow_operator.core.actions import Action, Decision, DeleteCluster, EmitEvent
-from workflow_operator.core.conditions import conditions
+from workflow_operator.core.conditions import conditions, short_reason
 from workflow_operator.core.decide.canceling import canceling
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.deleting import deleting
@@ -21,6 +21,7 @@ from workflow_operator.core.decide.pending import pending
 from workflow_operator.core.decide.provisioning import provisioning
 from workflow_operator.core.decide.resumable import resumable
 from workflow_operator.core.decide.running import running
+from workflow_operator.core.decide.workers import workers_condition, workers_event
 from workflow_operator.core.log_facts import LogFacts, Ownership
 from workflow_operator.core.log_view import RunView
 from workflow_operator.core.observation import Observation
@@ -116,11 +117,16 @@ def _decision(context: ReconcileContext, outcome: Outcome) -> Decision:
     state = outcome.state.model_copy(
         update={
             "observed_generation": generation,
-            "conditions": conditions(outcome.state, outcome.explanation, generation, context.now),
+            "conditions": (
+                *conditions(outcome.state, outcome.explanation, generation, context.now),
+                workers_condition(context, outcome.state),
+            ),
         }
     )
+    state = state.model_copy(update={"reason": short_reason(state, outcome.explanation)})
     actions: tuple[Action, ...] = (
         *_events(context, state, outcome),
+        *workers_event(context, state, outcome.explanation.reason),
         *_delete_obsolete_clusters(context, state),
         *outcome.actions,
     )

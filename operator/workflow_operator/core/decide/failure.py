@@ -158,7 +158,7 @@ def fail_permanently(context: ReconcileContext, failure: DetectedFailure) -> Out
 def _head_failure(recorded: ClusterStatus, head: HeadView | None) -> DetectedFailure | None:
     if recorded.head is None:
         if head is not None and head.phase == "Failed":
-            why = f" ({head.reason})" if head.reason else ""
+            why = _reason_of(head)
             return DetectedFailure("HeadPodFailed", f"head pod {head.pod_name} failed before it was ready{why}")
         return None
     problem = _lost_head(recorded, head)
@@ -174,11 +174,17 @@ def _lost_head(recorded: ClusterStatus, head: HeadView | None) -> str:
     if head.deleting:
         return f"head pod {head.pod_name} is being deleted"
     if head.identity != recorded.head or not head.running:
-        why = f" ({head.reason})" if head.reason else ""
+        why = _reason_of(head)
         return f"the Ray container of head pod {head.pod_name} terminated{why}"
     if head.phase != "Running":
         return f"head pod {head.pod_name} is {head.phase} {head.reason}".rstrip()
     return ""
+
+
+def _reason_of(head: HeadView) -> str:
+    """Return why the head ended, in parentheses, for example `(OOMKilled, exit code 137, memory limit 2Gi)`."""
+    known = head.detail if head.reason in head.detail else ", ".join(filter(None, (head.reason, head.detail)))
+    return f" ({known})" if known else ""
 
 
 def _head_timeout(context: ReconcileContext, recorded: ClusterStatus) -> DetectedFailure | None:

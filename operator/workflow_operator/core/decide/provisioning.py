@@ -16,6 +16,7 @@ from workflow_operator.core.decide.attempts import manifest_of
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import stop_on_selected_cluster
 from workflow_operator.core.decide.failure import DetectedFailure, fail_attempt, is_owned
+from workflow_operator.core.decide.sidecars import sidecar_problem, wait_for_sidecars
 from workflow_operator.core.decide.submitted import follow_head, interruption, post_submission
 from workflow_operator.core.names import TEMPLATE_LABEL, UID_LABEL
 from workflow_operator.core.observation import ClusterView
@@ -71,7 +72,7 @@ def _provision(context: ReconcileContext) -> Outcome:
             return fail_attempt(context, DetectedFailure("TemplateChanged", text))
         return context.stay(_why_not_ready(cluster), _POLL, cluster=recorded)
     context = context.with_state(cluster=recorded)
-    return follow_head(context) or post_submission(context, cluster)
+    return wait_for_sidecars(context, cluster) or follow_head(context) or post_submission(context, cluster)
 
 
 def _is_head_ready(cluster: ClusterView) -> bool:
@@ -133,4 +134,7 @@ def _why_not_ready(cluster: ClusterView) -> Explanation:
     if cluster.warning:
         text = f"KubeRay did not create the pods of RayCluster {cluster.name}: correct spec.cluster.template"
         return Explanation("RayClusterWarning", f"{text}: {cluster.warning}", blocked=True, stalled=True)
+    waits_for_sidecar = sidecar_problem(cluster)
+    if waits_for_sidecar is not None:
+        return waits_for_sidecar
     return Explanation("ClusterStarting", f"waiting for the head of RayCluster {cluster.name}")
