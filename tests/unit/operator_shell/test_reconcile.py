@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from tests.support.waiting import eventually
+from tests.unit.operator import build
 from workflow_operator import reconcile
+from workflow_operator.api.status import Phase, WorkflowState
 from workflow_operator.core.observation import Defaults, Observation, WorkflowObject
 from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 from workflow_operator.metrics import Metrics
@@ -145,3 +148,43 @@ async def test_success_ends_the_backoff() -> None:
     assert await delays(4) == [0.5, 1.0, 2.0, None]
     workflows.errors = [UnreachableError("no answer"), ConflictError("changed"), UnreachableError("no answer")]
     assert await delays(4) == [0.5, reconcile.CONFLICT_SECONDS, 1.0, None]
+
+
+class StoredWorkflow(Workflows):
+    """A fake API server with one Workflow, whose status it stores."""
+
+    workflow = build.workflow(build.state(Phase.PENDING, 0))
+
+    async def get(self, namespace: str, name: str) -> WorkflowObject | None:
+        return self.workflow
+
+    async def patch_status(self, workflow: WorkflowObject, state: WorkflowState) -> str:
+        self.workflow = replace(workflow, state=state)
+        return workflow.resource_version
+
+
+async def test_each_change_of_the_phase_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str) -> Observation:
+        return build.observation_of(workflow)
+
+    async def apply(*arguments: object) -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr(reconcile, "observe", observe)
+    monkeypatch.setattr(reconcile, "apply", apply)
+    reconciler, task = reconciler_of(StoredWorkflow([])), reconcile._Task()
+    with structlog.testing.capture_logs() as lines:
+        await reconciler._reconcile(TRIP, task)
+        await reconciler._reconcile(TRIP, task)
+    assert lines == [
+        {
+            "event": "phase changed",
+            "log_level": "info",
+            "namespace": "team",
+            "workflow": "trip",
+            "old": "Pending",
+            "new": "Provisioning",
+            "reason": "Provisioning",
+            "message": "starting the first attempt",
+        }
+    ]
