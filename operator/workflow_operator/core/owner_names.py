@@ -20,7 +20,7 @@ def run_metadata(namespace: str, name: str, uid: str) -> dict[str, str]:
 
     Args:
         namespace: the namespace of the Workflow.
-        name: its name.
+        name: the name of the object, which is unique in its namespace at any time.
         uid: its uid, by which a reader detects that another Workflow owns the run now.
     """
     return {NAME_KEY: f"{namespace}/{name}", UID_KEY: uid}

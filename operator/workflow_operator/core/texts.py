@@ -23,7 +23,7 @@ _SPACE = re.compile(r"\s")
 def clip(text: str, limit: int = TEXT_LIMIT) -> str:
     """Shorten a text: keep its first line or words, an ellipsis, and its last lines or words.
 
-    A traceback begins with its cause. A word is cut only if it takes up most of the space.
+    A traceback begins with its cause. A word is cut only if it is longer than half of the space.
 
     Args:
         text: the text; a text that is short enough is returned unchanged.

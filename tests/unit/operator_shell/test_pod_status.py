@@ -141,7 +141,7 @@ def test_head_that_ran_out_of_memory_has_exit_code_and_limit() -> None:
     assert without.detail == "OOMKilled, exit code 137, no memory limit"
 
 
-def test_ended_ray_container_beside_a_running_sidecar_is_a_problem() -> None:
+def test_ended_ray_container_beside_a_sidecar_is_a_problem() -> None:
     ended = {"terminated": {"reason": "Error", "exitCode": 1, "finishedAt": TIME}}
     found = pod_problem(pod(container("istio-proxy"), container("ray-head", False, state=ended)), "ray-head")
     assert found is not None
