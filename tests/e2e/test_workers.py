@@ -55,7 +55,7 @@ def with_absent_image() -> dict[str, Any]:
     return {**spec, "workerGroupSpecs": [{**group, "template": template}]}
 
 
-def test_missing_image_of_a_worker_is_shown_while_the_run_continues(namespace: WorkflowNamespace) -> None:
+def test_absent_image_of_a_worker_is_shown_during_the_run(namespace: WorkflowNamespace) -> None:
     name = "worker-image"
     namespace.create(name, cluster={"template": {"spec": with_absent_image()}})
     at_gate = namespace.until_at_gate(name)

@@ -29,7 +29,16 @@ def notes(folder: Path, values: dict[str, str]) -> str:
     text = (chart / "templates" / "NOTES.txt").read_text()
     (chart / "templates" / "notes.yaml").write_text(f'{{{{ define "notes" }}}}{text}{{{{ end }}}}{AS_TEMPLATE}')
     options = [option for key, value in values.items() for option in ("--set", f"{key}={value}")]
-    command = [binaries.ensure("helm"), "template", "rayworkflow", chart, "-n", "system", "--kube-version", "1.34"]
+    command: list[str | Path] = [
+        binaries.ensure("helm"),
+        "template",
+        "rayworkflow",
+        chart,
+        "-n",
+        "system",
+        "--kube-version",
+        "1.34",
+    ]
     done = subprocess.run(
         [*command, "-s", "templates/notes.yaml", *options], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Service meshes: recognizes the replies of a proxy that stands between the operator and a head, and explains them.
+"""Service meshes: explains the replies of a proxy between the operator and a head.
 
 The operator is usually outside the mesh. A proxy with strict mTLS closes its plain connection to port 8265 of the head.
 """
