@@ -13,12 +13,12 @@ from typing import Any
 from workflow_operator.adapters.kube import EVENTS, PODS, RAYCLUSTERS, Kube, Object
 from workflow_operator.adapters.pod_status import (
     GROUP_LABEL,
-    end_of_ray_container,
     is_ready,
     pod_problem,
     ray_container,
     ray_container_names,
     sidecars_not_ready,
+    why_ended,
 )
 from workflow_operator.adapters.worker_pods import DELETED_WORKER, lacks_workers, workers_view
 from workflow_operator.api.base import parse_time
@@ -136,7 +136,7 @@ def head_view(pod: Object, ray_name: str = "") -> HeadView:
         ready=is_ready(pod, ray_name),
         deleting="deletionTimestamp" in meta,
         reason=status.get("reason") or ended.get("reason") or "",
-        detail=end_of_ray_container(pod, ray_name) if ended else "",
+        detail=why_ended(pod, ray_name),
         sidecars=sidecars_not_ready(pod, ray_name),
         started=_seconds(started) if started else None,
     )

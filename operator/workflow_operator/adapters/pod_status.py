@@ -12,13 +12,15 @@ from typing import Any
 from workflow_operator.adapters.kube import Object
 from workflow_operator.api.base import parse_time
 from workflow_operator.core.observation import KILLED, OOM_KILLED, PodProblem
+from workflow_operator.core.texts import clip
 
 STARTING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Reasons of a waiting container that starts normally."""
 START_COMMAND = "KUBERAY_GEN_RAY_START_CMD"
 """A variable that KubeRay adds to the Ray container, and to no other one."""
 GROUP_LABEL = "ray.io/group"
-OOM_EXIT_CODE = 137
+_SHOWN = 300
+"""Longest message of the kubelet about a pod, in characters."""
 
 Status = Mapping[str, Any]
 """The status of one container."""
@@ -102,6 +104,24 @@ def end_of_ray_container(pod: Object, name: str = "") -> str:
     return f"{text}, {f'memory limit {limit}' if limit else 'no memory limit'}"
 
 
+def why_ended(pod: Object, name: str = "") -> str:
+    """Describe why a pod ended: the end of a container, the Ray container first, and the words of the kubelet.
+
+    Args:
+        pod: the JSON of the pod.
+        name: the name of the Ray container in the template, or empty.
+    """
+    status, ray = pod.get("status") or {}, ray_container(pod, name)
+    text = ""
+    if (ray.get("state") or {}).get("terminated"):
+        text = end_of_ray_container(pod, name)
+    elif status.get("phase") == "Failed":
+        failed = ((each, kind) for each, kind in _containers(pod, ray) if kind and _has_failed(each))
+        text = next((f"{kind}{end_of(each)}" for each, kind in failed), "")
+    words = clip(" ".join(str(status.get("message") or "").split()), _SHOWN)
+    return ", ".join(filter(None, (text, words)))
+
+
 def pod_problem(pod: Object, name: str = "") -> PodProblem | None:
     """Return why a pod does not start or run, with the reason that Kubernetes gives, or None.
 
@@ -134,7 +154,7 @@ def _problems(pod: Object, name: str) -> Iterator[PodProblem]:
             text = f"{who}: {condition.get('message') or reason}"
             yield PodProblem(reason, text, _seconds(condition["lastTransitionTime"]))
     if status.get("phase") == "Failed":
-        why = status.get("message") or end_of_ray_container(pod, name) or "the pod failed"
+        why = why_ended(pod, name) or "the pod failed"
         yield PodProblem(status.get("reason") or ended.get("reason") or "Failed", f"{who}: {why}", since)
     state = (ray.get("state") or {}).get("terminated") or {}
     if state.get("exitCode"):  # a sidecar that still runs keeps the pod in phase Running
@@ -171,6 +191,10 @@ def _is_oom(ended: Mapping[str, Any]) -> bool:
 def _restarts(status: Status) -> str:
     count = int(status.get("restartCount") or 0)
     return f"; it was restarted {count} time{'' if count == 1 else 's'}" if count else ""
+
+
+def _has_failed(status: Status) -> bool:
+    return bool(((status.get("state") or {}).get("terminated") or {}).get("exitCode"))
 
 
 def _has_completed(status: Status) -> bool:

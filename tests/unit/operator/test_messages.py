@@ -65,6 +65,13 @@ def test_failure_of_the_head_names_its_memory_limit() -> None:
     assert OOM in found.last_failure.message
 
 
+def test_evicted_head_has_the_words_of_the_kubelet() -> None:
+    lost = head(phase="Failed", running=False, reason="Evicted", detail="The node was low on memory.")
+    found = decide(running(named=cluster(head=lost)), NOW).state
+    assert found.last_failure is not None
+    assert "(Evicted, The node was low on memory.)" in found.last_failure.message
+
+
 def test_step_that_ran_out_of_memory_fails_with_that_cause() -> None:
     error = ErrorInfo(
         "ray.exceptions.OutOfMemoryError", "Task was killed due to the node running low on memory", "", "a"

@@ -146,3 +146,23 @@ def test_ended_ray_container_beside_a_sidecar_is_a_problem() -> None:
     found = pod_problem(pod(container("istio-proxy"), container("ray-head", False, state=ended)), "ray-head")
     assert found is not None
     assert (found.reason, found.message) == ("Error", "pod head-1: the Ray container ended with Error, exit code 1")
+
+
+FAILED_INIT = {"terminated": {"reason": "Error", "exitCode": 3, "finishedAt": TIME}}
+
+
+@pytest.mark.parametrize(
+    ("found", "detail"),
+    [
+        (pod(*BOTH), ""),
+        (pod(phase="Failed", reason="Evicted", message="The node was low on\n memory."), "The node was low on memory."),
+        (
+            pod(phase="Failed", init=(container("fetch", False, state=FAILED_INIT),)),
+            "init container fetch, Error, exit code 3",
+        ),
+        (pod(phase="Failed"), ""),
+    ],
+    ids=["running", "evicted", "init container", "unknown"],
+)
+def test_failed_head_is_explained(found: dict[str, Any], detail: str) -> None:
+    assert head_view(found, "ray-head").detail == detail
