@@ -30,6 +30,7 @@ __all__ = [
     "remains_of",
     "status_of",
     "view_of",
+    "wait_reason",
 ]
 
 
@@ -184,6 +185,23 @@ def status_of(store: Store, view: RunView) -> WorkflowStatus:
     if view.status is WorkflowStatus.RUNNING and view.owner is not None and liveness.is_lost(store, view.owner):
         return WorkflowStatus.RESUMABLE
     return view.status
+
+
+def wait_reason(store: Store, view: RunView) -> str:
+    """Return why steps of a running run have had no worker for a while, as its manager reports it; or empty.
+
+    Costs one GET.
+
+    Args:
+        store: the store of the run.
+        view: the run as last read.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: the store could not be read.
+    """
+    if view.owner is None or view.status is not WorkflowStatus.RUNNING:
+        return ""
+    return liveness.wait_reason(store, view.owner, view.run_uuid)
 
 
 def view_of(state: RunState) -> RunView:

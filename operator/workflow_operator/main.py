@@ -140,9 +140,7 @@ async def _watch_and_reconcile(
     watches = Watches(reconciler, Scope(settings.namespaces, settings.kubeconfig))
     tasks = [
         asyncio.create_task(watches.run(), name="watches"),
-        asyncio.create_task(
-            run_forever(components.references, components.clients.runs, now), name="deferred cleanup"
-        ),
+        asyncio.create_task(run_forever(components.references, components.clients.runs, now), name="deferred cleanup"),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

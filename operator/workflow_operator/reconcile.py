@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 import structlog
 from cachetools import LRUCache
 
-from workflow_operator.api.status import Phase, dump_status
+from workflow_operator.api.status import Phase, WorkflowState, dump_status
 from workflow_operator.apply import Failpoints, NoFailpoints, apply
+from workflow_operator.core.conditions import explanation_of
 from workflow_operator.core.decide import decide
 from workflow_operator.core.head_census import HeadCensus, HeadsReport
 from workflow_operator.core.observation import Defaults, Disruption, HeadUnreachable, Observation
+from workflow_operator.core.texts import clip
 from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 from workflow_operator.metrics import Metrics
 from workflow_operator.observe import Clients, observe
@@ -27,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 MAX_CONCURRENT_RECONCILES = 32
 """More concurrent reconciliations would only wait for the API server."""
+
+LOG_LIMIT = 500
+"""Longest message of a logged change of the phase, in characters."""
 
 CONFLICT_SECONDS = 0.05
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
@@ -178,6 +183,7 @@ class Reconciler:
             self.watch_index.update(key, workflow.uid, workflow.spec, decision.state)
             seconds = asyncio.get_running_loop().time() - triggered_at
             deps.metrics.record_change(workflow.state, decision.state, seconds)
+            _log_phase_change(key, workflow.state, decision.state)
             await deps.failpoints.reach("patched")
             await apply(deps.clients, workflow, version, decision.actions, deps.failpoints)
         deps.metrics.set_phase(key, decision.state.phase)
@@ -202,6 +208,21 @@ class Reconciler:
         metrics.unreachable_heads.set(self._census.unreachable)
         metrics.network_suspected.set(self._census.suspects_network)
         return self._census.report(head, now)
+
+
+def _log_phase_change(key: Key, before: WorkflowState, after: WorkflowState) -> None:
+    """Log one line if the phase changed, with the reason and the message that the status shows."""
+    if after.phase is before.phase:
+        return
+    log.info(
+        "phase changed",
+        namespace=key.namespace,
+        workflow=key.name,
+        old=str(before.phase or ""),
+        new=str(after.phase),
+        reason=after.reason,
+        message=" ".join(clip(explanation_of(after), LOG_LIMIT).split()),
+    )
 
 
 def _backoff(task: _Task) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from workflow.log import keys, processes
@@ -24,16 +24,27 @@ _CLOCK_TOLERANCE: Final = 1.5
 """Seconds by which the age of a heartbeat may differ from the time that has passed. Stores give whole seconds."""
 
 
-def send_heartbeat(store: Store, owner: Owner, runs: int) -> None:
+def send_heartbeat(store: Store, owner: Owner, runs: int, waits: Mapping[str, str] | None = None) -> None:
     """Write the heartbeat of a manager.
 
     Args:
         store: the store of its runs.
         owner: the identity of the manager.
         runs: how many runs it drives, for people who look.
+        waits: why steps have no worker, by the uuid of their run; None if no step waits.
     """
-    content = json.dumps({"incarnation": owner.incarnation, "runs": runs}).encode()
-    store.overwrite(keys.heartbeat(owner.manager), content)
+    content = {"incarnation": owner.incarnation, "runs": runs, **({"waits": dict(waits)} if waits else {})}
+    store.overwrite(keys.heartbeat(owner.manager), json.dumps(content).encode())
+
+
+def wait_reason(store: Store, owner: Owner, run_uuid: str) -> str:
+    """Return why steps of a run have no worker, from the last heartbeat of its owner; empty if none waits for long."""
+    content = store.get(keys.heartbeat(owner.manager))
+    try:
+        heartbeat = json.loads(content or b"{}")
+        return str(heartbeat["waits"][run_uuid]) if heartbeat["incarnation"] == owner.incarnation else ""
+    except (ValueError, KeyError, TypeError):  # no step of the run waits, or an earlier version wrote the heartbeat
+        return ""
 
 
 def remove_heartbeat(store: Store, owner: Owner) -> None:

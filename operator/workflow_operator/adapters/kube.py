@@ -21,12 +21,15 @@ from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
 from workflow_operator.core.server_clock import ServerClock
+from workflow_operator.core.texts import clip
 from workflow_operator.errors import ConflictError, RefusedError, UnreachableError
 
 Object = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
 PAGE_SIZE = 500
 MAX_CONNECTIONS = 100
+ERROR_LIMIT = 1000
+"""Longest text that is kept of an error of the API server, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +240,7 @@ def error_of_response(method: str, path: str, status: int, text: str) -> Excepti
         message = str(json.loads(text).get("message") or text)
     except (ValueError, AttributeError):
         message = text
-    described = f"{method} {path} failed: HTTP {status}: {message[:1000]}"
+    described = f"{method} {path} failed: HTTP {status}: {clip(message, ERROR_LIMIT)}"
     if status == 404:
         return _NotFoundError(described)
     if status == 409:

@@ -6,21 +6,29 @@ the conditions of the cluster, the identity of the head pod, and the pod statuse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from workflow_operator.adapters.kube import EVENTS, PODS, RAYCLUSTERS, Kube, Object
+from workflow_operator.adapters.pod_status import (
+    GROUP_LABEL,
+    is_ready,
+    pod_problem,
+    ray_container,
+    ray_container_names,
+    sidecars_not_ready,
+    why_ended,
+)
+from workflow_operator.adapters.worker_pods import DELETED_WORKER, lacks_workers, workers_view
 from workflow_operator.api.base import parse_time
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.names import UID_LABEL
-from workflow_operator.core.observation import ClusterView, Disruption, HeadView, PodProblem
+from workflow_operator.core.observation import ClusterView, Disruption, HeadView
 from workflow_operator.errors import ConflictError
 
 CLUSTER_LABEL = "ray.io/cluster"
 TYPE_LABEL = "ray.io/node-type"
-STARTING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
-"""Reasons of a waiting container that starts normally."""
 
 NODE_LOST = "NodeLost"
 DISRUPTION_EVENTS = {
@@ -78,26 +86,34 @@ class KubeRayClusters:
         name, uid = cluster["metadata"]["name"], cluster["metadata"]["uid"]
         pods = await self._kube.list(PODS, namespace, {CLUSTER_LABEL: name})
         pods = [pod for pod in pods if _owner_uid(pod) in ("", uid)]
-        warning = ""
+        warning, deleted = "", []
         if not any(_is_head(pod) for pod in pods):  # KubeRay rejects a spec before it creates a head pod
             selector = {"involvedObject.uid": uid, "type": "Warning"}
             warning = newest_warning(await self._kube.list(EVENTS, namespace, {}, fields=selector))
-        return cluster_view(cluster, pods, warning)
+        elif lacks_workers(cluster.get("status") or {}, (pod for pod in pods if not _is_head(pod))):
+            selector = {"involvedObject.uid": uid, "reason": DELETED_WORKER}
+            deleted = await self._kube.list(EVENTS, namespace, {}, fields=selector)
+        return cluster_view(cluster, pods, warning, deleted)
 
 
-def cluster_view(cluster: Object, pods: Iterable[Object], warning: str = "") -> ClusterView:
+def cluster_view(
+    cluster: Object, pods: Collection[Object], warning: str = "", deleted: Iterable[Object] = ()
+) -> ClusterView:
     """Return a RayCluster with its pods as one value.
 
     Args:
         cluster: the JSON of the RayCluster.
         pods: the JSON of the pods that belong to it.
         warning: the newest Warning event on it, or empty.
+        deleted: the events about workers that KubeRay deleted.
     """
     meta, spec, status = cluster["metadata"], cluster.get("spec") or {}, cluster.get("status") or {}
     conditions = {each["type"]: each for each in status.get("conditions") or ()}
     suspended = any(_true(conditions, kind) for kind in ("RayClusterSuspended", "RayClusterSuspending"))
     heads = sorted((pod for pod in pods if _is_head(pod)), key=_age_order)
     workers = sorted((pod for pod in pods if not _is_head(pod)), key=_age_order)
+    names = ray_container_names(spec)
+    problems = (pod_problem(pod, names.get(_group(pod), "")) for pod in (*heads, *workers))
     return ClusterView(
         name=meta["name"],
         uid=meta["uid"],
@@ -109,17 +125,24 @@ def cluster_view(cluster: Object, pods: Iterable[Object], warning: str = "") -> 
         failed=_failure(status, conditions),
         deleting="deletionTimestamp" in meta,
         warning=warning,
-        pod_problem=next(filter(None, map(pod_problem, [*heads, *workers])), None),
-        head=head_view(heads[0]) if heads else None,
+        pod_problem=next(filter(None, problems), None),
+        head=head_view(heads[0], names["head"]) if heads else None,
         token_secret=_token_secret(meta["name"], spec),
+        workers=workers_view(status, workers, names, deleted),
     )
 
 
-def head_view(pod: Object) -> HeadView:
-    """Return a head pod as a value."""
+def head_view(pod: Object, ray_name: str = "") -> HeadView:
+    """Return a head pod as a value.
+
+    Args:
+        pod: the JSON of the pod.
+        ray_name: the name of the Ray container in the template, or empty.
+    """
     meta, status = pod["metadata"], pod.get("status") or {}
-    ray = _ray_container(pod)
+    ray = ray_container(pod, ray_name)
     ended = (ray.get("state") or {}).get("terminated") or {}
+    started = ((ray.get("state") or {}).get("running") or {}).get("startedAt")
     conditions = {each["type"]: each for each in status.get("conditions") or ()}
     return HeadView(
         pod_name=meta["name"],
@@ -127,11 +150,14 @@ def head_view(pod: Object) -> HeadView:
         ip=status.get("podIP") or "",
         phase=status.get("phase") or "Pending",
         running="running" in (ray.get("state") or {}),
-        ready=_true(conditions, "Ready"),
+        ready=is_ready(pod, ray_name),
         deleting="deletionTimestamp" in meta,
         reason=status.get("reason") or ended.get("reason") or "",
         disruption=disruption_of(pod),
         node_lost=_is_node_lost(status, conditions),
+        detail=why_ended(pod, ray_name),
+        sidecars=sidecars_not_ready(pod, ray_name),
+        started=_seconds(started) if started else None,
     )
 
 
@@ -167,29 +193,6 @@ def _is_node_lost(status: Mapping[str, Any], conditions: Mapping[str, Mapping[st
     return unexplained and _true(conditions, "ContainersReady")
 
 
-def pod_problem(pod: Object) -> PodProblem | None:
-    """Return why a pod does not start, with the reason that Kubernetes gives, or None."""
-    meta, status = pod["metadata"], pod.get("status") or {}
-    since = _seconds(meta["creationTimestamp"])
-    for kind in ("initContainerStatuses", "containerStatuses"):
-        for container in status.get(kind) or ():
-            waiting = (container.get("state") or {}).get("waiting") or {}
-            reason = waiting.get("reason") or ""
-            if reason not in STARTING_REASONS:
-                text = f"pod {meta['name']}, image {container.get('image')}: {waiting.get('message') or reason}"
-                return PodProblem(reason, text, since)
-    for condition in status.get("conditions") or ():
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            text = f"pod {meta['name']}: {condition.get('message') or ''}"
-            return PodProblem(
-                condition.get("reason") or "Unschedulable", text, _seconds(condition["lastTransitionTime"])
-            )
-    if status.get("phase") == "Failed":
-        text = f"pod {meta['name']}: {status.get('message') or 'the pod failed'}"
-        return PodProblem(status.get("reason") or "Failed", text, since)
-    return None
-
-
 def newest_warning(events: Iterable[Object]) -> str:
     """Return `reason: message` of the newest event, or empty."""
     last = max(events, key=_event_time, default=None)
@@ -198,13 +201,6 @@ def newest_warning(events: Iterable[Object]) -> str:
 
 def _event_time(event: Object) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-
-def _ray_container(pod: Object) -> Mapping[str, Any]:
-    """Return the status of the Ray container, which is the first container in the pod's spec."""
-    name = pod["spec"]["containers"][0]["name"]
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return next((each for each in statuses if each["name"] == name), {})
 
 
 def _failure(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
@@ -227,6 +223,11 @@ def _true(conditions: Mapping[str, Mapping[str, Any]], kind: str) -> bool:
 
 def _is_head(pod: Object) -> bool:
     return (pod["metadata"].get("labels") or {}).get(TYPE_LABEL) == "head"
+
+
+def _group(pod: Object) -> str:
+    """Return the key of a pod in the names of the Ray containers."""
+    return "head" if _is_head(pod) else (pod["metadata"].get("labels") or {}).get(GROUP_LABEL, "")
 
 
 def _owner_uid(found: Object) -> str:

@@ -12,6 +12,7 @@ other operator tests. The client relies on these responses, which Ray does not d
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Mapping
@@ -20,11 +21,16 @@ from typing import Any, cast
 
 import aiohttp
 
+from workflow_operator.core.meshes import CLOSED_WITHOUT_REPLY, refusal_of_proxy
+from workflow_operator.core.texts import cause_first, clip, plain
 from workflow_operator.errors import AnsweredError, RefusedError, UnreachableError
 
 TERMINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 TEXT_LIMIT = 2000
 """Longest text that is kept of a response, in characters. The message of a failed job has up to 20,000."""
+SHOWN = 200
+"""Longest text of a response that is not understood, in characters."""
+_RESET = (errno.ECONNRESET, errno.EPIPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Job:
         submission_id: the id that it was submitted with.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
         metadata: the strings that it was submitted with.
-        message: the end of Ray's message; for a failed job, the end of the job's log.
+        message: Ray's message. For a failed job, this is the error that ended it, and the end of its log.
         error_type: Ray's name for the type of failure, or empty.
         exit_code: the exit code of the entrypoint, or None if the entrypoint did not exit by itself.
     """
@@ -195,11 +201,9 @@ class RayJobs:
                 allow_redirects=False,
                 **body,
             ) as response:
-                answer = _Answer(response.status, await response.text(errors="replace"))
+                answer = _Answer(response.status, await response.text(errors="replace"), dict(response.headers))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(
-                f"the head at {head.address} does not answer: {type(error).__name__}: {error}"
-            ) from error
+            raise UnreachableError(f"the head at {head.address} does not answer: {_why_no_reply(error)}") from error
         if answer.status == 200 or answer.status in accept:
             return answer
         raise _refusal(method, head, path, answer)
@@ -209,18 +213,28 @@ class RayJobs:
 class _Answer:
     status: int
     text: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def json_object(self) -> dict[str, Any]:
         try:
             value = json.loads(self.text)
         except ValueError as error:
-            raise AnsweredError(f"the response of the head is not JSON: {self.text[:200]!r}") from error
+            raise AnsweredError(f"the response of the head is not JSON: {clip(self.text, SHOWN)!r}") from error
         if not isinstance(value, dict):
-            raise AnsweredError(f"the response of the head is not a JSON object: {self.text[:200]!r}")
+            raise AnsweredError(f"the response of the head is not a JSON object: {clip(self.text, SHOWN)!r}")
         return cast("dict[str, Any]", value)
 
 
+def _why_no_reply(error: Exception) -> str:
+    described = f"{type(error).__name__}: {error}".removesuffix(": ")
+    is_reset = isinstance(error, aiohttp.ServerDisconnectedError) or getattr(error, "errno", None) in _RESET
+    return f"{described}; {CLOSED_WITHOUT_REPLY}" if is_reset else described
+
+
 def _refusal(method: str, head: HeadEndpoint, path: str, answer: _Answer) -> Exception:
+    by_proxy = refusal_of_proxy(answer.status, answer.headers, answer.text)
+    if by_proxy:
+        return UnreachableError(f"the head at {head.address} does not answer: {by_proxy}")
     if answer.status in (401, 403):
         return RefusedError(
             f"the head at {head.address} refuses the token (HTTP {answer.status}); the Secret of the cluster must "
@@ -242,7 +256,7 @@ def _job(body: dict[str, Any]) -> Job:
         submission_id=str(body.get("submission_id") or ""),
         status=str(body.get("status") or ""),
         metadata={str(key): str(value) for key, value in (body.get("metadata") or {}).items()},
-        message=message[-TEXT_LIMIT:],
+        message=clip(cause_first(plain(message)), TEXT_LIMIT),
         error_type=str(body.get("error_type") or ""),
         exit_code=code if isinstance(code, int) else None,
     )
@@ -251,4 +265,4 @@ def _job(body: dict[str, Any]) -> Job:
 def last_line(text: str) -> str:
     """Return the last line that is not blank. For a traceback, this is the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:TEXT_LIMIT] if lines else "(no text)"
+    return clip(lines[-1], TEXT_LIMIT) if lines else "(no text)"

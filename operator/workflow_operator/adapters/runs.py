@@ -56,6 +56,8 @@ LIVENESS_SECONDS = 5.0
 
 ACT_SECONDS = 10.0
 """Time for which a round waits until a change of a run is stored. A change that takes longer continues."""
+WAITING_SECONDS = 10.0
+"""Interval at which the reason is read why steps of a run have no worker."""
 
 CANCEL_REPEAT_SECONDS = 10.0
 """Interval at which a cancel request is repeated. Each repetition adds a request to the inbox of the run."""
@@ -88,6 +90,8 @@ class _FollowedRun:
         view: the run as last read, or None if nothing is stored under the id.
         liveness: the status of the run, which depends on the owner's heartbeat.
         liveness_checked: the loop's time at which `liveness` was read.
+        waiting: why steps have no worker, or empty.
+        waiting_checked: the loop's time at which `waiting` was read.
     """
 
     follower: reading.Follower
@@ -96,6 +100,8 @@ class _FollowedRun:
     view: RunView | None = None
     liveness: WorkflowStatus | None = None
     liveness_checked: float = float("-inf")
+    waiting: str = ""
+    waiting_checked: float = float("-inf")
 
 
 @dataclass
@@ -143,7 +149,7 @@ class StoredRuns:
             view, code_staged = followed.view, False
             if staged and code and not (view and view.code):
                 code_staged = await self._is_staged(opened, staged, code)
-            return RunRead(view, followed.liveness, code_staged)
+            return RunRead(view, followed.liveness, code_staged, followed.waiting)
         except WorkflowError as error:
             return RunReadFailure(_store_failure(error), str(error), _loss(error))
         except RefusedError as refusal:
@@ -374,6 +380,17 @@ def _refresh(followed: _FollowedRun, store: Store, workflow_id: str, now: float)
         followed.liveness = None if view is None else reading.status_of(store, view)
         followed.liveness_checked = now
     followed.view = view
+    _refresh_waiting(followed, store, now)
+
+
+def _refresh_waiting(followed: _FollowedRun, store: Store, now: float) -> None:
+    """Read every few seconds why steps have no worker, if steps are running and their manager is alive."""
+    view = followed.view
+    if view is None or followed.liveness is not WorkflowStatus.RUNNING or view.counts.running == 0:
+        followed.waiting = ""
+    elif now - followed.waiting_checked >= WAITING_SECONDS:
+        followed.waiting = reading.wait_reason(store, view)
+        followed.waiting_checked = now
 
 
 def _retrieve_exception(refresh: asyncio.Task[None]) -> None:

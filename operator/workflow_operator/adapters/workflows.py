@@ -21,6 +21,7 @@ from workflow_operator.api.status import WorkflowState, dump_status
 from workflow_operator.core.actions import EmitEvent
 from workflow_operator.core.names import FIELD_MANAGER, FINALIZER
 from workflow_operator.core.observation import WorkflowObject
+from workflow_operator.core.texts import clip
 from workflow_operator.errors import ConflictError, OperatorError, RefusedError
 
 EVENT_LIMIT = 1024
@@ -94,7 +95,7 @@ class KubeWorkflows:
             },
             "type": event.type,
             "reason": event.reason,
-            "message": event.message[:EVENT_LIMIT],
+            "message": clip(event.message, EVENT_LIMIT),
             "source": {"component": FIELD_MANAGER},
             "reportingComponent": FIELD_MANAGER,
             "firstTimestamp": now,

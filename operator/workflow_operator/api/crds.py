@@ -24,6 +24,7 @@ _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _DROPPED = frozenset({"title", "$defs", "propertyNames"})
 _COLUMNS = (
     ("Phase", "string", ".status.phase", 0, "Phase of the Workflow"),
+    ("Reason", "string", ".status.reason", 0, "Why the Workflow is in its phase, for example why it waits or failed"),
     ("Steps", "string", ".status.steps.summary", 0, "Succeeded steps and known steps, for example 7/12"),
     ("Cluster", "string", ".status.cluster.name", 0, "RayCluster of the current submission attempt"),
     ("Resumes", "integer", ".status.resumes.total", 0, "Number of attempts that followed a failure"),

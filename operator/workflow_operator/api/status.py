@@ -166,8 +166,8 @@ class WorkflowState(Value):
         tuple[Condition, ...],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = ()
-    """Conditions of the types Accepted, ClusterReady, Running, Resumable, Succeeded, Failed and Canceled, and of the
-    kstatus types Reconciling and Stalled."""
+    """Conditions of the types Accepted, ClusterReady, WorkersReady, Running, Resumable, Succeeded, Failed and
+    Canceled, and of the kstatus types Reconciling and Stalled."""
     storage: str = ""
     """Address of the storage, without credentials. It is recorded when the first attempt starts and never changes."""
     secret_name: str = ""
@@ -220,6 +220,8 @@ class WorkflowState(Value):
     progress."""
     checkpoints_lost_since: Time | None = None
     """Time since which the storage lacks stored data of the run; absent while all data that is read exists."""
+    reason: str = ""
+    """Why the Workflow is in its phase, as one word, for example why it waits or failed. kubectl get shows it."""
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of this type, or None."""

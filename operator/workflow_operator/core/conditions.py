@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from workflow_operator.api.status import Condition, Phase, WorkflowState
 from workflow_operator.core.state import TERMINAL
+from workflow_operator.core.texts import TEXT_LIMIT, clip
 
-TEXT_LIMIT = 4000
+__all__ = ["TEXT_LIMIT", "Explanation", "clip", "conditions", "explanation_of", "short_reason"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +30,6 @@ class Explanation:
     message: str
     blocked: bool = False
     stalled: bool = False
-
-
-def clip(text: str, limit: int = TEXT_LIMIT) -> str:
-    """Shorten a text by removing its middle: the end of a traceback is the most useful part.
-
-    Args:
-        limit: the maximum length of the result, in characters.
-    """
-    if len(text) <= limit:
-        return text
-    separator = "\n...\n"
-    head = limit // 4
-    tail = limit - head - len(separator)
-    return f"{text[:head]}{separator}{text[-tail:]}"
 
 
 def conditions(state: WorkflowState, explanation: Explanation, generation: int, now: float) -> tuple[Condition, ...]:
@@ -70,6 +57,28 @@ def conditions(state: WorkflowState, explanation: Explanation, generation: int, 
     return tuple(_condition(state, entry, generation, now) for entry in entries)
 
 
+def short_reason(state: WorkflowState, explanation: Explanation) -> str:
+    """Return the one word that explains the phase best, for a column of `kubectl get`.
+
+    Args:
+        state: the new state with its conditions.
+        explanation: why the Workflow is in this state.
+    """
+    workers = state.condition("WorkersReady")
+    if state.phase is Phase.RUNNING and not explanation.blocked and workers is not None and workers.status == "False":
+        return workers.reason
+    if state.phase is Phase.RESUMABLE and not explanation.blocked and state.last_failure is not None:
+        return state.last_failure.reason
+    return explanation.reason
+
+
+def explanation_of(state: WorkflowState) -> str:
+    """Return the message that explains the phase of a state, from its conditions; or empty."""
+    kinds = (str(state.phase),) if state.phase in (*TERMINAL, Phase.RESUMABLE) else ("Reconciling", "Stalled")
+    found = (state.condition(kind) for kind in kinds)
+    return next((each.message for each in found if each is not None and each.message), "")
+
+
 Entry = tuple[str, bool, str, str]
 """Type, whether the status is True, reason and message of a condition."""
 
@@ -84,6 +93,8 @@ def _accepted(state: WorkflowState, explanation: Explanation) -> Entry:
 
 def _cluster_ready(state: WorkflowState, explanation: Explanation) -> Entry:
     cluster = state.cluster
+    if state.phase in TERMINAL:
+        return "ClusterReady", False, "NoCluster", "the workflow is finished and needs no cluster"
     if cluster is None:
         if state.phase is Phase.PROVISIONING:
             return "ClusterReady", False, explanation.reason, explanation.message

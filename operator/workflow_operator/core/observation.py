@@ -23,6 +23,11 @@ from workflow_operator.core.log_view import RunView, WorkflowStatus
 DEFAULT_POLL_SECONDS = 1.0
 """Longest delay between two reads of a running Workflow's progress, in seconds; the chart sets the same default."""
 
+OOM_KILLED = "OOMKilled"
+"""Reason of Kubernetes for a container that exceeded its memory limit."""
+KILLED = frozenset({OOM_KILLED, "Evicted"})
+"""Reasons of pods that were killed. They are replaced soon, so they are shown longer than they exist."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkflowObject:
@@ -97,6 +102,9 @@ class HeadView:
         reason: the reason of the pod, such as Evicted or NodeLost, or of the container, such as OOMKilled; or empty.
         disruption: why Kubernetes ends the pod (its condition DisruptionTarget), or None.
         node_lost: whether Kubernetes set the pod to not Ready because its node no longer reports.
+        detail: more about that reason for messages, such as the exit code and the memory limit; or empty.
+        sidecars: the other containers of the pod that must be ready and are not.
+        started: when the Ray container started, or None.
     """
 
     pod_name: str
@@ -109,6 +117,28 @@ class HeadView:
     reason: str = ""
     disruption: Disruption | None = None
     node_lost: bool = False
+    detail: str = ""
+    sidecars: tuple[str, ...] = ()
+    started: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersView:
+    """The worker pods of a RayCluster, as a summary whose size does not depend on their number.
+
+    Attributes:
+        desired: how many workers KubeRay should have started.
+        ready: how many worker pods are Ready.
+        problem: the problem that most of the other pods have, in the words of Kubernetes or KubeRay; or None.
+        affected: how many pods have that problem; 0 if KubeRay could not create them.
+        killed: the worker that was killed last, even if it was restarted or replaced since; or None.
+    """
+
+    desired: int = 0
+    ready: int = 0
+    problem: PodProblem | None = None
+    affected: int = 0
+    killed: PodProblem | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +158,7 @@ class ClusterView:
         pod_problem: the most important problem of its pods, with the head first; or None.
         head: its head pod, or None if there is none.
         token_secret: the name of the Secret with its token (key auth_token); empty if it requires no token.
+        workers: its worker pods.
     """
 
     name: str
@@ -143,6 +174,7 @@ class ClusterView:
     pod_problem: PodProblem | None = None
     head: HeadView | None = None
     token_secret: str = ""
+    workers: WorkersView = WorkersView()
 
 
 class JobState(str, Enum):
@@ -235,11 +267,13 @@ class RunRead:
             view.
         code_staged: whether the blobs of the run contain the copy of the code that the status names. It is only read
             if status.code is set and the view names no code.
+        waiting: why steps have had no worker for a while, as the manager of the run reports it; or empty.
     """
 
     view: RunView | None = None
     liveness: WorkflowStatus | None = None
     code_staged: bool = False
+    waiting: str = ""
 
 
 class StoreFailure(str, Enum):

@@ -5,6 +5,8 @@ Called by `decide`. `workflow.submission` defines the command line and the exit 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from workflow.submission import Submission
 from workflow_operator.api import GROUP
 from workflow_operator.api.spec import WorkflowSpec
@@ -12,7 +14,14 @@ from workflow_operator.core.actions import HeadRef, RunRef, SubmitRun
 
 
 def submit(
-    spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, code: str, *, run_exists: bool = False
+    spec: WorkflowSpec,
+    run: RunRef,
+    head: HeadRef,
+    submission_id: str,
+    code: str,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    run_exists: bool = False,
 ) -> SubmitRun:
     """Build the submission of an attempt.
 
@@ -23,6 +32,7 @@ def submit(
         submission_id: the id that `status` records for this attempt.
         code: sha256 of the stored copy of the user's code; empty if the image contains the code.
         run_exists: whether the run was read from storage before, so that it must not be created again.
+        metadata: stored with the run, to name the Workflow that created it; None for no metadata.
     """
     submission = Submission(
         entrypoint=spec.entrypoint,
@@ -37,7 +47,7 @@ def submit(
         # The log counts disruptions too, so its limit is higher, and the operator applies the exact one.
         max_resumes=spec.recovery.max_resumes + spec.recovery.max_disruptions,
         manager_unresponsive_seconds=spec.manager_unresponsive_seconds,
-        metadata={},
+        metadata=dict(metadata or {}),
         run_exists=run_exists,
     )
     return SubmitRun(

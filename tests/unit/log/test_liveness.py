@@ -110,3 +110,23 @@ def test_watch_returns_owners_without_a_heartbeat_at_once(cluster: Cluster) -> N
     assert cluster.watch(ELSEWHERE) == {ELSEWHERE}
     assert cluster.watch() == set()
     assert cluster.clock.now == 0
+
+
+def test_heartbeat_explains_waits_of_its_own_incarnation(cluster: Cluster) -> None:
+    liveness.send_heartbeat(cluster.store, ELSEWHERE, 2, {"run-1": "step a has no worker"})
+    assert liveness.wait_reason(cluster.store, ELSEWHERE, "run-1") == "step a has no worker"
+    assert liveness.wait_reason(cluster.store, ELSEWHERE, "run-2") == ""
+    assert liveness.wait_reason(cluster.store, Owner("elsewhere", "i2"), "run-1") == ""
+    cluster.beat()
+    assert liveness.wait_reason(cluster.store, ELSEWHERE, "run-1") == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"no json", b'{"waits": 1, "incarnation": "i1"}'], ids=repr)
+def test_heartbeat_of_another_version_explains_nothing(cluster: Cluster, content: bytes) -> None:
+    cluster.store.overwrite(keys.heartbeat("elsewhere"), content)
+    assert liveness.wait_reason(cluster.store, ELSEWHERE, "run-1") == ""
+
+
+def test_missing_heartbeat_explains_nothing(cluster: Cluster) -> None:
+    liveness.remove_heartbeat(cluster.store, ELSEWHERE)
+    assert liveness.wait_reason(cluster.store, ELSEWHERE, "run-1") == ""

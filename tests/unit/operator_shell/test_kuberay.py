@@ -12,8 +12,8 @@ from workflow_operator.adapters.kuberay import (
     disruption_of_events,
     head_view,
     newest_warning,
-    pod_problem,
 )
+from workflow_operator.adapters.pod_status import pod_problem
 from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.observation import Disruption
 

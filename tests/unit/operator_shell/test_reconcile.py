@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from tests.support.waiting import eventually
+from tests.unit.operator import build
 from workflow_operator import reconcile
-from workflow_operator.api.status import ClusterStatus, HeadIdentity, WorkflowState
+from workflow_operator.api.status import ClusterStatus, HeadIdentity, Phase, WorkflowState
 from workflow_operator.core.observation import (
     Defaults,
     Disruption,
@@ -205,3 +207,43 @@ async def test_disruption_that_a_watch_showed_is_remembered() -> None:
     reconciler.disruptions["a"] = seen
     assert reconciler._with_experience(replace(recorded("a", None), disruption=read)).disruption == seen
     assert reconciler._with_experience(recorded("b", None)).disruption is None
+
+
+class StoredWorkflow(Workflows):
+    """A fake API server with one Workflow, whose status it stores."""
+
+    workflow = build.workflow(build.state(Phase.PENDING, 0))
+
+    async def get(self, namespace: str, name: str) -> WorkflowObject | None:
+        return self.workflow
+
+    async def patch_status(self, workflow: WorkflowObject, state: WorkflowState) -> str:
+        self.workflow = replace(workflow, state=state)
+        return workflow.resource_version
+
+
+async def test_each_change_of_the_phase_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str) -> Observation:
+        return build.observation_of(workflow)
+
+    async def apply(*arguments: object) -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr(reconcile, "observe", observe)
+    monkeypatch.setattr(reconcile, "apply", apply)
+    reconciler, task = reconciler_of(StoredWorkflow([])), reconcile._Task()
+    with structlog.testing.capture_logs() as lines:
+        await reconciler._reconcile(TRIP, task)
+        await reconciler._reconcile(TRIP, task)
+    assert lines == [
+        {
+            "event": "phase changed",
+            "log_level": "info",
+            "namespace": "team",
+            "workflow": "trip",
+            "old": "Pending",
+            "new": "Provisioning",
+            "reason": "Provisioning",
+            "message": "starting the first attempt",
+        }
+    ]

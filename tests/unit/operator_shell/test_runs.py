@@ -13,16 +13,18 @@ from typing import Any
 
 import pytest
 
+from tests.unit.operator import build
 from workflow import requests
-from workflow.log import keys, registry
+from workflow.log import keys, liveness, registry
 from workflow.log.run_log import RunLog
 from workflow.model.graph import Graph, StepSpec, Value
 from workflow.model.records import Claimed, Created, Tombstone
-from workflow.model.run_view import Owner
+from workflow.model.run_view import Owner, RunView, StepCounts
 from workflow.model.status import WorkflowStatus
+from workflow.reading import Follower
 from workflow.store import Store, open_store
 from workflow_operator.adapters import runs as adapter
-from workflow_operator.adapters.runs import StoredRuns
+from workflow_operator.adapters.runs import WAITING_SECONDS, StoredRuns, _FollowedRun, _refresh_waiting
 from workflow_operator.core.actions import (
     DeleteCheckpoints,
     EndRun,
@@ -328,3 +330,35 @@ async def test_unresponsive_store_fails_the_read_but_not_the_refresh(
     proceed.set()
     monkeypatch.setattr(adapter, "READ_SECONDS", 20.0)
     assert (await read(runs, run)).view is not None
+
+
+def test_reason_of_a_wait_is_read_every_few_seconds() -> None:
+    store = open_store(f"memory://runs-{next(NUMBERS)}/team")
+    view = build.view()
+    assert view.owner is not None
+    followed = _FollowedRun(Follower(store, "trip"), view=view, liveness=WorkflowStatus.RUNNING)
+    liveness.send_heartbeat(store, view.owner, 1, {view.run_uuid: "step a has no worker"})
+    _refresh_waiting(followed, store, 100.0)
+    assert followed.waiting == "step a has no worker"
+    liveness.send_heartbeat(store, view.owner, 1)
+    _refresh_waiting(followed, store, 100.0 + WAITING_SECONDS / 2)
+    assert followed.waiting == "step a has no worker"
+    _refresh_waiting(followed, store, 100.0 + WAITING_SECONDS)
+    assert followed.waiting == ""
+
+
+@pytest.mark.parametrize(
+    ("view", "status"),
+    [
+        pytest.param(None, None, id="no run"),
+        pytest.param(build.view(), WorkflowStatus.RESUMABLE, id="owner is lost"),
+        pytest.param(build.view(counts=StepCounts(total=1)), WorkflowStatus.RUNNING, id="no running step"),
+    ],
+)
+def test_wait_is_not_read_if_no_step_can_wait(view: RunView | None, status: WorkflowStatus | None) -> None:
+    followed = _FollowedRun(
+        Follower(open_store("memory://unused"), "trip"), view=view, liveness=status, waiting="an old reason"
+    )
+    _refresh_waiting(followed, open_store("memory://unused"), 100.0)
+    assert followed.waiting == ""
+    assert followed.waiting_checked == float("-inf")

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import textwrap
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from cachetools import LRUCache
@@ -58,6 +59,15 @@ PATIENT_CHECKS = 60
 MAX_MEASURED_FUNCTIONS = 10_000
 MAX_AFFINITIES = 10_000
 MAX_POOLS = 100
+
+MAX_SHOWN_WAITS = 50
+"""Runs whose waiting steps the heartbeat explains. More would make it large."""
+
+MAX_COUNTED_WAITS = 1000
+"""Waiting steps of a pool that are counted for the heartbeat."""
+
+SHOWN_WAIT = 500
+"""Longest explanation of a wait in the heartbeat, in characters."""
 
 SYSTEM_RETRIES = 3
 """How often an attempt is dispatched again after its worker died, like Ray's default for tasks. It is limited because
@@ -348,6 +358,21 @@ class Leases:
         if attempt is None or attempt.pool.wait_reason is None or attempt not in attempt.pool.queue:
             return ""
         return attempt.pool.wait_reason.text
+
+    def waits(self) -> dict[str, str]:
+        """Return why steps of runs have had no worker for a while, by the uuid of the run; see `Manager`."""
+        found: dict[str, str] = {}
+        for pool in self._pools.values():
+            if pool.wait_reason is None or not pool.wait_logged:
+                continue
+            waiting: dict[str, list[str]] = {}
+            for attempt in islice(pool.queue, MAX_COUNTED_WAITS):
+                waiting.setdefault(attempt.task.run.run_uuid, []).append(attempt.task.step_id)
+            for run_uuid, steps in islice(waiting.items(), MAX_SHOWN_WAITS - len(found)):
+                others = f" and {len(steps) - 1} other steps have" if len(steps) > 1 else " has"
+                text = f"step {steps[0]}{others} no worker: {pool.wait_reason.text}"
+                found.setdefault(run_uuid, textwrap.shorten(text, SHOWN_WAIT, placeholder=" ..."))
+        return found
 
     def _cancel_starting(self, pool: Pool) -> None:
         pool.idle_checks = 0

@@ -31,7 +31,7 @@ from workflow.engine.dispatch.pool import Cause, ends_process
 from workflow.engine.link import LinkAddress, LinkServer
 from workflow.engine.messages import Raised, StepTask, StoreWitness
 from workflow.engine.owner.run_loop import RunLoop
-from workflow.engine.worker.exceptions import describe
+from workflow.engine.worker.exceptions import TRACEBACK_LINES, describe
 from workflow.engine.worker.same_store import prove_worker
 from workflow.engine.worker.transfer import copied
 from workflow.engine.worker.worker_loop import serve
@@ -164,7 +164,8 @@ def system_failure(step_id: str, error: BaseException) -> Raised:
         described = describe(refusal, step_id)
         return Raised(described, Value(inline=pickled, size=len(pickled)), 0.0, 0.0, system=True)
     what = str(error).splitlines()[0] if isinstance(error, RayError) and str(error) else repr(error)
-    info = ErrorInfo(kind=f"ray.{type(error).__name__}", message=what, traceback=str(error)[-2000:], step_id=step_id)
+    last_lines = "\n".join(str(error).splitlines()[-TRACEBACK_LINES:])
+    info = ErrorInfo(kind=f"ray.{type(error).__name__}", message=what, traceback=last_lines, step_id=step_id)
     exception = RuntimeError(f"step {step_id!r} could not be executed by Ray: {type(error).__name__}: {what}")
     pickled = pickle.dumps(exception)
     return Raised(info, Value(inline=pickled, size=len(pickled)), 0.0, 0.0, system=True)

@@ -65,7 +65,7 @@ class ManagerActor:
         threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
         self._witness = StoreWitness(store_url, manager_id, same_store.node_here())
         self._runner = RayRunner(self._loop, ray.get_runtime_context().current_actor, self._witness)
-        self._manager = Manager(shared_store(store_url), self._me, self._runner)
+        self._manager = Manager(shared_store(store_url), self._me, self._runner, waits=self._runner.leases.waits)
         asyncio.run_coroutine_threadsafe(self._runner.begin(), self._loop).result()
         # Not awaited, because the store may be unavailable. Ray never restarts an actor whose constructor raised
         # (ray#46746).

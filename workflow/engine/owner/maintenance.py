@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from workflow.engine.owner.manager_context import ManagerContext
@@ -50,6 +50,7 @@ class Maintenance:
         intervals: how often each task runs.
         heartbeat_threads: threads for the heartbeat alone. In the threads that serve thousands of runs the heartbeat
             would wait too long, and it would expire.
+        waits: returns why steps have no worker, by the uuid of their run; the heartbeat contains it.
 
     Attributes:
         may_own_unread_runs: whether an earlier incarnation may own runs that this manager has not read yet. The
@@ -57,8 +58,14 @@ class Maintenance:
     """
 
     def __init__(
-        self, runs: OwnedRuns, context: ManagerContext, intervals: Intervals, heartbeat_threads: Threads
+        self,
+        runs: OwnedRuns,
+        context: ManagerContext,
+        intervals: Intervals,
+        heartbeat_threads: Threads,
+        waits: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        self._waits = waits
         self._heartbeat_threads = heartbeat_threads
         self._runs = runs
         self._context = context
@@ -137,8 +144,8 @@ class Maintenance:
 
     async def _send_heartbeat(self) -> None:
         store, identity = self._context.store, self._context.identity
-        runs = len(self._runs.live)
-        await self._heartbeat_threads.run(lambda: liveness.send_heartbeat(store, identity, runs))
+        runs, waits = len(self._runs.live), dict(self._waits())
+        await self._heartbeat_threads.run(lambda: liveness.send_heartbeat(store, identity, runs, waits))
 
     async def _check_fences(self) -> None:
         for loop in self._runs.live.loops():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 
 from workflow.engine.messages import ClaimRequest, RunAddress, RunResult
 from workflow.engine.owner.completion import CompletionWaiter
@@ -41,6 +41,8 @@ class Manager:
         intervals: how often the regular work is done.
         failpoints: places at which tests stop the manager.
         runtime: the clocks and threads of the manager.
+        waits: returns why steps have had no worker for a while, by the uuid of their run. The heartbeat contains these
+            texts for readers without Ray.
 
     Attributes:
         replaced: set when a later incarnation of this manager is known to run. This process must exit then, because
@@ -55,6 +57,7 @@ class Manager:
         intervals: Intervals = DEFAULT_INTERVALS,
         failpoints: Failpoints = NO_FAILPOINTS,
         runtime: Runtime = SYSTEM_RUNTIME,
+        waits: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.identity = identity
         self._store = store
@@ -79,7 +82,7 @@ class Manager:
         )
         self._runs = OwnedRuns(context)
         self._completion = CompletionWaiter(self._runs, context, intervals.follow)
-        self._maintenance = Maintenance(self._runs, context, intervals, self._heartbeat_threads)
+        self._maintenance = Maintenance(self._runs, context, intervals, self._heartbeat_threads, waits)
 
     async def begin(self) -> None:
         """Store the first heartbeat, recover the runs of an earlier incarnation, and start the regular work.

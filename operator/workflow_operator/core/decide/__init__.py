@@ -13,7 +13,7 @@ from workflow_operator.api.status import Phase, Steps, WorkflowState
 from workflow_operator.core import log_facts, names
 from workflow_operator.core.actions import Action, Decision, DeleteCluster, EmitEvent
 from workflow_operator.core.attempt_count import RESET
-from workflow_operator.core.conditions import conditions
+from workflow_operator.core.conditions import conditions, short_reason
 from workflow_operator.core.decide.canceling import canceling
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.deleting import deleting
@@ -26,11 +26,13 @@ from workflow_operator.core.decide.provisioning import provisioning
 from workflow_operator.core.decide.reachability import with_reply
 from workflow_operator.core.decide.resumable import resumable
 from workflow_operator.core.decide.running import running
+from workflow_operator.core.decide.workers import workers_condition, workers_event
 from workflow_operator.core.log_facts import LogFacts, Ownership
 from workflow_operator.core.log_view import RunView
 from workflow_operator.core.observation import Observation
 from workflow_operator.core.recorded_times import correct_times
 from workflow_operator.core.state import TERMINAL
+from workflow_operator.core.texts import clip
 
 PHASES: Mapping[Phase, Callable[[ReconcileContext], Outcome]] = {
     Phase.PENDING: pending,
@@ -130,11 +132,16 @@ def _decision(context: ReconcileContext, outcome: Outcome) -> Decision:
     state = outcome.state.model_copy(
         update={
             "observed_generation": generation,
-            "conditions": conditions(outcome.state, outcome.explanation, generation, context.now),
+            "conditions": (
+                *conditions(outcome.state, outcome.explanation, generation, context.now),
+                workers_condition(context, outcome.state),
+            ),
         }
     )
+    state = state.model_copy(update={"reason": short_reason(state, outcome.explanation)})
     actions: tuple[Action, ...] = (
         *_events(context, state, outcome),
+        *workers_event(context, state, outcome.explanation.reason),
         *_delete_obsolete_clusters(context, state),
         *outcome.actions,
     )
@@ -163,9 +170,9 @@ def _events(context: ReconcileContext, state: WorkflowState, outcome: Outcome) -
     explanation = outcome.explanation
     if state.phase is not context.workflow.state.phase:
         warning = state.phase in (Phase.RESUMABLE, Phase.FAILED) or explanation.blocked
-        text = f"{state.phase}: {explanation.message}"[:_EVENT_TEXT_LIMIT]
+        text = clip(f"{state.phase}: {explanation.message}", _EVENT_TEXT_LIMIT)
         return (EmitEvent("Warning" if warning else "Normal", explanation.reason, text),)
     before = context.workflow.state.condition("Reconciling")
     if explanation.blocked and (before is None or before.reason != explanation.reason):
-        return (EmitEvent("Warning", explanation.reason, explanation.message[:_EVENT_TEXT_LIMIT]),)
+        return (EmitEvent("Warning", explanation.reason, clip(explanation.message, _EVENT_TEXT_LIMIT)),)
     return ()

@@ -14,6 +14,7 @@ from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.log_view import RunView, WorkflowStatus
+from workflow_operator.core.owner_names import owner_name
 from workflow_operator.core.read_plan import head_to_query
 from workflow_operator.core.state import Event
 
@@ -38,7 +39,7 @@ def terminal_from_log(context: ReconcileContext) -> Outcome | None:
         text = f"run {state.run_number} of workflow id {state.workflow_id!r} was deleted from storage"
         return _superseded(context, Explanation("RunDeleted", text))
     if facts.ownership is Ownership.SUPERSEDED and view is not None:
-        text = f"another owner{_owner(view)} took over run {view.run_number} of workflow id {view.workflow_id!r}"
+        text = f"{owner_name(view)} took over run {view.run_number} of workflow id {view.workflow_id!r}"
         return _superseded(context, Explanation("Superseded", text))
     return None
 
@@ -121,7 +122,3 @@ def _result(view: RunView) -> dict[str, Any]:
         return {"result": json.loads(text)}
     except ValueError:
         return {"result": text}
-
-
-def _owner(view: RunView) -> str:
-    return f" (Workflow with uid {view.owner.uid})" if view.owner is not None and view.owner.uid else ""

@@ -187,8 +187,7 @@ def _head_failure(recorded: ClusterStatus, head: HeadView | None, seen: Disrupti
     if recorded.head is None:
         # KubeRay replaces a pod that failed before its Ray container started, for example one that a node rejected.
         if head is not None and head.phase == "Failed" and head.identity.container_id:
-            why = f" ({head.reason})" if head.reason else ""
-            text = f"head pod {head.pod_name} failed before it was ready{why}"
+            text = f"head pod {head.pod_name} failed before it was ready{_reason_of(head)}"
             return _disrupted(text, head.disruption) or DetectedFailure("HeadPodFailed", text)
         return None
     problem = _lost_head(recorded, head)
@@ -219,12 +218,18 @@ def _lost_head(recorded: ClusterStatus, head: HeadView | None) -> str:
         return f"the head pod of RayCluster {recorded.name} was replaced by {head.pod_name}"
     if head.deleting:
         return f"head pod {head.pod_name} is being deleted"
-    why = f" ({head.reason})" if head.reason else ""
+    why = _reason_of(head)
     if head.phase in ("Failed", "Succeeded"):
         return f"head pod {head.pod_name} is {head.phase}{why}"
     if head.identity.container_id and (head.identity != recorded.head or not head.running):
         return f"the Ray container of head pod {head.pod_name} terminated{why}"
     return ""
+
+
+def _reason_of(head: HeadView) -> str:
+    """Return why the head ended, in parentheses, for example `(OOMKilled, exit code 137, memory limit 2Gi)`."""
+    known = head.detail if head.reason in head.detail else ", ".join(filter(None, (head.reason, head.detail)))
+    return f" ({known})" if known else ""
 
 
 def _count_attempt(context: ReconcileContext, failure: DetectedFailure) -> Resumes:

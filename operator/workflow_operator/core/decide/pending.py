@@ -17,6 +17,7 @@ from workflow_operator.core.decide.ending import stop_on_selected_cluster, termi
 from workflow_operator.core.decide.failure import is_owned
 from workflow_operator.core.decide.freeing import GRACE_SECONDS
 from workflow_operator.core.log_facts import Ownership
+from workflow_operator.core.owner_names import owner_name
 from workflow_operator.core.read_plan import workflow_id_of
 from workflow_operator.core.state import Event
 
@@ -85,13 +86,10 @@ def _cancel_unread(context: ReconcileContext) -> Outcome | None:
 
 
 def _wait_for_other_owner(context: ReconcileContext) -> Outcome:
-    view = context.facts.view
     since = context.state.blocked_since if context.state.blocked_since is not None else context.now
-    owner = view.owner if view is not None else None
-    owner_name = f"the Workflow with uid {owner.uid}" if owner is not None and owner.uid else "a driver"
     text = (
-        f"workflow id {workflow_id_of(context.workflow)!r} is in use by {owner_name}: waiting until that run is "
-        f"finished or released; set another spec.workflowId to start a separate run"
+        f"workflow id {workflow_id_of(context.workflow)!r} is in use by {owner_name(context.facts.view)}: waiting "
+        f"until that run is finished or released; set another spec.workflowId to start a separate run"
     )
     left = since + context.deadline_seconds - context.now
     if left <= 0:

@@ -17,6 +17,7 @@ from workflow_operator.core.decide.attempts import manifest_of
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import stop_on_selected_cluster
 from workflow_operator.core.decide.failure import DetectedFailure, fail_attempt, is_owned
+from workflow_operator.core.decide.sidecars import sidecar_problem, wait_for_sidecars
 from workflow_operator.core.decide.submitted import follow_head, interruption, post_submission
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.names import TEMPLATE_LABEL, UID_LABEL
@@ -89,7 +90,7 @@ def _provision(context: ReconcileContext) -> Outcome:
             return fail_attempt(context, DetectedFailure(TEMPLATE_CHANGED, text))
         return context.stay(_why_not_ready(cluster), _POLL, cluster=recorded)
     context = context.with_state(cluster=recorded)
-    return follow_head(context) or post_submission(context, cluster)
+    return wait_for_sidecars(context, cluster) or follow_head(context) or post_submission(context, cluster)
 
 
 def _is_head_ready(cluster: ClusterView) -> bool:
@@ -153,6 +154,9 @@ def _why_not_ready(cluster: ClusterView) -> Explanation:
     if cluster.warning.startswith(_INVALID):
         text = f"KubeRay did not create the pods of RayCluster {cluster.name}: correct spec.cluster.template"
         return Explanation("RayClusterWarning", f"{text}: {cluster.warning}", blocked=True, stalled=True)
+    waits_for_sidecar = sidecar_problem(cluster)
+    if waits_for_sidecar is not None:
+        return waits_for_sidecar
     if cluster.failed or cluster.warning:
         problem = cluster.failed or cluster.warning
         if cluster.warning and cluster.warning not in problem:

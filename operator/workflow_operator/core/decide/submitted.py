@@ -25,6 +25,7 @@ from workflow_operator.core.decide.limits import exhausted_while_running
 from workflow_operator.core.decide.reachability import REPLIED, NoReply, explain, no_reply
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.observation import ClusterView, HeadRefused, HeadUnreachable, JobState
+from workflow_operator.core.owner_names import owner_name, run_metadata
 from workflow_operator.core.state import Event
 from workflow_operator.core.submission import submit
 
@@ -60,7 +61,8 @@ def interruption(context: ReconcileContext) -> Outcome | None:
 
 def wait_for_other_owner(context: ReconcileContext) -> Outcome:
     """Return to Pending without a cluster, because another owner runs the workflow id."""
-    text = "another owner runs the workflow id: waiting until that run is finished or released"
+    owner = owner_name(context.facts.view if context.facts.ownership is Ownership.IN_USE else None)
+    text = f"{owner} runs the workflow id: waiting until that run is finished or released"
     since = context.state.blocked_since if context.state.blocked_since is not None else context.now
     explanation = Explanation("WorkflowIdInUse", text, blocked=True)
     return context.move(Event.ID_IN_USE, explanation, cluster=None, submission=None, blocked_since=since)
@@ -118,8 +120,9 @@ def post_submission(context: ReconcileContext, cluster: ClusterView) -> Outcome:
     if recorded.head is None:
         state = state.model_copy(update={"attempt_time": _time_to_submit(context)})
     target = HeadRef(cluster.name, head.identity, head.ip, cluster.token_secret)
-    digest, exists = code.sha256 if code else "", context.state.epoch > 0
-    action = submit(context.spec, run, target, submission.id, digest, run_exists=exists)
+    sha256, exists = code.sha256 if code else "", context.state.epoch > 0
+    metadata = run_metadata(context.workflow.namespace, context.workflow.name, context.workflow.uid)
+    action = submit(context.spec, run, target, submission.id, sha256, metadata, run_exists=exists)
     explanation = Explanation("Submitting", f"submitting to the head of RayCluster {cluster.name}")
     if context.observation.refused:
         explanation = Explanation("SubmissionRefused", context.observation.refused, blocked=True)

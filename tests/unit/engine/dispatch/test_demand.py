@@ -10,6 +10,7 @@ import pytest
 from tests.unit.engine.dispatch.leasing import LeaseFixture, key, settle
 from workflow.engine.dispatch import leases as engine_leases
 from workflow.engine.dispatch.demand import ClusterNode, WaitReason, demand_of, wait_reason
+from workflow.engine.messages import RunAddress
 
 ALONE = ClusterNode("n1", {"CPU": 2.0, "memory": 4 * 2.0**30}, {"zone": "a"})
 LARGE = ClusterNode("n2", {"CPU": 64.0, "GPU": 1.0, "accelerator_type:T4": 1.0, "memory": 2.0**30}, {"zone": "b"})
@@ -129,6 +130,34 @@ async def test_reason_is_logged_once_and_shown_until_a_worker_comes(caplog: pyte
     await checks(100)
     assert fixture.leases.wait_reason(key("b")) == ""
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.usefixtures("waits_at_once")
+async def test_logged_waits_are_listed_by_run_until_a_worker_comes() -> None:
+    fixture = LeaseFixture(slots=1, wait_reason=WaitReason("no node has that. " * 90, fits=False))
+    await fixture.start("a", "b", "c", num_gpus=1)
+    assert fixture.leases.waits() == {}
+    await checks(100)
+    (waits,) = fixture.leases.waits().items()
+    assert waits[0] == "run"
+    assert waits[1].startswith("step a and 2 other steps have no worker: no node has that. ")
+    assert waits[1].endswith(" ...")
+    assert len(waits[1]) <= engine_leases.SHOWN_WAIT
+    assert await fixture.worker(0).ask() == ["a"]
+    await checks(100)
+    assert fixture.leases.waits() == {}
+
+
+@pytest.mark.usefixtures("waits_at_once")
+async def test_waits_of_many_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_leases, "MAX_SHOWN_WAITS", 2)
+    fixture = LeaseFixture(slots=1, wait_reason=WaitReason("no node has that", fits=False))
+    for number in range(4):
+        fixture.address = RunAddress("memory://", f"w{number}", 1, f"run-{number}")
+        await fixture.start("a", num_gpus=1)
+    await checks(100)
+    expected = "step a has no worker: no node has that"
+    assert fixture.leases.waits() == {"run-0": expected, "run-1": expected}
 
 
 @pytest.mark.usefixtures("waits_at_once")

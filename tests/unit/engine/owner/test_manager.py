@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import invariants
 from tests.support.claims import state_of, take_over
-from tests.support.fake_runner import raised, returned
+from tests.support.fake_runner import FakeRunner, raised, returned
 from tests.support.managers import (
     AFTER_HEARTBEAT_TIMEOUT,
     FAST,
@@ -23,7 +23,7 @@ from tests.support.managers import (
 from tests.support.waiting import eventually
 from workflow import requests
 from workflow.engine.messages import StepResult
-from workflow.engine.owner.manager import ClaimRequest
+from workflow.engine.owner.manager import ClaimRequest, Manager
 from workflow.errors import (
     CorruptLogError,
     StoreUnavailableError,
@@ -32,9 +32,10 @@ from workflow.errors import (
     WorkflowConflictError,
     WorkflowInUseError,
 )
-from workflow.log import registry
+from workflow.log import liveness, registry
 from workflow.model import records as r
 from workflow.model.records import Tombstone
+from workflow.model.run_view import Owner
 from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run, status_of
 from workflow.testing.failing import FailingStore
@@ -276,6 +277,17 @@ async def test_outcome_of_a_fenced_owner_is_not_committed(fixture: ManagerFixtur
         new_runner.last_attempt("b").answer(returned())
         assert (await with_timeout(new.wait(fixture.address(created)))).status is WorkflowStatus.SUCCESSFUL
     invariants.check(fixture.inner, "w")
+
+
+async def test_heartbeat_contains_why_steps_have_no_worker(fixture: ManagerFixture) -> None:
+    identity = Owner("m1", "i1", "manager-m1")
+    waits = {"run-1": "step a has no worker"}
+    manager = Manager(fixture.store, identity, FakeRunner(), FAST, runtime=fixture.runtime, waits=lambda: waits)
+    await manager.begin()
+    assert liveness.wait_reason(fixture.inner, identity, "run-1") == "step a has no worker"
+    waits.clear()
+    await eventually(lambda: liveness.wait_reason(fixture.inner, identity, "run-1") == "")
+    await manager.leave()
 
 
 async def test_expired_heartbeat_makes_run_resumable_for_waiters(fixture: ManagerFixture) -> None:

@@ -108,6 +108,7 @@ class RunnerWithoutRay(FakeRunner):
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
+        self.leases = SimpleNamespace(waits=dict)
 
     async def begin(self) -> None:
         """Start nothing."""
