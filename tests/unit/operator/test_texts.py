@@ -72,7 +72,7 @@ def test_prose_keeps_whole_words_at_both_ends() -> None:
     assert clipped.endswith(" word499")
 
 
-@given(st.lists(st.text("ab:", min_size=1, max_size=20), min_size=1), st.sampled_from(" \n"), st.integers(60, 200))
+@given(st.lists(st.text("ab:", min_size=1, max_size=20), min_size=1), st.sampled_from(" \n"), st.integers(100, 240))
 def test_clipped_text_has_only_whole_words(words: list[str], separator: str, limit: int) -> None:
     text = separator.join(words)
     clipped = clip(text, limit)
