@@ -64,6 +64,11 @@ class Metrics:
             buckets=RECOVERY_BUCKETS,
         )
         self.leader = Gauge("rayworkflow_leader", "1 if this replica is the leader, else 0.", registry=self.registry)
+        self.foreign_namespaces = Gauge(
+            "rayworkflow_foreign_namespaces",
+            "Number of watched namespaces that another installation serves.",
+            registry=self.registry,
+        )
 
     @contextmanager
     def measure_reconcile(self) -> Iterator[None]:
@@ -106,6 +111,13 @@ class Metrics:
         phase = self._phases.pop(key, None)
         if phase is not None:
             self._add(phase, -1)
+
+    def stop_leading(self) -> None:
+        """Forget what only the leader knows: it counts no Workflows any more."""
+        self.leader.set(0)
+        self.foreign_namespaces.set(0)
+        for key in list(self._phases):
+            self.remove(key)
 
     def exposition(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""

@@ -7,7 +7,7 @@ next reconciliation. Everything in memory can be read again, so a kill of the pr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -27,7 +27,14 @@ MAX_CONCURRENT_RECONCILES = 32
 """More concurrent reconciliations would only wait for the API server."""
 
 CONFLICT_SECONDS = 0.05
+OTHER_INSTALLATION_SECONDS = 30.0
+"""How often a Workflow in a namespace of another installation is looked at: that installation may be uninstalled."""
+
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
+
+
+async def _serve_all(namespace: str) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Dependencies:
         now: returns the time in seconds since 1970.
         metrics: records each reconciliation.
         failpoints: reached at each named point of a reconciliation.
+        other_installation: returns the installation that serves a namespace instead of this one, or empty.
     """
 
     clients: Clients
@@ -47,6 +55,7 @@ class Dependencies:
     now: Callable[[], float]
     metrics: Metrics = field(default_factory=Metrics)
     failpoints: Failpoints = field(default_factory=NoFailpoints)
+    other_installation: Callable[[str], Awaitable[str]] = _serve_all
 
 
 @dataclass
@@ -155,6 +164,9 @@ class Reconciler:
             self.watch_index.remove(key)
             deps.metrics.remove(key)
             return None
+        if await deps.other_installation(key.namespace):
+            deps.metrics.remove(key)
+            return OTHER_INSTALLATION_SECONDS
         self.watch_index.update(key, workflow.uid, workflow.spec, workflow.state)
         refused, task.refused = task.refused, ""
         observation = await observe(deps.clients, workflow, deps.defaults, refused)
