@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 BUNDLE: Final = "rayworkflow_deps"
 """Folder next to the package, if the library was uploaded to a cluster as a zip. It contains the third-party packages
-that reading and writing the log needs."""
+that reading and writing the log needs. A second folder, with the name of the machine, has their extension modules."""
+
+_EXTENSIONS: Final = ("_cffi_backend", "_argon2_cffi_bindings", "Crypto")
+"""Bundled modules that exist only for some machines and Python versions. The S3 client needs them."""
 
 _NAMES_BY_MODULE: Final = {
     "workflow.errors": ("WorkflowExecutionError",),
@@ -25,10 +30,33 @@ _MODULE_OF: Final = {name: module for module, names in _NAMES_BY_MODULE.items() 
 
 
 def use_bundled_dependencies() -> None:
-    """Add the bundled dependencies to the end of the path, so that packages of the user's image come first."""
-    bundle = Path(__file__).resolve().parent.parent / BUNDLE
-    if bundle.is_dir() and str(bundle) not in sys.path:
-        sys.path.append(str(bundle))
+    """Add the bundled dependencies to the end of the path, so that packages of the user's image come first.
+
+    Raises:
+        ImportError: the bundle does not support this machine or Python version, and the image lacks the packages.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if not (root / BUNDLE).is_dir():
+        return
+    machine = os.uname().machine
+    for folder in (root / BUNDLE, root / f"{BUNDLE}_{machine}"):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+    _check_extensions(root, machine)
+
+
+def _check_extensions(root: Path, machine: str) -> None:
+    if not list(root.glob(f"{BUNDLE}_*")) or all(importlib.util.find_spec(name) for name in _EXTENSIONS):
+        return
+    modules = [path.name.split(".") for path in root.glob(f"{BUNDLE}_*/_cffi_backend.*.so")]
+    pythons = sorted({int(name[1].split("-")[1][1:]) for name in modules})
+    versions = ", ".join(f"3.{minor}" for minor in pythons)
+    machines = sorted(path.name.removeprefix(f"{BUNDLE}_") for path in root.glob(f"{BUNDLE}_*"))
+    raise ImportError(
+        f"the package of rayworkflow that was uploaded to this cluster does not support Python {sys.version_info[0]}."
+        f"{sys.version_info[1]} on {machine}; use an image with Python {versions} for {' or '.join(machines)}, or "
+        "install rayworkflow in the image"
+    )
 
 
 def load(name: str) -> Any:

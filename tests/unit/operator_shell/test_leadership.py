@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -114,7 +115,7 @@ async def test_two_replicas_never_act_at_once() -> None:
             await other.until_terms(other.terms + 1)
             leader.connection.state = "up"
     terms = sorted([(at, "one") for at in one.acts] + [(at, "two") for at in two.acts])
-    changes = sum(1 for before, after in zip(terms, terms[1:], strict=False) if before[1] != after[1])
+    changes = sum(before[1] != after[1] for before, after in pairwise(terms))
     assert changes == 2, "each replica acted only during its terms"
 
 
