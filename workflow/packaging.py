@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +13,6 @@ from typing import Any, Final
 BUNDLE: Final = "rayworkflow_deps"
 """Folder next to the package, if the library was uploaded to a cluster as a zip. It contains the third-party packages
 that reading and writing the log needs. A second folder, with the name of the machine, has their extension modules."""
-
-_EXTENSIONS: Final = ("_cffi_backend", "_argon2_cffi_bindings", "Crypto")
-"""Bundled modules that exist only for some machines and Python versions. The S3 client needs them."""
 
 _NAMES_BY_MODULE: Final = {
     "workflow.errors": ("WorkflowExecutionError",),
@@ -46,10 +44,11 @@ def use_bundled_dependencies() -> None:
 
 
 def _check_extensions(root: Path, machine: str) -> None:
-    if not list(root.glob(f"{BUNDLE}_*")) or all(importlib.util.find_spec(name) for name in _EXTENSIONS):
+    bundled = list(root.glob(f"{BUNDLE}_*/*"))
+    if all(importlib.util.find_spec(path.name.split(".")[0]) for path in bundled if "-info" not in path.suffix):
         return
-    modules = [path.name.split(".") for path in root.glob(f"{BUNDLE}_*/_cffi_backend.*.so")]
-    pythons = sorted({int(name[1].split("-")[1][1:]) for name in modules})
+    tagged = [re.search(r"\.cpython-3(\d+)-", path.name) for path in bundled]
+    pythons = sorted({int(found[1]) for found in tagged if found})
     versions = ", ".join(f"3.{minor}" for minor in pythons)
     machines = sorted(path.name.removeprefix(f"{BUNDLE}_") for path in root.glob(f"{BUNDLE}_*"))
     raise ImportError(

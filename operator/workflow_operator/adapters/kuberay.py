@@ -108,13 +108,24 @@ def head_view(pod: Object) -> HeadView:
     return HeadView(
         pod_name=meta["name"],
         identity=HeadIdentity(pod_uid=meta["uid"], container_id=ray.get("containerID") or ""),
-        ip=status.get("podIP") or "",
+        ip=pod_address(status),
         phase=status.get("phase") or "Pending",
         running="running" in (ray.get("state") or {}),
         ready=_true(conditions, "Ready"),
         deleting="deletionTimestamp" in meta,
         reason=status.get("reason") or ended.get("reason") or "",
     )
+
+
+def pod_address(status: Mapping[str, Any]) -> str:
+    """Return the address of a pod: its IPv4 address if it has one, otherwise its IPv6 address; empty if it has none.
+
+    KubeRay starts the dashboard of a head on 0.0.0.0, which accepts IPv4 only. The first address of a pod in a
+    dual-stack cluster may be an IPv6 address.
+    """
+    addresses = [str(each.get("ip") or "") for each in status.get("podIPs") or ()]
+    candidates = [each for each in addresses if each] or [str(status.get("podIP") or "")]
+    return next((each for each in candidates if ":" not in each), candidates[0])
 
 
 def pod_problem(pod: Object) -> PodProblem | None:
