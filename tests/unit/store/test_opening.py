@@ -18,7 +18,7 @@ ACCEPTED = {
     "s3://my.bucket-1/a/b/?endpoint=https://minio.example&region=eu": (
         "s3://my.bucket-1/a/b?endpoint=https://minio.example&region=eu"
     ),
-    "s3://bucket?endpoint=http://[::1]:9000": "s3://bucket?endpoint=http://[::1]:9000&region=us-east-1",
+    "s3://bucket?endpoint=http://[::1]:9000": "s3://bucket?endpoint=http://%5B::1%5D:9000&region=us-east-1",
     "s3://bucket/p": "s3://bucket/p?endpoint=https://s3.amazonaws.com&region=us-east-1",
     "file:///data/flows": "/data/flows",
     "file://localhost/data/my%20flows/": "/data/my flows",
