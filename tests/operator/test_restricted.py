@@ -46,7 +46,7 @@ def apply(plane: ControlPlane, *objects: dict[str, Any], options: tuple[str, ...
 def chart(namespace: str, *values: str, name: str = "rayworkflow") -> list[dict[str, Any]]:
     """Return the objects of a chart as Helm renders them for a release in a namespace."""
     options = [option for value in values for option in ("--set", value)]
-    command = [binaries.ensure("helm"), "template", name, paths.ROOT / "charts" / name, "-n", namespace]
+    command = [str(binaries.ensure("helm")), "template", name, str(paths.ROOT / "charts" / name), "-n", namespace]
     return [each for each in yaml.safe_load_all(run([*command, "--kube-version", "1.34", *options])) if each]
 
 

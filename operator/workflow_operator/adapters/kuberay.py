@@ -118,7 +118,7 @@ def head_view(pod: Object) -> HeadView:
 
 
 def pod_address(status: Mapping[str, Any]) -> str:
-    """Return the address of a pod: its IPv4 address if it has one, otherwise its IPv6 address; empty if it has none.
+    """Return the IPv4 address of a pod, or its IPv6 address if it has no other; empty if it has none yet.
 
     KubeRay starts the dashboard of a head on 0.0.0.0, which accepts IPv4 only. The first address of a pod in a
     dual-stack cluster may be an IPv6 address.

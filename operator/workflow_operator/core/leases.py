@@ -35,7 +35,7 @@ class Sighting:
     """A record, and when the reader first read this version of it.
 
     Attributes:
-        record: the record.
+        record: the newest content of the Lease.
         since: the reader's monotonic time of the first read, in seconds.
     """
 

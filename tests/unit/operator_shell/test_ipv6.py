@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -88,6 +89,8 @@ def test_api_server_at_an_ipv6_address(tmp_path: Path) -> None:
     for name in ("token", "ca.crt"):
         (tmp_path / name).write_text("text")
     environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
-    loader = InClusterConfigLoader(str(tmp_path / "token"), str(tmp_path / "ca.crt"), environ=environment)
+    loader: Any = cast("Any", InClusterConfigLoader)(
+        str(tmp_path / "token"), str(tmp_path / "ca.crt"), environ=environment
+    )
     loader._load_config()
     assert loader.host == "https://[fd00::1]:443"

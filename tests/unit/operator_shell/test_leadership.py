@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.waiting import eventually
 from tests.unit.operator_shell.fake_leases import LeaseConnection, LeaseServer
+from workflow_operator.adapters.kube import Kube
 from workflow_operator.adapters.lease import LeaseConfig
 from workflow_operator.leadership import Leadership, LeaseLostError, run_as_leader
 
@@ -155,11 +156,9 @@ async def test_error_of_the_work_ends_the_election() -> None:
 async def test_error_of_the_thread_is_raised() -> None:
     (one,) = replicas("one")
 
-    @asynccontextmanager
-    async def broken() -> AsyncIterator[None]:
+    def broken() -> AbstractAsyncContextManager[Kube]:
         raise RuntimeError("no credentials")
-        yield
 
     config = LeaseConfig("team", "operator", "one", SECONDS)
     with pytest.raises(RuntimeError, match="no credentials"):
-        await run_as_leader(config, broken, one.work, one.leadership)  # type: ignore[arg-type]
+        await run_as_leader(config, broken, one.work, one.leadership)

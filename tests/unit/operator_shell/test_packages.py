@@ -110,9 +110,7 @@ def file_names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_every_python_and_machine_gets_the_packages_of_the_oldest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_pythons_and_machines_get_the_oldest_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installer = Installer()
     monkeypatch.setattr(packages, "_install", installer)
     packages.build(tmp_path)
@@ -124,9 +122,7 @@ def test_every_python_and_machine_gets_the_packages_of_the_oldest(
     assert all(call[1:] == (["cffi==2.1.0"], False) for call in installer.calls[1:])
 
 
-def test_modules_that_differ_between_machines_have_their_own_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_modules_that_differ_by_machine_have_own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / f"{DEPENDENCIES}_old").mkdir()
     monkeypatch.setattr(packages, "_install", Installer())
     packages.build(tmp_path)
