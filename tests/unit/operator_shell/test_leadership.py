@@ -20,6 +20,9 @@ from workflow_operator.leadership import Leadership, LeaseLostError, run_as_lead
 SECONDS = 1.5
 """Duration of the lease. The leader stops after 1 s without a renewal."""
 
+LONG_SECONDS = 3.0
+"""Duration in tests in which a slow machine must not lose the lease."""
+
 
 @dataclass
 class Replica:
@@ -30,6 +33,7 @@ class Replica:
     acts: list[float] = field(default_factory=list)
     terms: int = 0
     leadership: Leadership = field(default_factory=lambda: Leadership(time.monotonic))
+    seconds: float = SECONDS
 
     async def work(self) -> None:
         """Act every 10 ms, each time after a check of the leadership, as before a write."""
@@ -42,7 +46,7 @@ class Replica:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
         """Run the replica while the block runs."""
-        config = LeaseConfig("team", "operator", self.name, SECONDS)
+        config = LeaseConfig("team", "operator", self.name, self.seconds)
         task = asyncio.create_task(run_as_leader(config, self.connection.connect, self.work, self.leadership))
         try:
             yield task
@@ -60,9 +64,9 @@ class Replica:
         await eventually(check)
 
 
-def replicas(*names: str) -> list[Replica]:
+def replicas(*names: str, seconds: float = SECONDS) -> list[Replica]:
     server = LeaseServer()
-    return [Replica(name, LeaseConnection(server)) for name in names]
+    return [Replica(name, LeaseConnection(server), seconds=seconds) for name in names]
 
 
 def block(seconds: float) -> None:
@@ -73,12 +77,12 @@ def block(seconds: float) -> None:
 
 
 async def test_busy_event_loop_keeps_the_lease() -> None:
-    one, two = replicas("one", "two")
+    one, two = replicas("one", "two", seconds=LONG_SECONDS)
     async with one.running():
         await one.until_terms(1)
         async with two.running():
             await asyncio.sleep(0.1)
-            block(3 * SECONDS)
+            block(2 * LONG_SECONDS)
             assert one.leadership.is_current
             await asyncio.sleep(0.1)
         assert (one.terms, two.terms) == (1, 0)
@@ -107,12 +111,12 @@ async def _is_stopped(replica: Replica) -> bool:
 
 
 async def test_two_replicas_never_act_at_once() -> None:
-    one, two = replicas("one", "two")
+    one, two = replicas("one", "two", seconds=LONG_SECONDS)
     async with one.running(), two.running():
         for _ in range(2):
             leader, other = await _leader_and_other(one, two)
             leader.connection.state = "hung"
-            block(SECONDS / 2)
+            block(LONG_SECONDS / 2)
             await other.until_terms(other.terms + 1)
             leader.connection.state = "up"
     terms = sorted([(at, "one") for at in one.acts] + [(at, "two") for at in two.acts])
