@@ -1,8 +1,8 @@
 """Assembles the operator and runs it: `python -m workflow_operator`.
 
 This is the only module that knows every adapter. A replica first serves its probes. Then it waits until the API server
-serves the resources that it watches, and until it holds the lease. After that it watches and reconciles until it
-receives a signal or loses the lease.
+serves the resources that it watches, and until it holds the lease. After that it watches and reconciles. If it loses
+the lease, it discards everything that it assembled, and waits for the lease again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,9 +20,9 @@ import aiohttp
 import structlog
 
 from workflow_operator import logs
-from workflow_operator.adapters.kube import RAYCLUSTERS, WORKFLOWS, Kube, connected
+from workflow_operator.adapters.kube import Kube, connected
 from workflow_operator.adapters.kuberay import KubeRayClusters
-from workflow_operator.adapters.lease import LeaseConfig, run_as_leader
+from workflow_operator.adapters.lease import LeaseConfig
 from workflow_operator.adapters.packages import code_package, library_package, package_of
 from workflow_operator.adapters.ray_jobs import RayJobs
 from workflow_operator.adapters.references import KubeReferences
@@ -29,16 +30,18 @@ from workflow_operator.adapters.runs import StoredRuns
 from workflow_operator.adapters.submissions import PackageUpload, Sources, Submissions
 from workflow_operator.adapters.workflows import KubeWorkflows
 from workflow_operator.api.status import HeadIdentity
+from workflow_operator.claims import Claims
 from workflow_operator.core.actions import RunRef
 from workflow_operator.deferred_cleanup import run_forever
 from workflow_operator.handlers import Scope, Watches
+from workflow_operator.leadership import Leadership, run_as_leader
 from workflow_operator.metrics import Metrics
 from workflow_operator.observe import Clients
 from workflow_operator.probes import Probes
 from workflow_operator.reconcile import Dependencies, Reconciler
+from workflow_operator.resources import wait_for_resources
 from workflow_operator.settings import Settings, read_settings
 
-RESOURCE_CHECK_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
@@ -110,55 +113,62 @@ async def serve(settings: Settings) -> None:
         settings: the operator's settings.
 
     Raises:
-        LeaseLostError: the lease was lost, and another replica may be the leader.
-        OperatorError: the API server failed or refused a request while the operator started.
+        Exception: a bug, or an error that the watches could not recover from.
     """
     metrics = Metrics()
     async with Probes(settings.host, settings.port, metrics) as probes, connected(settings.kubeconfig) as kube:
-        await _wait_for_resources(kube)
+        await wait_for_resources(kube, probes.wait_for)
         probes.ready = True
+        leadership = Leadership(time.monotonic)
 
         async def lead() -> None:
             metrics.leader.set(1)
-            async with assemble(settings, kube) as components:
-                dependencies = Dependencies(components.clients, settings.defaults, kube.clock.now, metrics)
-                await _watch_and_reconcile(settings, Reconciler(dependencies), components, kube.clock.now)
+            try:
+                await _lead(settings, kube.guarded(leadership.check) if settings.leader_election else kube, probes)
+            finally:
+                metrics.stop_leading()
+                probes.report_others({})
 
         if settings.leader_election:
             config = LeaseConfig(
                 settings.operator_namespace, settings.lease_name, settings.identity, settings.lease_seconds
             )
-            await run_as_leader(config, kube, lead)
+            timeout = settings.lease_seconds / 3
+            await run_as_leader(config, lambda: connected(settings.kubeconfig, timeout=timeout), lead, leadership)
         else:
             await lead()
 
 
-async def _watch_and_reconcile(
-    settings: Settings, reconciler: Reconciler, components: Components, now: Callable[[], float]
-) -> None:
-    """Watch, reconcile and finish deferred cleanups, until canceled or until one of these tasks fails."""
-    watches = Watches(reconciler, Scope(settings.namespaces, settings.kubeconfig))
-    tasks = [
-        asyncio.create_task(watches.run(), name="watches"),
-        asyncio.create_task(run_forever(components.references, components.clients.runs, now), name="deferred cleanup"),
-    ]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await reconciler.stop()
-
-
-async def _wait_for_resources(kube: Kube) -> None:
-    """Wait until the API server serves the watched resources, because kopf looks for them only once."""
-    for resource, remedy in ((WORKFLOWS, "install the chart rayworkflow-crds"), (RAYCLUSTERS, "install KubeRay")):
-        while not await kube.serves(resource):
-            log.warning("resource not served", resource=f"{resource.plural}.{resource.group_version}", remedy=remedy)
-            await asyncio.sleep(RESOURCE_CHECK_SECONDS)
+async def _lead(settings: Settings, kube: Kube, probes: Probes) -> None:
+    """Assemble everything, then watch, reconcile and finish deferred cleanups, until canceled or until a part fails."""
+    installation = f"{settings.operator_namespace}/{settings.lease_name}"
+    claims = Claims(kube, installation, time.monotonic, probes.report_others)
+    async with assemble(settings, kube) as components:
+        dependencies = Dependencies(
+            components.clients,
+            settings.defaults,
+            kube.clock.now,
+            probes.metrics,
+            other_installation=claims.other_installation,
+        )
+        reconciler = Reconciler(dependencies)
+        watches = Watches(reconciler, Scope(settings.namespaces, settings.kubeconfig))
+        tasks = [
+            asyncio.create_task(watches.run(), name="watches"),
+            asyncio.create_task(
+                run_forever(components.references, components.clients.runs, kube.clock.now), name="deferred cleanup"
+            ),
+            asyncio.create_task(claims.run(settings.namespaces), name="claims"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await reconciler.stop()
 
 
 async def _serve_until_signal(settings: Settings) -> None:

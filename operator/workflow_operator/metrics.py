@@ -65,6 +65,11 @@ class Metrics:
         )
         self._add_heads()
         self.leader = Gauge("rayworkflow_leader", "1 if this replica is the leader, else 0.", registry=self.registry)
+        self.foreign_namespaces = Gauge(
+            "rayworkflow_foreign_namespaces",
+            "Number of watched namespaces that another installation serves.",
+            registry=self.registry,
+        )
 
     def _add_heads(self) -> None:
         """Add the metrics of the heads that the operator asks."""
@@ -120,6 +125,13 @@ class Metrics:
         phase = self._phases.pop(key, None)
         if phase is not None:
             self._add(phase, -1)
+
+    def stop_leading(self) -> None:
+        """Forget what only the leader knows: it counts no Workflows any more."""
+        self.leader.set(0)
+        self.foreign_namespaces.set(0)
+        for key in list(self._phases):
+            self.remove(key)
 
     def exposition(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""

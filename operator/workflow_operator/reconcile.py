@@ -7,7 +7,7 @@ next reconciliation. Everything in memory can be read again, so a kill of the pr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -34,11 +34,18 @@ LOG_LIMIT = 500
 """Longest message of a logged change of the phase, in characters."""
 
 CONFLICT_SECONDS = 0.05
+OTHER_INSTALLATION_SECONDS = 30.0
+"""How often a Workflow in a namespace of another installation is looked at: that installation may be uninstalled."""
+
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
 MAX_DISRUPTIONS = 2000
 """Disrupted head pods that are remembered. Most of them are gone when the next reconciliation reads them."""
 URGENT_RETRY_SECONDS = 4.0
 """Longest backoff while a Workflow is canceled or deleted, because that must free its compute within a time limit."""
+
+
+async def _serve_all(namespace: str) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Dependencies:
         now: returns the time in seconds since 1970.
         metrics: records each reconciliation.
         failpoints: reached at each named point of a reconciliation.
+        other_installation: returns the installation that serves a namespace instead of this one, or empty.
     """
 
     clients: Clients
@@ -58,6 +66,7 @@ class Dependencies:
     now: Callable[[], float]
     metrics: Metrics = field(default_factory=Metrics)
     failpoints: Failpoints = field(default_factory=NoFailpoints)
+    other_installation: Callable[[str], Awaitable[str]] = _serve_all
 
 
 @dataclass
@@ -171,6 +180,9 @@ class Reconciler:
             self.watch_index.remove(key)
             deps.metrics.remove(key)
             return None
+        if await deps.other_installation(key.namespace):
+            deps.metrics.remove(key)
+            return OTHER_INSTALLATION_SECONDS
         self.watch_index.update(key, workflow.uid, workflow.spec, workflow.state)
         refused, task.refused = task.refused, ""
         task.urgent = workflow.deleted is not None or workflow.state.phase is Phase.CANCELING

@@ -48,8 +48,8 @@ class Settings(BaseModel):
     """Template of a head's dashboard URL; may contain {ip}, {cluster} and {namespace}."""
     library: Path = Path("/opt/rayworkflow")
     """Folder with the library's dependencies. It is filled when the image is built."""
-    host: str = "0.0.0.0"
-    """Address that probes and metrics are served at."""
+    host: str = ""
+    """Address that probes and metrics are served at. If empty, all addresses of IPv4 and IPv6."""
     port: int = 8080
     """Port of probes and metrics. If 0, any free port is used."""
     leader_election: bool = True
@@ -57,7 +57,8 @@ class Settings(BaseModel):
     lease_name: str = "rayworkflow-operator"
     """Name of the lease."""
     lease_seconds: Annotated[int, Field(ge=3)] = 15
-    """Duration of the lease in seconds. If the leader does not renew it for this long, another replica takes over."""
+    """Duration of the lease in seconds. If the leader does not renew it for this long, another replica takes over.
+    The leader itself stops after two thirds of it, and becomes a candidate again."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest severity that is logged."""
     log_format: Literal["json", "text"] = "json"

@@ -16,6 +16,8 @@ from tests.e2e.namespace import FLOWS, WorkflowNamespace
 from tests.e2e.release import RELEASE_NAMESPACE, Release, install, remove, until_removed
 
 NAMESPACES = ("e2e-resume", "e2e-shared", "e2e-tour", "e2e-refused", "e2e-evidence", "e2e-freed", "e2e-gone")
+RESTRICTED = "e2e-tour"
+"""A namespace with the restricted Pod Security Standard, and a quota that makes requests and limits mandatory."""
 MEASUREMENTS: dict[str, str] = {}
 
 
@@ -28,8 +30,23 @@ def kubectl() -> Kubectl:
 def release(kubectl: Kubectl) -> Iterator[Release]:
     remove(kubectl, NAMESPACES)  # an earlier test run may not have removed it
     until_removed(kubectl, NAMESPACES)
-    yield install(kubectl, NAMESPACES)
+    release = install(kubectl, NAMESPACES)
+    restrict(kubectl, RESTRICTED)
+    yield release
     remove(kubectl, NAMESPACES)
+
+
+def restrict(kubectl: Kubectl, namespace: str) -> None:
+    """Enforce the restricted standard in a namespace, and requests and limits for each container."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    meta = {"name": "all", "namespace": namespace}
+    defaults = {"type": "Container", "default": {"cpu": "4", "memory": "4Gi"}}
+    hard = {"requests.cpu": "100", "requests.memory": "1Ti", "limits.cpu": "100", "limits.memory": "1Ti"}
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
+        {"apiVersion": "v1", "kind": "LimitRange", "metadata": meta, "spec": {"limits": [defaults]}},
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta, "spec": {"hard": hard}},
+    )
 
 
 @pytest.fixture(scope="session")

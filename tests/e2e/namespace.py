@@ -225,7 +225,9 @@ def ray_cluster_spec(cpus: int = 4) -> dict[str, Any]:
         "name": "ray-head",
         "image": ray_image(),
         "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    pod = {"terminationGracePeriodSeconds": 2, "containers": [container]}
+    security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    pod = {"terminationGracePeriodSeconds": 2, "securityContext": security, "containers": [container]}
     head = {"rayStartParams": {"num-cpus": str(cpus)}, "template": {"spec": pod}}
     return {"rayVersion": versions.RAY, "headGroupSpec": head}

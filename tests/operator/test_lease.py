@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import AbstractAsyncContextManager
 
 from tests.operator.harness import Harness
-from workflow_operator.adapters.kube import LEASES
-from workflow_operator.adapters.lease import LeaseConfig, run_as_leader
+from workflow_operator.adapters.kube import LEASES, Kube, connected
+from workflow_operator.adapters.lease import LeaseConfig
+from workflow_operator.leadership import Leadership, run_as_leader
 
 
 async def test_released_lease_is_acquired_before_it_expires(harness: Harness) -> None:
@@ -18,9 +21,13 @@ async def test_released_lease_is_acquired_before_it_expires(harness: Harness) ->
         is_leader.set()
         await asyncio.Event().wait()
 
+    def connect() -> AbstractAsyncContextManager[Kube]:
+        return connected(harness.settings.kubeconfig)
+
     def replica(name: str, is_leader: asyncio.Event) -> asyncio.Task[None]:
         lease = LeaseConfig(harness.namespace, "operator", name, seconds=60)
-        return asyncio.create_task(run_as_leader(lease, harness.kube, lambda: work(name, is_leader)))
+        leadership = Leadership(time.monotonic)
+        return asyncio.create_task(run_as_leader(lease, connect, lambda: work(name, is_leader), leadership))
 
     one = replica("one", first)
     await asyncio.wait_for(first.wait(), 20)

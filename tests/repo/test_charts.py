@@ -58,10 +58,28 @@ def test_chart_contains_the_generated_crds() -> None:
 
 
 def test_crds_are_complete_and_kept_on_uninstall() -> None:
-    rendered = render("rayworkflow-crds")
+    rendered = {key: each for key, each in render("rayworkflow-crds").items() if key[0] == "CustomResourceDefinition"}
     generated = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")]
     assert [each["spec"] for each in rendered.values()] == [each["spec"] for each in generated]
     assert all(each["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for each in rendered.values())
+
+
+def pod_templates(objects: Objects) -> list[dict[str, Any]]:
+    """Return the pod template of every workload, also of kinds that are added later."""
+    return [each["spec"]["template"]["spec"] for each in objects.values() if "template" in each.get("spec", {})]
+
+
+def test_every_pod_gets_the_pull_secrets() -> None:
+    pods = pod_templates(render("rayworkflow", {**ALL_OPTIONS, "imagePullSecrets[0].name": "registry"}))
+    assert len(pods) >= 2
+    assert all(pod["imagePullSecrets"] == [{"name": "registry"}] for pod in pods)
+
+
+def test_every_container_has_requests_and_limits() -> None:
+    for pod in pod_templates(render("rayworkflow", ALL_OPTIONS)):
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            for kind in ("requests", "limits"):
+                assert {"cpu", "memory"} <= set(container["resources"][kind]), container["name"]
 
 
 @pytest.mark.parametrize("release", ["rayworkflow", "other", "a" * 53], ids=["chart name", "other name", "long name"])
@@ -163,6 +181,34 @@ def test_roles_grant_least_privilege(values: dict[str, str]) -> None:
         assert {verb for _, resource, verb in allowed if resource == "pods"} == {"list", "watch"}
         assert ("rayworkflow.dev", "workflows", "create") not in allowed
         assert not [each for each in allowed if "*" in each]
+
+
+def test_role_for_installing_covers_the_role_of_a_namespace() -> None:
+    """A namespace's administrator can grant only rights that `rayworkflow-install` or the role `admin` contains."""
+    install = rules(render("rayworkflow-crds")["ClusterRole", "", "rayworkflow-install"])
+    granted = rules(render("rayworkflow", ALL_OPTIONS)["Role", "team-a", "rayworkflow"])
+    custom = {each for each in granted if each[0] in ("rayworkflow.dev", "ray.io")}
+    assert custom == install
+
+
+@pytest.mark.parametrize(
+    ("values", "ports"),
+    [
+        ({"minio.enabled": "true"}, {9000}),
+        ({"storage.uri": "s3://mine"}, {443}),
+        ({"storage.uri": "s3://mine", "storage.endpoint": "http://s3"}, {80}),
+        ({"storage.uri": "s3://mine", "storage.endpoint": "http://[fd00::1]:9001"}, {9001}),
+        ({"minio.enabled": "true", "networkPolicy.storagePorts": "{9000,9443}"}, {9000, 9443}),
+    ],
+    ids=["minio", "aws", "default port", "IPv6", "listed"],
+)
+def test_network_policy_opens_what_the_operator_needs(values: dict[str, str], ports: set[int]) -> None:
+    objects = render("rayworkflow", {**values, "networkPolicy.enabled": "true"})
+    policy = objects["NetworkPolicy", NAMESPACE, "rayworkflow"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    opened = [({port["port"] for port in rule["ports"]}, rule.get("to")) for rule in policy["egress"]]
+    heads = [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"ray.io/node-type": "head"}}}]
+    assert opened == [({53}, None), ({443, 6443}, None), (ports, None), ({8265}, heads)]
 
 
 def test_role_names_the_lease_of_all_replicas() -> None:

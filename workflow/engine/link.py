@@ -133,7 +133,8 @@ class Link:
             nonce = secrets.token_bytes(_NONCE_SIZE)
             self._socket.sendall(nonce + _proof(address.secret, b"worker", self._read_exactly(_NONCE_SIZE)))
             if not hmac.compare_digest(self._read_exactly(_NONCE_SIZE), _proof(address.secret, b"manager", nonce)):
-                raise ConnectionError(f"{address.host}:{address.port} does not know this manager's secret")
+                host = f"[{address.host}]" if ":" in address.host else address.host
+                raise ConnectionError(f"{host}:{address.port} does not know this manager's secret")
         except OSError:
             self.close()
             raise

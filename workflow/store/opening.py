@@ -70,7 +70,7 @@ def _open_plain(url: str, access_key: str | None, secret_key: str | None) -> Sto
 
 
 def _folder_of(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise InvalidInputError(
             f"cannot open the store {url!r}: it is not a folder of this machine; use file:///folder, with three slashes"
@@ -79,7 +79,7 @@ def _folder_of(url: str) -> str:
 
 
 def _s3_address(url: str) -> S3Address:
-    parts = urlsplit(url)
+    parts = _split(url)
     if "@" in parts.netloc:
         raise InvalidInputError(
             f"cannot open the store: its address contains credentials; remove them, and {_SET_CREDENTIALS}"
@@ -111,7 +111,7 @@ def _s3_address(url: str) -> S3Address:
 
 
 def _endpoint(endpoint: str) -> str:
-    parts = urlsplit(endpoint)
+    parts = _split(endpoint)
     if "@" in parts.netloc:
         raise InvalidInputError(
             f"cannot open the store: its endpoint contains credentials; remove them, and {_SET_CREDENTIALS}"
@@ -121,6 +121,16 @@ def _endpoint(endpoint: str) -> str:
             f"cannot open the store: {endpoint!r} is not an endpoint; use http://host:port or https://host"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # the URL is not shown, because it may contain credentials
+        raise InvalidInputError(
+            f"cannot open the store: its address or endpoint is not a URL: {error}; write an IPv6 address in brackets, "
+            "for example http://[fd00::1]:9000"
+        ) from error
 
 
 def _has_host(parts: SplitResult) -> bool:

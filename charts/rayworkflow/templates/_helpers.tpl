@@ -50,6 +50,18 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
+{{/* Ports of the storage, separated by commas. */}}
+{{- define "rayworkflow.storagePorts" -}}
+{{- $endpoint := urlParse (default "https://s3" (include "rayworkflow.storageEndpoint" . | trim)) }}
+{{- if .Values.networkPolicy.storagePorts }}
+{{- join "," .Values.networkPolicy.storagePorts }}
+{{- else if regexMatch ":[0-9]+$" $endpoint.host }}
+{{- regexFind "[0-9]+$" $endpoint.host }}
+{{- else }}
+{{- ternary "80" "443" (eq $endpoint.scheme "http") }}
+{{- end }}
+{{- end }}
+
 {{/* Security context of the operator and MinIO pods, for the Pod Security Standard "restricted". */}}
 {{- define "rayworkflow.podSecurity" -}}
 runAsNonRoot: true

@@ -10,7 +10,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -114,15 +114,29 @@ class Kube:
     Args:
         api: the transport; the caller closes it.
         timeout: the timeout of a request, in seconds.
+        before_write: called before each request that changes an object; raises if the process must not write.
+        clock: a clock that another client also follows; default: a new one.
 
     Attributes:
         clock: follows the clock of the API server.
     """
 
-    def __init__(self, api: client.ApiClient, *, timeout: float = 15.0) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        *,
+        timeout: float = 15.0,
+        before_write: Callable[[], None] = lambda: None,
+        clock: ServerClock | None = None,
+    ) -> None:
         self.api = api
         self._timeout = timeout
-        self.clock = ServerClock(time.time, time.monotonic)
+        self._before_write = before_write
+        self.clock = clock or ServerClock(time.time, time.monotonic)
+
+    def guarded(self, before_write: Callable[[], None]) -> Kube:
+        """Return a client with the same transport and clock that calls `before_write` before each write."""
+        return Kube(self.api, timeout=self._timeout, before_write=before_write, clock=self.clock)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """Return an object, or None if it does not exist."""
@@ -159,6 +173,22 @@ class Kube:
         except _NotFoundError:
             return False
         return any(entry["name"] == resource.plural for entry in listed.get("resources") or ())
+
+    async def schema(self, resource: Resource, kind: str) -> Object | None:
+        """Return the served OpenAPI schema of a kind, or None if it is not published.
+
+        Every authenticated client may read it, also without the right to read CRDs.
+        """
+        try:
+            document = await self._call("GET", f"/openapi/v3/apis/{resource.group_version}")
+        except _NotFoundError:
+            return None
+        group, _, version = resource.group_version.partition("/")
+        wanted = {"group": group, "version": version, "kind": kind}
+        schemas: dict[str, Object] = (document.get("components") or {}).get("schemas") or {}
+        return next(
+            (each for each in schemas.values() if wanted in each.get("x-kubernetes-group-version-kind", ())), None
+        )
 
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
         """Create an object.
@@ -205,6 +235,8 @@ class Kube:
         content_type: str = "application/json",
     ) -> Object:
         headers = {"Accept": "application/json", "Content-Type": content_type}
+        if method != "GET":
+            self._before_write()
         try:
             request = await self.api.param_serialize(
                 method, path, query_params=list((query or {}).items()), header_params=headers, body=body,

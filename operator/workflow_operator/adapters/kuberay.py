@@ -147,7 +147,7 @@ def head_view(pod: Object, ray_name: str = "") -> HeadView:
     return HeadView(
         pod_name=meta["name"],
         identity=HeadIdentity(pod_uid=meta["uid"], container_id=ray.get("containerID") or ""),
-        ip=status.get("podIP") or "",
+        ip=pod_address(status),
         phase=status.get("phase") or "Pending",
         running="running" in (ray.get("state") or {}),
         ready=is_ready(pod, ray_name),
@@ -159,6 +159,17 @@ def head_view(pod: Object, ray_name: str = "") -> HeadView:
         sidecars=sidecars_not_ready(pod, ray_name),
         started=_seconds(started) if started else None,
     )
+
+
+def pod_address(status: Mapping[str, Any]) -> str:
+    """Return the IPv4 address of a pod, or its IPv6 address if it has no other; empty if it has none yet.
+
+    KubeRay starts the dashboard of a head on 0.0.0.0, which accepts IPv4 only. The first address of a pod in a
+    dual-stack cluster may be an IPv6 address.
+    """
+    addresses = [str(each.get("ip") or "") for each in status.get("podIPs") or ()]
+    candidates = [each for each in addresses if each] or [str(status.get("podIP") or "")]
+    return next((each for each in candidates if ":" not in each), candidates[0])
 
 
 def disruption_of(pod: Object) -> Disruption | None:

@@ -1,171 +1,102 @@
-"""Leader election by a Lease, with `kubernetes.aio.leaderelection`.
+"""A Lease of the Kubernetes API: takes, renews and releases it.
 
-Two replicas that both act as leader cause no damage. Every status write is conditional on a resourceVersion, and the
-log of a run fences its owners. The lease only avoids duplicate work.
+`leadership.py` elects the leader of an installation with it. `claims.py` claims a namespace for an installation.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
-
-import structlog
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.leaderelection.electionconfig import Config
-from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
-from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
 from workflow_operator.adapters.kube import LEASES, Kube, Object
-from workflow_operator.errors import OperatorError
-
-log = structlog.get_logger(__name__)
+from workflow_operator.core.leases import LeaseRecord, Sighting, may_take, sighted
+from workflow_operator.errors import ConflictError
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseConfig:
-    """A Lease, and the replica that wants to hold it.
+    """A Lease, and the candidate that wants to hold it.
 
     Attributes:
         namespace: the namespace of the Lease.
         name: the name of the Lease.
-        identity: the name of this replica.
+        identity: the name of this candidate.
         seconds: the duration of the lease. A holder that does not renew it for this long can be replaced.
     """
 
     namespace: str
     name: str
     identity: str
-    seconds: int
+    seconds: float
 
 
-class LeaseLostError(OperatorError):
-    """This replica lost the lease and must stop, because another replica may be the leader."""
-
-
-class LeaseLock(BaseLock):
-    """The Lease in the interface of the election. If the API server does not answer, the election retries."""
-
-    def __init__(self, lease: LeaseConfig, kube: Kube) -> None:
-        super().__init__(lease.name, lease.namespace, lease.identity)
-        self._kube = Kube(kube.api, timeout=lease.seconds / 3)
-        self._resource_version = ""
-
-    async def get(self, name: str, namespace: str) -> Any:
-        """Return True and the record, or False and the reason."""
-        try:
-            found = await self._kube.get(LEASES, namespace, name)
-        except OperatorError as error:
-            return False, ApiException(status=0, reason=str(error))
-        if found is None:
-            return False, ApiException(status=404, reason="Not Found", body='{"code": 404}')
-        spec, self._resource_version = found.get("spec") or {}, found["metadata"]["resourceVersion"]
-        seconds = spec.get("leaseDurationSeconds")
-        return True, LeaderElectionRecord(
-            spec.get("holderIdentity"), seconds and str(seconds), spec.get("acquireTime"), spec.get("renewTime")
-        )
-
-    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        """Create the Lease, and return whether that succeeded."""
-        return await self._succeeds(
-            self._kube.create(LEASES, namespace, {"metadata": {"name": name}, "spec": _spec(election_record)})
-        )
-
-    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
-        """Replace the record that was last read, and return whether that succeeded."""
-        body = {"metadata": {"resourceVersion": self._resource_version}, "spec": _spec(updated_record)}
-        return await self._succeeds(self._kube.patch(LEASES, namespace, name, body))
-
-    async def _succeeds(self, call: Awaitable[Object | None]) -> bool:
-        try:
-            return await call is not None
-        except OperatorError as error:
-            log.info("cannot write the lease", error=str(error))
-            return False
-
-
-def _spec(record: LeaderElectionRecord) -> Object:
-    return {
-        "holderIdentity": record.holder_identity,
-        "leaseDurationSeconds": int(float(record.lease_duration or 0)),
-        "acquireTime": _micro_time(record.acquire_time),
-        "renewTime": _micro_time(record.renew_time),
-    }
-
-
-def _micro_time(text: str | None) -> str | None:
-    """Return the election's local time in the format of Kubernetes. A time in that format is returned unchanged."""
-    if text is None or text.endswith("Z"):
-        return text
-    moment = datetime.fromisoformat(text).astimezone(timezone.utc)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-async def run_as_leader(lease: LeaseConfig, kube: Kube, work: Callable[[], Awaitable[None]]) -> None:
-    """Wait until this replica is the leader, then run `work`. Finally release the lease, so that no replica waits.
+class Lease:
+    """One Lease, as one candidate sees it.
 
     Args:
-        lease: the lease and this replica.
+        config: the Lease and the candidate.
         kube: the API server.
-        work: runs until it returns, fails or is canceled.
-
-    Raises:
-        LeaseLostError: the lease could not be renewed in time; the work was canceled.
+        monotonic: returns the monotonic time in seconds.
     """
-    started = asyncio.Event()
 
-    async def on_started() -> None:
-        started.set()
+    def __init__(self, config: LeaseConfig, kube: Kube, monotonic: Callable[[], float]) -> None:
+        self._config = config
+        self._kube = kube
+        self._monotonic = monotonic
+        self._sighting: Sighting | None = None
 
-    config = Config(
-        LeaseLock(lease, kube),
-        lease_duration=lease.seconds,
-        renew_deadline=lease.seconds * 2 / 3,
-        retry_period=max(lease.seconds / 8, 1),
-        onstarted_leading=on_started,
-        onstopped_leading=None,  # type: ignore[arg-type]  # its documentation asks for None
-    )
-    election = asyncio.create_task(LeaderElection(config).run())
-    try:
-        await _run_while_elected(election, started.wait())
-        log.info("leading", identity=lease.identity)
-        await _run_while_elected(election, work())
-    finally:
-        election.cancel()
-        await asyncio.gather(election, return_exceptions=True)
-        if started.is_set():
-            await _release(lease, kube)
+    async def take(self) -> str:
+        """Take the Lease if it is free or expired, or renew it.
 
+        Returns:
+            The identity of the holder: the candidate's own, or that of another one whose lease has not expired.
 
-async def _run_while_elected(election: asyncio.Task[Any], work: Awaitable[Any]) -> None:
-    """Wait for `work`, and cancel it if the election ends first.
+        Raises:
+            OperatorError: the Lease could not be read or written.
+        """
+        config = self._config
+        found = await self._kube.get(LEASES, config.namespace, config.name)
+        if found is None:
+            body = {"metadata": {"name": config.name}, "spec": self._spec({})}
+            await self._kube.create(LEASES, config.namespace, body)
+            return config.identity
+        self._sighting = sighted(self._sighting, _record(found), self._monotonic())
+        if not may_take(self._sighting, config.identity, self._monotonic()):
+            return self._sighting.record.holder
+        version = found["metadata"]["resourceVersion"]
+        body = {"metadata": {"resourceVersion": version}, "spec": self._spec(found.get("spec") or {})}
+        if await self._kube.patch(LEASES, config.namespace, config.name, body) is None:
+            raise ConflictError(f"cannot renew Lease {config.namespace}/{config.name}: it was deleted meanwhile")
+        return config.identity
 
-    Raises:
-        LeaseLostError: the election ended.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait((election, task), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-            return
-        raise LeaseLostError("the lease could not be renewed in time") from election.exception()
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async def release(self) -> None:
+        """Remove the holder from the Lease if it is this candidate, so that the next one need not wait.
 
-
-async def _release(lease: LeaseConfig, kube: Kube) -> None:
-    """Remove the holder from the Lease if this replica still holds it."""
-    try:
-        found = await kube.get(LEASES, lease.namespace, lease.name)
-        if found and found["spec"].get("holderIdentity") == lease.identity:
+        Raises:
+            OperatorError: the Lease could not be read or written.
+        """
+        config = self._config
+        found = await self._kube.get(LEASES, config.namespace, config.name)
+        if found and (found.get("spec") or {}).get("holderIdentity") == config.identity:
             version = found["metadata"]["resourceVersion"]
             body = {"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": None}}
-            await kube.patch(LEASES, lease.namespace, lease.name, body)
-    except OperatorError as error:
-        log.info("cannot release the lease", error=str(error))
+            await self._kube.patch(LEASES, config.namespace, config.name, body)
+
+    def _spec(self, before: Object) -> Object:
+        now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        spec: Object = {
+            "holderIdentity": self._config.identity,
+            "leaseDurationSeconds": max(round(self._config.seconds), 1),
+            "renewTime": now,
+        }
+        if before.get("holderIdentity") != self._config.identity:
+            transitions = int(before.get("leaseTransitions") or 0)
+            spec |= {"acquireTime": now, "leaseTransitions": transitions + 1 if before else transitions}
+        return spec
+
+
+def _record(found: Object) -> LeaseRecord:
+    spec = found.get("spec") or {}
+    seconds = float(spec.get("leaseDurationSeconds") or 0)
+    return LeaseRecord(str(spec.get("holderIdentity") or ""), seconds, str(found["metadata"]["resourceVersion"]))

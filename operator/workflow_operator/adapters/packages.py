@@ -28,7 +28,10 @@ DEPENDENCIES = "rayworkflow_deps"
 """Folder in the library's package. `workflow` appends it to `sys.path`, so the packages of the image come first."""
 
 PYTHON_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
-PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
+MACHINES = ("x86_64", "aarch64")
+"""Machines of Ray images, by the names that Linux gives them. Each gets a folder for what differs between them."""
+
+PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 RESERVED_MODULES = frozenset({"workflow", "ray", DEPENDENCIES})
 """Modules that the user's code must not define: `working_dir` is first on `sys.path`, so it would hide them."""
 
@@ -103,39 +106,63 @@ def library_package(folder: Path) -> Package:
     Raises:
         RefusedError: the folder contains no dependencies, or the zip is too large.
     """
-    dependencies = folder / DEPENDENCIES
-    if not dependencies.is_dir():
+    if not (folder / DEPENDENCIES).is_dir():
         raise RefusedError(
-            f"cannot package the library: {dependencies} is missing; create it with: "
+            f"cannot package the library: {folder / DEPENDENCIES} is missing; create it with: "
             f"python -m workflow_operator.adapters.packages {folder}"
         )
     library = _library_folder()
-    return package_of(_zip([*_files(library, library.parent), *_files(dependencies, folder)]))
+    bundled = [file for each in sorted(folder.glob(f"{DEPENDENCIES}*")) for file in _files(each, folder)]
+    return package_of(_zip([*_files(library, library.parent), *bundled]))
 
 
 def build(folder: Path) -> None:
-    """Fill a folder with the library's dependencies for every CPython version that a Ray image may contain.
+    """Fill a folder with the library's dependencies for every machine and CPython version of Ray images.
 
     One tree serves all versions, because the file names of extension modules contain the ABI. The package versions are
-    those for the oldest Python, so that each pure-Python file is the same for all.
+    those for the oldest Python, so that each pure-Python file is the same for all. Some extension modules have the same
+    name on all machines, so modules that differ between machines get a folder for each machine.
 
     Args:
-        folder: gets one sub-folder, `rayworkflow_deps`, which is replaced if it exists.
+        folder: gets the sub-folders `rayworkflow_deps` and `rayworkflow_deps_<machine>`. Existing ones are replaced.
 
     Raises:
         RefusedError: two Python versions need different content under one file name.
     """
-    target = folder / DEPENDENCIES
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        wanted = _requirements()
-        pinned: list[str] = []
+    for old in folder.glob(f"{DEPENDENCIES}*"):
+        shutil.rmtree(old)
+    (folder / DEPENDENCIES).mkdir(parents=True)
+    wanted = _requirements()
+    pinned: list[str] = []
+    for machine in MACHINES:
+        target = folder / f"{DEPENDENCIES}_{machine}"
         for python in PYTHON_VERSIONS:
-            tree = Path(scratch) / python
-            _install(tree, python, pinned or wanted, with_dependencies=not pinned)
-            pinned = pinned or _versions(tree)
-            _merge(tree, target)
+            with tempfile.TemporaryDirectory() as scratch:
+                tree = Path(scratch)
+                _install(tree, (python, machine), pinned or wanted, with_dependencies=not pinned)
+                pinned = pinned or _versions(tree)
+                _merge(tree, target)
+    _share(folder)
+
+
+def _share(folder: Path) -> None:
+    """Move each module that is equal on all machines to the common folder."""
+    first, *others = (folder / f"{DEPENDENCIES}_{machine}" for machine in MACHINES)
+    for entry in sorted(first.iterdir()):
+        if all(_content(entry) == _content(other / entry.name) for other in others):
+            entry.rename(folder / DEPENDENCIES / entry.name)
+            for other in others:
+                copy = other / entry.name
+                if copy.is_dir():
+                    shutil.rmtree(copy)
+                else:
+                    copy.unlink()
+
+
+def _content(entry: Path) -> dict[str, bytes] | bytes | None:
+    if entry.is_dir():
+        return dict(_files(entry, entry))
+    return entry.read_bytes() if entry.exists() else None
 
 
 def _library_folder() -> Path:
@@ -150,11 +177,13 @@ def _requirements() -> list[str]:
     ]  # a requirement with a marker belongs to an extra
 
 
-def _install(tree: Path, python: str, requirements: list[str], *, with_dependencies: bool) -> None:
+def _install(tree: Path, target: tuple[str, str], requirements: list[str], *, with_dependencies: bool) -> None:
+    """Install packages for a (Python version, machine) that need not be the ones of this process."""
+    python, machine = target
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     command += ["--target", str(tree), "--implementation", "cp", "--python-version", python, "--only-binary=:all:"]
     for platform in PLATFORMS:
-        command += ["--platform", platform]
+        command += ["--platform", f"{platform}_{machine}"]
     if not with_dependencies:
         command.append("--no-deps")
     subprocess.run([*command, *requirements], check=True)

@@ -57,7 +57,7 @@ def workflow_crd() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [_column(*column) for column in _COLUMNS],
-                    "schema": {"openAPIV3Schema": _root()},
+                    "schema": {"openAPIV3Schema": workflow_schema()},
                 }
             ],
         },
@@ -91,7 +91,8 @@ def render() -> str:
     return head + yaml.safe_dump(unshared, sort_keys=False, width=120, allow_unicode=True)
 
 
-def _root() -> dict[str, Any]:
+def workflow_schema() -> dict[str, Any]:
+    """Build the schema of Workflow in the CRD."""
     root: dict[str, Any] = {
         "type": "object",
         "description": "One durable run of a Python entrypoint on a Ray cluster.",

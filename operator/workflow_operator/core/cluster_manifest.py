@@ -43,6 +43,8 @@ class ClusterRequest:
         attempt: the submission attempt, counted from 1.
         secret: the name of the storage Secret, or empty.
         auth: whether the cluster requires a token.
+        cluster: the name that the status recorded for the RayCluster; empty if it gets a new one. An older operator
+            may have recorded a name of another form.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ClusterRequest:
     attempt: int
     secret: str
     auth: Auth
+    cluster: str = ""
 
 
 def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] | Refusal:
@@ -78,7 +81,7 @@ def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] 
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
         "metadata": {
-            "name": names.cluster_name(request.name, request.uid, request.attempt),
+            "name": request.cluster or names.cluster_name(request.name, request.uid, request.attempt),
             "namespace": request.namespace,
             "labels": {**queue, **template.metadata.labels, **labels, names.TEMPLATE_LABEL: digest(template)},
             "annotations": {**template.metadata.annotations, NO_HEAD_RESTART: "true"},

@@ -22,6 +22,8 @@ FIELD_MANAGER = "rayworkflow-operator"
 
 _RUN_NAMESPACE = uuid.UUID("5a1ad9c0-3f0e-5d39-9f0c-6a4a3f1c2d11")
 _NAME_PART = 24
+UID_DIGITS = 10
+"""Hex digits of the uid in the name of a cluster. They make it unique among the Workflows of a namespace."""
 
 
 def cluster_name(name: str, uid: str, attempt: int) -> str:
@@ -39,9 +41,9 @@ def cluster_name(name: str, uid: str, attempt: int) -> str:
 
 
 def short_uid(uid: str) -> str:
-    """Return five hex digits of a uid, for names that people read."""
+    """Return the first hex digits of a uid, 40 bits, for names that people read."""
     digits = re.sub(r"[^0-9a-f]", "", uid.lower())
-    return (digits + hashlib.sha256(uid.encode()).hexdigest())[:5]
+    return (digits + hashlib.sha256(uid.encode()).hexdigest())[:UID_DIGITS]
 
 
 def submission_id(uid: str, attempt: int) -> str:

@@ -38,11 +38,11 @@ class FakeManager:
 
 
 @contextlib.asynccontextmanager
-async def running_server() -> AsyncIterator[tuple[FakeManager, LinkAddress]]:
+async def running_server(host: str = HOST) -> AsyncIterator[tuple[FakeManager, LinkAddress]]:
     manager = FakeManager()
     server = LinkServer(manager.exchange)
     try:
-        yield manager, await server.open(HOST)
+        yield manager, await server.open(host)
     finally:
         await server.close()
 
@@ -51,8 +51,9 @@ async def connect(address: LinkAddress) -> Link:
     return await asyncio.to_thread(Link, address)
 
 
-async def test_exchange_carries_finished_attempts_and_new_tasks() -> None:
-    async with running_server() as (manager, address):
+@pytest.mark.parametrize("host", [HOST, "::1"])
+async def test_exchange_carries_finished_attempts_and_new_tasks(host: str) -> None:
+    async with running_server(host) as (manager, address):
         client = await connect(address)
         assert await asyncio.to_thread(client.exchange, "lease-1", 3, (FINISHED,)) == (TASK,)
         assert manager.received == [("lease-1", 3, (FINISHED,))]

@@ -44,7 +44,7 @@ def test_head_is_never_restarted_under_the_old_name() -> None:
 
 def test_cluster_has_name_labels_and_owner() -> None:
     metadata = created(template())["metadata"]
-    assert (metadata["name"], metadata["namespace"]) == ("trip-9f3c1-2", "team")
+    assert (metadata["name"], metadata["namespace"]) == ("trip-9f3c1a2b00-2", "team")
     assert metadata["labels"]["rayworkflow.dev/workflow-uid"] == UID
     assert metadata["labels"]["rayworkflow.dev/attempt"] == "2"
     (owner,) = metadata["ownerReferences"]

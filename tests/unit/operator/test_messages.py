@@ -45,7 +45,7 @@ def test_no_message_is_cut_within_a_word(observation: Any) -> None:
     for text in long_texts:
         assert " ... " in text
         assert {word.rstrip(";") for word in text.split() if word.startswith("word")} <= set(WORDS)
-        assert text.endswith("word2999")
+        assert "word2999" in text
 
 
 def test_failed_submission_begins_with_its_error() -> None:

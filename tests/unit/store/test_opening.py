@@ -18,6 +18,7 @@ ACCEPTED = {
     "s3://my.bucket-1/a/b/?endpoint=https://minio.example&region=eu": (
         "s3://my.bucket-1/a/b?endpoint=https://minio.example&region=eu"
     ),
+    "s3://bucket?endpoint=http://[::1]:9000": "s3://bucket?endpoint=http://%5B::1%5D:9000&region=us-east-1",
     "s3://bucket/p": "s3://bucket/p?endpoint=https://s3.amazonaws.com&region=us-east-1",
     "file:///data/flows": "/data/flows",
     "file://localhost/data/my%20flows/": "/data/my flows",
@@ -50,6 +51,9 @@ REFUSED = {
     "s3://bucket/x?endpoint=http://host:9000/path": "is not an endpoint",
     "s3://bucket/x?endpoint=http://host:port": "is not an endpoint",
     "s3://bucket/x?endpoint=ftp://host": "is not an endpoint",
+    "s3://bucket/x?endpoint=http://[::1:9000": "is not a URL: Invalid IPv6 URL; write an IPv6 address in brackets",
+    "s3://bucket/x?endpoint=http://fd00::1": "is not an endpoint",
+    "s3://[bucket/x": "is not a URL",
     "s3://bucket/x?zone=1": "its address contains 'zone'; use only 'endpoint' and 'region'",
     "s3://bucket/x#part": "its address contains a part after '#'",
 }

@@ -77,8 +77,13 @@ def code_problem(context: ReconcileContext) -> Explanation | None:
     return None
 
 
-def manifest_of(context: ReconcileContext, attempt: int) -> dict[str, object] | Refusal | None:
+def manifest_of(context: ReconcileContext, attempt: int, cluster: str = "") -> dict[str, object] | Refusal | None:
     """Build the RayCluster of an attempt.
+
+    Args:
+        context: the current round.
+        attempt: the number of the attempt.
+        cluster: the name that the status recorded for the RayCluster; empty if it gets a new one.
 
     Returns:
         The RayCluster as JSON, or why the template is invalid; None if a running cluster is selected by labels.
@@ -95,6 +100,7 @@ def manifest_of(context: ReconcileContext, attempt: int) -> dict[str, object] | 
         attempt=attempt,
         secret=store.secret if store else "",
         auth=spec.auth,
+        cluster=cluster,
     )
     return build(spec.cluster.template, request)
 

@@ -130,7 +130,7 @@ def _create_cluster(context: ReconcileContext, recorded: ClusterStatus) -> Outco
     if not recorded.provisioned:
         explanation = Explanation("NoClusterMatches", f"RayCluster {recorded.name} no longer exists")
         return context.stay(explanation, 0.0, cluster=None)
-    manifest = manifest_of(context, context.state.attempt)
+    manifest = manifest_of(context, context.state.attempt, recorded.name)
     if isinstance(manifest, Refusal):
         explanation = Explanation("InvalidClusterTemplate", manifest.message, blocked=True, stalled=True)
         return context.stay(explanation, SLOW_POLL)
