@@ -5,10 +5,22 @@ Called by `decide`. `workflow.submission` defines the command line and the exit 
 
 from __future__ import annotations
 
-from workflow.submission import Submission
+import hashlib
+
+from workflow.submission import Submission, encode_args
 from workflow_operator.api import GROUP
 from workflow_operator.api.spec import WorkflowSpec
-from workflow_operator.core.actions import HeadRef, RunRef, SubmitRun
+from workflow_operator.core.actions import HeadRef, RunRef, StageArgs, SubmitRun
+
+
+def stage_args(spec: WorkflowSpec, run: RunRef) -> tuple[StageArgs, ...]:
+    """Return the action that stores the arguments of the entrypoint with the run; none if there are no arguments.
+
+    Args:
+        spec: the spec of the Workflow object.
+        run: the run that the submission creates.
+    """
+    return (StageArgs(run, encode_args(spec.args)),) if spec.args else ()
 
 
 def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, code: str) -> SubmitRun:
@@ -23,7 +35,7 @@ def submit(spec: WorkflowSpec, run: RunRef, head: HeadRef, submission_id: str, c
     """
     submission = Submission(
         entrypoint=spec.entrypoint,
-        args=spec.args,
+        args=hashlib.sha256(encode_args(spec.args)).hexdigest() if spec.args else "",
         workflow_id=run.workflow_id,
         run_number=run.run_number,
         run_uuid=run.run_uuid,

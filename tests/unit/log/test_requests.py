@@ -65,6 +65,32 @@ def all_keys(store: MemoryStore) -> list[str]:
     return [info.key for info in store.list("")]
 
 
+# --- refuse_run ---
+
+
+def refuse(store: MemoryStore, requester: Requester = USER) -> S:
+    view = requests.refuse_run(store, "w", run_number=1, reason="NoModule", message="no module", requester=requester)
+    return view.status
+
+
+def test_refusal_prevents_the_creation_of_a_run(store: MemoryStore) -> None:
+    assert refuse(store, Requester("u", 1, "me")) is S.FAILED
+    assert refuse(store, Requester("u", 2, "me")) is S.FAILED
+    view = read_run(store, "w", 1)
+    assert view is not None
+    assert view.error is not None
+    assert (view.tombstone, view.reason, view.error.message) == (True, "NoModule", "no module")
+    assert not registry.register(store, runs.created(DAG)).created
+
+
+@pytest.mark.parametrize("uid", ["", "u", "other"])
+def test_refusal_changes_no_run_that_exists(store: MemoryStore, uid: str) -> None:
+    make(store, uid="u", alive=False)
+    before = all_keys(store)
+    assert refuse(store, Requester(uid, 1, "me")) is S.RUNNING
+    assert all_keys(store) == before
+
+
 # --- end_run ---
 
 
@@ -306,3 +332,11 @@ def test_staging_code_again_replaces_a_damaged_copy(store: MemoryStore, size: in
         requests.read_code(store, "w", 1, "uuid", name)
     assert requests.stage_code(store, "w", 1, "uuid", code) == name
     assert requests.read_code(store, "w", 1, "uuid", name) == code
+
+
+def test_arguments_are_stored_with_the_run(store: MemoryStore) -> None:
+    name = requests.stage_args(store, "w", 1, "uuid", b"{}")
+    assert requests.stage_args(store, "w", 1, "uuid", b"{}") == name
+    assert requests.read_args(store, "w", 1, "uuid", name) == b"{}"
+    with pytest.raises(CorruptLogError):
+        requests.read_args(store, "w", 1, "uuid", "0" * 64)

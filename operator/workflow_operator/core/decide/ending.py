@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from workflow.submission import REFUSALS
 from workflow_operator.core.actions import Action, EndRun, StopSubmission
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
@@ -36,10 +37,10 @@ def terminal_from_log(context: ReconcileContext) -> Outcome | None:
         return _finished_before(context, view)
     if facts.ownership is Ownership.GONE:
         text = f"run {state.run_number} of workflow id {state.workflow_id!r} was deleted from storage"
-        return _superseded(context, Explanation("RunDeleted", text))
+        return fail_without_log(context, Explanation("RunDeleted", text))
     if facts.ownership is Ownership.SUPERSEDED and view is not None:
         text = f"another owner{_owner(view)} took over run {view.run_number} of workflow id {view.workflow_id!r}"
-        return _superseded(context, Explanation("Superseded", text))
+        return fail_without_log(context, Explanation("Superseded", text))
     return None
 
 
@@ -55,7 +56,18 @@ def end_run(context: ReconcileContext) -> tuple[Action, ...]:
     run, ending = context.run(), context.state.ending
     if run is None or ending is None:
         return ()
-    return (EndRun(run, ending.status, ending.reason, ending.message),)
+    return (EndRun(run, ending.status, ending.reason, ending.message, ending.reason in REFUSALS),)
+
+
+def fail_without_log(context: ReconcileContext, explanation: Explanation) -> Outcome:
+    """Return the transition to Failed of a Workflow that owns no run. The log stays as it is.
+
+    Args:
+        context: the current round.
+        explanation: why the Workflow fails.
+    """
+    outcome = context.move(Event.SUPERSEDED, explanation, None, completion_time=context.now)
+    return _with_stopped_submission(context, outcome)
 
 
 def stop_on_selected_cluster(context: ReconcileContext) -> tuple[Action, ...]:
@@ -70,11 +82,6 @@ def stop_on_selected_cluster(context: ReconcileContext) -> tuple[Action, ...]:
 def _with_stopped_submission(context: ReconcileContext, outcome: Outcome) -> Outcome:
     actions = (*outcome.actions, *stop_on_selected_cluster(context))
     return Outcome(outcome.state, outcome.explanation, actions, outcome.requeue_after)
-
-
-def _superseded(context: ReconcileContext, explanation: Explanation) -> Outcome:
-    outcome = context.move(Event.SUPERSEDED, explanation, None, completion_time=context.now)
-    return _with_stopped_submission(context, outcome)
 
 
 def _finish(context: ReconcileContext, view: RunView, event: Event, explanation: Explanation) -> Outcome:

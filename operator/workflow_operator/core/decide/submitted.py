@@ -14,15 +14,14 @@ from workflow_operator.core.decide.ending import terminal_from_log
 from workflow_operator.core.decide.failure import (
     cluster_failure,
     fail_attempt,
-    fail_permanently,
-    invalid_input,
     is_id_in_use,
     submission_failure,
 )
-from workflow_operator.core.log_facts import Ownership
+from workflow_operator.core.decide.refused import refused_submission
+from workflow_operator.core.log_facts import Ownership, claimed_by
 from workflow_operator.core.observation import ClusterView, HeadUnreachable, JobState
 from workflow_operator.core.state import Event
-from workflow_operator.core.submission import submit
+from workflow_operator.core.submission import stage_args, submit
 
 _POLL = 5.0
 _SHORT_POLL = 1.0
@@ -41,9 +40,9 @@ def interruption(context: ReconcileContext) -> Outcome | None:
     failure = cluster_failure(context)
     if failure:
         return fail_attempt(context, failure)
-    failure = invalid_input(context)
-    if failure:
-        return fail_permanently(context, failure)
+    refused = refused_submission(context)
+    if refused:
+        return refused
     if is_id_in_use(context):
         return wait_for_other_owner(context)
     failure = submission_failure(context)
@@ -108,7 +107,8 @@ def post_submission(context: ReconcileContext, cluster: ClusterView) -> Outcome:
     explanation = Explanation("Submitting", f"submitting to the head of RayCluster {cluster.name}")
     if context.observation.refused:
         explanation = Explanation("SubmissionRefused", context.observation.refused, blocked=True)
-    return Outcome(state, explanation, (*stage_code(context, state), action), _SHORT_POLL)
+    args = () if claimed_by(context.workflow, context.facts.view) else stage_args(context.spec, run)
+    return Outcome(state, explanation, (*stage_code(context, state), *args, action), _SHORT_POLL)
 
 
 def progress_delay(context: ReconcileContext) -> float:
