@@ -19,6 +19,7 @@ from workflow.errors import (
 from workflow.log import index, keys, registry
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value, WaitOptions
 from workflow.model.run_view import Owner
 from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.reading import read_run, status_of
@@ -316,6 +317,53 @@ def test_result_text_is_read_through_dynamic_steps(store: MemoryStore) -> None:
     assert view is not None
     assert view.result_text == '{"x": 1}'
     assert view.counts.total == view.counts.succeeded == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"x": 1}', '[{"x": 1}, null]'), ("<a set>", "<a tuple that contains a set>"), ("", "")],
+    ids=["JSON", "description", "no text"],
+)
+def test_result_text_of_a_step_that_catches_is_a_tuple(store: MemoryStore, text: str, expected: str) -> None:
+    log = caught_run(store)
+    runs.append(log, [r.StepCommitted("b", 1, runs.value(), text=text), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
+    view = read_run(store, "w")
+    assert view is not None
+    assert view.result_text == expected
+
+
+@pytest.mark.parametrize("expanded", [False, True])
+def test_result_text_of_a_caught_failure_is_a_description(store: MemoryStore, expanded: bool) -> None:
+    log = caught_run(store)
+    if expanded:
+        runs.append(log, [runs.expanded("b", runs.graph("b/1"))], [runs.started("b/1")])
+    failed = [r.StepFailed("b/1", 1, runs.failed("b/1").error)] if expanded else []
+    caught = r.StepCommitted("b", 1, runs.value(), caught=True, text="(None, ValueError: boom)")
+    runs.append(log, [*failed, caught, r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
+    view = read_run(store, "w")
+    assert view is not None
+    assert view.result_text == "<the tuple (None, ValueError: boom)>"
+
+
+def caught_run(store: MemoryStore) -> RunLog:
+    """Return a run whose output catches exceptions."""
+    catching = StepOptions(catch_exceptions=True)
+    created = runs.created(runs.graph("a b:a", b=catching))
+    registry.register(store, created)
+    log = RunLog(store, created)
+    runs.append(log, [runs.committed("a")])
+    return log
+
+
+def test_result_text_of_a_wait_is_a_description(store: MemoryStore) -> None:
+    wait = StepSpec("w", "w", "", "m.wait", Value(), ("a", "b"), kind=StepKind.WAIT, wait=WaitOptions(1))
+    created = runs.created(Graph((*runs.graph("a b").steps, wait), "w"))
+    registry.register(store, created)
+    decided = r.WaitDecided("w", 1, ("a",))
+    runs.append(RunLog(store, created), [runs.committed("a"), decided, r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
+    view = read_run(store, "w")
+    assert view is not None
+    assert view.result_text == "<the outcome of workflow.wait with 1 ready and 1 other steps>"
 
 
 def test_staged_code_is_read_back(store: MemoryStore) -> None:

@@ -68,7 +68,7 @@ def test_status_is_unchanged_by_a_json_round_trip() -> None:
     state = build.state(
         Phase.RUNNING,
         conditions=(Condition(type="Running", status="True", reason="Runs", last_transition_time=build.NOW),),
-        result={"deep": [1, None, "x"]},
+        result='{"deep": [1, null, "x"]}',
     )
     dumped = dump_status(state)
     assert parse_status(dumped) == state

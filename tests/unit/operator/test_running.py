@@ -143,7 +143,7 @@ RUNNING = {
         Phase.SUCCEEDED,
         "Succeeded",
         (DeleteCluster,),
-        expect={"result": 42, "cluster": None, "completion_time": NOW - 1},
+        expect={"result": "42", "cluster": None, "completion_time": NOW - 1},
     ),
     "log contains FAILED": Case(
         running(
@@ -176,7 +176,9 @@ RUNNING = {
         (DeleteCluster,),
         expect={
             "result": None,
-            "result_location": f"too large for the status: read it with ray.get(workflow.get_output({build.ID!r}))",
+            "result_note": (
+                f"the result has more than 4096 characters: read it with ray.get(workflow.get_output({build.ID!r}))"
+            ),
         },
     ),
     "selected cluster is not deleted after a failure": Case(

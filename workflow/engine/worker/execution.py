@@ -33,7 +33,7 @@ from workflow.engine.worker.refs import dereference_result
 from workflow.engine.worker.run_values import Inputs, RunValues
 from workflow.engine.worker.transfer import EphemeralValuesLostError
 from workflow.errors import StoreUnavailableError
-from workflow.log import values
+from workflow.log import result_text
 from workflow.model.graph import StepNode
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ class Attempt:
                     ephemeral = self._values.publish_ephemeral(result, task.step_id)
                     return ReturnedEphemeral(ephemeral, started, time.time())
                 value = self._values.store_value(result, task.step_id)
-                text = values.render(result, value.size) if task.render else ""
+                text = result_text.render(result, value.size) if task.render else ""
                 return Returned(value, text, started, time.time())
         except StoreUnavailableError:
             raise

@@ -60,7 +60,7 @@ def decide(observation: Observation, now: float) -> Decision:
     if state.phase is None:
         state = state.model_copy(update={"phase": Phase.PENDING, "phase_time": now})
     if state.phase not in TERMINAL:
-        state = _update_from_log(state, facts, now)
+        state = _update_from_log(state.model_copy(update={"size_note": ""}), facts, now)
     context = ReconcileContext(observation, now, state, facts)
     outcome = deleting(context) if workflow.deleted is not None else PHASES[state.phase or Phase.PENDING](context)
     return _decision(context, outcome)

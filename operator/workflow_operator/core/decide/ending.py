@@ -6,9 +6,6 @@ live phase checks the log before it looks at clusters.
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from workflow.submission import REFUSALS
 from workflow_operator.core.actions import Action, EndRun, StopSubmission
 from workflow_operator.core.conditions import Explanation
@@ -16,10 +13,8 @@ from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.log_view import RunView, WorkflowStatus
 from workflow_operator.core.read_plan import head_to_query
+from workflow_operator.core.results import result_of
 from workflow_operator.core.state import Event
-
-RESULT_LIMIT = 4096
-"""The largest result that is stored in the status, in characters of JSON."""
 
 _EVENTS = {
     WorkflowStatus.SUCCESSFUL: Event.LOG_SUCCEEDED,
@@ -86,7 +81,7 @@ def _with_stopped_submission(context: ReconcileContext, outcome: Outcome) -> Out
 
 def _finish(context: ReconcileContext, view: RunView, event: Event, explanation: Explanation) -> Outcome:
     completed = round(view.ended, 3) if view.ended is not None else context.now
-    outcome = context.move(event, explanation, None, completion_time=completed, **_result(view))
+    outcome = context.move(event, explanation, None, completion_time=completed, **result_of(view))
     if view.status is WorkflowStatus.SUCCESSFUL:
         return outcome
     return _with_stopped_submission(context, outcome)
@@ -115,19 +110,6 @@ def _final_explanation(view: RunView) -> Explanation:
     step = f"step {error.step_id}: " if error.step_id else ""
     trace = f"\n{error.traceback}" if error.traceback else ""
     return Explanation(view.reason or "Failed", f"{step}{error.kind}: {error.message}{trace}")
-
-
-def _result(view: RunView) -> dict[str, Any]:
-    text = view.result_text
-    if view.status is not WorkflowStatus.SUCCESSFUL or text is None:
-        return {}
-    if len(text) > RESULT_LIMIT:
-        read = f"ray.get(workflow.get_output({view.workflow_id!r}))"
-        return {"result_location": f"too large for the status: read it with {read}"}
-    try:
-        return {"result": json.loads(text)}
-    except ValueError:
-        return {"result": text}
 
 
 def _owner(view: RunView) -> str:
