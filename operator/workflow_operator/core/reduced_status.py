@@ -23,7 +23,7 @@ _LENGTHS: Final = (200, 40, 0)
 
 
 def shorter_statuses(state: WorkflowState) -> Iterator[WorkflowState]:
-    """Yield versions of a status, each shorter than the one before.
+    """Yield shorter versions of a status; the last one is the shortest.
 
     Args:
         state: the status that was refused.

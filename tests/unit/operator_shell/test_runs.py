@@ -29,6 +29,7 @@ from workflow_operator.core.actions import (
     ReleaseRun,
     RequestCancel,
     RunRef,
+    StageArgs,
     StageCode,
     StoreRef,
 )
@@ -328,3 +329,27 @@ async def test_unresponsive_store_fails_the_read_but_not_the_refresh(
     proceed.set()
     monkeypatch.setattr(adapter, "READ_SECONDS", 20.0)
     assert (await read(runs, run)).view is not None
+
+
+async def test_arguments_are_staged_and_read_back(runs: StoredRuns, run: RunRef) -> None:
+    data = b'{"password":"hidden"}'
+    await runs.stage_args("team", StageArgs(run, data))
+    await runs.stage_args("team", StageArgs(run, data))
+    sha256 = hashlib.sha256(data).hexdigest()
+    assert requests.read_args(store_of(run), run.workflow_id, run.run_number, run.run_uuid, sha256) == data
+
+
+@pytest.mark.parametrize("only_absent", [False, True])
+async def test_run_that_exists_is_ended_only_on_purpose(runs: StoredRuns, run: RunRef, only_absent: bool) -> None:
+    register_run(run)
+    await runs.end("team", EndRun(run, "FAILED", "EntrypointInvalid", "no module", only_absent))
+    view = (await read(runs, run)).view
+    assert view is not None
+    assert view.status is (WorkflowStatus.RUNNING if only_absent else WorkflowStatus.FAILED)
+
+
+async def test_refused_input_prevents_a_run(runs: StoredRuns, run: RunRef) -> None:
+    await runs.end("team", EndRun(run, "FAILED", "EntrypointInvalid", "no module", True))
+    view = (await read(runs, run)).view
+    assert view is not None
+    assert (view.tombstone, view.reason) == (True, "EntrypointInvalid")
