@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from workflow.errors import SupersededError
-from workflow.log import liveness, registry, result_text
+from workflow.log import liveness, registry
 from workflow.log.run_log import RunLog
+from workflow.model import result_text
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView, StepCounts, StepView
 from workflow.model.state import RunState, StepState

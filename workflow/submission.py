@@ -60,7 +60,7 @@ class Submission:
 
     Attributes:
         entrypoint: the workflow to load, as `module:attribute`.
-        args: sha256 of the keyword arguments for the entrypoint, which are stored with the run; empty if there are none.
+        args: sha256 of the keyword arguments for the entrypoint; empty if there are none. They are stored with the run.
         workflow_id: the workflow id of the run.
         run_number: the number of the run under the workflow id. The submission creates or continues no other run.
         run_uuid: the uuid of the run.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.operator.harness import Harness
-from workflow.log.result_text import render
+from workflow.model.result_text import render
 from workflow.submission import ExitCode
 from workflow_operator.api.status import Phase
 from workflow_operator.core.names import submission_id

@@ -39,9 +39,7 @@ def inputs_lost(*step_ids: str) -> InputsLost:
     return InputsLost(step_ids, 2.0, 3.0)
 
 
-def raised(
-    step_id: str, kind: str = "ValueError", environment: Literal["", "inputs", "store"] = ""
-) -> Raised:
+def raised(step_id: str, kind: str = "ValueError", environment: Literal["", "inputs", "store"] = "") -> Raised:
     """Return the result of a step that raised."""
     error = ErrorInfo(kind, "boom", step_id=step_id)
     return Raised(error, runs.value("pickled error"), 2.0, 3.0, environment=environment)

@@ -5,7 +5,7 @@ This is the only module of `core` that imports the library.
 
 from __future__ import annotations
 
-from workflow.log.result_text import description_of
+from workflow.model.result_text import description_of
 from workflow.model.run_view import ErrorInfo, Owner, RunView, StepCounts
 from workflow.model.status import WorkflowStatus
 

@@ -73,4 +73,3 @@ def test_a_mark_without_a_resolver_is_reported() -> None:
     assert isinstance(data, bytes)
     with pytest.raises(CorruptLogError, match="refers to thing x"):
         pickle.loads(data)
-

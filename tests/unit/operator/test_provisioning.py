@@ -123,7 +123,7 @@ PROVISIONING = {
         (StageArgs, SubmitRun),
     ),
     "a resume needs no arguments": Case(
-        provisioning(cluster(), spec_=spec(args={"origin": "OAK"}), run=read(view(), RESUMABLE)),
+        provisioning(cluster(), spec_=spec(args={"origin": "OAK"}), run=read(view(), W.RESUMABLE)),
         Phase.PROVISIONING,
         "Submitting",
         (SubmitRun,),

@@ -21,6 +21,7 @@ ENDING = state(
     ending=Ending(status="FAILED", reason="ResumesExhausted", message=LONG),
 )
 DONE = decide(running(run=read(view(W.SUCCESSFUL, result_text=json.dumps("r" * 4_000)))), NOW).state
+KEPT = ("phase", "attempt", "run_number", "run_id", "storage", "cluster", "submission", "steps", "resumes")
 STATES = {"attempt failed": FAILING, "run is ended": ENDING, "result": DONE, "empty": WorkflowState()}
 
 
@@ -31,7 +32,17 @@ def size(of: WorkflowState) -> int:
 @pytest.mark.parametrize("full", STATES.values(), ids=STATES.keys())
 def test_shorter_status_keeps_what_decides(full: WorkflowState) -> None:
     for shorter in shorter_statuses(full):
-        for name in ("phase", "attempt", "run_number", "run_id", "storage", "cluster", "submission", "steps", "resumes"):
+        for name in (
+            "phase",
+            "attempt",
+            "run_number",
+            "run_id",
+            "storage",
+            "cluster",
+            "submission",
+            "steps",
+            "resumes",
+        ):
             assert getattr(shorter, name) == getattr(full, name), name
         reasons = [(each.type, each.status, each.reason, each.last_transition_time) for each in full.conditions]
         kept = [(each.type, each.status, each.reason, each.last_transition_time) for each in shorter.conditions]

@@ -10,10 +10,11 @@ import pytest
 from tests.unit.operator import build
 from tests.unit.operator.build import NOW, read, running, state, view, workflow
 from tests.unit.operator.cases import W
-from workflow.log.result_text import render
+from workflow.model.result_text import render
 from workflow_operator.api.parse import parse_status
 from workflow_operator.api.status import Phase, WorkflowState, dump_status
 from workflow_operator.core.decide import decide
+from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.results import RESULT_LIMIT, result_of
 
 READ = f"read it with ray.get(workflow.get_output({build.ID!r}))"
@@ -62,7 +63,7 @@ def test_other_result_is_a_note(text: str, note: str) -> None:
 
 
 @pytest.mark.parametrize("status", [W.FAILED, W.CANCELED, W.RUNNING])
-def test_unsuccessful_run_has_no_result(status: W) -> None:
+def test_unsuccessful_run_has_no_result(status: WorkflowStatus) -> None:
     assert result_of(view(status, result_text="1")) == {}
 
 

@@ -1,7 +1,7 @@
 """Decides whether a failed attempt is the fault of the cluster, and not of the step.
 
-An operator resumes a run on other clusters. If such a cluster cannot load the step, or may not use the store, a failure
-of the step would end the run although another cluster could continue it. The owner then releases the run instead.
+An operator resumes a run on other clusters. Such a cluster may lack a module, or credentials for the store. If that
+failed the step, the run would end although another cluster could continue it. The owner releases the run instead.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from workflow.engine.worker.refs import dereference_result
 from workflow.engine.worker.run_values import Inputs, RunValues
 from workflow.engine.worker.transfer import EphemeralValuesLostError
 from workflow.errors import InvalidInputError, StoreRefusedError, StoreUnavailableError
-from workflow.log import result_text
+from workflow.model import result_text
 from workflow.model.graph import StepNode
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ _LONGEST_NAME: Final = 200
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-class _NotJsonError(Exception):
+class _NotJson(Exception):  # noqa: N818 - it carries a description, and never leaves this module
     """The value has no JSON text. The argument describes the part for which this is true."""
 
 
@@ -50,7 +50,7 @@ def render(value: Any, size: int = 0) -> str:
             length += len(piece)
             if length > LONGEST:
                 return described(f"{_kind_of(value)} with more than {LONGEST} characters of JSON")
-    except _NotJsonError as error:
+    except _NotJson as error:
         part = str(error)
         if not _is_container(value):
             return described(_with_size(part, value, size))
@@ -92,7 +92,8 @@ def _pieces(value: Any) -> Iterator[str]:
                 yield _scalar(item)
                 continue
             if id(item) in enclosing:
-                raise _NotJsonError("itself" if item is value else f"{_kind_of(item)} that contains itself")
+                endless = "itself" if item is value else f"{_kind_of(item)} that contains itself"
+                raise _NotJson(endless)
             enclosing.add(id(item))
             yield "{" if isinstance(item, dict) else "["
             stack.append(_Open(_items(item), "}" if isinstance(item, dict) else "]", id(item)))
@@ -109,7 +110,7 @@ def _items(container: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(container, dict):
         for key, item in dict.items(container):
             if not isinstance(key, str):
-                raise _NotJsonError(f"has a key of type {_name_of(type(key))}")
+                raise _NotJson(f"has a key of type {_name_of(type(key))}")
             yield f"{comma}{_string(key)}: ", item
             comma = ", "
         return
@@ -129,20 +130,20 @@ def _scalar(value: Any) -> str:
         return _string(value)
     if isinstance(value, int):
         if int.bit_length(value) > _LARGEST_INT_BITS:
-            raise _NotJsonError(f"an int of {int.bit_length(value)} bits")
+            raise _NotJson(f"an int of {int.bit_length(value)} bits")
         return int.__repr__(value)
     if isinstance(value, float):
         text = float.__repr__(value)
         if text in ("nan", "inf", "-inf"):
-            raise _NotJsonError(f"the float {text}, which JSON does not have")
+            raise _NotJson(f"the float {text}, which JSON does not have")
         return text
-    raise _NotJsonError(_kind_of(value))
+    raise _NotJson(_kind_of(value))
 
 
 def _string(text: str) -> str:
     """Return a string as JSON. A lone surrogate, which UTF-8 does not have, is escaped."""
     if str.__len__(text) > LONGEST:
-        raise _NotJsonError(f"a str of {str.__len__(text)} characters")
+        raise _NotJson(f"a str of {str.__len__(text)} characters")
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
