@@ -7,11 +7,13 @@ command line and the exit codes are defined in `workflow.submission`.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import ray
 
@@ -36,9 +38,8 @@ from workflow.loading import load
 from workflow.log import keys, registry
 from workflow.model.records import Created
 from workflow.model.run_view import ErrorInfo, RunView
-from workflow.model.status import WorkflowStatus
 from workflow.store.port import Store
-from workflow.submission import ExitCode, Refusal, Submission
+from workflow.submission import ExitCode, Refusal, Submission, decode_args
 
 FOLLOW_INTERVAL: Final = 0.5
 """Seconds between two looks into the log while the run is followed."""
@@ -47,8 +48,8 @@ EXIT_CODES: Final[tuple[tuple[type[WorkflowError], ExitCode], ...]] = (
     (SupersededError, ExitCode.SUPERSEDED),
     (WorkflowInUseError, ExitCode.IN_USE),
     (UnavailableError, ExitCode.MANAGER_UNRESPONSIVE),
-    # The credentials or rights may be corrected later, so the run is left as it is.
-    (StoreRefusedError, ExitCode.CRASHED),
+    (StoreRefusedError, ExitCode.STORE_REFUSED),
+    (WorkflowConflictError, ExitCode.CONFLICT),
     (InvalidInputError, ExitCode.BAD_INPUT),
     (CorruptLogError, ExitCode.CHECKPOINTS_UNREADABLE),
 )
@@ -61,6 +62,9 @@ def main(arguments: list[str]) -> ExitCode:
     Args:
         arguments: the command line without the program: one JSON text.
     """
+    for stream in (sys.stdout, sys.stderr):  # a text that is not valid UTF-8 must not end the submission
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         if len(arguments) != 1:
@@ -85,6 +89,8 @@ def _execute(submission: Submission) -> ExitCode:
     client = Client(store)
     try:
         handle = _attach_or_create(client, store, submission)
+    except UnavailableError:  # some of these errors are a WorkflowConflictError, too
+        raise
     except (EntrypointError, WorkflowConflictError) as error:
         return _refuse(store, submission, error)
     except WorkflowExecutionError as error:  # a tombstone has the run's number: the run was ended before its creation
@@ -93,17 +99,40 @@ def _execute(submission: Submission) -> ExitCode:
 
 
 def _attach_or_create(client: Client, store: Store, submission: Submission) -> RunHandle:
-    """Attach to the run of this Workflow object, with the DAG that it was created with; create it if there is none."""
+    """Attach to the run of this Workflow object, with the DAG that it was created with; create it if there is none.
+
+    A resume loads no entrypoint, so that a missing module of the image cannot prevent it.
+    """
     options = _run_options(submission)
     entry = registry.read_entry(store, submission.workflow_id, submission.run_number)
-    if isinstance(entry, Created) and entry.owner.uid == submission.uid:
+    if isinstance(entry, Created) and _is_owned(store, entry, submission):
         return client.attach(entry, options)
     if entry is None and submission.run_exists:
         key = keys.registry_entry(submission.workflow_id, submission.run_number)
         text = f"{key} is missing, although this run was read before: the store lost it; restore it from a copy"
         raise CorruptLogError(text, key=key, missing=True)
-    root = load(submission.entrypoint, submission.args)
+    root = load(submission.entrypoint, _arguments(store, submission))
     return client.start(root, submission.workflow_id, options)
+
+
+def _is_owned(store: Store, created: Created, submission: Submission) -> bool:
+    """Return whether this Workflow object created the run or made its last claim."""
+    if created.owner.uid == submission.uid:
+        return True
+    view = reading.read_run(store, created.workflow_id, created.run_number)
+    return view is not None and view.owner is not None and view.owner.uid == submission.uid
+
+
+def _arguments(store: Store, submission: Submission) -> Mapping[str, Any]:
+    """Return the arguments that the operator stored with the run.
+
+    Raises:
+        CorruptLogError: they are missing or damaged; the next attempt stores them again.
+    """
+    if not submission.args:
+        return {}
+    run = (submission.workflow_id, submission.run_number, submission.run_uuid)
+    return decode_args(requests.read_args(store, *run, submission.args))
 
 
 def _run_options(submission: Submission) -> RunOptions:
@@ -120,19 +149,20 @@ def _run_options(submission: Submission) -> RunOptions:
 
 
 def _refuse(store: Store, submission: Submission, error: WorkflowError) -> ExitCode:
-    """Record in the log why the submission cannot be executed. A run that exists already is ended."""
+    """Record in a tombstone why the run cannot be created. A run that exists already stays as it is."""
     invalid_entrypoint = isinstance(error, EntrypointError)
     reason = Refusal.ENTRYPOINT_INVALID if invalid_entrypoint else Refusal.WORKFLOW_CONFLICT
-    requests.end_run(
+    view = requests.refuse_run(
         store,
         submission.workflow_id,
         run_number=submission.run_number,
-        status=WorkflowStatus.FAILED,
         reason=reason.value,
         message=str(error),
         requester=requests.Requester(submission.uid, submission.attempt, f"submission {submission.attempt}"),
     )
-    return _exit(ExitCode.FINISHED, error)
+    if view.tombstone:
+        return _exit(ExitCode.FINISHED, error)
+    return _exit(ExitCode.BAD_INPUT if invalid_entrypoint else ExitCode.CONFLICT, error)
 
 
 def _follow(store: Store, handle: RunHandle, submission: Submission) -> ExitCode:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from workflow.errors import SupersededError
 from workflow.log import keys, liveness, registry
 from workflow.log.run_log import RunLog
+from workflow.model import result_text
 from workflow.model.records import Created, Tombstone
 from workflow.model.run_view import ErrorInfo, Owner, RunView, StepCounts, StepView
 from workflow.model.state import RunState, StepState
@@ -232,8 +233,17 @@ def view_of(state: RunState) -> RunView:
 
 
 def _result_text(output: StepState) -> str:
-    while output.members:  # a dynamic step has its value from the output step of the DAG that it returned
+    outcome = output.outcome
+    if outcome is not None and outcome.waited is not None:  # its text has the ids of the steps, and not the values
+        ready, remaining = len(outcome.waited.ready), len(outcome.waited.remaining)
+        return result_text.described(f"the outcome of workflow.wait with {ready} ready and {remaining} other steps")
+    while output.members and not output.text:
+        # A dynamic step has its value from the output step of the DAG that it returned, unless it caught a failure.
         output = next(step for step in output.members if step.resolves is output)
+    if outcome is not None and outcome.caught:
+        return result_text.described(f"the tuple {output.text}")
+    if outcome is not None and outcome.wrapped:
+        return result_text.with_no_exception(output.text)
     return output.text
 
 

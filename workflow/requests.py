@@ -139,6 +139,29 @@ def end_run(
     return _read_existing(store, workflow_id, run_number)
 
 
+def refuse_run(
+    store: Store, workflow_id: str, *, run_number: int, reason: str, message: str, requester: Requester
+) -> RunView:
+    """Prevent the creation of a run: write a tombstone with the status FAILED. A run that exists stays as it is.
+
+    Args:
+        store: the store of the run.
+        workflow_id: the user's id.
+        run_number: the number of the run under that id.
+        reason: one CamelCase word.
+        message: what is wrong and what the user can do.
+        requester: the sender.
+
+    Returns:
+        The tombstone, or the run that exists.
+    """
+    if registry.read_entry(store, workflow_id, run_number) is None:
+        error = ErrorInfo(kind=reason, message=message)
+        failed = WorkflowStatus.FAILED
+        registry.register(store, Tombstone(workflow_id, run_number, failed, reason, time.time(), requester.uid, error))
+    return _read_existing(store, workflow_id, run_number)
+
+
 def _end(
     log: RunLog,
     state: RunState,
@@ -288,6 +311,19 @@ def stage_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, d
     Returns:
         The sha256 of the code.
     """
+    return _stage(store, workflow_id, run_number, run_uuid, data)
+
+
+def stage_args(store: Store, workflow_id: str, run_number: int, run_uuid: str, data: bytes) -> str:
+    """Store the arguments of the entrypoint with a run that is about to be created. A damaged copy is replaced.
+
+    Returns:
+        The sha256 of the arguments.
+    """
+    return _stage(store, workflow_id, run_number, run_uuid, data)
+
+
+def _stage(store: Store, workflow_id: str, run_number: int, run_uuid: str, data: bytes) -> str:
     paths = RunPaths(workflow_id, run_number, run_uuid)
     blobs = Blobs(store, paths)
     name = blobs.put(data)
@@ -304,6 +340,15 @@ def read_code(store: Store, workflow_id: str, run_number: int, run_uuid: str, sh
 
     Raises:
         CorruptLogError: the code is missing or damaged.
+    """
+    return Blobs(store, RunPaths(workflow_id, run_number, run_uuid)).get(sha256)
+
+
+def read_args(store: Store, workflow_id: str, run_number: int, run_uuid: str, sha256: str) -> bytes:
+    """Return the arguments that `stage_args` stored.
+
+    Raises:
+        CorruptLogError: the arguments are missing or damaged.
     """
     return Blobs(store, RunPaths(workflow_id, run_number, run_uuid)).get(sha256)
 

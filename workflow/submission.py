@@ -34,18 +34,26 @@ class ExitCode(IntEnum):
     MANAGER_UNRESPONSIVE = 5
     """The run's manager or the store did not respond in time."""
     BAD_INPUT = 6
-    """The submission itself is malformed. No later attempt can succeed."""
-    CHECKPOINTS_UNREADABLE = 7
+    """The submission is malformed, or what it names cannot be loaded here. If the run exists, it stays as it is."""
+    CONFLICT = 7
+    """A run of another DAG exists under the workflow id. It stays as it is."""
+    STORE_REFUSED = 8
+    """The store refused a process of this cluster, for example because it has no credentials."""
+    CHECKPOINTS_UNREADABLE = 9
     """An object of the run is missing or damaged. Every attempt fails until a user restores it from a copy."""
 
 
 class Refusal(str, Enum):
-    """Reasons that the entrypoint records in the log when it ends a run without executing it."""
+    """Reasons for which a run is not created. They are recorded in a tombstone, and never end a run that exists."""
 
     ENTRYPOINT_INVALID = "EntrypointInvalid"
     """`spec.entrypoint` or `spec.args` cannot be loaded or called."""
     WORKFLOW_CONFLICT = "WorkflowConflict"
     """The workflow id is used by another DAG, or the run is in a state that does not allow the call."""
+
+
+REFUSALS: Final = frozenset(refusal.value for refusal in Refusal)
+"""The values of `Refusal`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Submission:
 
     Attributes:
         entrypoint: the workflow to load, as `module:attribute`.
-        args: keyword arguments for the entrypoint.
+        args: sha256 of the keyword arguments for the entrypoint; empty if there are none. They are stored with the run.
         workflow_id: the workflow id of the run.
         run_number: the number of the run under the workflow id. The submission creates or continues no other run.
         run_uuid: the uuid of the run.
@@ -70,7 +78,7 @@ class Submission:
     """
 
     entrypoint: str
-    args: Mapping[str, Any]
+    args: str
     workflow_id: str
     run_number: int
     run_uuid: str
@@ -109,6 +117,20 @@ class Submission:
                 f"cannot read the submission: {error!r} in {text[:_TEXT_SHOWN]}; pass the JSON text that the operator "
                 "writes (workflow.submission.Submission.to_json)"
             ) from error
+
+
+def encode_args(args: Mapping[str, Any]) -> bytes:
+    """Return keyword arguments as they are stored with a run. They are not part of the command line.
+
+    A command line has a size limit, and other users of the node can read it.
+    """
+    return json.dumps(dict(args), sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode_args(data: bytes) -> dict[str, Any]:
+    """Return the keyword arguments that `encode_args` encoded."""
+    args: dict[str, Any] = json.loads(data)
+    return args
 
 
 def _camel_case(name: str) -> str:

@@ -38,7 +38,7 @@ def main() -> int:
             observed = Observations(
                 view=scenario.last_view(),
                 starts=trip.start_counts(storage),
-                result=scenario.status.get("result"),
+                result=json.loads(scenario.status.get("result", "null")),
                 expected=json.loads((paths.ROOT / "examples" / "trip" / "receipt.json").read_text()),
                 clusters=scenario.clusters,
             )

@@ -16,7 +16,7 @@ class Observations:
     Attributes:
         view: the log of the finished run.
         starts: step -> how often it started, as counted by the step itself and not by the library.
-        result: the `status.result` of the Workflow.
+        result: the value of the JSON text in `status.result` of the Workflow.
         expected: the expected result.
         clusters: the names of the RayClusters on which the run ran, in order.
     """

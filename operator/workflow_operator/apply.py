@@ -71,6 +71,8 @@ async def _carry_out(clients: Clients, workflow: WorkflowObject, resource_versio
             await clients.clusters.delete(namespace, action.name, action.uid)
         case actions.StageCode():
             await clients.runs.stage_code(namespace, action)
+        case actions.StageArgs():
+            await clients.runs.stage_args(namespace, action)
         case actions.SubmitRun():
             await clients.jobs.submit(namespace, action)
         case actions.StopSubmission():

@@ -137,7 +137,7 @@ def test_image_that_cannot_be_pulled_is_reported(namespace: WorkflowNamespace) -
 @pytest.mark.parametrize("name", CORRECTABLE)
 def test_corrected_template_is_used_at_once(corrected: WorkflowNamespace, name: str) -> None:
     done = corrected.until_phase(name, Phase.SUCCEEDED, BOOT_SECONDS)
-    assert done.state.result == "one of plain"
+    assert done.state.result == '"one of plain"'
     assert done.state.attempt == (1 if name == "refused-by-the-api" else 2), "an existing cluster was replaced"
 
 

@@ -136,7 +136,7 @@ def _succeeds_without_repeated_steps(namespace: WorkflowNamespace, name: str, af
     namespace.bucket.open_gate(namespace.name, name)
     done = namespace.until_phase(name, Phase.SUCCEEDED, after=after)
     assert namespace.marks(name) == RESUMED
-    assert done.state.result == "five of plain"
+    assert done.state.result == '"five of plain"'
     assert done.state.steps.summary == "6/6"
     assert (done.state.attempt, done.state.epoch, done.state.resumes.total) == (2, 2, 1)
     assert phases(namespace.histories.of(name)) == RESUMED_PHASES

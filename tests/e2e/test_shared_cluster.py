@@ -71,7 +71,7 @@ def test_two_versions_of_a_module_run_at_the_same_time(namespace: WorkflowNamesp
         namespace.bucket.open_gate(namespace.name, name)
     for name in ("left", "right"):
         done = namespace.until_phase(name, Phase.SUCCEEDED)
-        assert done.state.result == f"five of {name}"
+        assert done.state.result == f'"five of {name}"'
         assert namespace.marks(name) == EACH_STEP_ONCE
         assert phases(namespace.histories.of(name)) == PHASES_WITHOUT_FAILURE
     assert namespace.kubectl.get("raycluster", SHARED, namespace.name), (

@@ -6,12 +6,14 @@ import dataclasses
 
 import pytest
 
+from tests.support import runs
 from workflow import entrypoint
 from workflow.engine.driver.client import Client
 from workflow.errors import (
     CorruptLogError,
     EntrypointError,
     InvalidInputError,
+    OwnerLostError,
     StoreRefusedError,
     StoreUnavailableError,
     SupersededError,
@@ -20,11 +22,16 @@ from workflow.errors import (
     WorkflowError,
     WorkflowInUseError,
 )
+from workflow.log import registry
+from workflow.log.run_log import RunLog
+from workflow.model.records import StatusChanged
+from workflow.model.run_view import Owner
+from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.store.memory import MemoryStore
 from workflow.submission import ExitCode, Submission
 
-SUBMISSION = Submission("a:b", {}, "w", 1, "r", "u", 1, "s3://bucket", "", 5, 60, {})
+SUBMISSION = Submission("a:b", "", "w", 1, "r", "u", 1, "s3://bucket", "", 5, 60, {})
 
 
 @pytest.mark.parametrize(
@@ -34,7 +41,9 @@ SUBMISSION = Submission("a:b", {}, "w", 1, "r", "u", 1, "s3://bucket", "", 5, 60
         pytest.param(WorkflowInUseError("another owner"), ExitCode.IN_USE, id="in-use"),
         pytest.param(UnavailableError("no response"), ExitCode.MANAGER_UNRESPONSIVE, id="manager-unresponsive"),
         pytest.param(StoreUnavailableError("no response"), ExitCode.MANAGER_UNRESPONSIVE, id="store-unavailable"),
-        pytest.param(StoreRefusedError("key expired"), ExitCode.CRASHED, id="store-refused-may-be-corrected"),
+        pytest.param(StoreRefusedError("key expired"), ExitCode.STORE_REFUSED, id="store-refused-may-be-corrected"),
+        pytest.param(WorkflowConflictError("another DAG"), ExitCode.CONFLICT, id="conflict"),
+        pytest.param(OwnerLostError("no owner"), ExitCode.MANAGER_UNRESPONSIVE, id="owner-lost-is-no-conflict"),
         pytest.param(InvalidInputError("bad input"), ExitCode.BAD_INPUT, id="bad-input"),
         pytest.param(CorruptLogError("no blob"), ExitCode.CHECKPOINTS_UNREADABLE, id="checkpoints-unreadable"),
     ],
@@ -78,9 +87,29 @@ def test_refusal_is_recorded_with_a_reason_that_is_no_class_name(error: Workflow
     assert view.error.message == str(error)
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        pytest.param(EntrypointError("no module 'a'"), ExitCode.BAD_INPUT, id="entrypoint"),
+        pytest.param(WorkflowConflictError("another DAG"), ExitCode.CONFLICT, id="conflict"),
+    ],
+)
+@pytest.mark.parametrize("owner", ["u", "other"])
+@pytest.mark.parametrize("released", [False, True])
+def test_refusal_never_ends_a_run_that_exists(error: WorkflowError, code: ExitCode, owner: str, released: bool) -> None:
+    store = MemoryStore()
+    created = runs.created(runs.graph("a b:a"), owner=Owner("manager", "1", uid=owner, attempt=1))
+    registry.register(store, created)
+    if released:
+        runs.append(RunLog(store, created), [StatusChanged(WorkflowStatus.RESUMABLE, 1, 1.0, "Released")])
+    before = read_run(store, "w", 1)
+    assert entrypoint._refuse(store, SUBMISSION, error) is code
+    assert read_run(store, "w", 1) == before
+
+
 def test_every_exit_code_is_returned_for_some_case() -> None:
     by_error = {code for _, code in entrypoint.EXIT_CODES}
-    assert by_error | {ExitCode.FINISHED} == set(ExitCode)
+    assert by_error | {ExitCode.FINISHED, ExitCode.CRASHED} == set(ExitCode)
 
 
 def test_run_that_was_read_before_is_not_created_again() -> None:

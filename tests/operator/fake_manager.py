@@ -10,8 +10,10 @@ import asyncio
 import shlex
 import time
 from collections import defaultdict
+from typing import Any
 
 from tests.operator.fake_ray import FakeJob
+from workflow import requests
 from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import keys, registry
 from workflow.log.claim import Claimant, claim
@@ -23,7 +25,7 @@ from workflow.model.run_view import ErrorInfo, Owner
 from workflow.model.state import RunState
 from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.store import Store, open_store
-from workflow.submission import PROGRAM, ExitCode, Refusal, Submission
+from workflow.submission import PROGRAM, ExitCode, Refusal, Submission, decode_args
 
 NOTHING = Value(inline=b"", size=0)
 PAUSE = 0.02
@@ -35,12 +37,18 @@ class FakeManager:
     Attributes:
         steps: the number of steps of a run; they form a chain.
         payloads: the submissions so far, in order.
+        arguments: the arguments of each run that a submission created, in order.
+        result: the text of the result of a run in the log.
+        exits: exit codes that the next submissions return before they do anything, as on a cluster that lacks a module.
         started: how many times each (run, step) was started, over all epochs.
     """
 
     def __init__(self, steps: int = 3) -> None:
         self.steps = steps
         self.payloads: list[Submission] = []
+        self.arguments: list[dict[str, Any]] = []
+        self.result = '"done"'
+        self.exits: list[ExitCode] = []
         self.started: dict[tuple[str, str], int] = defaultdict(int)
         self._allowed = 0
 
@@ -58,6 +66,8 @@ class FakeManager:
         assert tuple(words[:3]) == PROGRAM, words
         submission = Submission.parse(words[3])
         self.payloads.append(submission)
+        if self.exits:
+            return self.exits.pop(0)
         store = open_store(submission.store)
         owner = Owner(
             manager=f"fake-{submission.uid}-{submission.attempt}",
@@ -91,6 +101,8 @@ class FakeManager:
             )
             registry.register(store, tombstone)
             return ExitCode.FINISHED
+        if registry.read_entry(store, submission.workflow_id, submission.run_number) is None:
+            self.arguments.append(_arguments(store, submission))
         graph = _chain(self.steps)
         wanted = Created(
             submission.workflow_id,
@@ -127,7 +139,7 @@ class FakeManager:
                 self.started[state.created.run_uuid, name] += 1
                 now = time.time()
                 self._append(log, state, StepStarted(name, state.epoch, 1, now))
-                self._append(log, state, StepCommitted(name, state.epoch, NOTHING, text='"done"'))
+                self._append(log, state, StepCommitted(name, state.epoch, NOTHING, text=self.result))
         return ExitCode.FINISHED
 
     async def _wait_until_allowed(self, log: RunLog, state: RunState) -> None:
@@ -138,6 +150,13 @@ class FakeManager:
 
     def _append(self, log: RunLog, state: RunState, *records: Record) -> None:
         log.append(state, records)
+
+
+def _arguments(store: Store, submission: Submission) -> dict[str, Any]:
+    if not submission.args:
+        return {}
+    run = (submission.workflow_id, submission.run_number, submission.run_uuid)
+    return decode_args(requests.read_args(store, *run, submission.args))
 
 
 def _chain(length: int) -> Graph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tests.support import runs
 from workflow.engine.messages import (
@@ -38,9 +39,10 @@ def inputs_lost(*step_ids: str) -> InputsLost:
     return InputsLost(step_ids, 2.0, 3.0)
 
 
-def raised(step_id: str, kind: str = "ValueError") -> Raised:
+def raised(step_id: str, kind: str = "ValueError", environment: Literal["", "inputs", "store"] = "") -> Raised:
     """Return the result of a step that raised."""
-    return Raised(ErrorInfo(kind, "boom", step_id=step_id), runs.value("pickled error"), 2.0, 3.0)
+    error = ErrorInfo(kind, "boom", step_id=step_id)
+    return Raised(error, runs.value("pickled error"), 2.0, 3.0, environment=environment)
 
 
 def expanded(dag: Graph) -> Expanded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from workflow.model.graph import Graph, Value
 from workflow.model.run_view import ErrorInfo, Owner
@@ -170,6 +170,8 @@ class Raised:
         error: the exception as text.
         value: the pickled exception, or a pickled RuntimeError with the same text.
         system: whether Ray failed to execute the step, after all retries. The user's code is not at fault.
+        environment: `inputs` if the function or the arguments could not be loaded, `store` if the store refused
+            the credentials of the worker. Empty if the user's code raised.
     """
 
     error: ErrorInfo
@@ -177,6 +179,7 @@ class Raised:
     started: float
     ended: float
     system: bool = False
+    environment: Literal["", "inputs", "store"] = ""
 
 
 StepResult = Returned | ReturnedEphemeral | InputsLost | Expanded | Raised

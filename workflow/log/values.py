@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import pickle
 import platform
@@ -28,15 +27,12 @@ from workflow.log.version import library_version
 logger = logging.getLogger(__name__)
 
 __all__ = [
-    "LARGEST_RENDERED", "LONGEST_TEXT", "Reducer", "Resolve", "dump", "dumps", "load_function", "load_nested", "loads",
-    "mark", "render", "resolve_mark", "versions",
+    "LONGEST_TEXT", "Reducer", "Resolve", "dump", "dumps", "load_function", "load_nested", "loads", "mark",
+    "resolve_mark", "versions",
 ]  # fmt: skip
 
 LONGEST_TEXT = 16 * 1024
-"""Characters of a rendered value; the rest is cut off."""
-
-LARGEST_RENDERED = 16 * 1024 * 1024
-"""Bytes of a pickle from which its value is not rendered: that would take several times the memory of the value."""
+"""Characters of the message of an exception; the rest is cut off."""
 
 Resolve = Callable[[str, str], Any]
 """Called for each mark with its kind and its name; returns the object that it represents."""
@@ -127,25 +123,6 @@ def _resolving(resolve: Resolve) -> Iterator[None]:
         yield
     finally:
         _environment.resolve = before
-
-
-def render(value: Any, size: int = 0) -> str:
-    """Return a value as JSON if possible, else as plain text, for readers that must not unpickle. At most 16 KiB.
-
-    Args:
-        value: any object; it may have no text.
-        size: size of its pickle in bytes; above `LARGEST_RENDERED` only the type of the value is rendered.
-    """
-    if size > LARGEST_RENDERED:
-        return f"<{type(value).__name__}, {size} bytes>"
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        try:
-            text = str(value)
-        except Exception as error:  # noqa: BLE001 - a user's __str__ may raise anything; a text must not lose the value
-            text = f"<{type(value).__name__}, which has no text: {error}>"
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
 def versions() -> str:

@@ -129,7 +129,8 @@ class StepCommitted:
     Attributes:
         value: the value, or the exception if `caught`.
         caught: the outcome is `(None, exception)`.
-        text: the value as JSON or plain text; empty unless it is the value of the run.
+        text: the value as exact JSON or a description in angle brackets, and `(None, exception)` as plain text; empty
+            unless it is the value of the run.
         attempt: number of attempts in this epoch, including this one.
     """
 

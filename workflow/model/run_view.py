@@ -104,7 +104,8 @@ class RunView:
         error: why the run failed.
         counts: the number of step executions in each state.
         steps: all step executions, in the order of their creation.
-        result_text: the final value as JSON or plain text, cut to 16 KiB; None if there is none.
+        result_text: the final value as exact JSON, or a description in angle brackets if it has none; at most 16 KiB.
+            Empty if the log contains no text of it, and None without a value. Earlier versions wrote any plain text.
         epochs_without_progress: consecutive claims without a newly committed step.
         suspect_steps: ids of the steps that were running when the owners of these epochs failed.
         next_seq: the first segment that is not read yet.

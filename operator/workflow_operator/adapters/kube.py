@@ -266,6 +266,14 @@ class _NotFoundError(RefusedError):
     """The object or its namespace does not exist."""
 
 
+class ContentRefusedError(RefusedError):
+    """The server refuses the content: the object would be too large or invalid. Other content may be accepted."""
+
+
+_TOO_LARGE = ("request is too large", "larger than max", "entity too large", "too long: must have at most")
+"""Parts of the texts of the API server and of etcd for an object that is too large. Their status can be 500."""
+
+
 def error_of_response(method: str, path: str, status: int, text: str) -> Exception:
     """Return the operator's error for a failed response of the API server. Its text contains the server's message."""
     try:
@@ -277,6 +285,8 @@ def error_of_response(method: str, path: str, status: int, text: str) -> Excepti
         return _NotFoundError(described)
     if status == 409:
         return ConflictError(described)
+    if status in (400, 413, 422) or (status >= 500 and any(text in message.lower() for text in _TOO_LARGE)):
+        return ContentRefusedError(described)
     if status in (408, 429) or status >= 500 or status == 401:  # 401: the token is being rotated
         return UnreachableError(described)
     return RefusedError(described)

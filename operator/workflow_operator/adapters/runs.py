@@ -8,6 +8,7 @@ small GET.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ from workflow_operator.core.actions import (
     ReleaseRun,
     RequestCancel,
     RunRef,
+    StageArgs,
     StageCode,
     StoreRef,
 )
@@ -211,6 +213,16 @@ class StoredRuns:
             lambda store: requests.stage_code(store, run.workflow_id, run.run_number, run.run_uuid, data),
         )
 
+    async def stage_args(self, namespace: str, action: StageArgs) -> None:
+        """Store a copy of the arguments with the run."""
+        run, data = action.run, action.data
+        await self._act(
+            namespace,
+            run,
+            f"stage arguments {hashlib.sha256(data).hexdigest()}",
+            lambda store: requests.stage_args(store, run.workflow_id, run.run_number, run.run_uuid, data),
+        )
+
     async def request_cancel(self, namespace: str, action: RequestCancel) -> None:
         """Request that the run's manager cancels it, at most every 10 seconds. If the run is finished, do nothing."""
         run, now = action.run, asyncio.get_running_loop().time()
@@ -232,6 +244,16 @@ class StoredRuns:
         run = action.run
 
         def end(store: Store) -> None:
+            if action.only_absent:
+                requests.refuse_run(
+                    store,
+                    run.workflow_id,
+                    run_number=run.run_number,
+                    reason=action.reason,
+                    message=action.message,
+                    requester=_requester(namespace, run),
+                )
+                return
             with suppress(*NOT_OUR_RUN):
                 requests.end_run(
                     store,

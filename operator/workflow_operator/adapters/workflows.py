@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from workflow_operator.adapters.kube import EVENTS, WORKFLOWS, Kube, Object
+from workflow_operator.adapters.kube import EVENTS, WORKFLOWS, ContentRefusedError, Kube, Object
 from workflow_operator.api import API_VERSION, KIND
 from workflow_operator.api.base import parse_time
 from workflow_operator.api.parse import parse_spec, parse_status
@@ -21,6 +21,7 @@ from workflow_operator.api.status import WorkflowState, dump_status
 from workflow_operator.core.actions import EmitEvent
 from workflow_operator.core.names import FIELD_MANAGER, FINALIZER
 from workflow_operator.core.observation import WorkflowObject
+from workflow_operator.core.reduced_status import shorter_statuses
 from workflow_operator.core.texts import clip
 from workflow_operator.errors import ConflictError, OperatorError, RefusedError
 
@@ -52,12 +53,35 @@ class KubeWorkflows:
     async def patch_status(self, workflow: WorkflowObject, state: WorkflowState) -> str:
         """Write the status if the object has not changed since it was read.
 
+        If the API server refuses the content, for example because the object would be too large, a shorter status is
+        written.
+
         Returns:
             The new resourceVersion.
 
         Raises:
             ConflictError: the object changed or was deleted.
+            RefusedError: not even the shortest status is accepted. An event explains it.
         """
+        try:
+            return await self._write_status(workflow, state)
+        except ContentRefusedError as error:
+            refused = error
+        for shorter in shorter_statuses(state):
+            try:
+                version = await self._write_status(workflow, shorter)
+            except ContentRefusedError as error:
+                refused = error
+                continue
+            log.warning(
+                "status shortened", namespace=workflow.namespace, workflow=workflow.name, phase=str(state.phase)
+            )
+            return version
+        text = f"no status can be stored with this object, so that nothing is done for it: shorten its spec: {refused}"
+        await self.emit(workflow, EmitEvent("Warning", "StatusRefused", text))
+        raise refused
+
+    async def _write_status(self, workflow: WorkflowObject, state: WorkflowState) -> str:
         body = {"metadata": {"resourceVersion": workflow.resource_version}, "status": dump_status(state)}
         patched = await self._kube.patch(WORKFLOWS, workflow.namespace, workflow.name, body, subresource="status")
         if patched is None:

@@ -6,6 +6,7 @@ of", are CEL rules in `api.rules`. The models apply them too, because an object 
 
 from __future__ import annotations
 
+import json
 import re
 from enum import Enum
 from typing import Annotated, Any
@@ -17,6 +18,9 @@ from workflow_operator.api.base import Value
 
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 DEFAULT_DEADLINE_SECONDS = 1800
+LARGEST_RUNTIME_ENV = 100_000
+"""Bytes of JSON. Ray passes the runtime environment in one environment variable, whose limit in Linux is 128 KiB."""
+
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 
@@ -220,6 +224,12 @@ class WorkflowSpec(Value):
         if reserved:
             raise ValueError(
                 f"remove {' and '.join(reserved)}: the operator sets it; put the code into spec.code or the image"
+            )
+        size = len(json.dumps(value))
+        if size > LARGEST_RUNTIME_ENV:
+            raise ValueError(
+                f"it has {size} bytes as JSON and Ray can pass {LARGEST_RUNTIME_ENV} to the driver: move large values "
+                "to spec.args or to the image"
             )
         return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from workflow_operator.api.base import Time, Value
 
@@ -153,6 +153,11 @@ class Ending(Value):
     """Explanation for people."""
 
 
+def _text_or_none(value: Any) -> Any:
+    """Return a text, and None for the JSON value that earlier versions stored: it may have lost nulls and digits."""
+    return value if isinstance(value, str) else None
+
+
 class WorkflowState(Value):
     """Observed state of a Workflow."""
 
@@ -211,10 +216,13 @@ class WorkflowState(Value):
     """Time at which the first submission was running."""
     completion_time: Time | None = None
     """Time at which the Workflow finished."""
-    result: Annotated[Any, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] = None
-    """The result as JSON, if it has at most 4096 characters."""
-    result_location: str = ""
-    """How to read a result that is too large for the status."""
+    result: Annotated[str | None, BeforeValidator(_text_or_none)] = None
+    """The result as exact JSON text, if it has at most 4096 characters. None is `null`. It is absent if the value is
+    not JSON or too large, and resultNote explains why."""
+    result_note: str = ""
+    """Why result is absent although the run succeeded, and how to read the value."""
+    size_note: str = ""
+    """Why parts of this status are left out: the API server refused to store all of it with this object."""
     attempt_steps: int | None = None
     """Number of succeeded steps when this attempt started. An attempt that ends with the same number made no
     progress."""

@@ -120,6 +120,18 @@ class StageCode:
 
 
 @dataclass(frozen=True, slots=True)
+class StageArgs:
+    """Copy the arguments of the entrypoint to the blobs of the run. If the copy exists, the action succeeds.
+
+    Attributes:
+        data: the encoded arguments. The submission names their sha256.
+    """
+
+    run: RunRef
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitRun:
     """Upload the missing packages and submit the driver, unless the head knows the submission id.
 
@@ -178,12 +190,14 @@ class EndRun:
         status: the terminal state.
         reason: one CamelCase word.
         message: an explanation for people.
+        only_absent: whether to prevent the run only (`requests.refuse_run`). A run that exists stays as it is.
     """
 
     run: RunRef
     status: Literal["FAILED", "CANCELED"]
     reason: str
     message: str
+    only_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +271,7 @@ Action = (
     | CreateCluster
     | DeleteCluster
     | StageCode
+    | StageArgs
     | SubmitRun
     | StopSubmission
     | RequestCancel

@@ -188,6 +188,10 @@ class JobState(str, Enum):
     STOPPED = "STOPPED"
 
 
+ENDED_JOBS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
+"""The states of a submission that has ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubmissionView:
     """The reply of the recorded head about the recorded submission.

@@ -22,6 +22,7 @@ from workflow_operator.core.actions import (
     ReleaseRun,
     RequestCancel,
     RunRef,
+    StageArgs,
     StageCode,
     StoreRef,
     SubmitRun,
@@ -133,6 +134,9 @@ class Runs(Protocol):
 
     async def stage_code(self, namespace: str, action: StageCode) -> None:
         """Copy the user's code to the blobs of a run."""
+
+    async def stage_args(self, namespace: str, action: StageArgs) -> None:
+        """Copy the arguments of the entrypoint to the blobs of a run."""
 
     async def request_cancel(self, namespace: str, action: RequestCancel) -> None:
         """Request the manager of a run to cancel it."""

@@ -5,12 +5,23 @@ Called by `decide`. `workflow.submission` defines the command line and the exit 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
-from workflow.submission import Submission
+from workflow.submission import Submission, encode_args
 from workflow_operator.api import GROUP
 from workflow_operator.api.spec import WorkflowSpec
-from workflow_operator.core.actions import HeadRef, RunRef, SubmitRun
+from workflow_operator.core.actions import HeadRef, RunRef, StageArgs, SubmitRun
+
+
+def stage_args(spec: WorkflowSpec, run: RunRef) -> tuple[StageArgs, ...]:
+    """Return the action that stores the arguments of the entrypoint with the run; none if there are no arguments.
+
+    Args:
+        spec: the spec of the Workflow object.
+        run: the run that the submission creates.
+    """
+    return (StageArgs(run, encode_args(spec.args)),) if spec.args else ()
 
 
 def submit(
@@ -36,7 +47,7 @@ def submit(
     """
     submission = Submission(
         entrypoint=spec.entrypoint,
-        args=spec.args,
+        args=hashlib.sha256(encode_args(spec.args)).hexdigest() if spec.args else "",
         workflow_id=run.workflow_id,
         run_number=run.run_number,
         run_uuid=run.run_uuid,

@@ -19,6 +19,7 @@ from workflow.errors import (
 from workflow.log import index, keys, registry
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value, WaitOptions
 from workflow.model.run_view import Owner
 from workflow.model.status import StepPhase, WorkflowStatus
 from workflow.reading import read_run, status_of
@@ -63,6 +64,32 @@ def end(store: MemoryStore, requester: Requester = USER, status: WorkflowStatus 
 
 def all_keys(store: MemoryStore) -> list[str]:
     return [info.key for info in store.list("")]
+
+
+# --- refuse_run ---
+
+
+def refuse(store: MemoryStore, requester: Requester = USER) -> S:
+    view = requests.refuse_run(store, "w", run_number=1, reason="NoModule", message="no module", requester=requester)
+    return view.status
+
+
+def test_refusal_prevents_the_creation_of_a_run(store: MemoryStore) -> None:
+    assert refuse(store, Requester("u", 1, "me")) is S.FAILED
+    assert refuse(store, Requester("u", 2, "me")) is S.FAILED
+    view = read_run(store, "w", 1)
+    assert view is not None
+    assert view.error is not None
+    assert (view.tombstone, view.reason, view.error.message) == (True, "NoModule", "no module")
+    assert not registry.register(store, runs.created(DAG)).created
+
+
+@pytest.mark.parametrize("uid", ["", "u", "other"])
+def test_refusal_changes_no_run_that_exists(store: MemoryStore, uid: str) -> None:
+    make(store, uid="u", alive=False)
+    before = all_keys(store)
+    assert refuse(store, Requester(uid, 1, "me")) is S.RUNNING
+    assert all_keys(store) == before
 
 
 # --- end_run ---
@@ -292,6 +319,53 @@ def test_result_text_is_read_through_dynamic_steps(store: MemoryStore) -> None:
     assert view.counts.total == view.counts.succeeded == 4
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"x": 1}', '[{"x": 1}, null]'), ("<a set>", "<a tuple that contains a set>"), ("", "")],
+    ids=["JSON", "description", "no text"],
+)
+def test_result_text_of_a_step_that_catches_is_a_tuple(store: MemoryStore, text: str, expected: str) -> None:
+    log = caught_run(store)
+    runs.append(log, [r.StepCommitted("b", 1, runs.value(), text=text), r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
+    view = read_run(store, "w")
+    assert view is not None
+    assert view.result_text == expected
+
+
+@pytest.mark.parametrize("expanded", [False, True])
+def test_result_text_of_a_caught_failure_is_a_description(store: MemoryStore, expanded: bool) -> None:
+    log = caught_run(store)
+    if expanded:
+        runs.append(log, [runs.expanded("b", runs.graph("b/1"))], [runs.started("b/1")])
+    failed = [r.StepFailed("b/1", 1, runs.failed("b/1").error)] if expanded else []
+    caught = r.StepCommitted("b", 1, runs.value(), caught=True, text="(None, ValueError: boom)")
+    runs.append(log, [*failed, caught, r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
+    view = read_run(store, "w")
+    assert view is not None
+    assert view.result_text == "<the tuple (None, ValueError: boom)>"
+
+
+def caught_run(store: MemoryStore) -> RunLog:
+    """Return a run whose output catches exceptions."""
+    catching = StepOptions(catch_exceptions=True)
+    created = runs.created(runs.graph("a b:a", b=catching))
+    registry.register(store, created)
+    log = RunLog(store, created)
+    runs.append(log, [runs.committed("a")])
+    return log
+
+
+def test_result_text_of_a_wait_is_a_description(store: MemoryStore) -> None:
+    wait = StepSpec("w", "w", "", "m.wait", Value(), ("a", "b"), kind=StepKind.WAIT, wait=WaitOptions(1))
+    created = runs.created(Graph((*runs.graph("a b").steps, wait), "w"))
+    registry.register(store, created)
+    decided = r.WaitDecided("w", 1, ("a",))
+    runs.append(RunLog(store, created), [runs.committed("a"), decided, r.StatusChanged(S.SUCCESSFUL, 1, 1.0)])
+    view = read_run(store, "w")
+    assert view is not None
+    assert view.result_text == "<the outcome of workflow.wait with 1 ready and 1 other steps>"
+
+
 def test_staged_code_is_read_back(store: MemoryStore) -> None:
     sha = requests.stage_code(store, "w", 1, "run-1", b"zip")
     assert requests.read_code(store, "w", 1, "run-1", sha) == b"zip"
@@ -306,3 +380,11 @@ def test_staging_code_again_replaces_a_damaged_copy(store: MemoryStore, size: in
         requests.read_code(store, "w", 1, "uuid", name)
     assert requests.stage_code(store, "w", 1, "uuid", code) == name
     assert requests.read_code(store, "w", 1, "uuid", name) == code
+
+
+def test_arguments_are_stored_with_the_run(store: MemoryStore) -> None:
+    name = requests.stage_args(store, "w", 1, "uuid", b"{}")
+    assert requests.stage_args(store, "w", 1, "uuid", b"{}") == name
+    assert requests.read_args(store, "w", 1, "uuid", name) == b"{}"
+    with pytest.raises(CorruptLogError):
+        requests.read_args(store, "w", 1, "uuid", "0" * 64)

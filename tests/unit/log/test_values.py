@@ -73,33 +73,3 @@ def test_a_mark_without_a_resolver_is_reported() -> None:
     assert isinstance(data, bytes)
     with pytest.raises(CorruptLogError, match="refers to thing x"):
         pickle.loads(data)
-
-
-class Mute:
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        pytest.param({"a": [1, None]}, '{"a": [1, null]}', id="JSON"),
-        pytest.param("é", '"é"', id="text"),
-        pytest.param({1, }, "{1}", id="not JSON"),
-        pytest.param(float("nan"), "nan", id="number that JSON does not have"),
-        pytest.param(Mute(), "<Mute, which has no text: no text>", id="without a text"),
-    ],
-)  # fmt: skip
-def test_a_value_is_rendered_as_text(value: Any, text: str) -> None:
-    assert values.render(value) == text
-
-
-def test_a_long_text_is_cut() -> None:
-    assert len(values.render("x" * 100_000)) == values.LONGEST_TEXT
-    assert values.render(b"x" * 100, values.LARGEST_RENDERED + 1) == "<bytes, 16777217 bytes>"
-
-
-def test_a_value_that_contains_itself_is_rendered() -> None:
-    endless: list[Any] = []
-    endless.append(endless)
-    assert values.render(endless) == "[[...]]"

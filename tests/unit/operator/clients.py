@@ -224,6 +224,9 @@ class FakeClients:
         self.staged.add(action.sha256)
         return True
 
+    def _stage_args(self, action: acts.StageArgs) -> bool:
+        return self.store_up
+
     def _submit_run(self, action: acts.SubmitRun) -> bool:
         cluster = self.clusters.get(action.head.cluster)
         if cluster is None or cluster.head != action.head.identity or not self.network_up:
@@ -246,6 +249,8 @@ class FakeClients:
         return self.store_up
 
     def _end_run(self, action: acts.EndRun) -> bool:
+        if action.only_absent and action.run.run_number in self.log:
+            return self.store_up
         return self.store_up and self._change_from_operator(action.run, WorkflowStatus(action.status), action.reason)
 
     def _release_run(self, action: acts.ReleaseRun) -> bool:

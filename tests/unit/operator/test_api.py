@@ -28,6 +28,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "credentials in the uri": ({"storage": {"uri": "s3://b:c@host/x"}}, "spec.storage.uri: write s3://"),
     "a path in the endpoint": ({"storage": {"uri": "s3://abc", "endpoint": "http://a/b"}}, "without a path"),
     "working_dir": ({"runtimeEnv": {"working_dir": "."}}, "spec.runtimeEnv: remove working_dir: the operator sets it"),
+    "large runtimeEnv": (
+        {"runtimeEnv": {"env_vars": {"A": "x" * 100_000}}},
+        "spec.runtimeEnv: it has 100023 bytes as JSON and Ray can pass 100000 to the driver: move large values",
+    ),
     "negative resumes": ({"recovery": {"maxResumes": -1}}, "spec.recovery.maxResumes: "),
     "unknown policy": ({"recovery": {"policy": "Never"}}, "spec.recovery.policy: "),
 }
@@ -68,7 +72,7 @@ def test_status_is_unchanged_by_a_json_round_trip() -> None:
     state = build.state(
         Phase.RUNNING,
         conditions=(Condition(type="Running", status="True", reason="Runs", last_transition_time=build.NOW),),
-        result={"deep": [1, None, "x"]},
+        result='{"deep": [1, null, "x"]}',
     )
     dumped = dump_status(state)
     assert parse_status(dumped) == state

@@ -233,9 +233,9 @@ def test_resumes_are_exhausted_by_epochs_and_attempts(
         pytest.param(NOW - 5000, NOW, NOW + 1800, True, id="phase later than due, over"),
     ],
 )
-def test_blocked_attempt_has_a_deadline(due: float, phase_time: float, now: float, ended: bool) -> None:
+def test_blocked_attempt_without_a_run_has_a_deadline(due: float, phase_time: float, now: float, ended: bool) -> None:
     obj = {"spec": None, "refusal": "spec.entrypoint: no"}
-    found = wait_for_attempt(obj=obj, next_attempt_time=due, phase_time=phase_time, now=now)
+    found = wait_for_attempt(read(), obj=obj, next_attempt_time=due, phase_time=phase_time, now=now, epoch=0)
     assert any(isinstance(action, EndRun) for action in found.actions) is ended
 
 

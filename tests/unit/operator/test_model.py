@@ -76,7 +76,7 @@ class WorkflowLife(RuleBasedStateMachine):
         for cluster in known[pick : pick + 1]:
             self.clients.break_cluster(cluster, kind)
 
-    @rule(code=st.sampled_from([1, 5, 6, 137]))
+    @rule(code=st.sampled_from([1, 5, 6, 7, 8, 137]))
     def driver_exits(self, code: int) -> None:
         for _, job in self.model.jobs():
             self.clients.fail_driver(job, code)

@@ -137,7 +137,7 @@ PENDING = {
         pending(read(view(W.SUCCESSFUL, owner=OTHER, result_text='{"total": 7}')), NAMED),
         Phase.SUCCEEDED,
         "AlreadyCompleted",
-        expect={"result": {"total": 7}, "attempt": 0, "run_number": 1},
+        expect={"result": '{"total": 7}', "attempt": 0, "run_number": 1},
     ),
     "id failed earlier": Case(
         pending(read(view(W.FAILED, owner=OTHER, reason="StepFailed")), NAMED),

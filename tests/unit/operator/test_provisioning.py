@@ -37,7 +37,7 @@ from tests.unit.operator.cases import (
 )
 from workflow_operator.api.spec import ClusterTemplate
 from workflow_operator.api.status import ClusterStatus, CodeStatus, Ending, Phase, Resumes
-from workflow_operator.core.actions import CreateCluster, DeleteCluster, StageCode, SubmitRun
+from workflow_operator.core.actions import CreateCluster, DeleteCluster, StageArgs, StageCode, SubmitRun
 from workflow_operator.core.cluster_manifest import digest
 from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import ErrorInfo
@@ -115,6 +115,18 @@ PROVISIONING = {
         "Submitting",
         (StageCode, SubmitRun),
         expect={"code": CodeStatus(config_map="trip-code", sha256="abc")},
+    ),
+    "store the arguments before submitting": Case(
+        provisioning(cluster(), spec_=spec(args={"origin": "OAK"})),
+        Phase.PROVISIONING,
+        "Submitting",
+        (StageArgs, SubmitRun),
+    ),
+    "a resume needs no arguments": Case(
+        provisioning(cluster(), spec_=spec(args={"origin": "OAK"}), run=read(view(), W.RESUMABLE)),
+        Phase.PROVISIONING,
+        "Submitting",
+        (SubmitRun,),
     ),
     "store down with a ready head": Case(
         provisioning(cluster(), run=RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")),

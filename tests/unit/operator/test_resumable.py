@@ -35,6 +35,7 @@ def waiting(**changes: Any) -> Any:
     return state(Phase.RESUMABLE, **{"last_failure": FAILURE, "next_attempt_time": NOW - 1, "epoch": 1, **changes})
 
 
+REFUSED = Ending(status="FAILED", reason="EntrypointInvalid", message="no args")
 SECOND = names.cluster_name(build.NAME, build.UID, 2)
 RESUMING = {
     "resume after the delay": Case(
@@ -103,6 +104,26 @@ RESUMING = {
     "progress resets the count": Case(
         resumable(workflow(waiting(resumes=Resumes(total=40)))), Phase.PROVISIONING, "Resuming", (CreateCluster,)
     ),
+    "resumes exhausted, another owner released the run": Case(
+        resumable(workflow(waiting(resumes=Resumes(never_ran=5), epoch=0)), read(view(owner=OTHER), RESUMABLE)),
+        Phase.FAILED,
+        "ResumesExhausted",
+    ),
+    "input refused, no run": Case(
+        resumable(workflow(waiting(ending=REFUSED, epoch=0)), read()), Phase.RESUMABLE, "EntrypointInvalid", (EndRun,)
+    ),
+    "input refused, and the run was created later": Case(
+        resumable(workflow(waiting(ending=REFUSED))),
+        Phase.PROVISIONING,
+        "Resuming",
+        (CreateCluster,),
+        expect={"ending": None},
+    ),
+    "input refused, and another owner released the run": Case(
+        resumable(workflow(waiting(ending=REFUSED, epoch=0)), read(view(owner=OTHER), RESUMABLE)),
+        Phase.FAILED,
+        "EntrypointInvalid",
+    ),
     "repeat the terminal state": Case(
         resumable(workflow(waiting(ending=Ending(status="FAILED", reason="ResumesExhausted", message="no progress")))),
         Phase.RESUMABLE,
@@ -137,8 +158,20 @@ RESUMING = {
     "spec became invalid": Case(
         resumable(workflow(waiting(), spec=None, refusal="spec.entrypoint: no")), Phase.RESUMABLE, "InvalidSpec"
     ),
-    "spec invalid until the deadline": Case(
-        resumable(workflow(waiting(), spec=None, refusal="spec.entrypoint: no")),
+    "spec invalid until the deadline, run exists": Case(
+        resumable(
+            workflow(waiting(cluster=RECORDED), spec=None, refusal="spec.entrypoint: no"),
+            named=cluster(),
+            clusters=(cluster(),),
+        ),
+        Phase.RESUMABLE,
+        "InvalidSpec",
+        (DeleteCluster,),
+        now=NOW + 1800,
+        expect={"ending": None, "cluster": None},
+    ),
+    "spec invalid until the deadline, no run": Case(
+        resumable(workflow(waiting(epoch=0), spec=None, refusal="spec.entrypoint: no"), read()),
         Phase.RESUMABLE,
         "PreRunningDeadlineExceeded",
         (EndRun,),

@@ -114,6 +114,35 @@ RUNNING = {
         (DeleteCluster,),
     ),
     "manager unresponsive": Case(running(submission=job(J.FAILED, 5)), Phase.RESUMABLE, "ManagerUnresponsive"),
+    "input refused at a resume": Case(
+        running(submission=job(J.FAILED, 6, "no module 'a'")),
+        Phase.RESUMABLE,
+        "ResumeRefused",
+        (DeleteCluster,),
+        message="no module 'a'",
+        expect={"ending": None},
+    ),
+    "conflict at a resume": Case(
+        running(submission=job(J.FAILED, 7, "another DAG")), Phase.RESUMABLE, "ResumeRefused", (DeleteCluster,)
+    ),
+    "input refused, log not read": Case(
+        running(submission=job(J.FAILED, 6), run=RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")),
+        Phase.RUNNING,
+        "StoreUnavailable",
+    ),
+    "input refused, another owner released the run": Case(
+        running(submission=job(J.FAILED, 6, "no module 'a'"), run=read(view(owner=OTHER), W.RESUMABLE)),
+        Phase.FAILED,
+        "EntrypointInvalid",
+        (DeleteCluster,),
+        message="no module 'a'",
+    ),
+    "input refused, another owner runs the id": Case(
+        running(submission=job(J.FAILED, 6), run=read(view(owner=OTHER))),
+        Phase.FAILED,
+        "EntrypointInvalid",
+        (DeleteCluster,),
+    ),
     "submission stopped by a user": Case(running(submission=job(J.STOPPED)), Phase.RESUMABLE, "SubmissionStopped"),
     "submission exited, run not finished": Case(
         running(submission=job(J.SUCCEEDED, 0)), Phase.RESUMABLE, "SubmissionEndedEarly"
@@ -132,7 +161,7 @@ RUNNING = {
         Phase.SUCCEEDED,
         "Succeeded",
         (DeleteCluster,),
-        expect={"result": 42, "cluster": None, "completion_time": NOW - 1},
+        expect={"result": "42", "cluster": None, "completion_time": NOW - 1},
     ),
     "log contains FAILED": Case(
         running(
@@ -165,7 +194,9 @@ RUNNING = {
         (DeleteCluster,),
         expect={
             "result": None,
-            "result_location": f"too large for the status: read it with ray.get(workflow.get_output({build.ID!r}))",
+            "result_note": (
+                f"the result has more than 4096 characters: read it with ray.get(workflow.get_output({build.ID!r}))"
+            ),
         },
     ),
     "selected cluster is not deleted after a failure": Case(

@@ -57,6 +57,8 @@ FAULTS: dict[str, tuple[Callable[[OperatorModel], None], Phase]] = {
     "RayCluster suspended": (break_current_cluster("queue"), Phase.SUCCEEDED),
     "driver killed": (fail_driver(137), Phase.SUCCEEDED),
     "manager does not answer": (fail_driver(5), Phase.SUCCEEDED),
+    "another DAG was found, and its run was deleted": (fail_driver(7), Phase.SUCCEEDED),
+    "store refuses the cluster": (fail_driver(8), Phase.SUCCEEDED),
     "store down": (down("store_up", 600), Phase.SUCCEEDED),
     "network down for a moment": (down("network_up", 20), Phase.SUCCEEDED),
     "network down for long": (down("network_up", 600), Phase.SUCCEEDED),
@@ -102,6 +104,22 @@ def test_deletion_in_any_round_leaves_nothing(kind: frozenset[str]) -> None:
             assert not model.clients.exists
             assert not model.clients.deferred
             assert run is None or run.status.is_terminal, (rounds, stop, lost)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+def test_input_that_a_resume_refuses_never_ends_the_run(kind: frozenset[str]) -> None:
+    for rounds in range(ROUNDS):
+        for stop, lost in crashes():
+            model = OperatorModel(kind)
+            model.advance(rounds)
+            existed = model.newest() is not None
+            fail_driver(6)(model)
+            model.round(stop, lost)
+            model.finish()
+            run = model.newest()
+            assert run is not None
+            assert run.tombstone or run.committed == STEPS, (rounds, stop, lost)
+            assert not (existed and run.tombstone), (rounds, stop, lost)
 
 
 def test_workflow_fails_if_every_head_dies() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shlex
 from typing import Any
 
@@ -14,11 +15,12 @@ from tests.unit.operator import build
 from tests.unit.operator.build import HEAD, NOW, job, read, running, spec, state, view, workflow
 from tests.unit.operator.cases import OTHER, Case, J, W, check
 from workflow.errors import InvalidInputError
-from workflow.submission import PROGRAM, ExitCode, Refusal, Submission
+from workflow.submission import PROGRAM, ExitCode, Refusal, Submission, decode_args, encode_args
 from workflow_operator.api.status import Phase
 from workflow_operator.core.actions import DeleteCluster, HeadRef, RunRef, StoreRef, SubmitRun
 from workflow_operator.core.decide import decide
-from workflow_operator.core.submission import submit
+from workflow_operator.core.read_plan import run_of
+from workflow_operator.core.submission import stage_args, submit
 
 TEXTS = st.text(min_size=1, max_size=20)
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -29,7 +31,7 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 SUBMISSIONS = st.builds(
     Submission,
     entrypoint=st.from_regex(r"[a-v][a-z_]{0,8}(\.[a-z]{1,8})?:[a-z_]{1,8}(\.[a-z]{1,8})?", fullmatch=True),
-    args=st.dictionaries(st.text(max_size=10), JSON_VALUES, max_size=4),
+    args=st.just("") | st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
     workflow_id=TEXTS,
     run_number=st.integers(1, 10**9),
     run_uuid=TEXTS,
@@ -41,14 +43,20 @@ SUBMISSIONS = st.builds(
     manager_unresponsive_seconds=st.integers(5, 3600),
     metadata=st.just({}),
 )
+ARGS = st.dictionaries(st.text(max_size=10), JSON_VALUES, max_size=4)
 FIELDS = [field.name for field in dataclasses.fields(Submission)]
 
 
-@given(expected=SUBMISSIONS)
-def test_entrypoint_reads_every_field_that_the_operator_writes(expected: Submission) -> None:
+def build_run() -> RunRef:
+    return run_of(workflow(state(Phase.RUNNING)), StoreRef("s3://b", "store"))
+
+
+@given(expected=SUBMISSIONS, args=ARGS)
+def test_entrypoint_reads_every_field_that_the_operator_writes(expected: Submission, args: dict[str, Any]) -> None:
+    expected = dataclasses.replace(expected, args=hashlib.sha256(encode_args(args)).hexdigest() if args else "")
     written = spec(
         entrypoint=expected.entrypoint,
-        args=expected.args,
+        args=args,
         recovery={"maxResumes": expected.max_resumes, "maxDisruptions": 0},
         managerUnresponsiveSeconds=expected.manager_unresponsive_seconds,
     )
@@ -69,6 +77,25 @@ def test_entrypoint_reads_every_field_that_the_operator_writes(expected: Submiss
         assert getattr(received, field) == getattr(expected, field), field
 
 
+@given(args=ARGS)
+def test_stored_arguments_are_read_back(args: dict[str, Any]) -> None:
+    run = build_run()
+    (*staged,) = stage_args(spec(args=args), run)
+    assert [decode_args(action.data) for action in staged] == ([args] if args else [])
+    posted = submit(spec(args=args), run, HeadRef("c", HEAD, "198.18.0.5", "c"), "rwf-1", "")
+    named = Submission.parse(shlex.split(posted.entrypoint)[-1]).args
+    assert named == (hashlib.sha256(staged[0].data).hexdigest() if args else "")
+
+
+def test_command_line_contains_no_argument() -> None:
+    args = {"password": "hidden", "table": "ü" * 500_000}
+    posted = submit(spec(args=args), build_run(), HeadRef("c", HEAD, "198.18.0.5", "c"), "rwf-1", "")
+    visible = f"{posted.entrypoint} {posted.metadata}"
+    assert "hidden" not in visible
+    assert len(visible) < 2_000
+    assert "hidden" not in repr(stage_args(spec(args=args), build_run()))
+
+
 @given(sent=SUBMISSIONS, metadata=st.dictionaries(st.text(max_size=10), JSON_VALUES, max_size=4))
 def test_parse_returns_what_to_json_wrote(sent: Submission, metadata: dict[str, Any]) -> None:
     sent = dataclasses.replace(sent, metadata=metadata)
@@ -77,7 +104,7 @@ def test_parse_returns_what_to_json_wrote(sent: Submission, metadata: dict[str, 
 
 @pytest.mark.parametrize("missing", FIELDS)
 def test_parse_refuses_a_submission_without_a_field(missing: str) -> None:
-    complete = Submission("a:b", {}, "w", 1, "r", "u", 1, "s3://b", "", 5, 60, {})
+    complete = Submission("a:b", "", "w", 1, "r", "u", 1, "s3://b", "", 5, 60, {})
     key = "".join(part.capitalize() if index else part for index, part in enumerate(missing.split("_")))
     with pytest.raises(InvalidInputError, match=key):
         Submission.parse(complete.to_json().replace(f'"{key}":', '"unknown":', 1))
@@ -114,7 +141,7 @@ AFTER_EXIT = {
         running(submission=job(J.FAILED, ExitCode.MANAGER_UNRESPONSIVE)), Phase.RESUMABLE, "ManagerUnresponsive"
     ),
     ExitCode.BAD_INPUT: Case(
-        running(submission=job(J.FAILED, ExitCode.BAD_INPUT, "no args")),
+        running(workflow(state(Phase.RUNNING)), submission=job(J.FAILED, ExitCode.BAD_INPUT, "no args"), run=read()),
         Phase.RESUMABLE,
         Refusal.ENTRYPOINT_INVALID.value,
         message="no args",
@@ -125,6 +152,24 @@ AFTER_EXIT = {
         "CheckpointsUnreadable",
         (DeleteCluster,),
         message="blob abc is missing",
+    ),
+    ExitCode.CONFLICT: Case(
+        running(
+            workflow(state(Phase.RUNNING)),
+            submission=job(J.FAILED, ExitCode.CONFLICT, "another DAG"),
+            run=read(view(owner=OTHER)),
+        ),
+        Phase.FAILED,
+        Refusal.WORKFLOW_CONFLICT.value,
+        (DeleteCluster,),
+        message="another DAG",
+    ),
+    ExitCode.STORE_REFUSED: Case(
+        running(submission=job(J.FAILED, ExitCode.STORE_REFUSED, "no credentials")),
+        Phase.RESUMABLE,
+        "StoreRefused",
+        (DeleteCluster,),
+        message="no credentials",
     ),
 }
 

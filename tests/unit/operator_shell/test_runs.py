@@ -31,6 +31,7 @@ from workflow_operator.core.actions import (
     ReleaseRun,
     RequestCancel,
     RunRef,
+    StageArgs,
     StageCode,
     StoreRef,
 )
@@ -362,3 +363,27 @@ def test_wait_is_not_read_if_no_step_can_wait(view: RunView | None, status: Work
     _refresh_waiting(followed, open_store("memory://unused"), 100.0)
     assert followed.waiting == ""
     assert followed.waiting_checked == float("-inf")
+
+
+async def test_arguments_are_staged_and_read_back(runs: StoredRuns, run: RunRef) -> None:
+    data = b'{"password":"hidden"}'
+    await runs.stage_args("team", StageArgs(run, data))
+    await runs.stage_args("team", StageArgs(run, data))
+    sha256 = hashlib.sha256(data).hexdigest()
+    assert requests.read_args(store_of(run), run.workflow_id, run.run_number, run.run_uuid, sha256) == data
+
+
+@pytest.mark.parametrize("only_absent", [False, True])
+async def test_run_that_exists_is_ended_only_on_purpose(runs: StoredRuns, run: RunRef, only_absent: bool) -> None:
+    register_run(run)
+    await runs.end("team", EndRun(run, "FAILED", "EntrypointInvalid", "no module", only_absent))
+    view = (await read(runs, run)).view
+    assert view is not None
+    assert view.status is (WorkflowStatus.RUNNING if only_absent else WorkflowStatus.FAILED)
+
+
+async def test_refused_input_prevents_a_run(runs: StoredRuns, run: RunRef) -> None:
+    await runs.end("team", EndRun(run, "FAILED", "EntrypointInvalid", "no module", True))
+    view = (await read(runs, run)).view
+    assert view is not None
+    assert (view.tombstone, view.reason) == (True, "EntrypointInvalid")

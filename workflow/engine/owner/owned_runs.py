@@ -20,6 +20,7 @@ from workflow.engine.owner.run_loop import RunLoop
 from workflow.engine.retry import async_retry_while_unavailable
 from workflow.errors import (
     InternalError,
+    InvalidInputError,
     OwnershipError,
     StoreUnavailableError,
     SupersededError,
@@ -36,6 +37,9 @@ from workflow.model.records import Created, Tombstone
 from workflow.model.state import RunState
 
 logger = logging.getLogger(__name__)
+
+_BUG, _WRONG_CLUSTER = "Bug", "WrongCluster"
+"""Reasons for a release: an error of the engine, or a cluster that cannot execute the steps."""
 
 
 class OwnedRuns:
@@ -55,6 +59,7 @@ class OwnedRuns:
         self.last_used = context.clock.monotonic()
         self._pending_recovery: dict[str, OwnedRun] = {}
         self._pending_release: dict[str, RunLog] = {}
+        self._release_reasons: dict[str, str] = {}
         self._context = context
         self._store = context.store
         self._in_thread = context.threads.run
@@ -168,8 +173,9 @@ class OwnedRuns:
             log = self._pending_release.get(run_uuid)
             if log is None:  # this manager has claimed the run again
                 return
+            reason = self._release_reasons.pop(run_uuid, _BUG)
             try:
-                await self._in_thread(lambda: takeover.release(log, identity, clock.now(), "Bug"))
+                await self._in_thread(lambda: takeover.release(log, identity, clock.now(), reason))
             except SupersededError as error:
                 logger.info("run %s needs no release: %s", run_uuid, error)
             self._pending_release.pop(run_uuid, None)
@@ -263,7 +269,11 @@ class OwnedRuns:
             )
             live.result.set_exception(error)
         except Exception as error:
-            logger.exception("run %s of workflow %r", run.run_uuid, run.workflow_id)
+            if isinstance(error, InvalidInputError):  # this cluster cannot execute the steps
+                logger.error("run %s of workflow %r: %s", run.run_uuid, run.workflow_id, error)
+                self._release_reasons[run.run_uuid] = _WRONG_CLUSTER
+            else:
+                logger.exception("run %s of workflow %r", run.run_uuid, run.workflow_id)
             self._pending_release[run.run_uuid] = loop.log
             live.result.set_exception(_as_workflow_error(error, run))
             await self.recover_pending()

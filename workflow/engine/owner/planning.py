@@ -24,6 +24,7 @@ from workflow.engine.messages import (
     StepTask,
 )
 from workflow.engine.owner import retries
+from workflow.engine.owner.environment import check_environment
 from workflow.engine.owner.timers import SLEEP_VALUE, StepTimers
 from workflow.model import ephemeral, failure, timers
 from workflow.model import records as r
@@ -190,6 +191,7 @@ class Planner:
             self._plan_decision(step, plan)
             return
         result, attempt, epoch = message.result, message.attempt, self.state.epoch
+        check_environment(self.state, result)
         times = {"attempt": attempt, "started": result.started, "ended": result.ended}
         if isinstance(result, Returned):
             committed = r.StepCommitted(message.step_id, epoch, result.value, text=result.text, **times)  # type: ignore[arg-type]

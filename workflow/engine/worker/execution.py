@@ -13,7 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from workflow.engine.messages import (
     Expanded,
@@ -32,8 +32,8 @@ from workflow.engine.worker.process_settings import ProcessSettings
 from workflow.engine.worker.refs import dereference_result
 from workflow.engine.worker.run_values import Inputs, RunValues
 from workflow.engine.worker.transfer import EphemeralValuesLostError
-from workflow.errors import StoreUnavailableError
-from workflow.log import values
+from workflow.errors import InvalidInputError, StoreRefusedError, StoreUnavailableError
+from workflow.model import result_text
 from workflow.model.graph import StepNode
 
 T = TypeVar("T")
@@ -95,6 +95,11 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
         policy.set_event_loop(before)
 
 
+def _lacks_credentials(error: BaseException) -> bool:
+    """Return whether the store refused the credentials of this process, and not the object."""
+    return isinstance(error, StoreRefusedError) and bool(error.fields.get("credentials"))
+
+
 class Attempt:
     """One attempt of a step in its worker. Every method blocks, and waits while the store is unavailable."""
 
@@ -102,10 +107,15 @@ class Attempt:
         self._task = task
         self._started = time.time()
         self._values = RunValues.at(task.run, task.written_by)
+        self._environment: Literal["", "inputs", "store"] = ""
 
     def load_inputs(self) -> Inputs:
         """Load the step's function and arguments; see `RunValues.load_inputs`."""
-        return self._retry(lambda: self._values.load_inputs(self._task))
+        try:
+            return self._retry(lambda: self._values.load_inputs(self._task))
+        except InvalidInputError as error:
+            self._environment = "store" if _lacks_credentials(error) else "inputs"
+            raise
 
     def store_result(self, result: Any) -> StepResult:
         """Store what the function returned.
@@ -134,18 +144,21 @@ class Attempt:
                     ephemeral = self._values.publish_ephemeral(result, task.step_id)
                     return ReturnedEphemeral(ephemeral, started, time.time())
                 value = self._values.store_value(result, task.step_id)
-                text = values.render(result, value.size) if task.render else ""
+                text = result_text.render(result, value.size) if task.render else ""
                 return Returned(value, text, started, time.time())
         except StoreUnavailableError:
             raise
         except BaseException as error:  # noqa: BLE001 - the classes of user objects define how they are pickled
+            if _lacks_credentials(error):
+                self._environment = "store"
             return self._stored_exception(error)
 
     def _stored_exception(self, error: BaseException) -> Raised | InputsLost:
         if isinstance(error, EphemeralValuesLostError):
             return InputsLost(error.step_ids, self._started, time.time())
         value = self._values.store_exception(error, self._task.step_id)
-        return Raised(describe(error, self._task.step_id), value, self._started, time.time())
+        info = describe(error, self._task.step_id)
+        return Raised(info, value, self._started, time.time(), environment=self._environment)
 
     def _retry(self, call: Callable[[], T]) -> T:
         def report(error: StoreUnavailableError) -> None:

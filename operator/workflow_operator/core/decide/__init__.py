@@ -69,7 +69,7 @@ def decide(observation: Observation, now: float) -> Decision:
         state = state.model_copy(update={"phase": Phase.PENDING, "phase_time": now})
     if state.phase not in TERMINAL:
         recovery = workflow.spec.recovery if workflow.spec else Recovery()
-        state = correct_times(state, recovery.backoff, now)
+        state = correct_times(state.model_copy(update={"size_note": ""}), recovery.backoff, now)
         state = update_lost(_update_from_log(state, facts, now), facts, now)
     context = with_reply(ReconcileContext(observation, now, state, facts))
     return _decision(context, _outcome(context))

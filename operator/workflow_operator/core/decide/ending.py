@@ -6,9 +6,7 @@ live phase checks the log before it looks at clusters.
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
+from workflow.submission import REFUSALS
 from workflow_operator.core.actions import Action, EndRun, StopSubmission
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
@@ -16,10 +14,8 @@ from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.log_view import RunView, WorkflowStatus
 from workflow_operator.core.owner_names import owner_name
 from workflow_operator.core.read_plan import head_to_query
+from workflow_operator.core.results import result_of
 from workflow_operator.core.state import Event
-
-RESULT_LIMIT = 4096
-"""The largest result that is stored in the status, in characters of JSON."""
 
 _EVENTS = {
     WorkflowStatus.SUCCESSFUL: Event.LOG_SUCCEEDED,
@@ -37,10 +33,10 @@ def terminal_from_log(context: ReconcileContext) -> Outcome | None:
         return _finished_before(context, view)
     if facts.ownership is Ownership.GONE:
         text = f"run {state.run_number} of workflow id {state.workflow_id!r} was deleted from storage"
-        return _superseded(context, Explanation("RunDeleted", text))
+        return fail_without_log(context, Explanation("RunDeleted", text))
     if facts.ownership is Ownership.SUPERSEDED and view is not None:
         text = f"{owner_name(view)} took over run {view.run_number} of workflow id {view.workflow_id!r}"
-        return _superseded(context, Explanation("Superseded", text))
+        return fail_without_log(context, Explanation("Superseded", text))
     return None
 
 
@@ -56,7 +52,18 @@ def end_run(context: ReconcileContext) -> tuple[Action, ...]:
     run, ending = context.run(), context.state.ending
     if run is None or ending is None:
         return ()
-    return (EndRun(run, ending.status, ending.reason, ending.message),)
+    return (EndRun(run, ending.status, ending.reason, ending.message, ending.reason in REFUSALS),)
+
+
+def fail_without_log(context: ReconcileContext, explanation: Explanation) -> Outcome:
+    """Return the transition to Failed of a Workflow that owns no run. The log stays as it is.
+
+    Args:
+        context: the current round.
+        explanation: why the Workflow fails.
+    """
+    outcome = context.move(Event.SUPERSEDED, explanation, None, completion_time=context.now)
+    return _with_stopped_submission(context, outcome)
 
 
 def stop_on_selected_cluster(context: ReconcileContext) -> tuple[Action, ...]:
@@ -73,14 +80,9 @@ def _with_stopped_submission(context: ReconcileContext, outcome: Outcome) -> Out
     return Outcome(outcome.state, outcome.explanation, actions, outcome.requeue_after)
 
 
-def _superseded(context: ReconcileContext, explanation: Explanation) -> Outcome:
-    outcome = context.move(Event.SUPERSEDED, explanation, None, completion_time=context.now)
-    return _with_stopped_submission(context, outcome)
-
-
 def _finish(context: ReconcileContext, view: RunView, event: Event, explanation: Explanation) -> Outcome:
     completed = round(view.ended, 3) if view.ended is not None else context.now
-    outcome = context.move(event, explanation, None, completion_time=completed, **_result(view))
+    outcome = context.move(event, explanation, None, completion_time=completed, **result_of(view))
     if view.status is WorkflowStatus.SUCCESSFUL:
         return outcome
     return _with_stopped_submission(context, outcome)
@@ -109,16 +111,3 @@ def _final_explanation(view: RunView) -> Explanation:
     step = f"step {error.step_id}: " if error.step_id else ""
     trace = f"\n{error.traceback}" if error.traceback else ""
     return Explanation(view.reason or "Failed", f"{step}{error.kind}: {error.message}{trace}")
-
-
-def _result(view: RunView) -> dict[str, Any]:
-    text = view.result_text
-    if view.status is not WorkflowStatus.SUCCESSFUL or text is None:
-        return {}
-    if len(text) > RESULT_LIMIT:
-        read = f"ray.get(workflow.get_output({view.workflow_id!r}))"
-        return {"result_location": f"too large for the status: read it with {read}"}
-    try:
-        return {"result": json.loads(text)}
-    except ValueError:
-        return {"result": text}

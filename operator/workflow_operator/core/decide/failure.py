@@ -120,14 +120,6 @@ def is_id_in_use(context: ReconcileContext) -> bool:
     return exited_in_use and context.facts.ownership in (Ownership.IN_USE, Ownership.FREE)
 
 
-def invalid_input(context: ReconcileContext) -> DetectedFailure | None:
-    """Return why the entrypoint refused its input, or None. Another attempt would fail in the same way."""
-    job = context.observation.submission
-    if isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == ExitCode.BAD_INPUT:
-        return DetectedFailure("EntrypointInvalid", job.message or "the entrypoint refused its input", head_alive=True)
-    return None
-
-
 def is_owned(context: ReconcileContext, cluster: ClusterView) -> bool:
     """Return whether the operator created a cluster for this Workflow, by its owner reference and its label."""
     uid = context.workflow.uid
@@ -171,7 +163,10 @@ def fail_attempt(context: ReconcileContext, failure: DetectedFailure, **changes:
 
 
 def fail_permanently(context: ReconcileContext, failure: DetectedFailure) -> Outcome:
-    """Return the transition for a failure that another attempt cannot fix: the next round writes FAILED to the log."""
+    """Return the transition for a failure that another attempt cannot fix: the next round prevents the run.
+
+    The caller has checked that the log contains no run.
+    """
     ending = Ending(status="FAILED", reason=failure.reason, message=clip(failure.message))
     return fail_attempt(context, failure, ending=ending)
 

@@ -34,7 +34,7 @@ def pending(context: ReconcileContext) -> Outcome:
     if context.cancel_requested:
         return _cancel(context)
     if names.FINALIZER not in context.workflow.finalizers:
-        return context.stay(Explanation("Accepting", "adding the finalizer"), 1.0, AddFinalizer())
+        return _add_finalizer(context)
     if context.facts.ownership is Ownership.UNREAD:
         spec_problem = attempt_blocker(context) if context.spec is None else None
         return _wait(context, spec_problem or secret_problem(context) or store_problem(context), _STORE_POLL)
@@ -44,6 +44,15 @@ def pending(context: ReconcileContext) -> Outcome:
     if blocker:
         return _wait(context, blocker, SLOW_POLL)
     return start_attempt(context, Explanation("Provisioning", "starting the first attempt"), resume=False)
+
+
+def _add_finalizer(context: ReconcileContext) -> Outcome:
+    """Add the finalizer. If the API server refused that, the condition shows why."""
+    if not context.observation.refused:
+        return context.stay(Explanation("Accepting", "adding the finalizer"), 1.0, AddFinalizer())
+    text = f"the object cannot be changed, so that no attempt can start: {context.observation.refused}"
+    explanation = Explanation("FinalizerRefused", text, blocked=True, stalled=True)
+    return context.stay(explanation, SLOW_POLL, AddFinalizer())
 
 
 def _recover_attempt(context: ReconcileContext) -> Outcome:

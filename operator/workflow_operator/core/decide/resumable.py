@@ -6,13 +6,14 @@ resumes are exhausted, the operator writes FAILED to the log instead.
 
 from __future__ import annotations
 
+from workflow.submission import REFUSALS
 from workflow_operator.api.base import format_time
 from workflow_operator.api.spec import RecoveryPolicy
 from workflow_operator.api.status import Ending
 from workflow_operator.core.conditions import Explanation, clip
 from workflow_operator.core.decide.attempts import attempt_blocker, start_attempt, store_problem
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
-from workflow_operator.core.decide.ending import end_run, terminal_from_log
+from workflow_operator.core.decide.ending import end_run, fail_without_log, terminal_from_log
 from workflow_operator.core.decide.failure import UNREADABLE, cluster_failure, is_owned
 from workflow_operator.core.decide.limits import exhausted_limit
 from workflow_operator.core.decide.submitted import wait_for_other_owner
@@ -37,7 +38,12 @@ def resumable(context: ReconcileContext) -> Outcome:
     if context.facts.ownership is Ownership.IN_USE:
         return wait_for_other_owner(context)
     ending = context.state.ending
+    if ending is not None and ending.reason in REFUSALS and context.facts.ownership is Ownership.OURS:
+        # The run was created after its input was refused, for example by an older submission: it continues.
+        context, ending = context.with_state(ending=None), None
     if ending is not None:
+        if context.facts.is_free_run_of_other_owner:
+            return fail_without_log(context, Explanation(ending.reason, ending.message))
         text = f"writing the state {ending.status} to the log: {ending.message}"
         return context.stay(Explanation(ending.reason, text), _POLL, *end_run(context))
     exhausted = exhausted_limit(context)
@@ -47,6 +53,9 @@ def resumable(context: ReconcileContext) -> Outcome:
 
 
 def _fail_run(context: ReconcileContext, reason: str, message: str) -> Outcome:
+    """Write FAILED to the log. If this Workflow never owned the run, only the Workflow fails."""
+    if context.facts.is_free_run_of_other_owner:
+        return fail_without_log(context, Explanation(reason, message))
     context = context.with_state(ending=Ending(status="FAILED", reason=reason, message=clip(message)))
     return context.stay(Explanation(reason, message, blocked=True), 1.0, *end_run(context))
 
@@ -93,9 +102,12 @@ def _wait_for_deletion(context: ReconcileContext) -> Outcome | None:
 
 
 def _wait_within_deadline(context: ReconcileContext, blocker: Explanation, since: float) -> Outcome:
+    """Wait until nothing blocks the attempt. A run of this Workflow waits without a limit, but not its cluster."""
     left = since + context.deadline_seconds - context.now
     if left > 0:
         return context.stay(blocker, earliest(SLOW_POLL, left))
+    if context.facts.ownership is Ownership.OURS:
+        return context.stay(blocker, SLOW_POLL, cluster=None)
     text = (
         f"no attempt could start within {context.deadline_seconds:.0f} s (spec.preRunningDeadlineSeconds): "
         f"{blocker.message}"

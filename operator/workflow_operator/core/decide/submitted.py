@@ -16,18 +16,18 @@ from workflow_operator.core.decide.failure import (
     cluster_failure,
     fail_attempt,
     fail_permanently,
-    invalid_input,
     is_id_in_use,
     submission_failure,
     unreachable_head,
 )
 from workflow_operator.core.decide.limits import exhausted_while_running
 from workflow_operator.core.decide.reachability import REPLIED, NoReply, explain, no_reply
-from workflow_operator.core.log_facts import Ownership
+from workflow_operator.core.decide.refused import refused_submission
+from workflow_operator.core.log_facts import Ownership, claimed_by
 from workflow_operator.core.observation import ClusterView, HeadRefused, HeadUnreachable, JobState
 from workflow_operator.core.owner_names import owner_name, run_metadata
 from workflow_operator.core.state import Event
-from workflow_operator.core.submission import submit
+from workflow_operator.core.submission import stage_args, submit
 
 _POLL = 5.0
 _SHORT_POLL = 1.0
@@ -50,9 +50,9 @@ def interruption(context: ReconcileContext) -> Outcome | None:
     exhausted = exhausted_while_running(context)
     if exhausted:
         return fail_permanently(context, DetectedFailure("ResumesExhausted", exhausted, head_alive=True))
-    failure = invalid_input(context)
-    if failure:
-        return fail_permanently(context, failure)
+    refused = refused_submission(context)
+    if refused:
+        return refused
     if is_id_in_use(context):
         return wait_for_other_owner(context)
     failure = submission_failure(context)
@@ -126,7 +126,8 @@ def post_submission(context: ReconcileContext, cluster: ClusterView) -> Outcome:
     explanation = Explanation("Submitting", f"submitting to the head of RayCluster {cluster.name}")
     if context.observation.refused:
         explanation = Explanation("SubmissionRefused", context.observation.refused, blocked=True)
-    return Outcome(state, explanation, (*stage_code(context, state), action), _SHORT_POLL)
+    args = () if claimed_by(context.workflow, context.facts.view) else stage_args(context.spec, run)
+    return Outcome(state, explanation, (*stage_code(context, state), *args, action), _SHORT_POLL)
 
 
 def progress_delay(context: ReconcileContext) -> float:

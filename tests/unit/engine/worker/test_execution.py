@@ -13,7 +13,7 @@ from workflow.engine.messages import Raised, Returned, RunAddress, StepResult, S
 from workflow.engine.worker import execution, run_values
 from workflow.engine.worker.event_host import EventHost
 from workflow.engine.worker.run_values import RunValues
-from workflow.errors import StoreRefusedError, StoreUnavailableError
+from workflow.errors import InvalidInputError, StoreRefusedError, StoreUnavailableError
 from workflow.log.blobs import INLINE_LIMIT
 from workflow.model.graph import Value
 from workflow.store.memory import MemoryStore
@@ -192,3 +192,41 @@ async def test_listener_is_not_called_in_a_host_without_the_store(
     use_function(monkeypatch, listen)
     with pytest.raises(StoreRefusedError, match="another store"):
         await EventHost(refuse).listen(TASK)
+
+
+@pytest.mark.parametrize(
+    ("error", "environment"),
+    [
+        (InvalidInputError("no module 'a'"), "inputs"),
+        (StoreRefusedError("key expired", credentials=True), "store"),
+        (StoreRefusedError("the key is too long"), "inputs"),
+        (ValueError("of the user"), ""),
+    ],
+    ids=["unpickling", "credentials", "refused", "other"],
+)
+def test_attempt_reports_what_the_cluster_lacks(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch, error: Exception, environment: str
+) -> None:
+    def load(self: RunValues, task: StepTask) -> Any:
+        raise error
+
+    monkeypatch.setattr(RunValues, "load_inputs", load)
+    result = execution.execute(TASK)
+    assert isinstance(result, Raised)
+    assert result.environment == environment
+
+
+def test_errors_of_user_code_are_not_the_fault_of_the_cluster(store: FailingStore, execute: Execute) -> None:
+    def function() -> None:
+        raise StoreRefusedError("of a nested workflow", credentials=True)
+
+    result = execute(function)
+    assert isinstance(result, Raised)
+    assert result.environment == ""
+
+
+def test_value_that_the_store_refuses_for_its_credentials(store: FailingStore, execute: Execute) -> None:
+    store.fail("create", key="/blobs/", error=StoreRefusedError("expired", credentials=True), times=FAILED_CALLS)
+    result = execute(lambda: LARGE)
+    assert isinstance(result, Raised)
+    assert result.environment == "store"
