@@ -45,7 +45,9 @@ def clip(text: str, limit: int = TEXT_LIMIT) -> str:
     return f"{text[:head]}{separator}{text[-tail:]}"
 
 
-def conditions(state: WorkflowState, explanation: Explanation, generation: int, now: float) -> tuple[Condition, ...]:
+def conditions(
+    state: WorkflowState, explanation: Explanation, generation: int, now: float, more: tuple[Entry, ...] = ()
+) -> tuple[Condition, ...]:
     """Build all conditions of a state; a condition with an unchanged status keeps its transition time.
 
     Args:
@@ -53,6 +55,7 @@ def conditions(state: WorkflowState, explanation: Explanation, generation: int, 
         explanation: why the Workflow is in this state.
         generation: the generation of the observed spec.
         now: seconds since 1970.
+        more: further conditions.
     """
     reason, message = explanation.reason, explanation.message
     entries = [
@@ -67,7 +70,7 @@ def conditions(state: WorkflowState, explanation: Explanation, generation: int, 
     stalled = explanation.stalled or state.phase is Phase.FAILED
     entries.append(("Reconciling", live and not explanation.stalled, reason, message if live else ""))
     entries.append(("Stalled", stalled, reason, message if stalled else ""))
-    return tuple(_condition(state, entry, generation, now) for entry in entries)
+    return tuple(_condition(state, entry, generation, now) for entry in (*entries, *more))
 
 
 Entry = tuple[str, bool, str, str]

@@ -15,6 +15,7 @@ from workflow_operator.core.conditions import conditions
 from workflow_operator.core.decide.canceling import canceling
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.deleting import deleting
+from workflow_operator.core.decide.edits import spec_applied
 from workflow_operator.core.decide.ending import terminal
 from workflow_operator.core.decide.failure import is_owned
 from workflow_operator.core.decide.pending import pending
@@ -115,7 +116,13 @@ def _decision(context: ReconcileContext, outcome: Outcome) -> Decision:
     state = outcome.state.model_copy(
         update={
             "observed_generation": generation,
-            "conditions": conditions(outcome.state, outcome.explanation, generation, context.now),
+            "conditions": conditions(
+                outcome.state,
+                outcome.explanation,
+                generation,
+                context.now,
+                (spec_applied(context, outcome.state),),
+            ),
         }
     )
     actions: tuple[Action, ...] = (

@@ -12,6 +12,7 @@ from workflow_operator.api.status import Ending
 from workflow_operator.core.conditions import Explanation, clip
 from workflow_operator.core.decide.attempts import attempt_blocker, start_attempt, store_problem
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
+from workflow_operator.core.decide.edits import changed_cluster_fields
 from workflow_operator.core.decide.ending import end_run, terminal_from_log
 from workflow_operator.core.decide.failure import cluster_failure, is_owned
 from workflow_operator.core.decide.submitted import wait_for_other_owner
@@ -80,7 +81,9 @@ def _wait_or_resume(context: ReconcileContext) -> Outcome:
     if context.now < due and not resume_requested:
         explanation = Explanation("BackingOff", f"attempt {state.attempt + 1} starts at {format_time(due)}")
         return context.stay(explanation, due - context.now)
-    if cluster_failure(context) or context.observation.named is None:
+    named, recorded = context.observation.named, context.state.cluster
+    edited = recorded is not None and changed_cluster_fields(context.spec, recorded, named)
+    if cluster_failure(context) or named is None or edited:
         context = context.with_state(cluster=None)
     waiting = _wait_for_deletion(context)
     if waiting:
