@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from workflow_operator.api.status import dump_status
+from workflow_operator.api.status import DriverLog, dump_status
 from workflow_operator.apply import Failpoints, NoFailpoints, apply
 from workflow_operator.core.decide import decide
 from workflow_operator.core.observation import Defaults
@@ -59,6 +59,7 @@ class _Task:
         failures: the number of consecutive failed reconciliations.
         refused: why the last reconciliation was refused, for the next one; or empty.
         running: the asyncio task, or None before it starts.
+        driver_log: where a driver's log was stored, until the status contains it; or None.
     """
 
     triggered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,6 +67,11 @@ class _Task:
     failures: int = 0
     refused: str = ""
     running: asyncio.Task[None] | None = None
+    driver_log: DriverLog | None = None
+
+    def report_driver_log(self, log: DriverLog) -> None:
+        """Remember where a driver's log was stored, for the status."""
+        self.driver_log = log
 
     def trigger(self) -> None:
         """Request another reconciliation."""
@@ -157,19 +163,20 @@ class Reconciler:
             return None
         self.watch_index.update(key, workflow.uid, workflow.spec, workflow.state)
         refused, task.refused = task.refused, ""
-        observation = await observe(deps.clients, workflow, deps.defaults, refused)
+        observation = await observe(deps.clients, workflow, deps.defaults, refused, task.driver_log)
         await deps.failpoints.reach("observed")
         decision = decide(observation, deps.now())
         if decision.actions or dump_status(decision.state) != dump_status(workflow.state):
             await deps.failpoints.reach("decided")
             version = await deps.clients.workflows.patch_status(workflow, decision.state)
+            task.driver_log = None
             self.watch_index.update(key, workflow.uid, workflow.spec, decision.state)
             seconds = asyncio.get_running_loop().time() - triggered_at
             deps.metrics.record_change(workflow.state, decision.state, seconds)
             await deps.failpoints.reach("patched")
-            await apply(deps.clients, workflow, version, decision.actions, deps.failpoints)
+            await apply(deps.clients, workflow, version, decision.actions, deps.failpoints, task.report_driver_log)
         deps.metrics.set_phase(key, decision.state.phase)
-        return decision.requeue_after
+        return decision.requeue_after if task.driver_log is None else 0.0
 
 
 def _backoff(task: _Task) -> float:

@@ -80,7 +80,12 @@ def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] 
         "metadata": {
             "name": names.cluster_name(request.name, request.uid, request.attempt),
             "namespace": request.namespace,
-            "labels": {**queue, **template.metadata.labels, **labels, names.TEMPLATE_LABEL: digest(template, request.auth)},
+            "labels": {
+                **queue,
+                **template.metadata.labels,
+                **labels,
+                names.TEMPLATE_LABEL: digest(template, request.auth),
+            },
             "annotations": {**template.metadata.annotations, NO_HEAD_RESTART: "true"},
             "ownerReferences": [_owner(request)],
         },

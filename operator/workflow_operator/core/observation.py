@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from workflow_operator.api.spec import WorkflowSpec
-from workflow_operator.api.status import HeadIdentity, WorkflowState
+from workflow_operator.api.status import DriverLog, HeadIdentity, WorkflowState
 from workflow_operator.core.log_view import RunView, WorkflowStatus
 
 DEFAULT_POLL_SECONDS = 1.0
@@ -273,6 +273,8 @@ class Observation:
         config_map: the ConfigMap with the code, or None without spec.code.
         refused: why the API server or the head refused an action of the last round, or empty. Only the process
             remembers it: after a restart, the action is attempted and refused again.
+        driver_log: where the last round stored the log of a driver, or why it is lost; None if it stored none. Only
+            the process remembers it until the status contains it.
     """
 
     workflow: WorkflowObject
@@ -285,3 +287,4 @@ class Observation:
     secret: SecretView | None = None
     config_map: ConfigMapView | None = None
     refused: str = ""
+    driver_log: DriverLog | None = None

@@ -105,6 +105,7 @@ class FakeClients:
         network_up: whether the heads reply.
         staged: the digests of the copies of the code in the blobs.
         deferred: the kinds of the recorded deferred cleanups.
+        driver_logs: the submission ids whose logs were stored.
     """
 
     spec: WorkflowSpec
@@ -123,6 +124,7 @@ class FakeClients:
     network_up: bool = True
     staged: set[str] = field(default_factory=set)
     deferred: list[str] = field(default_factory=list)
+    driver_logs: list[str] = field(default_factory=list)
 
     # Reads and actions of the operator.
 
@@ -236,6 +238,11 @@ class FakeClients:
         if job is not None and job.state in LIVE_JOBS:
             job.state = JobState.STOPPED
         return self.network_up
+
+    def _store_driver_log(self, action: acts.StoreDriverLog) -> bool:
+        if self.network_up and self.store_up:
+            self.driver_logs.append(action.submission_id)
+        return True
 
     def _request_cancel(self, action: acts.RequestCancel) -> bool:
         run = self.log.get(action.run.run_number)

@@ -99,9 +99,10 @@ def _wait_or_resume(context: ReconcileContext) -> Outcome:
 
 def _wait_for_deletion(context: ReconcileContext) -> Outcome | None:
     """Wait until the clusters of earlier attempts are deleted, but not longer than `CLUSTER_GONE_SECONDS`."""
-    current = context.state.cluster.name if context.state.cluster is not None else None
+    current, kept = context.state.cluster.name if context.state.cluster else None, context.state.retained_cluster
     left = (context.state.phase_time or context.now) + CLUSTER_GONE_SECONDS - context.now
     old = [c.name for c in context.observation.clusters if is_owned(context, c) and c.name != current]
+    old = [name for name in old if kept is None or name != kept.name]
     if not old or left <= 0:
         return None
     explanation = Explanation("ClusterTerminating", f"waiting for the deletion of RayCluster {', '.join(old)}")
