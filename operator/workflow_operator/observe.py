@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from workflow_operator.api.status import DriverLog
 from workflow_operator.core import ports
 from workflow_operator.core.observation import (
     ClusterView,
@@ -37,13 +36,7 @@ class Clients:
     references: ports.References
 
 
-async def observe(
-    clients: Clients,
-    workflow: WorkflowObject,
-    defaults: Defaults,
-    refused: str = "",
-    driver_log: DriverLog | None = None,
-) -> Observation:
+async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str = "") -> Observation:
     """Read everything that a decision about one Workflow depends on.
 
     Args:
@@ -51,7 +44,6 @@ async def observe(
         workflow: the object, just read from the API server.
         defaults: the operator's settings.
         refused: why an action of the previous reconciliation was refused, or empty.
-        driver_log: where a previous reconciliation stored the log of a driver, or why it is lost; or None.
 
     Raises:
         UnreachableError: the API server could not be read.
@@ -76,7 +68,6 @@ async def observe(
         secret=secret,
         config_map=config_map,
         refused=refused,
-        driver_log=driver_log,
     )
 
 

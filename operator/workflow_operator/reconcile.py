@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -163,7 +163,8 @@ class Reconciler:
             return None
         self.watch_index.update(key, workflow.uid, workflow.spec, workflow.state)
         refused, task.refused = task.refused, ""
-        observation = await observe(deps.clients, workflow, deps.defaults, refused, task.driver_log)
+        observation = await observe(deps.clients, workflow, deps.defaults, refused)
+        observation = replace(observation, driver_log=task.driver_log)
         await deps.failpoints.reach("observed")
         decision = decide(observation, deps.now())
         if decision.actions or dump_status(decision.state) != dump_status(workflow.state):

@@ -53,7 +53,7 @@ Behaviour = Callable[[FakeJob], Awaitable[int]]
 
 
 async def shell(job: FakeJob) -> int:
-    """Execute the default behaviour: `exit N` exits with N, `echo` prints, other commands run until they are stopped."""
+    """Execute the default behaviour: `exit N` exits, `echo` prints, and other commands run until they are stopped."""
     words = job.body["entrypoint"].split()
     if words[0] == "echo":
         job.log = " ".join(words[1:]) + "\n"
