@@ -58,6 +58,7 @@ class FakeManager:
         assert tuple(words[:3]) == PROGRAM, words
         submission = Submission.parse(words[3])
         self.payloads.append(submission)
+        job.log = f"output of attempt {submission.attempt}\n"
         store = open_store(submission.store)
         owner = Owner(
             manager=f"fake-{submission.uid}-{submission.attempt}",

@@ -133,5 +133,5 @@ def manifest(folder: Path, namespace: str, **spec: Any) -> Path:
     return file
 
 
-def applying(plane: ControlPlane, file: Path) -> Callable[..., None]:
+def applying(plane: ControlPlane, file: Path) -> Callable[..., str]:
     return lambda *words: plane.kubectl("apply", *words, "-f", str(file))

@@ -24,6 +24,9 @@ OWNED = "owned/"
 WORKFLOWS = "workflows/"
 INDEX = "index/"
 
+DRIVERS = "drivers"
+"""The part of the keys of drivers' logs below the folder of their run."""
+
 PROBE = f"{CUT}probe"
 """Begins the part of a key that no workflow id yields, for objects of a probe."""
 
@@ -136,7 +139,7 @@ class RunPaths:
     @property
     def driver_logs(self) -> str:
         """The prefix of the logs of drivers that have ended."""
-        return f"{self.folder}drivers/"
+        return f"{self.folder}{DRIVERS}/"
 
     def driver_log(self, submission_id: str) -> str:
         """Return the key of the end of a driver's log."""

@@ -1,4 +1,4 @@
-"""spec.cluster.retain keeps the RayCluster of the last failed attempt: at most one, and never longer than its time."""
+"""Tests of spec.cluster.retain: at most one RayCluster of a failed attempt is kept, and never longer than its time."""
 
 from __future__ import annotations
 
