@@ -26,6 +26,7 @@ __all__ = [
     "StepView",
     "WorkflowStatus",
     "is_registered",
+    "read_driver_logs",
     "read_run",
     "read_totals",
     "remains_of",
@@ -51,6 +52,30 @@ def read_run(store: Store, workflow_id: str, run_number: int | None = None) -> R
         StoreUnavailableError, StoreRefusedError: the store could not be read.
     """
     return Follower(store, workflow_id, run_number).poll()
+
+
+def read_driver_logs(store: Store, workflow_id: str, run_number: int | None = None) -> dict[str, str]:
+    """Read the ends of the logs of the drivers that the operator submitted for a run and that have ended.
+
+    Args:
+        store: the store of the run.
+        workflow_id: the user's id.
+        run_number: the number of the run under that id; the newest run if None.
+
+    Returns:
+        The text of each log by the submission id of its driver, oldest first. It has at most 256 KiB.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: the store could not be read.
+    """
+    number = run_number or registry.latest_run_number(store, workflow_id) or 1
+    found = []
+    for info in store.list(f"{keys.runs(workflow_id)}{number}-"):
+        key = keys.run_key(info.key)
+        if key is not None and key.kind == keys.DRIVERS:
+            found.append((-info.age, info.key, key.last))
+    contents = {submission: store.get(name) for _, name, submission in sorted(found)}
+    return {submission: log.decode(errors="replace") for submission, log in contents.items() if log is not None}
 
 
 def read_totals(store: Store, workflow_id: str, run_number: int | None = None) -> RunTotals | None:

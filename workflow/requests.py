@@ -353,6 +353,27 @@ def read_args(store: Store, workflow_id: str, run_number: int, run_uuid: str, sh
     return Blobs(store, RunPaths(workflow_id, run_number, run_uuid)).get(sha256)
 
 
+def store_driver_log(
+    store: Store, workflow_id: str, run_number: int, run_uuid: str, submission_id: str, log: bytes
+) -> str:
+    """Store the end of the log of a driver with its run. It is deleted with the run. An existing one stays as it is.
+
+    Args:
+        store: the store of the run.
+        workflow_id: the user's id.
+        run_number: the number of the run under that id.
+        run_uuid: the uuid of the run.
+        submission_id: the id under which the driver was submitted; it must not contain a slash.
+        log: the text, as UTF-8.
+
+    Returns:
+        The key of the stored object.
+    """
+    key = RunPaths(workflow_id, run_number, run_uuid).driver_log(submission_id)
+    store.create(key, log, uuid.uuid4().hex)
+    return key
+
+
 def _claim_for(
     log: RunLog,
     state: RunState,

@@ -6,16 +6,25 @@ killed between two actions, the next one observes again, decides again and repea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
 
+from workflow_operator.api.status import DriverLog
 from workflow_operator.core import actions
 from workflow_operator.core.observation import WorkflowObject
+from workflow_operator.core.texts import clip
+from workflow_operator.errors import OperatorError, UnreachableError
 from workflow_operator.observe import Clients
 
 log = structlog.get_logger(__name__)
+
+DRIVER_LOG_SECONDS = 10.0
+"""Deadline for copying a driver's log to storage. After it, the log counts as lost."""
+
+MESSAGE_LIMIT = 1000
 
 
 class Failpoints(Protocol):
@@ -32,12 +41,17 @@ class NoFailpoints:
         """Do nothing."""
 
 
+def _ignore(log: DriverLog) -> None:
+    """Do nothing with the place of a driver's log."""
+
+
 async def apply(
     clients: Clients,
     workflow: WorkflowObject,
     resource_version: str,
     decided: Sequence[actions.Action],
     failpoints: Failpoints,
+    report: Callable[[DriverLog], None] = _ignore,
 ) -> None:
     """Carry out actions in order.
 
@@ -47,6 +61,7 @@ async def apply(
         resource_version: the version that the status PATCH returned.
         decided: the actions.
         failpoints: reached at `before <action>` and `after <action>` for each action.
+        report: called with the place of a driver's log, or with the reason why it is lost.
 
     Raises:
         UnreachableError, RefusedError, ConflictError: an action failed; the actions after it are skipped.
@@ -54,7 +69,10 @@ async def apply(
     for action in decided:
         name = type(action).__name__
         await failpoints.reach(f"before {name}")
-        await _carry_out(clients, workflow, resource_version, action)
+        if isinstance(action, actions.StoreDriverLog):
+            report(await _store_driver_log(clients, workflow.namespace, action))
+        else:
+            await _carry_out(clients, workflow, resource_version, action)
         await failpoints.reach(f"after {name}")
 
 
@@ -95,3 +113,22 @@ async def _carry_out(clients: Clients, workflow: WorkflowObject, resource_versio
             )  # fmt: skip
         case actions.EmitEvent():
             await clients.workflows.emit(workflow, action)
+
+
+async def _store_driver_log(clients: Clients, namespace: str, action: actions.StoreDriverLog) -> DriverLog:
+    """Copy the end of a driver's log from its head to the run. A failure becomes a part of the result."""
+
+    async def copy() -> str:
+        log = await clients.jobs.log(namespace, action.head, action.submission_id)
+        return await clients.runs.store_driver_log(namespace, action.run, action.submission_id, log)
+
+    copying = asyncio.create_task(copy())
+    try:
+        done, _ = await asyncio.wait({copying}, timeout=DRIVER_LOG_SECONDS)
+        if not done:
+            raise UnreachableError(f"it was not copied to storage within {DRIVER_LOG_SECONDS:.0f} s")
+        return DriverLog(attempt=action.attempt, location=copying.result())
+    except OperatorError as error:
+        return DriverLog(attempt=action.attempt, message=clip(f"lost: {error}", MESSAGE_LIMIT))
+    finally:
+        copying.cancel()

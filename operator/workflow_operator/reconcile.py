@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 from cachetools import LRUCache
 
-from workflow_operator.api.status import Phase, WorkflowState, dump_status
+from workflow_operator.api.status import DriverLog, Phase, WorkflowState, dump_status
 from workflow_operator.apply import Failpoints, NoFailpoints, apply
 from workflow_operator.core.conditions import explanation_of
 from workflow_operator.core.decide import decide
@@ -80,6 +80,7 @@ class _Task:
         refused: why the last reconciliation was refused, for the next one; or empty.
         running: the asyncio task, or None before it starts.
         urgent: whether the Workflow is being canceled or deleted, so that the backoff is short.
+        driver_log: where a driver's log was stored, until the status contains it; or None.
     """
 
     triggered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,6 +89,11 @@ class _Task:
     refused: str = ""
     running: asyncio.Task[None] | None = None
     urgent: bool = False
+    driver_log: DriverLog | None = None
+
+    def report_driver_log(self, log: DriverLog) -> None:
+        """Remember where a driver's log was stored, for the status."""
+        self.driver_log = log
 
     def trigger(self) -> None:
         """Request another reconciliation."""
@@ -187,19 +193,21 @@ class Reconciler:
         refused, task.refused = task.refused, ""
         task.urgent = workflow.deleted is not None or workflow.state.phase is Phase.CANCELING
         observation = self._with_experience(await observe(deps.clients, workflow, deps.defaults, refused))
+        observation = replace(observation, driver_log=task.driver_log)
         await deps.failpoints.reach("observed")
         decision = decide(observation, deps.now())
         if decision.actions or dump_status(decision.state) != dump_status(workflow.state):
             await deps.failpoints.reach("decided")
             version = await deps.clients.workflows.patch_status(workflow, decision.state)
+            task.driver_log = None
             self.watch_index.update(key, workflow.uid, workflow.spec, decision.state)
             seconds = asyncio.get_running_loop().time() - triggered_at
             deps.metrics.record_change(workflow.state, decision.state, seconds)
             _log_phase_change(key, workflow.state, decision.state)
             await deps.failpoints.reach("patched")
-            await apply(deps.clients, workflow, version, decision.actions, deps.failpoints)
+            await apply(deps.clients, workflow, version, decision.actions, deps.failpoints, task.report_driver_log)
         deps.metrics.set_phase(key, decision.state.phase)
-        return decision.requeue_after
+        return decision.requeue_after if task.driver_log is None else 0.0
 
     def _with_experience(self, observation: Observation) -> Observation:
         """Add what this process knows about the recorded head."""

@@ -66,6 +66,7 @@ class FakeManager:
         assert tuple(words[:3]) == PROGRAM, words
         submission = Submission.parse(words[3])
         self.payloads.append(submission)
+        job.log = f"output of attempt {submission.attempt}\n"
         if self.exits:
             return self.exits.pop(0)
         store = open_store(submission.store)

@@ -21,7 +21,7 @@ PACKAGE_LIMIT = 100 << 20
 
 @dataclass
 class FakeJob:
-    """A submission on a fake head. `body` is the JSON that was posted."""
+    """A submission on a fake head. `body` is the JSON that was posted, and `log` the output of its driver."""
 
     body: dict[str, Any]
     status: str = "PENDING"
@@ -29,6 +29,7 @@ class FakeJob:
     error_type: str | None = None
     exit_code: int | None = None
     task: asyncio.Task[None] | None = None
+    log: str = ""
 
 
 @dataclass
@@ -52,8 +53,11 @@ Behaviour = Callable[[FakeJob], Awaitable[int]]
 
 
 async def shell(job: FakeJob) -> int:
-    """Execute the default behaviour: `exit N` exits with N, and any other command runs until it is stopped."""
+    """Execute the default behaviour: `exit N` exits, `echo` prints, and other commands run until they are stopped."""
     words = job.body["entrypoint"].split()
+    if words[0] == "echo":
+        job.log = " ".join(words[1:]) + "\n"
+        return 0
     if words[0] == "exit":
         return int(words[1])
     await asyncio.Event().wait()
@@ -93,6 +97,7 @@ class FakeRay:
         app.router.add_get("/{ns}/{cluster}/api/packages/gcs/{name}", self._get_package)
         app.router.add_put("/{ns}/{cluster}/api/packages/gcs/{name}", self._put_package)
         app.router.add_get("/{ns}/{cluster}/api/jobs/{id}", self._get_job)
+        app.router.add_get("/{ns}/{cluster}/api/jobs/{id}/logs", self._get_log)
         app.router.add_post("/{ns}/{cluster}/api/jobs/", self._post_job)
         app.router.add_post("/{ns}/{cluster}/api/jobs/{id}/stop", self._stop_job)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -163,6 +168,12 @@ class FakeRay:
                 "driver_exit_code": job.exit_code,
             }
         )
+
+    async def _get_log(self, request: web.Request) -> web.Response:
+        job = self._head_of(request).jobs.get(request.match_info["id"])
+        if job is None:
+            return web.Response(status=404, text=f"Job {request.match_info['id']} does not exist")
+        return web.json_response({"logs": job.log})
 
     async def _post_job(self, request: web.Request) -> web.Response:
         head, body = self._head_of(request), json.loads(await request.text())

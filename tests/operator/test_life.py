@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.operator.harness import TEMPLATE, Harness
 from workflow.model.status import WorkflowStatus
+from workflow.reading import read_driver_logs
+from workflow.store import open_store
 from workflow_operator.adapters.kube import CONFIGMAPS, RAYCLUSTERS
 from workflow_operator.api.status import Phase
 from workflow_operator.core.names import FINALIZER, cluster_name, submission_id
@@ -48,6 +50,41 @@ async def test_run_resumes_on_a_new_cluster_after_head_loss(harness: Harness) ->
     assert (state.attempt, state.epoch, state.steps.succeeded, state.resumes.total) == (2, 2, 3, 1)
     assert state.last_failure is not None
     assert set(harness.manager.started.values()) == {1}, "no committed step ran again"
+
+
+async def test_failed_workflow_keeps_its_cluster_and_the_output(harness: Harness) -> None:
+    created = await harness.create(
+        entrypoint="missing:book", cluster={"template": TEMPLATE, "retain": "OnFailure"}, workflowId="trip"
+    )
+    name = cluster_name("trip", created.uid, 1)
+    async with harness.reconciling():
+        await harness.until_phase(Phase.FAILED)
+        state = await harness.until(lambda state: bool(state.driver_log and state.driver_log.location))
+        await harness.until_clusters(name)
+        assert state.retained_cluster is not None
+        assert (state.retained_cluster.name, state.retained_cluster.attempt) == (name, 1)
+        await harness.change(cluster={"retain": "Never"})
+        await harness.until_clusters()
+        state = await harness.until(lambda state: state.retained_cluster is None)
+    store = open_store(f"{harness.settings.storage_uri}/{harness.namespace}")
+    assert read_driver_logs(store, "trip") == {submission_id(created.uid, 1): "output of attempt 1\n"}
+    assert state.driver_log is not None
+    assert state.driver_log.location.endswith(f"/drivers/{submission_id(created.uid, 1)}")
+
+
+async def test_changed_spec_waits_for_the_next_attempt(harness: Harness) -> None:
+    await harness.create()
+    harness.manager.allow(1)
+    async with harness.reconciling():
+        await harness.until(lambda state: state.steps.succeeded == 1)
+        await harness.change(runtimeEnv={"env_vars": {"A": "b"}})
+        await harness.until_message("SpecApplied", "a change of spec.runtimeEnv: the next attempt")
+        await harness.kill_head()
+        harness.manager.allow_all()
+        state = await harness.until_phase(Phase.SUCCEEDED)
+    applied = state.condition("SpecApplied")
+    assert applied is not None
+    assert applied.status == "True"
 
 
 async def test_failure_is_reported_by_an_event(harness: Harness) -> None:

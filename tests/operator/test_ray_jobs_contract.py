@@ -133,6 +133,18 @@ async def test_id_of_a_foreign_job_is_refused(jobs: RayJobs, head: HeadEndpoint)
         await jobs.submit(head, replace(wanted, metadata={"uid": "u-2", "attempt": "1"}))
 
 
+async def test_log_of_a_driver_is_read(jobs: RayJobs, head: HeadEndpoint) -> None:
+    wanted = submission("echo größer 😀 than")
+    await jobs.submit(head, wanted)
+    await until_finished(jobs, head, wanted.submission_id)
+    assert "größer 😀 than\n" in (await jobs.log_tail(head, wanted.submission_id)).decode()
+
+
+async def test_log_of_an_unknown_submission_is_refused(jobs: RayJobs, head: HeadEndpoint) -> None:
+    with pytest.raises(RefusedError, match="does not know the submission"):
+        await jobs.log_tail(head, "never-submitted")
+
+
 async def test_malformed_submission_is_refused(jobs: RayJobs, head: HeadEndpoint) -> None:
     with pytest.raises(RefusedError, match="Ray refuses the submission"):
         await jobs.submit(head, replace(submission("exit 0"), metadata={"uid": 1}))  # type: ignore[dict-item]

@@ -24,6 +24,9 @@ OWNED = "owned/"
 WORKFLOWS = "workflows/"
 INDEX = "index/"
 
+DRIVERS = "drivers"
+"""The part of the keys of drivers' logs below the folder of their run."""
+
 PROBE = f"{CUT}probe"
 """Begins the part of a key that no workflow id yields, for objects of a probe."""
 
@@ -133,6 +136,15 @@ class RunPaths:
         """Return the key of a request."""
         return f"{self.inbox}{request}"
 
+    @property
+    def driver_logs(self) -> str:
+        """The prefix of the logs of drivers that have ended."""
+        return f"{self.folder}{DRIVERS}/"
+
+    def driver_log(self, submission_id: str) -> str:
+        """Return the key of the end of a driver's log."""
+        return f"{self.driver_logs}{submission_id}"
+
 
 _RUN_KEY = re.compile(
     r"workflows/[^/]+/runs/(?P<run_number>[0-9]+)-(?P<run_uuid>[^/]+)/(?P<kind>[^/]+)/(?P<last>[^/]+)"
@@ -146,7 +158,7 @@ class RunKey:
     Attributes:
         run_number: the number of the run under its workflow id.
         run_uuid: the uuid of the run.
-        kind: log, snapshot, blobs or inbox.
+        kind: log, snapshot, blobs, inbox or drivers.
         last: the last part of the key.
     """
 

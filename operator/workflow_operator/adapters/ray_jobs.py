@@ -15,7 +15,8 @@ from __future__ import annotations
 import errno
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -31,6 +32,15 @@ TEXT_LIMIT = 2000
 SHOWN = 200
 """Longest text of a response that is not understood, in characters."""
 _RESET = (errno.ECONNRESET, errno.EPIPE)
+
+
+LOG_TAIL = 256 << 10
+"""Bytes of a driver's log that are kept."""
+
+LOG_TAIL_JSON = 6 * LOG_TAIL
+"""Bytes of JSON that contain at least this many bytes of the log: an escape sequence has at most six times the size."""
+
+LOG_CHUNK = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +197,31 @@ class RayJobs:
         """
         await self._call("POST", head, f"/api/jobs/{submission_id}/stop", accept=(404,))
 
-    async def _call(
-        self, method: str, head: HeadEndpoint, path: str, *, accept: tuple[int, ...] = (), **body: Any
-    ) -> _Answer:
+    async def log_tail(self, head: HeadEndpoint, submission_id: str) -> bytes:
+        """Return the end of a driver's log, at most 256 KiB of UTF-8. The memory that this needs has a fixed limit.
+
+        Raises:
+            UnreachableError: the head does not answer, or fails temporarily.
+            RefusedError: the token is missing or wrong, or the head does not know the submission.
+        """
+        method, path, tail = "GET", f"/api/jobs/{submission_id}/logs", bytearray()
+        async with self._response(method, head, path, self._timeout) as response:
+            if response.status == 404:
+                raise RefusedError(f"the head at {head.address} does not know the submission {submission_id}")
+            if response.status != 200:
+                raise _refusal(method, head, path, _Answer(response.status, await response.text(errors="replace")))
+            async for chunk in response.content.iter_chunked(LOG_CHUNK):
+                tail += chunk
+                if len(tail) > 2 * LOG_TAIL_JSON:
+                    del tail[:-LOG_TAIL_JSON]
+        return _log_of(bytes(tail[-LOG_TAIL_JSON:]))
+
+    @asynccontextmanager
+    async def _response(
+        self, method: str, head: HeadEndpoint, path: str, seconds: float, **body: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; a failure of the connection becomes an UnreachableError."""
         headers = {"Authorization": f"Bearer {head.token}"} if head.token else {}
-        seconds = self._timeout * (10 if "data" in body else 1)
         try:
             async with self._session.request(
                 method,
@@ -201,9 +231,16 @@ class RayJobs:
                 allow_redirects=False,
                 **body,
             ) as response:
-                answer = _Answer(response.status, await response.text(errors="replace"), dict(response.headers))
+                yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(f"the head at {head.address} does not answer: {_why_no_reply(error)}") from error
+
+    async def _call(
+        self, method: str, head: HeadEndpoint, path: str, *, accept: tuple[int, ...] = (), **body: Any
+    ) -> _Answer:
+        seconds = self._timeout * (10 if "data" in body else 1)
+        async with self._response(method, head, path, seconds, **body) as response:
+            answer = _Answer(response.status, await response.text(errors="replace"), dict(response.headers))
         if answer.status == 200 or answer.status in accept:
             return answer
         raise _refusal(method, head, path, answer)
@@ -260,6 +297,22 @@ def _job(body: dict[str, Any]) -> Job:
         error_type=str(body.get("error_type") or ""),
         exit_code=code if isinstance(code, int) else None,
     )
+
+
+def _log_of(tail: bytes) -> bytes:
+    """Return the end of the log from the end of the JSON object `{"logs": "<text>"}`.
+
+    If the beginning is cut off, the text up to the first line end is removed, because an escape sequence may be cut.
+    """
+    text, start = tail.decode(errors="replace").rstrip(), '{"logs": "'
+    is_whole = text.startswith(start)
+    text = text.removeprefix(start) if is_whole else text.partition("\\n" if "\\n" in text else " ")[2]
+    try:
+        log = str(json.loads(f'"{text.removesuffix("}").rstrip()}', strict=False))
+    except ValueError as error:
+        raise UnreachableError(f"the response of the head is not a log: {text[-200:]!r}") from error
+    end = log.encode(errors="replace")[-LOG_TAIL:]
+    return end if is_whole and len(end) < LOG_TAIL else end.partition(b"\n")[2] or end
 
 
 def last_line(text: str) -> str:

@@ -291,6 +291,20 @@ class StoredRuns:
 
         await self._act(namespace, run, "delete", delete)
 
+    async def store_driver_log(self, namespace: str, run: RunRef, submission_id: str, log: bytes) -> str:
+        """Store the end of a driver's log with its run, unless it is stored already; return its address.
+
+        Raises:
+            UnreachableError, RefusedError: the store failed.
+        """
+        root = run.store.url.partition("?")[0].rstrip("/")
+
+        def store_log(store: Store) -> str:
+            key = requests.store_driver_log(store, run.workflow_id, run.run_number, run.run_uuid, submission_id, log)
+            return f"{root}/{key}"
+
+        return await self._act(namespace, run, f"store driver log {submission_id}", store_log)
+
     async def _act(self, namespace: str, run: RunRef, what: str, work: Callable[[Store], T]) -> T:
         """Do something with a run in a thread, and wait for it for at most 10 seconds.
 

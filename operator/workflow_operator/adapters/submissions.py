@@ -6,6 +6,7 @@ depend on each other.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from workflow_operator.api.status import HeadIdentity
 from workflow_operator.core.actions import HeadRef, RunRef, SubmitRun
 from workflow_operator.core.observation import HeadRefused, HeadUnreachable, JobState, SubmissionView
 from workflow_operator.errors import AnsweredError, RefusedError, UnreachableError
+
+EXIT_POLLS, EXIT_POLL_SECONDS = 8, 0.5
+"""How often, and how far apart, a head is asked whether a driver has exited, before its log is read."""
 
 PackageUpload = tuple[str, bytes]
 """The name of a package on the head, and the bytes of its zip."""
@@ -99,6 +103,20 @@ class Submissions:
     async def stop(self, namespace: str, head: HeadRef, submission_id: str) -> None:
         """Stop a submission. If it is unknown or finished, do nothing."""
         await self._jobs.stop(await self._head(namespace, head), submission_id)
+
+    async def log(self, namespace: str, head: HeadRef, submission_id: str) -> bytes:
+        """Return the end of a driver's log. If the driver is about to exit, wait a few seconds for its last lines.
+
+        Raises:
+            UnreachableError, RefusedError: the head did not send the log.
+        """
+        endpoint = await self._head(namespace, head)
+        for _ in range(EXIT_POLLS):
+            job = await self._jobs.job(endpoint, submission_id)
+            if job is None or job.is_finished:
+                break
+            await asyncio.sleep(EXIT_POLL_SECONDS)
+        return await self._jobs.log_tail(endpoint, submission_id)
 
     async def _head(self, namespace: str, head: HeadRef) -> HeadEndpoint:
         token = await self._sources.token(namespace, head.token_secret) if head.token_secret else ""

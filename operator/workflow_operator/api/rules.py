@@ -18,6 +18,9 @@ OWN_NAME_TEXT = "rename the module: the name workflow is reserved for the librar
 STORE_URI_TEXT = "write s3://bucket/prefix, for example s3://workflows/team-a"
 ENDPOINT_TEXT = "write the server's address without a path, for example http://minio.storage:9000"
 ONE_CLUSTER_TEXT = "set exactly one of template (creates a RayCluster) and selector (uses a running RayCluster)"
+RETAIN_TEXT = "remove retain: a RayCluster that a selector chose is never deleted, so it needs no retain"
+DEFAULT_MAX_RESUMES = 5
+DEFAULT_MAX_DISRUPTIONS = 100
 _STARTED = "has(self.status) && has(self.status.attempt) && self.status.attempt > 0"
 _CREATE_ANOTHER = "create another Workflow instead"
 
@@ -44,6 +47,20 @@ def _immutable(name: str, message: str) -> Rule:
     return Rule((), f"!({_STARTED}) || ({same})", message)
 
 
+def _only_lower(name: str, default: int) -> Rule:
+    """Build the rule for a limit that the run records when it is created, so that it cannot grow later."""
+
+    def limit(spec: str) -> str:
+        return f"(has({spec}.recovery) && has({spec}.recovery.{name}) ? {spec}.recovery.{name} : {default})"
+
+    return Rule(
+        (),
+        f"!({_STARTED}) || {limit('self.spec')} <= {limit('oldSelf.spec')}",
+        f"recovery.{name} cannot grow once the workflow has started (the run records it): keep the value or lower "
+        f"it, or {_CREATE_ANOTHER}",
+    )
+
+
 RULES = (
     Rule(("spec", "entrypoint"), f"self.matches(r'{ENTRYPOINT}')", ENTRYPOINT_TEXT),
     Rule(("spec", "entrypoint"), "!self.matches('^workflow[.:]')", OWN_NAME_TEXT),
@@ -52,10 +69,20 @@ RULES = (
     Rule(("spec", "storage", "endpoint"), f"self.matches(r'{ENDPOINT}')", ENDPOINT_TEXT),
     Rule(("spec", "cancel"), "self || !oldSelf", f"cancel cannot be set back to false: {_CREATE_ANOTHER}"),
     _immutable("entrypoint", f"entrypoint cannot change once the workflow has started: {_CREATE_ANOTHER}"),
+    _immutable(
+        "args", f"args cannot change once the workflow has started (the run keeps its arguments): {_CREATE_ANOTHER}"
+    ),
     _immutable("code", f"code cannot change once the workflow has started (the run uses its copy): {_CREATE_ANOTHER}"),
     _immutable("workflowId", f"workflowId cannot change once the workflow has started: {_CREATE_ANOTHER}"),
     _immutable(
         "storage",
         f"storage cannot change once the workflow has started (it contains the checkpoints): {_CREATE_ANOTHER}",
+    ),
+    _only_lower("maxResumes", DEFAULT_MAX_RESUMES),
+    _only_lower("maxDisruptions", DEFAULT_MAX_DISRUPTIONS),
+    Rule(
+        ("spec", "cluster"),
+        "!has(self.retain) || self.retain != 'OnFailure' || has(self.template)",
+        RETAIN_TEXT,
     ),
 )

@@ -46,6 +46,13 @@ class Auth(str, Enum):
     DISABLED = "Disabled"
 
 
+class Retain(str, Enum):
+    """Which RayCluster of a Workflow is kept for a while after it is no longer needed."""
+
+    NEVER = "Never"
+    ON_FAILURE = "OnFailure"
+
+
 class LocalName(Value):
     """A reference to an object in the namespace of the Workflow."""
 
@@ -87,18 +94,25 @@ class ClusterSelector(Value):
 
 
 class Cluster(Value):
-    """The Ray cluster that runs the workflow. Set exactly one field."""
+    """The Ray cluster that runs the workflow. Set exactly one of template and selector."""
 
     template: ClusterTemplate | None = None
     """Creates a RayCluster for this Workflow. The operator deletes it when the Workflow finishes, and creates another
     one after a failure of the cluster."""
     selector: ClusterSelector | None = None
     """Uses a ready RayCluster of this namespace that has these labels. The operator never deletes it."""
+    retain: Retain = Retain.NEVER
+    """OnFailure: after a failure, the RayCluster of the last failed attempt is kept for retainSeconds, so that users
+    can inspect it. It is allowed only with template. Never: it is deleted at once."""
+    retain_seconds: Annotated[int, Field(ge=60, le=604_800)] = 3600
+    """Seconds for which the RayCluster of a failed attempt is kept if retain is OnFailure."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Cluster:
         if (self.template is None) == (self.selector is None):
             raise ValueError(rules.ONE_CLUSTER_TEXT)
+        if self.retain is Retain.ON_FAILURE and self.template is None:
+            raise ValueError(rules.RETAIN_TEXT)
         return self
 
 
@@ -147,13 +161,13 @@ class Recovery(Value):
     policy: RecoveryPolicy = RecoveryPolicy.AUTOMATIC
     """Automatic: the operator starts another attempt, which continues from the checkpoints. Manual: the Workflow stays
     Resumable until the annotation rayworkflow.dev/resume gets another value."""
-    max_resumes: Annotated[int, Field(ge=0, le=1000)] = 5
+    max_resumes: Annotated[int, Field(ge=0, le=1000)] = rules.DEFAULT_MAX_RESUMES
     """Number of consecutive resumes without a newly finished step after which the Workflow fails. Progress resets the
     count, so a long run on preemptible nodes can be resumed any number of times. 0: the Workflow fails with the first
     failure."""
     backoff: Backoff = Field(default_factory=Backoff)
     """Delay between attempts."""
-    max_disruptions: Annotated[int, Field(ge=0, le=10_000)] = 100
+    max_disruptions: Annotated[int, Field(ge=0, le=10_000)] = rules.DEFAULT_MAX_DISRUPTIONS
     """Number of consecutive disruptions without a newly finished step after which the Workflow fails. A disruption is
     an attempt that Kubernetes ended, for example by a preemption, an eviction, the loss of a spot node, or a suspended
     RayCluster. Disruptions do not count towards maxResumes."""
@@ -181,7 +195,9 @@ class WorkflowSpec(Value):
     entrypoint: Annotated[str, Field(min_length=3, max_length=512)]
     """What to run, as module:attribute, for example trip:book_trip. The attribute is a step, a function that returns a
     workflow, or a workflow."""
-    args: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+    args: dict[str, Any] = Field(
+        default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "default": {}}
+    )
     """Keyword arguments for the entrypoint, as JSON. They are read once, when the run is created. A resume reads them
     from the checkpoints."""
     code: Code | None = None

@@ -84,6 +84,11 @@ class SubmissionStatus(Value):
     state: str = ""
     """State that the head last reported: UNKNOWN, PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED. Empty before the
     first report."""
+    runtime_env_digest: str = ""
+    """Digest of spec.runtimeEnv at the time of the submission; empty before. If it differs from the spec, the change
+    applies to the next attempt."""
+    manager_unresponsive_seconds: int = 0
+    """Value of spec.managerUnresponsiveSeconds that was submitted; 0 before."""
 
 
 class CodeStatus(Value):
@@ -140,6 +145,32 @@ class Failure(Value):
     """Explanation for people."""
     running_steps: tuple[str, ...] = ()
     """Steps that were running at that time, at most five."""
+
+
+class RetainedCluster(Value):
+    """The RayCluster of a failed attempt that is kept for inspection."""
+
+    name: str
+    """Name of the RayCluster."""
+    uid: str
+    """UID of the RayCluster."""
+    attempt: int
+    """Number of the submission attempt that failed on it."""
+    since: Time
+    """Time at which the attempt failed."""
+    until: Time
+    """Time at which the operator deletes it."""
+
+
+class DriverLog(Value):
+    """The log of the driver of the last attempt that ended."""
+
+    attempt: int
+    """Number of the submission attempt."""
+    location: str = ""
+    """Address of the object in storage with the end of the log, at most 256 KiB; empty if the log was lost."""
+    message: str = ""
+    """Why the log was lost; empty if it was stored."""
 
 
 class Ending(Value):
@@ -230,6 +261,10 @@ class WorkflowState(Value):
     """Time since which the storage lacks stored data of the run; absent while all data that is read exists."""
     reason: str = ""
     """Why the Workflow is in its phase, as one word, for example why it waits or failed. kubectl get shows it."""
+    driver_log: DriverLog | None = None
+    """The log of the driver of the last attempt that ended."""
+    retained_cluster: RetainedCluster | None = None
+    """The RayCluster of the last failed attempt, while it is kept because of spec.cluster.retain."""
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of this type, or None."""

@@ -169,6 +169,22 @@ class StopSubmission:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreDriverLog:
+    """Copy the end of a driver's log to the run. It is a best effort with a deadline, and it never fails.
+
+    Attributes:
+        run: the run whose folder receives the copy.
+        head: the head on which the driver ran.
+        attempt: the submission attempt of the driver.
+    """
+
+    run: RunRef
+    head: HeadRef
+    submission_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestCancel:
     """Request the manager that owns the run to cancel it (`requests.request_cancel`).
 
@@ -281,6 +297,7 @@ Action = (
     | DeferCleanup
     | AbandonCleanup
     | EmitEvent
+    | StoreDriverLog
 )
 
 

@@ -83,7 +83,12 @@ def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] 
         "metadata": {
             "name": request.cluster or names.cluster_name(request.name, request.uid, request.attempt),
             "namespace": request.namespace,
-            "labels": {**queue, **template.metadata.labels, **labels, names.TEMPLATE_LABEL: digest(template)},
+            "labels": {
+                **queue,
+                **template.metadata.labels,
+                **labels,
+                names.TEMPLATE_LABEL: digest(template, request.auth),
+            },
             "annotations": {**template.metadata.annotations, NO_HEAD_RESTART: "true"},
             "ownerReferences": [_owner(request)],
         },
@@ -91,9 +96,9 @@ def build(template: ClusterTemplate, request: ClusterRequest) -> dict[str, Any] 
     }
 
 
-def digest(template: ClusterTemplate) -> str:
-    """Return the digest of a template. As a label of a RayCluster, it shows whether the template changed later."""
-    text = json.dumps(template.model_dump(mode="json"), sort_keys=True)
+def digest(template: ClusterTemplate, auth: Auth = Auth.TOKEN) -> str:
+    """Return the digest of a template and `spec.auth`. As a label of a RayCluster, it shows whether they changed."""
+    text = json.dumps(template.model_dump(mode="json"), sort_keys=True) + ("" if auth is Auth.TOKEN else auth.value)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -32,7 +32,9 @@ class Explanation:
     stalled: bool = False
 
 
-def conditions(state: WorkflowState, explanation: Explanation, generation: int, now: float) -> tuple[Condition, ...]:
+def conditions(
+    state: WorkflowState, explanation: Explanation, generation: int, now: float, more: tuple[Entry, ...] = ()
+) -> tuple[Condition, ...]:
     """Build all conditions of a state; a condition with an unchanged status keeps its transition time.
 
     Args:
@@ -40,6 +42,7 @@ def conditions(state: WorkflowState, explanation: Explanation, generation: int, 
         explanation: why the Workflow is in this state.
         generation: the generation of the observed spec.
         now: seconds since 1970.
+        more: further conditions.
     """
     reason, message = explanation.reason, explanation.message
     entries = [
@@ -54,7 +57,7 @@ def conditions(state: WorkflowState, explanation: Explanation, generation: int, 
     stalled = explanation.stalled or state.phase is Phase.FAILED
     entries.append(("Reconciling", live and not explanation.stalled, reason, message if live else ""))
     entries.append(("Stalled", stalled, reason, message if stalled else ""))
-    return tuple(_condition(state, entry, generation, now) for entry in entries)
+    return tuple(_condition(state, entry, generation, now) for entry in (*entries, *more))
 
 
 def short_reason(state: WorkflowState, explanation: Explanation) -> str:

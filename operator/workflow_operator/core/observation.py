@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from workflow_operator.api.spec import WorkflowSpec
-from workflow_operator.api.status import HeadIdentity, WorkflowState
+from workflow_operator.api.status import DriverLog, HeadIdentity, WorkflowState
 from workflow_operator.core.head_census import HeadsReport
 from workflow_operator.core.log_view import RunView, WorkflowStatus
 
@@ -364,6 +364,8 @@ class Observation:
         disruption: why Kubernetes ended the recorded head pod, if that pod is gone; or None.
         namespace_terminating: whether the namespace of the Workflow is being deleted. It is read before an attempt may
             start, and during a cancellation or deletion. If it is True, objects that may not be read count as absent.
+        driver_log: where the last round stored the log of a driver, or why it is lost; None if it stored none. Only
+            the process remembers it until the status contains it.
     """
 
     workflow: WorkflowObject
@@ -379,3 +381,4 @@ class Observation:
     heads: HeadsReport | None = None
     disruption: Disruption | None = None
     namespace_terminating: bool = False
+    driver_log: DriverLog | None = None

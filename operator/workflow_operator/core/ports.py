@@ -112,6 +112,13 @@ class Jobs(Protocol):
     async def stop(self, namespace: str, head: HeadRef, submission_id: str) -> None:
         """Stop a submission; succeed if it is unknown or ended."""
 
+    async def log(self, namespace: str, head: HeadRef, submission_id: str) -> bytes:
+        """Read the end of the driver's log, as UTF-8. A driver that is about to exit gets a few seconds for it.
+
+        Raises:
+            UnreachableError, RefusedError: the head did not send it.
+        """
+
 
 class Runs(Protocol):
     """The runs in storage, which are read and changed without Ray."""
@@ -149,6 +156,9 @@ class Runs(Protocol):
 
     async def delete(self, namespace: str, action: DeleteCheckpoints) -> None:
         """Delete a run and all its stored data."""
+
+    async def store_driver_log(self, namespace: str, run: RunRef, submission_id: str, log: bytes) -> str:
+        """Store the end of a driver's log with its run; return the address of the object."""
 
 
 class References(Protocol):

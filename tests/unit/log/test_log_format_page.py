@@ -89,6 +89,7 @@ def test_every_key_is_listed() -> None:
         run.snapshot(1),
         run.blob("<sha256>"),
         run.request("<request id>"),
+        run.driver_log("<submission id>"),
         keys.notification("<run uuid>", "<request id>"),
         keys.owned("<manager>", "<run uuid>"),
         keys.heartbeat("<manager>"),

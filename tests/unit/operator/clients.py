@@ -106,6 +106,7 @@ class FakeClients:
         staged: the digests of the copies of the code in the blobs.
         deferred: the kinds of the recorded deferred cleanups.
         store_failure: why the log cannot be read while the store is not up.
+        driver_logs: the submission ids whose logs were stored.
     """
 
     spec: WorkflowSpec
@@ -125,6 +126,7 @@ class FakeClients:
     staged: set[str] = field(default_factory=set)
     deferred: list[str] = field(default_factory=list)
     store_failure: StoreFailure = StoreFailure.UNAVAILABLE
+    driver_logs: list[str] = field(default_factory=list)
 
     # Reads and actions of the operator.
 
@@ -241,6 +243,11 @@ class FakeClients:
         if job is not None and job.state in LIVE_JOBS:
             job.state = JobState.STOPPED
         return self.network_up
+
+    def _store_driver_log(self, action: acts.StoreDriverLog) -> bool:
+        if self.network_up and self.store_up:
+            self.driver_logs.append(action.submission_id)
+        return True
 
     def _request_cancel(self, action: acts.RequestCancel) -> bool:
         run = self.log.get(action.run.run_number)

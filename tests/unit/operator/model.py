@@ -34,7 +34,8 @@ class OperatorModel:
     Args:
         kind: the features of the Workflow. `selecting`: it has a cluster selector. `coded`: its code is in a ConfigMap.
             `manual`: its recovery policy is Manual. `given`: its spec sets a workflow id. `foreign`: a cluster of
-            another user has the name that the cluster of attempt 2 would get.
+            another user has the name that the cluster of attempt 2 would get. `retaining`: it retains the cluster of
+            a failed attempt.
 
     Attributes:
         foreign_uids: the uids of the clusters that the operator did not create.
@@ -50,6 +51,8 @@ class OperatorModel:
             spec["code"] = {"configMap": {"name": "trip-code"}}
         if "given" in kind:
             spec["workflowId"] = "nightly"
+        if "retaining" in kind:
+            spec["cluster"] = {**build.SPEC["cluster"], "retain": "OnFailure", "retainSeconds": 600}
         self.clients = FakeClients(build.spec(build.SELECTING if "selecting" in kind else build.SPEC, **spec))
         copied = names.cluster_labels(build.NAME, build.UID, 1)  # a cluster that a user copied together with its labels
         self.clients.clusters = {name: selectable_cluster(name) for name in ("one", "two")}

@@ -254,8 +254,8 @@ def test_workflows_spread_over_the_matching_clusters() -> None:
 
 def test_recorded_name_of_an_older_operator_is_kept() -> None:
     """An older operator recorded the name before it was stopped. A later round looks for the cluster under it."""
-    decision = decide(provisioning(recorded=ClusterStatus(name="trip-9f3c1-1", provisioned=True)), NOW)
+    decision = decide(provisioning(recorded=ClusterStatus(name="trip-9f3c1a2b00-1", provisioned=True)), NOW)
     (created,) = [action for action in decision.actions if isinstance(action, CreateCluster)]
-    assert (created.name, created.manifest["metadata"]["name"]) == ("trip-9f3c1-1", "trip-9f3c1-1")
+    assert (created.name, created.manifest["metadata"]["name"]) == ("trip-9f3c1a2b00-1", "trip-9f3c1a2b00-1")
     assert decision.state.cluster is not None
-    assert decision.state.cluster.name == "trip-9f3c1-1"
+    assert decision.state.cluster.name == "trip-9f3c1a2b00-1"

@@ -17,6 +17,8 @@ from workflow_operator.core.conditions import conditions, short_reason
 from workflow_operator.core.decide.canceling import canceling
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.deleting import deleting
+from workflow_operator.core.decide.driver_log import driver_log
+from workflow_operator.core.decide.edits import spec_applied
 from workflow_operator.core.decide.ending import terminal
 from workflow_operator.core.decide.failure import is_owned
 from workflow_operator.core.decide.lost import lost
@@ -25,6 +27,8 @@ from workflow_operator.core.decide.pending import pending
 from workflow_operator.core.decide.provisioning import provisioning
 from workflow_operator.core.decide.reachability import with_reply
 from workflow_operator.core.decide.resumable import resumable
+from workflow_operator.core.decide.retained import effects as retention_actions
+from workflow_operator.core.decide.retained import is_kept, remaining_seconds, retained_cluster
 from workflow_operator.core.decide.running import running
 from workflow_operator.core.decide.workers import workers_condition, workers_event
 from workflow_operator.core.log_facts import LogFacts, Ownership
@@ -129,11 +133,21 @@ def _steps(old: Steps, view: RunView, now: float) -> Steps:
 
 def _decision(context: ReconcileContext, outcome: Outcome) -> Decision:
     generation = context.workflow.generation
+    kept = retained_cluster(context, outcome.state)
+    log, log_actions = driver_log(context, outcome.state)
     state = outcome.state.model_copy(
         update={
+            "retained_cluster": kept,
+            "driver_log": log,
             "observed_generation": generation,
             "conditions": (
-                *conditions(outcome.state, outcome.explanation, generation, context.now),
+                *conditions(
+                    outcome.state,
+                    outcome.explanation,
+                    generation,
+                    context.now,
+                    (spec_applied(context, outcome.state),),
+                ),
                 workers_condition(context, outcome.state),
             ),
         }
@@ -142,14 +156,17 @@ def _decision(context: ReconcileContext, outcome: Outcome) -> Decision:
     actions: tuple[Action, ...] = (
         *_events(context, state, outcome),
         *workers_event(context, state, outcome.explanation.reason),
+        *log_actions,
         *_delete_obsolete_clusters(context, state),
         *outcome.actions,
+        *retention_actions(context, kept),
     )
-    return Decision(state, actions, outcome.requeue_after)
+    delays = [delay for delay in (outcome.requeue_after, remaining_seconds(context, kept)) if delay is not None]
+    return Decision(state, actions, min(delays, default=None))
 
 
 def _delete_obsolete_clusters(context: ReconcileContext, state: WorkflowState) -> tuple[DeleteCluster, ...]:
-    """Delete the clusters of this Workflow that its new state does not name.
+    """Delete the clusters of this Workflow that its new state does not name or retain.
 
     These are clusters of earlier attempts, and all clusters if the Workflow is finished or being deleted.
     """
@@ -161,6 +178,7 @@ def _delete_obsolete_clusters(context: ReconcileContext, state: WorkflowState) -
         if is_owned(context, cluster)
         and not cluster.deleting
         and cluster.name != current
+        and not is_kept(cluster, state.retained_cluster)
         and (needs_no_cluster or names.attempt_of(cluster.labels) <= state.attempt)
     )
 

@@ -11,16 +11,17 @@ from dataclasses import replace
 from workflow_operator.api.status import ClusterStatus
 from workflow_operator.core.actions import CreateCluster
 from workflow_operator.core.attempt_count import TEMPLATE_CHANGED
-from workflow_operator.core.cluster_manifest import Refusal, digest
+from workflow_operator.core.cluster_manifest import Refusal
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import manifest_of
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
+from workflow_operator.core.decide.edits import changed_cluster_fields
 from workflow_operator.core.decide.ending import stop_on_selected_cluster
 from workflow_operator.core.decide.failure import DetectedFailure, fail_attempt, is_owned
 from workflow_operator.core.decide.sidecars import sidecar_problem, wait_for_sidecars
 from workflow_operator.core.decide.submitted import follow_head, interruption, post_submission
 from workflow_operator.core.log_facts import Ownership
-from workflow_operator.core.names import TEMPLATE_LABEL, UID_LABEL
+from workflow_operator.core.names import UID_LABEL, cluster_name
 from workflow_operator.core.observation import ClusterView, HeadRefused, HeadUnreachable
 
 _POLL = 5.0
@@ -85,8 +86,9 @@ def _provision(context: ReconcileContext) -> Outcome:
         recorded = recorded.model_copy(update={"queued": False})
         context = context.with_state(attempt_time=context.now)
     if recorded.head is None and not _is_head_ready(cluster):
-        if _template_changed(context, cluster):
-            text = f"spec.cluster.template changed before RayCluster {cluster.name} was ready: creating another one"
+        changed = changed_cluster_fields(context.spec, recorded, cluster)
+        if changed:
+            text = f"{', '.join(changed)} changed before RayCluster {cluster.name} was ready: the next attempt uses it"
             return fail_attempt(context, DetectedFailure(TEMPLATE_CHANGED, text))
         return context.stay(_why_not_ready(cluster), _POLL, cluster=recorded)
     context = context.with_state(cluster=recorded)
@@ -100,13 +102,6 @@ def _is_head_ready(cluster: ClusterView) -> bool:
     return head.running and head.ready and not head.deleting and bool(head.ip and head.identity.container_id)
 
 
-def _template_changed(context: ReconcileContext, cluster: ClusterView) -> bool:
-    """Return whether the user changed the template after this cluster was created from it."""
-    template = context.spec.cluster.template if context.spec else None
-    created_from = cluster.labels.get(TEMPLATE_LABEL)
-    return template is not None and created_from is not None and created_from != digest(template)
-
-
 def _belongs_to_workflow(cluster: ClusterView) -> bool:
     """Return whether a cluster was created for a Workflow, which will delete it."""
     return UID_LABEL in cluster.labels
@@ -114,6 +109,10 @@ def _belongs_to_workflow(cluster: ClusterView) -> bool:
 
 def _select_cluster(context: ReconcileContext) -> Outcome:
     """Select one of the ready clusters that match; the uid and the attempt spread Workflows over them."""
+    if context.spec is not None and context.spec.cluster.template is not None:
+        name = cluster_name(context.workflow.name, context.workflow.uid, context.state.attempt)
+        explanation = Explanation("CreatingCluster", f"spec.cluster.template replaced the selector: creating {name}")
+        return context.stay(explanation, 0.0, cluster=ClusterStatus(name=name))
     ready = [c for c in context.observation.candidates if _is_head_ready(c) and not _belongs_to_workflow(c)]
     ready.sort(key=lambda cluster: cluster.name)
     if not ready:
@@ -134,10 +133,12 @@ def _create_cluster(context: ReconcileContext, recorded: ClusterStatus) -> Outco
     if isinstance(manifest, Refusal):
         explanation = Explanation("InvalidClusterTemplate", manifest.message, blocked=True, stalled=True)
         return context.stay(explanation, SLOW_POLL)
+    if manifest is None and context.spec is not None:
+        text = "spec.cluster.selector replaced the template: selecting a RayCluster"
+        return context.stay(Explanation("NoClusterMatches", text), 0.0, cluster=None)
     if manifest is None:
-        missing_template = "spec.cluster.template is missing: add it again, because this attempt needs its RayCluster"
-        text = context.workflow.refusal or missing_template
-        return context.stay(Explanation("InvalidSpec", text, blocked=True, stalled=True), SLOW_POLL)
+        explanation = Explanation("InvalidSpec", context.workflow.refusal, blocked=True, stalled=True)
+        return context.stay(explanation, SLOW_POLL)
     if context.observation.refused:
         text = f"correct spec.cluster.template: {context.observation.refused}"
         explanation = Explanation("RayClusterRefused", text, blocked=True, stalled=True)

@@ -13,6 +13,7 @@ from workflow_operator.api.status import Ending
 from workflow_operator.core.conditions import Explanation, clip
 from workflow_operator.core.decide.attempts import attempt_blocker, start_attempt, store_problem
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
+from workflow_operator.core.decide.edits import changed_cluster_fields
 from workflow_operator.core.decide.ending import end_run, fail_without_log, terminal_from_log
 from workflow_operator.core.decide.failure import UNREADABLE, cluster_failure, is_owned
 from workflow_operator.core.decide.limits import exhausted_limit
@@ -76,7 +77,9 @@ def _wait_or_resume(context: ReconcileContext) -> Outcome:
     if context.now < due and not resume_requested:
         explanation = Explanation("BackingOff", f"attempt {state.attempt + 1} starts at {format_time(due)}")
         return context.stay(explanation, due - context.now)
-    if cluster_failure(context) or context.observation.named is None:
+    named, recorded = context.observation.named, context.state.cluster
+    edited = recorded is not None and changed_cluster_fields(context.spec, recorded, named)
+    if cluster_failure(context) or named is None or edited:
         context = context.with_state(cluster=None)
     waiting = _wait_for_deletion(context)
     if waiting:
@@ -92,9 +95,10 @@ def _wait_or_resume(context: ReconcileContext) -> Outcome:
 
 def _wait_for_deletion(context: ReconcileContext) -> Outcome | None:
     """Wait until the clusters of earlier attempts are deleted, but not longer than `CLUSTER_GONE_SECONDS`."""
-    current = context.state.cluster.name if context.state.cluster is not None else None
+    current, kept = context.state.cluster.name if context.state.cluster else None, context.state.retained_cluster
     left = (context.state.phase_time or context.now) + CLUSTER_GONE_SECONDS - context.now
     old = [c.name for c in context.observation.clusters if is_owned(context, c) and c.name != current]
+    old = [name for name in old if kept is None or name != kept.name]
     if not old or left <= 0:
         return None
     explanation = Explanation("ClusterTerminating", f"waiting for the deletion of RayCluster {', '.join(old)}")

@@ -10,6 +10,7 @@ from workflow_operator.core.actions import HeadRef
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import code_of, code_problem, stage_code, store_problem
 from workflow_operator.core.decide.context import Outcome, ReconcileContext, earliest
+from workflow_operator.core.decide.edits import with_submitted_spec
 from workflow_operator.core.decide.ending import terminal_from_log
 from workflow_operator.core.decide.failure import (
     DetectedFailure,
@@ -116,7 +117,8 @@ def post_submission(context: ReconcileContext, cluster: ClusterView) -> Outcome:
         return context.stay(problem, _POLL)
     code = code_of(context)
     with_head = recorded.model_copy(update={"head": head.identity, **REPLIED})
-    state = context.state.model_copy(update={"cluster": with_head, "code": code})
+    submitted = with_submitted_spec(submission, context.spec)
+    state = context.state.model_copy(update={"cluster": with_head, "code": code, "submission": submitted})
     if recorded.head is None:
         state = state.model_copy(update={"attempt_time": _time_to_submit(context)})
     target = HeadRef(cluster.name, head.identity, head.ip, cluster.token_secret)
