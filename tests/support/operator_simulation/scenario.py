@@ -59,7 +59,7 @@ def simulate(seed: int, only: Collection[str] = (), skip: Collection[str] = froz
     """
     world = World(seed)
     plan = Random(seed)  # apart from the chance of the world, so that a skipped fault changes no other choice
-    with _logged_errors(world):
+    with logged_errors(world):
         try:
             world.loop.run(_live_through(world, plan, only, skip), deadline=20_000.0)
         except StuckError as error:
@@ -136,7 +136,7 @@ def workflow_specs(plan: Random) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def _logged_errors(world: World) -> Iterator[None]:
+def logged_errors(world: World) -> Iterator[None]:
     """Turn unexpected errors that the reconciler logs into problems, and print nothing."""
 
     def collect(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:

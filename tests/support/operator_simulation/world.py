@@ -48,6 +48,7 @@ class Network:
         loss_rate: the probability that a request, and separately its response, is lost.
         api_down: whether the API server does not reply.
         heads_unreachable: whether no head replies.
+        before_request: called with the target and the kind of each request, directly before it takes effect.
     """
 
     def __init__(self, world: World) -> None:
@@ -55,6 +56,7 @@ class Network:
         self.loss_rate = 0.0
         self.api_down = False
         self.heads_unreachable = False
+        self.before_request: Callable[[str, str], None] = lambda target, what: None
 
     async def request(self, target: str, what: str, effect: Callable[[], Any]) -> Any:
         """Send a request. It takes effect even if the sender is killed meanwhile."""
@@ -69,6 +71,7 @@ class Network:
             raise UnreachableError(f"{what}: the request to the {target} was lost")
 
         def arrive() -> None:
+            self.before_request(target, what)
             result, error = None, None
             try:
                 result = effect()

@@ -6,12 +6,14 @@ the log.
 
 from __future__ import annotations
 
+from workflow_operator.api.status import ClusterStatus
 from workflow_operator.core import names
 from workflow_operator.core.actions import AddFinalizer
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import attempt_blocker, secret_problem, start_attempt, store_problem
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.ending import stop_on_selected_cluster, terminal_from_log
+from workflow_operator.core.decide.failure import is_owned
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.read_plan import workflow_id_of
 from workflow_operator.core.state import Event
@@ -42,9 +44,15 @@ def pending(context: ReconcileContext) -> Outcome:
 
 
 def _recover_attempt(context: ReconcileContext) -> Outcome:
-    """Continue from the log after the status was lost."""
+    """Continue from the log after the status was lost. The next attempt uses the newest cluster if its head is ready."""
     explanation = Explanation("AttemptFound", "the log names this Workflow as the owner of the run: continuing it")
-    return context.move(Event.ATTEMPT_RECOVERED, explanation, next_attempt_time=context.now)
+    owned = [cluster for cluster in context.observation.clusters if is_owned(context, cluster) and not cluster.deleting]
+    newest = max(owned, key=lambda cluster: names.attempt_of(cluster.labels), default=None)
+    head = newest.head if newest is not None else None
+    found = None
+    if newest is not None and head is not None and head.running and head.ready and not head.deleting:
+        found = ClusterStatus(name=newest.name, uid=newest.uid, head=head.identity)
+    return context.move(Event.ATTEMPT_RECOVERED, explanation, next_attempt_time=context.now, cluster=found)
 
 
 def _cancel(context: ReconcileContext) -> Outcome:
