@@ -85,7 +85,7 @@ class ApiServer:
             if wanted.get(field, old["metadata"][field]) != old["metadata"][field]:
                 raise error_of_response("PATCH", f"/{plural}/{name}", 409, f"the {field} is another one")
         new = merged(old, body)
-        if new == old:  # a patch without a change is no event and no new version
+        if new == old:  # such a patch writes nothing
             return old
         self._versions += 1
         generation = old["metadata"]["generation"] + (new.get("spec") != old.get("spec"))

@@ -234,12 +234,13 @@ class Checks:
         if new.phase in TERMINAL and phase not in TERMINAL:
             self._check_end(life, new)
         elif new.phase not in TERMINAL:
-            shown = [each for each in new.conditions if each.type in ("Reconciling", "Stalled") and each.status == "True"]
+            kinds = ("Reconciling", "Stalled")
+            shown = [each for each in new.conditions if each.type in kinds and each.status == "True"]
             if not any(each.reason and each.message for each in shown):
                 self.problem(f"{life.name} is {new.phase} without a reason")
 
     def _check_attempts(self, life: Life, old: WorkflowState, new: WorkflowState) -> None:
-        """Check that attempts in a row without progress are not started one directly after the other."""
+        """Check that attempts in a row without progress start after increasing delays."""
         if new.steps.succeeded > old.steps.succeeded or life.fast:
             life.starts = []
         if new.attempt > old.attempt > 0:

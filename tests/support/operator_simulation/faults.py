@@ -395,7 +395,6 @@ FAULTS: dict[str, Fault] = {
 KNOWN: dict[str, str] = {
     "quota": "a ReplicaFailure deletes a cluster that works, and burns attempts before the head is ready",
     "dashboard hung": "HeadUnreachable needs no second witness: the owner in the log may be alive",
-    "dashboard slow": "HeadUnreachable needs no second witness",
     "dashboard unauthorized": "a head that refuses the token counts as unreachable",
     "heads unreachable": "HeadUnreachable needs no second witness",
     "token missing": "a missing token counts as an unreachable head",

@@ -48,8 +48,8 @@ class Head:
     """The Ray container of a head pod.
 
     Attributes:
-        dashboard: how the Jobs API replies: `up`, `hung`, `slow`, `unauthorized`, `forgets` (it does not know its
-            jobs), `stale` (ended jobs are RUNNING), `failed` (running jobs have failed).
+        dashboard: how the Jobs API replies. `up`, `hung`, `slow` and `unauthorized` are the modes of a correct API.
+            `forgets` knows no job, `stale` reports ended jobs as RUNNING, and `failed` reports running jobs as failed.
         driven: the runs that the manager of this head drives, with the epoch of its claim.
     """
 

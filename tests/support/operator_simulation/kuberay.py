@@ -1,4 +1,4 @@
-"""KubeRay, the scheduler and the kubelets of the simulation: they give each RayCluster a head pod, a token and conditions."""
+"""KubeRay and the kubelets of the simulation. They give each RayCluster a head pod, a token and conditions."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ class KubeRay:
         pod = f"{name}-head-{self._numbers}"
         owner = {"uid": cluster["metadata"]["uid"], "kind": "RayCluster", "name": name, "controller": True}
         if api.get("secrets", namespace, name) is None:
-            api.create(ACTOR, "secrets", namespace, {"metadata": {"name": name, "ownerReferences": [owner]}, "data": TOKEN})
+            secret = {"metadata": {"name": name, "ownerReferences": [owner]}, "data": TOKEN}
+            api.create(ACTOR, "secrets", namespace, secret)
         labels = {"ray.io/cluster": name, "ray.io/node-type": "head"}
         waiting = {"waiting": {"reason": "ContainerCreating"}}
         body = {
@@ -138,12 +139,15 @@ class KubeRay:
             "status": {"phase": "Pending", "containerStatuses": [_container("", waiting)]},
         }
         api.create(ACTOR, "pods", namespace, body)
-        self._world.later(self._world.chance.uniform(2.0, 12.0), self._start_head, cluster, pod, f"10.0.0.{self._numbers}")
+        ip = f"10.0.0.{self._numbers}"
+        self._world.later(self._world.chance.uniform(2.0, 12.0), self._start_head, cluster, pod, ip)
 
     def _start_head(self, cluster: Object, pod: str, ip: str) -> None:
         api, namespace, name = self._world.api, self._world.namespace, cluster["metadata"]["name"]
         current = api.get("rayclusters", namespace, name)
-        if api.get("pods", namespace, pod) is None or current is None or current["metadata"]["uid"] != cluster["metadata"]["uid"]:
+        if api.get("pods", namespace, pod) is None or current is None:
+            return
+        if current["metadata"]["uid"] != cluster["metadata"]["uid"]:
             return
         if self.image_missing:
             waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "the image does not exist"}}

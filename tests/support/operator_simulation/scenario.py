@@ -1,7 +1,7 @@
 """Simulates one seed: random Workflows, random faults for some minutes, and then a quiet time in which all must end.
 
-    python -m tests.support.operator_simulation.scenario 17                  # one seed, with its trace
-    python -m tests.support.operator_simulation.scenario 17 'dashboard hung'   # only this fault
+python -m tests.support.operator_simulation.scenario 17                  # one seed, with its trace
+python -m tests.support.operator_simulation.scenario 17 'dashboard hung'   # only this fault
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ async def _live_through(world: World, plan: Random, only: Collection[str], skip:
 
 
 async def finish(world: World) -> None:
-    """Wait until all Workflows are finished or gone, and nothing of them is left, or until the quiet time has passed."""
+    """Wait until all Workflows are finished or gone, but not longer than the quiet time."""
     until = world.loop.time() + QUIET_SECONDS
     quiet_since: float | None = None
     while world.loop.time() < until:

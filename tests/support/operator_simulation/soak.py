@@ -1,6 +1,6 @@
 """Run many seeds of the simulation of the operator in two processes. Print the number of events, and each failure.
 
-    python -m tests.support.operator_simulation.soak --seeds 5000
+python -m tests.support.operator_simulation.soak --seeds 5000
 """
 
 from __future__ import annotations

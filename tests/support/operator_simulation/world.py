@@ -158,9 +158,7 @@ class OperatorProcess:
         """Send a watch event, unless the watch is interrupted."""
         if plural in ("workflows", "rayclusters", "pods") and not self.world.watches_silent:
             delay = self.world.chance.uniform(0.01, 0.3)
-            self.world.loop.call_later(
-                delay, self._trigger, plural, after or before, context=context_of(self.process)
-            )
+            self.world.loop.call_later(delay, self._trigger, plural, after or before, context=context_of(self.process))
 
     def _trigger(self, plural: str, changed: Object) -> None:
         meta, index = changed["metadata"], self.reconciler.watch_index

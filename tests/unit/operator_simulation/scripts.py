@@ -82,5 +82,3 @@ def when(world: World, condition: Callable[[Life], bool], act: Happening) -> Non
 def describe(world: World) -> str:
     """Return the problems and the trace."""
     return "\n".join([*world.checks.problems, *world.trace])
-
-

@@ -1,7 +1,7 @@
 """Between each two reads of a round, the world changes. The decision must be safe: no failure, no healthy cluster lost.
 
-Each case runs a script up to a chosen read of a chosen round, changes the world directly before that read, and then
-lets the script end without faults.
+Each case runs a script up to a chosen read of a chosen round, and changes the world directly before that read. Then
+the script ends without faults.
 """
 
 from __future__ import annotations
@@ -76,6 +76,9 @@ CHANGES: dict[str, tuple[Callable[[World], None], Phase | None]] = {
 }
 """Name -> what changes, and the phase at the end. A change that comes too late leaves the Workflow Succeeded."""
 
+AT_EVERY_READ = ("run ends", "head dies", "deleted")
+"""Changes that happen before every read; the others happen before every third one, which takes less time."""
+
 
 @dataclass
 class Reads:
@@ -145,7 +148,7 @@ def test_change_between_any_two_reads_is_harmless(change: str) -> None:
     act, phase = CHANGES[change]
     reads = chosen_reads()
     assert len(reads) > 30
-    for target in reads:
+    for target in reads[:: 1 if change in AT_EVERY_READ else 3]:
         world = simulate(Reads(target, act))
         assert not world.checks.problems, describe(world)
         life = life_of(world)
@@ -166,13 +169,17 @@ def test_run_that_ends_between_two_reads_is_no_failure(change: str) -> None:
             assert life_of(world).state.phase in (CHANGES[change][1], Phase.SUCCEEDED), describe(world)
 
 
-def test_operator_of_another_process_changes_nothing_with_an_old_observation() -> None:
+def test_process_with_an_old_observation_does_no_harm() -> None:
     """A process stops after its observation while another one continues. Then it decides on the old observation."""
     for number in range(1, 13):
         stopped: list[OperatorProcess] = []
 
         def stop(
-            world: World, operator: OperatorProcess, point: str, at: int = number, stopped: list[OperatorProcess] = stopped
+            world: World,
+            operator: OperatorProcess,
+            point: str,
+            at: int = number,
+            stopped: list[OperatorProcess] = stopped,
         ) -> None:
             if point == "observed" and world.points.count("observed") == at and not stopped:
                 stopped.append(operator)

@@ -6,6 +6,7 @@ Each script first runs without a kill, which gives the list of its failpoints. T
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -122,7 +123,7 @@ def test_every_gap_between_two_actions_is_covered() -> None:
     gaps = set()
     for name in SCRIPTS:
         points = points_of(name)
-        for before, after in zip(points, points[1:], strict=False):
+        for before, after in pairwise(points):
             if after.startswith("before "):
                 gaps.add((before.removeprefix("after "), after.removeprefix("before ")))
     assert gaps >= PAIRS, PAIRS - gaps

@@ -1,4 +1,4 @@
-"""In each phase, the user edits, cancels or deletes the object, or its cluster disappears. Each time it ends correctly."""
+"""In each phase, the user edits, cancels or deletes the object, or its cluster disappears."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.operator_simulation.faults import step_fails
 from tests.support.operator_simulation.world import World
 from tests.unit.operator_simulation.scripts import SPEC, Happening, describe, life_of, live_through, when
 from workflow_operator.api.status import Phase
@@ -31,15 +32,9 @@ def reach(phase: Phase) -> Happening:
         if phase is P.CANCELED:
             when(world, lambda life: life.state.phase is P.RUNNING, lambda world: world.change("trip", cancel=True))
         if phase is P.FAILED:
-            when(world, lambda life: life.state.phase is P.RUNNING, fail_step)
+            when(world, lambda life: life.state.phase is P.RUNNING, step_fails)
 
     return happen
-
-
-def fail_step(world: World) -> None:
-    from tests.support.operator_simulation.faults import step_fails
-
-    step_fails(world)
 
 
 def lose_cluster(world: World) -> None:
