@@ -105,9 +105,10 @@ class Checks:
             found = self._world.workflow(life.name)
             self._check_freed(life, found, able)
             live = found is not None and life.state.phase not in TERMINAL
-            if live and operator is not None and able and self._world.loop.time() > operator_grace(self._world):
-                if Key(self._world.namespace, life.name) not in operator.reconciler._tasks:
-                    self.problem(f"{life.name} is {life.state.phase}, and the operator has no timer for it")
+            settled = live and able and self._world.loop.time() > operator_grace(self._world)
+            key = Key(self._world.namespace, life.name)
+            if settled and operator is not None and key not in operator.reconciler._tasks:
+                self.problem(f"{life.name} is {life.state.phase}, and the operator has no timer for it")
         self._world.later(TICK_SECONDS, self.tick)
 
     def finish(self) -> None:

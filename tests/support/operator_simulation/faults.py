@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.support.operator_simulation.checks import Life
@@ -314,8 +315,8 @@ def spec_invalid(world: World) -> None:
         if found is not None:
             entrypoint = found["spec"]["entrypoint"]
             world.change(life.name, entrypoint="no entrypoint")
-            world.later(_seconds(world, 10.0, 60.0), world.change, life.name)
-            world.later(_seconds(world, 10.0, 60.0), lambda: world.change(life.name, entrypoint=entrypoint))
+            correct = partial(world.change, life.name, entrypoint=entrypoint)
+            world.later(_seconds(world, 10.0, 60.0), correct)
 
 
 def user_resumes(world: World) -> None:

@@ -44,7 +44,7 @@ def pending(context: ReconcileContext) -> Outcome:
 
 
 def _recover_attempt(context: ReconcileContext) -> Outcome:
-    """Continue from the log after the status was lost. The next attempt uses the newest cluster if its head is ready."""
+    """Continue from the log after the status was lost. The next attempt uses the newest ready cluster."""
     explanation = Explanation("AttemptFound", "the log names this Workflow as the owner of the run: continuing it")
     owned = [cluster for cluster in context.observation.clusters if is_owned(context, cluster) and not cluster.deleting]
     newest = max(owned, key=lambda cluster: names.attempt_of(cluster.labels), default=None)
