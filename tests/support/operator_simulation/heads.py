@@ -132,8 +132,8 @@ class Head:
         world = self.world
         while True:
             await asyncio.sleep(world.step_seconds())
-            while not world.store.writable:
-                await asyncio.sleep(1.0)
+            if not world.store.writable:
+                continue
             if run.epoch != epoch or run.status is not WorkflowStatus.RUNNING or not world.store.contains(run):
                 return
             if run.cancel_requested:
