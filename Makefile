@@ -49,8 +49,9 @@ mutants: venv  ## change the pure modules, list changes that no test notices; MI
 
 # --- soak test ---
 .PHONY: soak
-soak: venv  ## simulate the engine with 10,000 seeds, in two processes
+soak: venv  ## simulate the engine with 10,000 seeds and the operator with 5,000, in two processes
 	@$(PY) -m tests.faults.soak --seeds 10000
+	@$(PY) -m tests.support.operator_simulation.soak --seeds 5000
 
 # --- benchmarks ---
 .PHONY: bench

@@ -122,7 +122,7 @@ class WorkflowLife(RuleBasedStateMachine):
             run.claim(other)
 
     def teardown(self) -> None:
-        if hasattr(self, "pilot"):
+        if hasattr(self, "model"):
             self.model.finish()
 
 

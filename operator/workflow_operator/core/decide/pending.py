@@ -6,7 +6,7 @@ the log.
 
 from __future__ import annotations
 
-from workflow_operator.api.status import Ending
+from workflow_operator.api.status import ClusterStatus, Ending
 from workflow_operator.core import names
 from workflow_operator.core.actions import AddFinalizer, DeleteCluster
 from workflow_operator.core.conditions import Explanation
@@ -56,9 +56,15 @@ def _add_finalizer(context: ReconcileContext) -> Outcome:
 
 
 def _recover_attempt(context: ReconcileContext) -> Outcome:
-    """Continue from the log after the status was lost."""
+    """Continue from the log after the status was lost. The next attempt uses the newest ready cluster."""
     explanation = Explanation("AttemptFound", "the log names this Workflow as the owner of the run: continuing it")
-    return context.move(Event.ATTEMPT_RECOVERED, explanation, next_attempt_time=context.now)
+    owned = [cluster for cluster in context.observation.clusters if is_owned(context, cluster) and not cluster.deleting]
+    newest = max(owned, key=lambda cluster: names.attempt_of(cluster.labels), default=None)
+    head = newest.head if newest is not None else None
+    found = None
+    if newest is not None and head is not None and head.running and head.ready and not head.deleting:
+        found = ClusterStatus(name=newest.name, uid=newest.uid, head=head.identity)
+    return context.move(Event.ATTEMPT_RECOVERED, explanation, next_attempt_time=context.now, cluster=found)
 
 
 def _cancel(context: ReconcileContext) -> Outcome:
