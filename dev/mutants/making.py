@@ -34,13 +34,13 @@ class Place:
         names: the names of the classes and functions around it.
         function: the innermost function; None outside of functions.
         statement: the innermost statement.
-        in_raise: whether it is a part of a `raise` statement.
+        in_error: whether it is a part of a `raise` statement, or the message of an `assert`.
     """
 
     names: tuple[str, ...]
     function: Any
     statement: Any
-    in_raise: bool = False
+    in_error: bool = False
 
 
 def mutants(module: str, source: str) -> list[Mutant]:
@@ -108,7 +108,7 @@ def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
         function = node if isinstance(node, cst.FunctionDef) else None
         place = replace(place, names=(*place.names, node.name.value), function=function)
     if isinstance(node, cst.Raise):
-        place = replace(place, in_raise=True)
+        place = replace(place, in_error=True)
     yield node, place
     children = node.children
     if _is_log_line(node):
@@ -116,7 +116,8 @@ def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
     if isinstance(node, cst.Call) and _called(node) == "cast":
         children = node.args[1:]
     for child in children:
-        yield from _nodes(child, place)
+        is_message = isinstance(node, cst.Assert) and child is node.msg
+        yield from _nodes(child, replace(place, in_error=True) if is_message else place)
 
 
 def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
@@ -132,7 +133,7 @@ def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
 
 def _is_wording(string: Any, place: Place) -> bool:
     """Return whether a string is the text of an error, or the name of a codec, whose case has no meaning."""
-    return place.in_raise or (isinstance(string, cst.SimpleString) and string.raw_value in CODECS)
+    return place.in_error or (isinstance(string, cst.SimpleString) and string.raw_value in CODECS)
 
 
 def _only_for_types(node: Any) -> bool:

@@ -29,9 +29,13 @@ from dev.mutants.selection import Baseline
 
 FORK_SERVER: Final = multiprocessing.get_context("forkserver")
 OWN: Final = ("workflow", "workflow_operator", "tests", "dev", "__main__", "__mp_main__")
-SPARE_SECONDS: Final = 30.0
+START_SECONDS: Final = 30.0
+SPARE_SECONDS: Final = 5.0
 SLOWNESS: Final = 4.0
-"""A mutant times out after `SPARE_SECONDS`, plus this many times the duration of its tests without a mutant."""
+"""A test times out after `SPARE_SECONDS`, plus this many times its duration without a mutant.
+
+A process of its own has `START_SECONDS` more, in which it imports the project and collects the tests.
+"""
 
 OPTIONS: Final = ("-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
@@ -124,8 +128,10 @@ def _measure(copy: Path, modules: tuple[str, ...], tests: tuple[str, ...], sende
     measured.stop()
     if code == pytest.ExitCode.OK:
         data = measured.get_data()
-        lines = {module: _tests_of_lines(data.contexts_by_lineno(str(copy / module))) for module in modules}
-        sender.send((Baseline(lines, dict(recorder.seconds)), _libraries()))
+        contexts = {module: data.contexts_by_lineno(str(copy / module)) for module in modules}
+        lines = {module: _tests_of_lines(found) for module, found in contexts.items()}
+        early = {module: frozenset(line for line in found if "" in found[line]) for module, found in contexts.items()}
+        sender.send((Baseline(lines, dict(recorder.seconds), early), _libraries()))
     return int(code)
 
 
@@ -167,30 +173,43 @@ def _serve(tests: tuple[str, ...], connection: Connection) -> int:
 
 
 def time_limit(seconds: float) -> float:
-    """Return after how many seconds a mutant has timed out.
+    """Return after how many seconds a test has timed out.
 
     Args:
-        seconds: the duration of its tests without a mutant.
+        seconds: its duration without a mutant, or that of several tests.
     """
     return SPARE_SECONDS + SLOWNESS * seconds
 
 
-def verdict(copy: Path, mutant: Mutant, tests: Sequence[str], seconds: float) -> Verdict:
-    """Run the tests of one mutant in a new process until the first of them fails.
+@contextlib.contextmanager
+def placed(copy: Path, mutant: Mutant) -> Iterator[str]:
+    """Put a mutant into a copy of the checkout while the block runs. Yields the text of the module without it.
 
     Args:
         copy: a copy of the checkout that no other thread uses.
-        mutant: the changed module, with the lines of its change.
+        mutant: the changed module.
+    """
+    source = copy / mutant.key.module
+    original = source.read_text(encoding="utf-8")
+    source.write_text(mutant.code, encoding="utf-8")
+    try:
+        yield original
+    finally:
+        source.write_text(original, encoding="utf-8")
+
+
+def verdict(copy: Path, tests: Sequence[str], seconds: float) -> Verdict:
+    """Run the tests of one mutant in a new process until the first of them fails.
+
+    Args:
+        copy: a copy of the checkout that no other thread uses, with the mutant in it.
         tests: the node ids of its tests.
         seconds: the duration of these tests without a mutant.
     """
-    source = copy / mutant.key.module
-    original = source.read_bytes()
-    source.write_text(mutant.code, encoding="utf-8")
     process = FORK_SERVER.Process(target=_in_copy, args=(copy, copy.with_suffix(".log"), _notice, tuple(tests)))
     try:
         process.start()
-        process.join(time_limit(seconds))
+        process.join(START_SECONDS + time_limit(seconds))
         if process.exitcode is None:
             return Verdict.TIMED_OUT
         return Verdict.SURVIVED if process.exitcode == pytest.ExitCode.OK else Verdict.NOTICED
@@ -199,7 +218,6 @@ def verdict(copy: Path, mutant: Mutant, tests: Sequence[str], seconds: float) ->
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.join()
-        source.write_bytes(original)
 
 
 def _write_no_bytecode() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final, TypeVar
 
 from dev.mutants.mutant import Mutant
 
 T = TypeVar("T")
-SECONDS_PER_MUTANT: Final = 40.0
+SECONDS_PER_MUTANT: Final = 15.0
 """The tests of one mutant are limited to those that together took this long without a mutant."""
 
 
@@ -22,10 +22,17 @@ class Baseline:
     Attributes:
         tests: module, line, and the tests that executed the line.
         seconds: the duration of each test.
+        early: module, and the lines that were executed before the first test, when modules were imported and tests
+            were collected.
     """
 
     tests: Mapping[str, Mapping[int, frozenset[str]]]
     seconds: Mapping[str, float]
+    early: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    def is_early(self, mutant: Mutant) -> bool:
+        """Return whether the changed statement was executed before the first test."""
+        return not self.early.get(mutant.key.module, frozenset()).isdisjoint(mutant.lines)
 
 
 def choose_tests(mutant: Mutant, baseline: Baseline, limit: float = SECONDS_PER_MUTANT) -> tuple[str, ...]:

@@ -260,6 +260,18 @@ def test_cancel_of_a_finished_run_leaves_no_request(store: MemoryStore) -> None:
     assert not list(store.list("notifications/"))
 
 
+def test_cancel_of_a_deleted_run_leaves_no_request(store: MemoryStore) -> None:
+    """Even if the id has another run by now."""
+    log = make(store, alive=False)
+    view = read_run(store, "w")
+    assert view is not None
+    requests.delete_run(store, "w", run_number=1, requester=USER)
+    registry.register(store, runs.created(DAG, run_number=3, run_uuid="third"))
+    requests.request_cancel(store, view, uid="", reason="Enough")
+    assert log.inbox() == []
+    assert not list(store.list("notifications/"))
+
+
 # --- reading ---
 
 
