@@ -112,7 +112,7 @@ class Run:
         copy, client = self._copies.get()
         try:
             with running.placed(copy, mutant) as before:
-                limits = {test: running.time_limit(duration) for test, duration in seconds.items()}
+                limits = {test: running.time_limit(used) for test, used in seconds.items()}
                 found = client.verdict(mutant, before, limits)
                 if found is None or (found is Verdict.SURVIVED and self._measured.is_early(mutant)):
                     return running.verdict(copy, tests, sum(seconds.values()))

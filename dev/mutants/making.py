@@ -1,12 +1,14 @@
 """Makes the mutants of a module: pure.
 
-What only types or imports need is not changed, nor is a docstring. The wording of errors and log lines is not changed
-either; an error without its text, or a missing log line, is a mutant.
+What only types or imports need is not changed, nor is a docstring. The wording of texts for people, such as errors and
+log lines, is not changed either, nor where it is cut; an error without its text, or a missing log line, is a
+mutant.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -22,6 +24,9 @@ OPERATORS: Final = (*mutation_operators, *extra_operators.OPERATORS)
 SKIPPED: Final = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom)
 TYPING_CALLS: Final = ("TypeVar", "NewType", "ParamSpec")
 CODECS: Final = ("utf-8", "ascii")
+SENTENCE: Final = re.compile("[a-z]+[,:;]? [a-z(]+")
+"""What only texts for people contain: two words."""
+
 NEVER_REPLACED: Final = ("len", "isinstance", "issubclass", "cast")
 """Calls whose arguments are not dropped: each test of the line notices it. The arguments themselves are changed."""
 
@@ -100,7 +105,7 @@ def _is_valid(code: str) -> bool:
 
 def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
     """Yield each node that may be changed, with its place."""
-    if isinstance(node, SKIPPED) or _only_for_types(node):
+    if isinstance(node, SKIPPED) or _only_for_types(node) or (place.in_error and isinstance(node, cst.Slice)):
         return
     if isinstance(node, (cst.SimpleStatementLine, cst.BaseCompoundStatement)):
         place = replace(place, statement=node)
@@ -132,8 +137,10 @@ def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_wording(string: Any, place: Place) -> bool:
-    """Return whether a string is the text of an error, or the name of a codec, whose case has no meaning."""
-    return place.in_error or (isinstance(string, cst.SimpleString) and string.raw_value in CODECS)
+    """Return whether a string is a text for people, or the name of a codec, whose case has no meaning."""
+    if place.in_error or not isinstance(string, cst.SimpleString):
+        return place.in_error
+    return string.raw_value in CODECS or SENTENCE.search(string.raw_value) is not None
 
 
 def _only_for_types(node: Any) -> bool:

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,9 +29,9 @@ from dev.mutants.selection import Baseline
 FORK_SERVER: Final = multiprocessing.get_context("forkserver")
 OWN: Final = ("workflow", "workflow_operator", "tests", "dev", "__main__", "__mp_main__")
 START_SECONDS: Final = 30.0
-SPARE_SECONDS: Final = 5.0
-SLOWNESS: Final = 4.0
-"""A test times out after `SPARE_SECONDS`, plus this many times its duration without a mutant.
+SPARE_SECONDS: Final = 20.0
+SLOWNESS: Final = 10.0
+"""A test times out after `SPARE_SECONDS`, plus this many times its CPU time without a mutant.
 
 A process of its own has `START_SECONDS` more, in which it imports the project and collects the tests.
 """
@@ -45,23 +44,30 @@ class BaselineError(Exception):
 
 
 class Recorder:
-    """A plugin of pytest that records which test executed which line, and for how long each test ran."""
+    """A plugin of pytest that records which test executed which line, and how much CPU time each test used.
+
+    CPU time depends less on what else the machine does than the duration.
+    """
 
     def __init__(self, measured: Any) -> None:
         """Remember the running measurement of coverage.py."""
         self.measured = measured
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Record the lines that are executed until the test ends, with its fixtures."""
         self.measured.switch_context(item.nodeid)
+        before = _cpu_seconds()
         yield
+        self.seconds[item.nodeid] = _cpu_seconds() - before
         self.measured.switch_context("")
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add the duration of one phase of a test."""
-        self.seconds[report.nodeid] += report.duration
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of the child processes that it has waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 class Chosen:
@@ -131,7 +137,7 @@ def _measure(copy: Path, modules: tuple[str, ...], tests: tuple[str, ...], sende
         contexts = {module: data.contexts_by_lineno(str(copy / module)) for module in modules}
         lines = {module: _tests_of_lines(found) for module, found in contexts.items()}
         early = {module: frozenset(line for line in found if "" in found[line]) for module, found in contexts.items()}
-        sender.send((Baseline(lines, dict(recorder.seconds), early), _libraries()))
+        sender.send((Baseline(lines, recorder.seconds, early), _libraries()))
     return int(code)
 
 
@@ -176,7 +182,7 @@ def time_limit(seconds: float) -> float:
     """Return after how many seconds a test has timed out.
 
     Args:
-        seconds: its duration without a mutant, or that of several tests.
+        seconds: its CPU time without a mutant, or that of several tests.
     """
     return SPARE_SECONDS + SLOWNESS * seconds
 
@@ -204,7 +210,7 @@ def verdict(copy: Path, tests: Sequence[str], seconds: float) -> Verdict:
     Args:
         copy: a copy of the checkout that no other thread uses, with the mutant in it.
         tests: the node ids of its tests.
-        seconds: the duration of these tests without a mutant.
+        seconds: the CPU time of these tests without a mutant.
     """
     process = FORK_SERVER.Process(target=_in_copy, args=(copy, copy.with_suffix(".log"), _notice, tuple(tests)))
     try:

@@ -135,6 +135,9 @@ def test_who_may_claim(
     assert (type(refused) if refused else None) is expected
     if refused is not None:
         assert "'w'" in str(refused)
+        end = {} if folded.terminal is None else {"status": folded.status}
+        more = {WorkflowInUseError: {"owner": OWNERS[owner]}, WorkflowConflictError: end}.get(type(refused), {})
+        assert refused.fields == {"workflow_id": "w", **more}
 
 
 # --- claims in a store ---
@@ -297,8 +300,9 @@ def test_a_run_can_be_claimed_after_a_death_at_any_failpoint(point: str) -> None
 def test_a_waiting_owner_looks_ahead(fixture: Fixture) -> None:
     fixture.log().check_fence(0)
     fixture.claim("m2", take_over=True)
-    with pytest.raises(FencedError):
+    with pytest.raises(FencedError, match="another owner wrote segment 1 of run run-1") as caught:
         fixture.log().check_fence(0)
+    assert caught.value.fields == {"workflow_id": "w"}
 
 
 def test_a_claim_whose_reply_was_lost_is_recognized(fixture: Fixture) -> None:

@@ -78,6 +78,18 @@ def test_damage_is_reported_with_its_key(log: RunLog, what: str) -> None:
     assert caught.value.key == key  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("read", [RunLog.replay, RunLog.newest_totals], ids=["replay", "totals"])
+def test_a_segment_in_the_slot_of_another_is_damage(log: RunLog, read: Callable[[RunLog], object]) -> None:
+    """As after a restore that put objects under wrong keys."""
+    runs.append(log, [started("a")])
+    data = log.store.get(log.paths.segment(1))
+    assert data is not None
+    log.store.create(log.paths.segment(2), data, "1")
+    with pytest.raises(CorruptLogError, match="holds segment 1 of run run-1") as caught:
+        read(log)
+    assert caught.value.fields == {"key": log.paths.segment(2)}
+
+
 def test_catching_up_folds_all_new_segments(log: RunLog) -> None:
     state = log.replay()
     assert not log.catch_up(state)
