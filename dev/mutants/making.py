@@ -131,9 +131,19 @@ def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
         return
     for kind, operator in OPERATORS:
         if isinstance(node, kind) and not (operator is operator_string and _is_wording(node, place)):
-            yield from ((node, replacement) for replacement in operator(node))
+            yield from ((node, replacement) for replacement in operator(node) if not _replaces_false(node, replacement))
     if isinstance(node, extra_operators.CONDITIONAL):
         yield from ((node.test, replacement) for replacement in extra_operators.negated(node.test))
+
+
+def _replaces_false(node: Any, replacement: Any) -> bool:
+    """Return whether the only change is None instead of False in a call, which has the same effect in a condition."""
+    if not (
+        isinstance(node, cst.Call) and isinstance(replacement, cst.Call) and len(node.args) == len(replacement.args)
+    ):
+        return False
+    pairs = zip(node.args, replacement.args, strict=True)
+    return any(old is not new and isinstance(old.value, cst.Name) and old.value.value == "False" for old, new in pairs)
 
 
 def _is_wording(string: Any, place: Place) -> bool:

@@ -135,9 +135,12 @@ def test_who_may_claim(
     assert (type(refused) if refused else None) is expected
     if refused is not None:
         assert "'w'" in str(refused)
-        end = {} if folded.terminal is None else {"status": folded.status}
-        more = {WorkflowInUseError: {"owner": OWNERS[owner]}, WorkflowConflictError: end}.get(type(refused), {})
-        assert refused.fields == {"workflow_id": "w", **more}
+        fields: dict[str, object] = {"workflow_id": "w"}
+        if isinstance(refused, WorkflowInUseError):
+            fields["owner"] = OWNERS[owner]
+        if isinstance(refused, WorkflowConflictError):
+            fields["status"] = folded.status
+        assert refused.fields == fields
 
 
 # --- claims in a store ---

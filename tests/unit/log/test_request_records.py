@@ -25,7 +25,7 @@ from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.requests import Requester
 from workflow.store.memory import MemoryStore
-from workflow.store.port import Store
+from workflow.store.port import Data, Store
 
 S = WorkflowStatus
 NOW = 7.0
@@ -36,6 +36,16 @@ ERROR = ErrorInfo("DeadlineExceeded", "took too long")
 DAG = Graph((*runs.graph("a b c:a").steps, runs.sleeper("s", 7.0)), "c")
 
 
+class StrictStore(MemoryStore):
+    """Refuses a write without a put id: its writer could not recognize it after a lost reply."""
+
+    def create(self, key: str, data: Data, put_id: str) -> bool:
+        """Implement the port."""
+        assert isinstance(put_id, str)
+        assert put_id
+        return super().create(key, data, put_id)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -44,7 +54,7 @@ def clock() -> Clock:
 @pytest.fixture
 def store(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     monkeypatch.setattr("time.time", lambda: NOW)
-    return MemoryStore(clock=clock)
+    return StrictStore(clock=clock)
 
 
 def make(
