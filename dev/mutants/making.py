@@ -137,13 +137,16 @@ def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
 
 
 def _replaces_false(node: Any, replacement: Any) -> bool:
-    """Return whether the only change is None instead of False in a call, which has the same effect in a condition."""
-    if not (
-        isinstance(node, cst.Call) and isinstance(replacement, cst.Call) and len(node.args) == len(replacement.args)
-    ):
-        return False
-    pairs = zip(node.args, replacement.args, strict=True)
-    return any(old is not new and isinstance(old.value, cst.Name) and old.value.value == "False" for old, new in pairs)
+    """Return whether the change is None instead of False, which has the same effect in a condition."""
+    if isinstance(node, cst.Call) and len(node.args) == len(replacement.args):
+        pairs = zip(node.args, replacement.args, strict=True)
+        return any(old is not new and _is_name(old.value, "False") for old, new in pairs)
+    is_assignment = isinstance(node, (cst.Assign, cst.AnnAssign))
+    return is_assignment and _is_name(node.value, "False") and _is_name(replacement.value, "None")
+
+
+def _is_name(node: Any, name: str) -> bool:
+    return isinstance(node, cst.Name) and node.value == name
 
 
 def _is_wording(string: Any, place: Place) -> bool:
