@@ -231,6 +231,17 @@ def test_timer_that_is_set_after_a_failure_has_no_end_yet() -> None:
     assert (step.epoch, step.attempt, step.started, step.ended, step.due) == (2, 1, 5.0, 0.0, 12.0)
 
 
+def test_value_for_which_a_step_waits_has_other_consumers() -> None:
+    after = replace(graph("c").steps[0], parents=("a", "w"))
+    both = Graph((*graph("a", a=NOT_STORED).steps, waiter("a"), after), "c")
+    refuse(runs.state_of(both), returned_ephemeral("a"), "the value for which a step waits is always stored")
+
+
+def test_dag_without_its_output_is_corrupt() -> None:
+    with pytest.raises(CorruptLogError, match="run-1 is damaged: the output 'b' of a DAG is not one of its steps"):
+        runs.state_of(Graph(graph("a").steps, "b"))
+
+
 def test_wait_within_a_sub_dag_keeps_waiting_for_its_output() -> None:
     inner = Graph((*graph("x/a").steps, replace(waiter("x/a"), step_id="x/w")), "x/a")
     state = runs.state_of(graph("x y:x"), [expanded("x", inner)])
