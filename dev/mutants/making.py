@@ -181,4 +181,7 @@ def _is_log_line(node: Any) -> bool:
 
 
 def _called(call: Any) -> str | None:
-    return str(call.func.value) if isinstance(call.func, cst.Name) else None
+    called = call.func
+    if isinstance(called, cst.Attribute) and _is_name(called.value, "typing"):
+        called = called.attr
+    return str(called.value) if isinstance(called, cst.Name) else None

@@ -254,8 +254,10 @@ def test_end_removes_only_entries_of_claimable_statuses(store: MemoryStore) -> N
 def test_object_cannot_delete_a_finished_run_of_another(store: MemoryStore, finished: WorkflowStatus) -> None:
     make(store, [runs.committed("a"), runs.committed("b"), runs.committed("c"), r.StatusChanged(finished, 1, 2.0)])
     before = in_memory(store)
-    with pytest.raises(SupersededError, match="object u, not"):
+    refused = r"team/v cannot (delete|act on) workflow 'w': its run (belongs to|is owned by) object u, not (to|by) v"
+    with pytest.raises(SupersededError, match=refused) as caught:
         delete(store, Requester("v", 9, "team/v"))
+    assert caught.value.fields == {"workflow_id": "w"}
     assert in_memory(store) == before
     delete(store, USER)
     assert not list(store.list(keys.runs("w")))

@@ -363,6 +363,14 @@ def test_staged_code_is_read_back(store: MemoryStore) -> None:
     assert requests.read_code(store, "w", 1, "run-1", sha) == b"zip"
 
 
+def test_staging_code_again_never_removes_a_good_copy(store: MemoryStore) -> None:
+    """A process that reads it in the meantime would not find it."""
+    failing = FailingStore(store)
+    failing.fail("delete", times=9)
+    names = {requests.stage_code(failing, "w", 1, "uuid", b"zip") for _ in range(3)}
+    assert [requests.read_code(store, "w", 1, "uuid", name) for name in names] == [b"zip"]
+
+
 @pytest.mark.parametrize("size", [10, 2 << 20], ids=["small", "large"])
 def test_staging_code_again_replaces_a_damaged_copy(store: MemoryStore, size: int) -> None:
     code = b"x" * size
