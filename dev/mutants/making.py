@@ -1,8 +1,7 @@
 """Makes the mutants of a module: pure.
 
-What only types or imports need is not changed, nor is a docstring. The wording of texts for people, such as errors and
-log lines, is not changed either, nor where it is cut; an error without its text, or a missing log line, is a
-mutant.
+What only types or imports need is not changed, nor is a docstring. Texts for people, such as errors and log lines, keep
+their wording and length. An error without its text, or a missing log line, is a mutant.
 """
 
 from __future__ import annotations

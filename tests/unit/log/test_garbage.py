@@ -375,18 +375,6 @@ def test_owned_record_is_kept_while_the_run_may_be_claimed(
     assert keys_of(store, keys.OWNED) == (["owned/m1/w-1"] if status is S.FAILED else [])
 
 
-@pytest.mark.parametrize(("age", "kept"), [(0.0, True), (DAY - 1, True), (DAY, False), (DAY + 1, False)])
-def test_remains_of_a_probe_are_kept_for_the_grace_time(
-    store: MemoryStore, clock: Clock, age: float, kept: bool
-) -> None:
-    remains = sorted(f"{prefix}{'0' * 32}" for prefix in (keys.PROBED_RUN, *keys.PROBED_FOLDERS))
-    for key in remains:
-        store.create(key, b"", "1")
-    clock.now += age
-    assert collect(store) == Collected()
-    assert keys_of(store) == (remains if kept else [])
-
-
 # --- everything together ---
 
 

@@ -137,6 +137,14 @@ def test_a_large_dag_is_stored_as_a_blob_and_folded_from_it(log: RunLog) -> None
     assert len(log.replay().steps) == 2_003
 
 
+def test_a_run_whose_dag_is_a_blob_is_replayed_from_it() -> None:
+    store = MemoryStore()
+    dag = runs.graph("a b:a c:b " + " ".join(f"s{i}:c" for i in range(500)))
+    inline, blob = RunLog(store, runs.created(DAG)).blobs.store_graph(dag)
+    assert inline is None
+    assert len(RunLog(store, runs.created(DAG, graph=None, graph_blob=blob)).replay().steps) == 503
+
+
 def test_an_outage_during_a_fold_folds_no_part_of_the_segment(log: RunLog) -> None:
     _, blob = log.blobs.store_graph(runs.graph(" ".join(f"a/{i}" for i in range(2_000))))
     runs.append(log, [started("a"), type(expanded("a", DAG))("a", 1, None, blob)])
