@@ -63,6 +63,25 @@ def test_reading_a_run_that_is_being_deleted_is_superseded(log: RunLog) -> None:
         reading.replay()
 
 
+def test_a_listed_snapshot_that_is_missing_is_reported_with_its_key(log: RunLog) -> None:
+    runs.append(log, [committed("a")])
+    log.write_snapshot(1, snapshot.compact(log.replay()))
+    key = log.paths.snapshot(1)
+    store = FailingStore(log.store)
+    store.after_call("list", log.paths.snapshots, lambda: log.store.delete(key))
+    with pytest.raises(CorruptLogError, match=f"{key} is missing, but the store lists it") as caught:
+        RunLog(store, log.created).replay()
+    assert caught.value.fields == {"key": key}
+
+
+def test_present_state_is_caught_up_from_an_older_one(log: RunLog) -> None:
+    known = log.now(None)
+    runs.append(log, [committed("a")])
+    assert log.now(known) is known
+    assert runs.picture(known) == runs.picture(log.now(None))
+    assert known.seq == 1
+
+
 @pytest.mark.parametrize("what", ["segment", "snapshot"])
 def test_damage_is_reported_with_its_key(log: RunLog, what: str) -> None:
     runs.append(log, [committed("a")])
