@@ -21,13 +21,14 @@ from dev.mutants.mutant import UNWANTED, Key, Mutant, Verdict
 from dev.mutants.selection import Baseline, choose_tests, shuffled
 
 SCOPE: Final = {
+    "workflow/model/graph.py": ("tests/unit/model", "tests/unit/test_options.py", "tests/unit/test_composed_steps.py"),
     "workflow/model": ("tests/unit/model",),
     "workflow/log": ("tests/unit/log",),
     "workflow/requests.py": ("tests/unit/log",),
     "workflow/garbage.py": ("tests/unit/log",),
     "operator/workflow_operator/core": ("tests/unit/operator",),
 }
-"""The modules that are tested by default, and the tests of each of them."""
+"""The modules that are tested by default, and the tests of each of them. The first matching line counts."""
 
 PROGRESS: Final = 100
 """After this many mutants a progress line is printed."""

@@ -120,6 +120,8 @@ def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
     if isinstance(node, cst.Call) and _called(node) == "cast":
         children = node.args[1:]
     for child in children:
+        if _is_check(child):
+            continue
         is_message = isinstance(node, cst.Assert) and child is node.msg
         yield from _nodes(child, replace(place, in_error=True) if is_message else place)
 
@@ -130,13 +132,20 @@ def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
         return
     for kind, operator in OPERATORS:
         if isinstance(node, kind) and not (operator is operator_string and _is_wording(node, place)):
-            yield from ((node, replacement) for replacement in operator(node) if not _replaces_false(node, replacement))
+            yield from ((node, replacement) for replacement in operator(node) if not _has_no_effect(node, replacement))
     if isinstance(node, extra_operators.CONDITIONAL):
         yield from ((node.test, replacement) for replacement in extra_operators.negated(node.test))
 
 
-def _replaces_false(node: Any, replacement: Any) -> bool:
-    """Return whether the change is None instead of False, which has the same effect in a condition."""
+def _is_check(node: Any) -> bool:
+    """Return whether a node is the `strict=True` of a zip: it can only be noticed together with another fault."""
+    return isinstance(node, cst.Arg) and node.keyword is not None and _is_name(node.keyword, "strict")
+
+
+def _has_no_effect(node: Any, replacement: Any) -> bool:
+    """Return whether a change drops a check, or is None instead of False, which has the same effect in a condition."""
+    if isinstance(node, cst.Call) and any(_is_check(each) and each not in replacement.args for each in node.args):
+        return True
     if isinstance(node, cst.Call) and len(node.args) == len(replacement.args):
         pairs = zip(node.args, replacement.args, strict=True)
         return any(old is not new and _is_name(old.value, "False") for old, new in pairs)
