@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import invariants, runs
 from tests.support.failpoints import BlockAt, CallAt, Dies, die
+from tests.support.strict import StrictStore
 from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import failpoints, keys, registry
 from workflow.log.claim import Claimant, ClaimPurpose, claim, refusal
@@ -150,7 +151,7 @@ class Fixture:
     """A run of one owner, and claimants with failpoints of their own."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore()
+        self.store = StrictStore()
         self.created = runs.created(DAG)
         registry.register(self.store, self.created)
         RunLog(self.store, self.created).blobs.put(b"a function")

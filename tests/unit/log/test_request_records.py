@@ -10,6 +10,7 @@ import pytest
 from tests.support import invariants, runs
 from tests.support.managers import AFTER_HEARTBEAT_TIMEOUT, Clock
 from tests.support.stored import in_memory
+from tests.support.strict import StrictStore
 from workflow import garbage, requests
 from workflow.errors import SupersededError
 from workflow.log import index, keys, owned, registry
@@ -25,7 +26,7 @@ from workflow.model.status import WorkflowStatus
 from workflow.reading import read_run
 from workflow.requests import Requester
 from workflow.store.memory import MemoryStore
-from workflow.store.port import Data, Store
+from workflow.store.port import Store
 
 S = WorkflowStatus
 NOW = 7.0
@@ -34,16 +35,6 @@ USER = Requester("", 0, "me")
 OWNER = Owner("m1", "i1", "manager-1", "u", 1)
 ERROR = ErrorInfo("DeadlineExceeded", "took too long")
 DAG = Graph((*runs.graph("a b c:a").steps, runs.sleeper("s", 7.0)), "c")
-
-
-class StrictStore(MemoryStore):
-    """Refuses a write without a put id: its writer could not recognize it after a lost reply."""
-
-    def create(self, key: str, data: Data, put_id: str) -> bool:
-        """Implement the port."""
-        assert isinstance(put_id, str)
-        assert put_id
-        return super().create(key, data, put_id)
 
 
 @pytest.fixture

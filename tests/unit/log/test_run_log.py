@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import committed, expanded, started
+from tests.support.strict import StrictStore
 from workflow.errors import CorruptLogError, StoreUnavailableError, SupersededError
 from workflow.log import registry
 from workflow.log.blobs import INLINE_LIMIT
@@ -24,7 +25,7 @@ DAG = runs.graph("a b:a c:b")
 
 @pytest.fixture
 def log() -> RunLog:
-    store = MemoryStore()
+    store = StrictStore()
     created = runs.created(DAG)
     registry.register(store, created)
     return RunLog(store, created)
