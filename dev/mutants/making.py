@@ -165,8 +165,13 @@ def _is_wording(string: Any, place: Place) -> bool:
 
 
 def _only_for_types(node: Any) -> bool:
-    """Return whether a statement defines a type or a logger, or a name that other modules import."""
+    """Return whether a statement defines a type or a logger, or a name that other modules import.
+
+    The members of an enumeration that is not a `str` are such names: their values have no meaning.
+    """
     match node:
+        case cst.ClassDef(bases=[cst.Arg(value=cst.Name(value="Enum"))]):
+            return True
         case cst.If(test=cst.Name(value="TYPE_CHECKING")):
             return True
         case cst.AnnAssign(annotation=cst.Annotation(annotation=cst.Name(value="TypeAlias"))):
