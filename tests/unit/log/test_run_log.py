@@ -64,7 +64,7 @@ def test_reading_a_run_that_is_being_deleted_is_superseded(log: RunLog) -> None:
         reading.replay()
 
 
-def test_a_listed_snapshot_that_is_missing_is_reported_with_its_key(log: RunLog) -> None:
+def test_a_listed_snapshot_that_is_missing_is_reported(log: RunLog) -> None:
     runs.append(log, [committed("a")])
     log.write_snapshot(1, snapshot.compact(log.replay()))
     key = log.paths.snapshot(1)
