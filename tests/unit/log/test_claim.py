@@ -141,6 +141,7 @@ def test_who_may_claim(
             fields["owner"] = OWNERS[owner]
         if isinstance(refused, WorkflowConflictError):
             fields["status"] = folded.status
+            assert ("only a FAILED workflow can be resumed" in str(refused)) is (folded.status is not S.FAILED)
         assert refused.fields == fields
 
 

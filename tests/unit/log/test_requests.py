@@ -152,7 +152,8 @@ def release(store: MemoryStore) -> S:
 def test_run_that_fails_during_a_request_stays_failed(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch, act: Callable[[MemoryStore], S], segments: int
 ) -> None:
-    log = make(store, *[[runs.started("a")]] * segments, alive=False)
+    before: list[list[r.Record]] = [[runs.started("a")]] * segments
+    log = make(store, *before, alive=False)
 
     def fail_first(*arguments: Any) -> int:
         runs.append(log, [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 2.0, "StepFailed")])

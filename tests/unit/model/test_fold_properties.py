@@ -192,6 +192,25 @@ def test_canceled_step_releases_its_ephemeral_inputs() -> None:
     check_state(state)
 
 
+def test_step_whose_value_is_lost_has_all_its_attempts_again() -> None:
+    state = runs.state_of(graph("a b:a", a=StepOptions(checkpoint=False, max_retries=3)))
+    for record in (r.StepStarted("a", 1, 3, 2.0, 2), runs.returned_ephemeral("a", attempt=3)):
+        fold.apply(state, 1, record)
+    fold.apply(state, 2, r.StepEphemeralLost("a", 1))
+    assert (state.steps["a"].attempt, state.steps["a"].failed_attempts, state.steps["a"].phase) == (0, 0, P.READY)
+
+
+@pytest.mark.parametrize(
+    "end", [committed("x", caught=True), r.StepCanceled("x", 1, "Asked")], ids=["caught", "canceled"]
+)
+def test_expanded_step_releases_its_ephemeral_inputs_once(end: r.Record) -> None:
+    dag = graph("a x:a y:x", a=StepOptions(checkpoint=False), x=CATCH)
+    state = runs.state_of(dag, [runs.returned_ephemeral("a")], [expanded("x", graph("x/b"))])
+    assert state.ephemeral == {"a": 0}
+    fold.apply(state, 3, end)
+    assert state.ephemeral == {"a": 0}
+
+
 def test_retry_forgets_everything_about_the_failed_epochs() -> None:
     state = runs.state_of(
         graph("a b c:a,b"),
