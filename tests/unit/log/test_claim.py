@@ -145,6 +145,40 @@ def test_who_may_claim(
         assert refused.fields == fields
 
 
+@pytest.mark.parametrize(
+    ("owner", "state", "options", "text"),
+    [
+        ("person", "failed", {}, "status FAILED; call workflow.resume('w') to run its failed steps again"),
+        *(
+            (
+                "person",
+                "failed",
+                {"retry_failed": seq},
+                "status FAILED; another process resumed it first, and it failed again;",
+            )
+            for seq in (0, 2)
+        ),
+        (
+            "person",
+            "running",
+            {"purpose": RECOVER},
+            "manager m2 cannot recover workflow 'w': manager manager-1 claimed it (epoch 1)",
+        ),
+        ("person", "released", {"purpose": RECOVER}, "manager m2 cannot recover workflow 'w': it was released"),
+        (
+            "person",
+            "running",
+            {},
+            "manager manager-1 (epoch 1) runs it; wait for it: a dead owner counts as lost 30 s after",
+        ),
+        ("attempt 2 of u", "running", {}, "manager manager-1 (epoch 1, object u, attempt 2) runs it; wait for it"),
+    ],
+)
+def test_refusal_explains_itself(owner: str, state: str, options: dict[str, Any], text: str) -> None:
+    folded = runs.state_of(DAG, *([STATES[state]] if STATES[state] else []), owner=OWNERS[owner])
+    assert text in str(refusal(folded, Claimant(OTHER, at=1.0, **options), owner_lost=False))
+
+
 # --- claims in a store ---
 
 
@@ -180,6 +214,16 @@ def test_a_claim_is_the_next_epoch(fixture: Fixture) -> None:
     state = fixture.claim("m2", take_over=True)
     assert (state.epoch, state.owner.manager, state.status) == (2, "m2", S.RUNNING)
     assert fixture.epochs() == ["m2"]
+
+
+def test_a_claim_is_judged_by_the_present_state(fixture: Fixture) -> None:
+    """The owner lives, but it released the run after the claimant had read it."""
+    fixture.store.overwrite(keys.heartbeat("m1"), b"")
+    log = fixture.log()
+    known = log.replay()
+    runs.append(fixture.log(), [r.StatusChanged(S.RESUMABLE, 1, 9.0)])
+    assert claim(log, known, Claimant(OTHER, at=1.0)) == 2
+    assert known.owner == OTHER
 
 
 @pytest.mark.parametrize("point", [failpoints.BEFORE_CLAIM, failpoints.AFTER_CLAIM])

@@ -192,6 +192,15 @@ def test_canceled_step_releases_its_ephemeral_inputs() -> None:
     check_state(state)
 
 
+def test_step_whose_value_is_lost_needs_its_inputs_again() -> None:
+    dag = graph("a b:a z:a,b", a=StepOptions(checkpoint=False), b=StepOptions(checkpoint=False))
+    values: list[r.Record] = [runs.returned_ephemeral("a"), runs.returned_ephemeral("b")]
+    state = runs.state_of(dag, values, [r.StepEphemeralLost("b", 1)])
+    assert state.ephemeral == {"a": 2}
+    state = runs.state_of(dag, values, [r.StepEphemeralLost("a", 1), r.StepEphemeralLost("b", 1)])
+    assert [step.phase for step in state.steps.values()] == [P.READY, P.WAITING, P.WAITING]
+
+
 def test_step_whose_value_is_lost_has_all_its_attempts_again() -> None:
     state = runs.state_of(graph("a b:a", a=StepOptions(checkpoint=False, max_retries=3)))
     for record in (r.StepStarted("a", 1, 3, 2.0, 2), runs.returned_ephemeral("a", attempt=3)):
