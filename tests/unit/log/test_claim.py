@@ -354,6 +354,22 @@ def test_a_waiting_owner_looks_ahead(fixture: Fixture) -> None:
     assert caught.value.fields == {"workflow_id": "w"}
 
 
+@pytest.mark.parametrize(("running", "suspects"), [([], "none"), (["a"], "a")])
+def test_claim_that_ends_the_run_names_the_suspects(running: list[str], suspects: str) -> None:
+    store = StrictStore()
+    created = runs.created(runs.graph("a b"), max_resumes=0)
+    registry.register(store, created)
+    log = RunLog(store, created)
+    log.blobs.put(b"a function")
+    runs.append(log, [r.RequestHandled("q", 1, "done"), *(runs.started(step_id) for step_id in running)])
+    state = log.replay()
+    assert claim(log, state, Claimant(OTHER, at=5.0)) == 2
+    assert state.terminal is not None
+    error = state.terminal[1].error
+    assert error is not None
+    assert error.message.endswith(f"; steps running at those times: {suspects}")
+
+
 def test_a_claim_whose_reply_was_lost_is_recognized(fixture: Fixture) -> None:
     log = fixture.log()
     segment, rival = (log.seal(1, [runs.claimed(2)], totals_of(log.replay())) for _ in range(2))
