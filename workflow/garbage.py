@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
 from itertools import groupby
 from typing import Final
 
@@ -95,9 +95,9 @@ def collect(store: Store, *, grace: float = DAY) -> Collected:
 class FolderDecision(Enum):
     """What happens to the folder of a run."""
 
-    KEEP = "keep"
-    REMOVE = "remove"
-    ABANDON = "abandon"
+    KEEP = auto()
+    REMOVE = auto()
+    ABANDON = auto()
     """The run was never created: write a tombstone under its number, then remove the folder."""
 
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,13 +21,17 @@ from dev.mutants.mutant import UNWANTED, Key, Mutant, Verdict
 from dev.mutants.selection import Baseline, choose_tests, shuffled
 
 SCOPE: Final = {
+    "workflow/model/graph.py": ("tests/unit/model", "tests/unit/test_options.py", "tests/unit/test_composed_steps.py"),
     "workflow/model": ("tests/unit/model",),
     "workflow/log": ("tests/unit/log",),
     "workflow/requests.py": ("tests/unit/log",),
     "workflow/garbage.py": ("tests/unit/log",),
     "operator/workflow_operator/core": ("tests/unit/operator",),
 }
-"""The modules that are tested by default, and the tests of each of them."""
+"""The modules that are tested by default, and the tests of each of them. The first matching line counts."""
+
+PROGRESS: Final = 100
+"""After this many mutants a progress line is printed."""
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -62,6 +67,7 @@ class Run:
 
     Attributes:
         verdicts: the tested mutants.
+        seconds: how long the tests of the mutants of each module took.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Run:
             deadline: no mutant is started after this time of the monotonic clock.
         """
         self.verdicts: dict[Key, Verdict] = {}
+        self.seconds: dict[str, float] = defaultdict(float)
         self._measured = measured
         self._copies: queue.SimpleQueue[tuple[Path, warm.Client]] = queue.SimpleQueue()
         for copy in copies:
@@ -88,21 +95,29 @@ class Run:
         if time.monotonic() > self._deadline:
             return
         tests = choose_tests(mutant, self._measured)
+        started = time.monotonic()
         found = self._verdict(mutant, tests) if tests else Verdict.UNTESTED
+        self.seconds[mutant.key.module] += time.monotonic() - started
         if mutant.key in self._reasons:
             found = Verdict.EQUIVALENT if found is Verdict.SURVIVED else Verdict.WRONGLY_LISTED
         self.verdicts[mutant.key] = found
+        if not len(self.verdicts) % PROGRESS:
+            print_line(f"  ..  tested {len(self.verdicts)} mutants")
         if found in UNWANTED:
             place = f"{mutant.key.module}:{mutant.lines.start}, id {mutant.key.id}, {len(tests)} tests"
             print_line(f"\n# {found.value}: {place}\n{equivalents.entry(mutant.key)}")
 
     def _verdict(self, mutant: Mutant, tests: Sequence[str]) -> Verdict:
-        """Return the verdict. A new process tests what the process that is ready cannot test, or did not notice."""
-        seconds = sum(self._measured.seconds[test] for test in tests)
+        """Return the verdict. A new process tests a mutant that the process that is ready cannot judge."""
+        seconds = {test: self._measured.seconds[test] for test in tests}
         copy, client = self._copies.get()
         try:
-            found = client.verdict(mutant, tests, running.time_limit(seconds))
-            return running.verdict(copy, mutant, tests, seconds) if found in (None, Verdict.SURVIVED) else found
+            with running.placed(copy, mutant) as before:
+                limits = {test: running.time_limit(used) for test, used in seconds.items()}
+                found = client.verdict(mutant, before, limits)
+                if found is None or (found is Verdict.SURVIVED and self._measured.is_early(mutant)):
+                    return running.verdict(copy, tests, sum(seconds.values()))
+                return found
         finally:
             self._copies.put((copy, client))
 
@@ -138,7 +153,7 @@ def main(arguments: Sequence[str]) -> int:
     outdated = equivalents.outdated(reasons, keys, modules)
     for key in outdated:
         print_line(f"\n# listed, but no longer made; remove it from {equivalents.FILE.name}\n{equivalents.entry(key)}")
-    print_line(f"\n{report.table(run.verdicts, keys)}")
+    print_line(f"\n{report.table(run.verdicts, keys, run.seconds)}")
     return 1 if outdated or UNWANTED & set(run.verdicts.values()) else 0
 
 

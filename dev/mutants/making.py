@@ -1,12 +1,13 @@
 """Makes the mutants of a module: pure.
 
-What only types or imports need is not changed, nor is a docstring. The wording of errors and log lines is not changed
-either; an error without its text, or a missing log line, is a mutant.
+What only types or imports need is not changed, nor is a docstring. Texts for people, such as errors and log lines, keep
+their wording and length. An error without its text, or a missing log line, is a mutant.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -22,6 +23,9 @@ OPERATORS: Final = (*mutation_operators, *extra_operators.OPERATORS)
 SKIPPED: Final = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom)
 TYPING_CALLS: Final = ("TypeVar", "NewType", "ParamSpec")
 CODECS: Final = ("utf-8", "ascii")
+SENTENCE: Final = re.compile("[a-z]+[,:;]? [a-z(]+")
+"""What only texts for people contain: two words."""
+
 NEVER_REPLACED: Final = ("len", "isinstance", "issubclass", "cast")
 """Calls whose arguments are not dropped: each test of the line notices it. The arguments themselves are changed."""
 
@@ -34,13 +38,13 @@ class Place:
         names: the names of the classes and functions around it.
         function: the innermost function; None outside of functions.
         statement: the innermost statement.
-        in_raise: whether it is a part of a `raise` statement.
+        in_error: whether it is a part of a `raise` statement, or the message of an `assert`.
     """
 
     names: tuple[str, ...]
     function: Any
     statement: Any
-    in_raise: bool = False
+    in_error: bool = False
 
 
 def mutants(module: str, source: str) -> list[Mutant]:
@@ -100,7 +104,7 @@ def _is_valid(code: str) -> bool:
 
 def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
     """Yield each node that may be changed, with its place."""
-    if isinstance(node, SKIPPED) or _only_for_types(node):
+    if isinstance(node, SKIPPED) or _only_for_types(node) or (place.in_error and isinstance(node, cst.Slice)):
         return
     if isinstance(node, (cst.SimpleStatementLine, cst.BaseCompoundStatement)):
         place = replace(place, statement=node)
@@ -108,7 +112,7 @@ def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
         function = node if isinstance(node, cst.FunctionDef) else None
         place = replace(place, names=(*place.names, node.name.value), function=function)
     if isinstance(node, cst.Raise):
-        place = replace(place, in_raise=True)
+        place = replace(place, in_error=True)
     yield node, place
     children = node.children
     if _is_log_line(node):
@@ -116,7 +120,10 @@ def _nodes(node: Any, place: Place) -> Iterator[tuple[Any, Place]]:
     if isinstance(node, cst.Call) and _called(node) == "cast":
         children = node.args[1:]
     for child in children:
-        yield from _nodes(child, place)
+        if _is_check(child):
+            continue
+        is_message = isinstance(node, cst.Assert) and child is node.msg
+        yield from _nodes(child, replace(place, in_error=True) if is_message else place)
 
 
 def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
@@ -125,19 +132,46 @@ def _replacements(node: Any, place: Place) -> Iterator[tuple[Any, Any]]:
         return
     for kind, operator in OPERATORS:
         if isinstance(node, kind) and not (operator is operator_string and _is_wording(node, place)):
-            yield from ((node, replacement) for replacement in operator(node))
+            yield from ((node, replacement) for replacement in operator(node) if not _has_no_effect(node, replacement))
     if isinstance(node, extra_operators.CONDITIONAL):
         yield from ((node.test, replacement) for replacement in extra_operators.negated(node.test))
 
 
+def _is_check(node: Any) -> bool:
+    """Return whether a node is the `strict=True` of a zip: it can only be noticed together with another fault."""
+    return isinstance(node, cst.Arg) and node.keyword is not None and _is_name(node.keyword, "strict")
+
+
+def _has_no_effect(node: Any, replacement: Any) -> bool:
+    """Return whether a change drops a check, or is None instead of False, which has the same effect in a condition."""
+    if isinstance(node, cst.Call) and any(_is_check(each) and each not in replacement.args for each in node.args):
+        return True
+    if isinstance(node, cst.Call) and len(node.args) == len(replacement.args):
+        pairs = zip(node.args, replacement.args, strict=True)
+        return any(old is not new and _is_name(old.value, "False") for old, new in pairs)
+    is_assignment = isinstance(node, (cst.Assign, cst.AnnAssign))
+    return is_assignment and _is_name(node.value, "False") and _is_name(replacement.value, "None")
+
+
+def _is_name(node: Any, name: str) -> bool:
+    return isinstance(node, cst.Name) and node.value == name
+
+
 def _is_wording(string: Any, place: Place) -> bool:
-    """Return whether a string is the text of an error, or the name of a codec, whose case has no meaning."""
-    return place.in_raise or (isinstance(string, cst.SimpleString) and string.raw_value in CODECS)
+    """Return whether a string is a text for people, or the name of a codec, whose case has no meaning."""
+    if place.in_error or not isinstance(string, cst.SimpleString):
+        return place.in_error
+    return string.raw_value in CODECS or SENTENCE.search(string.raw_value) is not None
 
 
 def _only_for_types(node: Any) -> bool:
-    """Return whether a statement defines a type or a logger, or a name that other modules import."""
+    """Return whether a statement defines a type or a logger, or a name that other modules import.
+
+    The members of an enumeration that is not a `str` are such names: their values have no meaning.
+    """
     match node:
+        case cst.ClassDef(bases=[cst.Arg(value=cst.Name(value="Enum"))]):
+            return True
         case cst.If(test=cst.Name(value="TYPE_CHECKING")):
             return True
         case cst.AnnAssign(annotation=cst.Annotation(annotation=cst.Name(value="TypeAlias"))):
@@ -160,4 +194,7 @@ def _is_log_line(node: Any) -> bool:
 
 
 def _called(call: Any) -> str | None:
-    return str(call.func.value) if isinstance(call.func, cst.Name) else None
+    called = call.func
+    if isinstance(called, cst.Attribute) and _is_name(called.value, "typing"):
+        called = called.attr
+    return str(called.value) if isinstance(called, cst.Name) else None

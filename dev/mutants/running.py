@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,9 +28,13 @@ from dev.mutants.selection import Baseline
 
 FORK_SERVER: Final = multiprocessing.get_context("forkserver")
 OWN: Final = ("workflow", "workflow_operator", "tests", "dev", "__main__", "__mp_main__")
-SPARE_SECONDS: Final = 30.0
-SLOWNESS: Final = 4.0
-"""A mutant times out after `SPARE_SECONDS`, plus this many times the duration of its tests without a mutant."""
+START_SECONDS: Final = 30.0
+SPARE_SECONDS: Final = 20.0
+SLOWNESS: Final = 10.0
+"""A test times out after `SPARE_SECONDS`, plus this many times its CPU time without a mutant.
+
+A process of its own has `START_SECONDS` more, in which it imports the project and collects the tests.
+"""
 
 OPTIONS: Final = ("-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
@@ -41,23 +44,30 @@ class BaselineError(Exception):
 
 
 class Recorder:
-    """A plugin of pytest that records which test executed which line, and for how long each test ran."""
+    """A plugin of pytest that records which test executed which line, and how much CPU time each test used.
+
+    CPU time depends less on what else the machine does than the duration.
+    """
 
     def __init__(self, measured: Any) -> None:
         """Remember the running measurement of coverage.py."""
         self.measured = measured
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Record the lines that are executed until the test ends, with its fixtures."""
         self.measured.switch_context(item.nodeid)
+        before = _cpu_seconds()
         yield
+        self.seconds[item.nodeid] = _cpu_seconds() - before
         self.measured.switch_context("")
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add the duration of one phase of a test."""
-        self.seconds[report.nodeid] += report.duration
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of the child processes that it has waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 class Chosen:
@@ -124,8 +134,10 @@ def _measure(copy: Path, modules: tuple[str, ...], tests: tuple[str, ...], sende
     measured.stop()
     if code == pytest.ExitCode.OK:
         data = measured.get_data()
-        lines = {module: _tests_of_lines(data.contexts_by_lineno(str(copy / module))) for module in modules}
-        sender.send((Baseline(lines, dict(recorder.seconds)), _libraries()))
+        contexts = {module: data.contexts_by_lineno(str(copy / module)) for module in modules}
+        lines = {module: _tests_of_lines(found) for module, found in contexts.items()}
+        early = {module: frozenset(line for line in found if "" in found[line]) for module, found in contexts.items()}
+        sender.send((Baseline(lines, recorder.seconds, early), _libraries()))
     return int(code)
 
 
@@ -167,30 +179,43 @@ def _serve(tests: tuple[str, ...], connection: Connection) -> int:
 
 
 def time_limit(seconds: float) -> float:
-    """Return after how many seconds a mutant has timed out.
+    """Return after how many seconds a test has timed out.
 
     Args:
-        seconds: the duration of its tests without a mutant.
+        seconds: its CPU time without a mutant, or that of several tests.
     """
     return SPARE_SECONDS + SLOWNESS * seconds
 
 
-def verdict(copy: Path, mutant: Mutant, tests: Sequence[str], seconds: float) -> Verdict:
-    """Run the tests of one mutant in a new process until the first of them fails.
+@contextlib.contextmanager
+def placed(copy: Path, mutant: Mutant) -> Iterator[str]:
+    """Put a mutant into a copy of the checkout while the block runs. Yields the text of the module without it.
 
     Args:
         copy: a copy of the checkout that no other thread uses.
-        mutant: the changed module, with the lines of its change.
-        tests: the node ids of its tests.
-        seconds: the duration of these tests without a mutant.
+        mutant: the changed module.
     """
     source = copy / mutant.key.module
-    original = source.read_bytes()
+    original = source.read_text(encoding="utf-8")
     source.write_text(mutant.code, encoding="utf-8")
+    try:
+        yield original
+    finally:
+        source.write_text(original, encoding="utf-8")
+
+
+def verdict(copy: Path, tests: Sequence[str], seconds: float) -> Verdict:
+    """Run the tests of one mutant in a new process until the first of them fails.
+
+    Args:
+        copy: a copy of the checkout that no other thread uses, with the mutant in it.
+        tests: the node ids of its tests.
+        seconds: the CPU time of these tests without a mutant.
+    """
     process = FORK_SERVER.Process(target=_in_copy, args=(copy, copy.with_suffix(".log"), _notice, tuple(tests)))
     try:
         process.start()
-        process.join(time_limit(seconds))
+        process.join(START_SECONDS + time_limit(seconds))
         if process.exitcode is None:
             return Verdict.TIMED_OUT
         return Verdict.SURVIVED if process.exitcode == pytest.ExitCode.OK else Verdict.NOTICED
@@ -199,7 +224,6 @@ def verdict(copy: Path, mutant: Mutant, tests: Sequence[str], seconds: float) ->
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.join()
-        source.write_bytes(original)
 
 
 def _write_no_bytecode() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final, TypeVar
 
 from dev.mutants.mutant import Mutant
 
 T = TypeVar("T")
-SECONDS_PER_MUTANT: Final = 40.0
-"""The tests of one mutant are limited to those that together took this long without a mutant."""
+SECONDS_PER_MUTANT: Final = 15.0
+"""The tests of one mutant are limited to those that together used this much CPU time without a mutant."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,18 @@ class Baseline:
 
     Attributes:
         tests: module, line, and the tests that executed the line.
-        seconds: the duration of each test.
+        seconds: the CPU time of each test.
+        early: module, and the lines that were executed before the first test, when modules were imported and tests
+            were collected.
     """
 
     tests: Mapping[str, Mapping[int, frozenset[str]]]
     seconds: Mapping[str, float]
+    early: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    def is_early(self, mutant: Mutant) -> bool:
+        """Return whether the changed statement was executed before the first test."""
+        return not self.early.get(mutant.key.module, frozenset()).isdisjoint(mutant.lines)
 
 
 def choose_tests(mutant: Mutant, baseline: Baseline, limit: float = SECONDS_PER_MUTANT) -> tuple[str, ...]:
@@ -37,8 +44,8 @@ def choose_tests(mutant: Mutant, baseline: Baseline, limit: float = SECONDS_PER_
 
     Args:
         mutant: the changed module, with the lines of its change.
-        baseline: the tests of each line, with their durations.
-        limit: the largest sum of the durations, in seconds. At least one test is returned if there is any.
+        baseline: the tests of each line, with their CPU times.
+        limit: the largest sum of their CPU times, in seconds. At least one test is returned if there is any.
     """
     of_line = baseline.tests.get(mutant.key.module, {})
     own = {test for test in baseline.seconds if _is_own(test, mutant)}

@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,15 +27,15 @@ class Task:
 
     Attributes:
         module: the path of the module.
+        before: its text.
         code: the text of the mutant.
-        tests: the node ids of its tests, in their order.
-        seconds: the time after which the mutant has timed out.
+        limits: for each of its tests, in their order, the seconds after which the mutant has timed out.
     """
 
     module: str
+    before: str
     code: str
-    tests: tuple[str, ...]
-    seconds: float
+    limits: Mapping[str, float]
 
 
 class Server:
@@ -58,8 +58,8 @@ class Server:
             sys.stdout.flush()
             child = os.fork()
             if child == 0:
-                _run(session, [items[test] for test in task.tests if test in items], task)
-            self.connection.send(_wait(child, task.seconds))
+                _run(session, [items[test] for test in task.limits if test in items], task)
+            self.connection.send(_wait(child, sum(task.limits.values())))
 
 
 def _run(session: pytest.Session, items: Sequence[pytest.Item], task: Task) -> None:
@@ -67,12 +67,12 @@ def _run(session: pytest.Session, items: Sequence[pytest.Item], task: Task) -> N
     os.setpgid(0, 0)
     code = NOT_POSSIBLE
     try:
-        path = str(Path.cwd() / task.module)
-        module = patching.imported(path)
-        changed = patching.changed_functions(Path(path).read_text(encoding="utf-8"), task.code)
+        module = patching.imported(str(Path.cwd() / task.module))
+        changed = patching.changed_functions(task.before, task.code)
         if module is not None and changed and patching.put_into(module, changed):
             code = NOTICED  # an interrupt or an exit in a test counts, too
             for item, following in zip(items, [*items[1:], None], strict=True):
+                signal.setitimer(signal.ITIMER_REAL, task.limits[item.nodeid])  # it ends the process
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if session.testsfailed:
                     break
@@ -92,7 +92,7 @@ def _wait(child: int, seconds: float) -> Verdict | None:
         os.killpg(child, signal.SIGKILL)
     os.close(handle)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if not ended:
+    if not ended or status == -signal.SIGALRM:
         return Verdict.TIMED_OUT
     return {SURVIVED: Verdict.SURVIVED, NOT_POSSIBLE: None}.get(status, Verdict.NOTICED)
 
@@ -110,15 +110,15 @@ class Client:
         self._process = process
         connection.recv()
 
-    def verdict(self, mutant: Mutant, tests: Sequence[str], seconds: float) -> Verdict | None:
+    def verdict(self, mutant: Mutant, before: str, limits: Mapping[str, float]) -> Verdict | None:
         """Return the verdict of a mutant; None if it needs a process of its own.
 
         Args:
             mutant: the changed module, with the lines of its change.
-            tests: the node ids of its tests.
-            seconds: the time after which it has timed out.
+            before: the text of the module without it.
+            limits: for each of its tests, in their order, the seconds after which it has timed out.
         """
-        self._connection.send(Task(mutant.key.module, mutant.code, tuple(tests), seconds))
+        self._connection.send(Task(mutant.key.module, before, mutant.code, limits))
         found: Verdict | None = self._connection.recv()
         return found
 

@@ -98,6 +98,7 @@ def _refuse_finished(state: RunState, claimant: Claimant, seq: int, end: StatusC
         why += f"call workflow.resume({state.created.workflow_id!r}) to run its failed steps again"
     return WorkflowConflictError(
         f"cannot claim workflow {state.created.workflow_id!r}: it already ended with status {end.status}; {why}",
+        workflow_id=state.created.workflow_id,
         status=end.status,
     )
 
@@ -108,7 +109,8 @@ def _refuse_owned(state: RunState, claimant: Claimant, owner_lost: bool) -> Owne
     if same_object and present.attempt > wanted.attempt:
         return SupersededError(
             f"attempt {wanted.attempt} cannot claim workflow {state.created.workflow_id!r}: attempt {present.attempt} "
-            "of the same Workflow object owns it"
+            "of the same Workflow object owns it",
+            workflow_id=state.created.workflow_id,
         )
     # A manager claims only runs that it does not drive now: runs of its earlier incarnation or from before an outage.
     same_manager = present.manager == wanted.manager and present.uid == wanted.uid
@@ -141,6 +143,7 @@ def _in_use(state: RunState, claimant: Claimant) -> WorkflowInUseError:
     return WorkflowInUseError(
         f"cannot claim workflow {state.created.workflow_id!r}: manager {_name(present)} (epoch {state.epoch}{acting}) "
         f"runs it; {advice}",
+        workflow_id=state.created.workflow_id,
         owner=present,
     )
 

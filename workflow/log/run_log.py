@@ -153,7 +153,7 @@ class RunLog:
             CorruptLogError: the segment is damaged.
             NewerFormatError: a newer version of the library wrote it.
         """
-        start = self.paths.segment(after_seq) if after_seq else ""
+        start = self.paths.segment(after_seq)
         newest = max((info.key for info in self.store.list(self.paths.segments, start)), default=None)
         if newest is None:
             return None

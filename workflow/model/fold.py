@@ -129,7 +129,7 @@ def _reset_failures(state: RunState) -> None:
         if step.scope is not None and step.scope in excluded:
             excluded.add(step)
         elif step.phase in (P.FAILED, P.CANCELED):
-            step.attempt, step.failed_attempts, step.error, step.error_value = 0, 0, None, None
+            step.error, step.error_value = None, None
             if step.members:
                 state.set_phase(step, P.EXPANDED)
             elif step.may_start:

@@ -108,9 +108,10 @@ def test_listed_mutants_change_code_that_exists() -> None:
 
 def test_table_counts_the_verdicts_of_each_module() -> None:
     keys = [KEY._replace(diff=str(number)) for number in range(3)] + [Key("b.py", "f", "")]
-    table = report.table({keys[0]: Verdict.NOTICED, keys[1]: Verdict.SURVIVED, keys[3]: Verdict.NOTICED}, keys)
+    verdicts = {keys[0]: Verdict.NOTICED, keys[1]: Verdict.SURVIVED, keys[3]: Verdict.NOTICED}
+    table = report.table(verdicts, keys, {"b.py": 1.0, MODULE: 2.2})
     assert [line.split() for line in table.splitlines()[1:]] == [
-        ["b.py", "1", "1", "1", "0", "0", "0", "0", "0"],
-        [MODULE, "2", "3", "1", "0", "0", "1", "0", "0"],
-        ["all", "3", "4", "2", "0", "0", "1", "0", "0"],
+        ["b.py", "1", "1", "1", "0", "0", "0", "0", "0", "1"],
+        [MODULE, "2", "3", "1", "0", "0", "1", "0", "0", "2"],
+        ["all", "3", "4", "2", "0", "0", "1", "0", "0", "3"],
     ]

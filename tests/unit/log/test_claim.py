@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import invariants, runs
 from tests.support.failpoints import BlockAt, CallAt, Dies, die
+from tests.support.strict import StrictStore
 from workflow.errors import FencedError, SupersededError, WorkflowConflictError, WorkflowInUseError
 from workflow.log import failpoints, keys, registry
 from workflow.log.claim import Claimant, ClaimPurpose, claim, refusal
@@ -135,6 +136,47 @@ def test_who_may_claim(
     assert (type(refused) if refused else None) is expected
     if refused is not None:
         assert "'w'" in str(refused)
+        fields: dict[str, object] = {"workflow_id": "w"}
+        if isinstance(refused, WorkflowInUseError):
+            fields["owner"] = OWNERS[owner]
+        if isinstance(refused, WorkflowConflictError):
+            fields["status"] = folded.status
+            assert ("only a FAILED workflow can be resumed" in str(refused)) is (folded.status is not S.FAILED)
+        assert refused.fields == fields
+
+
+@pytest.mark.parametrize(
+    ("owner", "state", "options", "text"),
+    [
+        ("person", "failed", {}, "status FAILED; call workflow.resume('w') to run its failed steps again"),
+        *(
+            (
+                "person",
+                "failed",
+                {"retry_failed": seq},
+                "status FAILED; another process resumed it first, and it failed again;",
+            )
+            for seq in (0, 2)
+        ),
+        (
+            "person",
+            "running",
+            {"purpose": RECOVER},
+            "manager m2 cannot recover workflow 'w': manager manager-1 claimed it (epoch 1)",
+        ),
+        ("person", "released", {"purpose": RECOVER}, "manager m2 cannot recover workflow 'w': it was released"),
+        (
+            "person",
+            "running",
+            {},
+            "manager manager-1 (epoch 1) runs it; wait for it: a dead owner counts as lost 30 s after",
+        ),
+        ("attempt 2 of u", "running", {}, "manager manager-1 (epoch 1, object u, attempt 2) runs it; wait for it"),
+    ],
+)
+def test_refusal_explains_itself(owner: str, state: str, options: dict[str, Any], text: str) -> None:
+    folded = runs.state_of(DAG, *([STATES[state]] if STATES[state] else []), owner=OWNERS[owner])
+    assert text in str(refusal(folded, Claimant(OTHER, at=1.0, **options), owner_lost=False))
 
 
 # --- claims in a store ---
@@ -144,7 +186,7 @@ class Fixture:
     """A run of one owner, and claimants with failpoints of their own."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore()
+        self.store = StrictStore()
         self.created = runs.created(DAG)
         registry.register(self.store, self.created)
         RunLog(self.store, self.created).blobs.put(b"a function")
@@ -172,6 +214,16 @@ def test_a_claim_is_the_next_epoch(fixture: Fixture) -> None:
     state = fixture.claim("m2", take_over=True)
     assert (state.epoch, state.owner.manager, state.status) == (2, "m2", S.RUNNING)
     assert fixture.epochs() == ["m2"]
+
+
+def test_a_claim_is_judged_by_the_present_state(fixture: Fixture) -> None:
+    """The owner lives, but it released the run after the claimant had read it."""
+    fixture.store.overwrite(keys.heartbeat("m1"), b"")
+    log = fixture.log()
+    known = log.replay()
+    runs.append(fixture.log(), [r.StatusChanged(S.RESUMABLE, 1, 9.0)])
+    assert claim(log, known, Claimant(OTHER, at=1.0)) == 2
+    assert known.owner == OTHER
 
 
 @pytest.mark.parametrize("point", [failpoints.BEFORE_CLAIM, failpoints.AFTER_CLAIM])
@@ -297,8 +349,25 @@ def test_a_run_can_be_claimed_after_a_death_at_any_failpoint(point: str) -> None
 def test_a_waiting_owner_looks_ahead(fixture: Fixture) -> None:
     fixture.log().check_fence(0)
     fixture.claim("m2", take_over=True)
-    with pytest.raises(FencedError):
+    with pytest.raises(FencedError, match="another owner wrote segment 1 of run run-1") as caught:
         fixture.log().check_fence(0)
+    assert caught.value.fields == {"workflow_id": "w"}
+
+
+@pytest.mark.parametrize(("running", "suspects"), [([], "none"), (["a"], "a")])
+def test_claim_that_ends_the_run_names_the_suspects(running: list[str], suspects: str) -> None:
+    store = StrictStore()
+    created = runs.created(runs.graph("a b"), max_resumes=0)
+    registry.register(store, created)
+    log = RunLog(store, created)
+    log.blobs.put(b"a function")
+    runs.append(log, [r.RequestHandled("q", 1, "done"), *(runs.started(step_id) for step_id in running)])
+    state = log.replay()
+    assert claim(log, state, Claimant(OTHER, at=5.0)) == 2
+    assert state.terminal is not None
+    error = state.terminal[1].error
+    assert error is not None
+    assert error.message.endswith(f"; steps running at those times: {suspects}")
 
 
 def test_a_claim_whose_reply_was_lost_is_recognized(fixture: Fixture) -> None:

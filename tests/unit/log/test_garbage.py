@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TypeVar
 
 import pytest
@@ -405,6 +406,34 @@ def test_a_second_collection_finds_nothing(store: MemoryStore, clock: Clock) -> 
     first = collect(store)
     assert (first.runs, first.abandoned, first.notifications, first.managers, first.index_corrected) == (4, 2, 1, 1, 6)
     assert collect(store) == Collected()
+
+
+def countable(store: Store, name: str) -> None:
+    """Write garbage of each kind that a collection counts, under ids that begin with a name."""
+    finished = make(store, SUCCESSFUL, workflow_id=f"{name}-successful")
+    store.create(finished.paths.request("request"), b"{}", "1")
+    index.set_status(store, f"{name}-successful", S.RUNNING, replaces=())
+    make(store, RUNNING, workflow_id=f"{name}-unlisted")
+    index.remove(store, f"{name}-unlisted")
+    begin(store, f"{name}-never")
+    begin(store, f"{name}-damaged")
+    store.create(keys.registry_entry(f"{name}-damaged", 1), b"no registry entry", "1")
+    store.create(keys.notification(f"{name}-unknown", "request"), b"", "1")
+    store.overwrite(keys.heartbeat(f"{name}-gone"), b"")
+
+
+def test_counts_of_a_collection_are_sums(clock: Clock) -> None:
+    counts = []
+    for names in (["a"], ["a", "b", "c"]):
+        store = MemoryStore(clock=clock)
+        for name in names:
+            countable(store, name)
+        clock.now += DAY  # exactly the grace time
+        collected = asdict(collect(store))
+        counts.append({field: value if isinstance(value, int) else len(value) for field, value in collected.items()})
+    one, three = counts
+    assert all(one.values()), one
+    assert three == {field: 3 * count for field, count in one.items()}
 
 
 class UnavailableOnce(MemoryStore):

@@ -1,6 +1,6 @@
 """How a garbage collection corrects the index: entries agree with the logs, and missing entries are added.
 
-An entry is kept if the log cannot be read.
+An entry is kept if the log cannot be read. What a probe left, in the index and elsewhere, is removed.
 """
 
 from __future__ import annotations
@@ -298,3 +298,15 @@ def test_entry_of_a_run_begun_during_collection_is_kept(store: RecordingStore) -
     shared.after_call("delete", "index/RUNNING/w", lambda: Blobs(store, RunPaths("w", 2, "begun")).put(b"a function"))
     collect(shared, grace=0)
     assert indexed(store) == {"RUNNING"}
+
+
+@pytest.mark.parametrize(("age", "kept"), [(0.0, True), (DAY - 1, True), (DAY, False), (DAY + 1, False)])
+def test_remains_of_a_probe_are_kept_for_the_grace_time(
+    store: RecordingStore, clock: Clock, age: float, kept: bool
+) -> None:
+    remains = sorted(f"{prefix}{'0' * 32}" for prefix in (keys.PROBED_RUN, *keys.PROBED_FOLDERS))
+    for key in remains:
+        store.create(key, b"", "1")
+    clock.now += age
+    assert collect(store) == Collected()
+    assert [info.key for info in store.list("")] == (remains if kept else [])

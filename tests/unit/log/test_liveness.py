@@ -77,6 +77,11 @@ def test_an_owner_without_a_heartbeat_is_lost(cluster: Cluster) -> None:
     assert liveness.heartbeat_age(cluster.store, "elsewhere") is None
 
 
+def test_heartbeat_shows_the_process_and_its_runs(cluster: Cluster) -> None:
+    liveness.send_heartbeat(cluster.store, ELSEWHERE, 3)
+    assert cluster.store.get(keys.heartbeat("elsewhere")) == b'{"incarnation": "i1", "runs": 3}'
+
+
 def test_a_heartbeat_of_a_later_incarnation_is_not_removed(cluster: Cluster) -> None:
     later = Owner("elsewhere", "i2")
     liveness.send_heartbeat(cluster.store, later, 0)
@@ -130,3 +135,15 @@ def test_heartbeat_of_another_version_explains_nothing(cluster: Cluster, content
 def test_missing_heartbeat_explains_nothing(cluster: Cluster) -> None:
     liveness.remove_heartbeat(cluster.store, ELSEWHERE)
     assert liveness.wait_reason(cluster.store, ELSEWHERE, "run-1") == ""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 2.0, 3.0, 4.0])
+def test_watch_waits_for_each_owner_as_long_as_it_needs(cluster: Cluster, seconds: float) -> None:
+    """One owner lives, one is lost in the meantime, and one was lost before."""
+    cluster.clock.now = 5.0 + seconds
+    cluster.alive = {ELSEWHERE}
+    other, gone = Owner("other", "i1"), Owner("gone", "i1")
+    liveness.send_heartbeat(cluster.store, other, 1)
+    assert cluster.watch(gone, ELSEWHERE, other) == {gone, other}
+    silent = cluster.clock.now - 5.0 - seconds
+    assert HEARTBEAT_TIMEOUT < silent <= HEARTBEAT_TIMEOUT + 1

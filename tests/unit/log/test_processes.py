@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,15 +82,60 @@ def test_a_process_is_not_described_if_something_is_unknown(monkeypatch: pytest.
         processes.this_machine.cache_clear()
 
 
-def test_a_restarted_machine_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changed", ["start", "machine", "host name", "pids"])
+def test_machine_after_a_start_or_in_a_container_is_another(monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
     before = processes.this_machine()
-    monkeypatch.setattr(processes, "boot_id", lambda: "another start")
+    read = processes._read
+    changes: dict[str, tuple[object, str, object]] = {
+        "start": (processes, "boot_id", lambda: "another start"),
+        "machine": (processes, "_read", lambda path: "another" if path == "/etc/machine-id" else read(path)),
+        "host name": (socket, "gethostname", lambda: "another"),
+        "pids": (os, "readlink", lambda path: "another" if path == "/proc/self/ns/pid" else ""),
+    }
+    monkeypatch.setattr(*changes[changed])
     processes.this_machine.cache_clear()
     try:
         assert processes.this_machine() not in ("", before)
     finally:
         monkeypatch.undo()
         processes.this_machine.cache_clear()
+
+
+def test_nothing_is_described_or_proven_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    described = processes.describe([os.getpid()])
+    monkeypatch.setattr(os, "readlink", missing)
+    processes.this_machine.cache_clear()
+    try:
+        assert processes.this_machine() == processes.describe([os.getpid()]) == ""
+        assert not processes.have_ended(described)
+    finally:
+        monkeypatch.undo()
+        processes.this_machine.cache_clear()
+
+
+def test_process_of_another_user_is_judged_by_its_start(
+    monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]
+) -> None:
+    def refuse(pid: int, signal: int) -> None:
+        assert signal == 0
+        raise PermissionError
+
+    described = processes.describe([child.pid])
+    machine, process = described.split()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", refuse)
+        assert not processes.have_ended(described)
+        assert processes.have_ended(f"{machine} {process}1")
+
+
+def test_nothing_is_read_of_a_process_that_has_ended(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()
+    assert (processes.start_time(child.pid), processes.name(child.pid), processes.parent(child.pid)) == ("", "", 0)
+    assert processes.describe([os.getpid(), child.pid]) == ""
 
 
 def test_parent_and_name_of_a_process(child: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.support import invariants, runs
 from tests.support.managers import AFTER_HEARTBEAT_TIMEOUT, Clock
 from tests.support.stored import in_memory
+from tests.support.strict import StrictStore
 from workflow import garbage, requests
 from workflow.errors import SupersededError
 from workflow.log import index, keys, owned, registry
@@ -44,7 +45,7 @@ def clock() -> Clock:
 @pytest.fixture
 def store(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     monkeypatch.setattr("time.time", lambda: NOW)
-    return MemoryStore(clock=clock)
+    return StrictStore(clock=clock)
 
 
 def make(
@@ -244,8 +245,10 @@ def test_end_removes_only_entries_of_claimable_statuses(store: MemoryStore) -> N
 def test_object_cannot_delete_a_finished_run_of_another(store: MemoryStore, finished: WorkflowStatus) -> None:
     make(store, [runs.committed("a"), runs.committed("b"), runs.committed("c"), r.StatusChanged(finished, 1, 2.0)])
     before = in_memory(store)
-    with pytest.raises(SupersededError, match="object u, not"):
+    refused = r"team/v cannot (delete|act on) workflow 'w': its run (belongs to|is owned by) object u, not (to|by) v"
+    with pytest.raises(SupersededError, match=refused) as caught:
         delete(store, Requester("v", 9, "team/v"))
+    assert caught.value.fields == {"workflow_id": "w"}
     assert in_memory(store) == before
     delete(store, USER)
     assert not list(store.list(keys.runs("w")))

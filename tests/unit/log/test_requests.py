@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from workflow.errors import (
     WorkflowInUseError,
 )
 from workflow.log import index, keys, registry
+from workflow.log.claim import claim
 from workflow.log.run_log import RunLog
 from workflow.model import records as r
 from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value, WaitOptions
@@ -163,8 +165,44 @@ def test_released_run_is_resumable_and_second_release_is_no_op(store: MemoryStor
 
 
 def test_release_of_a_run_that_does_not_exist_is_refused(store: MemoryStore) -> None:
-    with pytest.raises(WorkflowConflictError, match=r"cannot release run 1 .* there is no such run"):
+    with pytest.raises(WorkflowConflictError, match=r"cannot release run 1 .* there is no such run") as caught:
         requests.release_run(store, "w", run_number=1, requester=USER, reason="Suspended")
+    assert caught.value.fields == {"workflow_id": "w"}
+
+
+def release(store: MemoryStore) -> S:
+    return requests.release_run(store, "w", run_number=1, requester=USER, reason="Left").status
+
+
+@pytest.mark.parametrize("segments", [0, 1])
+@pytest.mark.parametrize("act", [end, release])
+def test_run_that_fails_during_a_request_stays_failed(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, act: Callable[[MemoryStore], S], segments: int
+) -> None:
+    before: list[list[r.Record]] = [[runs.started("a")]] * segments
+    log = make(store, *before, alive=False)
+
+    def fail_first(*arguments: Any) -> int:
+        runs.append(log, [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 2.0, "StepFailed")])
+        return claim(*arguments)
+
+    monkeypatch.setattr(requests, "claim", fail_first)
+    assert act(store) is S.FAILED
+    state = log.replay()
+    assert (state.epoch, state.seq) == (1, segments + 1)
+    assert [info.key for info in store.list("index/FAILED/")] == (["index/FAILED/w"] if act is end else [])
+
+
+def test_end_of_a_run_that_was_replaced_returns_that_run(store: MemoryStore) -> None:
+    """Its id is free by then, and a tombstone has the next number."""
+    end(store, status=S.CANCELED)
+    requests.delete_run(store, "w", run_number=1, requester=USER)
+    view = requests.end_run(
+        store, "w", run_number=1, status=S.FAILED, reason="Late", message="too late", requester=USER
+    )
+    assert (view.run_number, view.status, view.reason) == (1, S.CANCELED, "DeadlineExceeded")
+    view = requests.release_run(store, "w", run_number=1, reason="Late", requester=USER)
+    assert (view.run_number, view.status, view.reason) == (1, S.CANCELED, "DeadlineExceeded")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +267,10 @@ def test_deleting_an_old_run_keeps_the_new_run_of_the_id(store: MemoryStore) -> 
     index.set_status(store, "w", S.RUNNING, replaces=())
     registry.register(store, runs.created(DAG, run_number=3, run_uuid="third"))
     before = all_keys(store)
-    requests.delete_run(store, "w", run_number=1, requester=USER)
+    failing = FailingStore(store)
+    for method in ("create", "delete", "overwrite"):  # the index is not even touched
+        failing.fail(method, key="index/")
+    requests.delete_run(failing, "w", run_number=1, requester=USER)
     assert all_keys(store) == before
 
 
@@ -258,6 +299,7 @@ def test_cancel_writes_a_request_and_a_notification(store: MemoryStore) -> None:
     request = requests.request_cancel(store, view, uid="u", reason="Enough")
     assert log.inbox() == [request]
     assert [info.key for info in store.list("notifications/")] == [keys.notification("run-1", request)]
+    assert store.get(keys.notification("run-1", request)) == b""
     requests.withdraw(store, log.paths, request)
     assert log.inbox() == []
     assert not list(store.list("notifications/"))
@@ -277,11 +319,36 @@ def test_withdraw_removes_the_notification_first(store: MemoryStore) -> None:
     assert not [key for key in all_keys(store) if "notifications/" in key or "/inbox/" in key]
 
 
+def test_requests_are_withdrawn_if_the_run_was_not_resumed(store: MemoryStore) -> None:
+    log = make(store, [runs.failed("a"), r.StatusChanged(S.FAILED, 1, 2.0)])
+    finished = log.replay()
+    assert requests.withdraw_all(log, finished) == 0
+    for name in ("one", "two"):
+        store.create(log.paths.request(name), b"{}", "1")
+    runs.append(log, [runs.claimed(2, retry_failed=1)])
+    assert requests.withdraw_all(log, finished) == 0
+    assert log.inbox() == ["one", "two"]
+    assert requests.withdraw_all(log, log.replay()) == 2
+    assert log.inbox() == []
+
+
 def test_cancel_of_a_finished_run_leaves_no_request(store: MemoryStore) -> None:
     log = make(store)
     view = read_run(store, "w")
     assert view is not None
     runs.append(log, [r.StatusChanged(S.CANCELED, 1, 1.0)])
+    requests.request_cancel(store, view, uid="", reason="Enough")
+    assert log.inbox() == []
+    assert not list(store.list("notifications/"))
+
+
+def test_cancel_of_a_deleted_run_leaves_no_request(store: MemoryStore) -> None:
+    """Even if the id has another run by now."""
+    log = make(store, alive=False)
+    view = read_run(store, "w")
+    assert view is not None
+    requests.delete_run(store, "w", run_number=1, requester=USER)
+    registry.register(store, runs.created(DAG, run_number=3, run_uuid="third"))
     requests.request_cancel(store, view, uid="", reason="Enough")
     assert log.inbox() == []
     assert not list(store.list("notifications/"))
@@ -369,6 +436,14 @@ def test_result_text_of_a_wait_is_a_description(store: MemoryStore) -> None:
 def test_staged_code_is_read_back(store: MemoryStore) -> None:
     sha = requests.stage_code(store, "w", 1, "run-1", b"zip")
     assert requests.read_code(store, "w", 1, "run-1", sha) == b"zip"
+
+
+def test_staging_code_again_never_removes_a_good_copy(store: MemoryStore) -> None:
+    """A process that reads it in the meantime would not find it."""
+    failing = FailingStore(store)
+    failing.fail("delete", times=9)
+    names = {requests.stage_code(failing, "w", 1, "uuid", b"zip") for _ in range(3)}
+    assert [requests.read_code(store, "w", 1, "uuid", name) for name in names] == [b"zip"]
 
 
 @pytest.mark.parametrize("size", [10, 2 << 20], ids=["small", "large"])

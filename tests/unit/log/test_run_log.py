@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import committed, expanded, started
+from tests.support.strict import StrictStore
 from workflow.errors import CorruptLogError, StoreUnavailableError, SupersededError
 from workflow.log import registry
 from workflow.log.blobs import INLINE_LIMIT
@@ -24,7 +25,7 @@ DAG = runs.graph("a b:a c:b")
 
 @pytest.fixture
 def log() -> RunLog:
-    store = MemoryStore()
+    store = StrictStore()
     created = runs.created(DAG)
     registry.register(store, created)
     return RunLog(store, created)
@@ -63,6 +64,25 @@ def test_reading_a_run_that_is_being_deleted_is_superseded(log: RunLog) -> None:
         reading.replay()
 
 
+def test_a_listed_snapshot_that_is_missing_is_reported(log: RunLog) -> None:
+    runs.append(log, [committed("a")])
+    log.write_snapshot(1, snapshot.compact(log.replay()))
+    key = log.paths.snapshot(1)
+    store = FailingStore(log.store)
+    store.after_call("list", log.paths.snapshots, lambda: log.store.delete(key))
+    with pytest.raises(CorruptLogError, match=f"{key} is missing, but the store lists it") as caught:
+        RunLog(store, log.created).replay()
+    assert caught.value.fields == {"key": key}
+
+
+def test_present_state_is_caught_up_from_an_older_one(log: RunLog) -> None:
+    known = log.now(None)
+    runs.append(log, [committed("a")])
+    assert log.now(known) is known
+    assert runs.picture(known) == runs.picture(log.now(None))
+    assert known.seq == 1
+
+
 @pytest.mark.parametrize("what", ["segment", "snapshot"])
 def test_damage_is_reported_with_its_key(log: RunLog, what: str) -> None:
     runs.append(log, [committed("a")])
@@ -76,6 +96,18 @@ def test_damage_is_reported_with_its_key(log: RunLog, what: str) -> None:
         log.replay()
     assert key in str(caught.value)
     assert caught.value.key == key  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("read", [RunLog.replay, RunLog.newest_totals], ids=["replay", "totals"])
+def test_a_segment_in_the_slot_of_another_is_damage(log: RunLog, read: Callable[[RunLog], object]) -> None:
+    """As after a restore that put objects under wrong keys."""
+    runs.append(log, [started("a")])
+    data = log.store.get(log.paths.segment(1))
+    assert data is not None
+    log.store.create(log.paths.segment(2), data, "1")
+    with pytest.raises(CorruptLogError, match="holds segment 1 of run run-1") as caught:
+        read(log)
+    assert caught.value.fields == {"key": log.paths.segment(2)}
 
 
 def test_catching_up_folds_all_new_segments(log: RunLog) -> None:
@@ -123,6 +155,14 @@ def test_a_large_dag_is_stored_as_a_blob_and_folded_from_it(log: RunLog) -> None
     record = expanded("a", wide)
     runs.append(log, [type(record)(record.step_id, 1, None, blob)])
     assert len(log.replay().steps) == 2_003
+
+
+def test_a_run_whose_dag_is_a_blob_is_replayed_from_it() -> None:
+    store = MemoryStore()
+    dag = runs.graph("a b:a c:b " + " ".join(f"s{i}:c" for i in range(500)))
+    inline, blob = RunLog(store, runs.created(DAG)).blobs.store_graph(dag)
+    assert inline is None
+    assert len(RunLog(store, runs.created(DAG, graph=None, graph_blob=blob)).replay().steps) == 503
 
 
 def test_an_outage_during_a_fold_folds_no_part_of_the_segment(log: RunLog) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.support import runs
 from workflow.errors import CorruptLogError, NewerFormatError
 from workflow.log import segments
+from workflow.log.damage import damaged
 from workflow.log.version import library_version
 from workflow.model.records import Record
 from workflow.model.status import StepPhase, WorkflowStatus
@@ -54,11 +55,11 @@ def test_the_header_on_disk_names_run_write_version_and_totals() -> None:
 def test_every_flipped_bit_is_damage_and_reported_with_the_key() -> None:
     for place in range(len(DATA)):
         for bit in (0x01, 0x02, 0x80):
-            damaged = bytearray(DATA)
-            damaged[place] ^= bit
+            flipped = bytearray(DATA)
+            flipped[place] ^= bit
             for read in (segments.decode, segments.decode_header):
                 with pytest.raises(CorruptLogError, match=KEY):
-                    read(KEY, bytes(damaged))
+                    read(KEY, bytes(flipped))
 
 
 def test_every_truncation_is_damage_and_reported_with_the_key() -> None:
@@ -78,6 +79,27 @@ def test_a_segment_at_a_wrong_key_is_damage(place: tuple[str, int]) -> None:
     for read in (segments.decode, segments.decode_header):
         with pytest.raises(CorruptLogError, match="holds segment 1 of run u, which belongs elsewhere"):
             read(KEY, DATA, place)
+
+
+@pytest.mark.parametrize(
+    ("key", "repair"),
+    [
+        (KEY, "; restore it from a copy"),
+        (
+            "workflows/w/runs/1-u/snapshot/1",
+            "; restore it from a copy, or delete it: the segments of the log contain the same",
+        ),
+        (
+            "index/RUNNING/w",
+            "; restore it from a copy, or delete it: workflow.garbage.collect(store) writes it again",
+        ),
+        ("workflows/index/runs/1-u/log/1", "; restore it from a copy"),
+    ],
+)
+def test_error_about_damage_names_the_repair(key: str, repair: str) -> None:
+    error = damaged(key, "it is torn")
+    assert str(error) == f"{key} is damaged: it is torn{repair}"
+    assert error.fields == {"key": key}
 
 
 def sealed(body: bytes, format_name: str = segments.FORMAT) -> bytes:

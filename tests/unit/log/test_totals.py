@@ -147,8 +147,15 @@ def test_a_run_deleted_while_its_totals_are_read_has_none(log: RunLog) -> None:
         RunLog(store, log.created).newest_totals()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "without totals"])
-def test_damage_of_the_newest_segment_is_reported_with_its_key(log: RunLog, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ("truncated", "the checksum of its [0-9]+ bytes does not match"),
+        ("missing", "but the store lists it"),
+        ("without totals", "its header has no totals"),
+    ],
+)
+def test_damage_of_the_newest_segment_is_reported_with_its_key(log: RunLog, damage: str, why: str) -> None:
     runs.append(log, [started("a")])
     key = log.paths.segment(1)
     data = log.store.get(key)
@@ -163,5 +170,6 @@ def test_damage_of_the_newest_segment_is_reported_with_its_key(log: RunLog, dama
         without = log.store.get(log.paths.snapshot(1))
         assert without is not None
         log.store.overwrite(key, without)
-    with pytest.raises(CorruptLogError, match=key):
+    with pytest.raises(CorruptLogError, match=f"{key} .*{why}") as caught:
         RunLog(store, log.created).newest_totals()
+    assert caught.value.fields == {"key": key}

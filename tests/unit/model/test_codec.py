@@ -109,6 +109,47 @@ def test_what_is_not_a_record_is_corrupt(data: Any) -> None:
         codec.decode(data)
 
 
+FAILURE = {"k": "StepFailed", "step_id": "a", "epoch": 1, "error": {"kind": "E", "message": "m"}}
+STATUS = {"k": "StatusChanged", "status": "FAILED", "epoch": 1, "at": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        ({"k": 7}, "TypeError('kind 7') in {'k': 7}"),
+        ({**STATUS, "status": 7}, "TypeError('7 is not a WorkflowStatus') in {"),
+        ({**STATUS, "reason": None}, "TypeError('None is not str') in {"),
+        ({**STATUS, "epoch": True}, "TypeError('True is not int') in {"),
+        ({**STATUS, "epoch": 1.0}, "TypeError('1.0 is not int') in {"),
+        ({**FAILURE, "error": 3}, "TypeError('3 is not a ErrorInfo') in {"),
+        ({**SNAPSHOT_HEADER, "functions": []}, "TypeError('[] is not an object') in {"),
+        ({**SNAPSHOT_HEADER, "functions": {"a": 1}}, "TypeError('1 is not str') in {"),
+        ({}, "KeyError('k') in {}"),
+    ],
+    ids=str,
+)
+def test_error_about_a_record_names_its_fault(data: dict[str, Any], fault: str) -> None:
+    with pytest.raises(CorruptLogError) as caught:
+        codec.decode(data)
+    assert str(caught.value).startswith(f"not a record: {fault}")
+
+
+def test_error_about_a_large_record_is_short() -> None:
+    with pytest.raises(CorruptLogError) as caught:
+        codec.decode({**FAILURE, "step_id": 7, "x" * 5: None, "traceback": "x" * 1_000_000} | {"k": 1})
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [({"steps": [], "output": 7}, "TypeError('7 is not str')"), (None, "TypeError('None is not a Graph')")],
+)
+def test_error_about_a_dag_names_its_fault(data: Any, fault: str) -> None:
+    with pytest.raises(CorruptLogError) as caught:
+        codec.decode_graph(data)
+    assert str(caught.value) == f"not a Graph: {fault}"
+
+
 @pytest.mark.parametrize(
     ("data", "unknown"),
     [

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from tests.support import runs
-from tests.support.runs import claimed, committed, expanded, failed, graph, started
+from tests.support.runs import claimed, committed, expanded, failed, graph, returned_ephemeral, started
 from workflow.errors import CorruptLogError
 from workflow.model import fold
 from workflow.model import records as r
 from workflow.model.failure import consequences
-from workflow.model.graph import Graph, StepOptions
+from workflow.model.graph import Graph, StepKind, StepOptions, StepSpec, Value, WaitOptions
 from workflow.model.state import RunState
 from workflow.model.status import TERMINAL, TRANSITIONS, StepPhase, WorkflowStatus
 
@@ -48,6 +49,16 @@ STEP_RECORDS: dict[str, tuple[r.Record, set[StepPhase]]] = {
 }
 
 
+def refuse(state: RunState, record: r.Record, why: str) -> None:
+    """Check that the fold refuses a record, and that the error names the run, the segment, the record and the cause."""
+    what = f"{type(record).__name__} {getattr(record, 'step_id', '')}".strip()
+    with pytest.raises(CorruptLogError) as caught:
+        fold.apply(state, 77, record)
+    start = f"workflow 'w', run run-1, segment 77: {what} is not allowed here: {why}; restore the log from a copy"
+    assert str(caught.value).startswith(start)
+    assert caught.value.fields == {"workflow_id": "w", "seq": 77}
+
+
 @pytest.mark.parametrize("phase", P, ids=str)
 @pytest.mark.parametrize("name", sorted(STEP_RECORDS))
 def test_step_record_is_allowed_only_in_its_phases(name: str, phase: StepPhase) -> None:
@@ -57,15 +68,12 @@ def test_step_record_is_allowed_only_in_its_phases(name: str, phase: StepPhase) 
     if phase in allowed:
         fold.apply(state, 2, record)
     else:
-        with pytest.raises(CorruptLogError, match=rf"segment 2: .* x is not allowed here: the step is {phase}"):
-            fold.apply(state, 2, record)
+        refuse(state, record, f"the step is {phase}")
 
 
 def test_only_a_sleep_gets_a_timer_and_only_once() -> None:
-    with pytest.raises(CorruptLogError, match="the step has no timer"):
-        runs.state_of(graph("x"), [TIMER])
-    with pytest.raises(CorruptLogError, match="the step is SLEEPING"):
-        runs.state_of(ASLEEP, [TIMER], [TIMER])
+    refuse(runs.state_of(graph("x")), TIMER, "the step has no timer")
+    refuse(runs.state_of(ASLEEP, [TIMER]), TIMER, "the step is SLEEPING")
 
 
 def test_claims_during_a_sleep_are_not_without_progress() -> None:
@@ -109,8 +117,8 @@ def test_finished_run_allows_only_listed_transitions(status: WorkflowStatus, eve
     record = EVENTS[event](state)
     follows = TRANSITIONS.get((status, event))
     if follows is None and status in TERMINAL:
-        with pytest.raises(CorruptLogError):
-            fold.apply(state, 2, record)
+        why = f"the run became {status} in segment 1" if isinstance(record, r.Claimed) else "the run is finished"
+        refuse(state, record, why)
         assert state.status is status
     elif follows is not None and event != "succeeded":
         fold.apply(state, 2, record)
@@ -118,8 +126,7 @@ def test_finished_run_allows_only_listed_transitions(status: WorkflowStatus, eve
 
 
 def test_success_needs_the_outcome_of_the_output() -> None:
-    with pytest.raises(CorruptLogError, match="its output step has no outcome"):
-        runs.state_of(graph("a"), [status_changed(S.SUCCESSFUL)])
+    refuse(runs.state_of(graph("a")), status_changed(S.SUCCESSFUL), "its output step has no outcome")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,11 @@ def test_success_needs_the_outcome_of_the_output() -> None:
     [
         pytest.param(claimed(3), "the epoch after 1 is 2", id="an epoch is missing"),
         pytest.param(claimed(1), "the epoch after 1 is 2", id="an epoch is repeated"),
-        pytest.param(started("a", epoch=2), "the last claimed epoch is 1", id="an epoch without a claim"),
+        pytest.param(
+            started("a", epoch=2),
+            "its epoch is 2, but the last claimed epoch is 1",
+            id="an epoch without a claim",
+        ),
         pytest.param(started("unknown"), "the run has no such step", id="an unknown step"),
         pytest.param(
             runs.created(graph("a")), "segments never contain such a record", id="a registry entry in a segment"
@@ -139,15 +150,113 @@ def test_success_needs_the_outcome_of_the_output() -> None:
     ],
 )
 def test_record_that_no_owner_writes_is_corrupt(record: r.Record, why: str) -> None:
-    with pytest.raises(CorruptLogError, match=why) as caught:
-        runs.state_of(graph("a"), [record])
-    assert "'w'" in str(caught.value)
+    refuse(runs.state_of(graph("a")), record, why)
+
+
+NOT_STORED = StepOptions(checkpoint=False)
+
+
+def waiter(*parents: str, num_returns: int = 1, timeout: float | None = None) -> StepSpec:
+    wait = WaitOptions(num_returns, timeout)
+    return StepSpec("w", "w", "", "m.w", Value(), parents, kind=StepKind.WAIT, wait=wait)
+
+
+WAITING = Graph((*graph("a b", a=NOT_STORED).steps, waiter("a", "b")), "w")
+EPHEMERAL = graph("a b:a", a=NOT_STORED)
+
+
+@pytest.mark.parametrize(
+    ("dag", "before", "record", "why"),
+    [
+        pytest.param(
+            WAITING, [committed("a")], r.WaitDecided("a", 1, ("a",)), "the step is COMMITTED", id="an outcome as a wait"
+        ),
+        pytest.param(
+            WAITING, [], r.WaitDecided("a", 1, ("b",)), "the step does not wait for others", id="a task as a wait"
+        ),
+        *(
+            pytest.param(
+                WAITING,
+                [committed("a")],
+                r.WaitDecided("w", 1, ready),
+                "a step that is ready has no outcome, or is none for which it waits",
+                id=f"a wait for {' '.join(ready)}",
+            )
+            for ready in (("b",), ("a", "b"), ("a", "c"), ("w",), ("a", "a"))
+        ),
+        pytest.param(
+            EPHEMERAL,
+            [committed("a")],
+            returned_ephemeral("b"),
+            "the output of the run is always stored",
+            id="an ephemeral output",
+        ),
+        pytest.param(
+            WAITING,
+            [],
+            returned_ephemeral("a"),
+            "the value for which a step waits is always stored",
+            id="an ephemeral value for a wait",
+        ),
+        pytest.param(
+            EPHEMERAL, [], returned_ephemeral("b"), "the step is WAITING", id="an ephemeral value without inputs"
+        ),
+        pytest.param(
+            EPHEMERAL, [committed("a")], r.StepEphemeralLost("a", 1), "its value is stored", id="a stored value is lost"
+        ),
+        pytest.param(EPHEMERAL, [], r.StepEphemeralLost("a", 1), "the step is READY", id="no value is lost"),
+    ],
+)
+def test_record_that_its_step_does_not_allow_is_corrupt(
+    dag: Graph, before: list[r.Record], record: r.Record, why: str
+) -> None:
+    refuse(runs.state_of(dag, before), record, why)
+
+
+def test_decision_of_a_wait_is_progress() -> None:
+    state = runs.state_of(WAITING, [committed("a"), started("b")], [claimed(2)], [claimed(3)])
+    assert (state.epochs_without_progress, state.suspect_steps) == (2, ("b",))
+    fold.apply(state, 5, r.WaitDecided("w", 3, ("a",), 5.0, 6.0))
+    assert (state.epochs_without_progress, state.suspect_steps) == (0, ())
+    step = state.steps["w"]
+    assert (step.epoch, step.attempt, step.started, step.ended) == (3, 1, 5.0, 6.0)
+
+
+def test_timer_that_is_set_after_a_failure_has_no_end_yet() -> None:
+    wait = Graph((*graph("a b").steps, waiter("a", "b", timeout=7.0)), "w")
+    state = runs.state_of(wait, [r.StepCanceled("w", 1, "Asked"), status_changed(S.FAILED)])
+    fold.apply(state, 3, claimed(2, retry_failed=1))
+    fold.apply(state, 3, r.TimerSet("w", 2, 5.0, 12.0))
+    step = state.steps["w"]
+    assert (step.epoch, step.attempt, step.started, step.ended, step.due) == (2, 1, 5.0, 0.0, 12.0)
+
+
+def test_value_for_which_a_step_waits_has_other_consumers() -> None:
+    after = replace(graph("c").steps[0], parents=("a", "w"))
+    both = Graph((*graph("a", a=NOT_STORED).steps, waiter("a"), after), "c")
+    refuse(runs.state_of(both), returned_ephemeral("a"), "the value for which a step waits is always stored")
+
+
+def test_dag_without_its_output_is_corrupt() -> None:
+    with pytest.raises(CorruptLogError, match="run-1 is damaged: the output 'b' of a DAG is not one of its steps"):
+        runs.state_of(Graph(graph("a").steps, "b"))
+
+
+def test_wait_within_a_sub_dag_keeps_waiting_for_its_output() -> None:
+    inner = Graph((*graph("x/a").steps, replace(waiter("x/a"), step_id="x/w")), "x/a")
+    state = runs.state_of(graph("x y:x"), [expanded("x", inner)])
+    refuse(state, returned_ephemeral("x/a"), "the value for which a step waits is always stored")
+
+
+def test_first_epoch_starts_with_the_run() -> None:
+    state = runs.state_of(graph("a"), at=5.0)
+    assert (state.epoch, state.owner, state.epoch_started, state.seq) == (1, runs.OWNER, 5.0, 0)
 
 
 def test_retry_must_name_the_segment_of_the_failure() -> None:
     state = runs.state_of(graph("a"), [failed("a")], [status_changed(S.FAILED)])
-    with pytest.raises(CorruptLogError, match="the run became FAILED in segment 2"):
-        fold.apply(state, 3, claimed(2, retry_failed=1))
+    for wrong in (-1, 0, 1, 3):
+        refuse(state, claimed(2, retry_failed=wrong), "the run became FAILED in segment 2")
 
 
 def test_retry_makes_failed_and_canceled_steps_ready() -> None:

@@ -192,6 +192,34 @@ def test_canceled_step_releases_its_ephemeral_inputs() -> None:
     check_state(state)
 
 
+def test_step_whose_value_is_lost_needs_its_inputs_again() -> None:
+    dag = graph("a b:a z:a,b", a=StepOptions(checkpoint=False), b=StepOptions(checkpoint=False))
+    values: list[r.Record] = [runs.returned_ephemeral("a"), runs.returned_ephemeral("b")]
+    state = runs.state_of(dag, values, [r.StepEphemeralLost("b", 1)])
+    assert state.ephemeral == {"a": 2}
+    state = runs.state_of(dag, values, [r.StepEphemeralLost("a", 1), r.StepEphemeralLost("b", 1)])
+    assert [step.phase for step in state.steps.values()] == [P.READY, P.WAITING, P.WAITING]
+
+
+def test_step_whose_value_is_lost_has_all_its_attempts_again() -> None:
+    state = runs.state_of(graph("a b:a", a=StepOptions(checkpoint=False, max_retries=3)))
+    for record in (r.StepStarted("a", 1, 3, 2.0, 2), runs.returned_ephemeral("a", attempt=3)):
+        fold.apply(state, 1, record)
+    fold.apply(state, 2, r.StepEphemeralLost("a", 1))
+    assert (state.steps["a"].attempt, state.steps["a"].failed_attempts, state.steps["a"].phase) == (0, 0, P.READY)
+
+
+@pytest.mark.parametrize(
+    "end", [committed("x", caught=True), r.StepCanceled("x", 1, "Asked")], ids=["caught", "canceled"]
+)
+def test_expanded_step_releases_its_ephemeral_inputs_once(end: r.Record) -> None:
+    dag = graph("a x:a y:x", a=StepOptions(checkpoint=False), x=CATCH)
+    state = runs.state_of(dag, [runs.returned_ephemeral("a")], [expanded("x", graph("x/b"))])
+    assert state.ephemeral == {"a": 0}
+    fold.apply(state, 3, end)
+    assert state.ephemeral == {"a": 0}
+
+
 def test_retry_forgets_everything_about_the_failed_epochs() -> None:
     state = runs.state_of(
         graph("a b c:a,b"),
