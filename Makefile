@@ -49,8 +49,9 @@ mutants: venv  ## change the pure modules, list changes that no test notices; MI
 
 # --- soak test ---
 .PHONY: soak
-soak: venv  ## simulate the engine with 10,000 seeds, in two processes
+soak: venv  ## simulate the engine with 10,000 seeds, then 30 minutes of faults on the local cluster; SEED=1
 	@$(PY) -m tests.faults.soak --seeds 10000
+	PYTHONPATH=.:operator .venv/bin/python -m tests.e2e.chaos --minutes 30 $(if $(SEED),--seed $(SEED))
 
 # --- benchmarks ---
 .PHONY: bench

@@ -15,11 +15,8 @@ from tests.e2e.chaos.schedule import Fault, Kind
 from tests.e2e.namespace import WorkflowNamespace
 from tests.e2e.release import REAPER, TOOLS
 
-TAKEOVER_SECONDS: Final = 100.0
-"""How long a head is frozen. Within this time the heartbeat of its run expires, and the run is taken over."""
-
-DASHBOARD_SECONDS: Final = 100.0
 QUOTA_SECONDS: Final = 40.0
+DASHBOARD: Final = "dashboard/dashboard.py"
 QUOTA: Final = "no-new-pod"
 SIGNAL: Final = """
 import contextlib, os, pathlib, signal
@@ -42,11 +39,13 @@ class Injector:
 
     Attributes:
         namespace: where the faults happen.
+        frozen_seconds: how long a head or a dashboard is frozen.
         counts: how many faults of each kind were carried out.
         hits: the kinds of faults that each RayCluster was hit by.
     """
 
     namespace: WorkflowNamespace
+    frozen_seconds: float
     counts: Counter[Kind] = field(default_factory=Counter)
     hits: dict[str, list[Kind]] = field(default_factory=lambda: defaultdict(list))
     _later: list[threading.Thread] = field(default_factory=list)
@@ -90,13 +89,10 @@ class Injector:
                 return "the operator"
 
     def _hit_head(self, fault: Fault) -> str:
-        def freeze(seconds: float, only: str) -> Callable[[Object], object]:
-            return lambda pod: self._freeze(pod, seconds, only)
-
         act = {
             Kind.HEAD_KILLED: lambda pod: self.namespace.kill_pod(_name(pod)),
-            Kind.HEAD_FROZEN: freeze(TAKEOVER_SECONDS, ""),
-            Kind.DASHBOARD_FROZEN: freeze(DASHBOARD_SECONDS, "dashboard/dashboard.py"),
+            Kind.HEAD_FROZEN: self._freeze,
+            Kind.DASHBOARD_FROZEN: lambda pod: self._freeze(pod, DASHBOARD),
         }[fault.kind]
         return self._hit(fault, self._pods("head"), act)
 
@@ -119,10 +115,10 @@ class Injector:
             if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
         ]
 
-    def _freeze(self, pod: Object, seconds: float, only: str) -> None:
+    def _freeze(self, pod: Object, only: str = "") -> None:
         """Stop the processes of a pod whose command line contains `only`, and continue them later."""
         self._signal(pod, "SIGSTOP", only)
-        self._after(seconds, lambda: self._signal(pod, "SIGCONT", only))
+        self._after(self.frozen_seconds, lambda: self._signal(pod, "SIGCONT", only))
 
     def _signal(self, pod: Object, name: str, only: str) -> None:
         code = SIGNAL.format(pod=f"pod{pod['metadata']['uid']}", only=only, signal=name)

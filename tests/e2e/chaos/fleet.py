@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from workflow_operator.api.status import Phase
 
 WIDTH: Final = 3
 LONG_GRACE_SECONDS: Final = 130
-"""Longer than a head is frozen, so that it continues after its RayCluster was deleted."""
+"""Longer than a head is frozen. So the head continues after its RayCluster was deleted."""
 
 RECOVERY: Final = {"maxResumes": 100, "backoff": {"initialSeconds": 1, "maxSeconds": 20}}
 SHARED: Final = {"selector": {"matchLabels": {"team": "chaos"}}}
@@ -34,11 +35,13 @@ class Fleet:
     Attributes:
         namespace: where they run.
         waves: the number of fan-outs of each Workflow.
+        unreachable_seconds: how long the operator waits for the reply of a head.
         names: all Workflows that were created.
     """
 
     namespace: WorkflowNamespace
     waves: int
+    unreachable_seconds: int
     names: list[str] = field(default_factory=list)
 
     def share_clusters(self) -> None:
@@ -58,7 +61,7 @@ class Fleet:
             args={**args, "width": WIDTH},
             cluster=cluster,
             recovery=RECOVERY,
-            failureDetection={"unreachableSeconds": 30},
+            failureDetection={"unreachableSeconds": self.unreachable_seconds},
         )
         self.names.append(name)
 
@@ -70,6 +73,11 @@ class Fleet:
         """Return the last watch event of a Workflow."""
         history = self.namespace.histories.of(name)
         return history[-1] if history else None
+
+    def ended(self) -> dict[str, float]:
+        """Return when each Workflow ended, in seconds since 1970."""
+        events = ((name, event) for name in self.names for event in reversed(self.namespace.histories.of(name)))
+        return {name: event.at for name, event in events if _ended(event)}
 
     def steps(self) -> int:
         """Return the number of committed steps of all Workflows, by their status."""
@@ -121,21 +129,24 @@ def problems_of(fleet: Fleet, name: str, objects: Objects) -> list[str]:
     return found
 
 
-def harmed(fleet: Fleet, deletions: Mapping[str, Deletion], hits: Mapping[str, list[Kind]]) -> list[str]:
-    """Return the clusters that were deleted although their head was healthy and their Workflow had not ended."""
-    found = []
-    for deletion in deletions.values():
-        ended = deletion.workflow in fleet.names and _ended_before(fleet, deletion)
-        if deletion.workflow and not (ended or deletion.head or FATAL & set(hits.get(deletion.cluster, ()))):
-            last = fleet.last(deletion.workflow)
-            why = last.state.last_failure if last else None
-            found.append(f"{deletion.cluster} was healthy and was deleted; hit by {hits.get(deletion.cluster)}: {why}")
-    return found
+def harmed(
+    ended: Mapping[str, float], deletions: Mapping[str, Deletion], hits: Mapping[str, Sequence[Kind]]
+) -> list[Deletion]:
+    """Return the deletions of clusters whose head was healthy and whose Workflow had not ended.
 
-
-def _ended_before(fleet: Fleet, deletion: Deletion) -> bool:
-    history = fleet.namespace.histories.of(deletion.workflow)
-    return any(_ended(event) and event.at <= deletion.at + _MARGIN_SECONDS for event in history)
+    Args:
+        ended: when each Workflow ended, in seconds since 1970.
+        deletions: by the name of the RayCluster.
+        hits: the faults that each RayCluster was hit by.
+    """
+    return [
+        deletion
+        for deletion in deletions.values()
+        if deletion.workflow
+        and not deletion.head
+        and not FATAL & set(hits.get(deletion.cluster, ()))
+        and ended.get(deletion.workflow, math.inf) > deletion.at + _MARGIN_SECONDS
+    ]
 
 
 def _ended(event: WatchEvent | None) -> bool:

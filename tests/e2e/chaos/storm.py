@@ -36,6 +36,7 @@ class Plan:
         waves: the number of fan-outs of each Workflow.
         seconds: the time from the first step of every Workflow to the last fault.
         pause: the mean time between two faults, in seconds.
+        frozen_seconds: how long a head is frozen. Within it, heartbeats expire after 30 s and a run is taken over.
     """
 
     seed: int
@@ -43,6 +44,7 @@ class Plan:
     waves: int
     seconds: float
     pause: float
+    frozen_seconds: float = 100.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def run(namespace: WorkflowNamespace, plan: Plan, print_line: Callable[[str], No
         plan: the size of the storm.
         print_line: receives a line for each fault, and progress.
     """
-    fleet, injector = Fleet(namespace, plan.waves), Injector(namespace)
+    fleet = Fleet(namespace, plan.waves, unreachable_seconds=int(plan.frozen_seconds / 4))
+    injector = Injector(namespace, plan.frozen_seconds)
     with ClusterWatch(namespace.kubectl, namespace.name).watching() as watch:
         fleet.share_clusters()
         for _ in range(plan.workflows):
@@ -82,7 +85,10 @@ def run(namespace: WorkflowNamespace, plan: Plan, print_line: Callable[[str], No
         left = _left_over(namespace)
     objects = in_bucket(namespace.bucket.client(), BUCKET, namespace.name)
     problems = [problem for name in fleet.names for problem in fleets.problems_of(fleet, name, objects)]
-    problems += fleets.harmed(fleet, watch.deletions, injector.hits)
+    for deletion in fleets.harmed(fleet.ended(), watch.deletions, injector.hits):
+        last = fleet.last(deletion.workflow)
+        why = last.state.last_failure if last is not None else None
+        problems.append(f"{deletion} hit a healthy head; faults: {injector.hits.get(deletion.cluster)}; {why}")
     problems += [f"RayCluster {name} is left over" for name in left]
     if problems:
         print_line(namespace.release.operator_log(400))
