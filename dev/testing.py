@@ -125,7 +125,7 @@ def _pytest(suite: str, log: Path, report: Path, prefix: Sequence[str]) -> int:
     ]
     with log.open("w") as output:
         process = subprocess.Popen(
-            command,
+            [*prefix, *pytest],
             cwd=paths.ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,

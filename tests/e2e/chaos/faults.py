@@ -89,12 +89,12 @@ class Injector:
                 return "the operator"
 
     def _hit_head(self, fault: Fault) -> str:
-        act = {
+        act: dict[Kind, Callable[[Object], object]] = {
             Kind.HEAD_KILLED: lambda pod: self.namespace.kill_pod(_name(pod)),
             Kind.HEAD_FROZEN: self._freeze,
             Kind.DASHBOARD_FROZEN: lambda pod: self._freeze(pod, DASHBOARD),
-        }[fault.kind]
-        return self._hit(fault, self._pods("head"), act)
+        }
+        return self._hit(fault, self._pods("head"), act[fault.kind])
 
     def _hit(self, fault: Fault, pods: list[Object], act: Callable[[Object], object]) -> str:
         """Apply a fault to one of the pods."""
