@@ -113,16 +113,7 @@ def _pytest(suite: str, log: Path, report: Path, prefix: Sequence[str]) -> int:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "operator")), "PYTHONUNBUFFERED": "1"}
     # Tests start hundreds of processes. Without its bytecode each of them compiles the library again.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [
-        *prefix,
-        sys.executable,
-        "-m",
-        "pytest",
-        f"tests/{suite}",
-        f"--junit-xml={report}",
-        "-v",
-        "--durations=10",
-    ]
+    pytest = (sys.executable, "-m", "pytest", f"tests/{suite}", f"--junit-xml={report}", "-v", "--durations=10")
     with log.open("w") as output:
         process = subprocess.Popen(
             [*prefix, *pytest],
