@@ -49,9 +49,11 @@ mutants: venv  ## change the pure modules, list changes that no test notices; MI
 
 # --- soak test ---
 .PHONY: soak
-soak: venv  ## simulate the engine with 10,000 seeds and the operator with 5,000, in two processes
+
+soak: venv  ## simulate engine and operator with many seeds, then 30 minutes of faults on the local cluster; SEED=1
 	@$(PY) -m tests.faults.soak --seeds 10000
 	@$(PY) -m tests.support.operator_simulation.soak --seeds 5000
+	@$(PY) -m tests.e2e.chaos --minutes 30 $(if $(SEED),--seed $(SEED))
 
 # --- benchmarks ---
 .PHONY: bench

@@ -21,11 +21,13 @@ class Job:
         name: unique among the jobs.
         load: its share of the machine's capacity while it runs.
         after: names of jobs that must finish first; names of unknown jobs are ignored.
+        polite: whether it runs with a lower priority than the jobs beside it.
     """
 
     name: str
     load: int
     after: tuple[str, ...] = ()
+    polite: bool = False
 
 
 def run_all(jobs: Sequence[Job], capacity: int, run: Callable[[Job], T]) -> list[T]:

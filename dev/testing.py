@@ -24,23 +24,28 @@ from dev.test_results import Outcome, counted, failures, last_test, measured, sl
 CAPACITY: Final = 4
 """The largest sum of loads for two cores. With a larger sum, Ray would not start within its own deadline of 30 s."""
 
-JOBS: Final = (
+_BUSY: Final = (
     Job("drivers", load=2),
     Job("faults", load=1),
     Job("operator", load=1),
     Job("library", load=2),
     Job("cluster", load=2),
     Job("unit", load=2),
-    Job("repo", load=2),
-    Job("contract", load=1),
-    Job("e2e", load=CAPACITY, after=("cluster",)),
+)
+_AFTER_BUSY: Final = tuple(job.name for job in _BUSY)
+JOBS: Final = (
+    *_BUSY,
+    Job("e2e", load=CAPACITY - 1, after=_AFTER_BUSY),
+    Job("repo", load=1, after=_AFTER_BUSY, polite=True),
+    Job("contract", load=1, after=_AFTER_BUSY, polite=True),
 )
 """The suites by priority: those that take long and fill both cores first. Suites that mostly wait have a load of 1,
 those that compute 2.
 
-`e2e` runs alone, because its deadlines need an idle machine. It runs after `cluster`, because both use the one local
-cluster: `cluster` stops it, starts it again and leaves it running.
+The deadlines of `e2e` need free cores, so only suites with a low priority run beside it. It runs after `cluster`,
+because both use the one local cluster: `cluster` stops it, starts it again and leaves it running.
 """
+POLITENESS: Final = ("nice", "-n", "15")
 
 SUITES: Final = tuple(job.name for job in JOBS)
 
@@ -75,13 +80,14 @@ def set_up(suite: str) -> None:
         binaries.ensure_all(PROGRAMS[suite])
 
 
-def run_suite(suite: str, folder: Path) -> Outcome:
+def run_suite(job: Job, folder: Path) -> Outcome:
     """Run one suite. Print a line when it starts, every `PROGRESS_SECONDS` while it runs, and when it ends.
 
     Args:
-        suite: the name of the suite.
+        job: the suite.
         folder: the folder for its log and its report.
     """
+    suite = job.name
     log, report = folder / f"{suite}.log", folder / f"{suite}.xml"
     print_line(f"      {suite} ...")
     started = time.monotonic()
@@ -90,7 +96,7 @@ def run_suite(suite: str, folder: Path) -> Outcome:
     except SetupError as failed:
         print_line(f"FAIL  {suite} could not be set up: {failed}")
         return Outcome(suite, 0, 1, 0, time.monotonic() - started, log)
-    code = _pytest(suite, log, report)
+    code = _pytest(suite, log, report, POLITENESS if job.polite else ())
     outcome = counted(suite, report, log, time.monotonic() - started, code)
     verdict = "FAIL" if outcome.failed else "ok"
     lines = [f"{verdict:>4}  {suite}: {outcome.passed} passed, {outcome.failed} failed  {outcome.seconds:.1f} s"]
@@ -101,16 +107,16 @@ def run_suite(suite: str, folder: Path) -> Outcome:
     return outcome
 
 
-def _pytest(suite: str, log: Path, report: Path) -> int:
+def _pytest(suite: str, log: Path, report: Path, prefix: Sequence[str]) -> int:
     """Run pytest, print a progress line every `PROGRESS_SECONDS`, and return its exit code."""
     started = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "operator")), "PYTHONUNBUFFERED": "1"}
     # Tests start hundreds of processes. Without its bytecode each of them compiles the library again.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-m", "pytest", f"tests/{suite}", f"--junit-xml={report}", "-v", "--durations=10"]
+    pytest = (sys.executable, "-m", "pytest", f"tests/{suite}", f"--junit-xml={report}", "-v", "--durations=10")
     with log.open("w") as output:
         process = subprocess.Popen(
-            command,
+            [*prefix, *pytest],
             cwd=paths.ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -135,7 +141,7 @@ def main(arguments: Sequence[str]) -> int:
     for lack in preconditions([job.name for job in chosen]):
         print_line(f"      this machine lacks something for {' and '.join(ON_THE_CLUSTER)}: {lack}")
     folder = Path(tempfile.mkdtemp(prefix="rayworkflow-tests-"))
-    outcomes = side_by_side.run_all(chosen, CAPACITY, lambda job: run_suite(job.name, folder))
+    outcomes = side_by_side.run_all(chosen, CAPACITY, lambda job: run_suite(job, folder))
     print_line(f"\n{slowest(outcomes)}\n\n{table(outcomes)}")
     return 1 if any(each.failed for each in outcomes) else 0
 

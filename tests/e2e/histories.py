@@ -5,7 +5,6 @@ Tests wait for events in these histories instead of polling, so that they see ev
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -13,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.e2e.kubectl import Kubectl, documents
+from dev.kube import Object
+from tests.e2e.kubectl import Kubectl
+from tests.e2e.watches import watching
 from workflow_operator.adapters.workflows import parse_workflow
 from workflow_operator.api.status import Phase, WorkflowState
 from workflow_operator.core.observation import WorkflowObject
-
-RECONNECT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,37 +53,12 @@ class Histories:
         self._namespace = namespace
         self._events: dict[str, list[WatchEvent]] = defaultdict(list)
         self._changed = threading.Condition()
-        self._stopped = threading.Event()
-        self._starting = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[Histories]:
         """Watch while the block runs."""
-        thread = threading.Thread(target=self._follow, name=f"watch of {self._namespace}")
-        thread.start()
-        try:
+        with watching(self._kubectl, self._namespace, "workflows", self._record):
             yield self
-        finally:
-            with self._starting:
-                self._stopped.set()
-                if self._process is not None:
-                    self._process.terminate()
-            thread.join()
-
-    def _follow(self) -> None:
-        """Record the events of a watch. If the watch ends, start another one."""
-        while True:
-            with self._starting:
-                if self._stopped.is_set():
-                    return
-                watch = self._process = self._kubectl.start(
-                    "-n", self._namespace, "get", "workflows", "-w", "--output-watch-events", "-o", "json"
-                )
-            with watch:
-                for event in documents(watch):
-                    self._record(event["type"], parse_workflow(event["object"]))
-            self._stopped.wait(RECONNECT_SECONDS)
 
     def of(self, name: str) -> list[WatchEvent]:
         """Return all events of a Workflow."""
@@ -120,7 +94,8 @@ class Histories:
                     return None
                 self._changed.wait(remaining)
 
-    def _record(self, kind: str, workflow: WorkflowObject) -> None:
+    def _record(self, kind: str, found: Object) -> None:
+        workflow = parse_workflow(found)
         with self._changed:
             history = self._events[workflow.name]
             history.append(WatchEvent(len(history), time.time(), None if kind == "DELETED" else workflow))

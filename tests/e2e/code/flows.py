@@ -6,6 +6,7 @@ A mark is an object `<prefix>/marks/<step>/<unique>` that contains the time. A g
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import time
@@ -134,3 +135,21 @@ def needs_a_city(marks_url: str, city: str) -> Workflow[str]:
 def half_done(marks_url: str) -> Workflow[str]:
     """One step that raises."""
     return fails.options(name="fails").step(marks_url)
+
+
+@step(num_cpus=CPUS)
+def digest(marks_url: str, name: str, *before: str) -> str:
+    """A step of 0.3 seconds. Its value depends on its name and on all values before it."""
+    Marks(marks_url).mark(name)
+    time.sleep(0.3)
+    return hashlib.sha256("/".join((name, *before)).encode()).hexdigest()
+
+
+def waves(marks_url: str, count: int, width: int) -> Workflow[str]:
+    """A chain of `count` fan-outs of `width` steps; one step joins each of them."""
+    joined: list[Workflow[str]] = []
+    for wave in range(count):
+        names = [f"wave-{wave}-{number}" for number in range(width)]
+        parts = [digest.options(name=name).step(marks_url, name, *joined) for name in names]
+        joined = [digest.options(name=f"join-{wave}").step(marks_url, f"join-{wave}", *parts)]
+    return joined[0]
