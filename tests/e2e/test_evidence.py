@@ -76,7 +76,7 @@ def test_quota_for_a_replaced_worker_keeps_the_cluster(namespace: WorkflowNamesp
     assert poll(lambda: len(namespace.workers(cluster)) == 1, BOOT_SECONDS)
     with quota(namespace, 0):
         namespace.kill_pod(namespace.workers(cluster)[0])
-        shown = until_message(namespace, name, "Running", "exceeded quota: pods")
+        shown = until_message(namespace, name, "WorkersReady", "exceeded quota: pods")
         assert shown.state.phase is Phase.RUNNING
         namespace.bucket.open_gate(namespace.name, name)
         succeeds_with_one_attempt(namespace, name)
