@@ -123,7 +123,7 @@ def test_running_cluster_survives_any_trouble_of_kuberay(failed: str, liveness: 
 def test_trouble_of_workers_is_left_to_their_own_condition() -> None:
     named = cluster(failed="FailedCreateWorkerPod: exceeded quota")
     found = decide(running(named=named, clusters=(named,)), NOW)
-    assert (found.state.phase, reconciling(found)[0], deletes(found)) == (Phase.RUNNING, "SubmissionRunning", [])
+    assert (found.state.phase, reconciling(found)[0], deletes(found)) == (Phase.RUNNING, "SubmissionRunning", False)
 
 
 @pytest.mark.parametrize("phase", [Phase.RESUMABLE, Phase.CANCELING], ids=str)
