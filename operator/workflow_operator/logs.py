@@ -48,5 +48,7 @@ def set_up(level: str, log_format: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # kopf warns for each watched namespace that its thread receives no signals. The main thread handles them.
+    logging.getLogger("kopf._core.reactor.running").setLevel(max(logging.ERROR, root.level))
     for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -118,6 +118,7 @@ def test_evicted_head_is_a_disruption(namespace: WorkflowNamespace, measurements
     assert "EvictionByEvictionAPI" in resumable.state.last_failure.message
     assert resumable.state.resumes.disruptions == 1
     namespace.until_event(name, "HeadDisrupted")
+    namespace.bucket.until_started(namespace.name, name, "gate", times=2, timeout=BOOT_SECONDS)
     namespace.bucket.open_gate(namespace.name, name)
     done = namespace.until_phase(name, Phase.SUCCEEDED, BOOT_SECONDS, after=resumable)
     assert (done.state.attempt, done.state.resumes.total) == (2, 1)

@@ -6,7 +6,7 @@ from tests.e2e.chaos.schedule import Kind
 from tests.e2e.chaos.storm import Plan, run
 from tests.e2e.namespace import WorkflowNamespace
 
-PLAN = Plan(seed=5, workflows=5, waves=10, seconds=75.0, pause=7.5, frozen_seconds=45.0)
+PLAN = Plan(seed=5, workflows=5, waves=25, seconds=75.0, pause=7.5, frozen_seconds=45.0)
 
 
 def test_storm_loses_repeats_and_harms_nothing(

@@ -49,7 +49,7 @@ class FakePorts:
         await self._clusters()
 
     async def disruption(self, namespace: str, pod_uid: str) -> None:
-        """No event shows why the head is gone."""
+        await self._clusters()
 
     async def secret(self, namespace: str, name: str) -> SecretView:
         await self._clusters()
