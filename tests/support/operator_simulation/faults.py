@@ -75,7 +75,7 @@ def operator_frozen(world: World) -> None:
         if old.process.alive:
             world.log(f"{old.name} continues")
             world.loop.resume(old.process)
-            world.later(_seconds(world, 0.02, 1.0, 4.0), lambda: old.process.alive and old.kill())
+            world.later(_seconds(world, 0.02, 1.0, 4.0), old.kill)
 
     world.later(_seconds(world, 20.0, 60.0, 150.0), wake)
 
@@ -336,6 +336,7 @@ def status_lost(world: World) -> None:
 def namespace_deleted(world: World) -> None:
     world.log("the namespace is deleted")
     world.api.terminating.add(world.namespace)
+    world.api.delete("user", "namespaces", "", world.namespace)
     for plural in ("workflows", "rayclusters", "secrets", "configmaps"):
         for found in world.api.list(plural, world.namespace, {}):
             world.api.delete("namespace controller", plural, world.namespace, found["metadata"]["name"])

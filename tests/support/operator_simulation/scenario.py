@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -139,7 +139,7 @@ def workflow_specs(plan: Random) -> dict[str, dict[str, Any]]:
 def logged_errors(world: World) -> Iterator[None]:
     """Turn unexpected errors that the reconciler logs into problems, and print nothing."""
 
-    def collect(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def collect(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
         if event.get("event") == UNEXPECTED:
             error = sys.exc_info()[1]
             world.checks.problem(f"{UNEXPECTED}: {error!r}")

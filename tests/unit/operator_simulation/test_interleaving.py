@@ -186,7 +186,7 @@ def test_process_with_an_old_observation_does_no_harm() -> None:
                 operator.process.stopped = True
                 world.start_operator()
                 world.later(15.0, world.loop.resume, operator.process)
-                world.later(20.0, lambda: operator.process.alive and operator.kill())
+                world.later(20.0, operator.kill)
 
         world = live_through(CODED_SPEC, script, stop)
         assert not world.checks.problems, describe(world)

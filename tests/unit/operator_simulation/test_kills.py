@@ -38,6 +38,11 @@ def lose_head(world: World) -> None:
     world.kuberay.lose_head(state.cluster.name, "deleted")
 
 
+def delete_without_store(world: World) -> None:
+    world.store.mode = "down"
+    world.delete("trip")
+
+
 def fail_driver(world: World) -> None:
     for head in world.heads.values():
         for job in head.jobs.values():
@@ -61,7 +66,7 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Happening, Phase | None]] = {
     ),
     "deleted while the store is down": (
         SPEC,
-        running_with_progress(lambda world: (setattr(world.store, "mode", "down"), world.delete("trip"))[0]),
+        running_with_progress(delete_without_store),
         None,
     ),
     "released": ({**SPEC, "workflowId": "nightly"}, running_with_progress(lambda world: world.delete("trip")), None),
@@ -80,16 +85,21 @@ PAIRS = {
 visited: dict[str, list[str]] = {}
 
 
-def end_store_outage(world: World) -> None:
-    """The store is up again 300 seconds after the start, later than any deletion may wait for it."""
-    world.later(300.0, setattr, world.store, "mode", "up")
+def with_end_of_outage(happens: Happening) -> Happening:
+    """Let the store be up again 300 seconds after the start, later than any deletion may wait for it."""
+
+    def both(world: World) -> None:
+        world.later(300.0, setattr, world.store, "mode", "up")
+        happens(world)
+
+    return both
 
 
 def points_of(name: str) -> list[str]:
     """Return the failpoints of a script without a kill."""
     if name not in visited:
         spec, happens, _ = SCRIPTS[name]
-        world = live_through(spec, lambda world: (end_store_outage(world), happens(world))[0])
+        world = live_through(spec, with_end_of_outage(happens))
         assert not world.checks.problems, describe(world)
         visited[name] = list(world.points)
     return visited[name]
@@ -113,7 +123,7 @@ def test_kill_at_every_failpoint(name: str) -> None:
                 world.log(f"at failpoint {point}")
                 world.kill_operator(RESTART_SECONDS)
 
-        world = live_through(spec, lambda world: (end_store_outage(world), happens(world))[0], kill)
+        world = live_through(spec, with_end_of_outage(happens), kill)
         assert not world.checks.problems, describe(world)
         life = life_of(world)
         assert (None if life.gone else life.state.phase) is phase, describe(world)
