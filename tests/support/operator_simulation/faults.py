@@ -394,18 +394,6 @@ FAULTS: dict[str, Fault] = {
 }
 """Name -> fault. Add new ones at the end: a seed chooses by position."""
 
-KNOWN: dict[str, str] = {
-    "quota": "a ReplicaFailure deletes a cluster that works, and burns attempts before the head is ready",
-    "dashboard hung": "HeadUnreachable needs no second witness: the owner in the log may be alive",
-    "dashboard unauthorized": "a head that refuses the token counts as unreachable",
-    "heads unreachable": "HeadUnreachable needs no second witness",
-    "token missing": "a missing token counts as an unreachable head",
-    "bad input at a resume": "bad input ends a run that exists already",
-    "cancel while the store is down": "cancel keeps the cluster while the log cannot be read",
-    "namespace deleted": "the cleanup of a run in a deleted namespace can never be finished",
-}
-"""Faults that the operator does not tolerate yet -> why. A seed skips them. Remove an entry when it is fixed."""
-
 
 def heal(world: World) -> None:
     """End all faults."""
