@@ -39,8 +39,8 @@ _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 _SHOWN_STEPS = 5
 _MESSAGE_LIMIT = 1000
 _MAX_ATTEMPTS_WITHOUT_RUN = 2
-"""After this number of attempts that never owned the run, counted since the last progress, the cluster is replaced,
-unless a manager on it still runs the run."""
+"""After this number of attempts that never owned the run, counted since the last progress, the cluster is replaced.
+A cluster on which a manager still runs the run is kept."""
 
 
 @dataclass(frozen=True, slots=True)
