@@ -47,7 +47,7 @@ class Life:
         gone: whether the object no longer exists.
         starts: the times of the last attempts without progress.
         fast: whether the user requests attempts without a delay.
-        outdated: whether `spec.cluster` changed since its cluster was created, so that the next attempt uses another.
+        outdated: whether `spec.cluster` changed after its cluster was created. The next attempt then uses another.
     """
 
     name: str
