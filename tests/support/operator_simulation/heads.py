@@ -50,8 +50,8 @@ class Head:
 
     Attributes:
         dashboard: how the Jobs API replies. `up`, `hung`, `slow`, `broken` and `unauthorized` are the modes of a
-            correct API. `forgets` knows no job, `stale` reports ended jobs as RUNNING, and `failed` reports running jobs
-            as failed.
+            correct API. `forgets` knows no job, `stale` reports ended jobs as RUNNING, and `failed` reports
+            running jobs as failed.
         driven: the runs that the manager of this head drives, with the epoch of its claim.
     """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import pytest
 
@@ -126,6 +127,7 @@ def simulate(reads: Reads, happens: Happening = script) -> World:
     return live_through(CODED_SPEC, start)
 
 
+@cache
 def chosen_reads() -> list[tuple[int, int]]:
     """Return all requests of the first round in each phase, before and after the head died."""
     reads = Reads()
