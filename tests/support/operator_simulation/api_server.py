@@ -7,13 +7,15 @@ operator read and write through `SimulatedKube`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workflow_operator.adapters.kube import Kube, Object, Resource, error_of_response
 from workflow_operator.api.base import format_time
 
 if TYPE_CHECKING:
     from tests.support.operator_simulation.world import OperatorProcess, World
+
+T = TypeVar("T")
 
 Hook = Callable[[str, "str", "Object | None", "Object | None"], None]
 """(actor, plural, before, after) -> None: called after each write."""
@@ -186,7 +188,7 @@ class SimulatedKube(Kube):
     def _actor(self) -> str:
         return self._operator.name
 
-    async def _send(self, what: str, effect: Callable[[], Any]) -> Any:
+    async def _send(self, what: str, effect: Callable[[], T]) -> T:
         return await self._world.network.request("API server", what, effect)
 
 

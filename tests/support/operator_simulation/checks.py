@@ -47,6 +47,7 @@ class Life:
         gone: whether the object no longer exists.
         starts: the times of the last attempts without progress.
         fast: whether the user requests attempts without a delay.
+        outdated: whether `spec.cluster` changed after its cluster was created. The next attempt then uses another.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Life:
     gone: bool = False
     starts: list[float] = field(default_factory=list)
     fast: bool = False
+    outdated: bool = False
 
 
 class Checks:
@@ -171,6 +173,8 @@ class Checks:
             self._world.log(f"{actor} {verb} RayCluster {found['metadata']['name']}")
             if before is not None:
                 self._check_deletion(before)
+            elif uid := (found["metadata"].get("labels") or {}).get(UID_LABEL):
+                self.lives[uid].outdated = False
         elif actor.startswith("operator"):
             own = plural == "events" or (plural == "configmaps" and found["metadata"]["namespace"] == "rayworkflow")
             if not own:
@@ -191,6 +195,8 @@ class Checks:
             return  # the operator deletes the cluster after each failure, so that a user can decide
         if cluster["spec"].get("suspend") or "deletionTimestamp" in meta:
             return  # another client stops its pods
+        if life.outdated and life.state.phase is Phase.RESUMABLE:
+            return  # a changed template applies to the attempt after a failure
         head = self._world.kuberay.head_of(meta["name"])
         run = self._own_run(life)
         if head is not None and run is not None and head.owns(run):
@@ -206,6 +212,8 @@ class Checks:
         if life is None:
             life = self.lives[meta["uid"]] = _life(found)
         life.gone = after is None
+        if before is not None and after is not None and before["spec"].get("cluster") != after["spec"].get("cluster"):
+            life.outdated = True
         if after is None or before is None or after.get("status") == before.get("status"):
             return
         old, new = life.state, parse_status(after.get("status") or {})

@@ -75,7 +75,7 @@ def operator_frozen(world: World) -> None:
         if old.process.alive:
             world.log(f"{old.name} continues")
             world.loop.resume(old.process)
-            world.later(_seconds(world, 0.02, 1.0, 4.0), lambda: old.process.alive and old.kill())
+            world.later(_seconds(world, 0.02, 1.0, 4.0), old.kill)
 
     world.later(_seconds(world, 20.0, 60.0, 150.0), wake)
 
@@ -336,6 +336,7 @@ def status_lost(world: World) -> None:
 def namespace_deleted(world: World) -> None:
     world.log("the namespace is deleted")
     world.api.terminating.add(world.namespace)
+    world.api.delete("user", "namespaces", "", world.namespace)
     for plural in ("workflows", "rayclusters", "secrets", "configmaps"):
         for found in world.api.list(plural, world.namespace, {}):
             world.api.delete("namespace controller", plural, world.namespace, found["metadata"]["name"])
@@ -392,18 +393,6 @@ FAULTS: dict[str, Fault] = {
     "namespace deleted": namespace_deleted,
 }
 """Name -> fault. Add new ones at the end: a seed chooses by position."""
-
-KNOWN: dict[str, str] = {
-    "quota": "a ReplicaFailure deletes a cluster that works, and burns attempts before the head is ready",
-    "dashboard hung": "HeadUnreachable needs no second witness: the owner in the log may be alive",
-    "dashboard unauthorized": "a head that refuses the token counts as unreachable",
-    "heads unreachable": "HeadUnreachable needs no second witness",
-    "token missing": "a missing token counts as an unreachable head",
-    "bad input at a resume": "bad input ends a run that exists already",
-    "cancel while the store is down": "cancel keeps the cluster while the log cannot be read",
-    "namespace deleted": "the cleanup of a run in a deleted namespace can never be finished",
-}
-"""Faults that the operator does not tolerate yet -> why. A seed skips them. Remove an entry when it is fixed."""
 
 
 def heal(world: World) -> None:

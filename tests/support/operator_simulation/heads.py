@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from tests.support.operator_simulation.store import Run
 from tests.support.simulation.loop import Process
@@ -17,11 +17,12 @@ from workflow.submission import ExitCode, Submission
 from workflow_operator.adapters import ray_jobs
 from workflow_operator.adapters.ray_jobs import HeadEndpoint, Job, RayJobs
 from workflow_operator.core.log_view import WorkflowStatus
-from workflow_operator.errors import RefusedError, UnreachableError
+from workflow_operator.errors import AnsweredError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from tests.support.operator_simulation.world import World
 
+T = TypeVar("T")
 LIVE = ("PENDING", "RUNNING")
 REQUEST_SECONDS = 10.0
 
@@ -48,8 +49,9 @@ class Head:
     """The Ray container of a head pod.
 
     Attributes:
-        dashboard: how the Jobs API replies. `up`, `hung`, `slow` and `unauthorized` are the modes of a correct API.
-            `forgets` knows no job, `stale` reports ended jobs as RUNNING, and `failed` reports running jobs as failed.
+        dashboard: how the Jobs API replies. `up`, `hung`, `slow`, `broken` and `unauthorized` are the modes of a
+            correct API. `forgets` knows no job, `stale` reports ended jobs as RUNNING, and `failed` reports
+            running jobs as failed.
         driven: the runs that the manager of this head drives, with the epoch of its claim.
     """
 
@@ -159,15 +161,15 @@ class SimulatedRayJobs(RayJobs):
         self._world = world
 
     async def job(self, head: HeadEndpoint, submission_id: str) -> Job | None:
-        return await self._call(head, "read job", lambda found: self._job(found, submission_id))
+        return await self._ask(head, "read job", lambda found: self._job(found, submission_id))
 
     async def ensure_package(self, head: HeadEndpoint, name: str, data: bytes) -> bool:
-        return bool(await self._call(head, "upload", lambda found: False))
+        return bool(await self._ask(head, "upload", lambda found: False))
 
     async def submit(self, head: HeadEndpoint, submission: ray_jobs.Submission) -> Job:
         known = await self.job(head, submission.submission_id)
         if known is None:
-            await self._call(head, "submit job", lambda found: self._submit(found, submission))
+            await self._ask(head, "submit job", lambda found: self._submit(found, submission))
             known = await self.job(head, submission.submission_id)
             if known is None:
                 raise UnreachableError(f"the head accepted job {submission.submission_id} but does not list it")
@@ -181,7 +183,13 @@ class SimulatedRayJobs(RayJobs):
             if job is not None and job.status in LIVE:
                 job.status = "STOPPED"
 
-        await self._call(head, "stop job", stop)
+        await self._ask(head, "stop job", stop)
+
+    async def log_tail(self, head: HeadEndpoint, submission_id: str) -> bytes:
+        job = await self.job(head, submission_id)
+        if job is None:
+            raise RefusedError(f"the head at {head.address} does not know the submission {submission_id}")
+        return job.message.encode()
 
     def _job(self, head: Head, submission_id: str) -> Job | None:
         job = head.jobs.get(submission_id)
@@ -201,7 +209,7 @@ class SimulatedRayJobs(RayJobs):
         self._world.checks.submitted(parsed, submission.submission_id, head)
         head.submit(submission.submission_id, HeadJob(parsed, submission.metadata))
 
-    async def _call(self, endpoint: HeadEndpoint, what: str, effect: Any) -> Any:
+    async def _ask(self, endpoint: HeadEndpoint, what: str, effect: Callable[[Head], T]) -> T:
         world = self._world
         head = world.head_at(endpoint.address)
         silent = head is None or not head.works or head.dashboard == "hung" or world.network.heads_unreachable
@@ -210,6 +218,8 @@ class SimulatedRayJobs(RayJobs):
             raise UnreachableError(f"the head at {endpoint.address} does not answer: TimeoutError")
         if head.dashboard == "unauthorized":
             raise RefusedError(f"the head at {endpoint.address} refuses the token (HTTP 401)")
+        if head.dashboard == "broken":
+            raise AnsweredError(f"the head at {endpoint.address} replied with HTTP 500")
         if head.dashboard == "slow":
             await asyncio.sleep(REQUEST_SECONDS - 1.0)
         return await world.network.request("head", what, lambda: effect(head))

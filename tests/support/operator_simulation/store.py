@@ -7,24 +7,28 @@ operator to it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tests.unit.operator import build
 from workflow.log.liveness import HEARTBEAT_TIMEOUT
 from workflow.submission import ExitCode, Submission
 from workflow_operator.core import actions as acts
 from workflow_operator.core.log_view import Owner, RunView, StepCounts, WorkflowStatus
-from workflow_operator.core.observation import RunRead, RunReadFailure, StoreFailure
+from workflow_operator.core.observation import Loss, RunRead, RunReadFailure, StoreFailure
 from workflow_operator.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from tests.support.operator_simulation.world import World
 
+T = TypeVar("T")
 READ_SECONDS = 5.0
+ACT_SECONDS = 10.0
+"""For this time, a round waits for a change of the store."""
 RETRY_SECONDS = 30.0
-"""After this time, a change of an unavailable store fails."""
+"""For this time, a change is retried. It may take effect after its round has given up."""
 
 FREES_ID = ("Deleted", "Abandoned")
 
@@ -93,7 +97,9 @@ class Store:
     Attributes:
         mode: `up`, `down` (no reply), `slow`, `read-only` or `refused` (all requests are rejected).
         runs: workflow id -> run number -> run.
-        staged: the copies of code, as (run uuid, digest).
+        staged: the copies of code and arguments, as (run uuid, digest).
+        driver_logs: the copies of logs, by their address.
+        waiting: why steps have no worker, or empty.
     """
 
     def __init__(self, world: World) -> None:
@@ -102,6 +108,8 @@ class Store:
         self.runs: dict[str, dict[int, Run]] = {}
         self.heartbeats: dict[str, float] = {}
         self.staged: set[tuple[str, str]] = set()
+        self.driver_logs: dict[str, bytes] = {}
+        self.waiting = ""
 
     @property
     def writable(self) -> bool:
@@ -124,7 +132,7 @@ class Store:
 
     def empty(self) -> None:
         """Lose all data."""
-        self.runs, self.heartbeats, self.staged = {}, {}, set()
+        self.runs, self.heartbeats, self.staged, self.driver_logs = {}, {}, set(), {}
 
     def enter(self, submission: Submission, manager: str, steps: int) -> tuple[Run | None, ExitCode | None]:
         """Create, attach to or claim the run of a submission.
@@ -137,6 +145,8 @@ class Store:
         me = Owner(manager, "process", manager, submission.uid, submission.attempt)
         if runs and max(runs) > submission.run_number:
             return None, ExitCode.SUPERSEDED
+        if run is None and submission.run_exists:
+            return None, ExitCode.CHECKPOINTS_UNREADABLE
         if run is None:
             run = Run(submission.workflow_id, submission.run_number, submission.run_uuid, me, self._world.now())
             run.steps, run.max_resumes, run.code = steps, submission.max_resumes, submission.code
@@ -178,6 +188,11 @@ class Store:
         run.claim(Owner(f"outside-{ref.name}", "", ref.name, ref.uid, ref.attempt))
         run.end(status, reason, self._world.now())
 
+    def refuse(self, ref: acts.RunRef, reason: str) -> None:
+        """Prevent a run that does not exist, as `requests.refuse_run` does."""
+        if ref.run_number > max(self.runs.get(ref.workflow_id, {}), default=0):
+            self.change(ref, WorkflowStatus.FAILED, reason)
+
     def delete(self, ref: acts.RunRef) -> None:
         """Delete a run, as `requests.delete_run` does."""
         runs = self.runs.get(ref.workflow_id, {})
@@ -205,6 +220,7 @@ class SimulatedRuns:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._opened: set[acts.StoreRef] = set()
 
     async def read(
         self, namespace: str, store: acts.StoreRef, workflow_id: str, staged: acts.RunRef | None, code: str
@@ -217,6 +233,7 @@ class SimulatedRuns:
             return RunReadFailure(StoreFailure.REFUSED, f"the Secret {store.secret} does not exist; create it")
         if mode == "refused":
             return RunReadFailure(StoreFailure.REFUSED, "the store refuses the access key: correct the Secret")
+        self._opened.add(store)
         return await self._world.network.request("store", "read", lambda: self._read(workflow_id, staged, code))
 
     def _read(self, workflow_id: str, staged: acts.RunRef | None, code: str) -> RunRead:
@@ -226,11 +243,28 @@ class SimulatedRuns:
         if run is None:
             return RunRead(code_staged=is_staged)
         lost = run.status is WorkflowStatus.RUNNING and store.owner_lost(run)
-        return RunRead(run.view(), WorkflowStatus.RESUMABLE if lost else run.status, is_staged)
+        return RunRead(run.view(), WorkflowStatus.RESUMABLE if lost else run.status, is_staged, store.waiting)
+
+    async def loss(self, namespace: str, run: acts.RunRef) -> RunReadFailure | None:
+        try:
+            return await self._change(namespace, run, "read remains", lambda: self._loss(run))
+        except UnreachableError as error:
+            return RunReadFailure(StoreFailure.UNAVAILABLE, str(error))
+        except RefusedError as error:
+            return RunReadFailure(StoreFailure.REFUSED, str(error))
+
+    def _loss(self, run: acts.RunRef) -> RunReadFailure | None:
+        if run.run_number in self._world.store.runs.get(run.workflow_id, {}):
+            return None
+        return RunReadFailure(StoreFailure.LOST, "the store contains neither entry nor log of the run", Loss.RUN)
 
     async def stage_code(self, namespace: str, action: acts.StageCode) -> None:
         run, store = action.run, self._world.store
         await self._change(namespace, run, "stage code", lambda: store.staged.add((run.run_uuid, action.sha256)))
+
+    async def stage_args(self, namespace: str, action: acts.StageArgs) -> None:
+        copy = (action.run.run_uuid, hashlib.sha256(action.data).hexdigest())
+        await self._change(namespace, action.run, "stage arguments", lambda: self._world.store.staged.add(copy))
 
     async def request_cancel(self, namespace: str, action: acts.RequestCancel) -> None:
         def request() -> None:
@@ -243,7 +277,10 @@ class SimulatedRuns:
     async def end(self, namespace: str, action: acts.EndRun) -> None:
         status = WorkflowStatus(action.status)
         run, world = action.run, self._world
-        await self._change(namespace, run, "end run", lambda: world.store.change(run, status, action.reason))
+        if action.only_absent:
+            await self._change(namespace, run, "refuse run", lambda: world.store.refuse(run, action.reason))
+        else:
+            await self._change(namespace, run, "end run", lambda: world.store.change(run, status, action.reason))
 
     async def release(self, namespace: str, action: acts.ReleaseRun) -> None:
         run, world, status = action.run, self._world, WorkflowStatus.RESUMABLE
@@ -252,14 +289,26 @@ class SimulatedRuns:
     async def delete(self, namespace: str, action: acts.DeleteCheckpoints) -> None:
         await self._change(namespace, action.run, "delete run", lambda: self._world.store.delete(action.run))
 
-    async def _change(self, namespace: str, run: acts.RunRef, what: str, effect: Callable[[], object]) -> None:
+    async def store_driver_log(self, namespace: str, run: acts.RunRef, submission_id: str, log: bytes) -> str:
+        address = f"{run.store.url}/{run.run_uuid}/{submission_id}.log"
+        await self._change(namespace, run, "store log", lambda: self._world.store.driver_logs.setdefault(address, log))
+        return address
+
+    async def _change(self, namespace: str, run: acts.RunRef, what: str, effect: Callable[[], T]) -> T:
+        """Change the store. It is opened with the Secret, and stays open if the Secret disappears."""
         world, secret = self._world, run.store.secret
-        if secret and world.api.get("secrets", namespace, secret) is None:
+        if secret and world.api.get("secrets", namespace, secret) is None and run.store not in self._opened:
             raise RefusedError(f"{what}: the Secret {secret} does not exist; create it")
         if world.store.mode == "down":
-            await asyncio.sleep(RETRY_SECONDS)
-            raise UnreachableError(f"{what}: the store has not answered for {RETRY_SECONDS:.0f} s")
+            world.later(world.chance.uniform(0.0, RETRY_SECONDS), self._retry, effect)
+            await asyncio.sleep(ACT_SECONDS)
+            raise UnreachableError(f"{what}: the store has not answered for {ACT_SECONDS:.0f} s")
         if not world.store.writable:
             raise RefusedError(f"{what}: the store refuses writes")
+        self._opened.add(run.store)
         world.log(f"store: {what}")
-        await world.network.request("store", what, effect)
+        return await world.network.request("store", what, effect)
+
+    def _retry(self, effect: Callable[[], object]) -> None:
+        if self._world.store.writable:
+            effect()

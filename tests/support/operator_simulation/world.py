@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.support.operator_simulation.api_server import ApiServer, SimulatedKube
 from tests.support.operator_simulation.checks import Checks
 from tests.support.operator_simulation.heads import Head, SimulatedRayJobs
 from tests.support.operator_simulation.kuberay import KubeRay
 from tests.support.operator_simulation.store import Run, SimulatedRuns, Store
-from tests.support.simulation.loop import Process, VirtualLoop, context_of
+from tests.support.simulation.loop import Process, VirtualLoop, context_of, resolve
 from workflow.submission import ExitCode, Submission
 from workflow_operator.adapters.kube import Object
 from workflow_operator.adapters.kuberay import KubeRayClusters
@@ -36,6 +37,7 @@ NAMESPACE, OPERATOR_NAMESPACE = "team", "rayworkflow"
 SECRET = {"AWS_ACCESS_KEY_ID": "a2V5", "AWS_SECRET_ACCESS_KEY": "a2V5"}
 DEFAULTS = Defaults("s3://checkpoints/all", "http://minio:9000", "", "store", poll_seconds=15.0)
 METRICS = Metrics()
+T = TypeVar("T")
 
 
 class Network:
@@ -58,13 +60,13 @@ class Network:
         self.heads_unreachable = False
         self.before_request: Callable[[str, str], None] = lambda target, what: None
 
-    async def request(self, target: str, what: str, effect: Callable[[], Any]) -> Any:
+    async def request(self, target: str, what: str, effect: Callable[[], T]) -> T:
         """Send a request. It takes effect even if the sender is killed meanwhile."""
         world, chance = self._world, self._world.chance
         if target == "API server" and self.api_down:
             await asyncio.sleep(chance.uniform(0.1, 10.0))
             raise UnreachableError(f"{what}: the API server does not answer")
-        response: asyncio.Future[Any] = world.loop.create_future()
+        response: asyncio.Future[T] = world.loop.create_future()
         lost = chance.random() if target != "store" else 1.0
         if lost < self.loss_rate:
             await asyncio.sleep(1.0)
@@ -72,24 +74,22 @@ class Network:
 
         def arrive() -> None:
             self.before_request(target, what)
-            result, error = None, None
             try:
-                result = effect()
+                deliver = partial(resolve, response, effect())
             except OperatorError as failure:
-                error = failure
+                deliver = partial(_reject, response, failure)
             if lost < 2 * self.loss_rate:
                 error = UnreachableError(f"{what}: the response of the {target} was lost")
-            world.later(chance.uniform(0.001, 0.01), deliver, result, error)
-
-        def deliver(result: Any, error: OperatorError | None) -> None:
-            if not response.done():
-                if error is None:
-                    response.set_result(result)
-                else:
-                    response.set_exception(error)
+                deliver = partial(_reject, response, error)
+            world.later(chance.uniform(0.001, 0.01), deliver)
 
         world.later(chance.uniform(0.001, 0.01), arrive)
         return await response
+
+
+def _reject(response: asyncio.Future[T], error: OperatorError) -> None:
+    if not response.done():
+        response.set_exception(error)
 
 
 class OperatorProcess:
@@ -136,9 +136,10 @@ class OperatorProcess:
         self.world.loop.spawn(self.process, self._serve())
 
     def kill(self) -> None:
-        """Kill the process. Requests that it sent may still take effect."""
-        self.process.alive = False
-        self.world.api.hooks.remove(self._changed)
+        """Kill the process, unless it is dead. Requests that it sent may still take effect."""
+        if self.process.alive:
+            self.process.alive = False
+            self.world.api.hooks.remove(self._changed)
 
     async def reach(self, point: str) -> None:
         """Called by the reconciler at each failpoint."""
@@ -152,7 +153,7 @@ class OperatorProcess:
     async def _serve(self) -> None:
         for found in self.world.api.list("workflows", None, {}):
             self.reconciler.trigger(Key(NAMESPACE, found["metadata"]["name"]))
-        await run_forever(self._references, self._runs)
+        await run_forever(self._references, self._runs, self._now)
 
     def _changed(self, actor: str, plural: str, before: Object | None, after: Object | None) -> None:
         """Send a watch event, unless the watch is interrupted."""
@@ -191,7 +192,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.namespace = NAMESPACE
         self.chance = Random(seed)
-        self.loop = VirtualLoop(self.chance)
+        self.loop = VirtualLoop(self.chance)  # type: ignore[abstract]  # what the operator needs of a loop
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
         self.api = ApiServer(self)
@@ -208,6 +209,7 @@ class World:
         self.at_point: Callable[[OperatorProcess, str], None] = lambda operator, point: None
         self.seconds_per_step = (2.0, 12.0)
         self.steps = 5
+        self.api.create("user", "namespaces", "", {"metadata": {"name": NAMESPACE, "finalizers": ["kubernetes"]}})
         self.api.create("user", "secrets", NAMESPACE, {"metadata": {"name": "store"}, "data": SECRET})
         self.api.create("user", "configmaps", NAMESPACE, {"metadata": {"name": "trip-code"}, "data": {"trip.py": ""}})
 

@@ -115,15 +115,47 @@ RUNNING = {
     ),
     "manager unresponsive": Case(running(submission=job(J.FAILED, 5)), Phase.RESUMABLE, "ManagerUnresponsive"),
     "input refused at a resume": Case(
-        running(submission=job(J.FAILED, 6, "no module 'a'")),
+        running(submission=job(J.FAILED, 6, "no module 'a'"), run=read(view(), W.RESUMABLE)),
         Phase.RESUMABLE,
         "ResumeRefused",
         (DeleteCluster,),
         message="no module 'a'",
         expect={"ending": None},
     ),
+    "input refused, a manager on the cluster works": Case(
+        running(submission=job(J.FAILED, 6, "no module 'a'")),
+        Phase.RESUMABLE,
+        "ResumeRefused",
+        expect={"cluster": RECORDED},
+    ),
+    "store refuses the driver, a manager on the cluster works": Case(
+        running(submission=job(J.FAILED, 8)), Phase.RESUMABLE, "StoreRefused", expect={"cluster": RECORDED}
+    ),
+    "input refused, only the manager of an older cluster works": Case(
+        running(
+            workflow(state(Phase.RUNNING, attempt=2)),
+            clusters=(cluster(2, uid="cluster-1"),),
+            named=cluster(2, uid="cluster-1"),
+            submission=job(J.FAILED, 6),
+        ),
+        Phase.RESUMABLE,
+        "ResumeRefused",
+        (DeleteCluster,),
+    ),
+    "third driver failed, a manager on the cluster works": Case(
+        running(
+            workflow(state(Phase.RUNNING, attempt=3, cluster=RECORDED, resumes=Resumes(never_ran=2))),
+            submission=job(J.FAILED, 1),
+        ),
+        Phase.RESUMABLE,
+        "SubmissionFailed",
+        expect={"cluster": RECORDED},
+    ),
     "conflict at a resume": Case(
-        running(submission=job(J.FAILED, 7, "another DAG")), Phase.RESUMABLE, "ResumeRefused", (DeleteCluster,)
+        running(submission=job(J.FAILED, 7, "another DAG"), run=read(view(), W.RESUMABLE)),
+        Phase.RESUMABLE,
+        "ResumeRefused",
+        (DeleteCluster,),
     ),
     "input refused, log not read": Case(
         running(submission=job(J.FAILED, 6), run=RunReadFailure(StoreFailure.UNAVAILABLE, "no answer")),

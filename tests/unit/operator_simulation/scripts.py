@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from tests.support.operator_simulation.checks import Life
 from tests.support.operator_simulation.scenario import finish, logged_errors
@@ -20,6 +21,15 @@ SELECTING_SPEC = {**SPEC, "cluster": build.SELECTING["cluster"]}
 CODED_SPEC = {**SPEC, "code": {"configMap": {"name": "trip-code"}}}
 
 Happening = Callable[[World], None]
+T = TypeVar("T")
+
+FULL = os.environ.get("OPERATOR_SIMULATION_TABLES") == "full"
+"""Whether the tables contain all cases, as in the soak test."""
+
+
+def thinned(cases: Iterable[T], step: int) -> list[T]:
+    """Return one of `step` consecutive cases, or all of them in the soak test."""
+    return list(cases)[:: 1 if FULL else step]
 
 
 def live_through(

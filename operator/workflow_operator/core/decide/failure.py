@@ -26,18 +26,21 @@ from workflow_operator.core.conditions import Explanation, clip
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.reachability import failure_of, no_reply
 from workflow_operator.core.log_facts import Ownership, claimed_by
-from workflow_operator.core.names import UID_LABEL
+from workflow_operator.core.names import UID_LABEL, attempt_of
 from workflow_operator.core.observation import ClusterView, Disruption, HeadView, JobState, SubmissionView
 from workflow_operator.core.state import Event
 
 UNREADABLE = "CheckpointsUnreadable"
 """The reason of a failure that every attempt repeats until a user restores an object in storage."""
 
+MANAGER_UNRESPONSIVE = "ManagerUnresponsive"
+
 _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 _SHOWN_STEPS = 5
 _MESSAGE_LIMIT = 1000
 _MAX_ATTEMPTS_WITHOUT_RUN = 2
-"""After this number of attempts that never owned the run, counted since the last progress, the cluster is replaced."""
+"""After this number of attempts that never owned the run, counted since the last progress, the cluster is replaced.
+A cluster on which a manager still runs the run is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ def submission_failure(context: ReconcileContext) -> DetectedFailure | None:
         return DetectedFailure("SubmissionEndedEarly", text, head_alive=True)
     if job.exit_code == ExitCode.MANAGER_UNRESPONSIVE:
         text = f"the manager of the run does not reply{detail}"
-        return DetectedFailure("ManagerUnresponsive", text, head_alive=True)
+        return DetectedFailure(MANAGER_UNRESPONSIVE, text, head_alive=True)
     if job.exit_code == ExitCode.SUPERSEDED:
         text = f"a later submission attempt owns the run{detail}"
         return DetectedFailure("SubmissionSuperseded", text, head_alive=True)
@@ -135,9 +138,10 @@ def fail_attempt(context: ReconcileContext, failure: DetectedFailure, **changes:
         changes: further changes of the state.
     """
     resumes = _count_attempt(context, failure)
+    works = failure.reason != MANAGER_UNRESPONSIVE and manager_works(context)
     keeps_cluster = (
         failure.head_alive
-        and resumes.never_ran < _MAX_ATTEMPTS_WITHOUT_RUN
+        and (works or resumes.never_ran < _MAX_ATTEMPTS_WITHOUT_RUN)
         and context.recovery.policy is RecoveryPolicy.AUTOMATIC
     )
     wait = backoff.delay(context.recovery.backoff, resumes.without_progress)
@@ -160,6 +164,17 @@ def fail_attempt(context: ReconcileContext, failure: DetectedFailure, **changes:
         next_attempt_time=context.now + wait,
         **changes,
     )
+
+
+def manager_works(context: ReconcileContext) -> bool:
+    """Return whether a manager on the created cluster of this attempt owns the run, by its heartbeat in the log.
+
+    The driver of a later attempt can fail on that cluster, for example because the Secret changed. The run continues.
+    """
+    facts, cluster = context.facts, context.observation.named
+    if cluster is None or facts.view is None or facts.view.owner is None or facts.ownership is not Ownership.OURS:
+        return False
+    return facts.owner_alive and facts.view.owner.attempt >= attempt_of(cluster.labels) > 0
 
 
 def fail_permanently(context: ReconcileContext, failure: DetectedFailure) -> Outcome:

@@ -11,7 +11,7 @@ from workflow.submission import ExitCode, Refusal
 from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.ending import fail_without_log
-from workflow_operator.core.decide.failure import DetectedFailure, fail_attempt, fail_permanently
+from workflow_operator.core.decide.failure import DetectedFailure, fail_attempt, fail_permanently, manager_works
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.observation import ENDED_JOBS, SubmissionView
 
@@ -35,13 +35,13 @@ def refused_submission(context: ReconcileContext) -> Outcome | None:
         return None
     if job.exit_code == ExitCode.STORE_REFUSED:
         text = job.message or "the store refused the cluster: correct the credentials of its pods"
-        return fail_attempt(context, DetectedFailure(STORE_REFUSED, text))
+        return fail_attempt(context, DetectedFailure(STORE_REFUSED, text, head_alive=manager_works(context)))
     reason = next((text for code, text in _REASONS.items() if code == job.exit_code), "")
     if not reason:
         return None
     if ownership is Ownership.OURS:
         text = job.message or "the submission cannot continue the run: correct its image, Secret or code"
-        return fail_attempt(context, DetectedFailure(RESUME_REFUSED, text))
+        return fail_attempt(context, DetectedFailure(RESUME_REFUSED, text, head_alive=manager_works(context)))
     text = job.message or "the entrypoint refused its input"
     if ownership is Ownership.IN_USE or context.facts.is_free_run_of_other_owner:
         return fail_without_log(context, Explanation(reason, text))
