@@ -115,7 +115,7 @@ class Kube:
         api: the transport; the caller closes it.
         timeout: the timeout of a request, in seconds.
         before_write: called before each request that changes an object; raises if the process must not write.
-        clock: a clock that another client also follows; default: a new one.
+        clock: a clock that another client also follows. By default, a new one.
 
     Attributes:
         clock: follows the clock of the API server.
