@@ -274,6 +274,11 @@ _TOO_LARGE = ("request is too large", "larger than max", "entity too large", "to
 """Parts of the texts of the API server and of etcd for an object that is too large. Their status can be 500."""
 
 
+def event_time(event: Object) -> str:
+    """Return the time at which an event was last seen, as Kubernetes writes it; empty if it has none."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
 def error_of_response(method: str, path: str, status: int, text: str) -> Exception:
     """Return the operator's error for a failed response of the API server. Its text contains the server's message."""
     try:
