@@ -224,7 +224,8 @@ class Reconciler:
             return None
         now, metrics = asyncio.get_running_loop().time(), self._dependencies.metrics
         replied = not isinstance(observation.submission, HeadUnreachable)
-        self._census = (self._census or HeadCensus(now)).record(head, replied, now)
+        self._census = self._census or HeadCensus(now)
+        self._census.record(head, replied, now)
         metrics.unreachable_heads.set(self._census.unreachable)
         metrics.network_suspected.set(self._census.suspects_network)
         return self._census.report(head, now)

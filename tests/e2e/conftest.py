@@ -15,7 +15,16 @@ from tests.e2e.kubectl import Kubectl
 from tests.e2e.namespace import FLOWS, WorkflowNamespace
 from tests.e2e.release import RELEASE_NAMESPACE, Release, install, remove, until_removed
 
-NAMESPACES = ("e2e-resume", "e2e-shared", "e2e-tour", "e2e-refused", "e2e-evidence", "e2e-freed", "e2e-gone")
+NAMESPACES = (
+    "e2e-resume",
+    "e2e-shared",
+    "e2e-tour",
+    "e2e-refused",
+    "e2e-evidence",
+    "e2e-freed",
+    "e2e-gone",
+    "e2e-storm",
+)
 RESTRICTED = "e2e-tour"
 """A namespace with the restricted Pod Security Standard, and a quota that makes requests and limits mandatory."""
 MEASUREMENTS: dict[str, str] = {}

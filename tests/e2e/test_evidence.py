@@ -33,7 +33,12 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 @pytest.fixture(scope="module")
 def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
-    return namespaces["e2e-evidence"]
+    """A namespace with three Workflows that start at the same time."""
+    namespace = namespaces["e2e-evidence"]
+    namespace.create("loses-a-worker", cluster={"template": {"spec": _with_worker()}})
+    namespace.create("frozen-dashboard", failureDetection={"unreachableSeconds": UNREACHABLE_SECONDS})
+    namespace.create("evicted", recovery={"maxResumes": 0})
+    return namespace
 
 
 @contextmanager
@@ -63,24 +68,15 @@ def succeeds_with_one_attempt(namespace: WorkflowNamespace, name: str) -> None:
     assert (done.state.attempt, done.state.resumes.total) == (1, 0), namespace.diagnosis(name, "it was resumed")
 
 
-def test_quota_at_the_start_only_delays_the_attempt(namespace: WorkflowNamespace) -> None:
-    with quota(namespace, 0):
-        namespace.create("waits-for-quota", "flows:short")
-        shown = until_message(namespace, "waits-for-quota", "ClusterReady", "exceeded quota: pods")
-        assert shown.state.phase is Phase.PROVISIONING
-    succeeds_with_one_attempt(namespace, "waits-for-quota")
-
-
 def test_quota_for_a_replaced_worker_keeps_the_cluster(namespace: WorkflowNamespace) -> None:
     name = "loses-a-worker"
-    namespace.create(name, cluster={"template": {"spec": _with_worker()}})
     at_gate = namespace.until_at_gate(name)
     assert at_gate.state.cluster is not None
     cluster = at_gate.state.cluster.name
     assert poll(lambda: len(namespace.workers(cluster)) == 1, BOOT_SECONDS)
     with quota(namespace, 0):
         namespace.kill_pod(namespace.workers(cluster)[0])
-        shown = until_message(namespace, name, "Running", "exceeded quota: pods")
+        shown = until_message(namespace, name, "WorkersReady", "exceeded quota: pods")
         assert shown.state.phase is Phase.RUNNING
         namespace.bucket.open_gate(namespace.name, name)
         succeeds_with_one_attempt(namespace, name)
@@ -88,7 +84,6 @@ def test_quota_for_a_replaced_worker_keeps_the_cluster(namespace: WorkflowNamesp
 
 def test_frozen_dashboard_keeps_the_cluster(namespace: WorkflowNamespace) -> None:
     name = "frozen-dashboard"
-    namespace.create(name, failureDetection={"unreachableSeconds": UNREACHABLE_SECONDS})
     at_gate = namespace.until_at_gate(name)
     assert at_gate.state.cluster is not None
     assert "stopped" in namespace.python_in_head(at_gate.state.cluster.name, FREEZE)
@@ -109,7 +104,6 @@ def test_frozen_dashboard_keeps_the_cluster(namespace: WorkflowNamespace) -> Non
 
 def test_evicted_head_is_a_disruption(namespace: WorkflowNamespace, measurements: dict[str, str]) -> None:
     name = "evicted"
-    namespace.create(name, recovery={"maxResumes": 0})
     at_gate = namespace.until_at_gate(name)
     assert at_gate.state.cluster is not None
     pod = namespace.head(at_gate.state.cluster.name)["metadata"]["name"]
@@ -127,6 +121,14 @@ def test_evicted_head_is_a_disruption(namespace: WorkflowNamespace, measurements
     namespace.bucket.open_gate(namespace.name, name)
     done = namespace.until_phase(name, Phase.SUCCEEDED, BOOT_SECONDS, after=resumable)
     assert (done.state.attempt, done.state.resumes.total) == (2, 1)
+
+
+def test_quota_at_the_start_only_delays_the_attempt(namespace: WorkflowNamespace) -> None:
+    with quota(namespace, 0):
+        namespace.create("waits-for-quota", "flows:short")
+        shown = until_message(namespace, "waits-for-quota", "ClusterReady", "exceeded quota: pods")
+        assert shown.state.phase is Phase.PROVISIONING
+    succeeds_with_one_attempt(namespace, "waits-for-quota")
 
 
 def _with_worker() -> dict[str, Any]:

@@ -67,10 +67,10 @@ def test_absent_image_of_a_worker_is_shown_during_the_run(namespace: WorkflowNam
     assert (done.state.attempt, done.state.resumes.total) == (1, 0)
 
 
-def test_step_that_no_node_can_run_is_explained(namespace: WorkflowNamespace) -> None:
-    name = "needs-gpus"
+def test_step_that_no_node_can_run_is_explained(shared: WorkflowNamespace) -> None:
+    namespace, name = shared, "needs-gpus"
     namespace.code("gpu-code", {"gpus.py": GPU_CODE})
-    namespace.create(name, "gpus:train", "gpu-code", args={})
+    namespace.create(name, "gpus:train", "gpu-code", args={}, cluster={"selector": {"matchLabels": {"team": "e2e"}}})
     namespace.until_phase(name, Phase.RUNNING, BOOT_SECONDS)
     shown = until_workers(namespace, name, "StepWaitsForWorker", WAIT_SECONDS)
     assert "8 GPU" in message_of(shown)

@@ -6,8 +6,10 @@ that a change of the clock has no effect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import bisect
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 WINDOW_SECONDS = 60.0
 """Heads that became unreachable within this time became unreachable together.
@@ -44,37 +46,35 @@ class HeadsReport:
         return self.observed_seconds >= WINDOW_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    at: float
-    unreachable_since: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class HeadCensus:
-    """The recent requests to all heads.
+    """The recent requests to all heads. A request costs constant time, unless many heads are unreachable.
 
-    Attributes:
+    Args:
         started: when this process began to ask, in seconds of its monotonic clock.
-        heads: the last request to each head, by the UID of its pod.
     """
 
-    started: float
-    heads: Mapping[str, _Asked] = field(default_factory=dict)
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._asked: OrderedDict[str, float] = OrderedDict()  # the time of the last request, the oldest first
+        self._unreachable: dict[str, float] = {}  # the time of the first request without a reply
 
-    def record(self, head: str, replied: bool, now: float) -> HeadCensus:
-        """Return the census with another request.
+    def record(self, head: str, replied: bool, now: float) -> None:
+        """Record another request.
 
         Args:
             head: the UID of the head pod.
             replied: whether the head replied, even if it refused the request.
             now: seconds of the monotonic clock.
         """
-        recent = {uid: asked for uid, asked in self.heads.items() if now - asked.at <= WINDOW_SECONDS}
-        before = recent.get(head)
-        unreachable_since = now if before is None or before.unreachable_since is None else before.unreachable_since
-        recent[head] = _Asked(now, None if replied else unreachable_since)
-        return HeadCensus(self.started, recent)
+        while self._asked and now - next(iter(self._asked.values())) > WINDOW_SECONDS:
+            forgotten, _ = self._asked.popitem(last=False)
+            self._unreachable.pop(forgotten, None)
+        self._asked[head] = now
+        self._asked.move_to_end(head)
+        if replied:
+            self._unreachable.pop(head, None)
+        else:
+            self._unreachable.setdefault(head, now)
 
     def report(self, head: str, now: float) -> HeadsReport:
         """Return what the census shows about a head.
@@ -83,23 +83,26 @@ class HeadCensus:
             head: the UID of the head pod.
             now: seconds of the monotonic clock.
         """
-        own = self.heads.get(head)
-        since = own.unreachable_since if own is not None else None
+        since = self._unreachable.get(head)
         together = 0
         if since is not None:
-            together = sum(
-                other.unreachable_since is not None and abs(other.unreachable_since - since) <= WINDOW_SECONDS
-                for other in self.heads.values()
-            )
-        return HeadsReport(len(self.heads), together, now - self.started)
+            together = sum(abs(other - since) <= WINDOW_SECONDS for other in self._unreachable.values())
+        return HeadsReport(len(self._asked), together, now - self._started)
 
     @property
     def unreachable(self) -> int:
         """The number of heads that did not reply to the last request."""
-        return sum(asked.unreachable_since is not None for asked in self.heads.values())
+        return len(self._unreachable)
 
     @property
     def suspects_network(self) -> bool:
         """Whether the operator suspects its own network because of any head."""
-        newest = max((asked.at for asked in self.heads.values()), default=self.started)
-        return any(self.report(head, newest).suspects_network for head in self.heads)
+        since = sorted(self._unreachable.values())
+        if not HeadsReport(len(self._asked), len(since), 0.0).suspects_network:
+            return False
+        return any(self._together(since, index) for index in range(len(since)))
+
+    def _together(self, since: Sequence[float], index: int) -> bool:
+        first = bisect.bisect_left(since, since[index] - WINDOW_SECONDS)
+        last = bisect.bisect_right(since, since[index] + WINDOW_SECONDS)
+        return HeadsReport(len(self._asked), last - first, 0.0).suspects_network

@@ -105,9 +105,7 @@ def test_ready_head_runs_although_workers_are_refused() -> None:
     assert SHARED.name == candidate.name
 
 
-@pytest.mark.parametrize(
-    "failed", ["FailedCreateWorkerPod: x", "FailedDeleteHeadPod: x", "FailedCreateHeadPod: x", "x"]
-)
+@pytest.mark.parametrize("failed", ["FailedDeleteHeadPod: no Worker", "FailedCreateHeadPod: x", "x"])
 @pytest.mark.parametrize("liveness", [None, RESUMABLE])
 def test_running_cluster_survives_any_trouble_of_kuberay(failed: str, liveness: Any) -> None:
     named = cluster(failed=failed)
@@ -120,6 +118,12 @@ def test_running_cluster_survives_any_trouble_of_kuberay(failed: str, liveness: 
         f"{named.name}: {failed}",
     )
     assert [action.reason for action in found.actions if isinstance(action, EmitEvent)] == ["ReplicaFailure"]
+
+
+def test_trouble_of_workers_is_left_to_their_own_condition() -> None:
+    named = cluster(failed="FailedCreateWorkerPod: exceeded quota")
+    found = decide(running(named=named, clusters=(named,)), NOW)
+    assert (found.state.phase, reconciling(found)[0], deletes(found)) == (Phase.RUNNING, "SubmissionRunning", False)
 
 
 @pytest.mark.parametrize("phase", [Phase.RESUMABLE, Phase.CANCELING], ids=str)

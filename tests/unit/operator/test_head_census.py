@@ -13,7 +13,7 @@ def census(*requests: tuple[str, bool, float]) -> HeadCensus:
     """Return the census after requests: the head, whether it replied, and the time."""
     found = HeadCensus(START)
     for head, replied, now in requests:
-        found = found.record(head, replied, now)
+        found.record(head, replied, now)
     return found
 
 
@@ -42,7 +42,8 @@ def test_only_heads_that_failed_within_a_minute_count_together() -> None:
 def test_head_that_is_no_longer_asked_is_forgotten() -> None:
     found = census(("a", False, 0), ("b", False, 60))
     assert found.report("b", 60).asked == 2
-    assert found.record("b", False, 60.1).report("b", 60.1).asked == 1
+    found.record("b", False, 60.1)
+    assert (found.report("b", 60.1).asked, found.unreachable) == (1, 1)
 
 
 def test_unknown_head_has_an_empty_report() -> None:

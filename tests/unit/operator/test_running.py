@@ -70,7 +70,7 @@ RUNNING = {
         failing(cluster(uid="cluster-x")), Phase.RESUMABLE, "RayClusterDeleted", (DeleteCluster,)
     ),
     "KubeRay cannot create a pod": Case(
-        failing(cluster(failed="FailedCreateWorkerPod: exceeded quota")),
+        failing(cluster(failed="FailedDeleteHeadPod: exceeded quota")),
         Phase.RUNNING,
         "ReplicaFailure",
         message="exceeded quota",

@@ -153,12 +153,15 @@ def _enter_running(context: ReconcileContext, explanation: Explanation) -> Outco
 
 
 def running_explanation(context: ReconcileContext) -> Explanation:
-    """Return the explanation of the phase Running, which includes a failed read of the log and trouble of KubeRay."""
+    """Return the explanation of the phase Running, which includes a failed read of the log and trouble of KubeRay.
+
+    The condition WorkersReady shows the trouble of workers.
+    """
     if context.facts.ownership is Ownership.UNREAD:
         return store_problem(context)
     text = f"the submission of attempt {context.state.attempt} is running"
     named = context.observation.named
-    if named is not None and named.failed:
+    if named is not None and named.failed and "Worker" not in named.failed.partition(":")[0]:
         problem = f"KubeRay cannot change the pods of RayCluster {named.name}: {named.failed}"
         return Explanation("ReplicaFailure", f"{text} on the pods that exist; {problem}", blocked=True)
     return Explanation("SubmissionRunning", text)
