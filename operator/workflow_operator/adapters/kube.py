@@ -115,7 +115,7 @@ class Kube:
         api: the transport; the caller closes it.
         timeout: the timeout of a request, in seconds.
         before_write: called before each request that changes an object; raises if the process must not write.
-        clock: a clock that another client also follows; default: a new one.
+        clock: a clock that another client also follows. By default, a new one.
 
     Attributes:
         clock: follows the clock of the API server.
@@ -272,6 +272,11 @@ class ContentRefusedError(RefusedError):
 
 _TOO_LARGE = ("request is too large", "larger than max", "entity too large", "too long: must have at most")
 """Parts of the texts of the API server and of etcd for an object that is too large. Their status can be 500."""
+
+
+def event_time(event: Object) -> str:
+    """Return the time at which an event was last seen, as Kubernetes writes it; empty if it has none."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def error_of_response(method: str, path: str, status: int, text: str) -> Exception:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from workflow_operator.adapters.kube import EVENTS, PODS, RAYCLUSTERS, Kube, Object
+from workflow_operator.adapters.kube import EVENTS, PODS, RAYCLUSTERS, Kube, Object, event_time
 from workflow_operator.adapters.pod_status import (
     GROUP_LABEL,
     is_ready,
@@ -182,7 +182,7 @@ def disruption_of(pod: Object) -> Disruption | None:
 
 def disruption_of_events(events: Iterable[Object]) -> Disruption | None:
     """Return why Kubernetes ended a pod, by the newest event on it that shows this, or None."""
-    for event in sorted(events, key=_event_time, reverse=True):
+    for event in sorted(events, key=event_time, reverse=True):
         reason, message = str(event.get("reason")), str(event.get("message") or "")
         known = DISRUPTION_EVENTS.get(reason)
         if reason == "Evicted" and message.startswith(_NODE_PRESSURE):
@@ -206,12 +206,8 @@ def _is_node_lost(status: Mapping[str, Any], conditions: Mapping[str, Mapping[st
 
 def newest_warning(events: Iterable[Object]) -> str:
     """Return `reason: message` of the newest event, or empty."""
-    last = max(events, key=_event_time, default=None)
+    last = max(events, key=event_time, default=None)
     return f"{last.get('reason')}: {last.get('message')}" if last else ""
-
-
-def _event_time(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _failure(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:

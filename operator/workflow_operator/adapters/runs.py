@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,17 +20,16 @@ from cachetools import LRUCache
 from workflow import reading, requests
 from workflow.errors import (
     CorruptLogError,
-    NewerFormatError,
     OwnershipError,
-    StoreRefusedError,
     StoreUnavailableError,
     WorkflowConflictError,
     WorkflowError,
 )
-from workflow.model.run_view import RunView
 from workflow.model.status import WorkflowStatus
 from workflow.store import Store, open_store
 from workflow_operator.adapters.bounded import BoundedCalls
+from workflow_operator.adapters.followed_runs import FollowedRun, refresh
+from workflow_operator.adapters.store_failures import loss_of, operator_errors, store_failure
 from workflow_operator.core.actions import (
     DeleteCheckpoints,
     EndRun,
@@ -53,23 +52,11 @@ MAX_FOLLOWED_RUNS = 2000
 READ_SECONDS = 5.0
 """Timeout of reading a run. It is short, so that a store that does not respond cannot delay other observations."""
 
-LIVENESS_SECONDS = 5.0
-"""Interval at which the owner's heartbeat, and newer runs under the same workflow id, are read."""
-
 ACT_SECONDS = 10.0
 """Time for which a round waits until a change of a run is stored. A change that takes longer continues."""
-WAITING_SECONDS = 10.0
-"""Interval at which the reason is read why steps of a run have no worker."""
 
 CANCEL_REPEAT_SECONDS = 10.0
 """Interval at which a cancel request is repeated. Each repetition adds a request to the inbox of the run."""
-
-STORE_FAILURES: tuple[tuple[type[WorkflowError], StoreFailure], ...] = (
-    (StoreUnavailableError, StoreFailure.UNAVAILABLE),
-    (CorruptLogError, StoreFailure.CORRUPT),
-    (NewerFormatError, StoreFailure.NEWER),
-    (StoreRefusedError, StoreFailure.REFUSED),
-)
 
 NOT_OUR_RUN = (OwnershipError, WorkflowConflictError)
 """Errors if another owner has the run, or no run exists. The operator then changes nothing, and reads the log again."""
@@ -82,38 +69,13 @@ Code = Callable[[str, str], Awaitable[tuple[bytes, str]]]
 
 
 @dataclass
-class _FollowedRun:
-    """A run that the operator follows. At most one refresh runs at a time, and it continues after a timed-out read.
-
-    Attributes:
-        follower: reads the new segments of the run.
-        refresh: the current or last refresh.
-        cancel_requested: the loop's time of the last cancel request.
-        view: the run as last read, or None if nothing is stored under the id.
-        liveness: the status of the run, which depends on the owner's heartbeat.
-        liveness_checked: the loop's time at which `liveness` was read.
-        waiting: why steps have no worker, or empty.
-        waiting_checked: the loop's time at which `waiting` was read.
-    """
-
-    follower: reading.Follower
-    refresh: asyncio.Task[None] | None = None
-    cancel_requested: float = float("-inf")
-    view: RunView | None = None
-    liveness: WorkflowStatus | None = None
-    liveness_checked: float = float("-inf")
-    waiting: str = ""
-    waiting_checked: float = float("-inf")
-
-
-@dataclass
 class _OpenStore:
     """An open store, the number of threads that may use it at a time, and the runs in it that are followed."""
 
     store: Store
     credentials: tuple[str, str] = field(repr=False)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS_PER_STORE))
-    followed: LRUCache[str, _FollowedRun] = field(default_factory=lambda: LRUCache(MAX_FOLLOWED_RUNS))
+    followed: LRUCache[str, FollowedRun] = field(default_factory=lambda: LRUCache(MAX_FOLLOWED_RUNS))
 
 
 class StoredRuns:
@@ -153,7 +115,7 @@ class StoredRuns:
                 code_staged = await self._is_staged(opened, staged, code)
             return RunRead(view, followed.liveness, code_staged, followed.waiting)
         except WorkflowError as error:
-            return RunReadFailure(_store_failure(error), str(error), _loss(error))
+            return RunReadFailure(store_failure(error), str(error), loss_of(error))
         except RefusedError as refusal:
             return RunReadFailure(StoreFailure.REFUSED, str(refusal))
 
@@ -198,7 +160,7 @@ class StoredRuns:
             RefusedError: the ConfigMap has other content than the decision was based on.
         """
         run = action.run
-        with _operator_errors():
+        with operator_errors():
             if await self._is_staged(await self._open(namespace, run.store), run, action.sha256):
                 return
         data, digest = await self._code(namespace, action.config_map)
@@ -226,7 +188,7 @@ class StoredRuns:
     async def request_cancel(self, namespace: str, action: RequestCancel) -> None:
         """Request that the run's manager cancels it, at most every 10 seconds. If the run is finished, do nothing."""
         run, now = action.run, asyncio.get_running_loop().time()
-        with _operator_errors():
+        with operator_errors():
             followed = self._follow(await self._open(namespace, run.store), run.workflow_id)
         if now - followed.cancel_requested < CANCEL_REPEAT_SECONDS:
             return
@@ -316,7 +278,7 @@ class StoredRuns:
         """
 
         async def act() -> T:
-            with _operator_errors():
+            with operator_errors():
                 opened = await self._open_for_change(namespace, run.store)
                 return await self._in_thread(opened, lambda: work(opened.store))
 
@@ -348,13 +310,13 @@ class StoredRuns:
         opened = self._stores[namespace, ref] = _OpenStore(store, credentials)
         return opened
 
-    def _follow(self, opened: _OpenStore, workflow_id: str) -> _FollowedRun:
+    def _follow(self, opened: _OpenStore, workflow_id: str) -> FollowedRun:
         followed = opened.followed.get(workflow_id)
         if followed is None:
-            followed = opened.followed[workflow_id] = _FollowedRun(reading.Follower(opened.store, workflow_id))
+            followed = opened.followed[workflow_id] = FollowedRun(reading.Follower(opened.store, workflow_id))
         return followed
 
-    async def _refreshed(self, opened: _OpenStore, workflow_id: str) -> _FollowedRun:
+    async def _refreshed(self, opened: _OpenStore, workflow_id: str) -> FollowedRun:
         """Wait for the refresh of a run, and start one unless one is running.
 
         Raises:
@@ -363,8 +325,8 @@ class StoredRuns:
         followed = self._follow(opened, workflow_id)
         if followed.refresh is None or followed.refresh.done():
             now = asyncio.get_running_loop().time()
-            refresh = self._in_thread(opened, lambda: _refresh(followed, opened.store, workflow_id, now))
-            followed.refresh = asyncio.create_task(refresh)
+            reading_it = self._in_thread(opened, lambda: refresh(followed, opened.store, workflow_id, now))
+            followed.refresh = asyncio.create_task(reading_it)
             followed.refresh.add_done_callback(_retrieve_exception)
         done, _ = await asyncio.wait({followed.refresh}, timeout=READ_SECONDS)
         if not done:
@@ -387,48 +349,6 @@ class StoredRuns:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-@contextmanager
-def _operator_errors() -> Iterator[None]:
-    """Translate the library's errors into the operator's errors."""
-    try:
-        yield
-    except StoreUnavailableError as error:
-        raise UnreachableError(str(error)) from error
-    except WorkflowError as error:
-        raise RefusedError(str(error)) from error
-
-
-def _refresh(followed: _FollowedRun, store: Store, workflow_id: str, now: float) -> None:
-    """Read the run. Every few seconds also read its owner's heartbeat, and newer runs under the same id."""
-    before, view = followed.view, followed.follower.poll()
-    due = view is not before or now - followed.liveness_checked >= LIVENESS_SECONDS
-    if view is not None and due and not reading.is_registered(store, workflow_id, view.run_number):
-        followed.follower = reading.Follower(store, workflow_id)  # what is in memory is no longer in the store
-        view = followed.follower.poll()
-    if view is not None and (due or view.status.is_terminal):
-        later = reading.Follower(store, workflow_id, view.run_number + 1)
-        next_view = later.poll()
-        while next_view is not None:
-            followed.follower, view = later, next_view
-            later = reading.Follower(store, workflow_id, view.run_number + 1)
-            next_view = later.poll()
-    if due or view is not before:
-        followed.liveness = None if view is None else reading.status_of(store, view)
-        followed.liveness_checked = now
-    followed.view = view
-    _refresh_waiting(followed, store, now)
-
-
-def _refresh_waiting(followed: _FollowedRun, store: Store, now: float) -> None:
-    """Read every few seconds why steps have no worker, if steps are running and their manager is alive."""
-    view = followed.view
-    if view is None or followed.liveness is not WorkflowStatus.RUNNING or view.counts.running == 0:
-        followed.waiting = ""
-    elif now - followed.waiting_checked >= WAITING_SECONDS:
-        followed.waiting = reading.wait_reason(store, view)
-        followed.waiting_checked = now
-
-
 def _retrieve_exception(refresh: asyncio.Task[None]) -> None:
     """Mark the task's exception as retrieved, or asyncio logs it. If no reader waits, the next refresh raises again."""
     if not refresh.cancelled():
@@ -437,14 +357,3 @@ def _retrieve_exception(refresh: asyncio.Task[None]) -> None:
 
 def _requester(namespace: str, run: RunRef) -> requests.Requester:
     return requests.Requester(uid=run.uid, attempt=run.attempt, name=f"{namespace}/{run.name}")
-
-
-def _loss(error: WorkflowError) -> Loss | None:
-    """Return what is missing according to an error of the library."""
-    if isinstance(error, CorruptLogError):
-        return Loss.OBJECT if getattr(error, "missing", False) else None
-    return Loss.BUCKET if getattr(error, "bucket_missing", False) else None
-
-
-def _store_failure(error: WorkflowError) -> StoreFailure:
-    return next((failure for kind, failure in STORE_FAILURES if isinstance(error, kind)), StoreFailure.REFUSED)

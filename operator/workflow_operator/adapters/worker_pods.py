@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workflow_operator.adapters.kube import Object
+from workflow_operator.adapters.kube import Object, event_time
 from workflow_operator.adapters.pod_status import GROUP_LABEL, is_ready, pod_problem
 from workflow_operator.api.base import parse_time
 from workflow_operator.core.observation import KILLED, OOM_KILLED, PodProblem, WorkersView
@@ -113,7 +113,7 @@ def _add(groups: dict[str, _Group], found: PodProblem, count: int) -> None:
 def _killed(event: Object) -> PodProblem | None:
     """Return the worker that was replaced because it ran out of memory, as KubeRay's event describes it; or None."""
     message = _KILLED_WORKER.search(str(event.get("message") or ""))
-    time = event.get("lastTimestamp") or event.get("eventTime")
+    time = event_time(event)
     if event.get("reason") != DELETED_WORKER or message is None or not time:
         return None
     text = f"pod {message['pod']}: {OOM_KILLED}, exit code {message['code']}; KubeRay replaced it"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from workflow_operator.api.status import Condition, WorkflowState
+from workflow_operator.core.texts import clip
 
 SIZE_NOTE: Final = (
     "parts of this status are left out, because the API server refused to store them with this object: shorten the "
@@ -41,15 +42,21 @@ def _shortened(state: WorkflowState, length: int) -> WorkflowState:
     changes: dict[str, object] = {
         "conditions": tuple(_shortened_condition(each, length) for each in state.conditions),
         "result": None,
-        "result_note": state.result_note[:length],
+        "result_note": _short(state.result_note, length),
         "size_note": SIZE_NOTE[:length] if length < len(SIZE_NOTE) // 2 else SIZE_NOTE,
     }
     if failure is not None:
-        changes["last_failure"] = failure.model_copy(update={"message": failure.message[:length], "running_steps": ()})
+        changes["last_failure"] = failure.model_copy(
+            update={"message": _short(failure.message, length), "running_steps": ()}
+        )
     if ending is not None:
-        changes["ending"] = ending.model_copy(update={"message": ending.message[:length]})
+        changes["ending"] = ending.model_copy(update={"message": _short(ending.message, length)})
     return state.model_copy(update=changes)
 
 
 def _shortened_condition(condition: Condition, length: int) -> Condition:
-    return condition.model_copy(update={"message": condition.message[:length]})
+    return condition.model_copy(update={"message": _short(condition.message, length)})
+
+
+def _short(text: str, length: int) -> str:
+    return clip(text, length) if length else ""

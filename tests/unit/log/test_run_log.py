@@ -72,7 +72,7 @@ def test_a_listed_snapshot_that_is_missing_is_reported(log: RunLog) -> None:
     store.after_call("list", log.paths.snapshots, lambda: log.store.delete(key))
     with pytest.raises(CorruptLogError, match=f"{key} is missing, but the store lists it") as caught:
         RunLog(store, log.created).replay()
-    assert caught.value.fields == {"key": key}
+    assert caught.value.fields == {"key": key, "missing": True}
 
 
 def test_present_state_is_caught_up_from_an_older_one(log: RunLog) -> None:

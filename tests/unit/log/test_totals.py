@@ -172,4 +172,4 @@ def test_damage_of_the_newest_segment_is_reported_with_its_key(log: RunLog, dama
         log.store.overwrite(key, without)
     with pytest.raises(CorruptLogError, match=f"{key} .*{why}") as caught:
         RunLog(store, log.created).newest_totals()
-    assert caught.value.fields == {"key": key}
+    assert caught.value.fields == ({"key": key, "missing": True} if damage == "missing" else {"key": key})

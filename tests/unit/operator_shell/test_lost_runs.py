@@ -19,6 +19,7 @@ from workflow.log import keys
 from workflow.log.blobs import Blobs
 from workflow.model.status import WorkflowStatus
 from workflow.store import Store
+from workflow_operator.adapters import followed_runs
 from workflow_operator.adapters import runs as adapter
 from workflow_operator.adapters.bounded import BoundedCalls
 from workflow_operator.adapters.runs import StoredRuns
@@ -29,7 +30,7 @@ from workflow_operator.errors import RefusedError, UnreachableError
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoredRuns]:
-    monkeypatch.setattr(adapter, "LIVENESS_SECONDS", 0.0)
+    monkeypatch.setattr(followed_runs, "LIVENESS_SECONDS", 0.0)
     runs = StoredRuns(credentials, code)
     yield runs
     runs.close()
@@ -91,7 +92,7 @@ async def test_errors_of_the_library_show_what_is_lost(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(adapter, "_refresh", fail)
+    monkeypatch.setattr(adapter, "refresh", fail)
     found = await runs.read("team", run.store, "trip", None, "")
     assert isinstance(found, RunReadFailure)
     assert (found.kind, found.loss) == (kind, loss)

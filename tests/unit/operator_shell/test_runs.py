@@ -24,7 +24,8 @@ from workflow.model.status import WorkflowStatus
 from workflow.reading import Follower
 from workflow.store import Store, open_store
 from workflow_operator.adapters import runs as adapter
-from workflow_operator.adapters.runs import WAITING_SECONDS, StoredRuns, _FollowedRun, _refresh_waiting
+from workflow_operator.adapters.followed_runs import WAITING_SECONDS, FollowedRun, _refresh_waiting
+from workflow_operator.adapters.runs import StoredRuns
 from workflow_operator.core.actions import (
     DeleteCheckpoints,
     EndRun,
@@ -317,13 +318,13 @@ async def test_unresponsive_store_fails_the_read_but_not_the_refresh(
 ) -> None:
     register_run(run)
     proceed = threading.Event()
-    refresh = adapter._refresh
+    refresh = adapter.refresh
 
     def block(followed: Any, store: Store, workflow_id: str, now: float) -> None:
         proceed.wait()
         refresh(followed, store, workflow_id, now)
 
-    monkeypatch.setattr(adapter, "_refresh", block)
+    monkeypatch.setattr(adapter, "refresh", block)
     monkeypatch.setattr(adapter, "READ_SECONDS", 0.01)
     found = await runs.read("team", run.store, "trip", None, "")
     assert isinstance(found, RunReadFailure)
@@ -337,7 +338,7 @@ def test_reason_of_a_wait_is_read_every_few_seconds() -> None:
     store = open_store(f"memory://runs-{next(NUMBERS)}/team")
     view = build.view()
     assert view.owner is not None
-    followed = _FollowedRun(Follower(store, "trip"), view=view, liveness=WorkflowStatus.RUNNING)
+    followed = FollowedRun(Follower(store, "trip"), view=view, liveness=WorkflowStatus.RUNNING)
     liveness.send_heartbeat(store, view.owner, 1, {view.run_uuid: "step a has no worker"})
     _refresh_waiting(followed, store, 100.0)
     assert followed.waiting == "step a has no worker"
@@ -357,7 +358,7 @@ def test_reason_of_a_wait_is_read_every_few_seconds() -> None:
     ],
 )
 def test_wait_is_not_read_if_no_step_can_wait(view: RunView | None, status: WorkflowStatus | None) -> None:
-    followed = _FollowedRun(
+    followed = FollowedRun(
         Follower(open_store("memory://unused"), "trip"), view=view, liveness=status, waiting="an old reason"
     )
     _refresh_waiting(followed, open_store("memory://unused"), 100.0)
