@@ -165,7 +165,7 @@ AFTER_EXIT = {
         message="another DAG",
     ),
     ExitCode.STORE_REFUSED: Case(
-        running(submission=job(J.FAILED, ExitCode.STORE_REFUSED, "no credentials")),
+        running(submission=job(J.FAILED, ExitCode.STORE_REFUSED, "no credentials"), run=read(view(), W.RESUMABLE)),
         Phase.RESUMABLE,
         "StoreRefused",
         (DeleteCluster,),
