@@ -79,7 +79,7 @@ async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults
         secret=secret,
         config_map=config_map,
         refused=refused,
-        disruption=await _disruption(clients, workflow, plan, named),
+        disruption=await _allowed(_disruption(clients, workflow, plan, named), None, terminating),
         namespace_terminating=terminating,
     )
 
