@@ -101,7 +101,12 @@ ADMIN = ("system:aggregate-to-admin", "system:aggregate-to-edit", "system:aggreg
 
 def test_namespace_admin_installs_without_any_cluster_right(plane: ControlPlane, restricted: str) -> None:
     apply(plane, *(each for each in chart(restricted, name="rayworkflow-crds") if each["kind"] == "ClusterRole"))
-    values = (f"watchNamespaces={{{restricted}}}", "minio.enabled=true", "networkPolicy.enabled=true")
+    values = (
+        f"watchNamespaces={{{restricted}}}",
+        "minio.enabled=true",
+        "networkPolicy.enabled=true",
+        "namespaceDeletion.clusterRole=false",
+    )
     objects = chart(restricted, *values)
     assert not [each["kind"] for each in objects if each["kind"].startswith("Cluster")]
     bind(plane, restricted, "ann", *ADMIN)
