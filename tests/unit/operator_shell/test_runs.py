@@ -23,6 +23,7 @@ from workflow.model.run_view import Owner, RunView, StepCounts
 from workflow.model.status import WorkflowStatus
 from workflow.reading import Follower
 from workflow.store import Store, open_store
+from workflow_operator.adapters import followed_runs
 from workflow_operator.adapters import runs as adapter
 from workflow_operator.adapters.followed_runs import WAITING_SECONDS, FollowedRun, _refresh_waiting
 from workflow_operator.adapters.runs import StoredRuns
@@ -318,7 +319,7 @@ async def test_unresponsive_store_fails_the_read_but_not_the_refresh(
 ) -> None:
     register_run(run)
     proceed = threading.Event()
-    refresh = adapter.refresh
+    refresh = followed_runs.refresh
 
     def block(followed: Any, store: Store, workflow_id: str, now: float) -> None:
         proceed.wait()
