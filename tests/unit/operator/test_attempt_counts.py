@@ -201,6 +201,8 @@ def test_attempt_starts_when_it_is_due(left: float, phase: Phase) -> None:
         pytest.param(read(mine(2, 3), RESUMABLE), 2, True, True, id="three epochs and two attempts"),
         pytest.param(read(mine(2, 3), RESUMABLE), 1, True, False, id="three epochs and one attempt"),
         pytest.param(read(mine(2, 5), RESUMABLE), 0, False, False, id="no attempt failed yet"),
+        pytest.param(read(mine(2, 3)), 9, True, False, id="failed drivers, but the manager works"),
+        pytest.param(read(mine(2, 5)), 0, True, True, id="five epochs, and the manager works"),
         pytest.param(
             read(view(owner=OTHER, epochs_without_progress=9), RESUMABLE), 0, True, False, id="epochs of another owner"
         ),

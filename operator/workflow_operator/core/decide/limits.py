@@ -24,6 +24,9 @@ def exhausted_limit(context: ReconcileContext) -> tuple[str, str] | None:
             f"{resumes.disruptions} consecutive disruptions (spec.recovery.maxDisruptions: {recovery.max_disruptions})"
         )
         return "DisruptionsExhausted", f"{text}{_suspects(context)}; {last}"
+    if context.facts.ownership is Ownership.OURS and context.facts.owner_alive:
+        # Only drivers failed. The manager runs the run, and a later driver can attach to it.
+        resumes = resumes.model_copy(update={"never_ran": 0})
     number = counted(resumes, _epochs(context))
     if number < recovery.max_resumes:
         return None
