@@ -49,7 +49,7 @@ def test_worker_deaths_around_each_kind_of_blob_lose_nothing(
     assert marks.starts() == {"before": 2, "object": 2, "spread": 3, "last": 2}, "one more start for each death"
     assert {"before", "object"}.isdisjoint(order[order.index("spread") :])
     assert "spread" not in order[order.index("last") :]
-    expected = Expected("total 400003", [(1, step_id) for step_id in order])
+    expected = Expected(executions=[(1, step_id) for step_id in order])
     history = invariants.check(open_store(str(folder)), "w", expected=expected)
     assert set(history.claims) == {1}, "the death of a worker causes no claim"
     assert {step_id for step_id in history.steps if step_id.startswith("spread/")} == {
@@ -94,14 +94,13 @@ def test_driver_death_before_run_creation_leaves_only_garbage(
         assert "as expected" in again.printed("result")
         assert again.ended() == 0
     assert set(marks.died()) == {place, *DEATHS}
-    expected = Expected("total 400003")
-    invariants.check(store, "w", expected=expected)
+    invariants.check(store, "w")
 
     until(lambda: not list(store.list("owned/")))
     both = in_folder(folder, "workflows")
     assert collect(store, grace=0) == Collected(runs=1, objects=stored)
     assert in_folder(folder, "workflows") == {key: data for key, data in both.items() if key not in left}
-    invariants.check(store, "w", expected=expected)
+    invariants.check(store, "w")
 
 
 def test_map_of_1000_steps_survives_three_deaths_of_ray(

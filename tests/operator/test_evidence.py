@@ -73,7 +73,7 @@ async def test_refused_worker_pod_is_shown_and_costs_nothing(harness: Harness) -
         name = cluster["metadata"]["name"]
         body = {"status": {"conditions": [refused]}}
         await harness.kube.patch(RAYCLUSTERS, harness.namespace, name, body, subresource="status")
-        state = await harness.until_message("Running", "exceeded quota: team")
+        state = await harness.until_message("WorkersReady", "exceeded quota: team")
         harness.manager.allow_all()
         await harness.until_phase(Phase.SUCCEEDED)
     assert state.attempt == 1

@@ -27,7 +27,7 @@ async def test_arguments_of_any_size_reach_the_driver(harness: Harness, text: st
     created = await harness.create(args={"text": text, "password": "hidden"})
     harness.manager.allow(2)
     async with harness.reconciling():
-        await harness.until(lambda state: state.steps.succeeded == 2)
+        await harness.until(lambda state: state.steps.succeeded == 2, timeout=60)
         cluster = (await harness.state()).cluster
         assert cluster is not None
         job = harness.ray.head(harness.namespace, cluster.name).jobs[submission_id(created.uid, 1)]

@@ -1,4 +1,4 @@
-"""Steps whose values kill the process that pickles or renders them, once each: deaths before and after storing.
+"""Steps that kill their process before or after it stores their values, once each.
 
 deadly.py STORE MARKS WORKFLOW_ID (worker | driver-while-storing | driver-before-calling)
 """
@@ -6,6 +6,7 @@ deadly.py STORE MARKS WORKFLOW_ID (worker | driver-while-storing | driver-before
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ import workflow
 from tests.support.marks import Marks
 from workflow.engine.driver.client import Client, RunOptions
 from workflow.engine.worker import context
+from workflow.engine.worker.run_values import RunValues
 from workflow.log.blobs import Blobs
 from workflow.model.graph import Graph
 from workflow.store import open_store
@@ -42,17 +44,24 @@ class DiesWhenPickled:
         return DiesWhenPickled, (self.marks, self.where)
 
 
-class DiesWhenRendered:
-    """Kills the first process that renders it as text, which happens after it is stored."""
+@dataclass(frozen=True)
+class Total:
+    """The value of the run, which is too large to be stored within a record."""
 
-    def __init__(self, marks: Marks, total: int) -> None:
-        self.marks = marks
-        self.total = total
-        self.filling = b"l" * LARGE
+    total: int
+    filling: bytes
 
-    def __str__(self) -> str:
-        die_once(self.marks, "after-a-blob")
-        return f"total {self.total}"
+
+def die_after_its_value(marks: Marks) -> None:
+    """Kill this worker after it stored the value of its step. No code of the user runs between that and its reply."""
+    keep = RunValues.store_value
+
+    def keep_and_die(values: RunValues, value: Any, step_id: str) -> Any:
+        kept = keep(values, value, step_id)
+        die_once(marks, "after-a-blob")
+        return kept
+
+    RunValues.store_value = keep_and_die  # type: ignore[method-assign]
 
 
 def die_after_its_dag(marks: Marks) -> None:
@@ -127,7 +136,8 @@ def total(marks: Marks, *numbers: int) -> Any:
 @workflow.step(name="last")
 def last(marks: Marks, found: int, filling: Any = None) -> Any:
     marks.started("last")
-    return DiesWhenRendered(marks, found)
+    die_after_its_value(marks)
+    return Total(found, b"l" * LARGE)
 
 
 EXPECTED = 2 * LARGE + 3
