@@ -397,7 +397,7 @@ async def test_owner_stops_if_the_store_is_emptied(fixture: ManagerFixture) -> N
     """It learns so from its next check of the fence. What it wrote after the loss belongs to no run."""
     async with fixture.manager(script=never_returns) as (manager, runner):
         created = await start_run(fixture, manager)
-        await eventually(lambda: runner.started == ["a"])
+        await eventually(lambda: runner.started == ["a"] and any("/log/" in key for key in fixture.keys("")))
         waiting = asyncio.ensure_future(manager.wait(fixture.address(created)))
         for info in list(fixture.inner.list("")):
             fixture.inner.delete(info.key)
