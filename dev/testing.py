@@ -31,19 +31,19 @@ _BUSY: Final = (
     Job("library", load=2),
     Job("cluster", load=2),
     Job("unit", load=2),
+    Job("repo", load=2),
 )
 _AFTER_BUSY: Final = tuple(job.name for job in _BUSY)
 JOBS: Final = (
     *_BUSY,
     Job("e2e", load=CAPACITY - 1, after=_AFTER_BUSY),
-    Job("repo", load=1, after=_AFTER_BUSY, polite=True),
     Job("contract", load=1, after=_AFTER_BUSY, polite=True),
 )
 """The suites by priority: those that take long and fill both cores first. Suites that mostly wait have a load of 1,
 those that compute 2.
 
-The deadlines of `e2e` need free cores, so only suites with a low priority run beside it. It runs after `cluster`,
-because both use the one local cluster: `cluster` stops it, starts it again and leaves it running.
+The deadlines of `e2e` need free cores, so only a suite with a low priority that starts no Ray runs beside it. It runs
+after `cluster`, because both use the one local cluster: `cluster` stops it, starts it again and leaves it running.
 """
 POLITENESS: Final = ("nice", "-n", "15")
 
