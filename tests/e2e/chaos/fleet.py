@@ -23,7 +23,6 @@ LONG_GRACE_SECONDS: Final = 130
 
 RECOVERY: Final = {"maxResumes": 100, "backoff": {"initialSeconds": 1, "maxSeconds": 20}}
 SHARED: Final = {"selector": {"matchLabels": {"team": "chaos"}}}
-SHARED_CLUSTERS: Final = ("shared-a", "shared-b")
 _MARGIN_SECONDS: Final = 3.0
 """The two watches are separate, so their times are compared with a margin."""
 
@@ -44,10 +43,10 @@ class Fleet:
     unreachable_seconds: int
     names: list[str] = field(default_factory=list)
 
-    def share_clusters(self) -> None:
+    def share_clusters(self, count: int) -> None:
         """Create the clusters that some of the Workflows select."""
-        for name in SHARED_CLUSTERS:
-            self.namespace.ray_cluster(name, {"team": "chaos"})
+        for number in range(count):
+            self.namespace.ray_cluster(f"shared-{number}", {"team": "chaos"})
 
     def add(self) -> None:
         """Create one more Workflow. The kinds of its cluster alternate."""

@@ -37,6 +37,7 @@ class Plan:
         seconds: the time from the first step of every Workflow to the last fault.
         pause: the mean time between two faults, in seconds.
         frozen_seconds: how long a head is frozen. Within it, heartbeats expire after 30 s and a run is taken over.
+        shared_clusters: how many clusters the Workflows without a cluster of their own select.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class Plan:
     seconds: float
     pause: float
     frozen_seconds: float = 100.0
+    shared_clusters: int = 2
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def run(namespace: WorkflowNamespace, plan: Plan, print_line: Callable[[str], No
     fleet = Fleet(namespace, plan.waves, unreachable_seconds=int(plan.frozen_seconds / 4))
     injector = Injector(namespace, plan.frozen_seconds)
     with ClusterWatch(namespace.kubectl, namespace.name).watching() as watch:
-        fleet.share_clusters()
+        fleet.share_clusters(plan.shared_clusters)
         for _ in range(plan.workflows):
             fleet.add()
         assert poll(lambda: _all_begun(fleet), BOOT_SECONDS), f"did not begin: {fleet.live()}"
