@@ -121,6 +121,7 @@ def cluster_view(
         labels=meta.get("labels") or {},
         owner_uid=_owner_uid(cluster),
         ready=_true(conditions, "RayClusterProvisioned") and _true(conditions, "HeadPodReady"),
+        was_ready=_true(conditions, "RayClusterProvisioned"),
         suspended=bool(spec.get("suspend")) or suspended,
         failed=_failure(status, conditions),
         deleting="deletionTimestamp" in meta,

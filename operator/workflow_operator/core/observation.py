@@ -157,6 +157,7 @@ class ClusterView:
         warning: its newest Warning event, such as an invalid spec; or empty.
         pod_problem: the most important problem of its pods, with the head first; or None.
         head: its head pod, or None if there is none.
+        was_ready: whether all its pods were ready once. KubeRay then does not replace the head of a Workflow's cluster.
         token_secret: the name of the Secret with its token (key auth_token); empty if it requires no token.
         workers: its worker pods.
     """
@@ -174,6 +175,7 @@ class ClusterView:
     pod_problem: PodProblem | None = None
     head: HeadView | None = None
     token_secret: str = ""
+    was_ready: bool = False
     workers: WorkersView = WorkersView()
 
 

@@ -221,3 +221,20 @@ def test_attempt_records_the_steps_it_starts_with() -> None:
     found = decide(observation_of(obj, run=read(view(), RESUMABLE)), NOW)
     assert found.state.phase is Phase.PROVISIONING
     assert found.state.attempt_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("was_ready", "reason"),
+    [
+        pytest.param(True, "HeadPodLost", id="KubeRay replaces no head that was ready"),
+        pytest.param(False, None, id="KubeRay still creates the head"),
+    ],
+)
+def test_head_that_is_gone_before_the_submission(was_ready: bool, reason: str | None) -> None:
+    named = cluster(head=None, was_ready=was_ready, failed="FailedToCreateHeadPod: exceeded quota")
+    recorded = ClusterStatus(name=named.name, uid=named.uid)
+    obj = workflow(state(Phase.PROVISIONING, cluster=recorded))
+    found = decide(observation_of(obj, named=named, clusters=(named,)), NOW)
+    failure = found.state.last_failure
+    assert (failure.reason if failure else None) == reason
+    assert found.state.phase is (Phase.RESUMABLE if reason else Phase.PROVISIONING)

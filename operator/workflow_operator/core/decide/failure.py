@@ -75,6 +75,9 @@ def cluster_failure(context: ReconcileContext) -> DetectedFailure | None:
     if cluster.suspended:
         text = f"{name} was suspended after it was ready"
         return DetectedFailure(CLUSTER_SUSPENDED, text) if recorded.head else None
+    if recorded.head is None and cluster.head is None and cluster.was_ready and is_owned(context, cluster):
+        # The annotation NO_HEAD_RESTART applies, although no attempt was submitted to the head yet.
+        return DetectedFailure("HeadPodLost", f"the head pod of {name} no longer exists, and KubeRay creates no other")
     return _head_failure(recorded, cluster.head, context.observation.disruption)
 
 
