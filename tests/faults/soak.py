@@ -8,11 +8,10 @@ The seeds come in equal numbers from all series.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
-from collections import Counter
 
-from tests.support.simulation.scenario import SERIES, Report, simulate
+from tests.support.simulation.scenario import SERIES, simulate
+from tests.support.soaking import run_seeds
 
 
 def main() -> int:
@@ -21,22 +20,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10_000)
     count = parser.parse_args().seeds
     seeds = [SERIES[number % len(SERIES)] + number // len(SERIES) for number in range(count)]
-    counts: Counter[str] = Counter()
-    failed: list[Report] = []
-    with multiprocessing.Pool(2) as pool:
-        for done, report in enumerate(pool.imap_unordered(simulate, seeds, chunksize=20), 1):
-            counts.update(report.counts)
-            if report.problems:
-                failed.append(report)
-                print(f"seed {report.seed} failed: {report.problems[0]}", flush=True)
-            if done % 1_000 == 0:
-                print(f"{done} seeds done, {len(failed)} failed", flush=True)
-    for event, number in sorted(counts.items()):
-        print(f"{event:40} {number:10}")
-    if failed:
-        print(failed[0].describe())
-    print(f"{len(seeds)} seeds, {len(failed)} failed: {sorted(each.seed for each in failed)}")
-    return 1 if failed else 0
+    return run_seeds(simulate, seeds)
 
 
 if __name__ == "__main__":

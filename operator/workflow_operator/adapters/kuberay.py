@@ -13,6 +13,7 @@ from typing import Any
 from workflow_operator.adapters.kube import EVENTS, PODS, RAYCLUSTERS, Kube, Object, event_time
 from workflow_operator.adapters.pod_status import (
     GROUP_LABEL,
+    conditions_of,
     is_ready,
     pod_problem,
     ray_container,
@@ -108,7 +109,7 @@ def cluster_view(
         deleted: the events about workers that KubeRay deleted.
     """
     meta, spec, status = cluster["metadata"], cluster.get("spec") or {}, cluster.get("status") or {}
-    conditions = {each["type"]: each for each in status.get("conditions") or ()}
+    conditions = conditions_of(cluster)
     suspended = any(_true(conditions, kind) for kind in ("RayClusterSuspended", "RayClusterSuspending"))
     heads = sorted((pod for pod in pods if _is_head(pod)), key=_age_order)
     workers = sorted((pod for pod in pods if not _is_head(pod)), key=_age_order)
@@ -144,7 +145,7 @@ def head_view(pod: Object, ray_name: str = "") -> HeadView:
     ray = ray_container(pod, ray_name)
     ended = (ray.get("state") or {}).get("terminated") or {}
     started = ((ray.get("state") or {}).get("running") or {}).get("startedAt")
-    conditions = {each["type"]: each for each in status.get("conditions") or ()}
+    conditions = conditions_of(pod)
     return HeadView(
         pod_name=meta["name"],
         identity=HeadIdentity(pod_uid=meta["uid"], container_id=ray.get("containerID") or ""),

@@ -60,7 +60,7 @@ def is_ready(pod: Object, name: str = "") -> bool:
         pod: the JSON of the pod.
         name: the name of the Ray container in the template, or empty.
     """
-    conditions = _conditions(pod)
+    conditions = conditions_of(pod)
     if (conditions.get("Ready") or {}).get("status") == "True":
         return True
     containers_ready = (conditions.get("ContainersReady") or {}).get("status")
@@ -222,8 +222,9 @@ def _statuses(pod: Object, kind: str) -> list[Status]:
     return list((pod.get("status") or {}).get(kind) or ())
 
 
-def _conditions(pod: Object) -> dict[str, Mapping[str, Any]]:
-    return {each["type"]: each for each in (pod.get("status") or {}).get("conditions") or ()}
+def conditions_of(found: Object) -> dict[str, Mapping[str, Any]]:
+    """Return the conditions in the status of an object, by their type."""
+    return {each["type"]: each for each in (found.get("status") or {}).get("conditions") or ()}
 
 
 def _seconds(time: str) -> float:

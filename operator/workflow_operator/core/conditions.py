@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 from workflow_operator.api.status import Condition, Phase, WorkflowState
 from workflow_operator.core.state import TERMINAL
-from workflow_operator.core.texts import TEXT_LIMIT, clip
-
-__all__ = ["TEXT_LIMIT", "Explanation", "clip", "conditions", "explanation_of", "short_reason"]
+from workflow_operator.core.texts import clip
 
 
 @dataclass(frozen=True, slots=True)

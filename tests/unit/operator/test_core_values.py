@@ -18,12 +18,13 @@ from workflow_operator.api.spec import Backoff
 from workflow_operator.api.status import CodeStatus, Phase
 from workflow_operator.core.actions import HeadRef, RunRef, StoreRef
 from workflow_operator.core.backoff import delay
-from workflow_operator.core.conditions import TEXT_LIMIT, Explanation, clip, conditions
+from workflow_operator.core.conditions import Explanation, conditions
 from workflow_operator.core.decide import PHASES
 from workflow_operator.core.observation import Defaults
 from workflow_operator.core.read_plan import head_to_query, read_plan, store_of
 from workflow_operator.core.state import LIVE, TERMINAL, TRANSITIONS, Event, diagram, move
 from workflow_operator.core.submission import submit
+from workflow_operator.core.texts import TEXT_LIMIT, clip
 from workflow_operator.settings import Settings
 
 ROOT = Path(__file__).parents[3]

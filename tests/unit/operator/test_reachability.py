@@ -21,7 +21,7 @@ REFUSED = HeadRefused("HeadRefusesToken", "HTTP 401")
 NO_REPLY = HeadUnreachable("connection refused")
 DOWN = RunReadFailure(StoreFailure.UNAVAILABLE, "no")
 ALIVE, LOST = read(view()), read(view(), RESUMABLE)
-NOBODY = read()
+NO_RUN = read()
 EARLIER = read(view(owner=Owner("manager-0", "process-0", "manager-0", UID, 1)), RESUMABLE)
 """The log names a lost owner of the first attempt."""
 
@@ -61,8 +61,8 @@ UNREADY = head(ready=False)
         pytest.param(LOST, UNREADY, 1, True, "has expired", id="owner lost, pod not Ready"),
         pytest.param(DOWN, head(), 1, False, "the log cannot be read", id="log unread"),
         pytest.param(DOWN, UNREADY, 1, True, "not Ready", id="log unread, pod not Ready"),
-        pytest.param(NOBODY, head(), 1, False, "may still start", id="no run"),
-        pytest.param(NOBODY, UNREADY, 1, True, "not Ready", id="no run, pod not Ready"),
+        pytest.param(NO_RUN, head(), 1, False, "may still start", id="no run"),
+        pytest.param(NO_RUN, UNREADY, 1, True, "not Ready", id="no run, pod not Ready"),
         pytest.param(EARLIER, head(), 2, False, "may still start", id="an earlier owner is lost"),
         pytest.param(EARLIER, UNREADY, 2, True, "not Ready", id="an earlier owner is lost, pod not Ready"),
         pytest.param(read(view(owner=OTHER)), head(), 1, False, "may still start", id="another owner"),
@@ -142,8 +142,8 @@ def test_count_is_refreshed_every_ten_seconds() -> None:
 def test_head_without_an_owner_fails_after_the_deadline() -> None:
     """A head whose processes are frozen before they claimed the run may stay Ready without a readiness probe."""
     limit: dict[str, Any] = {"obj": {"spec": spec(preRunningDeadlineSeconds=300)}}
-    assert not is_deleted(ask(unreachable(299), run=NOBODY, **limit))
-    found = ask(unreachable(300), run=NOBODY, **limit)
+    assert not is_deleted(ask(unreachable(299), run=NO_RUN, **limit))
+    found = ask(unreachable(300), run=NO_RUN, **limit)
     assert is_deleted(found)
     assert found.state.last_failure is not None
     assert "no owner has claimed the run within 300 s" in found.state.last_failure.message
@@ -217,12 +217,12 @@ def test_node_loss_explains_an_unreachable_head() -> None:
 
 def test_deadline_spares_attempts_while_the_network_is_suspect() -> None:
     many = HeadsReport(4, 4, 999)
-    kept = ask(unreachable(60), phase=Phase.PROVISIONING, run=NOBODY, heads=many, now=NOW + 25, head=UNREADY)
+    kept = ask(unreachable(60), phase=Phase.PROVISIONING, run=NO_RUN, heads=many, now=NOW + 25, head=UNREADY)
     assert kept.state.phase is Phase.PROVISIONING
-    late = ask(RECORDED, phase=Phase.PROVISIONING, run=NOBODY, heads=many, now=NOW + 99_999)
+    late = ask(RECORDED, phase=Phase.PROVISIONING, run=NO_RUN, heads=many, now=NOW + 99_999)
     assert late.state.phase is Phase.PROVISIONING
     reconciling = late.state.condition("Reconciling")
     assert reconciling is not None
     assert reconciling.reason == "NetworkSuspected"
-    alone = ask(RECORDED, phase=Phase.PROVISIONING, run=NOBODY, heads=HeadsReport(1, 1, 999), now=NOW + 99_999)
+    alone = ask(RECORDED, phase=Phase.PROVISIONING, run=NO_RUN, heads=HeadsReport(1, 1, 999), now=NOW + 99_999)
     assert alone.state.phase is Phase.RESUMABLE

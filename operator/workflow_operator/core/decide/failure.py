@@ -22,20 +22,20 @@ from workflow_operator.core.attempt_count import (
     count,
     end_of,
 )
-from workflow_operator.core.conditions import Explanation, clip
+from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.context import Outcome, ReconcileContext
 from workflow_operator.core.decide.reachability import failure_of, no_reply
 from workflow_operator.core.log_facts import Ownership, claimed_by
 from workflow_operator.core.names import UID_LABEL, attempt_of
-from workflow_operator.core.observation import ClusterView, Disruption, HeadView, JobState, SubmissionView
+from workflow_operator.core.observation import ENDED_JOBS, ClusterView, Disruption, HeadView, JobState, SubmissionView
 from workflow_operator.core.state import Event
+from workflow_operator.core.texts import clip
 
 UNREADABLE = "CheckpointsUnreadable"
 """The reason of a failure that every attempt repeats until a user restores an object in storage."""
 
 MANAGER_UNRESPONSIVE = "ManagerUnresponsive"
 
-_ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 _SHOWN_STEPS = 5
 _MESSAGE_LIMIT = 1000
 _MAX_ATTEMPTS_WITHOUT_RUN = 2
@@ -99,7 +99,7 @@ def submission_failure(context: ReconcileContext) -> DetectedFailure | None:
     if context.facts.ownership is Ownership.FREE and context.facts.run_number > context.state.run_number:
         text = f"run {context.state.run_number} was abandoned before it was created"
         return DetectedFailure("RunAbandoned", text, head_alive=True)
-    if job.state not in _ENDED or job.exit_code == ExitCode.IN_USE:
+    if job.state not in ENDED_JOBS or job.exit_code == ExitCode.IN_USE:
         return None
     detail = f": {job.message}" if job.message else ""
     if job.state is JobState.STOPPED:
@@ -122,7 +122,7 @@ def submission_failure(context: ReconcileContext) -> DetectedFailure | None:
 def is_id_in_use(context: ReconcileContext) -> bool:
     """Return whether the submission exited because another owner runs the workflow id, and the log agrees."""
     job = context.observation.submission
-    exited_in_use = isinstance(job, SubmissionView) and job.state in _ENDED and job.exit_code == ExitCode.IN_USE
+    exited_in_use = isinstance(job, SubmissionView) and job.state in ENDED_JOBS and job.exit_code == ExitCode.IN_USE
     return exited_in_use and context.facts.ownership in (Ownership.IN_USE, Ownership.FREE)
 
 

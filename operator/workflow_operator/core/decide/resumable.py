@@ -10,7 +10,7 @@ from workflow.submission import REFUSALS
 from workflow_operator.api.base import format_time
 from workflow_operator.api.spec import RecoveryPolicy
 from workflow_operator.api.status import Ending
-from workflow_operator.core.conditions import Explanation, clip
+from workflow_operator.core.conditions import Explanation
 from workflow_operator.core.decide.attempts import attempt_blocker, start_attempt, store_problem
 from workflow_operator.core.decide.context import SLOW_POLL, Outcome, ReconcileContext, earliest
 from workflow_operator.core.decide.edits import changed_cluster_fields
@@ -21,6 +21,7 @@ from workflow_operator.core.decide.submitted import wait_for_other_owner
 from workflow_operator.core.log_facts import Ownership
 from workflow_operator.core.names import RESUME_ANNOTATION
 from workflow_operator.core.state import Event
+from workflow_operator.core.texts import clip
 
 _POLL = 5.0
 CLUSTER_GONE_SECONDS = 60.0
