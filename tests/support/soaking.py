@@ -32,7 +32,7 @@ def run_seeds(simulate: Callable[[int], Any], seeds: Sequence[int]) -> int:
 
     Args:
         simulate: a function of a module that runs one seed, and returns a `Report`.
-        seeds: the seeds.
+        seeds: the numbers of the simulations to run.
 
     Returns:
         The exit code: 1 if a seed failed.
