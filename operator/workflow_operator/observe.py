@@ -7,7 +7,7 @@ was unfinished after the submission ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,12 +61,12 @@ async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults
     no_clusters: tuple[ClusterView, ...] = ()
     absent = SecretView(plan.secret, present=False) if plan.secret else None
     clusters, candidates, secret, config_map = await asyncio.gather(
-        _allowed(clients.clusters.owned(workflow.namespace, workflow.uid), no_clusters, terminating),
-        _allowed(_candidates(clients, workflow, plan), no_clusters, terminating),
-        _allowed(_secret(clients, workflow, plan), absent, terminating),
-        _allowed(_config_map(clients, workflow, plan), None, terminating),
+        _allowed(lambda: clients.clusters.owned(workflow.namespace, workflow.uid), no_clusters, terminating),
+        _allowed(lambda: _candidates(clients, workflow, plan), no_clusters, terminating),
+        _allowed(lambda: _secret(clients, workflow, plan), absent, terminating),
+        _allowed(lambda: _config_map(clients, workflow, plan), None, terminating),
     )
-    named = await _allowed(_named(clients, workflow, plan, (*clusters, *candidates)), None, terminating)
+    named = await _allowed(lambda: _named(clients, workflow, plan, (*clusters, *candidates)), None, terminating)
     submission = await _submission(clients, workflow, plan, named)
     return Observation(
         workflow=workflow,
@@ -79,21 +79,22 @@ async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults
         secret=secret,
         config_map=config_map,
         refused=refused,
-        disruption=await _allowed(_disruption(clients, workflow, plan, named), None, terminating),
+        disruption=await _allowed(lambda: _disruption(clients, workflow, plan, named), None, terminating),
         namespace_terminating=terminating,
     )
 
 
-async def _allowed(read: Awaitable[T], absent: T, terminating: bool) -> T:
+async def _allowed(read: Callable[[], Awaitable[T]], absent: T, terminating: bool) -> T:
     """Return what was read. In a namespace that is being deleted, the operator's Role may be gone already.
 
     Args:
-        read: reads objects of the namespace.
+        read: starts to read objects of the namespace. A coroutine would never be awaited if this task is cancelled
+            before its first step.
         absent: the value for an absent object. It is returned if the read is refused in such a namespace.
         terminating: whether the namespace is being deleted.
     """
     try:
-        return await read
+        return await read()
     except RefusedError:
         if not terminating:
             raise

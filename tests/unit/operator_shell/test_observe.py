@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -79,6 +81,16 @@ async def test_submission_that_ended_early_is_a_failure() -> None:
     observation = await observe(world.clients(), workflow(state(Phase.RUNNING)), build.DEFAULTS)
     early = replace(observation, submission=job(J.SUCCEEDED, 0))
     assert decide(early, NOW).state.phase is Phase.RESUMABLE
+
+
+async def test_observation_is_cancelled_before_its_reads_start() -> None:
+    """A coroutine that is never awaited would be reported by the interpreter, and pytest makes that an error."""
+    observing = asyncio.create_task(observe(World().clients(), workflow(state(Phase.RUNNING)), build.DEFAULTS))
+    await asyncio.sleep(0)
+    observing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await observing
+    gc.collect()
 
 
 EXPLAINED = head(deleting=True, disruption=Disruption("PreemptionByScheduler"))
