@@ -31,14 +31,16 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 """Stops the processes of the dashboard in a head, and no other process."""
 
 
-@pytest.fixture(scope="module")
-def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
-    """A namespace with three Workflows that start at the same time."""
+def start(namespaces: dict[str, WorkflowNamespace]) -> None:
     namespace = namespaces["e2e-evidence"]
     namespace.create("loses-a-worker", cluster={"template": {"spec": _with_worker()}})
     namespace.create("frozen-dashboard", failureDetection={"unreachableSeconds": UNREACHABLE_SECONDS})
     namespace.create("evicted", recovery={"maxResumes": 0})
-    return namespace
+
+
+@pytest.fixture(scope="module")
+def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
+    return namespaces["e2e-evidence"]
 
 
 @contextmanager

@@ -11,12 +11,14 @@ from workflow_operator.api.status import Phase, WorkflowState
 NAME = "half-done"
 
 
+def start(namespaces: dict[str, WorkflowNamespace]) -> None:
+    cluster = {"template": {"spec": ray_cluster_spec()}, "retain": "OnFailure", "retainSeconds": 600}
+    namespaces["e2e-refused"].create(NAME, "flows:half_done", cluster=cluster)
+
+
 @pytest.fixture(scope="module")
 def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
-    namespace = namespaces["e2e-refused"]
-    cluster = {"template": {"spec": ray_cluster_spec()}, "retain": "OnFailure", "retainSeconds": 600}
-    namespace.create(NAME, "flows:half_done", cluster=cluster)
-    return namespace
+    return namespaces["e2e-refused"]
 
 
 @pytest.fixture(scope="module")
