@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import select
 import socket
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -40,11 +42,25 @@ def have_ended(description: str) -> bool:
     It is False if one of them runs. It is also False if that cannot be known here: they ran on another machine or in
     another container, or there is no description.
     """
-    found = _DESCRIPTION.fullmatch(description)
-    if found is None or found["machine"] != this_machine():
-        return False
-    processes = [process.split("-") for process in found["processes"].split()]
-    return all(_has_ended(int(pid), start) for pid, start in processes)
+    processes = _of_this_machine(description)
+    return bool(processes) and all(_has_ended(pid, start) for pid, start in processes)
+
+
+def wait_until_ended(description: str, seconds: float) -> bool:
+    """Wait until all described processes have ended.
+
+    Args:
+        description: the processes; those of another machine are not waited for.
+        seconds: how long to wait for all of them together.
+
+    Returns:
+        Whether all have certainly ended.
+    """
+    deadline = time.monotonic() + seconds
+    for pid, start in _of_this_machine(description):
+        if not _has_ended(pid, start):
+            _wait(pid, deadline - time.monotonic())
+    return have_ended(description)
 
 
 def last_pid(description: str) -> int:
@@ -90,6 +106,29 @@ def parent(pid: int) -> int:
     """Return the pid of the parent of a process; 0 if it cannot be read."""
     status = _status(pid)
     return int(status[1]) if status else 0
+
+
+def _of_this_machine(description: str) -> list[tuple[int, str]]:
+    """Return pid and start time of each described process; empty if they ran on another machine."""
+    found = _DESCRIPTION.fullmatch(description)
+    if found is None or found["machine"] != this_machine():
+        return []
+    described = (process.split("-") for process in found["processes"].split())
+    return [(int(pid), start) for pid, start in described]
+
+
+def _wait(pid: int, seconds: float) -> None:
+    """Wait until a process ends."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:  # it has ended meanwhile, or this kernel cannot wait for it
+        return
+    try:
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        poll.poll(max(seconds, 0.0) * 1000)
+    finally:
+        os.close(process)
 
 
 def _has_ended(pid: int, start: str) -> bool:

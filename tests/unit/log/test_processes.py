@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +35,28 @@ def test_a_killed_process_has_ended_before_it_is_waited_for(child: subprocess.Po
     assert processes.have_ended(described)
     child.wait()
     assert processes.have_ended(described)
+
+
+def test_waits_until_a_process_has_ended(child: subprocess.Popen[bytes]) -> None:
+    described = processes.describe([child.pid])
+    assert child.stdin is not None
+    threading.Timer(0.1, child.stdin.close).start()
+    assert processes.wait_until_ended(described, 30)
+    assert processes.wait_until_ended(described, 30)
+
+
+def test_wait_for_a_process_is_limited(child: subprocess.Popen[bytes]) -> None:
+    described = processes.describe([child.pid, os.getpid()])
+    assert not processes.wait_until_ended(described, 0.05)
+    assert not processes.wait_until_ended(described, -1.0)
+
+
+def test_processes_of_another_machine_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = processes.describe([os.getpid()])
+    monkeypatch.setattr(processes, "this_machine", lambda: "0123456789ab")
+    began = time.monotonic()
+    assert not processes.wait_until_ended(described, 30)
+    assert time.monotonic() - began < 15
 
 
 def test_all_described_processes_must_have_ended(child: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import time
 from typing import Final
 
 import ray
@@ -20,7 +21,10 @@ from workflow.model.run_view import Owner
 from workflow.store.retrying import within
 
 PATIENCE: Final = 3.0
-"""Seconds for which the exit of a driver waits for a store. A heartbeat that stays expires later."""
+"""Seconds for which the exit of a driver waits for its managers, and for a store.
+
+A heartbeat that stays expires later.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +42,13 @@ def expect(owner: Owner, store_url: str) -> None:
 def _remove_heartbeats() -> None:
     """Run at the exit of this process, before Ray's own exit handler: the one registered last runs first."""
     known = {owner: url for owner, (pid, url) in _managers.items() if pid == os.getpid()}  # not in a forked child
-    if any(processes.parent(processes.last_pid(owner.process)) == os.getpid() for owner in known):
+    starters = {owner: processes.parent(processes.last_pid(owner.process)) for owner in known}
+    if os.getpid() in starters.values():
         ray.shutdown()  # this process started the raylet, and ends it now in any case
+    deadline = time.monotonic() + PATIENCE
+    for owner, starter in starters.items():
+        if starter in (os.getpid(), 0):  # the raylet has ended, and a worker ends soon after it
+            processes.wait_until_ended(owner.process, deadline - time.monotonic())
     for owner, url in known.items():
         if processes.have_ended(owner.process):
             try:
