@@ -6,7 +6,7 @@ from tests.e2e.chaos.schedule import Kind
 from tests.e2e.chaos.storm import Plan, run
 from tests.e2e.namespace import WorkflowNamespace
 
-PLAN = Plan(seed=5, workflows=4, waves=20, seconds=70.0, pause=7.0, frozen_seconds=45.0, shared_clusters=1)
+PLAN = Plan(5, workflows=4, waves=20, seconds=50, pause=5, frozen_seconds=45, shared_clusters=1, own_clusters=2)
 LEAST_KINDS = 6
 """A fault has no target if, for example, no worker runs at its time."""
 

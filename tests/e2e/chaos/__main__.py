@@ -29,9 +29,17 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--workflows", type=int, default=20)
     parser.add_argument("--waves", type=int, default=60)
+    parser.add_argument("--own-clusters", type=int, default=6)
     parser.add_argument("--pause", type=float, default=15.0)
     options = parser.parse_args()
-    plan = Plan(options.seed, options.workflows, options.waves, 60 * options.minutes, options.pause)
+    plan = Plan(
+        options.seed,
+        options.workflows,
+        options.waves,
+        60 * options.minutes,
+        options.pause,
+        own_clusters=options.own_clusters,
+    )
     print_line(str(plan))
     kubectl = Kubectl(cluster.up())
     remove(kubectl, [NAMESPACE])

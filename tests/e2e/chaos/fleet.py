@@ -35,12 +35,14 @@ class Fleet:
         namespace: where they run.
         waves: the number of fan-outs of each Workflow.
         unreachable_seconds: how long the operator waits for the reply of a head.
+        own: the part of the Workflows that have a cluster of their own, from 0 to 1.
         names: all Workflows that were created.
     """
 
     namespace: WorkflowNamespace
     waves: int
     unreachable_seconds: int
+    own: float
     names: list[str] = field(default_factory=list)
 
     def share_clusters(self, count: int) -> None:
@@ -49,10 +51,13 @@ class Fleet:
             self.namespace.ray_cluster(f"shared-{number}", {"team": "chaos"})
 
     def add(self) -> None:
-        """Create one more Workflow. The kinds of its cluster alternate."""
+        """Create one more Workflow. The kinds of clusters alternate."""
         number = len(self.names)
         name = f"chaos-{number}"
-        cluster = [SHARED, _template(workers=1), SHARED, _template(grace=LONG_GRACE_SECONDS), _template()][number % 5]
+        with_own = int((number + 1) * self.own)
+        has_own = with_own > int(number * self.own)
+        kinds = (_template(workers=1), _template(grace=LONG_GRACE_SECONDS), _template())
+        cluster = kinds[with_own % len(kinds)] if has_own else SHARED
         args = {"marks_url": self.namespace.bucket.marks_url(self.namespace.name, name), "count": self.waves}
         self.namespace.create(
             name,
@@ -67,6 +72,10 @@ class Fleet:
     def live(self) -> list[str]:
         """Return the Workflows that have not ended."""
         return [name for name in self.names if self.last(name) is None or not _ended(self.last(name))]
+
+    def booting(self) -> list[str]:
+        """Return the Workflows that have not ended, and of which no step is committed yet."""
+        return [name for name in self.live() if (last := self.last(name)) is None or not last.state.steps.succeeded]
 
     def last(self, name: str) -> WatchEvent | None:
         """Return the last watch event of a Workflow."""
