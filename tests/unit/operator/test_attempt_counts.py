@@ -226,6 +226,28 @@ def test_resumes_are_exhausted_by_epochs_and_attempts(
         assert (found.state.ending.status, found.state.ending.reason) == ("FAILED", "ResumesExhausted")
 
 
+def test_invalid_spec_exhausts_no_limit() -> None:
+    found = wait_for_attempt(
+        read(mine(99, 99), RESUMABLE),
+        obj={"spec": None, "refusal": "spec.recovery: remove x"},
+        resumes=Resumes(never_ran=99),
+        last_failure=FAILURE,
+        next_attempt_time=NOW,
+        epoch=0,
+    )
+    assert found.state.phase is Phase.RESUMABLE
+    assert found.state.reason == "InvalidSpec"
+    assert not [action for action in found.actions if isinstance(action, EndRun)]
+
+
+def test_invalid_spec_ends_no_running_attempt() -> None:
+    obj = workflow(state(Phase.RUNNING), spec=None, refusal="spec.recovery: remove x")
+    found = decide(
+        observation_of(obj, named=cluster(), run=read(view(epochs_without_progress=99)), submission=job()), NOW
+    )
+    assert found.state.phase is Phase.RUNNING
+
+
 @pytest.mark.parametrize(
     ("due", "phase_time", "now", "ended"),
     [

@@ -12,9 +12,12 @@ from workflow_operator.core.log_facts import Ownership
 
 
 def exhausted_limit(context: ReconcileContext) -> tuple[str, str] | None:
-    """Return reason and message if no further attempt may follow the last failure, or None."""
+    """Return reason and message if no further attempt may follow the last failure, or None.
+
+    While the spec is invalid, its limits are unknown, so that they end no run.
+    """
     failure, resumes, recovery = context.state.last_failure, context.state.resumes, context.recovery
-    if failure is None:
+    if failure is None or context.spec is None:
         return None
     last = f"the last failure was {failure.reason}: {failure.message}"
     if failure.reason in DISRUPTIONS:
@@ -41,7 +44,7 @@ def exhausted_while_running(context: ReconcileContext) -> str:
     """
     resumes, limit = context.state.resumes, context.recovery.max_resumes
     epochs = max(_epochs(context) - resumes.excused, 0)
-    if epochs <= limit:
+    if epochs <= limit or context.spec is None:
         return ""
     text = f"{epochs} consecutive owners of the run finished no step (spec.recovery.maxResumes: {limit})"
     return f"{text}{_suspects(context)}"
