@@ -6,7 +6,17 @@ from tests.e2e.chaos.schedule import Kind
 from tests.e2e.chaos.storm import Plan, run
 from tests.e2e.namespace import WorkflowNamespace
 
-PLAN = Plan(5, workflows=4, waves=20, seconds=50, pause=5, frozen_seconds=45, shared_clusters=1, own_clusters=2)
+PLAN = Plan(
+    seed=5,
+    workflows=4,
+    waves=20,
+    seconds=50,
+    pause=5,
+    frozen_seconds=45,
+    shared_clusters=1,
+    own_clusters=2,
+    step_seconds=0.3,
+)
 LEAST_KINDS = 6
 """A fault has no target if, for example, no worker runs at its time."""
 

@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--workflows", type=int, default=20)
-    parser.add_argument("--waves", type=int, default=60)
+    parser.add_argument("--waves", type=int, default=40)
     parser.add_argument("--own-clusters", type=int, default=6)
     parser.add_argument("--pause", type=float, default=15.0)
     options = parser.parse_args()

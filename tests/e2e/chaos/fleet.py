@@ -34,6 +34,7 @@ class Fleet:
     Attributes:
         namespace: where they run.
         waves: the number of fan-outs of each Workflow.
+        step_seconds: how long each step takes.
         unreachable_seconds: how long the operator waits for the reply of a head.
         own: the part of the Workflows that have a cluster of their own, from 0 to 1.
         names: all Workflows that were created.
@@ -41,6 +42,7 @@ class Fleet:
 
     namespace: WorkflowNamespace
     waves: int
+    step_seconds: float
     unreachable_seconds: int
     own: float
     names: list[str] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Fleet:
         self.namespace.create(
             name,
             "flows:waves",
-            args={**args, "width": WIDTH},
+            args={**args, "width": WIDTH, "seconds": self.step_seconds},
             cluster=cluster,
             recovery=RECOVERY,
             failureDetection={"unreachableSeconds": self.unreachable_seconds},

@@ -41,6 +41,7 @@ class Plan:
         frozen_seconds: how long a head is frozen. Within it, heartbeats expire after 30 s and a run is taken over.
         shared_clusters: how many clusters the Workflows without a cluster of their own select.
         own_clusters: how many of the live Workflows have a cluster of their own.
+        step_seconds: how long each step takes. So it decides how many steps run at the same time.
     """
 
     seed: int
@@ -51,6 +52,7 @@ class Plan:
     frozen_seconds: float = 100.0
     shared_clusters: int = 2
     own_clusters: int = 6
+    step_seconds: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def run(namespace: WorkflowNamespace, plan: Plan, print_line: Callable[[str], No
         print_line: receives a line for each fault, and progress.
     """
     own = plan.own_clusters / plan.workflows
-    fleet = Fleet(namespace, plan.waves, unreachable_seconds=int(plan.frozen_seconds / 4), own=own)
+    fleet = Fleet(namespace, plan.waves, plan.step_seconds, unreachable_seconds=int(plan.frozen_seconds / 4), own=own)
     injector = Injector(namespace, plan.frozen_seconds)
     with ClusterWatch(namespace.kubectl, namespace.name).watching() as watch:
         fleet.share_clusters(plan.shared_clusters)
@@ -117,7 +119,7 @@ def _inject(fleet: Fleet, injector: Injector, plan: Plan, print_line: Callable[[
         hit = injector.carry_out(fault)
         live = fleet.live()
         print_line(f"{time.monotonic() - began:6.0f} s  {fault.kind}: {hit or 'no target'}; {len(live)} live")
-        for _ in range(plan.workflows - len(live)):
+        for _ in range(min(plan.workflows - len(live), MAX_BOOTING - len(fleet.booting()))):
             fleet.add()
 
 

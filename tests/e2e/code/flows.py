@@ -138,18 +138,18 @@ def half_done(marks_url: str) -> Workflow[str]:
 
 
 @step(num_cpus=CPUS)
-def digest(marks_url: str, name: str, *before: str) -> str:
-    """A step of 0.3 seconds. Its value depends on its name and on all values before it."""
+def digest(marks_url: str, name: str, seconds: float, *before: str) -> str:
+    """A step that takes some seconds. Its value depends on its name and on all values before it."""
     Marks(marks_url).mark(name)
-    time.sleep(0.3)
+    time.sleep(seconds)
     return hashlib.sha256("/".join((name, *before)).encode()).hexdigest()
 
 
-def waves(marks_url: str, count: int, width: int) -> Workflow[str]:
-    """A chain of `count` fan-outs of `width` steps; one step joins each of them."""
+def waves(marks_url: str, count: int, width: int, seconds: float) -> Workflow[str]:
+    """A chain of `count` fan-outs of `width` steps of some seconds; one step joins each of them."""
     joined: list[Workflow[str]] = []
     for wave in range(count):
         names = [f"wave-{wave}-{number}" for number in range(width)]
-        parts = [digest.options(name=name).step(marks_url, name, *joined) for name in names]
-        joined = [digest.options(name=f"join-{wave}").step(marks_url, f"join-{wave}", *parts)]
+        parts = [digest.options(name=name).step(marks_url, name, seconds, *joined) for name in names]
+        joined = [digest.options(name=f"join-{wave}").step(marks_url, f"join-{wave}", seconds, *parts)]
     return joined[0]
