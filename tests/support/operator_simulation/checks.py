@@ -71,11 +71,13 @@ class Checks:
 
     Attributes:
         problems: the broken invariants, each as one sentence.
+        abandoned: the workflow ids of runs whose cleanup was given up, because their namespace was deleted.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.problems: list[str] = []
+        self.abandoned: set[str] = set()
         self.lives: dict[str, Life] = {}
         self._posted: dict[tuple[str, int], tuple[str, str]] = {}
         world.api.hooks.append(self._changed)
@@ -140,7 +142,7 @@ class Checks:
         self.problems += self._world.loop.unhandled_errors
 
     def _check_gone(self, life: Life, run: Run | None) -> None:
-        if run is not None and run.status is WorkflowStatus.RUNNING:
+        if run is not None and run.status is WorkflowStatus.RUNNING and life.workflow_id not in self.abandoned:
             self.problem(f"lost: {life.name} is gone, but its run is RUNNING")
 
     def _own_run(self, life: Life) -> Run | None:

@@ -141,6 +141,9 @@ def logged_errors(world: World) -> Iterator[None]:
         if event.get("event") == UNEXPECTED:
             error = sys.exc_info()[1]
             world.checks.problem(f"{UNEXPECTED}: {error!r}")
+        elif event.get("event") == "cleanup abandoned":
+            world.log(f"operator gives up: {event['cleanup']} of {event['workflow_id']}: {event['why']}")
+            world.checks.abandoned.add(str(event["workflow_id"]))
         elif "error" in event:
             world.log(f"operator logs {event['event']}: {event['error']}")
         raise structlog.DropEvent
