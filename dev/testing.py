@@ -26,24 +26,24 @@ CAPACITY: Final = 4
 
 _BUSY: Final = (
     Job("drivers", load=2),
+    Job("faults", load=1),
     Job("operator", load=1),
-    Job("unit", load=1),
     Job("library", load=2),
     Job("cluster", load=2),
+    Job("unit", load=2),
     Job("repo", load=2),
 )
 _AFTER_BUSY: Final = tuple(job.name for job in _BUSY)
 JOBS: Final = (
     *_BUSY,
-    Job("e2e", load=CAPACITY, after=_AFTER_BUSY),
-    Job("faults", load=0, after=_AFTER_BUSY, polite=True),
-    Job("contract", load=0, after=_AFTER_BUSY, polite=True),
+    Job("e2e", load=CAPACITY - 1, after=_AFTER_BUSY),
+    Job("contract", load=1, after=_AFTER_BUSY, polite=True),
 )
-"""The suites by priority: those that take long first. Suites of one process have a load of 1, those with Ray 2.
+"""The suites by priority: those that take long and fill both cores first. Suites that mostly wait have a load of 1,
+those that compute 2.
 
-The deadlines of `e2e` need free cores. Beside it run only suites with a low priority, which use what it leaves free.
-They start no Ray, whose workers have a low priority of their own. `e2e` runs after `cluster`, because both use the one
-local cluster: `cluster` stops it, starts it again and leaves it running.
+The deadlines of `e2e` need free cores, so only a suite with a low priority that starts no Ray runs beside it. It runs
+after `cluster`, because both use the one local cluster: `cluster` stops it, starts it again and leaves it running.
 """
 POLITENESS: Final = ("nice", "-n", "15")
 

@@ -1,15 +1,9 @@
-"""Fixtures of the tests on a real cluster: the operator is installed once, and each module has a namespace.
-
-A RayCluster boots for half a minute. So a module may define `start`, which creates its first Workflows. It is called
-while the tests of the module before it run.
-"""
+"""Fixtures of the tests on a real cluster: the operator is installed once, and each module has a namespace."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from types import ModuleType
-from typing import Final
 
 import pytest
 
@@ -34,14 +28,6 @@ NAMESPACES = (
 RESTRICTED = "e2e-tour"
 """A namespace with the restricted Pod Security Standard, and a quota that makes requests and limits mandatory."""
 MEASUREMENTS: dict[str, str] = {}
-STARTED: set[ModuleType] = set()
-LAST: Final = ("test_store_lost", "test_operator_killed", "test_storm")
-"""Modules that stop what all others use. They run last, in this order."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the modules that stop what the others use to the end."""
-    items.sort(key=lambda item: LAST.index(item.path.stem) if item.path.stem in LAST else -1)
 
 
 @pytest.fixture(scope="session")
@@ -91,30 +77,15 @@ def namespaces(kubectl: Kubectl, release: Release, bucket: Bucket) -> Iterator[d
             histories = stack.enter_context(Histories(kubectl, name).watching())
             created[name] = WorkflowNamespace(kubectl, release, bucket, histories, name)
             created[name].code("flows", {"flows.py": FLOWS})
-        created["e2e-shared"].ray_cluster("shared", {"team": "e2e"})
         yield created
 
 
 @pytest.fixture(scope="session")
 def shared(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
     """A namespace with a RayCluster that Workflows select by its label."""
-    return namespaces["e2e-shared"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def started(request: pytest.FixtureRequest, namespaces: dict[str, WorkflowNamespace]) -> None:
-    """Create the first Workflows of this module, and of the next one."""
-    for module in this_and_next(request.session.items, request.module):
-        if module not in STARTED and hasattr(module, "start"):
-            STARTED.add(module)
-            module.start(namespaces)
-
-
-def this_and_next(items: Sequence[pytest.Item], module: ModuleType) -> list[ModuleType]:
-    """Return a module, and the one whose tests follow."""
-    modules = list(dict.fromkeys(item.module for item in items if isinstance(item, pytest.Function)))
-    place = modules.index(module)
-    return modules[place : place + 2]
+    namespace = namespaces["e2e-shared"]
+    namespace.ray_cluster("shared", {"team": "e2e"})
+    return namespace
 
 
 @pytest.fixture(scope="session")

@@ -75,8 +75,8 @@ CASES = (
 )
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
-    shared = namespaces["e2e-shared"]
+@pytest.fixture(scope="module")
+def namespace(shared: WorkflowNamespace) -> WorkflowNamespace:
     for case in CASES:
         shared.code(f"code-of-{case.name}", case.files or {"flows.py": FLOWS})
         shared.create(
@@ -85,15 +85,16 @@ def start(namespaces: dict[str, WorkflowNamespace]) -> None:
             f"code-of-{case.name}",
             cluster={"selector": {"matchLabels": {"team": "e2e"}}},
         )
+    return shared
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bad_code_fails_with_an_explanation(shared: WorkflowNamespace, case: BadCode) -> None:
-    failed = shared.until_phase(case.name, Phase.FAILED, timeout=120)
+def test_bad_code_fails_with_an_explanation(namespace: WorkflowNamespace, case: BadCode) -> None:
+    failed = namespace.until_phase(case.name, Phase.FAILED, timeout=120)
     condition = failed.state.condition("Failed")
     assert condition is not None
     assert condition.reason == case.reason
     for text in case.messages:
         assert text in condition.message
     assert failed.state.attempt == 1, "another attempt cannot succeed"
-    shared.until_event(case.name, case.reason)
+    namespace.until_event(case.name, case.reason)

@@ -31,16 +31,14 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 """Stops the processes of the dashboard in a head, and no other process."""
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
+@pytest.fixture(scope="module")
+def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
+    """A namespace with three Workflows that start at the same time."""
     namespace = namespaces["e2e-evidence"]
     namespace.create("loses-a-worker", cluster={"template": {"spec": _with_worker()}})
     namespace.create("frozen-dashboard", failureDetection={"unreachableSeconds": UNREACHABLE_SECONDS})
     namespace.create("evicted", recovery={"maxResumes": 0})
-
-
-@pytest.fixture(scope="module")
-def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
-    return namespaces["e2e-evidence"]
+    return namespace
 
 
 @contextmanager

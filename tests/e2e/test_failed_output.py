@@ -11,14 +11,12 @@ from workflow_operator.api.status import Phase, WorkflowState
 NAME = "half-done"
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
-    cluster = {"template": {"spec": ray_cluster_spec()}, "retain": "OnFailure", "retainSeconds": 600}
-    namespaces["e2e-refused"].create(NAME, "flows:half_done", cluster=cluster)
-
-
 @pytest.fixture(scope="module")
 def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
-    return namespaces["e2e-refused"]
+    namespace = namespaces["e2e-refused"]
+    cluster = {"template": {"spec": ray_cluster_spec()}, "retain": "OnFailure", "retainSeconds": 600}
+    namespace.create(NAME, "flows:half_done", cluster=cluster)
+    return namespace
 
 
 @pytest.fixture(scope="module")

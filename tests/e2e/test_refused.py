@@ -27,7 +27,8 @@ def template(**changes: Any) -> dict[str, Any]:
     return {"template": {"spec": {**ray_cluster_spec(), **changes}}}
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
+@pytest.fixture(scope="module")
+def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
     namespace = namespaces["e2e-refused"]
     namespace.apply("Secret", "v1", "wrong-keys", stringData=WRONG_KEYS)
     namespace.code("shadowing", {"flows.py": FLOWS, "workflow.py": "answer = 42\n"})
@@ -43,11 +44,7 @@ def start(namespaces: dict[str, WorkflowNamespace]) -> None:
     ray_cluster = ray_cluster_spec()
     ray_cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = f"{ray_image()}-{ABSENT_IMAGE}"
     namespace.create("absent-image", "flows:short", cluster={"template": {"spec": ray_cluster}})
-
-
-@pytest.fixture(scope="module")
-def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
-    return namespaces["e2e-refused"]
+    return namespace
 
 
 @pytest.fixture(scope="module")

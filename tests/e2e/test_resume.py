@@ -1,6 +1,6 @@
 """Resume: a run loses its head, its cluster or a worker, and continues from its checkpoints.
 
-Workflows with their own clusters start together, and each waits at a gate after three committed steps.
+Two Workflows with their own clusters start together, and each waits at a gate after three committed steps.
 """
 
 from __future__ import annotations
@@ -28,16 +28,12 @@ RESUMED_PHASES = [
 ]
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
-    namespace = namespaces["e2e-resume"]
-    for name in ("loses-its-head", "loses-its-cluster", "is-deleted"):
-        namespace.create(name)
-    namespace.create("loses-its-worker", cluster={"template": {"spec": _head_without_cpus()}})
-
-
 @pytest.fixture(scope="module")
 def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
-    return namespaces["e2e-resume"]
+    namespace = namespaces["e2e-resume"]
+    for name in ("loses-its-head", "loses-its-cluster"):
+        namespace.create(name)
+    return namespace
 
 
 def test_run_resumes_on_a_new_cluster_after_head_loss(
@@ -87,6 +83,7 @@ def test_run_resumes_after_deletion_of_its_raycluster(
 
 def test_replacement_of_a_lost_worker_gets_the_code(namespace: WorkflowNamespace) -> None:
     name = "loses-its-worker"
+    namespace.create(name, cluster={"template": {"spec": _head_without_cpus()}})
     at_gate = namespace.until_at_gate(name)
     assert at_gate.state.cluster is not None
     (worker,) = namespace.workers(at_gate.state.cluster.name)
@@ -101,6 +98,7 @@ def test_replacement_of_a_lost_worker_gets_the_code(namespace: WorkflowNamespace
 def test_deletion_of_a_running_workflow_deletes_its_cluster(
     namespace: WorkflowNamespace, measurements: dict[str, str]
 ) -> None:
+    namespace.create("is-deleted")
     at_gate = namespace.until_at_gate("is-deleted")
     deleted = time.time()
     namespace.delete("workflow", "is-deleted")

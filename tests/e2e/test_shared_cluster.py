@@ -43,17 +43,13 @@ print(status({}), status({"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKE
 """
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
-    shared = namespaces["e2e-shared"]
+@pytest.fixture(scope="module")
+def namespace(shared: WorkflowNamespace) -> WorkflowNamespace:
     for version in ("left", "right"):
         shared.code(f"flows-{version}", {"flows.py": FLOWS.replace('"plain"', repr(version))})
     for name in NAMES:
         code = f"flows-{name}" if name in ("left", "right") else "flows"
         shared.create(name, code=code, cluster=SHARED_CLUSTER)
-
-
-@pytest.fixture(scope="module")
-def namespace(shared: WorkflowNamespace) -> WorkflowNamespace:
     return shared
 
 

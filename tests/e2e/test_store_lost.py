@@ -1,6 +1,6 @@
 """The store is stopped, and starts again without its data: the compute is freed, and each wait is explained.
 
-No Workflow of another module may run meanwhile, because the buckets lose their content.
+The module is the last one that uses the buckets, because it loses their content.
 """
 
 from __future__ import annotations
@@ -41,11 +41,6 @@ def make_buckets(bucket: Bucket) -> None:
             client.make_bucket(name)
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
-    for name in ("canceled", "lost"):
-        namespaces["e2e-freed"].create(name)
-
-
 @pytest.fixture
 def empty_store_at_the_end(kubectl: Kubectl, bucket: Bucket) -> Iterator[None]:
     """Leave a running MinIO with empty buckets."""
@@ -69,6 +64,8 @@ def test_stopped_and_emptied_store_frees_the_compute(
     namespaces: dict[str, WorkflowNamespace], kubectl: Kubectl, bucket: Bucket, measurements: dict[str, str]
 ) -> None:
     namespace = namespaces["e2e-freed"]
+    for name in ("canceled", "lost"):
+        namespace.create(name)
     at_gate = {name: namespace.until_at_gate(name) for name in ("canceled", "lost")}
 
     scale(kubectl, 0)

@@ -17,17 +17,13 @@ FINALIZER = "example.com/hold"
 GONE_WITHIN_SECONDS = 30.0
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
-    namespace = namespaces["e2e-gone"]
-    namespace.create("running")
-    namespace.create("resumable", recovery={"policy": "Manual"})
-    namespace.create("pending", code="missing")
-
-
 def test_namespace_with_workflows_is_deleted_in_time(
     namespaces: dict[str, WorkflowNamespace], kubectl: Kubectl, measurements: dict[str, str]
 ) -> None:
     namespace = namespaces["e2e-gone"]
+    namespace.create("running")
+    namespace.create("resumable", recovery={"policy": "Manual"})
+    namespace.create("pending", code="missing")
     at_gate = {name: namespace.until_at_gate(name) for name in ("running", "resumable")}
     cluster = at_gate["resumable"].state.cluster
     assert cluster is not None

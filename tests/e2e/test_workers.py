@@ -22,14 +22,6 @@ WAIT_SECONDS = 90.0
 """The manager explains a wait after 10 seconds, in a heartbeat that the operator reads every 10 seconds."""
 
 
-def start(namespaces: dict[str, WorkflowNamespace]) -> None:
-    namespaces["e2e-resume"].create("worker-image", cluster={"template": {"spec": with_absent_image()}})
-    shared = namespaces["e2e-shared"]
-    shared.code("gpu-code", {"gpus.py": GPU_CODE})
-    selected = {"selector": {"matchLabels": {"team": "e2e"}}}
-    shared.create("needs-gpus", "gpus:train", "gpu-code", args={}, cluster=selected)
-
-
 @pytest.fixture(scope="module")
 def namespace(namespaces: dict[str, WorkflowNamespace]) -> WorkflowNamespace:
     return namespaces["e2e-resume"]
@@ -65,6 +57,7 @@ def with_absent_image() -> dict[str, Any]:
 
 def test_absent_image_of_a_worker_is_shown_during_the_run(namespace: WorkflowNamespace) -> None:
     name = "worker-image"
+    namespace.create(name, cluster={"template": {"spec": with_absent_image()}})
     at_gate = namespace.until_at_gate(name)
     shown = until_workers(namespace, name, "ImagePullBackOff", BOOT_SECONDS)
     assert ABSENT_IMAGE in message_of(shown)
@@ -76,6 +69,8 @@ def test_absent_image_of_a_worker_is_shown_during_the_run(namespace: WorkflowNam
 
 def test_step_that_no_node_can_run_is_explained(shared: WorkflowNamespace) -> None:
     namespace, name = shared, "needs-gpus"
+    namespace.code("gpu-code", {"gpus.py": GPU_CODE})
+    namespace.create(name, "gpus:train", "gpu-code", args={}, cluster={"selector": {"matchLabels": {"team": "e2e"}}})
     namespace.until_phase(name, Phase.RUNNING, BOOT_SECONDS)
     shown = until_workers(namespace, name, "StepWaitsForWorker", WAIT_SECONDS)
     assert "8 GPU" in message_of(shown)

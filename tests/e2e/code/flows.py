@@ -25,7 +25,7 @@ VERSION = "plain"
 CPUS = 0.1
 """CPUs of each step. It is small because these steps only wait."""
 
-TIMEOUT_SECONDS = 900
+TIMEOUT_SECONDS = 240
 
 
 class Marks:
