@@ -196,7 +196,9 @@ class Reconciler:
         observation = replace(observation, driver_log=task.driver_log)
         await deps.failpoints.reach("observed")
         decision = decide(observation, deps.now())
-        if decision.actions or dump_status(decision.state) != dump_status(workflow.state):
+        if not decision.actions and dump_status(decision.state) == dump_status(workflow.state):
+            task.driver_log = None  # it is in the status, or the status is about another attempt
+        else:
             await deps.failpoints.reach("decided")
             version = await deps.clients.workflows.patch_status(workflow, decision.state)
             task.driver_log = None

@@ -21,7 +21,8 @@ from workflow_operator.adapters.ray_jobs import LOG_TAIL, LOG_TAIL_JSON, HeadEnd
 from workflow_operator.adapters.runs import StoredRuns
 from workflow_operator.api.status import DriverLog, Phase, WorkflowState
 from workflow_operator.apply import NoFailpoints, apply
-from workflow_operator.core.actions import Action, DeleteCluster, HeadRef, RunRef, StoreDriverLog, StoreRef
+from workflow_operator.core.actions import Action, Decision, DeleteCluster, HeadRef, RunRef, StoreDriverLog, StoreRef
+from workflow_operator.core.decide import decide
 from workflow_operator.core.log_view import WorkflowStatus
 from workflow_operator.core.observation import Defaults, Observation, WorkflowObject
 from workflow_operator.errors import OperatorError, RefusedError, UnreachableError
@@ -186,23 +187,48 @@ class OneWorkflow(Systems):
         """Accept the event."""
 
 
+def observe_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each round observe that the run has failed."""
+
+    async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str) -> Observation:
+        return build.running(workflow, run=build.read(build.view(WorkflowStatus.FAILED)))
+
+    monkeypatch.setattr(reconcile, "observe", observe)
+    monkeypatch.setattr(reconcile, "FIRST_RETRY_SECONDS", 0.001)
+
+
+def reconciler_of(systems: OneWorkflow) -> Reconciler:
+    fake = cast(Any, systems)
+    return Reconciler(Dependencies(Clients(fake, fake, fake, fake, fake), Defaults(), lambda: build.NOW))
+
+
 @pytest.mark.parametrize(
     "failures", [[], [None, UnreachableError("no answer")]], ids=["no failure", "the second write fails"]
 )
 async def test_next_round_writes_the_place_to_the_status(
     failures: list[OperatorError | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def observe(clients: Clients, workflow: WorkflowObject, defaults: Defaults, refused: str) -> Observation:
-        return build.running(workflow, run=build.read(build.view(WorkflowStatus.FAILED)))
-
-    monkeypatch.setattr(reconcile, "observe", observe)
-    monkeypatch.setattr(reconcile, "FIRST_RETRY_SECONDS", 0.001)
+    observe_end(monkeypatch)
     systems = OneWorkflow(failures=failures)
-    fake = cast(Any, systems)
-    reconciler = Reconciler(Dependencies(Clients(fake, fake, fake, fake, fake), Defaults(), lambda: build.NOW))
+    reconciler = reconciler_of(systems)
     reconciler.trigger(Key("team", "trip"))
     stored = DriverLog(attempt=1, location="s3://b/team/x")
     await eventually(lambda: systems.state.driver_log == stored)
     await eventually(lambda: not reconciler._tasks)
     assert systems.state.phase is Phase.FAILED
+    await reconciler.stop()
+
+
+async def test_log_that_the_status_does_not_take_repeats_no_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, a user removed it from the status."""
+
+    def ignores_it(observation: Observation, now: float) -> Decision:
+        return decide(observation, now) if observation.driver_log is None else Decision(observation.workflow.state)
+
+    observe_end(monkeypatch)
+    monkeypatch.setattr(reconcile, "decide", ignores_it)
+    systems = OneWorkflow()
+    reconciler = reconciler_of(systems)
+    reconciler.trigger(Key("team", "trip"))
+    await eventually(lambda: systems.state.phase is Phase.FAILED and not reconciler._tasks)
     await reconciler.stop()
