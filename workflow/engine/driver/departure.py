@@ -46,12 +46,13 @@ def _remove_heartbeats() -> None:
     if os.getpid() in starters.values():
         ray.shutdown()  # this process started the raylet, and ends it now in any case
     deadline = time.monotonic() + PATIENCE
+    ended = []
     for owner, starter in starters.items():
-        if starter in (os.getpid(), 0):  # the raylet has ended, and a worker ends soon after it
-            processes.wait_until_ended(owner.process, deadline - time.monotonic())
-    for owner, url in known.items():
-        if processes.have_ended(owner.process):
-            try:
-                liveness.remove_heartbeat(within(shared_store(url), PATIENCE), owner)
-            except WorkflowError as error:
-                logger.warning("manager %s has ended, but its heartbeat is not removed: %s", owner.address, error)
+        is_ending = starter in (os.getpid(), 0)  # the raylet has ended, and a worker ends soon after it
+        if processes.wait_until_ended(owner.process, deadline - time.monotonic() if is_ending else 0.0):
+            ended.append(owner)
+    for owner in ended:
+        try:
+            liveness.remove_heartbeat(within(shared_store(known[owner]), PATIENCE), owner)
+        except WorkflowError as error:
+            logger.warning("manager %s has ended, but its heartbeat is not removed: %s", owner.address, error)
